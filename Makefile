@@ -1,0 +1,36 @@
+# make demo    venv, install, build the gallery scene, train both phases, ask texts, write pictures and a report
+# make test    venv, install, linter, type checker, the whole test suite
+# Variables: PYTHON (3.10 to 3.12), VENV, TORCH (the torch to install, for example a CUDA or CPU build of your own choice)
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.14.1 torchvision==0.29.1
+OUTPUT ?= demo-output
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: install demo test lint benchmark clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml setup.py $(wildcard genlangsplat_ns/rasterization/kernels/*)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=68"
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[embedded,ray,dev]" $(TORCH)
+	touch $(INSTALLED)
+
+demo: install
+	$(BIN)/gen-langsplat demo --output-dir $(OUTPUT)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) build *.egg-info demo-output

@@ -1,0 +1,8 @@
+"""Gen-LangSplat for nerfstudio: 3D Gaussian scenes that understand words."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("genlangsplat-ns")
+except PackageNotFoundError:  # A source tree that was never installed.
+    __version__ = "0.0.0"

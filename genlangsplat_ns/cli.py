@@ -1,0 +1,73 @@
+"""`gen-langsplat`: what one does with a run, without a window."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.markup import escape
+
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.errors import GenLangSplatError
+
+
+@dataclass
+class Query:
+    """Ask a trained run for texts: overlay and mask pictures of its views, and query.json with scores and peaks."""
+
+    load_config: Path
+    """The run's config.yml."""
+    text: tuple[str, ...]
+    """What to look for; several texts are answered one by one."""
+    output_dir: Path
+    """Folder for the pictures and query.json."""
+    split: Literal["eval", "train", "all"] = "all"
+    """Which views to ask: eval are the held-out ones."""
+    mode: Literal["rendered"] = "rendered"
+    """rendered: composite latents, decode and score every pixel."""
+    negatives: tuple[str, ...] = ("object", "things", "stuff", "texture")
+    """What the texts compete with."""
+    level: Literal["mean", "auto", "subpart", "part", "whole"] = "mean"
+    """Mask level: their mean, the one with the highest peak (auto), or a named one."""
+    threshold: float = 0.6
+    """Pixels with more relevancy than this are selected."""
+
+    def main(self) -> None:
+        """Runs the command."""
+        from genlangsplat_ns.language.query import TextQuery
+        from genlangsplat_ns.query_views import query_views
+
+        query = TextQuery(self.text, self.negatives, self.level, self.threshold)
+        query_views(self.load_config, query, self.split, self.mode, self.output_dir)
+
+
+@dataclass
+class Demo:
+    """Build the gallery scene, train both phases, ask texts, and write pictures and a report to look at."""
+
+    output_dir: Path = Path("demo-output")
+    """Folder for the scene, the run, the pictures and the report."""
+
+    def main(self) -> None:
+        """Runs the command."""
+        from genlangsplat_ns.demo_run import run_gallery_demo
+
+        run_gallery_demo(self.output_dir)
+
+
+Command = (
+    Annotated[Query, tyro.conf.subcommand("query")] | Annotated[Demo, tyro.conf.subcommand("demo")]
+)
+
+
+def main() -> None:
+    """The console script: prints user errors as one message and exits with 1."""
+    command = tyro.cli(Command, description="3D Gaussian scenes that understand words.")  # type: ignore[arg-type]
+    try:
+        command.main()
+    except GenLangSplatError as error:
+        CONSOLE.print(f"[bold red]Error:[/bold red] {escape(str(error))}")
+        sys.exit(1)

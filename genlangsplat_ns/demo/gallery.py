@@ -1,0 +1,205 @@
+"""The built-in gallery: a posed, labelled data set in nerfstudio's format, made in seconds without any download."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from genlangsplat_ns.console import track
+from genlangsplat_ns.demo.raycast import FIRST_RAY, Pinhole, Rendering, look_at, render
+from genlangsplat_ns.demo.room import CATEGORIES, build_room
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.evaluation.lerf_ovs import LabeledObject, ViewLabels, outline_mask, write_labels
+from genlangsplat_ns.files import atomic_path
+
+EVAL_INTERVAL = 5
+"""Every fifth view is held out."""
+
+MIN_VISIBLE_PIXELS = 120
+"""An object that shows less than this in a view is not labelled there."""
+
+
+@dataclass(frozen=True)
+class GalleryQuery:
+    """A text and the object it means."""
+
+    text: str
+    category: str
+
+
+QUERIES: tuple[GalleryQuery, ...] = (
+    GalleryQuery("a cat", "cat"),
+    GalleryQuery("a kitten", "cat"),
+    GalleryQuery("a cup of coffee", "coffee"),
+    GalleryQuery("a hot drink", "coffee"),
+    GalleryQuery("a temple", "temple"),
+    GalleryQuery("a palace", "temple"),
+    GalleryQuery("a motorcycle", "motorcycle"),
+    GalleryQuery("a motorbike", "motorcycle"),
+    GalleryQuery("a rocket", "rocket"),
+    GalleryQuery("a spaceship", "rocket"),
+    GalleryQuery("a flower", "flower"),
+    GalleryQuery("a camera on a tripod", "photographer"),
+    GalleryQuery("a photographer", "photographer"),
+)
+"""What the demo asks."""
+
+
+@dataclass(frozen=True)
+class GallerySettings:
+    """Size of the gallery data set.
+
+    Attributes:
+        num_views: Posed pictures, in two rows on an arc.
+        width: Width of a picture.
+        height: Height of a picture.
+        num_points: Seed points.
+        seed: Seed of textures, camera jitter and seed points.
+    """
+
+    num_views: int = 40
+    width: int = 384
+    height: int = 288
+    num_points: int = 16_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_views < EVAL_INTERVAL or min(self.width, self.height) < 16 or self.num_points < 1:
+            raise GenLangSplatError(
+                f"Found a gallery of {self.num_views} views of {self.width}x{self.height} pixels and {self.num_points} "
+                f"points; it needs at least {EVAL_INTERVAL} views of 16x16 pixels and one point."
+            )
+
+
+def camera_path(num_views: int, rng: np.random.Generator) -> list[Float[np.ndarray, "4 4"]]:
+    """Camera-to-world matrices (OpenGL) on an arc of 96 degrees that looks inwards, alternating between two heights."""
+    poses = []
+    for index, azimuth in enumerate(np.radians(np.linspace(-48, 48, num_views))):
+        radius = rng.uniform(2.9, 3.5)
+        height = (1.25 if index % 2 else 1.8) + rng.uniform(-0.12, 0.12)
+        target = np.array([0.0, 0.9, 1.05]) + rng.uniform(-0.15, 0.15, 3)
+        position = np.array([radius * np.sin(azimuth), 0.9 - radius * np.cos(azimuth), height])
+        poses.append(look_at(position, target))
+    return poses
+
+
+def build_gallery(folder: Path, settings: GallerySettings | None = None) -> Path:
+    """Writes the gallery as a nerfstudio data set.
+
+    The folder gets `transforms.json` (with its split: every fifth view is held out), `images/*.png`, `sparse_pc.ply`
+    (seed points with colours, on what the training views see) and `labels/<view>.json` in the LERF-OVS format from the
+    exact geometry.
+
+    Args:
+        folder: Where to write; files of an earlier gallery are replaced.
+        settings: Size and seed.
+
+    Returns:
+        The folder.
+
+    Raises:
+        GenLangSplatError: If a photograph is missing from the installed packages.
+    """
+    settings = settings or GallerySettings()
+    rng = np.random.default_rng(settings.seed)
+    surfaces = build_room(settings.seed)
+    camera = Pinhole(settings.width, settings.height, focal=0.78 * settings.width)
+    poses = camera_path(settings.num_views, rng)
+    names = [f"{index:04d}.png" for index in range(1, settings.num_views + 1)]
+    held_out = {name for index, name in enumerate(names) if index % EVAL_INTERVAL == EVAL_INTERVAL // 2}
+    share = -(-settings.num_points // (len(names) - len(held_out)))
+    points: list[np.ndarray] = []
+    colors: list[np.ndarray] = []
+    for name, pose in track(list(zip(names, poses, strict=True)), "Building the gallery"):
+        rendering = render(surfaces, pose, camera, len(CATEGORIES))
+        picture = (rendering.rgb * 255).round().astype(np.uint8)
+        _write_picture(folder / "images" / name, picture)
+        write_labels(folder / "labels" / f"{Path(name).stem}.json", label_view(name, rendering))
+        if name not in held_out:
+            seen, seen_colors = _sample_points(rendering, pose, camera, share, rng)
+            points.append(seen)
+            colors.append(seen_colors)
+    _write_points(
+        folder / "sparse_pc.ply",
+        np.concatenate(points)[: settings.num_points],
+        np.concatenate(colors)[: settings.num_points],
+    )
+    _write_transforms(folder / "transforms.json", camera, names, poses, held_out)
+    return folder
+
+
+def label_view(name: str, rendering: Rendering) -> ViewLabels:
+    """Outlines what a view shows of each object; an object in several pieces becomes several entries of its category."""
+    height, width = rendering.rgb.shape[:2]
+    objects = []
+    for category, coverage in zip(CATEGORIES, rendering.coverage, strict=True):
+        mask = coverage >= 0.5
+        if mask.sum() < MIN_VISIBLE_PIXELS:
+            continue
+        for polygon in outline_mask(mask, min_pixels=MIN_VISIBLE_PIXELS // 6):
+            objects.append(LabeledObject.from_polygon(category, polygon))
+    return ViewLabels(name=name, width=width, height=height, objects=tuple(objects))
+
+
+def _sample_points(
+    rendering: Rendering, pose: np.ndarray, camera: Pinhole, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """World positions and colours of randomly chosen pixels."""
+    rows, columns = np.nonzero(np.isfinite(rendering.depth))
+    chosen = rng.choice(len(rows), size=min(count, len(rows)), replace=False)
+    rows, columns = rows[chosen], columns[chosen]
+    depth = rendering.depth[rows, columns]
+    x = (columns + FIRST_RAY - camera.width / 2) / camera.focal * depth
+    y = (rows + FIRST_RAY - camera.height / 2) / camera.focal * depth
+    positions = np.stack([x, -y, -depth], axis=1) @ pose[:3, :3].T + pose[:3, 3]
+    return positions, (rendering.rgb[rows, columns] * 255).round().astype(np.uint8)
+
+
+def _write_picture(path: Path, picture: UInt8[np.ndarray, "height width 3"]) -> None:
+    from PIL import Image
+
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary)
+
+
+def _write_points(path: Path, points: np.ndarray, colors: np.ndarray) -> None:
+    """Writes a binary PLY of positions and colours."""
+    channels = [("red", "u1"), ("green", "u1"), ("blue", "u1")]
+    rows = np.empty(len(points), dtype=[("x", "<f4"), ("y", "<f4"), ("z", "<f4"), *channels])
+    for axis, name in enumerate("xyz"):
+        rows[name] = points[:, axis]
+    for channel, (name, _) in enumerate(channels):
+        rows[name] = colors[:, channel]
+    properties = [f"property float {axis}" for axis in "xyz"] + [f"property uchar {name}" for name, _ in channels]
+    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}", *properties, "end_header", ""]
+    with atomic_path(path) as temporary:
+        temporary.write_bytes("\n".join(lines).encode("ascii") + rows.tobytes())
+
+
+def _write_transforms(
+    path: Path, camera: Pinhole, names: list[str], poses: list[np.ndarray], held_out: set[str]
+) -> None:
+    files = [f"images/{name}" for name in names]
+    held_out_files = [f"images/{name}" for name in names if name in held_out]
+    transforms = {
+        "camera_model": "OPENCV",
+        "w": camera.width,
+        "h": camera.height,
+        "fl_x": camera.focal,
+        "fl_y": camera.focal,
+        "cx": camera.width / 2,
+        "cy": camera.height / 2,
+        "ply_file_path": "sparse_pc.ply",
+        "train_filenames": [file for file in files if file not in held_out_files],
+        "val_filenames": held_out_files,
+        "test_filenames": held_out_files,
+        "frames": [
+            {"file_path": file, "transform_matrix": pose.tolist()} for file, pose in zip(files, poses, strict=True)
+        ],
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(transforms, indent=1) + "\n")

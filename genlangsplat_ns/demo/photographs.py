@@ -1,0 +1,59 @@
+"""The photographs of the gallery: they lie inside the wheels of scikit-image and scikit-learn, nothing is downloaded.
+
+Credits: astronaut, chelsea, coffee, camera and rocket are public domain or CC0 pictures of scikit-image; the motorcycle is
+the left picture of a pair of the Middlebury 2014 stereo data (Scharstein et al.); china and flower are CC BY pictures of
+scikit-learn by Artigas and by dany13.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from genlangsplat_ns.errors import GenLangSplatError
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A part of a picture file inside a package.
+
+    Attributes:
+        package: The package that ships the file.
+        file: Path inside the package.
+        crop: Left, top, right and bottom of the part, in pixels.
+    """
+
+    package: str
+    file: str
+    crop: tuple[int, int, int, int]
+
+    def load(self) -> Float[np.ndarray, "height width 3"]:
+        """Reads the part as colours in 0 to 1.
+
+        Raises:
+            GenLangSplatError: If the package or the file is missing.
+        """
+        from PIL import Image
+
+        spec = find_spec(self.package)
+        path = Path(spec.origin).parent / self.file if spec and spec.origin else None
+        if path is None or not path.is_file():
+            raise GenLangSplatError(
+                f"Found no {self.file} in the package {self.package}; the gallery is built from it. "
+                "Install the current scikit-image and scikit-learn: pip install -U scikit-image scikit-learn"
+            )
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB").crop(self.crop), dtype=np.float32) / 255
+
+
+CAT = Photograph("skimage", "data/chelsea.png", (40, 0, 440, 300))
+COFFEE = Photograph("skimage", "data/coffee.png", (60, 0, 540, 400))
+ROCKET = Photograph("skimage", "data/rocket.jpg", (195, 0, 455, 427))
+PHOTOGRAPHER = Photograph("skimage", "data/camera.png", (30, 20, 430, 500))
+MOTORCYCLE = Photograph("skimage", "data/motorcycle_left.png", (20, 40, 720, 480))
+TEMPLE = Photograph("sklearn", "datasets/images/china.jpg", (30, 10, 620, 410))
+FLOWER = Photograph("sklearn", "datasets/images/flower.jpg", (130, 30, 530, 400))

@@ -1,0 +1,183 @@
+"""A small exact ray caster for textured rectangles: colours, ids and depths of a pinhole view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+SUPERSAMPLING = 2
+"""Rays per pixel along each axis."""
+
+FIRST_RAY = 0.5 / SUPERSAMPLING
+"""Where the first ray of a pixel passes, in pixels from the pixel's upper left corner on both axes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """A textured rectangle that is seen from its front only.
+
+    Attributes:
+        corner: Its top left corner in the world.
+        right: The vector along its upper edge.
+        down: The vector along its left edge, at a right angle to `right`.
+        texture: Colours, row 0 at the upper edge, light included.
+        label: The object shown on it, -1 for none.
+        window: The part that shows the object: left, top, right and bottom as fractions of the surface.
+    """
+
+    corner: Float[np.ndarray, " 3"]
+    right: Float[np.ndarray, " 3"]
+    down: Float[np.ndarray, " 3"]
+    texture: Float[np.ndarray, "rows columns 3"]
+    label: int = -1
+    window: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+
+    @property
+    def normal(self) -> Float[np.ndarray, " 3"]:
+        """The direction the front faces (not a unit vector)."""
+        return np.cross(self.down, self.right)
+
+
+@dataclass(frozen=True)
+class Pinhole:
+    """Intrinsics of a camera without distortion; the centre of the first pixel is at (0.5, 0.5)."""
+
+    width: int
+    height: int
+    focal: float
+
+    @property
+    def matrix(self) -> Float[np.ndarray, "3 3"]:
+        """The calibration matrix."""
+        return np.array([[self.focal, 0, self.width / 2], [0, self.focal, self.height / 2], [0, 0, 1.0]])
+
+
+@dataclass(frozen=True, eq=False)
+class Rendering:
+    """One view.
+
+    Attributes:
+        rgb: Colours, 0 to 1.
+        coverage: Share of a pixel that each object fills.
+        depth: Distance along the viewing axis of each pixel's first ray, infinite where nothing is.
+    """
+
+    rgb: Float[np.ndarray, "height width 3"]
+    coverage: Float[np.ndarray, "objects height width"]
+    depth: Float[np.ndarray, "height width"]
+
+
+def look_at(position: Float[np.ndarray, " 3"], target: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "4 4"]:
+    """Camera-to-world matrix in the OpenGL convention (x right, y up, z backwards) of a level camera; world z is up."""
+    backward = (position - target) / np.linalg.norm(position - target)
+    right = np.cross([0.0, 0.0, 1.0], backward)
+    right /= np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3] = np.stack([right, np.cross(backward, right), backward, position], axis=1)
+    return pose
+
+
+def sample(texture: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Bilinear colours at fractions a (along the columns) and b (along the rows)."""
+    rows, columns = texture.shape[:2]
+    x = np.clip(a * columns - 0.5, 0, columns - 1)
+    y = np.clip(b * rows - 0.5, 0, rows - 1)
+    x0, y0 = x.astype(np.int32), y.astype(np.int32)
+    x1, y1 = np.minimum(x0 + 1, columns - 1), np.minimum(y0 + 1, rows - 1)
+    fx, fy = (x - x0)[:, None], (y - y0)[:, None]
+    upper = texture[y0, x0] * (1 - fx) + texture[y0, x1] * fx
+    lower = texture[y1, x0] * (1 - fx) + texture[y1, x1] * fx
+    return upper * (1 - fy) + lower * fy
+
+
+def _apply(homography: np.ndarray, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
+    """The three linear forms of a homography on a block of pixels."""
+    return [row[0] * x[None] + (row[1] * y + row[2])[:, None] for row in homography]
+
+
+def _screen_box(corners: np.ndarray, calibration: np.ndarray, width: int, height: int) -> tuple[slice, slice] | None:
+    """Rows and columns that a rectangle with these camera-space corners can touch."""
+    if (corners[:, 2] <= 1e-3).all():
+        return None
+    if (corners[:, 2] <= 1e-3).any():
+        return slice(0, height), slice(0, width)
+    points = corners @ calibration.T
+    points = points[:, :2] / points[:, 2:]
+    low = np.maximum(np.floor(points.min(axis=0) - 1), 0).astype(int)
+    high = np.minimum(np.ceil(points.max(axis=0) + 1), [width, height]).astype(int)
+    if (low >= high).any():
+        return None
+    return slice(low[1], high[1]), slice(low[0], high[0])
+
+
+def render(
+    surfaces: Sequence[Surface], pose: Float[np.ndarray, "4 4"], camera: Pinhole, num_objects: int
+) -> Rendering:
+    """Renders a view: the nearest surface along each ray, its texture, and the share of each pixel per object.
+
+    On the plane of a rectangle a ray (x, y, 1) hits corner + a*right + b*down at depth z with (a, b, 1)/z linear in
+    (x, y), so a whole block of pixels costs three multiplications each and no division until the winner is known.
+
+    Args:
+        surfaces: The rectangles.
+        pose: Camera-to-world, OpenGL convention.
+        camera: The intrinsics.
+        num_objects: How many labels there are; labels run from 0.
+    """
+    scale = SUPERSAMPLING
+    width, height = camera.width * scale, camera.height * scale
+    calibration = np.diag([scale, scale, 1.0]) @ camera.matrix
+    rotation = pose[:3, :3] * np.array([1, -1, -1])  # To the OpenCV convention: y down, z forwards.
+    position = pose[:3, 3]
+    x, y = np.arange(width, dtype=np.float32) + 0.5, np.arange(height, dtype=np.float32) + 0.5
+
+    nearest = np.zeros((height, width), np.float32)  # Inverse depth of the winner so far.
+    winner = np.full((height, width), -1, np.int32)
+    homographies: list[np.ndarray | None] = []
+    for index, surface in enumerate(surfaces):
+        homographies.append(None)
+        if surface.normal @ (position - surface.corner) <= 0:
+            continue
+        corner, right, down = (surface.corner - position) @ rotation, surface.right @ rotation, surface.down @ rotation
+        corners = np.stack([corner, corner + right, corner + down, corner + right + down])
+        box = _screen_box(corners, calibration, width, height)
+        if box is None:
+            continue
+        homography = np.linalg.inv(calibration @ np.stack([right, down, corner], axis=1)).astype(np.float32)
+        homographies[-1] = homography
+        a, b, inverse_depth = _apply(homography, x[box[1]], y[box[0]])
+        hit = (a >= 0) & (a <= inverse_depth) & (b >= 0) & (b <= inverse_depth) & (inverse_depth > nearest[box])
+        nearest[box][hit] = inverse_depth[hit]
+        winner[box][hit] = index
+
+    rgb = np.zeros((height, width, 3), np.float32)
+    labels = np.full((height, width), -1, np.int32)
+    for index in np.unique(winner[winner >= 0]):
+        rows, columns = np.nonzero(winner == index)
+        surface, homography = surfaces[index], homographies[index]
+        a, b, inverse_depth = homography @ np.stack([x[columns], y[rows], np.ones(len(rows), np.float32)])
+        a, b = a / inverse_depth, b / inverse_depth
+        rgb[rows, columns] = sample(surface.texture, a, b)
+        left, top, right_edge, bottom = surface.window
+        inside = (a >= left) & (a <= right_edge) & (b >= top) & (b <= bottom)
+        labels[rows[inside], columns[inside]] = surface.label
+
+    blocks = (camera.height, scale, camera.width, scale)
+    with np.errstate(divide="ignore"):
+        depth = 1 / nearest[::scale, ::scale]
+    return Rendering(
+        rgb=rgb.reshape(*blocks, 3).mean(axis=(1, 3)).clip(0, 1),
+        coverage=coverage_of(labels, num_objects, blocks),
+        depth=depth,
+    )
+
+
+def coverage_of(
+    labels: Int[np.ndarray, "rows columns"], num_objects: int, blocks: tuple[int, int, int, int]
+) -> Float[np.ndarray, "objects height width"]:
+    """Share of each pixel's rays that hit each object."""
+    shares = [(labels == index).reshape(blocks).mean(axis=(1, 3)) for index in range(num_objects)]
+    return np.stack(shares).astype(np.float32)

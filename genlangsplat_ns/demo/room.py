@@ -1,0 +1,250 @@
+"""The gallery room: where the walls, the plinths and the pictures stand, in metres, z up, the visitor looks along +y."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from genlangsplat_ns.demo import photographs
+from genlangsplat_ns.demo.photographs import Photograph
+from genlangsplat_ns.demo.raycast import Surface
+from genlangsplat_ns.demo.textures import (
+    Color,
+    Rectangle,
+    Texture,
+    cast_shadow,
+    darken_edges,
+    framed,
+    plain,
+    plaster,
+    shine_spotlight,
+    wood_floor,
+)
+
+UP = np.array([0.0, 0.0, 1.0])
+WALL_HEIGHT = 3.0
+WALL_CORNERS = np.array([[-3.7, -2.6, 0.0], [-2.35, 2.3, 0.0], [2.35, 2.3, 0.0], [3.7, -2.6, 0.0]])
+FLOOR_LEFT, FLOOR_BACK, FLOOR_WIDTH, FLOOR_DEPTH = -3.8, 2.35, 7.6, 6.4
+WALL_DENSITY, FLOOR_DENSITY, PICTURE_DENSITY = 90.0, 110.0, 190.0
+WHITE, TEAL = (0.80, 0.785, 0.75), (0.335, 0.43, 0.445)
+BLACK, OAK, WALNUT, IVORY = (0.09, 0.09, 0.095), (0.62, 0.45, 0.27), (0.30, 0.19, 0.12), (0.83, 0.80, 0.73)
+
+
+@dataclass(frozen=True)
+class HungPicture:
+    """A framed picture on a wall.
+
+    Attributes:
+        category: The object it shows.
+        photograph: What is printed.
+        wall: Index of the wall: left, back, right.
+        along: Distance of its centre from the wall's left end.
+        centre: Height of its centre.
+        height: Its outer height; the width follows the photograph.
+        frame: The colour of the moulding.
+    """
+
+    category: str
+    photograph: Photograph
+    wall: int
+    along: float
+    centre: float
+    height: float
+    frame: Color
+
+
+@dataclass(frozen=True)
+class StandingBoard:
+    """A picture on a board that stands free: one panel, or a photograph folded over two.
+
+    Attributes:
+        category: The object it shows.
+        photograph: What is printed.
+        foot: Where the middle of its lower edge stands.
+        height: Its height; the unfolded width follows the photograph.
+        yaw: Degrees it is turned from facing the visitor, positive to the visitor's right.
+        lean: Degrees it leans back.
+        fold: Degrees each half is turned from the flat; negative stands like an open book with its spine to the visitor.
+        border: The colour around the photograph.
+        plinth: Width and depth of a plinth under it, which is as high as the foot, or none.
+    """
+
+    category: str
+    photograph: Photograph
+    foot: tuple[float, float, float]
+    height: float
+    yaw: float = 0.0
+    lean: float = 0.0
+    fold: float = 0.0
+    border: Color = IVORY
+    plinth: tuple[float, float] | None = None
+
+
+HUNG = (
+    HungPicture("temple", photographs.TEMPLE, wall=1, along=1.45, centre=1.72, height=1.12, frame=BLACK),
+    HungPicture("rocket", photographs.ROCKET, wall=1, along=3.35, centre=1.68, height=1.28, frame=OAK),
+    HungPicture("flower", photographs.FLOWER, wall=0, along=3.1, centre=1.55, height=1.12, frame=WALNUT),
+    HungPicture("photographer", photographs.PHOTOGRAPHER, wall=2, along=1.95, centre=1.55, height=1.2, frame=BLACK),
+)
+
+STANDING = (
+    StandingBoard(
+        "cat", photographs.CAT, foot=(-1.2, 0.75, 0.42), height=0.78, yaw=12.0, fold=-22.0, plinth=(1.25, 0.6)
+    ),
+    StandingBoard(
+        "coffee", photographs.COFFEE, foot=(1.28, 0.7, 0.55), height=0.72, yaw=-14.0, lean=10.0, plinth=(1.0, 0.5)
+    ),
+    StandingBoard("motorcycle", photographs.MOTORCYCLE, foot=(0.1, -0.05, 0.0), height=0.74, yaw=-4.0, fold=17.0),
+)
+
+CATEGORIES: tuple[str, ...] = tuple(item.category for item in (*HUNG, *STANDING))
+"""The objects of the gallery; an object's label is its place here."""
+
+
+def build_room(seed: int = 0) -> list[Surface]:
+    """Builds every rectangle of the gallery, with its light.
+
+    Args:
+        seed: Seed of the procedural textures.
+    """
+    rng = np.random.default_rng(seed)
+    surfaces: list[Surface] = []
+    shadows_on_floor: list[Rectangle] = []
+    for label, board in enumerate(STANDING, start=len(HUNG)):
+        boxes, footprint = _standing(board, label, rng)
+        surfaces += boxes
+        shadows_on_floor.append(footprint)
+    for wall in range(3):
+        surfaces += _wall(wall, rng)
+    floor = wood_floor(FLOOR_WIDTH, FLOOR_DEPTH, FLOOR_DENSITY, rng)
+    for footprint in shadows_on_floor:
+        wide = Rectangle(footprint.left - 0.1, footprint.top - 0.12, footprint.right + 0.1, footprint.bottom + 0.06)
+        floor = cast_shadow(floor, wide, FLOOR_DENSITY, softness=0.16, strength=0.45)
+        floor = cast_shadow(floor, footprint, FLOOR_DENSITY, softness=0.035, strength=0.45)
+    floor = darken_edges(floor, FLOOR_DENSITY, reach=0.3, strength=0.4)
+    corner = np.array([FLOOR_LEFT, FLOOR_BACK, 0.0])
+    surfaces.append(Surface(corner, np.array([FLOOR_WIDTH, 0, 0]), np.array([0, -FLOOR_DEPTH, 0]), floor))
+    ceiling = plaster(FLOOR_WIDTH, FLOOR_DEPTH, (0.74, 0.73, 0.71), 40.0, rng)
+    corner = np.array([FLOOR_LEFT, FLOOR_BACK - FLOOR_DEPTH, WALL_HEIGHT])
+    surfaces.append(Surface(corner, np.array([FLOOR_WIDTH, 0, 0]), np.array([0, FLOOR_DEPTH, 0]), ceiling))
+    return surfaces
+
+
+def _size(photograph: Texture, height: float, border: float) -> tuple[float, float]:
+    """Outer width and height of a bordered picture of this outer height."""
+    rows, columns = photograph.shape[:2]
+    return (height - 2 * border) * columns / rows + 2 * border, height
+
+
+def _wall(wall: int, rng: np.random.Generator) -> list[Surface]:
+    """A wall with its skirting board, lamps, shadows and pictures."""
+    start, end = WALL_CORNERS[wall], WALL_CORNERS[wall + 1]
+    width = float(np.linalg.norm(end - start))
+    right = (end - start) / width
+    normal = np.cross(-UP, right)
+    texture = plaster(width, WALL_HEIGHT, TEAL if wall == 1 else WHITE, WALL_DENSITY, rng)
+    pictures: list[Surface] = []
+    for label, picture in enumerate(HUNG):
+        if picture.wall != wall:
+            continue
+        border = 0.045
+        photograph = picture.photograph.load()
+        outer = _size(photograph, picture.height, border)
+        top = WALL_HEIGHT - picture.centre - outer[1] / 2
+        place = Rectangle(picture.along - outer[0] / 2, top, picture.along + outer[0] / 2, top + outer[1])
+        texture = shine_spotlight(texture, place, WALL_DENSITY, strength=0.26)
+        fallen = Rectangle(place.left + 0.0, place.top + 0.05, place.right + 0.02, place.bottom + 0.07)
+        texture = cast_shadow(texture, fallen, WALL_DENSITY, softness=0.045, strength=0.42)
+        front = framed(photograph, *outer, picture.frame, PICTURE_DENSITY, border)
+        centre = start + picture.along * right + picture.centre * UP + 0.02 * normal
+        pictures += _box(
+            centre, right, UP, (*outer, 0.04), front, picture.frame, rng, label, _window(outer, border, border)
+        )
+    texture = darken_edges(texture, WALL_DENSITY, reach=0.28, strength=0.22)
+    skirting = round(0.11 * WALL_DENSITY)
+    board = plaster(width, 0.11, (0.74, 0.73, 0.70), WALL_DENSITY, rng)[:skirting]
+    texture[-len(board) :] = board * 0.92
+    texture[-len(board) - 1] *= 0.78
+    corner = start + WALL_HEIGHT * UP
+    return [*pictures, Surface(corner, width * right, -WALL_HEIGHT * UP, texture.clip(0, 1))]
+
+
+def _window(outer: tuple[float, float], left: float, right: float, edge: float = 0.045) -> tuple[float, ...]:
+    width, height = outer
+    return left / width, edge / height, 1 - right / width, 1 - edge / height
+
+
+def _standing(board: StandingBoard, label: int, rng: np.random.Generator) -> tuple[list[Surface], Rectangle]:
+    """The panels of a standing board, its plinth, and what of the floor they cover."""
+    edge = 0.03
+    photograph = board.photograph.load()
+    outer = _size(photograph, board.height, edge)
+    front = framed(photograph, *outer, board.border, PICTURE_DENSITY, edge)
+    foot = np.array(board.foot)
+    yaw, lean, fold = np.radians([board.yaw, board.lean, board.fold])
+    boxes: list[Surface] = []
+    if board.fold == 0:
+        right = _turned(yaw)
+        normal = np.cross(right, UP)
+        up = np.cos(lean) * UP - np.sin(lean) * normal
+        window = _window(outer, edge, edge, edge)
+        boxes += _box(foot + up * outer[1] / 2, right, up, (*outer, 0.03), front, WALNUT, rng, label, window)
+    else:
+        half = outer[0] / 2
+        middle = front.shape[1] // 2
+        for side, angle, part in ((-1, yaw + fold, front[:, :middle]), (1, yaw - fold, front[:, middle:])):
+            right = _turned(angle)
+            window = _window((half, outer[1]), edge if side < 0 else 0.0, edge if side > 0 else 0.0, edge)
+            # The front faces meet at the hinge, so the boards lie behind them.
+            centre = foot + side * right * half / 2 + UP * outer[1] / 2 - np.cross(right, UP) * 0.01
+            # The half that faces the lamps less is a little darker: the fold shows.
+            light = 1.0 if side * fold > 0 else 0.9
+            size = (half, outer[1], 0.02)
+            boxes += _box(centre, right, UP, size, part * light, WALNUT, rng, label, window)
+    width, depth = board.plinth or (outer[0], 0.3)
+    if board.plinth:
+        front = plain(width, foot[2], (0.86, 0.85, 0.83), WALL_DENSITY, rng)
+        centre = np.array([foot[0], foot[1], foot[2] / 2])
+        plinth = _box(centre, _turned(yaw), UP, (width, foot[2], depth), front, (0.78, 0.77, 0.75), rng)
+        top = plinth[3]
+        shade = Rectangle(0.06, depth * 0.25, width - 0.06, depth * 0.62)
+        texture = cast_shadow(top.texture, shade, WALL_DENSITY, softness=0.05, strength=0.4)
+        plinth[3] = Surface(top.corner, top.right, top.down, texture)
+        boxes += plinth
+    x, y = foot[0] - FLOOR_LEFT, FLOOR_BACK - foot[1]
+    return boxes, Rectangle(x - width / 2, y - depth / 2, x + width / 2, y + depth / 2)
+
+
+def _turned(angle: float) -> np.ndarray:
+    """The rightward direction of a board turned by `angle` from facing the visitor."""
+    return np.array([np.cos(angle), np.sin(angle), 0.0])
+
+
+def _box(
+    centre: np.ndarray,
+    right: np.ndarray,
+    up: np.ndarray,
+    size: tuple[float, float, float],
+    front: Texture,
+    color: Color,
+    rng: np.random.Generator,
+    label: int = -1,
+    window: tuple[float, ...] = (0.0, 0.0, 1.0, 1.0),
+) -> list[Surface]:
+    """Front, left, right, top and back faces of a box; `size` is width, height and depth."""
+    width, height, depth = size
+    normal = np.cross(right, up)
+    x, y, z = right * width / 2, up * height / 2, normal * depth / 2
+
+    def face(corner, along, down, lengths, light):
+        shaded = tuple(light * channel for channel in color)
+        return Surface(centre + corner, along, down, plain(*lengths, shaded, WALL_DENSITY, rng))
+
+    return [
+        Surface(centre - x + y + z, 2 * x, -2 * y, front, label, window),
+        face(-x + y - z, 2 * z, -2 * y, (depth, height), 0.88),
+        face(x + y + z, -2 * z, -2 * y, (depth, height), 0.80),
+        face(-x + y - z, 2 * x, 2 * z, (width, depth), 1.08),
+        face(x + y - z, -2 * x, -2 * y, (width, height), 0.7),
+    ]

@@ -1,0 +1,32 @@
+"""Writing files so that no half-written one is ever seen under its final name."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; it takes the final name on success and is removed on any error.
+
+    Args:
+        path: The final file name. Its folder is made when it does not exist.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays at the end because numpy and Pillow choose the format by it.
+    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def safe_name(text: str, longest: int = 40) -> str:
+    """Turns any text into a short piece of a file name: letters, digits and hyphens."""
+    return re.sub(r"[^\w]+", "-", text).strip("-").lower()[:longest] or "text"

@@ -1,0 +1,234 @@
+"""The generalised autoencoder: embeddings (E-D, unit norm) to latents (D-D, unit norm) and back.
+
+An autoencoder is an artefact: one `.safetensors` file whose metadata says which encoder's embeddings it compresses, how it
+was trained and how faithful it is. Training lives in the `pretrain` package; nothing here knows about it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.files import atomic_path
+
+FORMAT = "genlangsplat-autoencoder-1"
+"""Stands in the metadata of every artefact, so that a foreign safetensors file is told apart from ours."""
+
+PACKAGED: dict[str, str] = {"conse": "conse-16.safetensors"}
+"""Names of the autoencoders that come with the package, and their files in `genlangsplat_ns/assets`."""
+
+
+@dataclass(frozen=True)
+class AutoencoderIdentity:
+    """What an autoencoder is: everything needed to rebuild it and to judge whether it fits a scene.
+
+    Attributes:
+        name: Short name for people, such as `conse-16`.
+        encoder: Identity of the encoder whose embeddings it was trained on.
+        embedding_dim: Width E of the embeddings.
+        latent_dim: Width D of the latents.
+        architecture: A key of `ARCHITECTURES`.
+        training_data: What it was trained on, in words.
+        held_out_cosine: Mean cosine between unseen embeddings and their reconstruction; None when not measured.
+        command: The command that trains it again, with its seed.
+        figures: Further measurements by name.
+        version: Counts re-trainings under the same name.
+    """
+
+    name: str
+    encoder: str
+    embedding_dim: int
+    latent_dim: int
+    architecture: str = "mlp"
+    training_data: str = ""
+    held_out_cosine: float | None = None
+    command: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+    version: str = "1"
+
+
+def _mlp(embedding_dim: int, latent_dim: int) -> tuple[nn.Module, nn.Module]:
+    wide, narrow = 512, 256
+    encoder = nn.Sequential(
+        nn.Linear(embedding_dim, wide), nn.GELU(), nn.Linear(wide, narrow), nn.GELU(), nn.Linear(narrow, latent_dim)
+    )
+    decoder = nn.Sequential(
+        nn.Linear(latent_dim, narrow), nn.GELU(), nn.Linear(narrow, wide), nn.GELU(), nn.Linear(wide, embedding_dim)
+    )
+    return encoder, decoder
+
+
+def _linear(embedding_dim: int, latent_dim: int) -> tuple[nn.Module, nn.Module]:
+    return nn.Linear(embedding_dim, latent_dim, bias=False), nn.Linear(latent_dim, embedding_dim, bias=False)
+
+
+ARCHITECTURES: dict[str, Callable[[int, int], tuple[nn.Module, nn.Module]]] = {"mlp": _mlp, "linear": _linear}
+"""Builders of (encoder, decoder) from (embedding_dim, latent_dim), by the name that stands in the identity.
+
+`mlp` is E-512-256-D and its mirror image with GELU: the paper gives neither widths nor activation, and without batch
+normalisation a single embedding is coded exactly as a batch of them. `linear` is the baseline whose decoding commutes with
+blending.
+"""
+
+
+class Autoencoder(nn.Module):
+    """Compresses unit embeddings to unit latents and back; rows are independent of each other.
+
+    Inputs need not have unit length: both directions look at the direction only, because rendered latents are shortened by
+    opacity and by blending. A zero row has no direction; it gives a finite vector without meaning.
+
+    Args:
+        identity: What to build. The weights start at random.
+
+    Raises:
+        GenLangSplatError: If the architecture is unknown or a width is not positive.
+    """
+
+    def __init__(self, identity: AutoencoderIdentity) -> None:
+        super().__init__()
+        if identity.architecture not in ARCHITECTURES:
+            raise GenLangSplatError(
+                f"Autoencoder {identity.name!r} has the architecture {identity.architecture!r}, this version knows "
+                f"{', '.join(ARCHITECTURES)}. Choose one of these or update the package."
+            )
+        if identity.embedding_dim < 1 or identity.latent_dim < 1:
+            raise GenLangSplatError(
+                f"An autoencoder needs positive widths, got embedding_dim={identity.embedding_dim} and "
+                f"latent_dim={identity.latent_dim}."
+            )
+        self.identity = identity
+        self.encoder, self.decoder = ARCHITECTURES[identity.architecture](identity.embedding_dim, identity.latent_dim)
+
+    def encode(self, embeddings: Float[Tensor, "*batch embedding_dim"]) -> Float[Tensor, "*batch latent_dim"]:
+        """Gives the unit latents of embeddings."""
+        return F.normalize(self.encoder(F.normalize(embeddings, dim=-1)), dim=-1)
+
+    def decode(self, latents: Float[Tensor, "*batch latent_dim"]) -> Float[Tensor, "*batch embedding_dim"]:
+        """Gives the unit embeddings of latents."""
+        return F.normalize(self.decoder(F.normalize(latents, dim=-1)), dim=-1)
+
+    def forward(self, embeddings: Float[Tensor, "*batch embedding_dim"]) -> Float[Tensor, "*batch embedding_dim"]:
+        """Gives the reconstruction of embeddings."""
+        return self.decode(self.encode(embeddings))
+
+
+def save_autoencoder(path: Path, autoencoder: Autoencoder) -> None:
+    """Writes an artefact: the weights in half precision and the identity as metadata.
+
+    Args:
+        path: The file to write, replaced when it exists.
+        autoencoder: What to write.
+    """
+    weights = {name: value.detach().cpu().half().contiguous() for name, value in autoencoder.state_dict().items()}
+    metadata = {"format": FORMAT, "identity": json.dumps(asdict(autoencoder.identity))}
+    with atomic_path(Path(path)) as temporary:
+        save_file(weights, temporary, metadata=metadata)
+
+
+def load_autoencoder(path_or_name: str | Path, *, encoder_identity: str | None = None) -> Autoencoder:
+    """Loads an artefact, in float32, in evaluation mode and without gradients.
+
+    Args:
+        path_or_name: A file; or the name of a packaged autoencoder (`conse`); or `auto`, which takes the packaged one that
+            fits `encoder_identity`.
+        encoder_identity: Identity of the encoder it is to serve; None to accept any.
+
+    Raises:
+        GenLangSplatError: If the file is missing, truncated or not an autoencoder, or was trained for another encoder.
+    """
+    if path_or_name == "auto":
+        return _load_packaged_for(encoder_identity)
+    path = packaged_path(str(path_or_name)) if str(path_or_name) in PACKAGED else Path(path_or_name)
+    identity, weights = _read(path)
+    if encoder_identity is not None and identity.encoder != encoder_identity:
+        raise GenLangSplatError(
+            f"The autoencoder {path} was trained on embeddings of {identity.encoder!r}, the scene uses {encoder_identity!r}. "
+            "Choose the autoencoder that belongs to the encoder, or train one with `python -m pretrain`."
+        )
+    autoencoder = Autoencoder(identity)
+    expected = {name: tuple(value.shape) for name, value in autoencoder.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if expected != found:
+        raise GenLangSplatError(
+            f"The weights in {path} do not fit the architecture {identity.architecture!r} its metadata names: expected "
+            f"{expected}, found {found}. The file is damaged or from another version; train it again with `python -m pretrain`."
+        )
+    autoencoder.load_state_dict({name: value.float() for name, value in weights.items()})
+    return autoencoder.eval().requires_grad_(False)
+
+
+def packaged_path(name: str) -> Path:
+    """Gives the file of a packaged autoencoder (a key of `PACKAGED`)."""
+    return Path(str(resources.files("genlangsplat_ns") / "assets" / PACKAGED[name]))
+
+
+def _load_packaged_for(encoder_identity: str | None) -> Autoencoder:
+    if encoder_identity is None:
+        raise GenLangSplatError("The autoencoder 'auto' is chosen by the encoder, but no encoder was named.")
+    known = {name: _read(packaged_path(name))[0].encoder for name in PACKAGED}
+    for name, encoder in known.items():
+        if encoder == encoder_identity:
+            return load_autoencoder(name)
+    listing = "; ".join(f"{name} for {encoder!r}" for name, encoder in known.items())
+    raise GenLangSplatError(
+        f"No packaged autoencoder fits the encoder {encoder_identity!r}; there is: {listing}. "
+        "Train one with `python -m pretrain` and point to its file."
+    )
+
+
+def _read(path: Path) -> tuple[AutoencoderIdentity, dict[str, Tensor]]:
+    """Reads an artefact without building it."""
+    if not path.is_file():
+        raise GenLangSplatError(
+            f"There is no autoencoder at {path}. Give a .safetensors file, one of the packaged names "
+            f"({', '.join(PACKAGED)}), or 'auto'."
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except SafetensorError as error:
+        raise GenLangSplatError(
+            f"{path} cannot be read as safetensors ({error}): it is truncated or of another kind. "
+            "Copy it again, or train it again with `python -m pretrain`."
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise GenLangSplatError(
+            f"{path} is a safetensors file but not an autoencoder of this project: its format is "
+            f"{metadata.get('format')!r}, expected {FORMAT!r}."
+        )
+    return _parse_identity(path, metadata.get("identity", "")), weights
+
+
+def _parse_identity(path: Path, text: str) -> AutoencoderIdentity:
+    try:
+        entries = json.loads(text)
+        known = {item.name for item in fields(AutoencoderIdentity)}
+        # A newer version may have added entries; those that this version does not know cannot matter to it.
+        return AutoencoderIdentity(**{name: value for name, value in entries.items() if name in known})
+    except (json.JSONDecodeError, AttributeError, TypeError) as error:
+        raise GenLangSplatError(
+            f"The identity in {path} cannot be read ({error}). The file is damaged; train it again with `python -m pretrain`."
+        ) from error
+
+
+__all__ = [
+    "ARCHITECTURES",
+    "PACKAGED",
+    "Autoencoder",
+    "AutoencoderIdentity",
+    "load_autoencoder",
+    "packaged_path",
+    "save_autoencoder",
+]

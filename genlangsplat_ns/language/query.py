@@ -1,0 +1,234 @@
+"""Text queries: what is asked, how it is scored over a rendered view, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.relevancy import DEFAULT_NEGATIVES, DEFAULT_TEMPERATURE, relevancy
+from genlangsplat_ns.levels import LEVELS
+
+LEVEL_RULES: tuple[str, ...] = ("mean", "auto", *LEVELS)
+"""How the levels' maps become one: their mean, the one with the highest peak, or a named one."""
+
+EMPTY_NORM = 1e-2
+"""A rendered latent shorter than this shows next to nothing (its length is at most the opacity) and scores 0."""
+
+CHUNK_PIXELS = 8192
+"""Latents decoded at a time: large enough for fast matrix products, small enough for a few tens of megabytes."""
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """The half of an image-text encoder that a query needs."""
+
+    def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "num_texts embedding_dim"]:
+        """Returns one unit vector per text."""
+        ...
+
+
+@dataclass(frozen=True)
+class TextQuery:
+    """What is asked of a scene and how the answer is read.
+
+    Attributes:
+        texts: The texts to look for, each answered on its own.
+        negatives: The canonical texts they compete with. Blank entries are left out.
+        level: `mean` of the levels, `auto` (the level with the highest raw peak), or one of `LEVELS`.
+        threshold: Pixels with more relevancy than this are selected, in [0, 1].
+        temperature: The factor on cosines in the relevancy.
+
+    Raises:
+        GenLangSplatError: Without a text, with a blank text, with only blank negatives, with an unknown level, or with
+            a threshold or temperature out of range.
+    """
+
+    texts: tuple[str, ...]
+    negatives: tuple[str, ...] = DEFAULT_NEGATIVES
+    level: str = "mean"
+    threshold: float = 0.6
+    temperature: float = DEFAULT_TEMPERATURE
+
+    def __post_init__(self) -> None:
+        if not self.texts:
+            raise GenLangSplatError('Found no text to look for; give at least one, for example "a cup of coffee".')
+        if any(not text.strip() for text in self.texts):
+            raise GenLangSplatError(f"Found a blank text among {list(self.texts)}; every text needs at least one word.")
+        kept = tuple(negative.strip() for negative in self.negatives if negative.strip())
+        if not kept:
+            raise GenLangSplatError(
+                f"Found no negative text with a word in it; relevancy compares with at least one. "
+                f"Leave negatives at their default {list(DEFAULT_NEGATIVES)} or name some."
+            )
+        if self.level not in LEVEL_RULES:
+            raise GenLangSplatError(f'Found the level "{self.level}"; choose one of {", ".join(LEVEL_RULES)}.')
+        if not 0.0 <= self.threshold <= 1.0:
+            raise GenLangSplatError(
+                f"Found a threshold of {self.threshold}; relevancy lies in 0 to 1, choose from there."
+            )
+        if not self.temperature > 0:
+            raise GenLangSplatError(f"Found a temperature of {self.temperature}; it must be positive (LERF's is 10).")
+        object.__setattr__(self, "texts", tuple(text.strip() for text in self.texts))
+        object.__setattr__(self, "negatives", kept)
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedQuery:
+    """A query with its texts in the encoder's space.
+
+    Attributes:
+        query: What was asked.
+        positives: Unit vectors of the texts, in their order.
+        negatives: Unit vectors of the negatives.
+    """
+
+    query: TextQuery
+    positives: Float[Tensor, "num_texts embedding_dim"]
+    negatives: Float[Tensor, "num_negatives embedding_dim"]
+
+    def score(self, embeddings: Float[Tensor, "*batch embedding_dim"]) -> Float[Tensor, "*batch num_texts"]:
+        """Relevancy of unit embeddings (of pixels or Gaussians) to each text."""
+        return relevancy(
+            embeddings,
+            self.positives.to(embeddings),
+            self.negatives.to(embeddings),
+            temperature=self.query.temperature,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class LevelChoice:
+    """One relevancy map made of the levels' maps: the rule or level it came from, and the map."""
+
+    name: str
+    map: Float[Tensor, "height width"]
+
+
+@dataclass(frozen=True, eq=False)
+class ViewAnswer:
+    """The answer to one text in one view.
+
+    Attributes:
+        text: The text asked for.
+        level: The level the answer was read from, or `mean`.
+        map: Relevancy of every pixel.
+        score: The highest relevancy.
+        peak: Pixel (x, y) of the highest relevancy, the first in reading order when several tie.
+        mask: Pixels above the query's threshold.
+    """
+
+    text: str
+    level: str
+    map: Float[Tensor, "height width"]
+    score: float
+    peak: tuple[int, int]
+    mask: Bool[Tensor, "height width"]
+
+
+def embed_query(query: TextQuery, encoder: TextEncoder) -> EmbeddedQuery:
+    """Encodes the texts and negatives of a query in one call."""
+    embeddings = encoder.encode_texts([*query.texts, *query.negatives])
+    count = len(query.texts)
+    return EmbeddedQuery(query=query, positives=embeddings[:count], negatives=embeddings[count:])
+
+
+@torch.no_grad()
+def score_latents(
+    latents: Float[Tensor, "count latent_dim"],
+    decode: Callable[[Tensor], Tensor],
+    query: EmbeddedQuery,
+    chunk_size: int = CHUNK_PIXELS,
+) -> Float[Tensor, "count num_texts"]:
+    """Relevancy of latents to each text: normalise, decode, score, a chunk at a time and once for all texts.
+
+    Args:
+        latents: Latents of pixels or Gaussians, of any length. Those shorter than `EMPTY_NORM` score 0 and are not
+            decoded.
+        decode: Maps unit latents (count, latent_dim) to embeddings (count, embedding_dim).
+        query: The embedded query.
+        chunk_size: Latents decoded at a time.
+    """
+    scores = latents.new_zeros(latents.shape[0], len(query.query.texts))
+    filled = (latents.norm(dim=-1) > EMPTY_NORM).nonzero().squeeze(-1)
+    for rows in filled.split(chunk_size):
+        embeddings = decode(F.normalize(latents[rows], dim=-1))
+        scores[rows] = query.score(F.normalize(embeddings, dim=-1)).to(scores)
+    return scores
+
+
+def relevancy_maps(
+    latents: Float[Tensor, "height width levels latent_dim"],
+    decode: Callable[[Tensor], Tensor],
+    query: EmbeddedQuery,
+) -> Float[Tensor, "num_texts levels height width"]:
+    """Relevancy of every pixel and level of a rendered view to each text (the paper's query: render, decode, score).
+
+    Args:
+        latents: Rendered latents, not normalised; pixels that show nothing have length near 0 and score 0.
+        decode: Maps unit latents (count, latent_dim) to embeddings (count, embedding_dim).
+        query: The embedded query.
+    """
+    height, width, levels, _ = latents.shape
+    scores = score_latents(latents.reshape(height * width * levels, -1), decode, query)
+    return scores.reshape(height, width, levels, -1).permute(3, 2, 0, 1)
+
+
+def choose_level(maps: Float[Tensor, "levels height width"], level: str) -> LevelChoice:
+    """Makes one map of the levels' maps.
+
+    Args:
+        maps: One relevancy map per level; exactly 0 means that the level shows nothing there.
+        level: `mean` averages, at each pixel, the levels that show something; `auto` takes the level with the highest
+            raw peak, the first on ties (LangSplat's rule); a name of `LEVELS` takes that level.
+
+    Raises:
+        GenLangSplatError: If the level is unknown or the maps do not have it.
+    """
+    if level == "mean":
+        return LevelChoice(level, maps.sum(dim=0) / (maps > 0).sum(dim=0).clamp(min=1))
+    if level == "auto":
+        index = int(maps.flatten(start_dim=1).amax(dim=1).argmax())
+        return LevelChoice(LEVELS[index], maps[index])
+    if level not in LEVELS[: maps.shape[0]]:
+        raise GenLangSplatError(
+            f'Found the level "{level}" for maps of {maps.shape[0]} levels; choose mean, auto or one of '
+            f"{', '.join(LEVELS[: maps.shape[0]])}."
+        )
+    return LevelChoice(level, maps[LEVELS.index(level)])
+
+
+def find_peak(relevancy_map: Float[Tensor, "height width"]) -> tuple[int, int]:
+    """Pixel (x, y) of the highest value, the first in reading order on ties."""
+    row, column = divmod(int(relevancy_map.argmax()), relevancy_map.shape[1])
+    return column, row
+
+
+def answer_texts(maps: Float[Tensor, "num_texts levels height width"], query: TextQuery) -> list[ViewAnswer]:
+    """Reads one answer per text from the relevancy maps of a view, with the query's own level rule and threshold.
+
+    Args:
+        maps: Relevancy of a view, from `relevancy_maps` or from splatted relevancies of Gaussians.
+        query: The query the maps belong to.
+    """
+    answers = []
+    for text, text_maps in zip(query.texts, maps, strict=True):
+        choice = choose_level(text_maps, query.level)
+        column, row = find_peak(choice.map)
+        answers.append(
+            ViewAnswer(
+                text=text,
+                level=choice.name,
+                map=choice.map,
+                score=float(choice.map[row, column]),
+                peak=(column, row),
+                mask=choice.map > query.threshold,
+            )
+        )
+    return answers

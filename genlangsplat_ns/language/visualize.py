@@ -1,0 +1,93 @@
+"""Pictures of relevancy and of latents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from genlangsplat_ns.errors import GenLangSplatError
+
+MAX_FIT_ROWS = 100_000
+
+
+@cache
+def _turbo() -> Tensor:
+    """The 256 colours of the turbo map, (256, 3)."""
+    # Matplotlib takes most of a second to import and only pictures need it.
+    import matplotlib
+
+    return torch.tensor(matplotlib.colormaps["turbo"](range(256))[:, :3], dtype=torch.float32)
+
+
+def relevancy_colors(relevancy: Float[Tensor, "height width"]) -> Float[Tensor, "height width 3"]:
+    """Turbo colours of relevancy on the fixed scale 0.5 to 1: the same colour means the same score in every picture."""
+    index = ((relevancy - 0.5) * 2 * 255).round().clamp(0, 255).long()
+    return _turbo().to(relevancy)[index]
+
+
+def relevancy_overlay(
+    rgb: Float[Tensor, "height width 3"], relevancy: Float[Tensor, "height width"]
+) -> Float[Tensor, "height width 3"]:
+    """Lays relevancy over a picture: dimmed and greyed where a negative wins (up to 0.5), turbo colours above.
+
+    Args:
+        rgb: The picture, 0 to 1.
+        relevancy: Relevancy of every pixel, 0 to 1.
+    """
+    grey = rgb.mean(dim=-1, keepdim=True)
+    quiet = 0.5 * (0.4 * rgb + 0.6 * grey)
+    # The colour fades in over the first fifth of the scale, so that there is no hard edge at 0.5.
+    strength = ((relevancy - 0.5) / 0.1).clamp(0, 1)[..., None] * 0.72
+    return ((1 - strength) * quiet + strength * relevancy_colors(relevancy)).clamp(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class LatentPca:
+    """Three principal directions of a scene's latents, fitted once so that a colour means the same in every view.
+
+    Attributes:
+        mean: Mean of the fitted unit latents.
+        basis: The directions as columns; directions that the latents do not have are zero.
+        low: Projection that is shown as 0, per direction.
+        high: Projection that is shown as 1.
+    """
+
+    mean: Float[Tensor, " latent_dim"]
+    basis: Float[Tensor, "latent_dim 3"]
+    low: Float[Tensor, " 3"]
+    high: Float[Tensor, " 3"]
+
+    @classmethod
+    def fit(cls, latents: Float[Tensor, "count latent_dim"]) -> LatentPca:
+        """Fits the directions to latents of any length; zero rows are left out, large sets are thinned evenly.
+
+        Raises:
+            GenLangSplatError: If every latent is zero.
+        """
+        filled = latents[latents.norm(dim=-1) > 1e-6].float()
+        if filled.shape[0] == 0:
+            raise GenLangSplatError("Found only zero latents; run the language phase before colouring by latents.")
+        unit = F.normalize(filled[:: 1 + filled.shape[0] // MAX_FIT_ROWS], dim=-1)
+        mean = unit.mean(dim=0)
+        centred = unit - mean
+        _, directions = torch.linalg.eigh(centred.T @ centred)
+        basis = directions.flip(-1)[:, :3]
+        # An eigenvector's sign is arbitrary and differs between machines; its largest entry is made positive.
+        largest = basis.gather(0, basis.abs().argmax(dim=0, keepdim=True))
+        basis = F.pad(basis * largest.sign(), (0, 3 - basis.shape[1]))
+        projected = (centred @ basis).sort(dim=0).values
+        low, high = projected[int(0.01 * (len(projected) - 1))], projected[round(0.99 * (len(projected) - 1))]
+        return cls(mean=mean, basis=basis, low=low, high=high)
+
+    def apply(self, latents: Float[Tensor, "*batch latent_dim"]) -> Float[Tensor, "*batch 3"]:
+        """Colours of latents, 0 to 1; zero latents are black."""
+        pca = [part.to(latents) for part in (self.mean, self.basis, self.low, self.high)]
+        mean, basis, low, high = pca
+        projected = (F.normalize(latents, dim=-1) - mean) @ basis
+        colors = ((projected - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+        return colors * (latents.norm(dim=-1, keepdim=True) > 1e-6)

@@ -1,0 +1,254 @@
+"""The Gen-LangSplat model: splats first, then one language latent per Gaussian and level on frozen geometry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor, nn
+
+from genlangsplat_ns.cameras import ViewGeometry, view_geometry
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.store import ViewFeatures
+from genlangsplat_ns.field_head import LanguageFieldHead
+from genlangsplat_ns.language.autoencoder import load_autoencoder
+from genlangsplat_ns.language.lifting import LiftedLatents, region_targets
+from genlangsplat_ns.language.query import answer_texts, relevancy_maps
+from genlangsplat_ns.language.visualize import LatentPca, relevancy_overlay
+from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.rasterization import backproject
+from genlangsplat_ns.splat_model import SplatModel, SplatModelConfig
+from genlangsplat_ns.viewer import LanguageControls
+
+GEOMETRY = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
+"""Everything of a Gaussian that the language phase must not touch."""
+
+
+@dataclass
+class GenLangSplatModelConfig(SplatModelConfig):
+    """Settings of the Gaussians and of their language latents."""
+
+    _target: type = field(default_factory=lambda: GenLangSplatModel)
+    """target class to instantiate"""
+    autoencoder: str = "auto"
+    """The scene-independent autoencoder: a name, a .safetensors file, or auto for the shipped one that fits the encoder."""
+    language_start_step: int | None = None
+    """Step at which geometry and colours freeze and the language phase begins; None keeps the run's last steps for it."""
+    language_solver: Literal["lift", "adam"] = "lift"
+    """How latents are fitted: lift is one closed-form pass over the views, adam the paper's optimisation."""
+    language_steps: int | None = None
+    """Length of the language phase; None means 1 step for lift and 30000 for adam."""
+    language_warm_start: bool = False
+    """With adam: begin from the lifted latents instead of zeros (the paper's way)."""
+    language_cosine_weight: float = 1.0
+    """With adam: weight of the cosine term beside the L1 term (gamma in the paper's equation 9, value not stated there)."""
+    query_texts: str = ""
+    """Texts the viewer and ns-render start with, separated by semicolons."""
+
+    @property
+    def num_language_steps(self) -> int:
+        """How many steps the language phase takes."""
+        if self.language_steps is not None:
+            return self.language_steps
+        return 1 if self.language_solver == "lift" else 30_000
+
+
+class GenLangSplatModel(SplatModel):
+    """Splatfacto with language latents (paper, section III)."""
+
+    config: GenLangSplatModelConfig
+
+    def populate_modules(self) -> None:
+        """Adds the latents, the frozen autoencoder and the viewer's controls to the splats."""
+        super().populate_modules()
+        metadata = self.kwargs.get("metadata") or {}
+        autoencoder = load_autoencoder(self.config.autoencoder, encoder_identity=metadata.get("encoder_identity"))
+        self.field_head = LanguageFieldHead(autoencoder)
+        self.encoder_name: str = metadata.get("encoder_name", "")
+        latents = torch.zeros(self.num_points, len(LEVELS), autoencoder.identity.latent_dim)
+        self.gauss_params["latents"] = nn.Parameter(latents)
+        self.register_buffer("language_phase_start", torch.tensor(-1))
+        # A buffer lives on the device and reading it stalls CUDA, so the phase is mirrored here.
+        self.in_language_phase = False
+        self._latent_pca: LatentPca | None = None
+        self.language = LanguageControls(self.encoder_name, self.config.query_texts)
+
+    @property
+    def latents(self) -> Tensor:
+        """The latents of all Gaussians, `(num_gaussians, levels, latent_dim)`."""
+        return self.gauss_params["latents"]
+
+    # Phases
+
+    def enter_language_phase(self, step: int) -> None:
+        """Freezes everything but the latents for good; the strategy and the downscaling stop with it."""
+        self.language_phase_start.fill_(step)
+        self._apply_phase()
+
+    def _apply_phase(self) -> None:
+        self.in_language_phase = int(self.language_phase_start) >= 0
+        if self.in_language_phase:
+            for parameter in self.parameters():
+                parameter.requires_grad_(False)
+                parameter.grad = None
+            self.latents.requires_grad_(self.config.language_solver == "adam")
+        self._latent_pca = None
+
+    def set_latents(self, lifted: LiftedLatents) -> None:
+        """Puts lifted latents onto the Gaussians."""
+        self.latents.data.copy_(lifted.latents)
+        self._latent_pca = None
+
+    def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Loads a checkpoint; one of stock splatfacto arrives in the RGB phase with latents of zero."""
+        state = {"language_phase_start": torch.tensor(-1), **dict}
+        for key, value in self.field_head.state_dict(prefix="field_head.").items():
+            state.setdefault(key, value)
+        result = super().load_state_dict(state, **kwargs)
+        self._apply_phase()
+        return result
+
+    def update_to_step(self, step: int) -> None:
+        """Takes the step of a checkpoint, which decides the degree of the spherical harmonics."""
+        self.step = step
+
+    def get_gaussian_param_groups(self) -> dict[str, list[nn.Parameter]]:
+        """One optimiser group per kind of parameter, the latents among them."""
+        return {name: [parameter] for name, parameter in self.gauss_params.items()}
+
+    def _get_downscale_factor(self) -> int:
+        return 1 if self.in_language_phase else super()._get_downscale_factor()
+
+    def step_post_backward(self, step: int) -> None:
+        """Densifies in the RGB phase only."""
+        if not self.in_language_phase:
+            super().step_post_backward(step)
+
+    # Language: targets, rendering, loss
+
+    @torch.no_grad()
+    def language_targets(
+        self, features: ViewFeatures
+    ) -> tuple[Float[Tensor, "height width levels latent_dim"], Bool[Tensor, "height width levels"]]:
+        """Encodes a view's embeddings and paints them over its regions."""
+        latents = self.field_head.autoencoder.encode(features.embeddings.to(self.device))
+        return region_targets(features.regions.to(self.device), latents)
+
+    def backproject(self, view: ViewGeometry, values: Tensor) -> Float[Tensor, "num_gaussians channels"]:
+        """Sums pixel values onto the Gaussians, weighted as they are composited in this view."""
+        geometry = self.geometry()
+        return backproject(
+            geometry.means,
+            geometry.quats,
+            geometry.scales,
+            geometry.opacities,
+            view.viewmats[0],
+            view.intrinsics[0],
+            view.width,
+            view.height,
+            values,
+            rasterize_mode=self.config.rasterize_mode,
+        )
+
+    def render_latents(self, camera: Cameras) -> Float[Tensor, "height width levels latent_dim"]:
+        """Composites the latents of all levels over black; neither normalised nor divided by the opacity."""
+        view = view_geometry(camera)
+        keep = self.cropped()
+        latents = self.latents if keep is None else self.latents[keep]
+        geometry = self.geometry(keep)
+        render, _, _ = self.splat(geometry, latents.flatten(1), view, render_mode="RGB")
+        return render[0].unflatten(-1, latents.shape[1:])
+
+    def render_rgb(self, camera: Cameras) -> Float[Tensor, "height width 3"]:
+        """Renders colours alone, as a person sees them."""
+        return super().get_outputs(camera)["rgb"]
+
+    def language_loss(
+        self, rendered: Tensor, targets: Tensor, valid: Bool[Tensor, "height width levels"]
+    ) -> tuple[Tensor, Tensor]:
+        """L1 and one minus cosine between rendered and target latents over the labelled pixels (paper, equation 9)."""
+        rendered, targets = rendered[valid], targets[valid]
+        if len(rendered) == 0:
+            return rendered.sum(), rendered.sum()
+        cosine = nn.functional.cosine_similarity(rendered, targets, dim=-1, eps=1e-6)
+        return (rendered - targets).abs().mean(), 1 - cosine.mean()
+
+    def get_outputs(self, camera: Cameras) -> dict[str, Any]:
+        """Renders what the phase needs: colours, latents to be fitted, or everything for a person."""
+        if not self.training:
+            outputs = super().get_outputs(camera)
+            outputs.update(self._language_pictures(camera, outputs))
+            return outputs
+        if not self.in_language_phase:
+            return super().get_outputs(camera)
+        if self.config.language_solver == "lift":
+            return {}
+        return {"latents": self.render_latents(camera)}
+
+    def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+        """The RGB metrics, or in the language phase the fidelity of the rendered latents."""
+        if "rgb" in outputs:
+            return super().get_metrics_dict(outputs, batch)
+        metrics: dict[str, Any] = {"gaussian_count": self.num_points}
+        if "latents" in outputs:
+            targets, valid = self.language_targets(batch["language"])
+            l1, one_minus_cosine = self.language_loss(outputs["latents"].detach(), targets, valid)
+            metrics |= {"lang_l1": l1, "lang_cosine": 1 - one_minus_cosine}
+        return metrics
+
+    def get_loss_dict(self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: Any = None) -> dict[str, Any]:
+        """The RGB loss, or the paper's language loss."""
+        if "rgb" in outputs:
+            return super().get_loss_dict(outputs, batch, metrics_dict)
+        if "latents" not in outputs:
+            # Lifting leaves nothing to optimise, but the trainer wants something to differentiate.
+            return {"language_loss": torch.zeros((), device=self.device, requires_grad=True)}
+        targets, valid = self.language_targets(batch["language"])
+        l1, one_minus_cosine = self.language_loss(outputs["latents"], targets, valid)
+        return {"language_l1": l1, "language_cosine": self.config.language_cosine_weight * one_minus_cosine}
+
+    # Pictures for the viewer and ns-render
+
+    @torch.no_grad()
+    def _language_pictures(self, camera: Cameras, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Relevancy, its overlay and the latents' colours; the keys are always the same."""
+        rgb = outputs["rgb"]
+        relevancy = torch.zeros_like(rgb[..., :1])
+        pictures = {"relevancy": relevancy, "relevancy_overlay": rgb, "latent_pca": torch.zeros_like(rgb)}
+        keep = self.cropped()
+        if not self.in_language_phase or (keep is not None and not bool(keep.any())):
+            return pictures
+        pictures["latent_pca"] = self._latent_colours(camera, keep) * outputs["accumulation"]
+        query = self.language.query()
+        if query is not None:
+            maps = relevancy_maps(self.render_latents(camera), self.field_head, query)
+            relevancy = torch.stack([answer.map for answer in answer_texts(maps, query.query)]).amax(dim=0)
+            pictures |= {"relevancy": relevancy[..., None], "relevancy_overlay": relevancy_overlay(rgb, relevancy)}
+        return pictures
+
+    def _latent_colours(self, camera: Cameras, keep: Tensor | None) -> Float[Tensor, "height width 3"]:
+        """Three fixed principal components of the middle level's latents as colours.
+
+        The components are splatted, not computed from splatted latents: that costs three channels instead of 48.
+        """
+        latents = self.latents[:, len(LEVELS) // 2]
+        if self._latent_pca is None:
+            self._latent_pca = LatentPca.fit(latents[latents.norm(dim=-1) > 0])
+        colours = self._latent_pca.apply(latents if keep is None else latents[keep])
+        render, alpha, _ = self.splat(self.geometry(keep), colours, view_geometry(camera), render_mode="RGB")
+        return (render[0] / alpha[0].clamp_min(1e-6)).clamp(0.0, 1.0)
+
+    def check_language(self) -> None:
+        """Raises a clear error when nothing can be asked yet.
+
+        Raises:
+            GenLangSplatError: The run has no language phase.
+        """
+        if not self.in_language_phase:
+            raise GenLangSplatError(
+                f"This run has no language phase yet (its checkpoint is from step {self.step}, in the RGB phase). "
+                "Resume it to the end with ns-train gen-langsplat --load-dir RUN/nerfstudio_models."
+            )

@@ -1,0 +1,121 @@
+"""The two phases and what joins them: RGB training, then lifting or fitting of language latents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+
+from genlangsplat_ns.cameras import view_geometry
+from genlangsplat_ns.console import CONSOLE, track
+from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.lifting import LatentLift, LiftedLatents
+from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
+
+MIN_RGB_STEPS = 10
+"""A run that would leave fewer steps for the RGB phase is a mistake."""
+
+
+@dataclass
+class GenLangSplatPipelineConfig(VanillaPipelineConfig):
+    """Settings of data and model."""
+
+    _target: type = field(default_factory=lambda: GenLangSplatPipeline)
+    """target class to instantiate"""
+    datamanager: GenLangSplatDataManagerConfig = field(default_factory=GenLangSplatDataManagerConfig)
+    """Views and language features."""
+    model: GenLangSplatModelConfig = field(default_factory=GenLangSplatModelConfig)
+    """Gaussians and latents."""
+
+
+class GenLangSplatPipeline(VanillaPipeline):
+    """Joins views, language features and the model."""
+
+    config: GenLangSplatPipelineConfig
+    datamanager: GenLangSplatDataManager
+    model: GenLangSplatModel
+
+    def get_training_callbacks(self, training_callback_attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
+        """Adds the switch to the language phase before everything else that happens in a step.
+
+        Raises:
+            GenLangSplatError: The run is too short for both phases, or a resumed run is complete already.
+        """
+        trainer = training_callback_attributes.trainer
+        start, end = self._language_span(trainer.config.max_num_iterations)
+        done = trainer._start_step
+        if done >= end:
+            raise GenLangSplatError(
+                f"This run is complete: its checkpoint is from step {done - 1}, and the run ends after {end} steps. Raise "
+                "--max-num-iterations to go on."
+            )
+
+        def switch(step: int) -> None:
+            if step >= start and not self.model.in_language_phase:
+                if step > 0:
+                    # A kill during the lift then costs the lift alone.
+                    trainer.save_checkpoint(step - 1)
+                self.begin_language_phase(step)
+
+        def stop(step: int) -> None:
+            # nerfstudio runs max_num_iterations more steps after a resume.
+            if step + 1 >= end:
+                trainer.stop_training = True
+
+        before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
+        return [
+            TrainingCallback([before], switch),
+            *super().get_training_callbacks(training_callback_attributes),
+            TrainingCallback([after], stop),
+        ]
+
+    def _language_span(self, total: int) -> tuple[int, int]:
+        """First step of the language phase and end of a run of `total` steps."""
+        steps = self.model.config.num_language_steps
+        start = self.model.config.language_start_step
+        if start is None and total - steps < MIN_RGB_STEPS:
+            raise GenLangSplatError(
+                f"A run of {total} steps leaves {max(total - steps, 0)} for the RGB phase, because the language phase takes "
+                f"{steps}. Raise --max-num-iterations, lower --pipeline.model.language-steps, or set "
+                "--pipeline.model.language-start-step."
+            )
+        start = total - steps if start is None else start
+        if start >= total:
+            raise GenLangSplatError(
+                f"The language phase would begin at step {start}, after the end of a run of {total} steps. Raise "
+                "--max-num-iterations or lower --pipeline.model.language-start-step."
+            )
+        return start, min(start + steps, total)
+
+    def begin_language_phase(self, step: int) -> None:
+        """Freezes the scene and lifts the latents of all training views onto it."""
+        self.model.enter_language_phase(step)
+        if self.model.config.language_solver == "lift" or self.model.config.language_warm_start:
+            lifted = self.lift()
+            self.model.set_latents(lifted)
+            seen = float((lifted.mass > 0).any(dim=-1).float().mean())
+            CONSOLE.print(f"Lifted latents onto {seen:.0%} of {self.model.num_points:,} Gaussians.")
+
+    @torch.no_grad()
+    def lift(self) -> LiftedLatents:
+        """Aggregates the latents of all training views in one pass over all levels."""
+        _, levels, latent_dim = self.model.latents.shape
+        accumulator = LatentLift(self.model.num_points, levels, latent_dim, self.device)
+        for index in track(range(len(self.datamanager.train_dataset)), "Lifting latents"):
+            view = view_geometry(self.datamanager.camera("train", index))
+            targets, valid = self.model.language_targets(self.datamanager.language_features("train", index))
+            accumulator.add(lambda values, view=view: self.model.backproject(view, values), targets, valid)
+        return accumulator.solve()
+
+    def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """One training step of the phase the model is in."""
+        camera, batch = self.datamanager.next_train(step)
+        if self.model.latents.requires_grad and self.model.in_language_phase:
+            batch["language"] = self.datamanager.language_features("train", batch["image_idx"])
+        outputs = self.model(camera)
+        metrics = self.model.get_metrics_dict(outputs, batch)
+        return outputs, self.model.get_loss_dict(outputs, batch, metrics), metrics

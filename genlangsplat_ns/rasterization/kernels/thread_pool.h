@@ -1,0 +1,140 @@
+// Runs a function over numbered items on a few threads that sleep between jobs.
+//
+// Every item writes only memory of its own and sums are gathered afterwards in a fixed order, so which thread takes
+// which item never changes a result: items are handed out one by one, and a slow thread delays nobody.
+#pragma once
+
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace gls {
+
+class ThreadPool {
+  public:
+    // The pool of this process; a forked child finds none of its parent's threads and starts its own.
+    static ThreadPool& instance() {
+        static std::atomic<ThreadPool*> current{nullptr};
+        ThreadPool* pool = current.load();
+        while (pool == nullptr || pool->process_ != getpid()) {
+            // The pool is never destroyed: its threads sleep until the process ends.
+            auto* fresh = new ThreadPool();
+            if (current.compare_exchange_strong(pool, fresh)) return *fresh;
+            delete fresh;
+        }
+        return *pool;
+    }
+
+    // Calls work(worker, item) for every item below `count`; `worker` < `threads` numbers the calling thread.
+    template <class Work>
+    void run(int threads, size_t count, const Work& work) {
+        // A second caller, such as a viewer beside the training, does its own work instead of waiting.
+        std::unique_lock<std::mutex> turn(turn_, std::defer_lock);
+        if (threads <= 1 || count <= 1 || !turn.try_lock()) {
+            for (size_t item = 0; item < count; ++item) work(0, item);
+            return;
+        }
+        Job job;
+        job.count = count;
+        job.context = &work;
+        job.call = [](const void* context, int worker, size_t item) {
+            (*static_cast<const Work*>(context))(worker, item);
+        };
+        const int helpers = start_helpers(threads - 1);
+        {
+            std::lock_guard<std::mutex> lock(state_);
+            job_ = &job;
+            invited_ = helpers;
+            busy_ = helpers;
+            ++generation_;
+        }
+        wake_.notify_all();
+        take_items(job, 0);
+        {
+            std::unique_lock<std::mutex> lock(state_);
+            done_.wait(lock, [this] { return busy_ == 0; });
+            job_ = nullptr;
+        }
+        if (job.failure) std::rethrow_exception(job.failure);
+    }
+
+  private:
+    struct Job {
+        size_t count = 0;
+        std::atomic<size_t> next{0};
+        const void* context = nullptr;
+        void (*call)(const void*, int, size_t) = nullptr;
+        std::mutex failure_guard;
+        std::exception_ptr failure;
+    };
+
+    ThreadPool() : process_(getpid()) {}
+
+    static void take_items(Job& job, int worker) {
+        try {
+            for (size_t item = job.next++; item < job.count; item = job.next++) job.call(job.context, worker, item);
+        } catch (...) {
+            std::lock_guard<std::mutex> lock(job.failure_guard);
+            job.failure = std::current_exception();
+            job.next = job.count;
+        }
+    }
+
+    // Returns how many helpers there are to invite, at most `wanted`: the system may refuse more threads.
+    int start_helpers(int wanted) {
+        while (static_cast<int>(started_) < wanted) {
+            const int worker = started_ + 1;
+            uint64_t seen;
+            {
+                std::lock_guard<std::mutex> lock(state_);
+                seen = generation_;
+            }
+            try {
+                std::thread([this, worker, seen] { serve(worker, seen); }).detach();
+            } catch (const std::system_error&) {
+                break;
+            }
+            ++started_;
+        }
+        return started_ < wanted ? started_ : wanted;
+    }
+
+    void serve(int worker, uint64_t seen) {
+        std::unique_lock<std::mutex> lock(state_);
+        for (;;) {
+            wake_.wait(lock, [&] { return generation_ != seen; });
+            seen = generation_;
+            if (worker > invited_) continue;
+            Job* job = job_;
+            lock.unlock();
+            take_items(*job, worker);
+            lock.lock();
+            if (--busy_ == 0) done_.notify_one();
+        }
+    }
+
+    const pid_t process_;
+    std::mutex turn_;
+    std::mutex state_;
+    std::condition_variable wake_;
+    std::condition_variable done_;
+    Job* job_ = nullptr;
+    int started_ = 0;
+    int invited_ = 0;
+    int busy_ = 0;
+    uint64_t generation_ = 0;
+};
+
+template <class Work>
+void parallel_for(int threads, size_t count, const Work& work) {
+    ThreadPool::instance().run(threads, count, work);
+}
+
+}  // namespace gls

@@ -1,0 +1,259 @@
+"""Splatfacto on any device: the same method with this project's rasteriser and checkpoints that resume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.model_components.lib_bilagrid import BilateralGrid
+from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig, num_sh_bases
+from nerfstudio.utils.colors import get_color
+from pytorch_msssim import SSIM
+from torch import Tensor, nn
+from torchmetrics.image import PeakSignalNoiseRatio
+
+from genlangsplat_ns.cameras import ViewGeometry, view_geometry
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.densification import BudgetedStrategy
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.rasterization import rasterization
+
+VIEWER_BACKGROUND = (0.1490, 0.1647, 0.2157)
+"""The viewer's own background colour, shown where training used random ones."""
+
+INITIAL_OPACITY = 0.1
+
+
+@dataclass
+class SplatModelConfig(SplatfactoModelConfig):
+    """Splatfacto's settings and a ceiling on the number of Gaussians."""
+
+    _target: type = field(default_factory=lambda: SplatModel)
+    """target class to instantiate"""
+    max_gaussians: int | None = None
+    """Densification stops adding Gaussians at this number; None sets no limit."""
+
+
+@dataclass(frozen=True)
+class SplatGeometry:
+    """The activated Gaussians, as the rasteriser takes them."""
+
+    means: Float[Tensor, "num_gaussians 3"]
+    quats: Float[Tensor, "num_gaussians 4"]
+    scales: Float[Tensor, "num_gaussians 3"]
+    opacities: Float[Tensor, "num_gaussians"]
+
+
+class SplatModel(SplatfactoModel):
+    """SplatfactoModel without its CUDA-only lines, its silent LPIPS download and its resume defect."""
+
+    config: SplatModelConfig
+
+    def populate_modules(self) -> None:
+        """Creates the Gaussians, the camera optimiser, the metrics and the densification strategy."""
+        self.gauss_params = nn.ParameterDict(self._initial_gaussians())
+        self.camera_optimizer = self.config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
+        if self.config.use_bilateral_grid:
+            columns, rows, depth = self.config.grid_shape
+            self.bil_grids = BilateralGrid(num=self.num_train_data, grid_X=columns, grid_Y=rows, grid_W=depth)
+        self.psnr = PeakSignalNoiseRatio(data_range=1.0)
+        self.ssim = SSIM(data_range=1.0, size_average=True, channel=3)
+        self.step = 0
+        self.crop_box = None
+        if self.config.background_color == "random":
+            self.background_color = torch.tensor(VIEWER_BACKGROUND)
+        else:
+            self.background_color = get_color(self.config.background_color)
+        self.strategy = BudgetedStrategy(
+            prune_opa=self.config.cull_alpha_thresh,
+            grow_grad2d=self.config.densify_grad_thresh,
+            grow_scale3d=self.config.densify_size_thresh,
+            grow_scale2d=self.config.split_screen_size,
+            prune_scale3d=self.config.cull_scale_thresh,
+            prune_scale2d=self.config.cull_screen_size,
+            refine_scale2d_stop_iter=self.config.stop_screen_size_at,
+            refine_start_iter=self.config.warmup_length,
+            refine_stop_iter=self.config.stop_split_at,
+            refine_every=self.config.refine_every,
+            reset_every=self.config.reset_alpha_every * self.config.refine_every,
+            pause_refine_after_reset=self.num_train_data + self.config.refine_every,
+            absgrad=self.config.use_absgrad,
+            max_gaussians=self.config.max_gaussians,
+        )
+        self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
+
+    def _initial_gaussians(self) -> dict[str, nn.Parameter]:
+        """Gaussians at the seed points with their colours, or at random places in a cube."""
+        seeded = self.seed_points is not None and not self.config.random_init
+        if seeded:
+            means = self.seed_points[0].float()
+        else:
+            means = (torch.rand(self.config.num_random, 3) - 0.5) * self.config.random_scale
+        count = len(means)
+        if count < 4:
+            raise GenLangSplatError(
+                f"Found {count} seed points, expected at least 4. Give the data more points, or start from random ones "
+                "with --pipeline.model.random-init True."
+            )
+        distances, _ = self.k_nearest_sklearn(means, 3)
+        spacing = torch.from_numpy(distances).mean(dim=-1, keepdim=True).clamp_min(1e-7)
+        colours = torch.rand(count, 3)
+        if seeded and len(self.seed_points[1]) == count:
+            colours = self.seed_points[1].float() / 255
+        if self.config.sh_degree > 0:
+            features_dc = RGB2SH(colours)
+        else:
+            features_dc = torch.logit(colours, eps=1e-3)
+        num_rest = num_sh_bases(self.config.sh_degree) - 1
+        values = {
+            "means": means.clone(),
+            "scales": spacing.log().repeat(1, 3),
+            "quats": nn.functional.normalize(torch.randn(count, 4), dim=-1),
+            "features_dc": features_dc,
+            "features_rest": torch.zeros(count, num_rest, 3),
+            "opacities": torch.logit(torch.full((count, 1), INITIAL_OPACITY)),
+        }
+        return {name: nn.Parameter(value) for name, value in values.items()}
+
+    def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Loads a checkpoint of this method or of stock splatfacto.
+
+        The parameters keep their identity and only change size: the optimisers, which nerfstudio builds before it
+        loads, stay bound to them, so that training really goes on after a resume.
+
+        Raises:
+            GenLangSplatError: The checkpoint lacks Gaussians, or a tensor has another shape than the config asks for.
+        """
+        state = {key: value for key, value in dict.items() if not key.startswith("lpips.")}
+        for name in self.gauss_params:
+            if name in state:
+                # Checkpoints of early splatfacto versions have no prefix.
+                state[f"gauss_params.{name}"] = state.pop(name)
+        if "gauss_params.means" not in state:
+            raise GenLangSplatError(
+                f"The checkpoint holds no Gaussians (its first entries are {sorted(state)[:4]}). Expected one of "
+                "gen-langsplat or splatfacto."
+            )
+        count = len(state["gauss_params.means"])
+        for name, parameter in self.gauss_params.items():
+            parameter.data = parameter.data.new_zeros(count, *parameter.shape[1:])
+            stored = state.setdefault(f"gauss_params.{name}", torch.zeros_like(parameter.data))
+            if stored.shape != parameter.shape:
+                raise GenLangSplatError(
+                    f"The checkpoint's {name} have shape {tuple(stored.shape)}, the config expects "
+                    f"{tuple(parameter.shape)}. Load it with the config.yml it was trained with."
+                )
+        return nn.Module.load_state_dict(self, state, **kwargs)
+
+    def geometry(self, keep: Tensor | None = None) -> SplatGeometry:
+        """Returns the activated Gaussians, or those of them that a boolean `keep` names."""
+        rows = slice(None) if keep is None else keep
+        return SplatGeometry(
+            means=self.means[rows],
+            quats=self.quats[rows],
+            scales=self.scales[rows].exp(),
+            opacities=torch.sigmoid(self.opacities[rows]).squeeze(-1),
+        )
+
+    def splat(
+        self, geometry: SplatGeometry, values: Tensor, view: ViewGeometry, **options: Any
+    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """Rasterises values carried by the Gaussians; see `rasterization` for the options."""
+        return rasterization(
+            means=geometry.means,
+            quats=geometry.quats,
+            scales=geometry.scales,
+            opacities=geometry.opacities,
+            colors=values,
+            viewmats=view.viewmats,
+            Ks=view.intrinsics,
+            width=view.width,
+            height=view.height,
+            packed=False,
+            near_plane=0.01,
+            far_plane=1e10,
+            sparse_grad=False,
+            rasterize_mode=self.config.rasterize_mode,
+            **options,
+        )
+
+    def cropped(self) -> Tensor | None:
+        """Which Gaussians lie in the viewer's crop box; None when nothing is cropped."""
+        if self.crop_box is None or self.training:
+            return None
+        return self.crop_box.within(self.means).reshape(-1)
+
+    def get_outputs(self, camera: Cameras) -> dict[str, Any]:
+        """Renders colour, opacity and (outside training) depth of one camera."""
+        pose = self.camera_optimizer.apply_to_camera(camera) if self.training else camera.camera_to_worlds
+        view = view_geometry(camera, pose, self._get_downscale_factor())
+        self.last_size = (view.height, view.width)
+        keep = self.cropped()
+        if keep is not None and not bool(keep.any()):
+            return self.get_empty_outputs(view.width, view.height, self._get_background_color())
+        geometry = self.geometry(keep)
+        features = torch.cat([self.features_dc[:, None], self.features_rest], dim=1)
+        features = features if keep is None else features[keep]
+        degree = None
+        if self.config.sh_degree > 0:
+            degree = min(self.step // self.config.sh_degree_interval, self.config.sh_degree)
+        else:
+            features = torch.sigmoid(features[:, 0])
+        with_depth = self.config.output_depth_during_training or not self.training
+        render, alpha, self.info = self.splat(
+            geometry,
+            features,
+            view,
+            render_mode="RGB+ED" if with_depth else "RGB",
+            sh_degree=degree,
+            absgrad=self.strategy.absgrad,
+        )
+        if self.training:
+            self.strategy.step_pre_backward(
+                self.gauss_params, self.optimizers, self.strategy_state, self.step, self.info
+            )
+        background = self._get_background_color()
+        rgb = (render[0, ..., :3] + (1 - alpha[0]) * background).clamp(0.0, 1.0)
+        if self.config.use_bilateral_grid and self.training and "cam_idx" in (camera.metadata or {}):
+            rgb = self._apply_bilateral_grid(rgb[None], camera.metadata["cam_idx"], view.height, view.width)[0]
+        depth = None
+        if with_depth:
+            depth = render[0, ..., 3:]
+            depth = torch.where(alpha[0] > 0, depth, depth.detach().max())
+        if not self.training:
+            background = background.expand(view.height, view.width, 3)
+        return {"rgb": rgb, "depth": depth, "accumulation": alpha[0], "background": background}
+
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Tensor]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """PSNR and SSIM of a view, and LPIPS when its weights lie on this machine already."""
+        truth = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
+        render = outputs["rgb"]
+        pictures = [picture.permute(2, 0, 1)[None] for picture in (truth, render)]
+        metrics = {"psnr": float(self.psnr(*pictures)), "ssim": float(self.ssim(*pictures))}
+        perceptual = _lpips(str(self.device))
+        if perceptual is not None:
+            metrics["lpips"] = float(perceptual(*pictures))
+        return metrics, {"img": torch.cat([truth, render], dim=1)}
+
+
+_LPIPS: dict[str, Any] = {}
+
+
+def _lpips(device: str) -> Any:
+    """The LPIPS metric, outside the module tree; None (said once) when its weights would have to be downloaded."""
+    if device not in _LPIPS:
+        weights = Path(torch.hub.get_dir()) / "checkpoints" / "alexnet-owt-7be5be79.pth"
+        if weights.is_file():
+            from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+            _LPIPS[device] = LearnedPerceptualImagePatchSimilarity(normalize=True).to(device)
+        else:
+            CONSOLE.print(f"LPIPS is left out: its AlexNet weights are not at {weights}, and nothing is downloaded.")
+            _LPIPS[device] = None
+    return _LPIPS[device]

@@ -1,0 +1,86 @@
+"""The training loop's edges: one clear message for a user's mistake, and a length that a resume keeps."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from rich.markup import escape
+
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.scene_io.checkpoints import check_checkpoint, latest_checkpoint
+
+
+@dataclass
+class GenLangSplatTrainerConfig(TrainerConfig):
+    """nerfstudio's settings of a run; `max_num_iterations` counts the whole run, both phases, resumed or not."""
+
+    _target: type = field(default_factory=lambda: GenLangSplatTrainer)
+    """target class to instantiate"""
+
+    def get_checkpoint_dir(self) -> Path:
+        """Returns the folder of the run's checkpoints, after checking that the newest one is whole.
+
+        Every command that loads a run asks here first, so a truncated checkpoint is told in plain words.
+        """
+        folder = super().get_checkpoint_dir()
+        newest = latest_checkpoint(folder)
+        if newest is not None:
+            check_checkpoint(newest)
+        return folder
+
+
+class GenLangSplatTrainer(Trainer):
+    """nerfstudio's trainer with checks before the work begins."""
+
+    config: GenLangSplatTrainerConfig
+
+    def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
+        """Checks what can be checked early, then sets up as nerfstudio does.
+
+        Raises:
+            GenLangSplatError: Several processes were asked for, or the checkpoint to resume from is not usable.
+        """
+        if self.world_size > 1:
+            raise GenLangSplatError(
+                f"Found {self.world_size} training processes, expected 1: densification differs between processes, so "
+                "splats train on one device. Leave out --machine.num-devices."
+            )
+        _check_resume(self.config)
+        super().setup(test_mode)
+
+
+def _check_resume(config: TrainerConfig) -> None:
+    """Raises when the checkpoint that a resume asks for is absent or broken."""
+    if config.load_checkpoint is not None:
+        check_checkpoint(config.load_checkpoint)
+    elif config.load_dir is not None:
+        newest = latest_checkpoint(config.load_dir)
+        if newest is None:
+            raise GenLangSplatError(
+                f"{config.load_dir} holds no step-*.ckpt. Give --load-dir the folder nerfstudio_models of a run."
+            )
+        check_checkpoint(
+            newest if config.load_step is None else config.load_dir / f"step-{config.load_step:09d}.ckpt"
+        )
+
+
+def tell_user_errors_plainly() -> None:
+    """Makes this process end with the message alone when a `GenLangSplatError` reaches the top.
+
+    nerfstudio's commands do not catch exceptions, and a page of traceback hides the sentence that helps.
+    """
+    usual = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, GenLangSplatError):
+            CONSOLE.print(f"[bold red]Error:[/bold red] {escape(str(error))}")
+        else:
+            usual(kind, error, trace)
+
+    sys.excepthook = hook

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from genlangsplat_ns.cameras import undistort_points
 from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.dataparser import SeedPointNerfstudio
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.encoders import embedding_dim, encoder_identity, load_encoder
+from genlangsplat_ns.features.encoders import encoder_identity, load_encoder
 from genlangsplat_ns.features.extract import extract_features
 from genlangsplat_ns.features.masks import load_mask_generator
 from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
@@ -74,6 +75,8 @@ class GenLangSplatDataManager(FullImageDatamanager):
             # The cpu cache pins memory, which needs CUDA; the gpu cache stays on the device, which is the CPU here.
             config.cache_images = "gpu"
         _check_data_folder(config)
+        if isinstance(config.dataparser, NerfstudioDataParserConfig):
+            config.dataparser._target = SeedPointNerfstudio
         try:
             super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
         except FileNotFoundError as error:
@@ -161,7 +164,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
             root if root.is_dir() else root.parent,
             self.encoder_name,
             encoder_identity(self.encoder_name),
-            embedding_dim(self.encoder_name),
+            load_encoder(self.encoder_name).embedding_dim,
             masks.name,
             masks.settings,
         )

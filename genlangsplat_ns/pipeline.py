@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
@@ -15,6 +16,8 @@ from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDat
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.lifting import LatentLift, LiftedLatents
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
+from genlangsplat_ns.scene import LanguageScene
+from genlangsplat_ns.scene_metrics import language_metrics
 
 MIN_RGB_STEPS = 10
 """A run that would leave fewer steps for the RGB phase is a mistake."""
@@ -119,3 +122,14 @@ class GenLangSplatPipeline(VanillaPipeline):
         outputs = self.model(camera)
         metrics = self.model.get_metrics_dict(outputs, batch)
         return outputs, self.model.get_loss_dict(outputs, batch, metrics), metrics
+
+    def get_average_eval_image_metrics(
+        self, step: int | None = None, output_path: Path | None = None, get_std: bool = False
+    ) -> dict[str, float]:
+        """The RGB metrics of the held-out views, and the language metrics once there is a language phase."""
+        metrics = super().get_average_eval_image_metrics(step, output_path, get_std)
+        if self.model.in_language_phase:
+            self.eval()
+            metrics |= language_metrics(LanguageScene(self.model, self.datamanager))
+            self.train()
+        return metrics

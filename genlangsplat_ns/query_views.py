@@ -18,7 +18,8 @@ from genlangsplat_ns.console import CONSOLE, track
 from genlangsplat_ns.files import atomic_path, safe_name
 from genlangsplat_ns.language.query import TextQuery, ViewAnswer
 from genlangsplat_ns.language.visualize import relevancy_overlay
-from genlangsplat_ns.run import LanguageRun, RenderedView, RunView
+from genlangsplat_ns.run import open_run
+from genlangsplat_ns.scene import RenderedView, SceneView
 
 
 def query_views(
@@ -33,12 +34,12 @@ def query_views(
         mode: How scores are computed; written into the result.
         output_dir: Where the pictures and the JSON go.
     """
-    run = LanguageRun.open(config_path)
-    embedded = run.embed(query)
+    scene = open_run(config_path)
+    embedded = scene.embed(query)
     results = []
-    for view in track(run.views(split), "Asking views"):
-        rendered = run.render(view)
-        for number, answer in enumerate(run.answer(embedded, rendered)):
+    for view in track(scene.views(split), "Asking views"):
+        rendered = scene.render(view)
+        for number, answer in enumerate(scene.answer(embedded, rendered)):
             results.append(_write_answer(output_dir, view, rendered, answer, number))
     document = {"texts": query.texts, "negatives": query.negatives, "mode": mode, "results": results}
     with atomic_path(output_dir / "query.json") as path:
@@ -48,7 +49,7 @@ def query_views(
 
 
 def _write_answer(
-    output_dir: Path, view: RunView, rendered: RenderedView, answer: ViewAnswer, number: int
+    output_dir: Path, view: SceneView, rendered: RenderedView, answer: ViewAnswer, number: int
 ) -> dict[str, Any]:
     """Writes the two pictures of an answer and returns its entry for the JSON."""
     stem = f"{view.split}-{Path(view.name).stem}-{number}-{safe_name(answer.text)}"

@@ -51,8 +51,22 @@ class GenLangSplatTrainer(Trainer):
                 f"Found {self.world_size} training processes, expected 1: densification differs between processes, so "
                 "splats train on one device. Leave out --machine.num-devices."
             )
-        _check_resume(self.config)
-        super().setup(test_mode)
+        try:
+            _check_resume(self.config)
+            super().setup(test_mode)
+        except GenLangSplatError:
+            _forget_run(self.base_dir)
+            raise
+
+
+def _forget_run(folder: Path) -> None:
+    """Removes the folder of a run that never began; ns-train writes its config.yml before anything is checked."""
+    if [path.name for path in folder.glob("*")] == ["config.yml"]:
+        (folder / "config.yml").unlink()
+        for parent in (folder, *folder.parents[:3]):
+            if any(parent.iterdir()):
+                break
+            parent.rmdir()
 
 
 def _check_resume(config: TrainerConfig) -> None:

@@ -80,7 +80,7 @@ def camera_path(num_views: int, rng: np.random.Generator) -> list[Float[np.ndarr
     poses = []
     for index, azimuth in enumerate(np.radians(np.linspace(-48, 48, num_views))):
         radius = rng.uniform(2.9, 3.5)
-        height = (1.25 if index % 2 else 1.8) + rng.uniform(-0.12, 0.12)
+        height = (1.2 if index % 2 else 1.75) + rng.uniform(-0.12, 0.12)
         target = np.array([0.0, 0.9, 1.05]) + rng.uniform(-0.15, 0.15, 3)
         position = np.array([radius * np.sin(azimuth), 0.9 - radius * np.cos(azimuth), height])
         poses.append(look_at(position, target))
@@ -107,7 +107,7 @@ def build_gallery(folder: Path, settings: GallerySettings | None = None) -> Path
     settings = settings or GallerySettings()
     rng = np.random.default_rng(settings.seed)
     surfaces = build_room(settings.seed)
-    camera = Pinhole(settings.width, settings.height, focal=0.78 * settings.width)
+    camera = Pinhole(settings.width, settings.height, focal=0.72 * settings.width)
     poses = camera_path(settings.num_views, rng)
     names = [f"{index:04d}.png" for index in range(1, settings.num_views + 1)]
     held_out = {name for index, name in enumerate(names) if index % EVAL_INTERVAL == EVAL_INTERVAL // 2}
@@ -133,7 +133,7 @@ def build_gallery(folder: Path, settings: GallerySettings | None = None) -> Path
 
 
 def label_view(name: str, rendering: Rendering) -> ViewLabels:
-    """Outlines what a view shows of each object; an object in several pieces becomes several entries of its category."""
+    """Outlines what a view shows of each object; one in several pieces becomes several entries of its category."""
     height, width = rendering.rgb.shape[:2]
     objects = []
     for category, coverage in zip(CATEGORIES, rendering.coverage, strict=True):

@@ -1,9 +1,4 @@
-"""The photographs of the gallery: they lie inside the wheels of scikit-image and scikit-learn, nothing is downloaded.
-
-Credits: astronaut, chelsea, coffee, camera and rocket are public domain or CC0 pictures of scikit-image; the motorcycle is
-the left picture of a pair of the Middlebury 2014 stereo data (Scharstein et al.); china and flower are CC BY pictures of
-scikit-learn by Artigas and by dany13.
-"""
+"""The photographs of the gallery, out of the wheels of scikit-image and scikit-learn: nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -49,6 +44,13 @@ class Photograph:
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGB").crop(self.crop), dtype=np.float32) / 255
 
+
+CREDITS = (
+    "Photographs: cat, coffee, rocket and photographer from scikit-image (public domain or CC0); motorcycle from the "
+    "Middlebury 2014 stereo data (Scharstein et al.), shipped by scikit-image; temple by danielbuechele and flower by "
+    "vultilion (both CC BY 2.0, Flickr), shipped by scikit-learn."
+)
+"""Who made the photographs; goes under every report that shows them."""
 
 CAT = Photograph("skimage", "data/chelsea.png", (40, 0, 440, 300))
 COFFEE = Photograph("skimage", "data/coffee.png", (60, 0, 540, 400))

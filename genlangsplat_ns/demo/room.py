@@ -1,4 +1,4 @@
-"""The gallery room: where the walls, the plinths and the pictures stand, in metres, z up, the visitor looks along +y."""
+"""The gallery room: where walls, plinths and pictures stand, in metres, z up; the visitor looks along +y."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from genlangsplat_ns.demo.textures import (
 
 UP = np.array([0.0, 0.0, 1.0])
 WALL_HEIGHT = 3.0
-WALL_CORNERS = np.array([[-3.7, -2.6, 0.0], [-2.35, 2.3, 0.0], [2.35, 2.3, 0.0], [3.7, -2.6, 0.0]])
-FLOOR_LEFT, FLOOR_BACK, FLOOR_WIDTH, FLOOR_DEPTH = -3.8, 2.35, 7.6, 6.4
+WALL_CORNERS = np.array([[-4.4, -2.3, 0.0], [-2.1, 2.3, 0.0], [2.1, 2.3, 0.0], [4.4, -2.3, 0.0]])
+FLOOR_LEFT, FLOOR_BACK, FLOOR_WIDTH, FLOOR_DEPTH = -4.45, 2.35, 8.9, 6.4
 WALL_DENSITY, FLOOR_DENSITY, PICTURE_DENSITY = 90.0, 110.0, 190.0
 WHITE, TEAL = (0.80, 0.785, 0.75), (0.335, 0.43, 0.445)
 BLACK, OAK, WALNUT, IVORY = (0.09, 0.09, 0.095), (0.62, 0.45, 0.27), (0.30, 0.19, 0.12), (0.83, 0.80, 0.73)
@@ -65,7 +65,7 @@ class StandingBoard:
         height: Its height; the unfolded width follows the photograph.
         yaw: Degrees it is turned from facing the visitor, positive to the visitor's right.
         lean: Degrees it leans back.
-        fold: Degrees each half is turned from the flat; negative stands like an open book with its spine to the visitor.
+        fold: Degrees each half is turned from the flat; positive halves lean away from the visitor, the fold in front.
         border: The colour around the photograph.
         plinth: Width and depth of a plinth under it, which is as high as the foot, or none.
     """
@@ -81,16 +81,18 @@ class StandingBoard:
     plinth: tuple[float, float] | None = None
 
 
+Window = tuple[float, float, float, float]
+
 HUNG = (
-    HungPicture("temple", photographs.TEMPLE, wall=1, along=1.45, centre=1.72, height=1.12, frame=BLACK),
-    HungPicture("rocket", photographs.ROCKET, wall=1, along=3.35, centre=1.68, height=1.28, frame=OAK),
-    HungPicture("flower", photographs.FLOWER, wall=0, along=3.1, centre=1.55, height=1.12, frame=WALNUT),
-    HungPicture("photographer", photographs.PHOTOGRAPHER, wall=2, along=1.95, centre=1.55, height=1.2, frame=BLACK),
+    HungPicture("temple", photographs.TEMPLE, wall=1, along=1.2, centre=1.7, height=1.12, frame=BLACK),
+    HungPicture("rocket", photographs.ROCKET, wall=1, along=3.1, centre=1.68, height=1.28, frame=OAK),
+    HungPicture("flower", photographs.FLOWER, wall=0, along=3.85, centre=1.55, height=1.12, frame=WALNUT),
+    HungPicture("photographer", photographs.PHOTOGRAPHER, wall=2, along=1.2, centre=1.55, height=1.2, frame=BLACK),
 )
 
 STANDING = (
     StandingBoard(
-        "cat", photographs.CAT, foot=(-1.2, 0.75, 0.42), height=0.78, yaw=12.0, fold=-22.0, plinth=(1.25, 0.6)
+        "cat", photographs.CAT, foot=(-1.2, 0.75, 0.5), height=0.78, yaw=12.0, fold=-22.0, plinth=(1.25, 0.6)
     ),
     StandingBoard(
         "coffee", photographs.COFFEE, foot=(1.28, 0.7, 0.55), height=0.72, yaw=-14.0, lean=10.0, plinth=(1.0, 0.5)
@@ -170,7 +172,7 @@ def _wall(wall: int, rng: np.random.Generator) -> list[Surface]:
     return [*pictures, Surface(corner, width * right, -WALL_HEIGHT * UP, texture.clip(0, 1))]
 
 
-def _window(outer: tuple[float, float], left: float, right: float, edge: float = 0.045) -> tuple[float, ...]:
+def _window(outer: tuple[float, float], left: float, right: float, edge: float = 0.045) -> Window:
     width, height = outer
     return left / width, edge / height, 1 - right / width, 1 - edge / height
 
@@ -230,21 +232,22 @@ def _box(
     color: Color,
     rng: np.random.Generator,
     label: int = -1,
-    window: tuple[float, ...] = (0.0, 0.0, 1.0, 1.0),
+    window: Window = (0.0, 0.0, 1.0, 1.0),
 ) -> list[Surface]:
     """Front, left, right, top and back faces of a box; `size` is width, height and depth."""
     width, height, depth = size
     normal = np.cross(right, up)
     x, y, z = right * width / 2, up * height / 2, normal * depth / 2
 
-    def face(corner, along, down, lengths, light):
-        shaded = tuple(light * channel for channel in color)
+    def face(corner: np.ndarray, along: np.ndarray, down: np.ndarray, light: float) -> Surface:
+        lengths = float(np.linalg.norm(along)), float(np.linalg.norm(down))
+        shaded = (light * color[0], light * color[1], light * color[2])
         return Surface(centre + corner, along, down, plain(*lengths, shaded, WALL_DENSITY, rng))
 
     return [
         Surface(centre - x + y + z, 2 * x, -2 * y, front, label, window),
-        face(-x + y - z, 2 * z, -2 * y, (depth, height), 0.88),
-        face(x + y + z, -2 * z, -2 * y, (depth, height), 0.80),
-        face(-x + y - z, 2 * x, 2 * z, (width, depth), 1.08),
-        face(x + y - z, -2 * x, -2 * y, (width, height), 0.7),
+        face(-x + y - z, 2 * z, -2 * y, 0.88),
+        face(x + y + z, -2 * z, -2 * y, 0.80),
+        face(-x + y - z, 2 * x, 2 * z, 1.08),
+        face(x + y - z, -2 * x, -2 * y, 0.7),
     ]

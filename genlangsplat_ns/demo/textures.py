@@ -26,7 +26,8 @@ def smooth_noise(shape: tuple[int, int], period: tuple[float, float], rng: np.ra
     """Noise of zero mean and unit deviation whose features are about `period` (rows, columns) pixels large."""
     coarse = tuple(int(np.ceil(size / step)) + 3 for size, step in zip(shape, period, strict=True))
     grid = rng.standard_normal(coarse)
-    fine = zoom(grid, [size / (count - 2) for size, count in zip(shape, coarse, strict=True)], order=3)
+    scales = [size / (count - 2) for size, count in zip(shape, coarse, strict=True)]
+    fine = np.asarray(zoom(grid, scales, order=3))
     fine = fine[: shape[0], : shape[1]]
     return (fine - fine.mean()) / fine.std()
 
@@ -38,7 +39,7 @@ def plaster(
     shape = (max(round(height * density), 2), max(round(width * density), 2))
     tone = 0.016 * smooth_noise(shape, (0.5 * density, 0.7 * density), rng)
     tone += 0.014 * smooth_noise(shape, (0.05 * density, 0.11 * density), rng)
-    tone += 0.010 * smooth_noise(shape, (3, 3), rng)
+    tone += 0.010 * smooth_noise(shape, (3.0, 3.0), rng)
     return (np.asarray(color) * (1 + contrast * tone[..., None])).astype(np.float32)
 
 
@@ -66,7 +67,14 @@ def wood_floor(width: float, depth: float, density: float, rng: np.random.Genera
     return texture
 
 
-def framed(photograph: Texture, width: float, height: float, frame: Color, density: float, border: float) -> Texture:
+def framed(
+    photograph: Float[np.ndarray, "photo_rows photo_columns 3"],
+    width: float,
+    height: float,
+    frame: Color,
+    density: float,
+    border: float,
+) -> Texture:
     """The front of a framed picture: the frame's moulding around the photograph, which fills all but the border."""
     from skimage.transform import resize
 
@@ -86,8 +94,8 @@ def framed(photograph: Texture, width: float, height: float, frame: Color, densi
     texture[-edge:] *= 0.82
     texture[:, -edge:] *= 0.9
     inner = (rows - 2 * edge, columns - 2 * edge)
-    print_ = resize(photograph, inner, order=1, anti_aliasing=True).astype(np.float32)
-    texture[edge : edge + inner[0], edge : edge + inner[1]] = 0.02 + 0.94 * print_
+    picture = np.asarray(resize(photograph, inner, order=1, anti_aliasing=True), np.float32)
+    texture[edge : edge + inner[0], edge : edge + inner[1]] = 0.02 + 0.94 * picture
     return texture.clip(0, 1)
 
 
@@ -97,7 +105,7 @@ def plain(width: float, height: float, color: Color, density: float, rng: np.ran
     return texture * np.linspace(1.02, 0.9, texture.shape[0], dtype=np.float32)[:, None, None]
 
 
-def _mask(shape: tuple[int, int], rectangle: Rectangle, density: float) -> np.ndarray:
+def _mask(shape: tuple[int, ...], rectangle: Rectangle, density: float) -> np.ndarray:
     mask = np.zeros(shape, np.float32)
     top, bottom = (np.clip(round(v * density), 0, shape[0]) for v in (rectangle.top, rectangle.bottom))
     left, right = (np.clip(round(v * density), 0, shape[1]) for v in (rectangle.left, rectangle.right))

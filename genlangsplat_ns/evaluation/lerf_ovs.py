@@ -79,7 +79,7 @@ class ViewLabels:
         boxes = []
         for item in self.objects:
             if item.category == category:
-                cv2.fillPoly(mask, [np.asarray(item.polygon, np.float64).astype(np.int32)], 1)
+                cv2.fillPoly(mask, [np.asarray(item.polygon, np.float64).astype(np.int32)], (1,))
                 boxes.append(item.box)
         return CategoryTruth(mask.astype(bool), tuple(boxes))
 
@@ -109,7 +109,7 @@ def outline_mask(mask: Bool[np.ndarray, "height width"], min_pixels: int = 1) ->
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     pieces = []
     for contour in contours:
-        filled = cv2.fillPoly(np.zeros(mask.shape, np.uint8), [contour], 1)
+        filled = cv2.fillPoly(np.zeros(mask.shape, np.uint8), [contour], (1,))
         area = int(np.count_nonzero(filled))
         if len(contour) >= 3 and area >= min_pixels:
             pieces.append((area, tuple((float(x), float(y)) for x, y in contour[:, 0])))
@@ -150,7 +150,9 @@ def read_labels(path: Path) -> ViewLabels:
     try:
         document = json.loads(path.read_text())
     except OSError as error:
-        raise GenLangSplatError(f"Cannot read the labels {path}: {error.strerror}. Give the folder of the labels.") from error
+        raise GenLangSplatError(
+            f"Cannot read the labels {path}: {error.strerror}. Give the folder of the labels."
+        ) from error
     except ValueError as error:
         raise GenLangSplatError(
             f"Found no JSON in the labels {path} ({error}); expected a LERF-OVS label file. Remove or repair it."
@@ -219,7 +221,7 @@ def _polygon(points: list[Any], path: Path, place: str) -> Polygon:
         polygon = tuple((float(x), float(y)) for x, y in points)
     except (TypeError, ValueError) as error:
         raise GenLangSplatError(
-            f"Found an outline of {place} in the labels {path} that is not one flat list of [x, y]; LERF-OVS has one ring."
+            f"Found an outline of {place} in the labels {path} that is not one list of [x, y]; LERF-OVS has one ring."
         ) from error
     if not np.isfinite(polygon).all():
         raise GenLangSplatError(f"Found an outline of {place} in the labels {path} with numbers that are not finite.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Int32, UInt8
 from torch import Tensor
@@ -14,6 +14,7 @@ from genlangsplat_ns.features.watershed import WatershedMaskGenerator
 __all__ = ["MASK_GENERATORS", "MaskGenerator", "WatershedMaskGenerator", "load_mask_generator"]
 
 
+@runtime_checkable
 class MaskGenerator(Protocol):
     """Splits an image into regions at the levels subpart, part and whole."""
 

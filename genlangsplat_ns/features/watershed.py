@@ -1,7 +1,8 @@
 """Regions without weights: three nested levels from edges, a watershed and greedy merging.
 
-An over-segmentation by watershed on the Lab gradient is merged region by region, cheapest border first; the partition
-is recorded at three moments of that one merging, so a subpart lies within one part and a part within one whole.
+A watershed on the gradient in CIELAB cuts the image into several hundred atoms. Neighbours are then merged one pair at
+a time, weakest border first, and the partition is recorded at three moments of that one merging, so that a subpart
+lies within one part and a part within one whole.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int32, UInt8
+from jaxtyping import Float32, Int32, Int64, UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -19,34 +20,36 @@ from genlangsplat_ns.errors import GenLangSplatError
 ALGORITHM_VERSION = 1
 """Raised whenever the same settings give other regions, so that stored features of older regions are not reused."""
 
+GRADIENT_STEP = 0.01
+"""Gradients are rounded to this many Lab units: what rounding noise leaves of a flat area is then flat indeed."""
+
 
 @dataclass(frozen=True)
 class WatershedSettings:
     """What shapes the regions; all of it enters the key of stored features.
 
     Attributes:
-        subparts: Number of regions at the finest level.
-        parts: Number of regions at the middle level.
-        wholes: Number of regions at the coarsest level.
+        subparts: Number of regions at the finest level, unless the image falls into fewer.
+        parts: The same for the middle level.
+        wholes: The same for the coarsest level.
         working_size: Long side in pixels at which regions are found; larger images are shrunk to it first.
-        fine_scale: Standard deviation in pixels of the smoothing before the gradient that draws the borders.
-        coarse_scale: The same for the second gradient, which tells borders of things from texture.
-        seed_spacing: Least distance in pixels between the seeds of the over-segmentation.
-        color_weight: Weight of the difference of the regions' colours against the strength of their border.
-        area_power: Power of the area in the merging cost; the larger, the more even the regions' sizes.
-        flat_cost: Borders weaker than this (in Lab units) are no borders: they are merged whatever the region counts.
+        fine_scale: Smoothing (standard deviation, pixels) before the gradient that draws the borders.
+        coarse_scale: Smoothing before the gradient that weighs them; it lets texture such as fur or print count less.
+        half_strength: Lab gradient at which a border counts half. Beyond it strength levels off, so that a glaring
+            border does not outweigh a clear one in the shade.
+        seed_spacing: Side in pixels of the window in which an atom's seed is the point of least gradient.
+        area_power: Power of the area in the merging cost: the larger it is, the more even are the regions' sizes.
     """
 
     subparts: int = 120
     parts: int = 40
     wholes: int = 12
     working_size: int = 480
-    fine_scale: float = 1.0
+    fine_scale: float = 1.5
     coarse_scale: float = 3.0
+    half_strength: float = 6.0
     seed_spacing: int = 7
-    color_weight: float = 1.0
-    area_power: float = 0.5
-    flat_cost: float = 0.05
+    area_power: float = 0.25
 
     def __post_init__(self) -> None:
         if not self.subparts >= self.parts >= self.wholes >= 1:
@@ -54,12 +57,13 @@ class WatershedSettings:
                 f"{self.subparts} subparts, {self.parts} parts and {self.wholes} wholes cannot be nested. "
                 "Give region counts of at least 1 that do not grow from subparts to wholes."
             )
-        if self.working_size < 1 or self.seed_spacing < 1 or min(self.fine_scale, self.coarse_scale) <= 0:
-            raise GenLangSplatError("working_size, seed_spacing, fine_scale and coarse_scale must be above 0.")
+        for name in ("working_size", "fine_scale", "coarse_scale", "half_strength", "seed_spacing"):
+            if getattr(self, name) <= 0:
+                raise GenLangSplatError(f"{name} is {getattr(self, name)}. Give a number above 0.")
 
 
 class WatershedMaskGenerator:
-    """Finds nested regions at three levels by watershed and greedy merging; the same image gives the same regions.
+    """Finds nested regions at three levels; the same image and settings always give the same regions.
 
     Every level is a partition: each pixel has a region, regions are 4-connected and numbered from 0 without gaps.
     """
@@ -86,13 +90,22 @@ class WatershedMaskGenerator:
         height, width = image.shape[:2]
         if height == 0 or width == 0:
             raise GenLangSplatError(f"An image of {height}x{width} pixels has no regions. Give one with pixels.")
-        lab = _working_lab(image.cpu().numpy(), self._settings.working_size)
-        atoms, edges = _over_segment(lab, self._settings)
-        levels = _merge(lab, edges, atoms, self._settings)[:, atoms]
-        return torch.from_numpy(_enlarge(levels, height, width))
+        settings = self._settings
+        lab = _working_lab(image.cpu().numpy(), settings.working_size)
+        atoms = _atoms(_gradient(lab, settings.fine_scale), settings.seed_spacing)
+        borders = _shared_borders(atoms, lab, settings.coarse_scale, settings.half_strength)
+        merging = _Merging(np.bincount(atoms.ravel()), borders, settings.area_power)
+        counts = (settings.subparts, settings.parts, settings.wholes)
+        levels = np.stack([merging.merge_down_to(count) for count in counts])[:, atoms]
+        # Repeated pixels leave connected regions connected.
+        rows = np.arange(height) * lab.shape[0] // height
+        columns = np.arange(width) * lab.shape[1] // width
+        return torch.from_numpy(levels[:, rows[:, None], columns].astype(np.int32))
 
 
-def _working_lab(image: np.ndarray, working_size: int) -> np.ndarray:
+def _working_lab(
+    image: UInt8[np.ndarray, "height width 3"], working_size: int
+) -> Float32[np.ndarray, "working_height working_width 3"]:
     """Returns the image in CIELAB, its long side at most `working_size`."""
     from PIL import Image
     from skimage.color import rgb2lab
@@ -105,100 +118,122 @@ def _working_lab(image: np.ndarray, working_size: int) -> np.ndarray:
     return rgb2lab(image).astype(np.float32)
 
 
-def _enlarge(levels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Repeats pixels up to the full size, which leaves connected regions connected."""
-    rows = np.arange(height) * levels.shape[1] // height
-    columns = np.arange(width) * levels.shape[2] // width
-    return np.ascontiguousarray(levels[:, rows[:, None], columns])
+def _derivatives(
+    lab: Float32[np.ndarray, "height width 3"], scale: float
+) -> tuple[Float32[np.ndarray, "height width 3"], Float32[np.ndarray, "height width 3"]]:
+    """Returns the derivatives of Lab to the right and downwards after smoothing, times `scale` so that scales compare."""
+    from scipy import ndimage
+
+    right = scale * ndimage.gaussian_filter(lab, (scale, scale, 0), order=(0, 1, 0))
+    down = scale * ndimage.gaussian_filter(lab, (scale, scale, 0), order=(1, 0, 0))
+    return right, down
 
 
-def _over_segment(lab: np.ndarray, settings: WatershedSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the small regions everything is merged from, numbered from 0, and the edge strength per pixel."""
+def _gradient(lab: Float32[np.ndarray, "height width 3"], scale: float) -> Float32[np.ndarray, "height width"]:
+    """Returns the steepness of Lab at every pixel: the root of the structure tensor's larger eigenvalue.
+
+    Unlike the gradient of one channel, it sees an edge whatever channels it shows in.
+    """
+    right, down = _derivatives(lab, scale)
+    horizontal, vertical, mixed = (right * right).sum(-1), (down * down).sum(-1), (right * down).sum(-1)
+    steepness = np.sqrt((horizontal + vertical + np.sqrt((horizontal - vertical) ** 2 + 4 * mixed**2)) / 2)
+    return np.round(steepness / GRADIENT_STEP).astype(np.float32) * np.float32(GRADIENT_STEP)
+
+
+def _atoms(gradient: Float32[np.ndarray, "height width"], spacing: int) -> Int64[np.ndarray, "height width"]:
+    """Floods the gradient from its local minima; returns the atom of every pixel, from 0."""
     from scipy import ndimage
     from skimage.segmentation import watershed
 
-    edges = _gradient(lab, settings.fine_scale) + _gradient(lab, settings.coarse_scale)
-    smooth = ndimage.gaussian_filter(edges, 1.0)
-    seeds, _ = ndimage.label(smooth == ndimage.minimum_filter(smooth, settings.seed_spacing))
-    return watershed(edges, seeds) - 1, edges
+    seeds, _ = ndimage.label(gradient == ndimage.minimum_filter(gradient, spacing))
+    return watershed(gradient, seeds).astype(np.int64) - 1
 
 
-def _gradient(lab: np.ndarray, scale: float) -> np.ndarray:
-    """Returns the strength of the steepest Lab change per pixel, times the scale so that scales compare.
+class _Merging:
+    """Atoms on their way to ever fewer regions.
 
-    The square root of the structure tensor's larger eigenvalue sees an edge whatever channels it shows in.
+    The cost of merging two regions is the mean strength of their common border times a power of their area (half the
+    harmonic mean of both): weak borders and small regions go first. A region is called by one of its atoms.
     """
-    from scipy import ndimage
 
-    down = ndimage.gaussian_filter(lab, (scale, scale, 0), order=(1, 0, 0))
-    right = ndimage.gaussian_filter(lab, (scale, scale, 0), order=(0, 1, 0))
-    a, b, c = (down * down).sum(-1), (right * right).sum(-1), (down * right).sum(-1)
-    return scale * np.sqrt(np.maximum(0, (a + b + np.sqrt((a - b) ** 2 + 4 * c * c)) / 2))
+    def __init__(
+        self,
+        areas: Int64[np.ndarray, "num_atoms"],  # noqa: UP037
+        borders: list[tuple[int, int, float, float]],
+        area_power: float,
+    ) -> None:
+        self._area: list[float] = areas.astype(float).tolist()
+        self._area_power = area_power
+        self._region_of_atom = list(range(len(self._area)))
+        # Each pair of neighbours shares one [length, summed strength], seen from both sides.
+        self._borders: list[dict[int, list[float]]] = [{} for _ in self._area]
+        for first, second, length, total in borders:
+            self._borders[first][second] = self._borders[second][first] = [length, total]
+        # The heap keeps outdated entries; an entry is good while the regions are as old as it says.
+        self._age = [0] * len(self._area)
+        self._count = len(self._area)
+        self._heap = [self._entry(a, b) for a in range(self._count) for b in self._borders[a] if a < b]
+        heapq.heapify(self._heap)
+
+    def merge_down_to(self, count: int) -> Int64[np.ndarray, "num_atoms"]:  # noqa: UP037
+        """Merges until `count` regions are left, and returns the region of every atom, from 0."""
+        while self._count > count:
+            _, first, second, first_age, second_age = heapq.heappop(self._heap)
+            if (self._age[first], self._age[second]) == (first_age, second_age):
+                self._merge(first, second)
+        return np.unique(self._roots(), return_inverse=True)[1]
+
+    def _entry(self, first: int, second: int) -> tuple[float, int, int, int, int]:
+        length, total = self._borders[first][second]
+        area = self._area[first] * self._area[second] / (self._area[first] + self._area[second])
+        return total / length * area**self._area_power, first, second, self._age[first], self._age[second]
+
+    def _merge(self, kept: int, gone: int) -> None:
+        self._region_of_atom[gone] = kept
+        self._area[kept] += self._area[gone]
+        self._age[kept] += 1
+        self._age[gone] = -1
+        self._count -= 1
+        del self._borders[kept][gone], self._borders[gone][kept]
+        for other, (length, total) in self._borders[gone].items():
+            del self._borders[other][gone]
+            border = self._borders[kept].setdefault(other, [0.0, 0.0])
+            border[0] += length
+            border[1] += total
+            self._borders[other][kept] = border
+        for other in self._borders[kept]:
+            heapq.heappush(self._heap, self._entry(*sorted((kept, other))))
+
+    def _roots(self) -> list[int]:
+        for atom, region in enumerate(self._region_of_atom):
+            while region != self._region_of_atom[region]:
+                region = self._region_of_atom[region]
+            self._region_of_atom[atom] = region
+        return self._region_of_atom
 
 
-def _merge(lab: np.ndarray, edges: np.ndarray, atoms: np.ndarray, settings: WatershedSettings) -> np.ndarray:
-    """Merges atoms greedily and returns the region of every atom at the three levels, as an array (3, num_atoms)."""
+def _shared_borders(
+    atoms: Int64[np.ndarray, "height width"],
+    lab: Float32[np.ndarray, "height width 3"],
+    scale: float,
+    half_strength: float,
+) -> list[tuple[int, int, float, float]]:
+    """Returns for each pair of neighbouring atoms the length of their border in pixel sides and its summed strength.
+
+    Only the change of Lab *across* the border counts. A thin strip is steep everywhere, so its total gradient would keep
+    apart the pieces that lie one behind the other along it.
+    """
     num_atoms = int(atoms.max()) + 1
-    area = np.bincount(atoms.ravel(), minlength=num_atoms).astype(float)
-    color = np.stack([np.bincount(atoms.ravel(), lab[..., c].ravel(), num_atoms) for c in range(3)], 1) / area[:, None]
-    color = color.tolist()
-    area = area.tolist()
-    # neighbours[a][b] = [length of the border, summed strength]
-    neighbors: list[dict[int, list[float]]] = [{} for _ in range(num_atoms)]
     pairs, strengths = [], []
-    for first, second in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
-        a, b = atoms[first].ravel(), atoms[second].ravel()
-        border = a != b
-        strength = np.maximum(edges[first], edges[second]).ravel()[border]
-        pairs.append(np.minimum(a, b)[border].astype(np.int64) * num_atoms + np.maximum(a, b)[border])
-        strengths.append(strength)
+    sides = ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))
+    for derivative, (here, there) in zip(_derivatives(lab, scale), sides, strict=True):
+        steepness = np.sqrt((derivative * derivative).sum(-1))
+        crossing = atoms[here] != atoms[there]
+        first, second = atoms[here][crossing], atoms[there][crossing]
+        steepest = np.maximum(steepness[here], steepness[there])[crossing]
+        pairs.append(np.minimum(first, second) * num_atoms + np.maximum(first, second))
+        strengths.append(steepest / (steepest + half_strength))
     codes, inverse, lengths = np.unique(np.concatenate(pairs), return_inverse=True, return_counts=True)
-    sums = np.bincount(inverse, np.concatenate(strengths), len(codes))
-    for code, length, total in zip(codes.tolist(), lengths.tolist(), sums.tolist(), strict=True):
-        a, b = divmod(code, num_atoms)
-        neighbors[a][b] = neighbors[b][a] = [length, total]
-
-    def cost(a: int, b: int) -> float:
-        length, total = neighbors[a][b]
-        difference = sum((x - y) ** 2 for x, y in zip(color[a], color[b], strict=True)) ** 0.5
-        size = area[a] * area[b] / (area[a] + area[b])
-        return (total / length + settings.color_weight * difference) * size**settings.area_power
-
-    parent = list(range(num_atoms))
-    version = [0] * num_atoms
-    heap = [(cost(a, b), a, b, 0, 0) for a in range(num_atoms) for b in neighbors[a] if a < b]
-    heapq.heapify(heap)
-    remaining = num_atoms
-    levels = []
-    for target in (settings.subparts, settings.parts, settings.wholes):
-        while heap and (remaining > target or heap[0][0] < settings.flat_cost):
-            _, a, b, version_a, version_b = heapq.heappop(heap)
-            if version[a] != version_a or version[b] != version_b:
-                continue
-            total_area = area[a] + area[b]
-            color[a] = [(x * area[a] + y * area[b]) / total_area for x, y in zip(color[a], color[b], strict=True)]
-            area[a] = total_area
-            parent[b] = a
-            version[a] += 1
-            version[b] = -1
-            remaining -= 1
-            del neighbors[a][b]
-            for c, (length, total) in neighbors[b].items():
-                if c == a:
-                    continue
-                del neighbors[c][b]
-                joined = neighbors[a].setdefault(c, [0.0, 0.0])
-                joined[0] += length
-                joined[1] += total
-                neighbors[c][a] = joined
-            for c in neighbors[a]:
-                first, second = min(a, c), max(a, c)
-                heapq.heappush(heap, (cost(a, c), first, second, version[first], version[second]))
-        roots = np.arange(num_atoms)
-        for atom in range(num_atoms):
-            root = atom
-            while parent[root] != root:
-                root = parent[root]
-            roots[atom] = root
-        levels.append(np.unique(roots, return_inverse=True)[1])
-    return np.stack(levels).astype(np.int32)
+    totals = np.bincount(inverse, np.concatenate(strengths), len(codes))
+    first, second = codes // num_atoms, codes % num_atoms
+    return list(zip(first.tolist(), second.tolist(), lengths.astype(float).tolist(), totals.tolist(), strict=True))

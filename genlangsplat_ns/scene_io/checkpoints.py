@@ -17,8 +17,7 @@ def allow_nerfstudio_checkpoints() -> None:
     nerfstudio 1.1.5 stores learning rates as `np.float64`, which torch 2.6 and newer refuse unless told otherwise.
     Only these harmless types are allowed; arbitrary pickles stay forbidden.
     """
-    core = np._core if hasattr(np, "_core") else np.core
-    torch.serialization.add_safe_globals([core.multiarray.scalar, np.dtype, type(np.dtype("float64"))])
+    torch.serialization.add_safe_globals([np.core.multiarray.scalar, np.dtype, type(np.dtype("float64"))])
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

@@ -1,0 +1,24 @@
+"""nerfstudio's own data format, with seed points read without open3d."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import Nerfstudio
+from torch import Tensor
+
+from genlangsplat_ns.scene_io.seed_points import read_seed_points
+
+
+class SeedPointNerfstudio(Nerfstudio):
+    """The stock parser imports open3d for the points, which needs system libraries that a small machine lacks."""
+
+    def _load_3D_points(
+        self, ply_file_path: Path, transform_matrix: Tensor, scale_factor: float
+    ) -> dict[str, Tensor] | None:
+        positions, colours = read_seed_points(ply_file_path)
+        if len(positions) == 0:
+            return None
+        world = torch.from_numpy(positions) @ transform_matrix[:3, :3].T + transform_matrix[:3, 3]
+        return {"points3D_xyz": world * scale_factor, "points3D_rgb": torch.from_numpy(colours)}

@@ -1,0 +1,221 @@
+"""The demo: builds the gallery, has it trained, asks it texts, and writes what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.markup import escape
+from rich.table import Table
+
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.demo.gallery import QUERIES, GallerySettings, build_gallery
+from genlangsplat_ns.demo.photographs import CREDITS
+from genlangsplat_ns.evaluation.evaluate import (
+    AnsweredText,
+    EvaluatedRun,
+    Evaluation,
+    TextTarget,
+    evaluate_views,
+)
+from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder
+from genlangsplat_ns.evaluation.metrics import PROTOCOLS, THRESHOLD
+from genlangsplat_ns.evaluation.report import CardCollector, Report, answer_pictures, describe_encoder, write_report
+from genlangsplat_ns.files import atomic_path, safe_name
+from genlangsplat_ns.language.query import TextQuery
+
+SPLIT_TITLES = {"eval": "Held-out views", "train": "Training views, counted apart"}
+
+
+class Stopwatch:
+    """Wall-clock seconds of named stages."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Times what happens inside."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 2)
+
+
+def run_demo(
+    output_dir: Path,
+    train: Callable[[Path, Path], Path],
+    open_run: Callable[[Path], EvaluatedRun],
+    settings: GallerySettings | None = None,
+    query: TextQuery | None = None,
+) -> dict[str, Any]:
+    """Runs the whole demo and writes `report.json`, `report.html` and `overlays/*.png`.
+
+    Held-out views decide; training views are counted apart. A text counts as found when its peak lies on the object in
+    more than half of the held-out views that show it; `localization` and `miou` are means over all (view, text) pairs.
+
+    Args:
+        output_dir: Gets `data/` (the gallery), the run and the reports.
+        train: Trains on the data folder (first argument) into a run folder (second) and returns its config.yml.
+        open_run: Opens what `train` returned.
+        settings: Size and seed of the gallery.
+        query: Negatives, level rule, threshold and temperature; its texts are not used.
+
+    Returns:
+        What `report.json` holds.
+    """
+    watch = Stopwatch()
+    targets = [TextTarget(query_.text, query_.category) for query_ in QUERIES]
+    query = query or TextQuery(tuple(target.text for target in targets))
+    with watch.stage("gallery"):
+        data = build_gallery(output_dir / "data", settings)
+    labels = read_label_folder(data / "labels")
+    with watch.stage("train"):
+        config = train(data, output_dir / "run")
+    with watch.stage("open"):
+        run = open_run(config)
+    collector = CardCollector()
+
+    def observe(answered: AnsweredText) -> None:
+        if answered.scores[0].split == "eval":
+            collector.observe(answered)
+            _write_overlay(output_dir / "overlays", answered)
+
+    with watch.stage("evaluate"):
+        evaluation = evaluate_views(run, run.views("all"), labels, targets, query, observe=observe)
+    watch.seconds["total"] = round(sum(watch.seconds.values()), 2)
+    document = _document(run, evaluation, query, watch.seconds, config)
+    _print_table(evaluation, document)
+    with atomic_path(output_dir / "report.json") as path:
+        path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    write_report(output_dir / "report.html", _page(run, evaluation, document, collector))
+    CONSOLE.print(f"The report is {escape(str(output_dir / 'report.html'))}.")
+    return document
+
+
+def _document(
+    run: EvaluatedRun, evaluation: Evaluation, query: TextQuery, seconds: dict[str, float], config: Path
+) -> dict[str, Any]:
+    """Everything that was measured, as JSON values."""
+    held_out = evaluation.summary(THRESHOLD.name, "eval")
+    splits = {score.view: score.split for score in evaluation.scores}
+    texts = [text | {"found": 2 * text["hits"] > text["views"]} for text in held_out["texts"]]
+    return {
+        "localization": held_out["micro"]["localization"],
+        "miou": held_out["micro"]["miou"],
+        "texts_found": sum(text["found"] for text in texts),
+        "texts_asked": len(texts),
+        "split": "eval",
+        "protocol": THRESHOLD.name,
+        "micro": held_out["micro"],
+        "macro": held_out["macro"],
+        "macro_over": "texts",
+        "queries": texts,
+        "protocols": {
+            protocol.name: {
+                "rules": dataclasses.asdict(protocol),
+                "eval": evaluation.summary(protocol.name, "eval"),
+                "train": evaluation.summary(protocol.name, "train"),
+            }
+            for protocol in PROTOCOLS
+        },
+        "query": {key: value for key, value in dataclasses.asdict(query).items() if key != "texts"},
+        "encoder": run.encoder.identity,
+        "autoencoder": dataclasses.asdict(run.autoencoder_identity),
+        "psnr": {
+            split: float(np.mean([value for name, value in evaluation.psnr.items() if splits.get(name) == split]))
+            for split in dict.fromkeys(splits.values())
+        },
+        "seconds": seconds,
+        "peak_memory_gb": peak_memory_gb(),
+        "peak_gpu_memory_gb": peak_gpu_memory_gb(),
+        "config": str(config),
+        "scores": [dataclasses.asdict(score) for score in evaluation.scores],
+    }
+
+
+def peak_memory_gb() -> float:
+    """The largest resident memory of this process and of any child it waited for, in gigabytes; 0 on Windows."""
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    usage = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return round(usage * unit / 1e9, 3)
+
+
+def peak_gpu_memory_gb() -> float:
+    """The most memory this process has held on its CUDA device, in gigabytes; 0 without one."""
+    return round(torch.cuda.max_memory_allocated() / 1e9, 3) if torch.cuda.is_available() else 0.0
+
+
+def _print_table(evaluation: Evaluation, document: dict[str, Any]) -> None:
+    """Prints a row per text, and the means of every protocol and split."""
+    table = Table("text", "object", "found", "mean IoU", "found in", title="Held-out views, protocol threshold")
+    for text in document["queries"]:
+        verdict = "[green]yes[/green]" if text["found"] else "[red]no[/red]"
+        hits = f"{text['hits']} of {text['views']}"
+        table.add_row(escape(text["text"]), text["category"], verdict, f"{text['miou']:.2f}", hits)
+    CONSOLE.print(table)
+    means = Table("protocol", "split", "pairs", "localization micro", "macro", "mIoU micro", "macro")
+    for protocol in PROTOCOLS:
+        for split in SPLIT_TITLES:
+            summary = evaluation.summary(protocol.name, split)
+            if summary["pairs"]:
+                cells = [f"{summary[mean][key]:.3f}" for key in ("localization", "miou") for mean in ("micro", "macro")]
+                means.add_row(protocol.name, split, str(summary["pairs"]), *cells)
+    CONSOLE.print(means)
+
+
+def _page(run: EvaluatedRun, evaluation: Evaluation, document: dict[str, Any], collector: CardCollector) -> Report:
+    """The report page of the demo."""
+    seconds = document["seconds"]
+    autoencoder = document["autoencoder"]
+    return Report(
+        title="A gallery that understands words",
+        summary=(
+            "A small exhibition, rendered from 3D Gaussians that carry language. Each text was asked in views the "
+            "training never saw; a text is found when the strongest answer lies on its object in most of them."
+        ),
+        encoder=describe_encoder(run.encoder),
+        figures={
+            "texts found": f"{document['texts_found']} of {document['texts_asked']}",
+            "localisation": f"{document['localization']:.0%}",
+            "mean IoU": f"{document['miou']:.2f}",
+            "PSNR, held out": f"{document['psnr']['eval']:.1f} dB",
+            "from nothing to answers": f"{seconds['total']:.0f} s",
+        },
+        facts={
+            "Split": "held-out views decide; training views are counted apart",
+            "Means": "micro: all pairs of view and text; macro: texts, equally weighted",
+            "Query": f"level {document['query']['level']}, threshold {document['query']['threshold']}, "
+            f"negatives {', '.join(document['query']['negatives'])}",
+            "Autoencoder": f"{autoencoder['name']}, {autoencoder['embedding_dim']} to {autoencoder['latent_dim']}",
+            "Seconds": ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()),
+            "Peak memory": f"{document['peak_memory_gb']:.2f} GB, GPU {document['peak_gpu_memory_gb']:.2f} GB",
+            "Run": document["config"],
+        },
+        evaluation=evaluation,
+        protocols=PROTOCOLS,
+        splits=SPLIT_TITLES,
+        cards=collector.cards,
+        footer=CREDITS,
+    )
+
+
+def _write_overlay(folder: Path, answered: AnsweredText) -> None:
+    """Writes the relevancy over the rendering as a PNG."""
+    from PIL import Image
+
+    score = answered.scores[0]
+    _, heat, _ = answer_pictures(answered)
+    with atomic_path(folder / f"{Path(score.view).stem}-{safe_name(score.text)}.png") as temporary:
+        Image.fromarray(heat).save(temporary)

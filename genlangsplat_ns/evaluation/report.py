@@ -1,0 +1,253 @@
+"""One self-contained HTML page about an evaluation: figures, texts and pictures, worst answers first."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from genlangsplat_ns.evaluation.evaluate import AnsweredText, Evaluation, IdentifiedEncoder, QueryScore
+from genlangsplat_ns.evaluation.metrics import EvaluationProtocol
+from genlangsplat_ns.files import atomic_path
+from genlangsplat_ns.language.visualize import relevancy_overlay
+
+EMBEDDED_ENCODER = "conse"
+
+Picture = UInt8[np.ndarray, "height width 3"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One answered text in one view: its scores and three pictures as data URIs."""
+
+    scores: tuple[QueryScore, ...]
+    photograph: str
+    heat: str
+    selection: str
+
+
+@dataclass(eq=False)
+class CardCollector:
+    """Turns answers into cards as they come; pass `observe` to `evaluate_views`."""
+
+    cards: list[Card] = field(default_factory=list)
+
+    def observe(self, answered: AnsweredText) -> None:
+        """Makes a card of an answer; its pictures show the first protocol."""
+        photograph, heat, selection = answer_pictures(answered)
+        self.cards.append(Card(answered.scores, data_uri(photograph), data_uri(heat), data_uri(selection)))
+
+
+@dataclass(frozen=True)
+class Report:
+    """What stands on the page.
+
+    Attributes:
+        title: The headline.
+        summary: A sentence or two under it.
+        encoder: Which encoder answered, in plain words.
+        figures: Name and value of the headline numbers.
+        facts: Name and value of everything else worth stating (timings, autoencoder, split).
+        evaluation: The scores.
+        protocols: The protocols of the evaluation; the first orders the cards.
+        splits: The splits to tabulate, the one that counts first.
+        cards: The pictures.
+        footer: Credits and notes.
+    """
+
+    title: str
+    summary: str
+    encoder: str
+    figures: Mapping[str, str]
+    facts: Mapping[str, str]
+    evaluation: Evaluation
+    protocols: Sequence[EvaluationProtocol]
+    splits: Mapping[str, str]
+    cards: Sequence[Card]
+    footer: str = ""
+
+
+def describe_encoder(encoder: IdentifiedEncoder) -> str:
+    """Says in plain words which encoder answered, and that the embedded one is not CLIP."""
+    if encoder.name == EMBEDDED_ENCODER:
+        return (
+            f"Answered by the embedded encoder ({encoder.identity}), not by CLIP. It names image regions by the 1,000 "
+            "classes of ImageNet and compares the names with the text as sentences: it knows cats and cups, and is "
+            "weak on people, materials and colours. These scores say nothing about CLIP."
+        )
+    return f"Answered by {encoder.identity}."
+
+
+def to_picture(values: Float[np.ndarray, "height width 3"]) -> Picture:
+    """Colours in 0 to 1 as bytes."""
+    return (values.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def answer_pictures(answered: AnsweredText) -> tuple[Picture, Picture, Picture]:
+    """The rendering, the relevancy over it, and the selection in light with the true outline."""
+    prediction = answered.predictions[0]
+    rgb = answered.rgb.detach().cpu().float()
+    overlay = relevancy_overlay(rgb, rgb.new_tensor(prediction.map)).numpy()
+    photograph = to_picture(rgb.numpy())
+    selection = outline(_spotlit(photograph, prediction.mask), answered.truth.mask)
+    heat = to_picture(overlay)
+    if prediction.peaks:
+        cv2.drawMarker(heat, prediction.peaks[0], (255, 255, 255), cv2.MARKER_CROSS, 15, 2, cv2.LINE_AA)
+    return photograph, heat, selection
+
+
+def outline(
+    picture: Picture, mask: Bool[np.ndarray, "height width"], color: tuple[int, int, int] = (255, 64, 180)
+) -> Picture:
+    """A copy of the picture with the border of a mask drawn on it."""
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(picture.copy(), contours, -1, color, 2, cv2.LINE_AA)
+
+
+def _spotlit(picture: Picture, mask: Bool[np.ndarray, "height width"]) -> Picture:
+    """The picture with all but the mask dimmed to a quarter."""
+    return np.where(mask[..., None], picture, picture // 4).astype(np.uint8)
+
+
+def data_uri(picture: Picture) -> str:
+    """A JPEG of the picture that a page can hold itself."""
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Writes the page; it needs no other file and no network."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(render_report(report), encoding="utf-8")
+
+
+def render_report(report: Report) -> str:
+    """The page as HTML."""
+    cards = sorted(report.cards, key=lambda card: (card.scores[0].hit, card.scores[0].iou))
+    shown, rest = cards[:OPEN_CARDS], cards[OPEN_CARDS:]
+    more = ""
+    if rest:
+        more = f"<details><summary>{len(rest)} better answers</summary>{_cards(rest)}</details>"
+    figures = "".join(
+        f"<div class=figure><b>{escape(value)}</b><span>{escape(name)}</span></div>"
+        for name, value in report.figures.items()
+    )
+    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in report.facts.items())
+    protocols = "".join(
+        f"<li><b>{escape(protocol.name)}</b>: {escape(protocol.description)}.</li>" for protocol in report.protocols
+    )
+    tables = "".join(
+        f"<section><h2>{escape(title)}</h2>{_table(report.evaluation, report.protocols, split)}</section>"
+        for split, title in report.splits.items()
+    )
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        '<meta name=viewport content="width=device-width, initial-scale=1">'
+        '<meta name=color-scheme content="light dark">'
+        f"<title>{escape(report.title)}</title><style>{STYLE}</style><main>"
+        f"<header><h1>{escape(report.title)}</h1><p class=lead>{escape(report.summary)}</p>"
+        f"<div class=figures>{figures}</div><p class=encoder>{escape(report.encoder)}</p></header>"
+        f"{tables}<section><h2>Answers, worst first</h2>"
+        "<p class=note>Left: the rendered view. Middle: relevancy on the fixed scale 0.5 to 1, the cross is its peak. "
+        f"Right: what is selected, with the true outline.</p>{_cards(shown)}{more}</section>"
+        f"<section class=facts><h2>How it was measured</h2><ul>{protocols}</ul><dl>{facts}</dl></section>"
+        f"<footer>{escape(report.footer)}</footer></main></html>\n"
+    )
+
+
+def _table(evaluation: Evaluation, protocols: Sequence[EvaluationProtocol], split: str) -> str:
+    """A row per text: hits, and mean IoU as a bar, under each protocol."""
+    summaries = [evaluation.summary(protocol.name, split) for protocol in protocols]
+    if not summaries[0]["pairs"]:
+        return "<p class=note>No labelled view of this split was looked at.</p>"
+    heads = "".join(f"<th colspan=2>{escape(protocol.name)}" for protocol in protocols)
+    rows = ["<tr><th>text<th>object" + heads, "<tr class=sub><td><td>" + "<td>found<td>mean IoU" * len(protocols)]
+    for index, text in enumerate(summaries[0]["texts"]):
+        cells = "".join(_cells(summary["texts"][index]) for summary in summaries)
+        rows.append(f"<tr><td class=text>{escape(text['text'])}<td>{escape(text['category'])}{cells}")
+    for name in ("micro", "macro"):
+        over = "all views and texts" if name == "micro" else "texts, equally weighted"
+        cells = "".join(
+            f"<td>{summary[name]['localization']:.0%}<td>{_bar(summary[name]['miou'])}" for summary in summaries
+        )
+        rows.append(f"<tr class=total><td>{name} mean<td>{over}{cells}")
+    return f"<div class=scroll><table>{''.join(rows)}</table></div>"
+
+
+def _cells(text: dict[str, Any]) -> str:
+    missed = " class=missed" if 2 * text["hits"] <= text["views"] else ""
+    return f"<td{missed}>{text['hits']} of {text['views']}<td>{_bar(text['miou'])}"
+
+
+def _bar(share: float) -> str:
+    return f"<span class=bar><i style='width:{100 * share:.0f}%'></i></span>{share:.2f}"
+
+
+def _cards(cards: Sequence[Card]) -> str:
+    return f"<div class=cards>{''.join(_card(card) for card in cards)}</div>"
+
+
+def _card(card: Card) -> str:
+    first = card.scores[0]
+    scores = " · ".join(f"{escape(score.protocol)}: IoU {score.iou:.2f}" for score in card.scores)
+    verdict = "<b class=hit>found</b>" if first.hit else "<b class=miss>missed</b>"
+    captions = ("the view", "its relevancy", "the selection")
+    pictures = "".join(
+        f'<img loading=lazy alt="{escape(first.text)} in {escape(first.view)}: {caption}" src="{uri}">'
+        for caption, uri in zip(captions, (card.photograph, card.heat, card.selection), strict=True)
+    )
+    return (
+        f"<article><div class=pictures>{pictures}</div><p>{verdict} <q>{escape(first.text)}</q> in {escape(first.view)}"
+        f"<span>peak relevancy {first.score:.2f}, level {escape(first.level)} · {scores}</span></p></article>"
+    )
+
+
+OPEN_CARDS = 18
+"""Answers shown without unfolding."""
+
+STYLE = """
+:root{--ink:#1d2321;--soft:#66706c;--line:#dfe3e0;--paper:#fbfbf9;--card:#fff;--accent:#2f6f73;--bad:#b4442f}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e9e6;--soft:#98a19c;--line:#2d3432;--paper:#151918;--card:#1c2120;
+--accent:#6fb5b8;--bad:#e58a73}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 ui-sans-serif,system-ui,"Segoe UI",Helvetica,
+Arial,sans-serif;-webkit-font-smoothing:antialiased}
+main{max-width:1180px;margin:0 auto;padding:4rem 1.5rem 3rem}
+h1{font-size:2.1rem;line-height:1.2;font-weight:600;letter-spacing:-.02em;margin:0 0 .6rem}
+h2{font-size:1.1rem;font-weight:600;margin:3.2rem 0 .8rem}
+.lead{font-size:1.1rem;color:var(--soft);max-width:46rem;margin:0}
+.figures{display:flex;flex-wrap:wrap;gap:1rem 3rem;margin:2rem 0}
+.figure b{display:block;font-size:2rem;font-weight:600;letter-spacing:-.02em;font-variant-numeric:tabular-nums}
+.figure span,.note,footer{color:var(--soft);font-size:.88rem}
+.encoder{border-left:3px solid var(--accent);padding:.1rem 0 .1rem 1rem;margin:0;max-width:52rem;font-size:.95rem}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}
+th{text-align:left;font-weight:600}
+th,td{padding:.42rem 1rem .42rem 0;border-bottom:1px solid var(--line);white-space:nowrap}
+.sub td{color:var(--soft);font-size:.8rem;padding-top:0}
+td.text{font-weight:500}
+td.missed{color:var(--bad)}
+.total td{color:var(--soft);font-weight:500}
+.bar{display:inline-block;width:5rem;height:.42rem;border-radius:.3rem;background:var(--line);margin-right:.7rem;
+vertical-align:middle;overflow:hidden}
+.bar i{display:block;height:100%;background:var(--accent)}
+.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,34rem),1fr));gap:1.4rem;margin-top:1rem}
+article{background:var(--card);border:1px solid var(--line);border-radius:.6rem;overflow:hidden}
+.pictures{display:grid;grid-template-columns:repeat(3,1fr);gap:1px;background:var(--line)}
+.pictures img{width:100%;display:block}
+article p{margin:0;padding:.7rem 1rem .8rem;font-size:.95rem}
+article span{display:block;color:var(--soft);font-size:.8rem}
+.hit{color:var(--accent)}.miss{color:var(--bad)}
+summary{cursor:pointer;color:var(--accent);margin-top:1.4rem}
+.facts ul{padding-left:1.1rem;color:var(--soft);font-size:.92rem;max-width:60rem}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1.6rem;font-size:.92rem;margin:0}
+dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
+footer{margin-top:3rem;border-top:1px solid var(--line);padding-top:1rem}
+"""

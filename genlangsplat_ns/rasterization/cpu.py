@@ -1,0 +1,389 @@
+"""Differentiable rasterization on the CPU: the C++ kernels behind two autograd functions.
+
+The first projects the Gaussians and evaluates their colors, the second composites them. The projected means lie between
+the two as a tensor of the graph, because densification reads the gradient that arrives there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int32
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.rasterization import library
+from genlangsplat_ns.rasterization.inputs import (
+    MAX_SH_DEGREE,
+    RASTERIZE_MODES,
+    RENDER_MODES,
+    Geometry,
+    check_choice,
+    check_geometry,
+    check_image_size,
+    check_tensor,
+)
+from genlangsplat_ns.rasterization.library import address, load_kernels
+
+
+def make_camera(
+    viewmat: Float[Tensor, "4 4"],
+    intrinsics: Float[Tensor, "3 3"],
+    position: Float[Tensor, "3"],
+    width: int,
+    height: int,
+    near_plane: float,
+    far_plane: float,
+    eps2d: float,
+) -> library.Camera:
+    """Packs one camera for the kernels."""
+    camera = library.Camera()
+    camera.rotation[:] = viewmat[:3, :3].flatten().tolist()
+    camera.translation[:] = viewmat[:3, 3].tolist()
+    camera.intrinsics[:] = [float(intrinsics[row, column]) for row, column in ((0, 0), (1, 1), (0, 2), (1, 2))]
+    camera.position[:] = position.tolist()
+    camera.near_plane, camera.far_plane, camera.blur = near_plane, far_plane, eps2d
+    camera.width, camera.height = width, height
+    return camera
+
+
+class SceneHandle:
+    """Owns the sorted splats of one image between its forward and its backward pass."""
+
+    def __init__(self, kernels: library.Kernels, inputs: ctypes.Structure) -> None:
+        self.kernels = kernels
+        self.pointer = ctypes.c_void_p()
+        kernels.run("scene_create", ctypes.byref(inputs), ctypes.byref(self.pointer))
+        weakref.finalize(self, kernels.call, "scene_destroy", self.pointer)
+
+
+def _contiguous(gradient: Tensor | None) -> Tensor | None:
+    return None if gradient is None else gradient.contiguous()
+
+
+class Project(torch.autograd.Function):
+    """Gaussians to splats: (means2d [1,N,2], conics [1,N,3], depths [1,N], opacities [1,N], colors [N,3] or None, radii)."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        opacities: Tensor,
+        harmonics: Tensor | None,
+        viewmat: Tensor,
+        position: Tensor,
+        camera: library.Camera,
+        sh_degree: int,
+        compensated: bool,
+    ) -> tuple[Tensor | None, ...]:
+        kernels = load_kernels()
+        count = means.shape[0]
+        means2d, conics = means.new_empty(1, count, 2), means.new_empty(1, count, 3)
+        depths, shown = means.new_empty(1, count), means.new_empty(1, count)
+        radii = torch.empty(1, count, dtype=torch.int32)
+        colors = None if harmonics is None else means.new_empty(count, 3)
+        gaussians = _gaussians(means, quats, scales, opacities, harmonics, sh_degree, compensated)
+        outputs = library.ProjectionOutputs(
+            *(address(tensor) for tensor in (radii, means2d, depths, conics, shown, colors))
+        )
+        kernels.run("project", ctypes.byref(camera), ctypes.byref(gaussians), ctypes.byref(outputs))
+        ctx.save_for_backward(means, quats, scales, opacities, harmonics, radii, colors)
+        ctx.settings = (camera, sh_degree, compensated, kernels)
+        ctx.mark_non_differentiable(radii)
+        ctx.set_materialize_grads(False)
+        return means2d, conics, depths, shown, colors, radii
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        means, quats, scales, opacities, harmonics, radii, colors = ctx.saved_tensors
+        camera, sh_degree, compensated, kernels = ctx.settings
+        to_means2d, to_conics, to_depths, to_opacities, to_colors = map(_contiguous, gradients[:5])
+        wanted = [
+            torch.empty_like(tensor) if needed and tensor is not None else None
+            for tensor, needed in zip((means, quats, scales, opacities, harmonics), ctx.needs_input_grad, strict=False)
+        ]
+        camera_wanted = ctx.needs_input_grad[5] or ctx.needs_input_grad[6]
+        camera_sums = torch.empty(15, dtype=torch.float64) if camera_wanted else None
+        gaussians = _gaussians(means, quats, scales, opacities, harmonics, sh_degree, compensated)
+        sums = library.ProjectionGradients(
+            *(address(tensor) for tensor in (to_means2d, to_depths, to_conics, to_opacities, to_colors)),
+            *(address(tensor) for tensor in wanted),
+            address(camera_sums),
+        )
+        if to_colors is None and wanted[4] is not None:
+            wanted[4].zero_()
+        kernels.run(
+            "project_backward",
+            ctypes.byref(camera),
+            ctypes.byref(gaussians),
+            ctypes.c_void_p(address(radii)),
+            ctypes.c_void_p(address(colors)),
+            ctypes.byref(sums),
+        )
+        to_viewmat = to_position = None
+        if camera_sums is not None:
+            sums32 = camera_sums.float()
+            to_viewmat = means.new_zeros(4, 4)
+            to_viewmat[:3, :3] = sums32[:9].view(3, 3)
+            to_viewmat[:3, 3] = sums32[9:12]
+            to_position = sums32[12:15]
+        return (*wanted, to_viewmat, to_position, None, None, None)
+
+
+def _gaussians(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    harmonics: Tensor | None,
+    sh_degree: int,
+    compensated: bool,
+) -> ctypes.Structure:
+    bases = 0 if harmonics is None else harmonics.shape[1]
+    tensors = (address(tensor) for tensor in (means, quats, scales, opacities, harmonics))
+    return library.Gaussians(means.shape[0], *tensors, bases, sh_degree, compensated)
+
+
+class Composite(torch.autograd.Function):
+    """Splats to an image [1,H,W,C] and its alphas [1,H,W,1]."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        means2d: Tensor,
+        conics: Tensor,
+        opacities: Tensor,
+        features: Tensor,
+        background: Tensor | None,
+        depths: Tensor,
+        radii: Tensor,
+        width: int,
+        height: int,
+        absgrad: bool,
+    ) -> tuple[Tensor, Tensor]:
+        kernels = load_kernels()
+        count, channels = features.shape
+        scene = SceneHandle(kernels, splat_inputs(means2d, conics, opacities, depths, radii, features, width, height))
+        image, alphas = means2d.new_empty(1, height, width, channels), means2d.new_empty(1, height, width, 1)
+        outputs = library.ForwardOutputs(
+            address(features), channels, address(background), address(image), address(alphas)
+        )
+        kernels.run("composite", scene.pointer, ctypes.byref(outputs))
+        ctx.save_for_backward(means2d, conics, opacities, features, background, image, alphas)
+        ctx.scene, ctx.absgrad = scene, absgrad
+        ctx.set_materialize_grads(False)
+        return image, alphas
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # type: ignore[override]
+        ctx: Any, to_image: Tensor | None, to_alphas: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        means2d, conics, opacities, features, background, image, alphas = ctx.saved_tensors
+        if to_image is None:
+            to_image = torch.zeros_like(image)
+        to_image, to_alphas = to_image.contiguous(), _contiguous(to_alphas)
+        geometry = any(ctx.needs_input_grad[:3])
+        grads = [torch.empty_like(tensor) if geometry else None for tensor in (means2d, conics, opacities)]
+        absolute = torch.empty_like(means2d) if geometry and ctx.absgrad else None
+        to_features = torch.empty_like(features) if ctx.needs_input_grad[3] else None
+        if geometry or to_features is not None:
+            inputs = library.BackwardInputs(
+                address(features),
+                features.shape[1],
+                *(address(tensor) for tensor in (image, alphas, to_image, to_alphas, conics)),
+                features.shape[0],
+            )
+            outputs = library.BackwardOutputs(*(address(tensor) for tensor in (*grads, absolute, to_features)))
+            ctx.scene.kernels.run(
+                "composite_backward", ctx.scene.pointer, ctypes.byref(inputs), ctypes.byref(outputs)
+            )
+        if absolute is not None:
+            means2d.absgrad = absolute
+        to_background = None
+        if background is not None and ctx.needs_input_grad[4]:
+            to_background = ((1.0 - alphas) * to_image).sum(dim=(0, 1, 2))
+        return (*grads, to_features, to_background, None, None, None, None, None)
+
+
+def splat_inputs(
+    means2d: Float[Tensor, "1 num_gaussians 2"],
+    conics: Float[Tensor, "1 num_gaussians 3"],
+    opacities: Float[Tensor, "1 num_gaussians"],
+    depths: Float[Tensor, "1 num_gaussians"],
+    radii: Int32[Tensor, "1 num_gaussians"],
+    features: Float[Tensor, "num_gaussians channels"] | None,
+    width: int,
+    height: int,
+) -> ctypes.Structure:
+    """Packs projected Gaussians for the kernels; the caller keeps the tensors alive during the call."""
+    tensors = (address(tensor) for tensor in (radii, means2d, depths, conics, opacities, features))
+    channels = 0 if features is None else features.shape[1]
+    return library.SplatInputs(means2d.shape[1], width, height, *tensors, channels)
+
+
+def project(
+    geometry: Geometry,
+    harmonics: Tensor | None,
+    sh_degree: int,
+    width: int,
+    height: int,
+    near_plane: float,
+    far_plane: float,
+    eps2d: float,
+    antialiased: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+    """Runs `Project` for checked inputs."""
+    # Harmonics look along the ray from the camera's center, through which the view matrix gets a gradient too.
+    position = torch.linalg.inv(geometry.viewmat)[:3, 3]
+    camera = make_camera(
+        geometry.viewmat.detach(),
+        geometry.intrinsics.detach(),
+        position.detach(),
+        width,
+        height,
+        near_plane,
+        far_plane,
+        eps2d,
+    )
+    return Project.apply(
+        geometry.means,
+        geometry.quats,
+        geometry.scales,
+        geometry.opacities,
+        harmonics,
+        geometry.viewmat,
+        position,
+        camera,
+        sh_degree,
+        antialiased,
+    )
+
+
+def rasterization(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    *,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    eps2d: float = 0.3,
+    sh_degree: int | None = None,
+    packed: bool = False,
+    tile_size: int = 16,
+    backgrounds: Tensor | None = None,
+    render_mode: str = "RGB",
+    sparse_grad: bool = False,
+    absgrad: bool = False,
+    rasterize_mode: str = "classic",
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """The CPU side of `genlangsplat_ns.rasterization.rasterization`, which documents the arguments."""
+    _check_options(viewmats, Ks, width, height, packed, tile_size, render_mode, sparse_grad, rasterize_mode)
+    geometry = check_geometry(means, quats, scales, opacities, viewmats[0], Ks[0])
+    harmonics, features = _check_colors(colors, geometry.means.shape[0], sh_degree)
+    if Ks.requires_grad:
+        raise GenLangSplatError("Ks requires a gradient, which is not computed. Pass Ks.detach().")
+    with_colors, with_depth = "RGB" in render_mode, render_mode != "RGB"
+
+    means2d, conics, depths, shown, shaded, radii = project(
+        geometry,
+        harmonics if with_colors else None,
+        sh_degree or 0,
+        width,
+        height,
+        near_plane,
+        far_plane,
+        eps2d,
+        rasterize_mode == "antialiased",
+    )
+    layers = [shaded if harmonics is not None else features] if with_colors else []
+    if with_depth:
+        layers.append(depths.transpose(0, 1))
+    values = layers[0].contiguous() if len(layers) == 1 else torch.cat(layers, dim=1)
+    background = _check_background(backgrounds, values.shape[1] - with_depth if with_colors else None, with_depth)
+    image, alphas = Composite.apply(
+        means2d, conics, shown, values, background, depths.detach(), radii, width, height, absgrad
+    )
+    if render_mode.endswith("ED"):
+        expected = image[..., -1:] / alphas.clamp(min=1e-10)
+        image = torch.cat((image[..., :-1], expected), dim=-1)
+    info = {
+        "camera_ids": None,
+        "gaussian_ids": None,
+        "radii": radii,
+        "means2d": means2d,
+        "depths": depths,
+        "conics": conics,
+        "opacities": shown,
+        "width": width,
+        "height": height,
+        "tile_size": tile_size,
+        "tile_width": -(-width // tile_size),
+        "tile_height": -(-height // tile_size),
+        "n_cameras": 1,
+    }
+    return image, alphas, info
+
+
+def _check_options(
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    packed: bool,
+    tile_size: int,
+    render_mode: str,
+    sparse_grad: bool,
+    rasterize_mode: str,
+) -> None:
+    check_choice("render_mode", render_mode, RENDER_MODES)
+    check_choice("rasterize_mode", rasterize_mode, RASTERIZE_MODES)
+    check_image_size(width, height)
+    for name, tensor, side in (("viewmats", viewmats, 4), ("Ks", Ks, 3)):
+        if not isinstance(tensor, Tensor) or tensor.dim() != 3 or tensor.shape[1:] != (side, side):
+            found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise GenLangSplatError(f"{name} is {found}; expected a tensor of shape (1, {side}, {side}).")
+        if tensor.shape[0] != 1:
+            raise GenLangSplatError(
+                f"{name} holds {tensor.shape[0]} cameras; the CPU rasterizer draws one at a time. Call it per camera."
+            )
+    for name, value, only in (("packed", packed, False), ("sparse_grad", sparse_grad, False), ("tile_size", tile_size, 16)):
+        if value != only:
+            raise GenLangSplatError(f"{name} is {value!r}; the CPU rasterizer knows only {only!r}. Leave it out.")
+
+
+def _check_colors(colors: Tensor, count: int, sh_degree: int | None) -> tuple[Tensor | None, Tensor | None]:
+    if sh_degree is None:
+        return None, check_tensor("colors", colors, (count, None))
+    if isinstance(sh_degree, bool) or not isinstance(sh_degree, int) or not 0 <= sh_degree <= MAX_SH_DEGREE:
+        raise GenLangSplatError(f"sh_degree is {sh_degree!r}; expected None or 0 to {MAX_SH_DEGREE}.")
+    harmonics = check_tensor("colors", colors, (count, None, 3))
+    if harmonics.shape[1] < (sh_degree + 1) ** 2:
+        raise GenLangSplatError(
+            f"colors holds {harmonics.shape[1]} harmonics per Gaussian; sh_degree {sh_degree} needs "
+            f"{(sh_degree + 1) ** 2}. Lower sh_degree or add coefficients."
+        )
+    return harmonics, None
+
+
+def _check_background(backgrounds: Tensor | None, color_channels: int | None, with_depth: bool) -> Tensor | None:
+    """The background of all rendered channels; behind depth lies zero."""
+    if backgrounds is None:
+        return None
+    background = check_tensor("backgrounds", backgrounds, (1, color_channels))[0]
+    if color_channels is None:
+        return background.new_zeros(1)
+    return torch.cat((background, background.new_zeros(1))) if with_depth else background

@@ -1,0 +1,87 @@
+"""Checks of what a caller hands to the rasterizer, with messages that say what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genlangsplat_ns.errors import GenLangSplatError
+
+RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
+RASTERIZE_MODES = ("classic", "antialiased")
+MAX_SH_DEGREE = 3
+
+
+def check_tensor(name: str, tensor: object, shape: tuple[int | None, ...]) -> Tensor:
+    """Returns the tensor, contiguous, when it is a float32 CPU tensor of the given shape (None: any size).
+
+    Raises:
+        GenLangSplatError: When it is not.
+    """
+    if not isinstance(tensor, Tensor):
+        raise GenLangSplatError(f"{name} is a {type(tensor).__name__}; expected a torch.Tensor.")
+    fits = tensor.dim() == len(shape) and all(
+        want is None or have == want for have, want in zip(tensor.shape, shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise GenLangSplatError(f"{name} has shape {tuple(tensor.shape)}; expected ({wanted}).")
+    if tensor.device.type != "cpu":
+        raise GenLangSplatError(f"{name} is on {tensor.device}; expected the CPU like the means. Move it with .cpu().")
+    if tensor.dtype != torch.float32:
+        raise GenLangSplatError(f"{name} is {tensor.dtype}; expected torch.float32. Convert it with .float().")
+    return tensor.contiguous()
+
+
+def check_image_size(width: int, height: int) -> None:
+    """Raises GenLangSplatError unless both are whole numbers from 0 to 65535 (larger images do not fit the counters)."""
+    for name, size in (("width", width), ("height", height)):
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 65536:
+            raise GenLangSplatError(f"{name} is {size!r}; expected a whole number of pixels from 0 to 65535.")
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raises GenLangSplatError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise GenLangSplatError(f"{name} is {value!r}; expected one of {', '.join(choices)}.")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Checked, contiguous parameters of the Gaussians and of one camera."""
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    viewmat: Tensor
+    intrinsics: Tensor
+
+
+def check_geometry(
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, viewmat: Tensor, K: Tensor
+) -> Geometry:
+    """Checks the tensors every entry point takes: N Gaussians, one (4, 4) view matrix, one (3, 3) camera matrix.
+
+    Raises:
+        GenLangSplatError: Naming the first that does not fit.
+    """
+    means = check_tensor("means", means, (None, 3))
+    count = means.shape[0]
+    viewmat = check_tensor("viewmat", viewmat, (4, 4))
+    K = check_tensor("K", K, (3, 3))
+    focal = (float(K[0, 0]), float(K[1, 1]))
+    if not all(0 < value < float("inf") for value in focal) or not bool(torch.isfinite(K).all()):
+        raise GenLangSplatError(f"K has focal lengths {focal}; expected a finite matrix with positive focal lengths.")
+    if not bool(torch.isfinite(viewmat).all()):
+        raise GenLangSplatError("viewmat holds NaN or infinity; expected a finite world-to-camera matrix.")
+    return Geometry(
+        means=means,
+        quats=check_tensor("quats", quats, (count, 4)),
+        scales=check_tensor("scales", scales, (count, 3)),
+        opacities=check_tensor("opacities", opacities, (count,)),
+        viewmat=viewmat,
+        intrinsics=K,
+    )

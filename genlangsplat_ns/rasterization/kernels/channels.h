@@ -1,0 +1,70 @@
+// Small dense products over sixteen pixels and sixteen channels, the inner loops of wide colors.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "simd.h"
+
+namespace gls {
+
+constexpr int kLanes = 16;
+
+inline int64_t padded(int64_t channels) { return (channels + kLanes - 1) / kLanes * kLanes; }
+
+// Copies channels first..first+15 of a row; those past the last channel become zero.
+inline void copy_channels(const float* row, int64_t channels, int64_t first, float* to) {
+    if (channels - first >= kLanes) {
+        Float16::load(row + first).store(to);
+        return;
+    }
+    for (int64_t k = 0; k < kLanes; ++k) to[k] = first + k < channels ? row[first + k] : 0.0f;
+}
+
+// pixels[p] += sum over v of weights[v][p] * rows[index[v]], for the sixteen pixels p; `stride` floats part the pixels.
+template <class Index>
+inline void blend_rows(const Index* index, const float (*weights)[kLanes], int count, const float (*rows)[kLanes],
+                       float* pixels, int64_t stride) {
+    for (int first = 0; first < kLanes; first += kPixelGroup) {
+        Float16 sums[kPixelGroup];
+        for (int p = 0; p < kPixelGroup; ++p) sums[p] = Float16::load(pixels + (first + p) * stride);
+        for (int v = 0; v < count; ++v) {
+            const Float16 row = Float16::load(rows[index[v]]);
+            for (int p = 0; p < kPixelGroup; ++p) sums[p] = fma(weights[v][first + p], row, sums[p]);
+        }
+        for (int p = 0; p < kPixelGroup; ++p) sums[p].store(pixels + (first + p) * stride);
+    }
+}
+
+// The sum over k of factors[k] * vectors[k].
+inline Float16 combine(const float* factors, const Float16* vectors) {
+    // Two chains halve the wait for each product.
+    Float16 even = vectors[0] * factors[0], odd = vectors[1] * factors[1];
+    for (int k = 2; k < kLanes; k += 2) {
+        even = fma(factors[k], vectors[k], even);
+        odd = fma(factors[k + 1], vectors[k + 1], odd);
+    }
+    return even + odd;
+}
+
+// rows[index[v]] += sum over the sixteen pixels p of weights[v][p] * pixels[p].
+template <class Index>
+inline void gather_pixels(const Index* index, const float (*weights)[kLanes], int count, const float* pixels,
+                          int64_t stride, float (*rows)[kLanes]) {
+    Float16 values[kLanes];
+    for (int p = 0; p < kLanes; ++p) values[p] = Float16::load(pixels + p * stride);
+    for (int v = 0; v < count; ++v) {
+        float* row = rows[index[v]];
+        (Float16::load(row) + combine(weights[v], values)).store(row);
+    }
+}
+
+// dots[v] += sum over the sixteen channels k of rows[index[v]][k] * planes[k], with one plane of pixels per channel.
+inline void dot_planes(const uint16_t* index, const float (*rows)[kLanes], int count, const float* planes,
+                       float (*dots)[kLanes]) {
+    Float16 values[kLanes];
+    for (int k = 0; k < kLanes; ++k) values[k] = Float16::load(planes + k * kLanes);
+    for (int v = 0; v < count; ++v) (Float16::load(dots[v]) + combine(rows[index[v]], values)).store(dots[v]);
+}
+
+}  // namespace gls

@@ -1,0 +1,194 @@
+// Compositing the splats of an image front to back.
+#pragma once
+
+#include <vector>
+
+#include "channels.h"
+#include "tile.h"
+
+namespace gls {
+
+struct ForwardOutputs {
+    const float* features;    // Gaussians x channels
+    int64_t channels;
+    const float* background;  // channels, or null for black
+    float* image;             // height x width x channels
+    float* alphas;            // height x width
+};
+
+// Walks the splats of a tile, nearest first, until no pixel takes light. Calls begin(entry, splat) for a splat that may
+// draw something, draw(block, contribution) for each block it draws on, and end() after its last block. Notes the blocks.
+template <class Begin, class Draw, class End>
+inline void walk_tile(Scene& scene, size_t index, Tile& tile, const Begin& begin, const Draw& draw, const End& end) {
+    constexpr uint32_t kAhead = 6;
+    tile.begin(scene, index);
+    const uint32_t stop = scene.tile_start[index + 1];
+    uint32_t entry = scene.tile_start[index];
+    for (; entry < stop && tile.alive != 0; ++entry) {
+        __builtin_prefetch(&scene.splats[scene.entries[std::min(entry + kAhead, stop - 1)]]);
+        const Splat& splat = scene.splats[scene.entries[entry]];
+        uint32_t blocks = tile.touched_blocks(splat) & tile.alive, touched = 0;
+        scene.touched[entry] = 0;
+        if (blocks == 0) continue;
+        begin(entry, splat);
+        const WideSplat wide(splat);
+        for (; blocks != 0; blocks &= blocks - 1) {
+            const int block = __builtin_ctz(blocks);
+            Contribution contribution;
+            if (!tile.composite(block, wide, contribution)) continue;
+            touched |= 1u << block;
+            draw(block, contribution);
+        }
+        scene.touched[entry] = static_cast<uint16_t>(touched);
+        end();
+    }
+    for (; entry < stop; ++entry) scene.touched[entry] = 0;
+}
+
+// The same walk after a forward pass, which knows the blocks already. `skip` blocks are left out beforehand.
+template <class Begin, class Draw, class End>
+inline void walk_tile_again(const Scene& scene, size_t index, Tile& tile, const Begin& begin, const Draw& draw,
+                            const End& end) {
+    constexpr uint32_t kAhead = 6;
+    tile.begin(scene, index);
+    const uint32_t stop = scene.tile_start[index + 1];
+    for (uint32_t entry = scene.tile_start[index]; entry < stop; ++entry) {
+        __builtin_prefetch(&scene.splats[scene.entries[std::min(entry + kAhead, stop - 1)]]);
+        uint32_t blocks = scene.touched[entry];
+        if (blocks == 0) continue;
+        const Splat& splat = scene.splats[scene.entries[entry]];
+        begin(entry, splat);
+        const WideSplat wide(splat);
+        for (; blocks != 0; blocks &= blocks - 1) {
+            const int block = __builtin_ctz(blocks);
+            Contribution contribution;
+            if (tile.composite(block, wide, contribution)) draw(block, contribution);
+        }
+        end();
+    }
+}
+
+inline void write_alphas(const Scene& scene, size_t index, const Tile& tile, float* alphas) {
+    for (int block = 0; block < kBlocks; ++block)
+        BlockPixels(scene, index, block).for_each(scene.width, [&](int lane, int64_t pixel) {
+            alphas[pixel] = 1.0f - tile.transmittance[block][lane];
+        });
+}
+
+template <int kChannels>
+inline void composite_narrow(int threads, Scene& scene, const ForwardOutputs& out) {
+    parallel_for(threads, scene.tiles(), [&](int, size_t index) {
+        Tile tile;
+        alignas(64) float sums[kBlocks][kChannels][kLanes] = {};
+        Float16 color[kChannels];
+        walk_tile(
+            scene, index, tile,
+            [&](uint32_t, const Splat& splat) {
+                for (int k = 0; k < kChannels; ++k) color[k] = splat.color[k];
+            },
+            [&](int block, const Contribution& c) {
+                for (int k = 0; k < kChannels; ++k) {
+                    float* sum = sums[block][k];
+                    fma(c.weight, color[k], Float16::load(sum)).store(sum);
+                }
+            },
+            [] {});
+        for (int block = 0; block < kBlocks; ++block)
+            BlockPixels(scene, index, block).for_each(scene.width, [&](int lane, int64_t pixel) {
+                for (int k = 0; k < kChannels; ++k) {
+                    const float behind = out.background ? out.background[k] * tile.transmittance[block][lane] : 0.0f;
+                    out.image[pixel * kChannels + k] = sums[block][k][lane] + behind;
+                }
+            });
+        write_alphas(scene, index, tile, out.alphas);
+    });
+}
+
+// The splats a tile has drawn lately, with their weights block by block: wide colors wait for a batch of them.
+struct Batch {
+    static constexpr int kSize = 64;
+    int splats = 0;
+    int32_t gaussian[kSize];
+    uint32_t entry[kSize];
+    int visits[kBlocks] = {};
+    uint16_t splat[kBlocks][kSize];  // per visit of a block
+    alignas(64) float weight[kBlocks][kSize][kLanes];
+
+    bool full() const { return splats == kSize; }
+    void clear() {
+        splats = 0;
+        std::fill_n(visits, kBlocks, 0);
+    }
+    void begin(uint32_t at, const Splat& s) {
+        gaussian[splats] = s.gaussian;
+        entry[splats] = at;
+    }
+    int draw(int block, const Contribution& c) {
+        const int visit = visits[block]++;
+        splat[block][visit] = static_cast<uint16_t>(splats);
+        c.weight.store(weight[block][visit]);
+        return visit;
+    }
+    void load_rows(const float* features, int64_t channels, int64_t first, float (*rows)[kLanes]) const {
+        for (int k = 0; k < splats; ++k) copy_channels(features + gaussian[k] * channels, channels, first, rows[k]);
+    }
+};
+
+inline void composite_wide(int threads, Scene& scene, const ForwardOutputs& out) {
+    struct Scratch {
+        Batch batch;
+        alignas(64) float rows[Batch::kSize][kLanes];
+        Buffer<float> pixels;  // blocks x 16 pixels x padded channels
+    };
+    const int64_t channels = out.channels, stride = padded(channels);
+    std::vector<std::unique_ptr<Scratch>> scratches(threads);
+    parallel_for(threads, scene.tiles(), [&](int worker, size_t index) {
+        if (!scratches[worker]) scratches[worker] = std::make_unique<Scratch>();
+        Scratch& scratch = *scratches[worker];
+        Batch& batch = scratch.batch;
+        scratch.pixels.resize(kBlocks * kLanes * stride);
+        float* pixels = scratch.pixels.data();
+        std::fill_n(pixels, scratch.pixels.size(), 0.0f);
+        const auto flush = [&] {
+            for (int64_t first = 0; first < channels; first += kLanes) {
+                batch.load_rows(out.features, channels, first, scratch.rows);
+                for (int block = 0; block < kBlocks; ++block)
+                    blend_rows(batch.splat[block], batch.weight[block], batch.visits[block], scratch.rows,
+                               pixels + block * kLanes * stride + first, stride);
+            }
+            batch.clear();
+        };
+        Tile tile;
+        walk_tile(
+            scene, index, tile, [&](uint32_t entry, const Splat& splat) { batch.begin(entry, splat); },
+            [&](int block, const Contribution& c) { batch.draw(block, c); },
+            [&] {
+                ++batch.splats;
+                if (batch.full()) flush();
+            });
+        flush();
+        for (int block = 0; block < kBlocks; ++block)
+            BlockPixels(scene, index, block).for_each(scene.width, [&](int lane, int64_t pixel) {
+                const float* from = pixels + (block * kLanes + lane) * stride;
+                float* to = out.image + pixel * channels;
+                const float behind = tile.transmittance[block][lane];
+                if (out.background)
+                    for (int64_t k = 0; k < channels; ++k) to[k] = from[k] + out.background[k] * behind;
+                else
+                    std::copy_n(from, channels, to);
+            });
+        write_alphas(scene, index, tile, out.alphas);
+    });
+}
+
+inline void composite(int threads, Scene& scene, const ForwardOutputs& out) {
+    switch (out.channels) {
+        case 1: return composite_narrow<1>(threads, scene, out);
+        case 2: return composite_narrow<2>(threads, scene, out);
+        case 3: return composite_narrow<3>(threads, scene, out);
+        case 4: return composite_narrow<4>(threads, scene, out);
+        default: return composite_wide(threads, scene, out);
+    }
+}
+
+}  // namespace gls

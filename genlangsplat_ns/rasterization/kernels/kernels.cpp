@@ -1,0 +1,98 @@
+// The C interface of the CPU rasterizer, called through ctypes. The same source is built once per instruction set.
+//
+// Functions return 0, or 1 when memory or sizes ran out; last_error() then says why. Arrays are contiguous, row by row.
+
+#include <exception>
+#include <string>
+
+#include "composite_backward.h"
+#include "projection.h"
+#include "weights.h"
+
+#if defined(_WIN32)
+#define GLS_EXPORT extern "C" __declspec(dllexport)
+#else
+#define GLS_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+namespace {
+
+thread_local std::string last_failure;
+
+template <class Work>
+int guarded(const Work& work) {
+    try {
+        work();
+        return 0;
+    } catch (const std::exception& error) {
+        last_failure = error.what();
+        return 1;
+    }
+}
+
+}  // namespace
+
+// Raised with every change of a signature, so that a stale build is recognised.
+GLS_EXPORT int gls_interface_version() { return 1; }
+
+GLS_EXPORT const char* gls_last_error() { return last_failure.c_str(); }
+
+GLS_EXPORT int gls_project(int threads, const gls::Camera* camera, const gls::Gaussians* gaussians,
+                           const gls::ProjectionOutputs* out) {
+    return guarded([&] { gls::project_all(threads, *camera, *gaussians, *out); });
+}
+
+GLS_EXPORT int gls_project_backward(int threads, const gls::Camera* camera, const gls::Gaussians* gaussians,
+                                    const int32_t* radii, const float* colors,
+                                    const gls::ProjectionGradients* gradients) {
+    return guarded([&] { gls::project_all_backward(threads, *camera, *gaussians, radii, colors, *gradients); });
+}
+
+GLS_EXPORT int gls_scene_create(int threads, const gls::SplatInputs* in, gls::Scene** scene) {
+    return guarded([&] {
+        auto made = std::make_unique<gls::Scene>();
+        gls::build_scene(threads, *in, *made);
+        *scene = made.release();
+    });
+}
+
+GLS_EXPORT void gls_scene_destroy(gls::Scene* scene) { delete scene; }
+
+GLS_EXPORT int gls_composite(int threads, gls::Scene* scene, const gls::ForwardOutputs* out) {
+    return guarded([&] { gls::composite(threads, *scene, *out); });
+}
+
+GLS_EXPORT int gls_composite_backward(int threads, const gls::Scene* scene, const gls::BackwardInputs* in,
+                                      const gls::BackwardOutputs* out) {
+    return guarded([&] { gls::composite_backward(threads, *scene, *in, *out); });
+}
+
+GLS_EXPORT int gls_weights_create(int threads, const gls::SplatInputs* in, gls::Weights** weights) {
+    return guarded([&] {
+        gls::Scene scene;
+        auto made = std::make_unique<gls::Weights>();
+        gls::build_scene(threads, *in, scene);
+        gls::build_weights(threads, in->count, scene, *made);
+        *weights = made.release();
+    });
+}
+
+GLS_EXPORT void gls_weights_destroy(gls::Weights* weights) { delete weights; }
+
+GLS_EXPORT int64_t gls_weights_count(const gls::Weights* weights) { return static_cast<int64_t>(weights->values); }
+
+GLS_EXPORT int64_t gls_weights_bytes(const gls::Weights* weights) { return static_cast<int64_t>(weights->bytes); }
+
+GLS_EXPORT int gls_weights_composite(int threads, const gls::Weights* weights, const float* features,
+                                     int64_t channels, float* image) {
+    return guarded([&] { gls::weights_composite(threads, *weights, features, channels, image); });
+}
+
+GLS_EXPORT int gls_weights_backproject(int threads, const gls::Weights* weights, const float* image, int64_t channels,
+                                       float* features) {
+    return guarded([&] { gls::weights_backproject(threads, *weights, image, channels, features); });
+}
+
+GLS_EXPORT void gls_weights_entries(const gls::Weights* weights, int64_t* pixels, int64_t* gaussians, float* values) {
+    gls::weights_entries(*weights, pixels, gaussians, values);
+}

@@ -1,0 +1,265 @@
+// Which Gaussians touch which 16x16 tile, nearest first.
+//
+// The Gaussians are sorted by depth once; walking them in that order and appending each to its tiles leaves every tile's
+// list sorted. A tile is skipped when even its best pixel stays below the opacity that is drawn at all.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <stdexcept>
+#include <vector>
+
+#include "memory.h"
+#include "simd.h"
+#include "thread_pool.h"
+
+namespace gls {
+
+constexpr int kTile = 16;
+constexpr int kBlock = 4;             // a tile is composited in blocks of 4x4 pixels, one per vector
+constexpr int kBlocks = 16;           // blocks per tile
+constexpr int kNarrow = 4;            // colors of at most this many channels travel inside the splat
+constexpr float kMinLogOpacity = -7.99435344f;  // log2(1 / 255): fainter than this is not drawn
+
+// A Gaussian as the camera sees it. Its opacity at an offset (dx, dy) from (x, y) is
+// 2^(level + xx dx^2 + xy dx dy + yy dy^2).
+struct alignas(64) Splat {
+    float x, y;
+    float xx, xy, yy, level;
+    float slope_x, slope_y;  // the offset of the brightest point along a column or row, per unit of the other offset
+    float color[kNarrow];
+    int32_t gaussian;
+    float opacity;
+    int32_t unused[2];
+};
+static_assert(sizeof(Splat) == 64, "a splat fills one cache line");
+
+struct SplatInputs {
+    int64_t count;
+    int width, height;
+    const int32_t* radii;
+    const float *means2d, *depths, *conics, *opacities;
+    const float* features;  // count x channels, or null when only weights are wanted
+    int64_t channels;
+};
+
+// Everything the compositing of one image needs; lives from the forward to the backward pass.
+struct Scene {
+    int width, height, tiles_x, tiles_y;
+    Buffer<Splat> splats;            // seen Gaussians, nearest first
+    Buffer<uint32_t> tile_start;     // tiles + 1 offsets into the entries
+    Buffer<uint32_t> entries;        // splat indices, tile by tile
+    Buffer<uint16_t> touched;        // per entry the blocks it drew on, as the forward pass found
+    Buffer<uint32_t> splat_start;    // splats + 1 offsets into places
+    Buffer<uint32_t> places;         // per splat and tile the index of its entry
+    size_t tiles() const { return static_cast<size_t>(tiles_x) * tiles_y; }
+};
+
+// True in the lanes whose box of pixel centers, low <= offset <= high, holds a point at which the splat is drawn. Errs
+// towards true, by a margin for rounding.
+inline Mask16 touches(const Splat& s, Float16 low_x, Float16 high_x, Float16 low_y, Float16 high_y) {
+    low_x = low_x - s.x, high_x = high_x - s.x, low_y = low_y - s.y, high_y = high_y - s.y;
+    // The best point of a box that excludes the center lies on one of the two sides that face the center.
+    const Float16 zero = 0.0f, x = clamp(zero, low_x, high_x), y = clamp(zero, low_y, high_y);
+    const Float16 y_on_side = clamp(x * s.slope_y, low_y, high_y), x_on_side = clamp(y * s.slope_x, low_x, high_x);
+    constexpr float kSlack = 1.0f - 4e-6f;
+    const auto value = [&](Float16 dx, Float16 dy) {
+        const Float16 squares = fma(dx * dx, s.xx, dy * dy * s.yy);
+        return fma(squares, kSlack, dx * dy * s.xy);
+    };
+    return max(value(x, y_on_side), value(x_on_side, y)) >= Float16(kMinLogOpacity - 1e-3f - s.level);
+}
+
+// Asks for what make_splat will read of a Gaussian: in the order of depth its reads are scattered over memory.
+inline void prefetch_splat(const SplatInputs& in, int64_t i) {
+    __builtin_prefetch(in.conics + 3 * i);
+    __builtin_prefetch(in.means2d + 2 * i);
+    __builtin_prefetch(in.opacities + i);
+    __builtin_prefetch(in.radii + i);
+    if (in.features != nullptr && in.channels <= kNarrow) __builtin_prefetch(in.features + in.channels * i);
+}
+
+inline Splat make_splat(const SplatInputs& in, int64_t i) {
+    constexpr float kLog2E = 1.44269504088896341f;
+    Splat s = {};
+    const float a = in.conics[3 * i], b = in.conics[3 * i + 1], c = in.conics[3 * i + 2];
+    s.x = in.means2d[2 * i];
+    s.y = in.means2d[2 * i + 1];
+    s.xx = -0.5f * kLog2E * a;
+    s.xy = -kLog2E * b;
+    s.yy = -0.5f * kLog2E * c;
+    s.level = std::log2(in.opacities[i]);
+    s.slope_x = -b / a;
+    s.slope_y = -b / c;
+    s.gaussian = static_cast<int32_t>(i);
+    s.opacity = in.opacities[i];
+    if (in.features != nullptr && in.channels <= kNarrow)
+        for (int64_t k = 0; k < in.channels; ++k) s.color[k] = in.features[in.channels * i + k];
+    return s;
+}
+
+struct TileRectangle {
+    int left, top, right, bottom;  // right and bottom exclusive
+    int width() const { return right - left; }
+};
+
+// The tiles of the square of `radius` pixels around the splat, as gsplat chooses them.
+inline TileRectangle tile_rectangle(const Scene& scene, const Splat& s, float radius) {
+    const auto bounded = [](float tile, int limit) {
+        return static_cast<int>(std::min(std::max(tile, 0.0f), static_cast<float>(limit)));
+    };
+    const float x = s.x / kTile, y = s.y / kTile, r = radius / kTile;
+    return {bounded(std::floor(x - r), scene.tiles_x), bounded(std::floor(y - r), scene.tiles_y),
+            bounded(std::ceil(x + r), scene.tiles_x), bounded(std::ceil(y + r), scene.tiles_y)};
+}
+
+// Calls found(tile) for the tiles a splat is drawn in, row by row.
+template <class Found>
+inline void for_each_tile(const Scene& scene, const Splat& s, float radius, const Found& found) {
+    const TileRectangle rectangle = tile_rectangle(scene, s, radius);
+    const int width = rectangle.width();
+    if (width <= 0) return;
+    // Sixteen tiles are tested at once: several rows of a narrow rectangle, or a piece of one row of a wide one.
+    const int piece = std::min(width, 16), rows = 16 / piece;
+    const Float16 lane = lane_indices();
+    const Float16 row_of_lane = round_to_whole(fma(lane + 0.5f, 1.0f / piece, -0.5f));
+    const Float16 column_of_lane = fnma(row_of_lane, static_cast<float>(piece), lane);
+    const uint32_t all = rows * piece == 16 ? 0xffffu : (1u << (rows * piece)) - 1u;
+    for (int top = rectangle.top; top < rectangle.bottom; top += rows)
+        for (int left = rectangle.left; left < rectangle.right; left += piece) {
+            const Float16 x = fma(column_of_lane + static_cast<float>(left), kTile, 0.5f);
+            const Float16 y = fma(row_of_lane + static_cast<float>(top), kTile, 0.5f);
+            const float last = kTile - 1;
+            uint32_t hits = touches(s, x, x + last, y, y + last).bits() & all;
+            for (; hits != 0; hits &= hits - 1) {
+                const int index = __builtin_ctz(hits), row = top + index / piece, column = left + index % piece;
+                if (row < rectangle.bottom && column < rectangle.right) found(row * scene.tiles_x + column);
+            }
+        }
+}
+
+struct DepthKey {
+    uint32_t key;
+    int32_t gaussian;
+};
+
+// A stable radix sort by three digits of eleven bits.
+inline void sort_by_depth(Buffer<DepthKey>& keys) {
+    constexpr int kBits = 11, kDigits = 3;
+    std::vector<uint32_t> counts(kDigits << kBits, 0);
+    const size_t size = keys.size();
+    for (size_t i = 0; i < size; ++i)
+        for (int digit = 0; digit < kDigits; ++digit)
+            ++counts[(digit << kBits) + (keys[i].key >> (digit * kBits) & ((1u << kBits) - 1))];
+    Buffer<DepthKey> other(size);
+    for (int digit = 0; digit < kDigits; ++digit) {
+        uint32_t* start = counts.data() + (digit << kBits);
+        uint32_t sum = 0;
+        for (int value = 0; value < 1 << kBits; ++value) {
+            const uint32_t count = start[value];
+            start[value] = sum;
+            sum += count;
+        }
+        for (size_t i = 0; i < size; ++i) other[start[keys[i].key >> (digit * kBits) & ((1u << kBits) - 1)]++] = keys[i];
+        std::swap(keys, other);
+    }
+}
+
+inline bool features_are_finite(const float* row, int64_t channels) {
+    float sum = 0.0f;
+    // x * 0 is zero for finite x and NaN otherwise.
+    for (int64_t k = 0; k < channels; ++k) sum += row[k] * 0.0f;
+    return sum == 0.0f;
+}
+
+inline Buffer<DepthKey> visible_by_depth(const SplatInputs& in) {
+    Buffer<DepthKey> keys(in.count);
+    size_t seen = 0;
+    for (int64_t i = 0; i < in.count; ++i) {
+        if (in.radii[i] <= 0 || !(in.opacities[i] >= 1.0f / 255.0f)) continue;
+        if (in.features != nullptr && !features_are_finite(in.features + i * in.channels, in.channels)) continue;
+        uint32_t bits;
+        std::memcpy(&bits, in.depths + i, sizeof(bits));
+        // Unsigned order of these bits is the order of the floats, negative ones included.
+        bits = (bits & 0x80000000u) ? ~bits : bits | 0x80000000u;
+        keys[seen++] = {bits, static_cast<int32_t>(i)};
+    }
+    keys.resize(seen);
+    sort_by_depth(keys);
+    return keys;
+}
+
+inline void build_scene(int threads, const SplatInputs& in, Scene& scene) {
+    scene.width = in.width;
+    scene.height = in.height;
+    scene.tiles_x = (in.width + kTile - 1) / kTile;
+    scene.tiles_y = (in.height + kTile - 1) / kTile;
+    const Buffer<DepthKey> order = visible_by_depth(in);
+    const size_t splats = order.size(), tiles = scene.tiles();
+    const size_t parts = std::min<size_t>(32, (splats + 255) / 256), per_part = parts ? (splats + parts - 1) / parts : 0;
+    scene.splats.resize(splats);
+    scene.splat_start.resize(splats + 1);
+    scene.tile_start.resize(tiles + 1);
+
+    std::vector<Buffer<uint32_t>> found(parts);  // the tiles of each part's splats, splat by splat
+    Buffer<uint32_t> cursors(parts * tiles);
+    parallel_for(threads, parts, [&](int, size_t part) {
+        uint32_t* counts = cursors.data() + part * tiles;
+        std::fill_n(counts, tiles, 0u);
+        Buffer<uint32_t>& list = found[part];
+        size_t size = 0;
+        list.resize(8 * per_part);
+        for (size_t rank = part * per_part; rank < std::min(splats, (part + 1) * per_part); ++rank) {
+            constexpr size_t kAhead = 16;
+            prefetch_splat(in, order[std::min(rank + kAhead, splats - 1)].gaussian);
+            const int64_t gaussian = order[rank].gaussian;
+            const Splat s = scene.splats[rank] = make_splat(in, gaussian);
+            const size_t before = size;
+            for_each_tile(scene, s, static_cast<float>(in.radii[gaussian]), [&](int tile) {
+                if (size == list.size()) list.grow(2 * size + 64);
+                list[size++] = tile;
+                ++counts[tile];
+            });
+            scene.splat_start[rank] = static_cast<uint32_t>(size - before);
+        }
+        list.resize(size);
+    });
+
+    size_t total = 0;
+    for (const auto& list : found) total += list.size();
+    if (total >= 0xffffffffu) throw std::length_error("more than 2^32 pairs of a Gaussian and a tile");
+    uint32_t sum = 0;
+    for (size_t tile = 0; tile < tiles; ++tile) {
+        scene.tile_start[tile] = sum;
+        for (size_t part = 0; part < parts; ++part) {
+            const uint32_t count = cursors[part * tiles + tile];
+            cursors[part * tiles + tile] = sum;
+            sum += count;
+        }
+    }
+    scene.tile_start[tiles] = sum;
+    sum = 0;
+    for (size_t rank = 0; rank < splats; ++rank) {
+        const uint32_t count = scene.splat_start[rank];
+        scene.splat_start[rank] = sum;
+        sum += count;
+    }
+    scene.splat_start[splats] = sum;
+    scene.entries.resize(total);
+    scene.places.resize(total);
+    scene.touched.resize(total);
+    parallel_for(threads, parts, [&](int, size_t part) {
+        uint32_t* cursor = cursors.data() + part * tiles;
+        const uint32_t* tile = found[part].data();
+        for (size_t rank = part * per_part; rank < std::min(splats, (part + 1) * per_part); ++rank)
+            for (uint32_t place = scene.splat_start[rank]; place < scene.splat_start[rank + 1]; ++place) {
+                const uint32_t entry = cursor[*tile++]++;
+                scene.entries[entry] = static_cast<uint32_t>(rank);
+                scene.places[place] = entry;
+            }
+    });
+}
+
+}  // namespace gls

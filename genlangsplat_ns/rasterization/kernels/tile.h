@@ -1,0 +1,111 @@
+// The state of one tile while its splats are composited front to back, and the one step both passes share.
+#pragma once
+
+#include "splats.h"
+
+namespace gls {
+
+constexpr float kMaxOpacity = 0.999f;
+constexpr float kMinTransmittance = 1e-4f;
+constexpr float kRetired = 1e9f;  // the x of a pixel that takes no more: no splat reaches so far
+
+// A splat with its fields spread over all lanes.
+struct WideSplat {
+    Float16 x, y, xx, xy, yy, level;
+    explicit WideSplat(const Splat& s) : x(s.x), y(s.y), xx(s.xx), xy(s.xy), yy(s.yy), level(s.level) {}
+};
+
+// What one splat does to the sixteen pixels of one block; all zero outside `drawn`.
+struct Contribution {
+    Float16 dx, dy;   // from the pixel to the splat
+    Float16 opacity;  // before it is capped, undefined where nothing is drawn
+    Float16 capped;   // opacity, capped; undefined where nothing is drawn
+    Float16 weight;   // opacity * transmittance
+    Mask16 drawn;
+};
+
+struct Tile {
+    alignas(64) float x[kBlocks][16], transmittance[kBlocks][16];
+    Float16 y[kBlock];
+    Float16 low_x, high_x, low_y, high_y;  // per block, the centers of its outer pixels
+    float origin_x, origin_y;
+    uint32_t alive;  // the blocks with a pixel that still takes light
+
+    void begin(const Scene& scene, size_t tile) {
+        const int left = static_cast<int>(tile % scene.tiles_x) * kTile;
+        const int top = static_cast<int>(tile / scene.tiles_x) * kTile;
+        origin_x = left;
+        origin_y = top;
+        const Float16 lane = lane_indices(), row = round_to_whole(fma(lane, 0.25f, -0.375f)), column = fnma(row, 4.0f, lane);
+        low_x = fma(column, kBlock, left + 0.5f);
+        low_y = fma(row, kBlock, top + 0.5f);
+        high_x = low_x + static_cast<float>(kBlock - 1);
+        high_y = low_y + static_cast<float>(kBlock - 1);
+        for (int k = 0; k < kBlock; ++k) y[k] = row + (top + kBlock * k + 0.5f);
+        alive = 0;
+        for (int block = 0; block < kBlocks; ++block) {
+            const int block_x = left + block % 4 * kBlock, block_y = top + block / 4 * kBlock;
+            const Float16 center = column + (block_x + 0.5f);
+            const Mask16 inside = (center < static_cast<float>(scene.width)) &
+                                  (y[block / 4] < static_cast<float>(scene.height));
+            select(inside, center, kRetired).store(x[block]);
+            Float16(1.0f).store(transmittance[block]);
+            if (block_x < scene.width && block_y < scene.height) alive |= 1u << block;
+        }
+    }
+
+    // The x of the pixel centers of a block, those of retired pixels included.
+    Float16 centers_x(int block) const {
+        const Float16 lane = lane_indices(), row = round_to_whole(fma(lane, 0.25f, -0.375f));
+        return fnma(row, 4.0f, lane) + (origin_x + block % 4 * kBlock + 0.5f);
+    }
+
+    uint32_t touched_blocks(const Splat& s) const { return touches(s, low_x, high_x, low_y, high_y).bits(); }
+
+    // Puts the splat in front of what is behind the block's pixels; false when it reaches none of them.
+    bool composite(int block, const WideSplat& s, Contribution& out) {
+        const Float16 dx = s.x - Float16::load(x[block]), dy = s.y - y[block / 4];
+        const Float16 power = fma(fma(s.xx, dx, s.xy * dy), dx, fma(s.yy * dy, dy, s.level));
+        const Mask16 reached = (power >= Float16(kMinLogOpacity)) & (power <= s.level);
+        if (!reached.any()) return false;
+        out.dx = dx;
+        out.dy = dy;
+        out.opacity = exp2(max(power, kMinLogOpacity));
+        out.capped = min(out.opacity, kMaxOpacity);
+        const Float16 before = Float16::load(transmittance[block]);
+        const Float16 light = out.capped * before, after = before - light;
+        out.drawn = reached & (after > kMinTransmittance);
+        out.weight = zero_unless(out.drawn, light);
+        select(out.drawn, after, before).store(transmittance[block]);
+        const Mask16 full = without(reached, out.drawn);
+        if (full.any()) retire(block, full);
+        return true;
+    }
+
+  private:
+    void retire(int block, Mask16 full) {
+        const Float16 left = select(full, kRetired, Float16::load(x[block]));
+        left.store(x[block]);
+        if (!(left < kRetired).any()) alive &= ~(1u << block);
+    }
+};
+
+// The number of the first pixel of a block, and whether pixels of it lie in the image.
+struct BlockPixels {
+    int x, y, columns, rows;
+    BlockPixels(const Scene& scene, size_t tile, int block)
+        : x(static_cast<int>(tile % scene.tiles_x) * kTile + block % 4 * kBlock),
+          y(static_cast<int>(tile / scene.tiles_x) * kTile + block / 4 * kBlock),
+          columns(std::max(0, std::min(kBlock, scene.width - x))),
+          rows(std::max(0, std::min(kBlock, scene.height - y))) {}
+
+    // Calls visit(lane, pixel) for the block's pixels inside the image.
+    template <class Visit>
+    void for_each(int width, const Visit& visit) const {
+        for (int row = 0; row < rows; ++row)
+            for (int column = 0; column < columns; ++column)
+                visit(row * kBlock + column, static_cast<int64_t>(y + row) * width + x + column);
+    }
+};
+
+}  // namespace gls

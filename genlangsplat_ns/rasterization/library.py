@@ -1,0 +1,195 @@
+"""Finds and loads the compiled CPU kernels."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.machinery
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from genlangsplat_ns.errors import GenLangSplatError
+
+INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
+"""The builds of the kernels, fastest first."""
+
+INTERFACE_VERSION = 1
+"""What `gls_interface_version()` of a library that fits this Python code returns."""
+
+_HOW_TO_BUILD = (
+    "Install a C++17 compiler (Debian, Ubuntu: `apt-get install g++`; macOS: `xcode-select --install`) and build again: "
+    "`pip install --force-reinstall --no-deps genlangsplat-ns`, or `pip install --no-deps -e .` in a source checkout."
+)
+
+
+class Camera(ctypes.Structure):
+    """One pinhole camera, as `camera.h` declares it."""
+
+    _fields_ = (
+        ("rotation", ctypes.c_float * 9),
+        ("translation", ctypes.c_float * 3),
+        ("intrinsics", ctypes.c_float * 4),
+        ("position", ctypes.c_float * 3),
+        ("near_plane", ctypes.c_float),
+        ("far_plane", ctypes.c_float),
+        ("blur", ctypes.c_float),
+        ("width", ctypes.c_float),
+        ("height", ctypes.c_float),
+    )
+
+
+def _structure(name: str, **fields: type) -> type[ctypes.Structure]:
+    return type(name, (ctypes.Structure,), {"_fields_": list(fields.items())})
+
+
+_pointers = ctypes.c_void_p
+
+Gaussians = _structure(
+    "Gaussians",
+    count=ctypes.c_int64,
+    means=_pointers,
+    quats=_pointers,
+    scales=_pointers,
+    opacities=_pointers,
+    harmonics=_pointers,
+    bases=ctypes.c_int64,
+    degree=ctypes.c_int,
+    compensated=ctypes.c_bool,
+)
+ProjectionOutputs = _structure(
+    "ProjectionOutputs",
+    **dict.fromkeys(("radii", "means2d", "depths", "conics", "opacities", "colors"), _pointers),
+)
+ProjectionGradients = _structure(
+    "ProjectionGradients",
+    **dict.fromkeys(("means2d", "depths", "conics", "opacities", "colors"), _pointers),
+    **dict.fromkeys(("out_means", "out_quats", "out_scales", "out_opacities", "out_harmonics"), _pointers),
+    out_camera=_pointers,
+)
+SplatInputs = _structure(
+    "SplatInputs",
+    count=ctypes.c_int64,
+    width=ctypes.c_int,
+    height=ctypes.c_int,
+    **dict.fromkeys(("radii", "means2d", "depths", "conics", "opacities", "features"), _pointers),
+    channels=ctypes.c_int64,
+)
+ForwardOutputs = _structure(
+    "ForwardOutputs",
+    features=_pointers,
+    channels=ctypes.c_int64,
+    background=_pointers,
+    image=_pointers,
+    alphas=_pointers,
+)
+BackwardInputs = _structure(
+    "BackwardInputs",
+    features=_pointers,
+    channels=ctypes.c_int64,
+    **dict.fromkeys(("image", "alphas", "image_gradient", "alpha_gradient", "conics"), _pointers),
+    count=ctypes.c_int64,
+)
+BackwardOutputs = _structure(
+    "BackwardOutputs", **dict.fromkeys(("means2d", "conics", "opacities", "absolute", "features"), _pointers)
+)
+
+
+def address(tensor: torch.Tensor | None) -> int | None:
+    """The address of a contiguous tensor's first element; None stays None."""
+    return None if tensor is None else tensor.data_ptr()
+
+
+class Kernels:
+    """The functions of one compiled library.
+
+    Args:
+        path: The library file.
+        instruction_set: Which build it is.
+
+    Raises:
+        GenLangSplatError: When the file cannot be loaded or was built from other sources.
+    """
+
+    def __init__(self, path: Path, instruction_set: str) -> None:
+        self.instruction_set = instruction_set
+        try:
+            self._library = ctypes.CDLL(str(path))
+            version = self._library.gls_interface_version()
+        except (OSError, AttributeError) as error:
+            raise GenLangSplatError(f"The CPU rasterizer {path} does not load: {error}. {_HOW_TO_BUILD}") from error
+        if version != INTERFACE_VERSION:
+            raise GenLangSplatError(
+                f"The CPU rasterizer {path} has interface version {version}, expected {INTERFACE_VERSION}: it was "
+                f"built from other sources. {_HOW_TO_BUILD}"
+            )
+        self._library.gls_last_error.restype = ctypes.c_char_p
+        for name in ("gls_weights_count", "gls_weights_bytes"):
+            getattr(self._library, name).restype = ctypes.c_int64
+
+    def run(self, name: str, *arguments: object) -> None:
+        """Calls `gls_<name>` on as many threads as torch uses.
+
+        Raises:
+            GenLangSplatError: When the kernel ran out of memory.
+        """
+        function = getattr(self._library, f"gls_{name}")
+        if function(ctypes.c_int(torch.get_num_threads()), *arguments):
+            reason = self._library.gls_last_error().decode()
+            raise GenLangSplatError(
+                f"The CPU rasterizer failed in {name}: {reason}. Use fewer Gaussians, a smaller image or fewer "
+                "channels at once."
+            )
+
+    def call(self, name: str, *arguments: object) -> int:
+        """Calls `gls_<name>`, a function that cannot fail, and returns its result."""
+        return getattr(self._library, f"gls_{name}")(*arguments)
+
+
+def available_instruction_sets() -> tuple[str, ...]:
+    """The builds that are present and that this CPU can run, fastest first."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    first = {"AVX512": 0, "AVX2": 1}.get(capability, 2)
+    return tuple(name for name in INSTRUCTION_SETS[first:] if _library_path(name) is not None)
+
+
+def _library_path(instruction_set: str) -> Path | None:
+    folder = Path(__file__).parent
+    for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+        path = folder / f"_kernels_{instruction_set}{suffix}"
+        if path.is_file():
+            return path
+    return None
+
+
+@lru_cache(maxsize=None)
+def _load(instruction_set: str) -> Kernels:
+    path = _library_path(instruction_set)
+    if path is None:
+        raise GenLangSplatError(
+            f"The CPU rasterizer was not built for {instruction_set!r}: no _kernels_{instruction_set} library lies in "
+            f"{Path(__file__).parent}. {_HOW_TO_BUILD}"
+        )
+    return Kernels(path, instruction_set)
+
+
+def load_kernels() -> Kernels:
+    """The fastest build this CPU runs, or the one named by the environment variable GENLANGSPLAT_ISA.
+
+    Raises:
+        GenLangSplatError: When no build is there, or the named one is unknown or missing.
+    """
+    wanted = os.environ.get("GENLANGSPLAT_ISA")
+    if wanted:
+        if wanted not in INSTRUCTION_SETS:
+            raise GenLangSplatError(
+                f"GENLANGSPLAT_ISA is {wanted!r}; expected one of {', '.join(INSTRUCTION_SETS)}. Change or unset it."
+            )
+        return _load(wanted)
+    available = available_instruction_sets()
+    if not available:
+        raise GenLangSplatError(
+            f"The CPU rasterizer is not built: no _kernels_* library lies in {Path(__file__).parent}. {_HOW_TO_BUILD}"
+        )
+    return _load(available[0])

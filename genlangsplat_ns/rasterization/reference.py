@@ -1,0 +1,258 @@
+"""The rasterizer once more in plain torch: slow, readable, differentiated by autograd. Tests and benchmarks compare to it.
+
+Any device and float type. The steps and constants are those of gsplat 1.4.0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+TILE = 16
+MAX_OPACITY = 0.999
+MIN_OPACITY = 1.0 / 255.0
+MIN_TRANSMITTANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Splats:
+    """Gaussians as one camera sees them; `radii` are whole pixels, 0 for those it does not see."""
+
+    means2d: Float[Tensor, "num_gaussians 2"]
+    conics: Float[Tensor, "num_gaussians 3"]
+    depths: Float[Tensor, "num_gaussians"]
+    radii: Int[Tensor, "num_gaussians"]
+    compensations: Float[Tensor, "num_gaussians"]
+
+
+def rotation_matrices(quats: Float[Tensor, "num 4"]) -> Float[Tensor, "num 3 3"]:
+    """Rotation matrices of quaternions w, x, y, z of any length."""
+    w, x, y, z = functional.normalize(quats, dim=-1).unbind(-1)
+    rows = (
+        torch.stack((1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)), -1),
+        torch.stack((2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)), -1),
+        torch.stack((2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)), -1),
+    )
+    return torch.stack(rows, -2)
+
+
+def project(
+    means: Float[Tensor, "num_gaussians 3"],
+    quats: Float[Tensor, "num_gaussians 4"],
+    scales: Float[Tensor, "num_gaussians 3"],
+    viewmat: Float[Tensor, "4 4"],
+    K: Float[Tensor, "3 3"],
+    width: int,
+    height: int,
+    *,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    eps2d: float = 0.3,
+) -> Splats:
+    """Projects Gaussians by the local affine approximation of the perspective (EWA splatting, Zwicker et al. 2002)."""
+    rotation = viewmat[:3, :3]
+    positions = means @ rotation.T + viewmat[:3, 3]
+    x, y, z = positions.unbind(-1)
+    (fx, _, cx), (_, fy, cy) = K[0], K[1]
+
+    # The approximation is held at 15 % of the image size beyond its border.
+    tangent_x = (x / z).clamp(-(cx / fx + 0.15 * width / fx), (width - cx) / fx + 0.15 * width / fx)
+    tangent_y = (y / z).clamp(-(cy / fy + 0.15 * height / fy), (height - cy) / fy + 0.15 * height / fy)
+    zero = torch.zeros_like(z)
+    jacobians = torch.stack(
+        (torch.stack((fx / z, zero, -fx * tangent_x / z), -1), torch.stack((zero, fy / z, -fy * tangent_y / z), -1)), -2
+    )
+    shapes = jacobians @ rotation @ (rotation_matrices(quats) * scales[:, None, :])
+    covariances = shapes @ shapes.transpose(1, 2)
+
+    sharp = torch.linalg.det(covariances)
+    covariances = covariances + eps2d * torch.eye(2, dtype=means.dtype, device=means.device)
+    a, b, c = covariances[:, 0, 0], covariances[:, 0, 1], covariances[:, 1, 1]
+    determinant = a * c - b * b
+    conics = torch.stack((c, -b, a), -1) / determinant[:, None]
+    means2d = torch.stack((fx * x / z + cx, fy * y / z + cy), -1)
+
+    middle = 0.5 * (a + c)
+    radii = torch.ceil(3.0 * torch.sqrt(middle + torch.sqrt((middle**2 - determinant).clamp(min=0.01))))
+    seen = (z >= near_plane) & (z <= far_plane) & (determinant > 0)
+    for centers, size in ((means2d[:, 0], width), (means2d[:, 1], height)):
+        seen &= (centers + radii > 0) & (centers - radii < size)
+    return Splats(
+        means2d=means2d,
+        conics=conics,
+        depths=z,
+        radii=torch.where(seen, radii, 0.0).int(),
+        # The added constant keeps the square root's derivative finite where a Gaussian is seen edge on.
+        compensations=torch.sqrt((sharp / determinant).clamp(min=1e-12)),
+    )
+
+
+def harmonic_bases(degree: int, directions: Float[Tensor, "num 3"]) -> Float[Tensor, "num bases"]:
+    """The real spherical harmonics up to `degree` <= 3 at unit directions."""
+    x, y, z = directions.unbind(-1)
+    bases = [torch.full_like(x, 0.5 / math.sqrt(math.pi))]
+    if degree >= 1:
+        factor = math.sqrt(3 / (4 * math.pi))
+        bases += [-factor * y, factor * z, -factor * x]
+    if degree >= 2:
+        factor = 0.5 * math.sqrt(15 / math.pi)
+        bases += [
+            factor * x * y,
+            -factor * y * z,
+            0.25 * math.sqrt(5 / math.pi) * (3 * z * z - 1),
+            -factor * x * z,
+            0.5 * factor * (x * x - y * y),
+        ]
+    if degree >= 3:
+        outer, inner = 0.25 * math.sqrt(35 / (2 * math.pi)), 0.25 * math.sqrt(21 / (2 * math.pi))
+        middle = 0.5 * math.sqrt(105 / math.pi)
+        bases += [
+            -outer * y * (3 * x * x - y * y),
+            middle * x * y * z,
+            -inner * y * (5 * z * z - 1),
+            0.25 * math.sqrt(7 / math.pi) * z * (5 * z * z - 3),
+            -inner * x * (5 * z * z - 1),
+            0.5 * middle * z * (x * x - y * y),
+            -outer * x * (x * x - 3 * y * y),
+        ]
+    return torch.stack(bases, -1)
+
+
+def shade(
+    means: Float[Tensor, "num_gaussians 3"],
+    harmonics: Float[Tensor, "num_gaussians bases 3"],
+    viewmat: Float[Tensor, "4 4"],
+    degree: int,
+) -> Float[Tensor, "num_gaussians 3"]:
+    """Colors of the Gaussians seen from the camera: harmonics plus one half, not below zero."""
+    position = torch.linalg.inv(viewmat)[:3, 3]
+    bases = harmonic_bases(degree, functional.normalize(means - position, dim=-1))
+    return (torch.einsum("nk,nkc->nc", bases, harmonics[:, : bases.shape[1]]) + 0.5).clamp(min=0.0)
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """For every 16x16 tile the Gaussians whose square of three standard deviations meets it, nearest first."""
+
+    width: int
+    height: int
+    order: Int[Tensor, "num_seen"]
+    lowest: Int[Tensor, "num_seen 2"]
+    highest: Int[Tensor, "num_seen 2"]
+
+    @staticmethod
+    def of(splats: Splats, width: int, height: int) -> TileGrid:
+        """Sorts the seen Gaussians by depth and finds their tiles."""
+        order = torch.argsort(splats.depths, stable=True)
+        order = order[splats.radii[order] > 0]
+        centers, radii = splats.means2d[order].detach() / TILE, splats.radii[order, None] / TILE
+        lowest, highest = torch.floor(centers - radii).int(), torch.ceil(centers + radii).int()
+        return TileGrid(width, height, order, lowest, highest)
+
+    def __iter__(self) -> Iterator[tuple[slice, slice, Int[Tensor, "num_in_tile"]]]:
+        """Yields rows, columns and Gaussians of each tile."""
+        for row in range(math.ceil(self.height / TILE)):
+            in_row = (self.lowest[:, 1] <= row) & (row < self.highest[:, 1])
+            for column in range(math.ceil(self.width / TILE)):
+                hit: Bool[Tensor, num_seen] = in_row & (self.lowest[:, 0] <= column) & (column < self.highest[:, 0])
+                rows = slice(row * TILE, min((row + 1) * TILE, self.height))
+                columns = slice(column * TILE, min((column + 1) * TILE, self.width))
+                yield rows, columns, self.order[hit]
+
+
+def tile_weights(
+    rows: slice,
+    columns: slice,
+    means2d: Float[Tensor, "num_in_tile 2"],
+    conics: Float[Tensor, "num_in_tile 3"],
+    opacities: Float[Tensor, "num_in_tile"],
+) -> Float[Tensor, "rows columns num_in_tile"]:
+    """Opacity times transmittance of each Gaussian, nearest first, at the pixel centers of a tile."""
+    options = {"dtype": means2d.dtype, "device": means2d.device}
+    y = torch.arange(rows.start, rows.stop, **options) + 0.5
+    x = torch.arange(columns.start, columns.stop, **options) + 0.5
+    dx, dy = means2d[:, 0] - x[None, :, None], means2d[:, 1] - y[:, None, None]
+    a, b, c = conics.unbind(-1)
+    sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
+    alpha = (opacities * torch.exp(-sigma)).clamp(max=MAX_OPACITY)
+    alpha = torch.where((sigma >= 0) & (alpha >= MIN_OPACITY), alpha, 0.0)
+    after = torch.cumprod(1 - alpha, dim=-1)
+    # A pixel takes no more once a Gaussian would leave less than this; that Gaussian is left out too.
+    alpha = torch.where(after > MIN_TRANSMITTANCE, alpha, 0.0)
+    before = torch.cat((torch.ones_like(after[..., :1]), after[..., :-1]), dim=-1)
+    return alpha * before
+
+
+def composite(
+    splats: Splats,
+    opacities: Float[Tensor, "num_gaussians"],
+    features: Float[Tensor, "num_gaussians channels"],
+    width: int,
+    height: int,
+    background: Float[Tensor, "channels"] | None = None,
+) -> tuple[Float[Tensor, "height width channels"], Float[Tensor, "height width 1"]]:
+    """Blends the features tile by tile. Returns the image and its alphas."""
+    image = features.new_zeros(height, width, features.shape[1])
+    alphas = features.new_zeros(height, width, 1)
+    for rows, columns, members in TileGrid.of(splats, width, height):
+        weights = tile_weights(rows, columns, splats.means2d[members], splats.conics[members], opacities[members])
+        image[rows, columns] = weights @ features[members]
+        alphas[rows, columns] = weights.sum(-1, keepdim=True)
+    if background is not None:
+        image = image + (1 - alphas) * background
+    return image, alphas
+
+
+def weight_matrix(
+    splats: Splats, opacities: Float[Tensor, "num_gaussians"], width: int, height: int
+) -> Float[Tensor, "pixels num_gaussians"]:
+    """The dense matrix of weights, pixel = y * width + x; for small scenes."""
+    matrix = opacities.new_zeros(height, width, opacities.shape[0])
+    for rows, columns, members in TileGrid.of(splats, width, height):
+        weights = tile_weights(rows, columns, splats.means2d[members], splats.conics[members], opacities[members])
+        matrix[rows, columns] = matrix[rows, columns].index_copy(2, members, weights)
+    return matrix.reshape(height * width, -1)
+
+
+def rasterization(
+    means: Float[Tensor, "num_gaussians 3"],
+    quats: Float[Tensor, "num_gaussians 4"],
+    scales: Float[Tensor, "num_gaussians 3"],
+    opacities: Float[Tensor, "num_gaussians"],
+    colors: Tensor,
+    viewmats: Float[Tensor, "1 4 4"],
+    Ks: Float[Tensor, "1 3 3"],
+    width: int,
+    height: int,
+    *,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    eps2d: float = 0.3,
+    sh_degree: int | None = None,
+    backgrounds: Tensor | None = None,
+    render_mode: str = "RGB",
+    rasterize_mode: str = "classic",
+) -> tuple[Tensor, Tensor, Splats]:
+    """The twin of `genlangsplat_ns.rasterization.rasterization`; the third result are the splats."""
+    planes = {"near_plane": near_plane, "far_plane": far_plane, "eps2d": eps2d}
+    splats = project(means, quats, scales, viewmats[0], Ks[0], width, height, **planes)
+    if rasterize_mode == "antialiased":
+        opacities = opacities * splats.compensations
+    layers, background = [], None if backgrounds is None else backgrounds[0]
+    if "RGB" in render_mode:
+        layers.append(colors if sh_degree is None else shade(means, colors, viewmats[0], sh_degree))
+    elif background is not None:
+        background = background[:0]
+    if render_mode != "RGB":
+        layers.append(splats.depths[:, None])
+        background = None if background is None else torch.cat((background, background.new_zeros(1)))
+    image, alphas = composite(splats, opacities, torch.cat(layers, -1), width, height, background)
+    if render_mode.endswith("ED"):
+        image = torch.cat((image[..., :-1], image[..., -1:] / alphas.clamp(min=1e-10)), -1)
+    return image[None], alphas[None], splats

@@ -1,0 +1,35 @@
+"""Seed points: coloured points of a PLY file that Gaussians start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import plyfile
+from jaxtyping import Float32, UInt8
+
+from genlangsplat_ns.errors import GenLangSplatError
+
+GREY = 128
+
+
+def read_seed_points(path: Path) -> tuple[Float32[np.ndarray, "count 3"], UInt8[np.ndarray, "count 3"]]:
+    """Reads positions and colours of a point cloud; points without colours are grey.
+
+    Raises:
+        GenLangSplatError: The file is no PLY file, or its vertices have no positions.
+    """
+    try:
+        vertices = plyfile.PlyData.read(str(path))["vertex"]
+        positions = np.stack([vertices[axis] for axis in "xyz"], axis=1).astype(np.float32)
+    except (plyfile.PlyParseError, plyfile.PlyHeaderParseError, KeyError, ValueError) as error:
+        raise GenLangSplatError(
+            f"The seed points {path} cannot be read ({error}). Expected a PLY file with vertices x, y, z. Replace it, or "
+            "take ply_file_path out of transforms.json to start from random points."
+        ) from error
+    names = {item.name for item in vertices.properties}
+    if {"red", "green", "blue"} <= names:
+        colours = np.stack([vertices[name] for name in ("red", "green", "blue")], axis=1).astype(np.uint8)
+    else:
+        colours = np.full(positions.shape, GREY, dtype=np.uint8)
+    return positions, colours

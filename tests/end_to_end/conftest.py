@@ -1,0 +1,62 @@
+"""A small posed scene and short runs on it, shared by the end-to-end tests."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from genlangsplat_ns.demo.gallery import GallerySettings, build_gallery
+
+RGB_STEPS = 40
+
+
+@pytest.fixture(scope="session")
+def tiny_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gallery of ten small views."""
+    folder = tmp_path_factory.mktemp("gallery")
+    build_gallery(folder, GallerySettings(num_views=10, width=128, height=96, num_points=1500))
+    return folder
+
+
+def make_config(data: Path, output: Path, rgb_steps: int = RGB_STEPS, **model: Any) -> Any:
+    """The lite method, shortened."""
+    from genlangsplat_ns.config import gen_langsplat_lite
+
+    config = deepcopy(gen_langsplat_lite.config)
+    config.data = config.pipeline.datamanager.data = data
+    config.output_dir = output
+    config.experiment_name = "tiny"
+    config.timestamp = "run"
+    config.vis = "tensorboard"
+    config.max_num_iterations = rgb_steps + 1
+    config.steps_per_save = 10_000
+    config.steps_per_eval_image = config.steps_per_eval_all_images = 10_000
+    for name, value in {"warmup_length": 10, "refine_every": 10, "resolution_schedule": 20, **model}.items():
+        setattr(config.pipeline.model, name, value)
+    return config
+
+
+def make_trainer(config: Any) -> Any:
+    """Seeds and sets up a trainer as ns-train does."""
+    torch.manual_seed(0)
+    config.save_config()
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    return trainer
+
+
+def train(config: Any) -> Any:
+    """Trains in this process and returns the trainer."""
+    trainer = make_trainer(config)
+    trainer.train()
+    return trainer
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A trainer that has finished both phases."""
+    return train(make_config(tiny_scene, tmp_path_factory.mktemp("outputs")))

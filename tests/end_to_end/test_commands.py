@@ -1,0 +1,110 @@
+"""The road a user takes, through the real commands: train, evaluate, ask, render, export."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+BIN = Path(sys.executable).parent
+SHORT = ("--vis", "tensorboard", "--max-num-iterations", "61", "--pipeline.model.warmup-length", "20")
+
+
+def run(*command: str | Path, folder: Path, expect: int = 0) -> str:
+    """Runs a command in a folder and returns what it printed."""
+    words = [str(BIN / command[0]), *map(str, command[1:])]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert done.returncode == expect, f"{command} exited with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("workspace")
+
+
+@pytest.fixture(scope="module")
+def config(tiny_scene: Path, workspace: Path) -> Path:
+    """config.yml of a short run of ns-train."""
+    run("ns-train", "gen-langsplat-lite", "--data", tiny_scene, *SHORT, folder=workspace)
+    found = list(workspace.glob("outputs/**/config.yml"))
+    assert len(found) == 1
+    return found[0]
+
+
+def test_ns_eval_reports_rgb_and_language_metrics(config: Path, workspace: Path) -> None:
+    run("ns-eval", "--load-config", config, "--output-path", workspace / "metrics.json", folder=workspace)
+    results = json.loads((workspace / "metrics.json").read_text())["results"]
+    assert 5 < results["psnr"] < 60 and 0 < results["ssim"] <= 1
+    assert -1 <= results["lang_cosine"] <= 1 and results["lang_l1"] >= 0
+    assert 0 <= results["miou"] <= 1 and 0 <= results["localization"] <= 1
+
+
+def test_query_writes_pictures_and_scores(config: Path, workspace: Path) -> None:
+    output = workspace / "answers"
+    run("gen-langsplat", "query", "--load-config", config, "--text", "a cat", "a rocket", "--output-dir", output, folder=workspace)
+    answer = json.loads((output / "query.json").read_text())
+    assert answer["texts"] == ["a cat", "a rocket"]
+    assert len(answer["results"]) == 2 * 10
+    assert {result["split"] for result in answer["results"]} == {"train", "eval"}
+    for result in answer["results"]:
+        width, height = result["size"]
+        overlay = np.asarray(Image.open(output / result["overlay"]))
+        mask = np.asarray(Image.open(output / result["mask"]))
+        assert overlay.shape == (height, width, 3) and mask.shape == (height, width)
+        assert set(np.unique(mask)) <= {0, 255}
+        assert 0 <= result["peak"][0] < width and 0 <= result["peak"][1] < height
+        assert 0 <= result["score"] <= 1
+
+
+def test_a_moved_run_opens_from_another_folder(config: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(config.parents[3], moved)
+    (copy,) = moved.glob("**/config.yml")
+    run("gen-langsplat", "query", "--load-config", copy, "--text", "x", "--split", "eval", "--output-dir", "out", folder=tmp_path)
+    assert (tmp_path / "out" / "query.json").is_file()
+
+
+def test_ns_render_shows_the_language_outputs(config: Path, workspace: Path) -> None:
+    run(
+        *("ns-render", "dataset", "--load-config", config, "--output-path", workspace / "renders", "--split", "test"),
+        *("--rendered-output-names", "relevancy_overlay", "latent_pca"),
+        folder=workspace,
+    )
+    assert len(list((workspace / "renders").glob("**/*.jpg"))) == 2 * 2
+
+
+def test_ns_export_writes_a_splat_file(config: Path, workspace: Path) -> None:
+    run("ns-export", "gaussian-splat", "--load-config", config, "--output-dir", workspace / "export", folder=workspace)
+    assert (workspace / "export" / "splat.ply").stat().st_size > 1000
+
+
+def test_a_resumed_run_goes_on_to_its_end(config: Path, tiny_scene: Path, workspace: Path) -> None:
+    models = config.parent / "nerfstudio_models"
+    said = run(
+        *("ns-train", "gen-langsplat-lite", "--data", tiny_scene, *SHORT, "--load-dir", models),
+        folder=workspace / "answers",
+        expect=1,
+    )
+    assert "complete" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("ns-train", "gen-langsplat-lite", "--data", "nowhere"), "does not exist"),
+        (("gen-langsplat", "query", "--load-config", "nowhere.yml", "--text", "a", "--output-dir", "o"), "no nowhere.yml"),
+        (("gen-langsplat", "query", "--load-config", "nowhere.yml", "--text", " ", "--output-dir", "o"), "text"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    said = run(*words, folder=tmp_path, expect=1)
+    assert message in " ".join(said.split())
+    assert "Traceback" not in said
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()], "something was left behind"

@@ -1,0 +1,168 @@
+"""The two phases of a run: what freezes, what is saved, what a resume goes on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.model import GEOMETRY
+from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
+from tests.end_to_end.conftest import RGB_STEPS, make_config, make_trainer, train
+
+
+def snapshot(model: Any) -> dict[str, torch.Tensor]:
+    """Copies every Gaussian parameter."""
+    return {name: parameter.detach().clone() for name, parameter in model.gauss_params.items()}
+
+
+def checkpoints(trainer: Any) -> Path:
+    return trainer.config.get_checkpoint_dir()
+
+
+def test_both_phases_leave_unit_latents_on_seen_gaussians(tiny_run: Any) -> None:
+    model = tiny_run.pipeline.model
+    assert model.in_language_phase
+    assert int(model.language_phase_start) == RGB_STEPS
+    lengths = model.latents.detach().norm(dim=-1)
+    seen = lengths > 0
+    assert model.latents.shape == (model.num_points, 3, 16)
+    assert torch.allclose(lengths[seen], torch.ones(int(seen.sum())), atol=1e-4)
+    assert seen.float().mean() > 0.5
+
+
+def test_rgb_training_moves_the_gaussians_and_learns(tiny_run: Any) -> None:
+    """The picture after training is closer to a training view than a constant grey is."""
+    datamanager, model = tiny_run.pipeline.datamanager, tiny_run.pipeline.model.eval()
+    truth = datamanager.image("train", 0).float() / 255
+    with torch.no_grad():
+        render = model.render_rgb(datamanager.camera("train", 0))
+    assert (render - truth).square().mean() < 0.5 * (truth.mean(dim=(0, 1)) - truth).square().mean()
+
+
+def test_the_paper_solver_moves_latents_and_nothing_else(tiny_scene: Path, tmp_path: Path) -> None:
+    config = make_config(tiny_scene, tmp_path, language_solver="adam", language_steps=25)
+    config.max_num_iterations = RGB_STEPS + 25
+    trainer = make_trainer(config)
+    model = trainer.pipeline.model
+    begun: dict[str, torch.Tensor] = {}
+    enter = model.enter_language_phase
+
+    def remember(step: int) -> None:
+        begun.update(snapshot(model))
+        enter(step)
+
+    model.enter_language_phase = remember
+    trainer.train()
+    for name in GEOMETRY:
+        assert torch.equal(model.gauss_params[name], begun[name]), f"{name} changed in the language phase"
+    assert not torch.equal(model.latents, begun["latents"])
+
+    model.eval()
+    camera = trainer.pipeline.datamanager.camera("train", 0)
+    targets, valid = model.language_targets(trainer.pipeline.datamanager.language_features("train", 0))
+    with torch.no_grad():
+        _, one_minus_cosine = model.language_loss(model.render_latents(camera), targets, valid)
+    assert 1 - float(one_minus_cosine) > 0.3
+
+
+def test_lifting_leaves_the_geometry_bit_identical(tiny_scene: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(make_config(tiny_scene, tmp_path, language_start_step=0))
+    before = snapshot(trainer.pipeline.model)
+    trainer.train()
+    model = trainer.pipeline.model
+    assert all(torch.equal(model.gauss_params[name], before[name]) for name in GEOMETRY)
+    assert model.latents.abs().sum() > 0
+
+
+@pytest.mark.parametrize("stop_at", [15, RGB_STEPS])
+def test_a_resumed_run_really_trains_and_ends_where_it_should(tiny_scene: Path, tmp_path: Path, stop_at: int) -> None:
+    """`stop_at` steps are done, then the run is loaded again: in the RGB phase and right before lifting."""
+    first_config = make_config(tiny_scene, tmp_path, language_start_step=RGB_STEPS)
+    first = make_trainer(first_config)
+    callbacks = list(first.callbacks)
+
+    class Stop(Exception):
+        pass
+
+    def interrupt(step: int) -> None:
+        if step + 1 == stop_at:
+            first.save_checkpoint(step)
+            raise Stop
+
+    first.callbacks = callbacks
+    from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
+
+    first.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], interrupt))
+    with pytest.raises(Stop):
+        first.train()
+    loaded = snapshot(first.pipeline.model)
+
+    config = make_config(tiny_scene, tmp_path, language_start_step=RGB_STEPS)
+    config.load_dir = checkpoints(first)
+    second = make_trainer(config)
+    model = second.pipeline.model
+    assert all(torch.equal(model.gauss_params[name], value) for name, value in loaded.items())
+    assert not model.in_language_phase
+    for name, parameter in model.gauss_params.items():
+        assert second.optimizers.optimizers[name].param_groups[0]["params"][0] is parameter
+    second.train()
+    moved = not torch.equal(model.gauss_params["means"][:100], loaded["means"][:100])
+    assert moved == (stop_at < RGB_STEPS)
+    assert model.in_language_phase and model.latents.abs().sum() > 0
+    newest = latest_checkpoint(checkpoints(second))
+    assert newest is not None and int(newest.stem.split("-")[1]) in (RGB_STEPS, RGB_STEPS + 1)
+
+
+def test_resuming_a_complete_run_is_refused(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+    config = make_config(tiny_scene, tmp_path)
+    config.load_dir = checkpoints(tiny_run)
+    with pytest.raises(GenLangSplatError, match="complete"):
+        make_trainer(config)
+
+
+def test_a_run_without_room_for_the_rgb_phase_is_refused(tiny_scene: Path, tmp_path: Path) -> None:
+    with pytest.raises(GenLangSplatError, match="leaves 2 for the RGB phase"):
+        make_trainer(make_config(tiny_scene, tmp_path, rgb_steps=2))
+    with pytest.raises(GenLangSplatError, match="after the end"):
+        make_trainer(make_config(tiny_scene, tmp_path, language_start_step=1000))
+
+
+def test_a_truncated_checkpoint_is_told_before_loading(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+    whole = latest_checkpoint(checkpoints(tiny_run))
+    assert whole is not None
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / whole.name).write_bytes(whole.read_bytes()[:5000])
+    config = make_config(tiny_scene, tmp_path)
+    config.load_dir = folder
+    with pytest.raises(GenLangSplatError, match="truncated"):
+        make_trainer(config)
+
+
+def test_a_checkpoint_of_another_autoencoder_is_refused_by_name(tiny_run: Any) -> None:
+    model = tiny_run.pipeline.model
+    state = model.state_dict()
+    state["field_head._extra_state"] = {**state["field_head._extra_state"], "name": "another-one"}
+    with pytest.raises(GenLangSplatError, match="another-one"):
+        model.load_state_dict(state)
+
+
+def test_stock_splatfacto_weights_arrive_in_the_rgb_phase(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+    """A splatfacto checkpoint has the six vanilla parameters (and LPIPS weights, which are dropped)."""
+    trained = tiny_run.pipeline.model
+    stock = {f"gauss_params.{name}": trained.gauss_params[name].detach().clone() for name in GEOMETRY}
+    stock |= {"lpips.net.weight": torch.zeros(3), "device_indicator_param": trained.device_indicator_param.detach()}
+    model = make_trainer(make_config(tiny_scene, tmp_path)).pipeline.model
+    model.load_state_dict(stock)
+    assert not model.in_language_phase
+    assert model.latents.shape[0] == trained.num_points and not model.latents.any()
+    assert torch.equal(model.means, trained.means)
+
+
+def test_a_foreign_checkpoint_is_refused(tiny_run: Any) -> None:
+    with pytest.raises(GenLangSplatError, match="holds no Gaussians"):
+        tiny_run.pipeline.model.load_state_dict({"field.weight": torch.zeros(2)})

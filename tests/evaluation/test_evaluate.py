@@ -1,0 +1,102 @@
+"""Evaluating a run: a perfect field scores one, a crossed wire shows, views are matched by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.evaluation.evaluate import TextTarget, evaluate_views
+from genlangsplat_ns.evaluation.metrics import PROTOCOLS, THRESHOLD
+from genlangsplat_ns.language.query import TextQuery
+
+TARGETS = [TextTarget("a cup", "cup"), TextTarget("a book", "book")]
+
+
+def test_a_perfect_field_scores_one_under_the_plain_protocol(make_run, labels):
+    run = make_run()
+    evaluation = evaluate_views(run, run.views("all"), labels, TARGETS)
+    held_out = evaluation.summary("threshold", "eval")
+    assert held_out["pairs"] == 1 and held_out["micro"] == {"localization": 1.0, "miou": 1.0}
+    training = evaluation.summary("threshold", "train")
+    assert training["pairs"] == 2 and training["macro"] == {"localization": 1.0, "miou": 1.0}
+    lerf = evaluation.summary("langsplat-lerf", "train")
+    assert lerf["micro"]["localization"] == 1.0 and lerf["micro"]["miou"] > 0.6
+
+
+def test_crossed_texts_find_nothing(make_run, labels):
+    run = make_run({"a cup": "book", "a book": "cup"})
+    evaluation = evaluate_views(run, run.views("train"), labels, TARGETS)
+    assert evaluation.summary("threshold", "train")["micro"] == {"localization": 0.0, "miou": 0.0}
+
+
+def test_blank_latents_find_nothing(make_run, labels):
+    run = make_run()
+    run.latents = lambda view: torch.zeros(48, 64, 12)
+    evaluation = evaluate_views(run, run.views("all"), labels, TARGETS)
+    for protocol in PROTOCOLS:
+        assert evaluation.summary(protocol.name, "train")["micro"] == {"localization": 0.0, "miou": 0.0}
+    assert all(score.peak is None for score in evaluation.scores)
+
+
+def test_texts_are_asked_only_where_their_object_is_labelled(make_run, labels):
+    run = make_run()
+    evaluation = evaluate_views(run, run.views("all"), labels, TARGETS, protocols=[THRESHOLD])
+    assert [(score.view, score.text) for score in evaluation.scores] == [
+        ("0001.png", "a cup"),
+        ("0001.png", "a book"),
+        ("0002.png", "a cup"),
+    ]
+
+
+def test_without_targets_the_categories_are_asked(make_run, labels):
+    run = make_run()
+    evaluation = evaluate_views(run, run.views("all"), labels, protocols=[THRESHOLD])
+    assert {score.text for score in evaluation.scores} == {"cup", "book"}
+
+
+def test_views_are_matched_by_name_and_the_rest_is_told(make_run, labels):
+    run = make_run()
+    evaluation = evaluate_views(run, reversed(run.views("eval")), labels, TARGETS)
+    assert evaluation.unmatched == ("0001",)
+    assert evaluation.summary("threshold", "eval")["micro"]["localization"] == 1.0
+    assert evaluation.summary("threshold", "train") == {"pairs": 0, "micro": None, "macro": None, "texts": []}
+
+
+def test_labels_of_another_size_are_scaled_to_the_rendering(make_run, labels):
+    run = make_run()
+    doubled = {name: view.resized(128, 96) for name, view in labels.items()}
+    micro = evaluate_views(run, run.views("all"), doubled, TARGETS).summary("threshold", "train")["micro"]
+    assert micro["localization"] == 1.0 and micro["miou"] > 0.95
+
+
+def test_the_query_decides_threshold_and_level(make_run, labels):
+    run = make_run()
+    strict = TextQuery(("unused",), threshold=1.0, level="part")
+    evaluation = evaluate_views(run, run.views("train"), labels, TARGETS, strict, protocols=[THRESHOLD])
+    assert all(score.iou == 0 and score.hit and score.level == "part" for score in evaluation.scores)
+
+
+def test_psnr_is_measured_on_the_rendered_views(make_run, labels):
+    run = make_run()
+    evaluation = evaluate_views(run, run.views("all"), labels, TARGETS)
+    assert set(evaluation.psnr) == {"0001.png", "0002.png", "0003.png"}
+    assert all(35 < value < 45 for value in evaluation.psnr.values()), "Noise of 0.01 is 40 dB."
+
+
+def test_every_answer_is_shown_to_the_observer(make_run, labels):
+    run = make_run()
+    seen = []
+    evaluate_views(run, run.views("all"), labels, TARGETS, observe=seen.append)
+    assert [answer.scores[0].text for answer in seen] == ["a cup", "a book", "a cup"]
+    assert seen[0].rgb.shape == (48, 64, 3) and len(seen[0].predictions) == len(PROTOCOLS)
+
+
+def test_nothing_to_evaluate_is_an_error_that_says_why(make_run, labels):
+    run = make_run()
+    with pytest.raises(GenLangSplatError, match="matched by file name"):
+        evaluate_views(run, run.views("all"), {"frame_9": labels["0001"]}, TARGETS)
+    with pytest.raises(GenLangSplatError, match="shows a category"):
+        evaluate_views(run, run.views("all"), labels, [TextTarget("a dog", "dog")])
+    with pytest.raises(GenLangSplatError, match="no object"):
+        evaluate_views(run, run.views("all"), {"0003": labels["0003"]})

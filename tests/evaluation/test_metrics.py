@@ -1,0 +1,253 @@
+"""The scores, and LangSplat's LERF-OVS rules against examples worked by hand and slow twins."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.evaluation.lerf_ovs import CategoryTruth
+from genlangsplat_ns.evaluation.metrics import (
+    LANGSPLAT_LERF,
+    THRESHOLD,
+    box_filter,
+    find_peaks,
+    intersection_over_union,
+    is_hit,
+    macro_mean,
+    majority_vote,
+    micro_mean,
+    predict,
+    psnr,
+)
+from genlangsplat_ns.language.query import TextQuery, answer_texts
+
+masks = hnp.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
+same_size_masks = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
+    lambda shape: st.tuples(hnp.arrays(bool, shape), hnp.arrays(bool, shape))
+)
+QUERY = TextQuery(("it",), threshold=0.6)
+
+
+@given(same_size_masks)
+def test_iou_is_symmetric_and_in_range(pair):
+    a, b = pair
+    score = intersection_over_union(a, b)
+    assert score == intersection_over_union(b, a) and 0 <= score <= 1
+
+
+@given(masks)
+def test_iou_of_a_mask_with_itself_is_one(mask):
+    assert intersection_over_union(mask, mask) == 1
+
+
+@given(masks)
+def test_iou_with_the_opposite_is_zero(mask):
+    assert intersection_over_union(mask, ~mask) == 0
+
+
+@given(same_size_masks)
+def test_iou_is_one_only_for_equal_masks(pair):
+    a, b = pair
+    assert (intersection_over_union(a, b) == 1) == bool((a == b).all())
+
+
+@given(same_size_masks)
+def test_iou_with_a_part_is_its_share(pair):
+    whole, other = pair
+    part = whole & other
+    expected = 1.0 if not whole.any() else part.sum() / whole.sum()
+    assert intersection_over_union(whole, part) == pytest.approx(expected)
+
+
+def test_iou_worked_example():
+    a, b = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
+    a[:2], b[1:3] = True, True
+    assert intersection_over_union(a, b) == pytest.approx(4 / 12)
+
+
+def box_mean_by_hand(values, size):
+    """The mean of the window from size//2 before to (size-1)//2 after, mirrored without the edge."""
+    height, width = values.shape
+    before, after = size // 2, size - 1 - size // 2
+    padded = np.pad(values, ((before, after), (before, after)), mode="reflect")
+    return np.array([[padded[y : y + size, x : x + size].mean() for x in range(width)] for y in range(height)])
+
+
+@pytest.mark.parametrize("size", [3, 4, 30])
+def test_box_filter_is_a_mirrored_mean_and_opencvs_filter2d(size):
+    values = np.random.default_rng(0).random((35, 41))
+    kernel = np.ones((size, size)) / size**2
+    np.testing.assert_allclose(box_filter(values, size), box_mean_by_hand(values, size), atol=1e-12)
+    np.testing.assert_allclose(box_filter(values, size), cv2.filter2D(values, -1, kernel), atol=1e-9)
+
+
+def majority_by_hand(mask, size):
+    """The official loop, as described: windows end before the last row and column, ties are off."""
+    reach, (height, width) = size // 2, mask.shape
+    result = np.zeros_like(mask)
+    for y in range(height):
+        for x in range(width):
+            window = mask[
+                max(0, y - reach) : min(y + reach + 1, height - 1), max(0, x - reach) : min(x + reach + 1, width - 1)
+            ]
+            result[y, x] = window.sum() > window.size - window.sum()
+    return result
+
+
+@settings(max_examples=60, deadline=None)
+@given(hnp.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14))), st.sampled_from([1, 3, 7]))
+def test_majority_vote_equals_the_loop(mask, size):
+    np.testing.assert_array_equal(majority_vote(mask, size), majority_by_hand(mask, size))
+
+
+def test_majority_ties_are_off_and_the_last_row_and_column_do_not_vote():
+    halves = np.zeros((3, 3), bool)
+    halves[:, 0] = True
+    # Every 3x3 window is cut to the first two rows and columns: of four voters two are on.
+    assert not majority_vote(halves, 3)[1, 1]
+    only_last = np.zeros((9, 9), bool)
+    only_last[-1] = only_last[:, -1] = True
+    assert not majority_vote(only_last, 7).any()
+
+
+def test_peaks_are_all_ties_in_reading_order():
+    values = np.zeros((3, 4))
+    values[0, 3] = values[2, 1] = 0.7
+    assert find_peaks(values) == ((3, 0), (1, 2))
+
+
+def test_a_constant_map_has_no_peak_and_so_never_hits():
+    assert find_peaks(np.full((3, 4), 0.5)) == ()
+    assert not is_hit((), CategoryTruth(np.ones((3, 4), bool), ((0.0, 0.0, 3.0, 2.0),)), "box")
+
+
+TRUTH = CategoryTruth(np.pad(np.ones((2, 2), bool), ((1, 2), (1, 3))), ((1.0, 1.0, 2.0, 2.0), (4.0, 3.0, 5.0, 4.0)))
+
+
+@pytest.mark.parametrize(
+    ("peak", "in_box", "in_outline"),
+    [
+        ((1, 1), True, True),
+        ((2, 2), True, True),
+        ((3, 2), False, False),
+        ((0, 1), False, False),
+        ((4, 3), True, False),
+        ((5, 4), True, False),
+        ((5, 2), False, False),
+    ],
+)
+def test_boxes_include_their_ends_and_any_box_will_do(peak, in_box, in_outline):
+    assert is_hit([peak], TRUTH, "box") == in_box
+    assert is_hit([peak], TRUTH, "outline") == in_outline
+    assert is_hit([(0, 0), peak], TRUTH, "box") == in_box, "Any tied peak will do."
+
+
+def test_fractional_boxes_are_compared_as_they_are():
+    assert not is_hit([(1, 1)], CategoryTruth(TRUTH.mask, ((1.5, 0.0, 3.0, 3.0),)), "box")
+
+
+def langsplat_by_definition(maps):
+    """The segmentation rule written out step by step for one text."""
+    smoothed = [0.5 * (level + box_mean_by_hand(level, 30)) for level in maps]
+    level = int(np.argmax([level.max() for level in smoothed]))
+    shifted = smoothed[level] - smoothed[level].min()
+    stretched = np.clip(2 * shifted / (shifted.max() + 1e-9) - 1, 0, 1)
+    return level, majority_by_hand(stretched > 0.4, 7)
+
+
+def blob_maps(seed=0, shape=(36, 44)):
+    """Three levels with a bright disc each, of different place, size and height, on noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    maps = 0.3 + 0.05 * rng.random((3, *shape))
+    for level, (cx, cy, radius, height) in enumerate([(10, 10, 6, 0.3), (26, 18, 8, 0.45), (30, 25, 9, 0.2)]):
+        maps[level] += height * ((x - cx) ** 2 + (y - cy) ** 2 < radius**2)
+    return maps
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_langsplat_masks_equal_the_definition(seed):
+    maps = blob_maps(seed)
+    level, mask = langsplat_by_definition(maps)
+    prediction = predict(torch.from_numpy(maps).float(), LANGSPLAT_LERF, QUERY)
+    assert prediction.level == ("subpart", "part", "whole")[level] == "part"
+    assert mask.any() and not mask.all()
+    # Single precision may move a pixel that lies on the threshold.
+    assert np.count_nonzero(prediction.mask != mask) <= 1
+
+
+def test_the_level_is_chosen_before_the_maps_are_stretched():
+    maps = torch.zeros(3, 20, 20)
+    maps[0, 5:9, 5:9] = 0.55
+    maps[2] = 0.6
+    maps[2, 12:16, 12:16] = 0.9
+    assert predict(maps, LANGSPLAT_LERF, QUERY).level == "whole"
+
+
+def test_localisation_uses_the_filtered_map_alone():
+    maps = torch.full((3, 64, 64), 0.2)
+    maps[:, 5, 5] = 1.0  # A lone bright pixel has the raw peak ...
+    maps[:, 30:60, 30:60] = 0.6  # ... and a large patch the filtered one.
+    prediction = predict(maps, LANGSPLAT_LERF, QUERY)
+    ((x, y),) = prediction.peaks
+    assert (x, y) == (45, 45), "The 30 pixel window reaches from 15 before to 14 after."
+    assert predict(maps, THRESHOLD, QUERY).peaks == ((5, 5),)
+
+
+def test_mask_and_peak_choose_their_levels_apart():
+    maps = torch.full((3, 64, 64), 0.1)
+    maps[0, 10, 10] = 1.0
+    maps[1, 30:60, 30:60] = 0.45
+    prediction = predict(maps, LANGSPLAT_LERF, QUERY)
+    assert prediction.level == "subpart" and prediction.peaks == ((45, 45),)
+
+
+def test_the_plain_protocol_reads_what_a_query_answers():
+    maps = torch.from_numpy(blob_maps()).float()
+    for level in ("mean", "auto", "part"):
+        query = TextQuery(("it",), level=level, threshold=0.5)
+        answer = answer_texts(maps[None], query)[0]
+        prediction = predict(maps, THRESHOLD, query)
+        np.testing.assert_array_equal(prediction.mask, answer.mask.numpy())
+        assert prediction.level == answer.level and prediction.peaks[0] == answer.peak
+
+
+def test_an_empty_rendering_is_neither_hit_nor_overlap():
+    for protocol in (THRESHOLD, LANGSPLAT_LERF):
+        prediction = predict(torch.zeros(3, 20, 20), protocol, QUERY)
+        assert not prediction.mask.any() and prediction.peaks == ()
+
+
+def test_unknown_rules_are_refused():
+    with pytest.raises(GenLangSplatError, match="level rule"):
+        predict(torch.zeros(3, 4, 4), dataclasses.replace(THRESHOLD, level="best"), QUERY)
+    with pytest.raises(GenLangSplatError, match="target"):
+        is_hit([(0, 0)], TRUTH, "centre")
+
+
+def test_macro_weighs_groups_and_micro_weighs_values():
+    groups = {"ramen": [1.0, 1.0, 1.0, 0.0], "waldo": [0.0], "unseen": []}
+    assert micro_mean(groups) == pytest.approx(0.6)
+    assert macro_mean(groups) == pytest.approx(0.375)
+    for mean in (micro_mean, macro_mean):
+        with pytest.raises(GenLangSplatError, match="no score"):
+            mean({"unseen": []})
+
+
+def test_the_published_overalls_are_macro_means():
+    localisation = {"ramen": [72.8], "figurines": [80.7], "teatime": [88.9], "waldo_kitchen": [95.1]}
+    assert macro_mean(localisation) == pytest.approx(84.375)
+
+
+def test_psnr_of_a_tenth_is_twenty_decibels():
+    grey = torch.full((4, 4, 3), 0.5)
+    assert psnr(grey + 0.1, grey) == pytest.approx(20.0, abs=1e-4)
+    assert psnr(grey, grey) == float("inf")

@@ -1,0 +1,190 @@
+"""Regions are nested partitions into connected pieces, and follow what is in the picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.masks import MASK_GENERATORS, WatershedMaskGenerator, load_mask_generator
+from genlangsplat_ns.features.watershed import WatershedSettings, _atoms, _gradient, _working_lab
+from genlangsplat_ns.levels import LEVELS
+
+OUTLINES = Path(__file__).parents[1] / "fox_outlines.json"
+
+
+def read(path: Path, size: tuple[int, int] | None = None) -> torch.Tensor:
+    image = Image.open(path).convert("RGB")
+    return torch.from_numpy(np.array(image.resize(size) if size else image))
+
+
+def blobs(height: int, width: int, seed: int, smoothness: float = 3.0) -> torch.Tensor:
+    """A random picture of soft coloured blobs."""
+    noise = np.random.default_rng(seed).standard_normal((height, width, 3))
+    smooth = ndimage.gaussian_filter(noise, (smoothness, smoothness, 0))
+    spread = np.ptp(smooth) or 1.0
+    return torch.from_numpy(np.uint8(255 * (smooth - smooth.min()) / spread))
+
+
+def assert_laws(levels: torch.Tensor, height: int, width: int) -> None:
+    assert levels.shape == (len(LEVELS), height, width)
+    assert levels.dtype == torch.int32
+    for level in levels.numpy():
+        assert np.array_equal(np.unique(level), np.arange(level.max() + 1)), "ids are not 0, 1, 2, ... or pixels have none"
+        for region in range(level.max() + 1):
+            assert ndimage.label(level == region)[1] == 1, "a region falls apart"
+    for fine, coarse in zip(levels[:-1].numpy(), levels[1:].numpy(), strict=True):
+        assert fine.max() >= coarse.max()
+        pairs = np.unique(np.stack([fine.ravel(), coarse.ravel()]), axis=1)
+        assert len(np.unique(pairs[0])) == pairs.shape[1], "a region lies in two regions of the next level"
+
+
+@settings(max_examples=25, deadline=None)
+@given(height=st.integers(1, 70), width=st.integers(1, 70), seed=st.integers(0, 10_000), smoothness=st.floats(0.1, 8.0))
+def test_every_picture_falls_into_nested_connected_partitions(height, width, seed, smoothness):
+    assert_laws(WatershedMaskGenerator().generate(blobs(height, width, seed, smoothness)), height, width)
+
+
+@pytest.mark.parametrize("size", [(700, 1100), (1100, 30), (481, 640)])
+def test_pictures_above_the_working_size_come_back_in_full_size(size):
+    assert_laws(WatershedMaskGenerator().generate(blobs(*size, seed=0, smoothness=12.0)), *size)
+
+
+def test_region_counts_are_the_asked_ones_where_the_picture_has_that_many():
+    levels = WatershedMaskGenerator(WatershedSettings(subparts=50, parts=20, wholes=5)).generate(blobs(200, 200, seed=1))
+    assert [int(level.max()) + 1 for level in levels] == [50, 20, 5]
+
+
+def test_a_picture_without_edges_is_one_region():
+    assert WatershedMaskGenerator().generate(torch.full((90, 70, 3), 117, dtype=torch.uint8)).max() == 0
+
+
+def test_two_flat_colors_are_two_regions_divided_where_the_color_changes():
+    image = torch.full((60, 80, 3), 200, dtype=torch.uint8)
+    image[:, 33:] = torch.tensor([30, 60, 200], dtype=torch.uint8)
+    levels = WatershedMaskGenerator().generate(image)
+    truth = (torch.arange(80) >= 33).int().expand(3, 60, 80)
+    # The border may be off by the pixel that the flooding gives to either side.
+    assert levels.max() == 1
+    assert ((levels == levels[:, :1, :1]).int() == truth).float().mean() <= 1.5 / 80
+
+
+def test_a_grey_picture_is_treated_like_any_other():
+    grey = blobs(120, 90, seed=2).float().mean(-1, keepdim=True).expand(-1, -1, 3).to(torch.uint8)
+    levels = WatershedMaskGenerator().generate(grey)
+    assert_laws(levels, 120, 90)
+    assert levels[0].max() > 20
+
+
+def test_a_thin_bar_is_one_region_and_not_a_row_of_pieces():
+    image = blobs(120, 160, seed=3, smoothness=6.0) // 8 + 150
+    image[60:64] = 10
+    level = WatershedMaskGenerator(WatershedSettings(subparts=12, parts=6, wholes=3)).generate(image)[0]
+    assert level[61:63].unique().numel() == 1
+
+
+def test_the_same_picture_gives_the_same_regions():
+    image = blobs(150, 100, seed=4)
+    assert torch.equal(WatershedMaskGenerator().generate(image), WatershedMaskGenerator().generate(image.clone()))
+
+
+def test_merging_agrees_with_the_plain_search_for_the_cheapest_pair():
+    """The heap, the shared borders and the ages are only there for speed."""
+    settings = WatershedSettings(subparts=9, parts=4, wholes=2)
+    image = blobs(40, 50, seed=5)
+    fast = WatershedMaskGenerator(settings).generate(image).numpy()
+    lab = _working_lab(image.numpy(), settings.working_size)
+    regions = _atoms(_gradient(lab, settings.fine_scale), settings.seed_spacing)
+    steepness = [
+        settings.coarse_scale
+        * np.linalg.norm(ndimage.gaussian_filter(lab, (*[settings.coarse_scale] * 2, 0), order=(*order, 0)), axis=-1)
+        for order in ((0, 1), (1, 0))
+    ]
+
+    def cost(a: int, b: int) -> float:
+        strengths = []
+        for axis, steep in ((1, steepness[0]), (0, steepness[1])):
+            here, there = np.moveaxis(regions, axis, 0)[:-1], np.moveaxis(regions, axis, 0)[1:]
+            steep = np.moveaxis(steep, axis, 0)
+            across = ((here == a) & (there == b)) | ((here == b) & (there == a))
+            edge = np.maximum(steep[:-1], steep[1:])[across]
+            strengths += (edge / (edge + settings.half_strength)).tolist()
+        if not strengths:
+            return np.inf
+        areas = (regions == a).sum(), (regions == b).sum()
+        return np.mean(strengths) * (areas[0] * areas[1] / sum(areas)) ** settings.area_power
+
+    def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
+        return len(np.unique(np.stack([a.ravel(), b.ravel()]), axis=1).T) == len(np.unique(a)) == len(np.unique(b))
+
+    for level, count in zip(fast, (9, 4, 2), strict=True):
+        while len(np.unique(regions)) > count:
+            ids = np.unique(regions)
+            _, a, b = min((cost(a, b), a, b) for a in ids for b in ids if a < b)
+            regions[regions == b] = a
+        assert same_partition(level, regions)
+
+
+@pytest.mark.parametrize("name", ["0014", "0031"])
+def test_the_fox_comes_out_along_its_outline(shared_data, name):
+    """Few regions together make up the fox, and their border is the hand-drawn one."""
+    frame = next(f for f in json.loads(OUTLINES.read_text())["frames"] if f["name"] == f"{name}.jpg")
+    levels = WatershedMaskGenerator().generate(read(shared_data / f"fox/images/{name}.jpg", (270, 480))).numpy()
+    canvas = Image.new("1", (270, 480))
+    ImageDraw.Draw(canvas).polygon([(x / 2, y / 2) for x, y in frame["objects"][0]["segmentation"]], fill=1)
+    fox = np.array(canvas)
+    for level, least in zip(levels, (0.85, 0.8, 0.5), strict=True):
+        share = np.bincount(level[fox], minlength=level.max() + 1) / np.bincount(level.ravel())
+        union = (share > 0.5)[level]
+        assert (union & fox).sum() / (union | fox).sum() > least
+
+
+def test_photographs_of_all_shapes_keep_the_laws(shared_data):
+    for name in ("photos/astronaut.png", "photos/china.jpg", "mipnerf360_kitchen/images/00.jpg"):
+        image = read(shared_data / name)
+        levels = WatershedMaskGenerator().generate(image)
+        assert_laws(levels, *image.shape[:2])
+        assert [int(level.max()) + 1 for level in levels] == [120, 40, 12]
+
+
+def test_generators_are_loaded_by_name():
+    generator = load_mask_generator("watershed")
+    assert generator.name == "watershed"
+    assert json.loads(json.dumps(generator.settings)) == generator.settings
+
+
+def test_all_settings_tell_stored_features_apart():
+    other = WatershedMaskGenerator(WatershedSettings(parts=41)).settings
+    assert other != WatershedMaskGenerator().settings
+    assert set(other) >= {"version", *WatershedSettings.__dataclass_fields__}
+
+
+def test_an_unknown_generator_is_answered_with_the_known_ones():
+    with pytest.raises(GenLangSplatError, match=", ".join(MASK_GENERATORS)):
+        load_mask_generator("magic")
+
+
+def test_sam_says_what_to_use_instead():
+    with pytest.raises(GenLangSplatError, match="watershed"):
+        load_mask_generator("sam")
+
+
+def test_an_empty_picture_is_refused():
+    with pytest.raises(GenLangSplatError, match="0x5"):
+        WatershedMaskGenerator().generate(torch.zeros(0, 5, 3, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"subparts": 10, "parts": 20}, {"wholes": 0}, {"working_size": 0}, {"fine_scale": -1.0}, {"seed_spacing": 0}]
+)
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(GenLangSplatError):
+        WatershedSettings(**wrong)

@@ -12,7 +12,7 @@ KERNELS = Path("genlangsplat_ns/rasterization/kernels")
 
 # The kernels ask for rounding as written (no fast-math): NaN checks and results equal between both passes rely on it.
 COMMON_FLAGS = (
-    *("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-pthread"),
+    *("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-pthread", "-g0"),
     # GCC warns of its own AVX-512 header.
     *("-Wno-uninitialized", "-Wno-maybe-uninitialized"),
 )

@@ -46,16 +46,16 @@ class Photograph:
 
 
 CREDITS = (
-    "Photographs: cat, coffee, rocket and photographer from scikit-image (public domain or CC0); motorcycle from the "
-    "Middlebury 2014 stereo data (Scharstein et al.), shipped by scikit-image; temple by danielbuechele and flower by "
-    "vultilion (both CC BY 2.0, Flickr), shipped by scikit-learn."
+    "Photographs: cat, coffee, space shuttle and photographer from scikit-image (public domain or CC0); motorcycle "
+    "from the Middlebury 2014 stereo data (Scharstein et al.), shipped by scikit-image; temple by danielbuechele and "
+    "flower by vultilion (both CC BY 2.0, Flickr), shipped by scikit-learn."
 )
 """Who made the photographs; goes under every report that shows them."""
 
 CAT = Photograph("skimage", "data/chelsea.png", (40, 0, 440, 300))
 COFFEE = Photograph("skimage", "data/coffee.png", (60, 0, 540, 400))
-ROCKET = Photograph("skimage", "data/rocket.jpg", (195, 0, 455, 427))
-PHOTOGRAPHER = Photograph("skimage", "data/camera.png", (30, 20, 430, 500))
+SHUTTLE = Photograph("skimage", "data/astronaut.png", (345, 0, 490, 268))
+PHOTOGRAPHER = Photograph("skimage", "data/camera.png", (130, 50, 410, 490))
 MOTORCYCLE = Photograph("skimage", "data/motorcycle_left.png", (20, 40, 720, 480))
 TEMPLE = Photograph("sklearn", "datasets/images/china.jpg", (30, 10, 620, 410))
 FLOWER = Photograph("sklearn", "datasets/images/flower.jpg", (130, 30, 530, 400))

@@ -62,11 +62,13 @@ class Rendering:
     Attributes:
         rgb: Colours, 0 to 1.
         coverage: Share of a pixel that each object fills.
+        extent: Pixels that each object would fill if nothing hid it and the picture were large enough.
         depth: Distance along the viewing axis of each pixel's first ray, infinite where nothing is.
     """
 
     rgb: Float[np.ndarray, "height width 3"]
     coverage: Float[np.ndarray, "objects height width"]
+    extent: Float[np.ndarray, " objects"]
     depth: Float[np.ndarray, "height width"]
 
 
@@ -99,6 +101,15 @@ def sample(
 def _apply(homography: np.ndarray, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
     """The three linear forms of a homography on a block of pixels."""
     return [row[0] * x[None] + (row[1] * y + row[2])[:, None] for row in homography]
+
+
+def _projected_area(ring: np.ndarray, calibration: np.ndarray) -> float:
+    """Pixels inside a ring of camera-space corners; infinite when a part of it lies behind the camera."""
+    if (ring[:, 2] <= 1e-3).any():
+        return float("inf")
+    points = ring @ calibration.T
+    x, y = (points[:, :2] / points[:, 2:]).T
+    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
 
 
 def _screen_box(corners: np.ndarray, calibration: np.ndarray, width: int, height: int) -> tuple[slice, slice] | None:
@@ -138,12 +149,19 @@ def render(surfaces: Sequence[Surface], pose: Float[np.ndarray, "4 4"], camera: 
     nearest = np.zeros((height, width), np.float32)  # Inverse depth of the winner so far.
     winner = np.full((height, width), -1, np.int16)
     homographies: list[np.ndarray | None] = []
+    extent = np.zeros(num_objects)
     for index, surface in enumerate(surfaces):
         homographies.append(None)
         if surface.normal @ (position - surface.corner) <= 0:
             continue
         corner, right, down = (surface.corner - position) @ rotation, surface.right @ rotation, surface.down @ rotation
-        corners = np.stack([corner, corner + right, corner + down, corner + right + down])
+        corners = np.stack([corner, corner + right, corner + right + down, corner + down])
+        if surface.label >= 0:
+            left, top, right_edge, bottom = surface.window
+            ring = [(left, top), (right_edge, top), (right_edge, bottom), (left, bottom)]
+            extent[surface.label] += _projected_area(
+                np.stack([corner + a * right + b * down for a, b in ring]), camera.matrix
+            )
         box = _screen_box(corners, calibration, width, height)
         if box is None:
             continue
@@ -173,7 +191,7 @@ def render(surfaces: Sequence[Surface], pose: Float[np.ndarray, "4 4"], camera: 
     coverage = np.stack([_mean_of_rays(labels == index) for index in range(num_objects)])
     with np.errstate(divide="ignore"):
         depth = 1 / nearest[::scale, ::scale]
-    return Rendering(_mean_of_rays(rgb.reshape(height, width, 3)).clip(0, 1), coverage, depth)
+    return Rendering(_mean_of_rays(rgb.reshape(height, width, 3)).clip(0, 1), coverage, extent, depth)
 
 
 def _mean_of_rays(rays: np.ndarray) -> np.ndarray:

@@ -84,10 +84,10 @@ class StandingBoard:
 Window = tuple[float, float, float, float]
 
 HUNG = (
-    HungPicture("temple", photographs.TEMPLE, wall=1, along=1.2, centre=1.7, height=1.12, frame=BLACK),
-    HungPicture("rocket", photographs.ROCKET, wall=1, along=3.1, centre=1.68, height=1.28, frame=OAK),
-    HungPicture("flower", photographs.FLOWER, wall=0, along=3.85, centre=1.55, height=1.12, frame=WALNUT),
-    HungPicture("photographer", photographs.PHOTOGRAPHER, wall=2, along=1.2, centre=1.55, height=1.2, frame=BLACK),
+    HungPicture("temple", photographs.TEMPLE, wall=1, along=1.2, centre=1.75, height=1.25, frame=BLACK),
+    HungPicture("space shuttle", photographs.SHUTTLE, wall=1, along=3.2, centre=1.7, height=1.45, frame=OAK),
+    HungPicture("flower", photographs.FLOWER, wall=0, along=3.85, centre=1.6, height=1.35, frame=WALNUT),
+    HungPicture("photographer", photographs.PHOTOGRAPHER, wall=2, along=1.2, centre=1.65, height=1.5, frame=BLACK),
 )
 
 STANDING = (
@@ -97,7 +97,15 @@ STANDING = (
     StandingBoard(
         "coffee", photographs.COFFEE, foot=(1.28, 0.7, 0.55), height=0.72, yaw=-14.0, lean=10.0, plinth=(1.0, 0.5)
     ),
-    StandingBoard("motorcycle", photographs.MOTORCYCLE, foot=(0.1, -0.05, 0.0), height=0.74, yaw=-4.0, fold=17.0),
+    StandingBoard(
+        "motorcycle",
+        photographs.MOTORCYCLE,
+        foot=(0.05, 0.1, 0.2),
+        height=0.78,
+        yaw=-4.0,
+        fold=17.0,
+        plinth=(1.45, 0.5),
+    ),
 )
 
 CATEGORIES: tuple[str, ...] = tuple(item.category for item in (*HUNG, *STANDING))

@@ -216,6 +216,6 @@ def macro_mean(groups: Mapping[str, Sequence[float]]) -> float:
 
 
 def psnr(prediction: Float[Tensor, "height width 3"], truth: Float[Tensor, "height width 3"]) -> float:
-    """Peak signal-to-noise ratio in decibels of colours in 0 to 1; infinite when they are equal."""
+    """Peak signal-to-noise ratio in decibels of colours in 0 to 1, at most 100 so that equal pictures have a number."""
     error = float(((prediction - truth) ** 2).mean())
-    return float("inf") if error == 0 else -10 * float(np.log10(error))
+    return -10 * float(np.log10(max(error, 1e-10)))

@@ -1,17 +1,17 @@
 """The embedded encoder: ConSE, with all weights inside ordinary Python packages, so that nothing is ever downloaded.
 
-ConSE (Norouzi et al. 2013, "Zero-shot learning by convex combination of semantic embeddings") makes an image-text encoder of
-two models that never saw each other: a classifier says which of its 1000 classes a region looks like, and the region's
-embedding is the mean of the *sentence* embeddings of the class names, weighted by the class probabilities. Any text can then
-be compared with it through the same sentence model.
+ConSE (Norouzi et al. 2013, "Zero-shot learning by convex combination of semantic embeddings") makes an image-text
+encoder of two models that never saw each other: a classifier says which of its 1000 classes a region looks like, and
+the region's embedding is the mean of the *sentence* embeddings of the class names, weighted by the class probabilities.
+Any text can then be compared with it through the same sentence model.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from functools import cached_property
 from types import ModuleType
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from genlangsplat_ns.errors import GenLangSplatError
 
 CONSE_IDENTITY = "conse/efficientnet-lite2@960/all-minilm-l6-v2/1"
-"""Name, image model and the long side it sees, sentence model, version. The version grows whenever embeddings change."""
+"""Name, image model and the long side it sees, sentence model, and a version that grows whenever embeddings change."""
 
 LONG_SIDE = 960
-"""The image is scaled to this long side before it is classified; small things need the pixels, the time grows with them."""
+"""The image is scaled to this long side before it is classified: small things need pixels, and pixels cost time."""
 
 STRIDE = 32
 """Image pixels per cell of the classifier's feature grid."""
@@ -38,11 +38,10 @@ MAX_TOKENS = 128
 
 TEXTS_PER_BATCH = 128
 
-CLASS_TEMPLATES: tuple[str, ...] = (
-    "{}",
-    "a photo of a {}",
-)
-"""Sentences a class name is put into; the mean of their embeddings depends less on wording than any one of them."""
+TEMPERATURE = 1.4
+"""Divides the classifier's logits. Above one, because a region of a view is less certain than a photograph of one thing
+and the classifier's second thoughts carry the outline: on 46 hand-outlined queries the pixel AUC of the relevancy is
+0.91, with the classifier's own probabilities (1.0) 0.90, with sharper ones (0.5) 0.85."""
 
 
 class ConSEEncoder:
@@ -64,33 +63,35 @@ class ConSEEncoder:
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
         self._classifier = _load_classifier().to(self._device)
+        self._head = cast(nn.Linear, self._classifier.get_submodule("_fc"))
         self._sentences = _SentenceModel()
         names = _import("open_clip.zero_shot_metadata").IMAGENET_CLASSNAMES
-        self._uncentred_classes = torch.stack(
-            [self._sentences.encode([t.format(n) for n in names]) for t in CLASS_TEMPLATES]
-        ).mean(dim=0)
-
-    @cached_property
-    def _centre(self) -> Float[Tensor, " embedding_dim"]:
+        classes = self._sentences.encode([with_article(name) for name in names])
         # Sentence embeddings share a large mean; with it, everything resembles everything.
-        return self._uncentred_classes.mean(dim=0)
-
-    @cached_property
-    def class_embeddings(self) -> Float[Tensor, "num_classes embedding_dim"]:
-        """Centred embeddings of the class names, not normalised: mixtures are made of these."""
-        return self._uncentred_classes - self._centre
+        self._centre = classes.mean(dim=0)
+        self.class_names: tuple[str, ...] = tuple(names)
+        self.class_embeddings: Float[Tensor, "num_classes embedding_dim"] = classes - self._centre
 
     @property
-    def classifier_weight(self) -> Float[Tensor, "num_classes num_features"]:
-        """The classifier's last layer: its rows tell which classes it takes for each other."""
-        return self._classifier.get_submodule("_fc").weight.detach()
+    def head_weight(self) -> Float[Tensor, "num_classes num_features"]:
+        """Weight of the classifier's last layer; its rows tell which classes it takes for each other."""
+        return self._head.weight.cpu()
+
+    @property
+    def head_bias(self) -> Float[Tensor, " num_classes"]:
+        """Bias of the classifier's last layer."""
+        return self._head.bias.cpu()
 
     @torch.no_grad()
     def encode_regions(
         self, image: UInt8[Tensor, "height width 3"], regions: Int32[Tensor, "levels height width"]
     ) -> Float[Tensor, "num_regions embedding_dim"]:
         """See `ImageTextEncoder.encode_regions`."""
-        return self.mix_classes(self.classify_regions(image, regions))
+        features = self._dense_features(image)
+        weights = pooling_weights(regions, features.shape[0], features.shape[1])
+        logits = self._head(weights.to(self._device) @ features.flatten(0, 1)).cpu()
+        # A number that no pixel bears has no features; the head's bias alone would pass for an answer.
+        return mix_classes(logits, self.class_embeddings) * weights.any(dim=-1, keepdim=True)
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "num_texts embedding_dim"]:
@@ -98,25 +99,8 @@ class ConSEEncoder:
         for text in texts:
             if not text.strip():
                 raise GenLangSplatError(f"A text to embed is blank ({text!r}); give it at least one word.")
-        return F.normalize(self._sentences.encode(list(texts)) - self._centre, dim=-1)
-
-    @torch.no_grad()
-    def classify_regions(
-        self, image: UInt8[Tensor, "height width 3"], regions: Int32[Tensor, "levels height width"]
-    ) -> Float[Tensor, "num_regions num_classes"]:
-        """Gives the class probabilities of each region; a row that no pixel names is zero."""
-        features = self._dense_features(image)
-        weights = pooling_weights(regions, features.shape[0], features.shape[1]).to(self._device)
-        logits = self._classifier.get_submodule("_fc")(weights @ features.flatten(0, 1))
-        return (logits.softmax(dim=-1) * (weights.sum(dim=-1, keepdim=True) > 0)).cpu()
-
-    def mix_classes(
-        self, probabilities: Float[Tensor, "*batch num_classes"]
-    ) -> Float[Tensor, "*batch embedding_dim"]:
-        """Combines class embeddings by probabilities into unit embeddings (ConSE); zero rows stay zero."""
-        weights, classes = probabilities.topk(TOP_CLASSES, dim=-1)
-        sparse = torch.zeros_like(probabilities).scatter(-1, classes, weights)
-        return F.normalize(sparse @ self.class_embeddings, dim=-1)
+        sentences = self._sentences.encode([with_article(text) for text in texts])
+        return F.normalize(sentences - self._centre, dim=-1)
 
     def _dense_features(self, image: UInt8[Tensor, "height width 3"]) -> Float[Tensor, "rows columns num_features"]:
         height, width = image.shape[:2]
@@ -131,6 +115,37 @@ class ConSEEncoder:
         return self._classifier.extract_features(pixels)[0].permute(1, 2, 0)
 
 
+def mix_classes(
+    logits: Float[Tensor, "count num_classes"], class_embeddings: Float[Tensor, "num_classes embedding_dim"]
+) -> Float[Tensor, "count embedding_dim"]:
+    """Combines class embeddings by class probabilities into unit embeddings: ConSE, equation 2.
+
+    Args:
+        logits: The classifier's outputs before the softmax.
+        class_embeddings: Centred embeddings of the class names.
+    """
+    # The softmax over the few largest logits equals their share of the softmax over all, up to the length that is
+    # normalised away anyway.
+    top, classes = logits.topk(TOP_CLASSES, dim=-1)
+    weights = (top / TEMPERATURE).softmax(dim=-1)
+    mixed = F.embedding_bag(classes, class_embeddings, per_sample_weights=weights, mode="sum")
+    return F.normalize(mixed, dim=-1)
+
+
+def with_article(text: str) -> str:
+    """Puts a name or a query into the one form that is embedded: `Fox`, `the fox` and `a fox` become `a fox`.
+
+    The sentence model tells apart what means the same to a user; one form for class names and queries scored best of
+    the wordings tried.
+    """
+    words = " ".join(text.split())
+    for article in ("a ", "an ", "the "):
+        if words.lower().startswith(article):
+            words = words[len(article) :]
+            break
+    return f"{'an' if words[:1].lower() in 'aeiou' else 'a'} {words}"
+
+
 def pooling_weights(
     regions: Int32[Tensor, "levels height width"], rows: int, columns: int
 ) -> Float[Tensor, "num_regions cells"]:
@@ -142,8 +157,8 @@ def pooling_weights(
         columns: Its width.
 
     Returns:
-        Row r holds the part of region r's area inside each cell and sums to one, however small the region; it is zero when
-        the region has no pixel.
+        Row r holds the part of region r's area inside each cell and sums to one, however small the region; it is zero
+        when the region has no pixel.
     """
     _, height, width = regions.shape
     num_regions = max(int(regions.max()) + 1, 0) if regions.numel() else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
@@ -13,6 +13,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.conse import CONSE_IDENTITY, ConSEEncoder
 
 
+@runtime_checkable
 class ImageTextEncoder(Protocol):
     """Embeds image regions and texts as unit vectors that can be compared by their cosine.
 
@@ -34,8 +35,8 @@ class ImageTextEncoder(Protocol):
 
         Args:
             image: The view, RGB.
-            regions: For each level and pixel the row of the region in the result, -1 where there is none. Rows count over
-                all levels of the view.
+            regions: For each level and pixel the row of the region in the result, -1 where there is none. Rows count
+                over all levels of the view.
 
         Returns:
             One unit row per region, `regions.max() + 1` of them; a row that no pixel names is zero.

@@ -175,9 +175,10 @@ class FeatureStore:
     def _read(self, key: str) -> ViewFeatures | str:
         """Returns the features, or in words why the file cannot be used."""
         try:
-            with np.load(self._path(key), allow_pickle=False) as file:
-                if not isinstance(file, np.lib.npyio.NpzFile):
-                    return "is not a file of language features"
+            loaded = np.load(self._path(key), allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return "is not a file of language features"
+            with loaded as file:
                 origin, regions, embeddings = file["origin"], file["regions"], file["embeddings"]
         except FileNotFoundError:
             return "does not exist"

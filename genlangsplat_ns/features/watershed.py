@@ -47,9 +47,9 @@ class WatershedSettings:
     working_size: int = 480
     fine_scale: float = 1.5
     coarse_scale: float = 3.0
-    half_strength: float = 6.0
+    half_strength: float = 4.0
     seed_spacing: int = 7
-    area_power: float = 0.25
+    area_power: float = 0.2
 
     def __post_init__(self) -> None:
         if not self.subparts >= self.parts >= self.wholes >= 1:
@@ -121,12 +121,15 @@ def _working_lab(
 def _derivatives(
     lab: Float32[np.ndarray, "height width 3"], scale: float
 ) -> tuple[Float32[np.ndarray, "height width 3"], Float32[np.ndarray, "height width 3"]]:
-    """Returns the derivatives of Lab to the right and downwards after smoothing, times `scale` so that scales compare."""
+    """Returns the derivatives of smoothed Lab to the right and downwards, times `scale` so that scales compare."""
     from scipy import ndimage
 
-    right = scale * ndimage.gaussian_filter(lab, (scale, scale, 0), order=(0, 1, 0))
-    down = scale * ndimage.gaussian_filter(lab, (scale, scale, 0), order=(1, 0, 0))
-    return right, down
+    def smooth(values: np.ndarray, axis: int, order: int) -> np.ndarray:
+        return ndimage.gaussian_filter1d(values, scale, axis=axis, order=order)
+
+    right = smooth(smooth(lab, axis=0, order=0), axis=1, order=1)
+    down = smooth(smooth(lab, axis=0, order=1), axis=1, order=0)
+    return scale * right, scale * down
 
 
 def _gradient(lab: Float32[np.ndarray, "height width 3"], scale: float) -> Float32[np.ndarray, "height width"]:
@@ -143,9 +146,10 @@ def _gradient(lab: Float32[np.ndarray, "height width 3"], scale: float) -> Float
 def _atoms(gradient: Float32[np.ndarray, "height width"], spacing: int) -> Int64[np.ndarray, "height width"]:
     """Floods the gradient from its local minima; returns the atom of every pixel, from 0."""
     from scipy import ndimage
+    from skimage.measure import label
     from skimage.segmentation import watershed
 
-    seeds, _ = ndimage.label(gradient == ndimage.minimum_filter(gradient, spacing))
+    seeds = label(gradient == ndimage.minimum_filter(gradient, spacing), connectivity=1)
     return watershed(gradient, seeds).astype(np.int64) - 1
 
 
@@ -220,8 +224,8 @@ def _shared_borders(
 ) -> list[tuple[int, int, float, float]]:
     """Returns for each pair of neighbouring atoms the length of their border in pixel sides and its summed strength.
 
-    Only the change of Lab *across* the border counts. A thin strip is steep everywhere, so its total gradient would keep
-    apart the pieces that lie one behind the other along it.
+    Only the change of Lab *across* the border counts. A thin strip is steep everywhere, so its whole gradient would
+    keep apart the pieces that lie one behind the other along it.
     """
     num_atoms = int(atoms.max()) + 1
     pairs, strengths = [], []

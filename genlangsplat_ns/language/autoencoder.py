@@ -1,7 +1,7 @@
 """The generalised autoencoder: embeddings (E-D, unit norm) to latents (D-D, unit norm) and back.
 
-An autoencoder is an artefact: one `.safetensors` file whose metadata says which encoder's embeddings it compresses, how it
-was trained and how faithful it is. Training lives in the `pretrain` package; nothing here knows about it.
+An autoencoder is an artefact: one `.safetensors` file whose metadata says which encoder's embeddings it compresses, how
+it was trained and how faithful it is. Training lives in the `pretrain` package; nothing here knows about it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -60,13 +59,14 @@ class AutoencoderIdentity:
 
 def _mlp(embedding_dim: int, latent_dim: int) -> tuple[nn.Module, nn.Module]:
     wide, narrow = 512, 256
-    encoder = nn.Sequential(
-        nn.Linear(embedding_dim, wide), nn.GELU(), nn.Linear(wide, narrow), nn.GELU(), nn.Linear(narrow, latent_dim)
+    return (
+        nn.Sequential(*_hidden(embedding_dim, wide), *_hidden(wide, narrow), nn.Linear(narrow, latent_dim)),
+        nn.Sequential(*_hidden(latent_dim, narrow), *_hidden(narrow, wide), nn.Linear(wide, embedding_dim)),
     )
-    decoder = nn.Sequential(
-        nn.Linear(latent_dim, narrow), nn.GELU(), nn.Linear(narrow, wide), nn.GELU(), nn.Linear(wide, embedding_dim)
-    )
-    return encoder, decoder
+
+
+def _hidden(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+    return nn.Linear(inputs, outputs), nn.LayerNorm(outputs), nn.GELU()
 
 
 def _linear(embedding_dim: int, latent_dim: int) -> tuple[nn.Module, nn.Module]:
@@ -76,17 +76,17 @@ def _linear(embedding_dim: int, latent_dim: int) -> tuple[nn.Module, nn.Module]:
 ARCHITECTURES: dict[str, Callable[[int, int], tuple[nn.Module, nn.Module]]] = {"mlp": _mlp, "linear": _linear}
 """Builders of (encoder, decoder) from (embedding_dim, latent_dim), by the name that stands in the identity.
 
-`mlp` is E-512-256-D and its mirror image with GELU: the paper gives neither widths nor activation, and without batch
-normalisation a single embedding is coded exactly as a batch of them. `linear` is the baseline whose decoding commutes with
-blending.
+`mlp` is E-512-256-D and its mirror image (the paper gives neither widths nor activation). Its layer normalisation
+trains as well as batch normalisation and, unlike that, codes an embedding alone exactly as among others. `linear` is
+the baseline whose decoding commutes with blending.
 """
 
 
 class Autoencoder(nn.Module):
     """Compresses unit embeddings to unit latents and back; rows are independent of each other.
 
-    Inputs need not have unit length: both directions look at the direction only, because rendered latents are shortened by
-    opacity and by blending. A zero row has no direction; it gives a finite vector without meaning.
+    Inputs need not have unit length, only their direction counts, because rendered latents are shortened by opacity and
+    by blending. A zero row has no direction; it gives a finite vector without meaning.
 
     Args:
         identity: What to build. The weights start at random.
@@ -140,8 +140,8 @@ def load_autoencoder(path_or_name: str | Path, *, encoder_identity: str | None =
     """Loads an artefact, in float32, in evaluation mode and without gradients.
 
     Args:
-        path_or_name: A file; or the name of a packaged autoencoder (`conse`); or `auto`, which takes the packaged one that
-            fits `encoder_identity`.
+        path_or_name: A file; or the name of a packaged autoencoder (`conse`); or `auto`, which takes the packaged one
+            that fits `encoder_identity`.
         encoder_identity: Identity of the encoder it is to serve; None to accept any.
 
     Raises:
@@ -153,8 +153,9 @@ def load_autoencoder(path_or_name: str | Path, *, encoder_identity: str | None =
     identity, weights = _read(path)
     if encoder_identity is not None and identity.encoder != encoder_identity:
         raise GenLangSplatError(
-            f"The autoencoder {path} was trained on embeddings of {identity.encoder!r}, the scene uses {encoder_identity!r}. "
-            "Choose the autoencoder that belongs to the encoder, or train one with `python -m pretrain`."
+            f"The autoencoder {path} was trained on embeddings of {identity.encoder!r}, the scene uses "
+            f"{encoder_identity!r}. Choose the autoencoder that belongs to the encoder, or train one with "
+            "`python -m pretrain`."
         )
     autoencoder = Autoencoder(identity)
     expected = {name: tuple(value.shape) for name, value in autoencoder.state_dict().items()}
@@ -162,7 +163,8 @@ def load_autoencoder(path_or_name: str | Path, *, encoder_identity: str | None =
     if expected != found:
         raise GenLangSplatError(
             f"The weights in {path} do not fit the architecture {identity.architecture!r} its metadata names: expected "
-            f"{expected}, found {found}. The file is damaged or from another version; train it again with `python -m pretrain`."
+            f"{expected}, found {found}. The file is damaged or from another version; train it again with "
+            "`python -m pretrain`."
         )
     autoencoder.load_state_dict({name: value.float() for name, value in weights.items()})
     return autoencoder.eval().requires_grad_(False)
@@ -219,7 +221,8 @@ def _parse_identity(path: Path, text: str) -> AutoencoderIdentity:
         return AutoencoderIdentity(**{name: value for name, value in entries.items() if name in known})
     except (json.JSONDecodeError, AttributeError, TypeError) as error:
         raise GenLangSplatError(
-            f"The identity in {path} cannot be read ({error}). The file is damaged; train it again with `python -m pretrain`."
+            f"The identity in {path} cannot be read ({error}). The file is damaged; train it again with "
+            "`python -m pretrain`."
         ) from error
 
 

@@ -33,7 +33,7 @@ from genlangsplat_ns.rasterization.library import address, load_kernels
 def make_camera(
     viewmat: Float[Tensor, "4 4"],
     intrinsics: Float[Tensor, "3 3"],
-    position: Float[Tensor, "3"],
+    position: Float[Tensor, " 3"],
     width: int,
     height: int,
     near_plane: float,
@@ -66,7 +66,7 @@ def _contiguous(gradient: Tensor | None) -> Tensor | None:
 
 
 class Project(torch.autograd.Function):
-    """Gaussians to splats: (means2d [1,N,2], conics [1,N,3], depths [1,N], opacities [1,N], colors [N,3] or None, radii)."""
+    """Gaussians to splats: means2d (1, N, 2), conics (1, N, 3), depths, opacities, colors (N, 3) or None, and radii."""
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -169,7 +169,7 @@ class Composite(torch.autograd.Function):
         absgrad: bool,
     ) -> tuple[Tensor, Tensor]:
         kernels = load_kernels()
-        count, channels = features.shape
+        channels = features.shape[1]
         scene = SceneHandle(kernels, splat_inputs(means2d, conics, opacities, depths, radii, features, width, height))
         image, alphas = means2d.new_empty(1, height, width, channels), means2d.new_empty(1, height, width, 1)
         outputs = library.ForwardOutputs(
@@ -202,9 +202,7 @@ class Composite(torch.autograd.Function):
                 features.shape[0],
             )
             outputs = library.BackwardOutputs(*(address(tensor) for tensor in (*grads, absolute, to_features)))
-            ctx.scene.kernels.run(
-                "composite_backward", ctx.scene.pointer, ctypes.byref(inputs), ctypes.byref(outputs)
-            )
+            ctx.scene.kernels.run("composite_backward", ctx.scene.pointer, ctypes.byref(inputs), ctypes.byref(outputs))
         if absolute is not None:
             means2d.absgrad = absolute
         to_background = None
@@ -309,10 +307,7 @@ def rasterization(
         eps2d,
         rasterize_mode == "antialiased",
     )
-    layers = [shaded if harmonics is not None else features] if with_colors else []
-    if with_depth:
-        layers.append(depths.transpose(0, 1))
-    values = layers[0].contiguous() if len(layers) == 1 else torch.cat(layers, dim=1)
+    values = _layers(shaded if features is None else features, depths, with_colors, with_depth)
     background = _check_background(backgrounds, values.shape[1] - with_depth if with_colors else None, with_depth)
     image, alphas = Composite.apply(
         means2d, conics, shown, values, background, depths.detach(), radii, width, height, absgrad
@@ -338,6 +333,14 @@ def rasterization(
     return image, alphas, info
 
 
+def _layers(colors: Tensor | None, depths: Tensor, with_colors: bool, with_depth: bool) -> Tensor:
+    """What each Gaussian carries: its colors, its depth, or both."""
+    depth = depths.transpose(0, 1)
+    if colors is None or not with_colors:
+        return depth.contiguous()
+    return torch.cat((colors, depth), dim=1) if with_depth else colors
+
+
 def _check_options(
     viewmats: Tensor,
     Ks: Tensor,
@@ -360,7 +363,8 @@ def _check_options(
             raise GenLangSplatError(
                 f"{name} holds {tensor.shape[0]} cameras; the CPU rasterizer draws one at a time. Call it per camera."
             )
-    for name, value, only in (("packed", packed, False), ("sparse_grad", sparse_grad, False), ("tile_size", tile_size, 16)):
+    fixed = {"packed": (packed, False), "sparse_grad": (sparse_grad, False), "tile_size": (tile_size, 16)}
+    for name, (value, only) in fixed.items():
         if value != only:
             raise GenLangSplatError(f"{name} is {value!r}; the CPU rasterizer knows only {only!r}. Leave it out.")
 

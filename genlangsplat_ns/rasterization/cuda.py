@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def rasterization(*arguments: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Calls `gsplat.rasterization`; arguments and results are those of `genlangsplat_ns.rasterization.rasterization`."""
+    """Calls `gsplat.rasterization`; `genlangsplat_ns.rasterization.rasterization` documents arguments and results."""
     # gsplat prepares its CUDA extension when imported, which a machine without a GPU need not wait for.
     import gsplat
 

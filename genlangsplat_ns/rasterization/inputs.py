@@ -36,7 +36,7 @@ def check_tensor(name: str, tensor: object, shape: tuple[int | None, ...]) -> Te
 
 
 def check_image_size(width: int, height: int) -> None:
-    """Raises GenLangSplatError unless both are whole numbers from 0 to 65535 (larger images do not fit the counters)."""
+    """Raises GenLangSplatError unless both are whole numbers from 0 to 65535; pixel counts stay well below 2^32."""
     for name, size in (("width", width), ("height", height)):
         if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 65536:
             raise GenLangSplatError(f"{name} is {size!r}; expected a whole number of pixels from 0 to 65535.")
@@ -72,7 +72,7 @@ def check_geometry(
     count = means.shape[0]
     viewmat = check_tensor("viewmat", viewmat, (4, 4))
     K = check_tensor("K", K, (3, 3))
-    focal = (float(K[0, 0]), float(K[1, 1]))
+    focal = (K[0, 0].item(), K[1, 1].item())
     if not all(0 < value < float("inf") for value in focal) or not bool(torch.isfinite(K).all()):
         raise GenLangSplatError(f"K has focal lengths {focal}; expected a finite matrix with positive focal lengths.")
     if not bool(torch.isfinite(viewmat).all()):

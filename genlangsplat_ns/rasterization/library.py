@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.machinery
 import os
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -19,8 +19,8 @@ INTERFACE_VERSION = 1
 """What `gls_interface_version()` of a library that fits this Python code returns."""
 
 _HOW_TO_BUILD = (
-    "Install a C++17 compiler (Debian, Ubuntu: `apt-get install g++`; macOS: `xcode-select --install`) and build again: "
-    "`pip install --force-reinstall --no-deps genlangsplat-ns`, or `pip install --no-deps -e .` in a source checkout."
+    "Install a C++17 compiler (Debian, Ubuntu: `apt-get install g++`; macOS: `xcode-select --install`) and build "
+    "again: `pip install --force-reinstall --no-deps genlangsplat-ns`, or `pip install --no-deps -e .` in a checkout."
 )
 
 
@@ -163,7 +163,7 @@ def _library_path(instruction_set: str) -> Path | None:
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _load(instruction_set: str) -> Kernels:
     path = _library_path(instruction_set)
     if path is None:

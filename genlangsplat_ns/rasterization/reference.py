@@ -1,4 +1,4 @@
-"""The rasterizer once more in plain torch: slow, readable, differentiated by autograd. Tests and benchmarks compare to it.
+"""The rasterizer once more in plain torch: slow, readable, differentiated by autograd; what tests compare to.
 
 Any device and float type. The steps and constants are those of gsplat 1.4.0.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,9 +26,9 @@ class Splats:
 
     means2d: Float[Tensor, "num_gaussians 2"]
     conics: Float[Tensor, "num_gaussians 3"]
-    depths: Float[Tensor, "num_gaussians"]
-    radii: Int[Tensor, "num_gaussians"]
-    compensations: Float[Tensor, "num_gaussians"]
+    depths: Float[Tensor, " num_gaussians"]
+    radii: Int[Tensor, " num_gaussians"]
+    compensations: Float[Tensor, " num_gaussians"]
 
 
 def rotation_matrices(quats: Float[Tensor, "num 4"]) -> Float[Tensor, "num 3 3"]:
@@ -142,7 +142,7 @@ class TileGrid:
 
     width: int
     height: int
-    order: Int[Tensor, "num_seen"]
+    order: Int[Tensor, " num_seen"]
     lowest: Int[Tensor, "num_seen 2"]
     highest: Int[Tensor, "num_seen 2"]
 
@@ -155,12 +155,12 @@ class TileGrid:
         lowest, highest = torch.floor(centers - radii).int(), torch.ceil(centers + radii).int()
         return TileGrid(width, height, order, lowest, highest)
 
-    def __iter__(self) -> Iterator[tuple[slice, slice, Int[Tensor, "num_in_tile"]]]:
+    def __iter__(self) -> Iterator[tuple[slice, slice, Int[Tensor, " num_in_tile"]]]:
         """Yields rows, columns and Gaussians of each tile."""
         for row in range(math.ceil(self.height / TILE)):
             in_row = (self.lowest[:, 1] <= row) & (row < self.highest[:, 1])
             for column in range(math.ceil(self.width / TILE)):
-                hit: Bool[Tensor, num_seen] = in_row & (self.lowest[:, 0] <= column) & (column < self.highest[:, 0])
+                hit = in_row & (self.lowest[:, 0] <= column) & (column < self.highest[:, 0])
                 rows = slice(row * TILE, min((row + 1) * TILE, self.height))
                 columns = slice(column * TILE, min((column + 1) * TILE, self.width))
                 yield rows, columns, self.order[hit]
@@ -171,12 +171,11 @@ def tile_weights(
     columns: slice,
     means2d: Float[Tensor, "num_in_tile 2"],
     conics: Float[Tensor, "num_in_tile 3"],
-    opacities: Float[Tensor, "num_in_tile"],
+    opacities: Float[Tensor, " num_in_tile"],
 ) -> Float[Tensor, "rows columns num_in_tile"]:
     """Opacity times transmittance of each Gaussian, nearest first, at the pixel centers of a tile."""
-    options = {"dtype": means2d.dtype, "device": means2d.device}
-    y = torch.arange(rows.start, rows.stop, **options) + 0.5
-    x = torch.arange(columns.start, columns.stop, **options) + 0.5
+    y = torch.arange(rows.start, rows.stop).to(means2d) + 0.5
+    x = torch.arange(columns.start, columns.stop).to(means2d) + 0.5
     dx, dy = means2d[:, 0] - x[None, :, None], means2d[:, 1] - y[:, None, None]
     a, b, c = conics.unbind(-1)
     sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
@@ -191,11 +190,11 @@ def tile_weights(
 
 def composite(
     splats: Splats,
-    opacities: Float[Tensor, "num_gaussians"],
+    opacities: Float[Tensor, " num_gaussians"],
     features: Float[Tensor, "num_gaussians channels"],
     width: int,
     height: int,
-    background: Float[Tensor, "channels"] | None = None,
+    background: Float[Tensor, " channels"] | None = None,
 ) -> tuple[Float[Tensor, "height width channels"], Float[Tensor, "height width 1"]]:
     """Blends the features tile by tile. Returns the image and its alphas."""
     image = features.new_zeros(height, width, features.shape[1])
@@ -210,7 +209,7 @@ def composite(
 
 
 def weight_matrix(
-    splats: Splats, opacities: Float[Tensor, "num_gaussians"], width: int, height: int
+    splats: Splats, opacities: Float[Tensor, " num_gaussians"], width: int, height: int
 ) -> Float[Tensor, "pixels num_gaussians"]:
     """The dense matrix of weights, pixel = y * width + x; for small scenes."""
     matrix = opacities.new_zeros(height, width, opacities.shape[0])
@@ -224,7 +223,7 @@ def rasterization(
     means: Float[Tensor, "num_gaussians 3"],
     quats: Float[Tensor, "num_gaussians 4"],
     scales: Float[Tensor, "num_gaussians 3"],
-    opacities: Float[Tensor, "num_gaussians"],
+    opacities: Float[Tensor, " num_gaussians"],
     colors: Tensor,
     viewmats: Float[Tensor, "1 4 4"],
     Ks: Float[Tensor, "1 3 3"],
@@ -240,8 +239,8 @@ def rasterization(
     rasterize_mode: str = "classic",
 ) -> tuple[Tensor, Tensor, Splats]:
     """The twin of `genlangsplat_ns.rasterization.rasterization`; the third result are the splats."""
-    planes = {"near_plane": near_plane, "far_plane": far_plane, "eps2d": eps2d}
-    splats = project(means, quats, scales, viewmats[0], Ks[0], width, height, **planes)
+    camera = (viewmats[0], Ks[0], width, height)
+    splats = project(means, quats, scales, *camera, near_plane=near_plane, far_plane=far_plane, eps2d=eps2d)
     if rasterize_mode == "antialiased":
         opacities = opacities * splats.compensations
     layers, background = [], None if backgrounds is None else backgrounds[0]

@@ -201,14 +201,22 @@ def backproject_by_gradient(
     """`backproject` as the gradient of sum(render * target) with respect to features that are zero; any device."""
     from genlangsplat_ns.rasterization import rasterization
 
-    geometry = [tensor.detach() for tensor in (means, quats, scales, opacities)]
     sums = means.new_empty(means.shape[0], targets.shape[2])
     for first in range(0, targets.shape[2], GRADIENT_CHANNELS):
         chunk = targets[..., first : first + GRADIENT_CHANNELS].detach()
         with torch.enable_grad():
             features = means.new_zeros(means.shape[0], chunk.shape[2], requires_grad=True)
             image, _, _ = rasterization(
-                *geometry, features, viewmat[None], K[None], width, height, rasterize_mode=rasterize_mode
+                means=means.detach(),
+                quats=quats.detach(),
+                scales=scales.detach(),
+                opacities=opacities.detach(),
+                colors=features,
+                viewmats=viewmat.detach()[None],
+                Ks=K.detach()[None],
+                width=width,
+                height=height,
+                rasterize_mode=rasterize_mode,
             )
             (sums[:, first : first + GRADIENT_CHANNELS],) = torch.autograd.grad(image, features, chunk[None])
     return sums

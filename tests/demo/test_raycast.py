@@ -82,9 +82,19 @@ def test_a_rectangle_covers_the_pixels_that_projection_says():
     rendering = render([upright(-0.5, 0.0, 0.5, 1.0, 1.0, (1, 1, 1), label=0)], POSE, CAMERA, num_objects=1)
     # One metre at four metres with a focal length of 30 pixels is 7.5 pixels, centred at (20, 15).
     assert rendering.coverage.sum() == pytest.approx(7.5**2, rel=0.15)
+    assert rendering.extent[0] == pytest.approx(7.5**2)
     rows, columns = np.nonzero(rendering.coverage[0])
     assert (columns.min(), columns.max(), rows.min(), rows.max()) == (16, 23, 11, 18)
     assert np.isinf(rendering.depth[0, 0]) and not rendering.rgb[0, 0].any()
+
+
+def test_the_extent_counts_what_is_hidden_or_outside_too():
+    near = upright(-0.5, -1.0, 0.5, 1.0, 1.0, (1, 0, 0), label=0)
+    hidden = upright(-0.2, 1.0, 0.8, 0.4, 0.4, (0, 1, 0), label=1)
+    cut = upright(-9.0, 0.0, 0.5, 4.0, 1.0, (0, 0, 1), label=2)
+    rendering = render([near, hidden, cut], POSE, CAMERA, num_objects=3)
+    np.testing.assert_allclose(rendering.extent, [10.0**2, (0.4 * 6) ** 2, 30 * 7.5])
+    assert rendering.coverage[1].sum() == 0 and rendering.coverage[2].sum() == 0
 
 
 def test_backs_are_not_seen_and_nothing_behind_the_camera_is():

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from stand_in import StandInRun, WordEncoder
 
 from genlangsplat_ns.demo.gallery import QUERIES, GallerySettings
 from genlangsplat_ns.demo.run import Stopwatch, peak_memory_gb, run_demo
 from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder
+from tests.demo.stand_in import StandInRun, WordEncoder
 
 SETTINGS = GallerySettings(num_views=10, width=160, height=120, num_points=500)
 MEANINGS = {query.text: query.category for query in QUERIES}
@@ -50,14 +50,15 @@ def test_a_perfect_field_finds_every_text(perfect):
     assert lerf["micro"]["localization"] > 0.9, "The 30 pixel box is large on so small a picture."
 
 
-def test_shifted_texts_find_nothing(tmp_path):
+def test_crossed_wires_show(tmp_path):
     categories = sorted(set(MEANINGS.values()))
     shifted = {text: categories[categories.index(c) - 1] for text, c in MEANINGS.items()}
     document = demo(tmp_path, shifted)
-    assert document["localization"] == 0.0 and document["miou"] < 0.05 and document["texts_found"] == 0
+    # Where the wrongly meant object is out of sight, the peak falls somewhere by chance.
+    assert document["localization"] < 0.2 and document["miou"] < 0.05 and document["texts_found"] == 0
 
 
-def test_an_encoder_that_knows_no_text_finds_nothing_by_chance(tmp_path):
+def test_an_encoder_that_knows_no_text_is_at_chance(tmp_path):
     document = demo(tmp_path, {})
     assert document["localization"] <= 0.2 and document["texts_found"] <= 2
 

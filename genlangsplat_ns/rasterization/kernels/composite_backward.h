@@ -28,7 +28,8 @@ struct BackwardOutputs {
 };
 
 // Sums over the pixels of one splat in one tile; g is the gradient by the exponent's negative (sigma).
-struct alignas(16) Partial {
+// One cache line, because the sums are gathered in another order than they are written.
+struct alignas(64) Partial {
     float g, g_x, g_y, g_xx, g_xy, g_yy, absolute_x, absolute_y;
     float color[kNarrow];
 };
@@ -227,6 +228,7 @@ inline void wide_partials(int threads, const Scene& scene, const BackwardInputs&
         walk_tile_again(
             scene, index, tile, [&](uint32_t entry, const Splat& splat) { batch.begin(entry, splat); },
             [&](int block, const Contribution& c) {
+                if (!c.drawn.any()) return;
                 const int visit = batch.draw(block, c);
                 const Mask16 varies = c.drawn & (c.opacity <= kMaxOpacity);
                 select(varies, c.capped, -1.0f).store(s.opacity[block][visit]);
@@ -239,17 +241,21 @@ inline void wide_partials(int threads, const Scene& scene, const BackwardInputs&
     });
 }
 
-// Calls sum(entry) for the entries a splat drew in, in the order of its tiles.
-template <class Sum>
-inline void for_each_entry(const Scene& scene, size_t splat, const Sum& sum) {
-    for (uint32_t place = scene.splat_start[splat]; place < scene.splat_start[splat + 1]; ++place) {
-        const uint32_t entry = scene.places[place];
+// Calls sum(entry) for the entries a splat drew in, in the order of its tiles, and ahead(entry) some entries earlier.
+template <class Ahead, class Sum>
+inline void for_each_entry(const Scene& scene, size_t rank, const Ahead& ahead, const Sum& sum) {
+    constexpr size_t kAhead = 24;
+    const size_t last = scene.places.size() - 1;
+    for (uint32_t place = scene.rank_start[rank]; place < scene.rank_start[rank + 1]; ++place) {
+        const uint32_t entry = scene.places[place], later = scene.places[std::min(place + kAhead, last)];
+        __builtin_prefetch(&scene.touched[later]);
+        ahead(later);
         if (scene.touched[entry] != 0) sum(entry);
     }
 }
 
 template <class Work>
-inline void for_splats(int threads, const Scene& scene, const Work& work) {
+inline void for_ranks(int threads, const Scene& scene, const Work& work) {
     constexpr size_t kPerTask = 1024;
     const size_t splats = scene.splats.size();
     parallel_for(threads, (splats + kPerTask - 1) / kPerTask, [&](int, size_t task) {
@@ -260,14 +266,16 @@ inline void for_splats(int threads, const Scene& scene, const Work& work) {
 // Adds up the partial sums of every splat, in the order of its tiles, into the gradients of its Gaussian.
 inline void gather_geometry(int threads, const Scene& scene, const BackwardInputs& in, const Partial* partials,
                             bool colors, const BackwardOutputs& out) {
-    for_splats(threads, scene, [&](size_t index) {
-        const Splat& splat = scene.splats[index];
+    for_ranks(threads, scene, [&](size_t rank) {
+        const Splat& splat = scene.splats[scene.order[rank]];
         const int64_t i = splat.gaussian;
         float sums[8 + kNarrow] = {};
-        for_each_entry(scene, index, [&](uint32_t entry) {
-            const float* partial = &partials[entry].g;
-            for (int k = 0; k < 8 + kNarrow; ++k) sums[k] += partial[k];
-        });
+        for_each_entry(
+            scene, rank, [&](uint32_t entry) { __builtin_prefetch(&partials[entry]); },
+            [&](uint32_t entry) {
+                const float* partial = &partials[entry].g;
+                for (int k = 0; k < 8 + kNarrow; ++k) sums[k] += partial[k];
+            });
         const float a = in.conics[3 * i], b = in.conics[3 * i + 1], c = in.conics[3 * i + 2];
         out.means2d[2 * i] = a * sums[1] + b * sums[2];
         out.means2d[2 * i + 1] = b * sums[1] + c * sums[2];
@@ -284,13 +292,14 @@ inline void gather_geometry(int threads, const Scene& scene, const BackwardInput
 inline void gather_colors(int threads, const Scene& scene, int64_t channels, const WidePartials& partials,
                           float* features) {
     const int64_t wanted = std::min(partials.width, channels - partials.first);
-    for_splats(threads, scene, [&](size_t index) {
-        float* to = features + scene.splats[index].gaussian * channels + partials.first;
+    for_ranks(threads, scene, [&](size_t rank) {
+        float* to = features + scene.splats[scene.order[rank]].gaussian * channels + partials.first;
         for (int64_t k = 0; k < wanted; k += kLanes) {
             Float16 sum = 0.0f;
-            for_each_entry(scene, index, [&](uint32_t entry) {
-                sum = sum + Float16::load(partials.colors + entry * partials.width + k);
-            });
+            const float* colors = partials.colors + k;
+            for_each_entry(
+                scene, rank, [&](uint32_t entry) { __builtin_prefetch(colors + entry * partials.width); },
+                [&](uint32_t entry) { sum = sum + Float16::load(colors + entry * partials.width); });
             alignas(64) float lanes[kLanes];
             sum.store(lanes);
             std::copy_n(lanes, std::min<int64_t>(kLanes, wanted - k), to + k);

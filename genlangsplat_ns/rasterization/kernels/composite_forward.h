@@ -20,11 +20,16 @@ struct ForwardOutputs {
 // draw something, draw(block, contribution) for each block it draws on, and end() after its last block. Notes the blocks.
 template <class Begin, class Draw, class End>
 inline void walk_tile(Scene& scene, size_t index, Tile& tile, const Begin& begin, const Draw& draw, const End& end) {
-    constexpr uint32_t kAhead = 6;
+    constexpr uint32_t kAhead = 6, kPatience = 32;
     tile.begin(scene, index);
     const uint32_t stop = scene.tile_start[index + 1];
-    uint32_t entry = scene.tile_start[index];
-    for (; entry < stop && tile.alive != 0; ++entry) {
+    const uint32_t first = scene.tile_start[index];
+    uint32_t entry = first;
+    for (; entry < stop; ++entry) {
+        if ((entry - first) % kPatience == kPatience - 1) {
+            tile.update_alive();
+            if (tile.alive == 0) break;
+        }
         __builtin_prefetch(&scene.splats[scene.entries[std::min(entry + kAhead, stop - 1)]]);
         const Splat& splat = scene.splats[scene.entries[entry]];
         uint32_t blocks = tile.touched_blocks(splat) & tile.alive, touched = 0;
@@ -35,8 +40,8 @@ inline void walk_tile(Scene& scene, size_t index, Tile& tile, const Begin& begin
         for (; blocks != 0; blocks &= blocks - 1) {
             const int block = __builtin_ctz(blocks);
             Contribution contribution;
-            if (!tile.composite(block, wide, contribution)) continue;
-            touched |= 1u << block;
+            tile.composite(block, wide, contribution);
+            touched |= (contribution.reached.any() ? 1u : 0u) << block;
             draw(block, contribution);
         }
         scene.touched[entry] = static_cast<uint16_t>(touched);
@@ -62,7 +67,8 @@ inline void walk_tile_again(const Scene& scene, size_t index, Tile& tile, const 
         for (; blocks != 0; blocks &= blocks - 1) {
             const int block = __builtin_ctz(blocks);
             Contribution contribution;
-            if (tile.composite(block, wide, contribution)) draw(block, contribution);
+            tile.composite(block, wide, contribution);
+            draw(block, contribution);
         }
         end();
     }
@@ -161,7 +167,9 @@ inline void composite_wide(int threads, Scene& scene, const ForwardOutputs& out)
         Tile tile;
         walk_tile(
             scene, index, tile, [&](uint32_t entry, const Splat& splat) { batch.begin(entry, splat); },
-            [&](int block, const Contribution& c) { batch.draw(block, c); },
+            [&](int block, const Contribution& c) {
+                if (c.drawn.any()) batch.draw(block, c);
+            },
             [&] {
                 ++batch.splats;
                 if (batch.full()) flush();

@@ -59,7 +59,10 @@ GLS_EXPORT int gls_scene_create(int threads, const gls::SplatInputs* in, gls::Sc
 GLS_EXPORT void gls_scene_destroy(gls::Scene* scene) { delete scene; }
 
 GLS_EXPORT int gls_composite(int threads, gls::Scene* scene, const gls::ForwardOutputs* out) {
-    return guarded([&] { gls::composite(threads, *scene, *out); });
+    return guarded([&] {
+        gls::advise_huge_pages(out->image, sizeof(float) * scene->width * scene->height * out->channels);
+        gls::composite(threads, *scene, *out);
+    });
 }
 
 GLS_EXPORT int gls_composite_backward(int threads, const gls::Scene* scene, const gls::BackwardInputs* in,
@@ -85,7 +88,10 @@ GLS_EXPORT int64_t gls_weights_bytes(const gls::Weights* weights) { return stati
 
 GLS_EXPORT int gls_weights_composite(int threads, const gls::Weights* weights, const float* features,
                                      int64_t channels, float* image) {
-    return guarded([&] { gls::weights_composite(threads, *weights, features, channels, image); });
+    return guarded([&] {
+        gls::advise_huge_pages(image, sizeof(float) * weights->width * weights->height * channels);
+        gls::weights_composite(threads, *weights, features, channels, image);
+    });
 }
 
 GLS_EXPORT int gls_weights_backproject(int threads, const gls::Weights* weights, const float* image, int64_t channels,

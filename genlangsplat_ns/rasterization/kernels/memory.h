@@ -2,12 +2,79 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdlib>
+#include <cstdint>
+#include <mutex>
 #include <new>
 #include <type_traits>
 #include <utility>
+#include <vector>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 namespace gls {
+
+constexpr size_t kHugePage = size_t(1) << 21;
+
+// Asks for pages of 2 MB where an array is large: touching fresh memory 4 KB at a time can cost more than the work on it.
+inline void advise_huge_pages(void* start, size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    const uintptr_t first = (reinterpret_cast<uintptr_t>(start) + kHugePage - 1) / kHugePage * kHugePage;
+    const uintptr_t last = (reinterpret_cast<uintptr_t>(start) + bytes) / kHugePage * kHugePage;
+    // A refusal changes nothing but the speed.
+    if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#else
+    (void)start, (void)bytes;
+#endif
+}
+
+// Keeps large freed blocks for the next image: fresh memory has to be cleared by the system page by page.
+class BlockCache {
+  public:
+    static constexpr size_t kLimit = size_t(256) << 20;  // bytes kept at most
+
+    static BlockCache& instance() {
+        static BlockCache* cache = new BlockCache();  // outlives every buffer
+        return *cache;
+    }
+    // `bytes` is a multiple of the huge page size.
+    void* take(size_t bytes) {
+        // A lock that is taken, perhaps forever in a forked child, is not waited for.
+        std::unique_lock<std::mutex> lock(guard_, std::try_to_lock);
+        for (size_t i = 0; lock && i < free_.size(); ++i)
+            if (free_[i].bytes == bytes) {
+                void* block = free_[i].start;
+                free_.erase(free_.begin() + i);
+                kept_ -= bytes;
+                return block;
+            }
+        void* block = ::operator new(bytes, std::align_val_t(kHugePage));
+        advise_huge_pages(block, bytes);
+        return block;
+    }
+    void give_back(void* block, size_t bytes) {
+        std::unique_lock<std::mutex> lock(guard_, std::try_to_lock);
+        if (!lock || bytes > kLimit) return ::operator delete(block, std::align_val_t(kHugePage));
+        free_.push_back({block, bytes});
+        kept_ += bytes;
+        // The oldest go first.
+        while (kept_ > kLimit) {
+            kept_ -= free_.front().bytes;
+            ::operator delete(free_.front().start, std::align_val_t(kHugePage));
+            free_.erase(free_.begin());
+        }
+    }
+
+  private:
+    struct Block {
+        void* start;
+        size_t bytes;
+    };
+    std::mutex guard_;
+    std::vector<Block> free_;
+    size_t kept_ = 0;
+};
 
 template <class T>
 class Buffer {
@@ -28,8 +95,14 @@ class Buffer {
         if (size > capacity_) {
             release();
             // 64 spare bytes let vector code read and write past the last item.
-            const size_t bytes = (size * sizeof(T) + 127) / 64 * 64;
-            data_ = static_cast<T*>(::operator new(bytes, std::align_val_t(64)));
+            size_t bytes = (size * sizeof(T) + 127) / 64 * 64;
+            if (bytes >= kHugePage / 2) {
+                bytes = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+                data_ = static_cast<T*>(BlockCache::instance().take(bytes));
+                cached_bytes_ = bytes;
+            } else {
+                data_ = static_cast<T*>(::operator new(bytes, std::align_val_t(64)));
+            }
             capacity_ = size;
         }
         size_ = size;
@@ -56,15 +129,44 @@ class Buffer {
         std::swap(data_, other.data_);
         std::swap(size_, other.size_);
         std::swap(capacity_, other.capacity_);
+        std::swap(cached_bytes_, other.cached_bytes_);
     }
     void release() {
-        if (data_ != nullptr) ::operator delete(data_, std::align_val_t(64));
+        if (cached_bytes_ > 0) BlockCache::instance().give_back(data_, cached_bytes_);
+        else if (data_ != nullptr) ::operator delete(data_, std::align_val_t(64));
         data_ = nullptr;
-        size_ = capacity_ = 0;
+        size_ = capacity_ = cached_bytes_ = 0;
     }
     T* data_ = nullptr;
     size_t size_ = 0;
     size_t capacity_ = 0;
+    size_t cached_bytes_ = 0;  // of a block of the cache
+};
+
+// Hands out arrays that live as long as the arena, from blocks large enough for huge pages.
+class Arena {
+  public:
+    template <class T>
+    T* take(size_t size) {
+        // As in a Buffer, vector code may run past the end.
+        const size_t bytes = (size * sizeof(T) + 127) / 64 * 64;
+        if (used_ + bytes > room_) {
+            // A buffer adds its own spare bytes, which are to fit into the last page.
+            room_ = (bytes > 2 * kHugePage ? bytes : 2 * kHugePage) - 64;
+            if (room_ < bytes) room_ = bytes;
+            blocks_.emplace_back(room_);
+            used_ = 0;
+            total_ += room_;
+        }
+        T* result = reinterpret_cast<T*>(blocks_.back().data() + used_);
+        used_ += bytes;
+        return result;
+    }
+    size_t bytes() const { return total_; }
+
+  private:
+    std::vector<Buffer<unsigned char>> blocks_;
+    size_t used_ = 0, room_ = 0, total_ = 0;
 };
 
 }  // namespace gls

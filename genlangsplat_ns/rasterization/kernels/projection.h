@@ -51,8 +51,9 @@ inline Float16 view_directions(const Camera& camera, const Float16* mean, Float1
     return inverse;
 }
 
-inline void shade(const Camera& camera, const Gaussians& in, const Ellipsoids& e, int64_t first, int count,
-                  uint32_t seen, float colors[16][3]) {
+// Fills in the colors of the `seen` lanes; returns those whose colors are finite.
+inline uint32_t shade(const Camera& camera, const Gaussians& in, const Ellipsoids& e, int64_t first, int count,
+                      uint32_t seen, float colors[16][3]) {
     Float16 direction[3];
     alignas(64) float basis[kMaxBases][16];
     Float16 values[kMaxBases];
@@ -61,21 +62,24 @@ inline void shade(const Camera& camera, const Gaussians& in, const Ellipsoids& e
     const int used = (in.degree + 1) * (in.degree + 1);
     for (int k = 0; k < used; ++k) values[k].store(basis[k]);
     for (int lane = 0; lane < count; ++lane) {
+        if ((seen >> lane & 1u) == 0) continue;
         float red = 0.5f, green = 0.5f, blue = 0.5f;
-        if ((seen >> lane & 1u) == 0) red = green = blue = 0.0f;
-        else {
-            const float* factors = in.harmonics + (first + lane) * in.bases * 3;
-            for (int k = 0; k < used; ++k) {
-                red += basis[k][lane] * factors[3 * k];
-                green += basis[k][lane] * factors[3 * k + 1];
-                blue += basis[k][lane] * factors[3 * k + 2];
-            }
+        const float* factors = in.harmonics + (first + lane) * in.bases * 3;
+        for (int k = 0; k < used; ++k) {
+            red += basis[k][lane] * factors[3 * k];
+            green += basis[k][lane] * factors[3 * k + 1];
+            blue += basis[k][lane] * factors[3 * k + 2];
         }
-        // NaN compares false and stays, so that the Gaussian can be culled for it.
-        colors[lane][0] = red < 0.0f ? 0.0f : red;
-        colors[lane][1] = green < 0.0f ? 0.0f : green;
-        colors[lane][2] = blue < 0.0f ? 0.0f : blue;
+        // x - x is zero for finite x and NaN otherwise.
+        if ((red - red) + (green - green) + (blue - blue) != 0.0f) {
+            seen &= ~(1u << lane);
+            continue;
+        }
+        colors[lane][0] = std::max(red, 0.0f);
+        colors[lane][1] = std::max(green, 0.0f);
+        colors[lane][2] = std::max(blue, 0.0f);
     }
+    return seen;
 }
 
 inline void project_sixteen(const Camera& camera, const Gaussians& in, int64_t first, int count,
@@ -98,13 +102,8 @@ inline void project_sixteen(const Camera& camera, const Gaussians& in, int64_t f
 
     if (out.colors != nullptr) {
         float colors[16][3] = {};
-        if (bits != 0) shade(camera, in, e, first, count, bits, colors);
-        for (int lane = 0; lane < count; ++lane) {
-            const float sum = colors[lane][0] + colors[lane][1] + colors[lane][2];
-            const bool shown = sum - sum == 0.0f;
-            if (!shown) bits &= ~(1u << lane);
-            for (int k = 0; k < 3; ++k) out.colors[3 * (first + lane) + k] = shown ? colors[lane][k] : 0.0f;
-        }
+        if (bits != 0) bits = shade(camera, in, e, first, count, bits, colors);
+        std::copy_n(colors[0], 3 * count, out.colors + 3 * first);
     }
     alignas(64) float radii[16];
     radius.store(radii);

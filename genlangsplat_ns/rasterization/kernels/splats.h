@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "memory.h"
@@ -32,7 +33,8 @@ struct alignas(64) Splat {
     float color[kNarrow];
     int32_t gaussian;
     float opacity;
-    int32_t unused[2];
+    float radius;  // in pixels
+    int32_t unused;
 };
 static_assert(sizeof(Splat) == 64, "a splat fills one cache line");
 
@@ -48,12 +50,13 @@ struct SplatInputs {
 // Everything the compositing of one image needs; lives from the forward to the backward pass.
 struct Scene {
     int width, height, tiles_x, tiles_y;
-    Buffer<Splat> splats;            // seen Gaussians, nearest first
+    Buffer<Splat> splats;            // the seen Gaussians
+    Buffer<uint32_t> order;          // splat indices, nearest first
     Buffer<uint32_t> tile_start;     // tiles + 1 offsets into the entries
-    Buffer<uint32_t> entries;        // splat indices, tile by tile
+    Buffer<uint32_t> entries;        // splat indices, tile by tile, nearest first
     Buffer<uint16_t> touched;        // per entry the blocks it drew on, as the forward pass found
-    Buffer<uint32_t> splat_start;    // splats + 1 offsets into places
-    Buffer<uint32_t> places;         // per splat and tile the index of its entry
+    Buffer<uint32_t> rank_start;     // per place in the order, an offset into places; and their end
+    Buffer<uint32_t> places;         // per place in the order and tile, the index of its entry
     size_t tiles() const { return static_cast<size_t>(tiles_x) * tiles_y; }
 };
 
@@ -72,15 +75,6 @@ inline Mask16 touches(const Splat& s, Float16 low_x, Float16 high_x, Float16 low
     return max(value(x, y_on_side), value(x_on_side, y)) >= Float16(kMinLogOpacity - 1e-3f - s.level);
 }
 
-// Asks for what make_splat will read of a Gaussian: in the order of depth its reads are scattered over memory.
-inline void prefetch_splat(const SplatInputs& in, int64_t i) {
-    __builtin_prefetch(in.conics + 3 * i);
-    __builtin_prefetch(in.means2d + 2 * i);
-    __builtin_prefetch(in.opacities + i);
-    __builtin_prefetch(in.radii + i);
-    if (in.features != nullptr && in.channels <= kNarrow) __builtin_prefetch(in.features + in.channels * i);
-}
-
 inline Splat make_splat(const SplatInputs& in, int64_t i) {
     constexpr float kLog2E = 1.44269504088896341f;
     Splat s = {};
@@ -95,6 +89,7 @@ inline Splat make_splat(const SplatInputs& in, int64_t i) {
     s.slope_y = -b / c;
     s.gaussian = static_cast<int32_t>(i);
     s.opacity = in.opacities[i];
+    s.radius = static_cast<float>(in.radii[i]);
     if (in.features != nullptr && in.channels <= kNarrow)
         for (int64_t k = 0; k < in.channels; ++k) s.color[k] = in.features[in.channels * i + k];
     return s;
@@ -105,20 +100,20 @@ struct TileRectangle {
     int width() const { return right - left; }
 };
 
-// The tiles of the square of `radius` pixels around the splat, as gsplat chooses them.
-inline TileRectangle tile_rectangle(const Scene& scene, const Splat& s, float radius) {
+// The tiles of the square around the splat, as gsplat chooses them.
+inline TileRectangle tile_rectangle(const Scene& scene, const Splat& s) {
     const auto bounded = [](float tile, int limit) {
         return static_cast<int>(std::min(std::max(tile, 0.0f), static_cast<float>(limit)));
     };
-    const float x = s.x / kTile, y = s.y / kTile, r = radius / kTile;
+    const float x = s.x / kTile, y = s.y / kTile, r = s.radius / kTile;
     return {bounded(std::floor(x - r), scene.tiles_x), bounded(std::floor(y - r), scene.tiles_y),
             bounded(std::ceil(x + r), scene.tiles_x), bounded(std::ceil(y + r), scene.tiles_y)};
 }
 
 // Calls found(tile) for the tiles a splat is drawn in, row by row.
 template <class Found>
-inline void for_each_tile(const Scene& scene, const Splat& s, float radius, const Found& found) {
-    const TileRectangle rectangle = tile_rectangle(scene, s, radius);
+inline void for_each_tile(const Scene& scene, const Splat& s, const Found& found) {
+    const TileRectangle rectangle = tile_rectangle(scene, s);
     const int width = rectangle.width();
     if (width <= 0) return;
     // Sixteen tiles are tested at once: several rows of a narrow rectangle, or a piece of one row of a wide one.
@@ -126,6 +121,7 @@ inline void for_each_tile(const Scene& scene, const Splat& s, float radius, cons
     const Float16 lane = lane_indices();
     const Float16 row_of_lane = round_to_whole(fma(lane + 0.5f, 1.0f / piece, -0.5f));
     const Float16 column_of_lane = fnma(row_of_lane, static_cast<float>(piece), lane);
+    const int reciprocal = 65536 / piece + 1;  // index * reciprocal >> 16 is index / piece for an index below 16
     const uint32_t all = rows * piece == 16 ? 0xffffu : (1u << (rows * piece)) - 1u;
     for (int top = rectangle.top; top < rectangle.bottom; top += rows)
         for (int left = rectangle.left; left < rectangle.right; left += piece) {
@@ -134,7 +130,8 @@ inline void for_each_tile(const Scene& scene, const Splat& s, float radius, cons
             const float last = kTile - 1;
             uint32_t hits = touches(s, x, x + last, y, y + last).bits() & all;
             for (; hits != 0; hits &= hits - 1) {
-                const int index = __builtin_ctz(hits), row = top + index / piece, column = left + index % piece;
+                const int index = __builtin_ctz(hits), row_in_piece = index * reciprocal >> 16;
+                const int row = top + row_in_piece, column = left + index - row_in_piece * piece;
                 if (row < rectangle.bottom && column < rectangle.right) found(row * scene.tiles_x + column);
             }
         }
@@ -142,51 +139,66 @@ inline void for_each_tile(const Scene& scene, const Splat& s, float radius, cons
 
 struct DepthKey {
     uint32_t key;
-    int32_t gaussian;
+    uint32_t splat;
 };
 
-// A stable radix sort by three digits of eleven bits.
+// A stable radix sort by as many bits as the keys differ in, eleven at most at a time.
 inline void sort_by_depth(Buffer<DepthKey>& keys) {
-    constexpr int kBits = 11, kDigits = 3;
-    std::vector<uint32_t> counts(kDigits << kBits, 0);
     const size_t size = keys.size();
-    for (size_t i = 0; i < size; ++i)
-        for (int digit = 0; digit < kDigits; ++digit)
-            ++counts[(digit << kBits) + (keys[i].key >> (digit * kBits) & ((1u << kBits) - 1))];
+    uint32_t lowest = ~0u, highest = 0;
+    for (size_t i = 0; i < size; ++i) lowest = std::min(lowest, keys[i].key), highest = std::max(highest, keys[i].key);
+    if (lowest >= highest) return;
+    const int bits = 32 - __builtin_clz(highest - lowest), digits = (bits + 10) / 11, width = (bits + digits - 1) / digits;
+    const uint32_t mask = (1u << width) - 1;
+    std::vector<uint32_t> counts(static_cast<size_t>(digits) << width, 0);
+    for (size_t i = 0; i < size; ++i) {
+        keys[i].key -= lowest;
+        for (int digit = 0; digit < digits; ++digit) ++counts[(digit << width) + (keys[i].key >> (digit * width) & mask)];
+    }
     Buffer<DepthKey> other(size);
-    for (int digit = 0; digit < kDigits; ++digit) {
-        uint32_t* start = counts.data() + (digit << kBits);
+    for (int digit = 0; digit < digits; ++digit) {
+        uint32_t* start = counts.data() + (digit << width);
         uint32_t sum = 0;
-        for (int value = 0; value < 1 << kBits; ++value) {
-            const uint32_t count = start[value];
-            start[value] = sum;
-            sum += count;
-        }
-        for (size_t i = 0; i < size; ++i) other[start[keys[i].key >> (digit * kBits) & ((1u << kBits) - 1)]++] = keys[i];
+        for (uint32_t value = 0; value <= mask; ++value) sum += std::exchange(start[value], sum);
+        for (size_t i = 0; i < size; ++i) other[start[keys[i].key >> (digit * width) & mask]++] = keys[i];
         std::swap(keys, other);
     }
 }
 
-inline bool features_are_finite(const float* row, int64_t channels) {
+inline bool is_drawable(const SplatInputs& in, int64_t i) {
+    if (in.radii[i] <= 0 || !(in.opacities[i] >= 1.0f / 255.0f)) return false;
     float sum = 0.0f;
     // x * 0 is zero for finite x and NaN otherwise.
-    for (int64_t k = 0; k < channels; ++k) sum += row[k] * 0.0f;
+    for (int64_t k = 0; in.features != nullptr && k < in.channels; ++k) sum += in.features[in.channels * i + k] * 0.0f;
     return sum == 0.0f;
 }
 
-inline Buffer<DepthKey> visible_by_depth(const SplatInputs& in) {
-    Buffer<DepthKey> keys(in.count);
-    size_t seen = 0;
-    for (int64_t i = 0; i < in.count; ++i) {
-        if (in.radii[i] <= 0 || !(in.opacities[i] >= 1.0f / 255.0f)) continue;
-        if (in.features != nullptr && !features_are_finite(in.features + i * in.channels, in.channels)) continue;
-        uint32_t bits;
-        std::memcpy(&bits, in.depths + i, sizeof(bits));
-        // Unsigned order of these bits is the order of the floats, negative ones included.
-        bits = (bits & 0x80000000u) ? ~bits : bits | 0x80000000u;
-        keys[seen++] = {bits, static_cast<int32_t>(i)};
-    }
-    keys.resize(seen);
+// Fills scene.splats in the order of the Gaussians; returns them sorted by depth.
+inline Buffer<DepthKey> collect_splats(int threads, const SplatInputs& in, Scene& scene) {
+    constexpr int64_t kPerTask = 4096;
+    const size_t tasks = (in.count + kPerTask - 1) / kPerTask;
+    std::vector<std::vector<int32_t>> seen(tasks);
+    parallel_for(threads, tasks, [&](int, size_t task) {
+        const int64_t end = std::min<int64_t>(in.count, (task + 1) * kPerTask);
+        for (int64_t i = task * kPerTask; i < end; ++i)
+            if (is_drawable(in, i)) seen[task].push_back(static_cast<int32_t>(i));
+    });
+    std::vector<size_t> start(1, 0);
+    for (const auto& list : seen) start.push_back(start.back() + list.size());
+    scene.splats.resize(start.back());
+    Buffer<DepthKey> keys(start.back());
+    parallel_for(threads, tasks, [&](int, size_t task) {
+        size_t at = start[task];
+        for (const int32_t i : seen[task]) {
+            scene.splats[at] = make_splat(in, i);
+            uint32_t bits;
+            std::memcpy(&bits, in.depths + i, sizeof(bits));
+            // Unsigned order of these bits is the order of the floats, negative ones included.
+            bits = (bits & 0x80000000u) ? ~bits : bits | 0x80000000u;
+            keys[at] = {bits, static_cast<uint32_t>(at)};
+            ++at;
+        }
+    });
     sort_by_depth(keys);
     return keys;
 }
@@ -196,33 +208,33 @@ inline void build_scene(int threads, const SplatInputs& in, Scene& scene) {
     scene.height = in.height;
     scene.tiles_x = (in.width + kTile - 1) / kTile;
     scene.tiles_y = (in.height + kTile - 1) / kTile;
-    const Buffer<DepthKey> order = visible_by_depth(in);
-    const size_t splats = order.size(), tiles = scene.tiles();
+    const Buffer<DepthKey> keys = collect_splats(threads, in, scene);
+    const size_t splats = keys.size(), tiles = scene.tiles();
     const size_t parts = std::min<size_t>(32, (splats + 255) / 256), per_part = parts ? (splats + parts - 1) / parts : 0;
-    scene.splats.resize(splats);
-    scene.splat_start.resize(splats + 1);
+    const auto end_of = [&](size_t part) { return std::min(splats, (part + 1) * per_part); };
+    scene.order.resize(splats);
+    scene.rank_start.resize(splats + 1);
     scene.tile_start.resize(tiles + 1);
 
     std::vector<Buffer<uint32_t>> found(parts);  // the tiles of each part's splats, splat by splat
     Buffer<uint32_t> cursors(parts * tiles);
     parallel_for(threads, parts, [&](int, size_t part) {
+        constexpr size_t kAhead = 16;
         uint32_t* counts = cursors.data() + part * tiles;
         std::fill_n(counts, tiles, 0u);
         Buffer<uint32_t>& list = found[part];
         size_t size = 0;
         list.resize(8 * per_part);
-        for (size_t rank = part * per_part; rank < std::min(splats, (part + 1) * per_part); ++rank) {
-            constexpr size_t kAhead = 16;
-            prefetch_splat(in, order[std::min(rank + kAhead, splats - 1)].gaussian);
-            const int64_t gaussian = order[rank].gaussian;
-            const Splat s = scene.splats[rank] = make_splat(in, gaussian);
+        for (size_t rank = part * per_part; rank < end_of(part); ++rank) {
+            __builtin_prefetch(&scene.splats[keys[std::min(rank + kAhead, splats - 1)].splat]);
+            scene.order[rank] = keys[rank].splat;
             const size_t before = size;
-            for_each_tile(scene, s, static_cast<float>(in.radii[gaussian]), [&](int tile) {
+            for_each_tile(scene, scene.splats[keys[rank].splat], [&](int tile) {
                 if (size == list.size()) list.grow(2 * size + 64);
                 list[size++] = tile;
                 ++counts[tile];
             });
-            scene.splat_start[rank] = static_cast<uint32_t>(size - before);
+            scene.rank_start[rank] = static_cast<uint32_t>(size - before);
         }
         list.resize(size);
     });
@@ -233,30 +245,22 @@ inline void build_scene(int threads, const SplatInputs& in, Scene& scene) {
     uint32_t sum = 0;
     for (size_t tile = 0; tile < tiles; ++tile) {
         scene.tile_start[tile] = sum;
-        for (size_t part = 0; part < parts; ++part) {
-            const uint32_t count = cursors[part * tiles + tile];
-            cursors[part * tiles + tile] = sum;
-            sum += count;
-        }
+        for (size_t part = 0; part < parts; ++part) sum += std::exchange(cursors[part * tiles + tile], sum);
     }
     scene.tile_start[tiles] = sum;
     sum = 0;
-    for (size_t rank = 0; rank < splats; ++rank) {
-        const uint32_t count = scene.splat_start[rank];
-        scene.splat_start[rank] = sum;
-        sum += count;
-    }
-    scene.splat_start[splats] = sum;
+    for (size_t rank = 0; rank < splats; ++rank) sum += std::exchange(scene.rank_start[rank], sum);
+    scene.rank_start[splats] = sum;
     scene.entries.resize(total);
     scene.places.resize(total);
     scene.touched.resize(total);
     parallel_for(threads, parts, [&](int, size_t part) {
         uint32_t* cursor = cursors.data() + part * tiles;
         const uint32_t* tile = found[part].data();
-        for (size_t rank = part * per_part; rank < std::min(splats, (part + 1) * per_part); ++rank)
-            for (uint32_t place = scene.splat_start[rank]; place < scene.splat_start[rank + 1]; ++place) {
+        for (size_t rank = part * per_part; rank < end_of(part); ++rank)
+            for (uint32_t place = scene.rank_start[rank]; place < scene.rank_start[rank + 1]; ++place) {
                 const uint32_t entry = cursor[*tile++]++;
-                scene.entries[entry] = static_cast<uint32_t>(rank);
+                scene.entries[entry] = scene.order[rank];
                 scene.places[place] = entry;
             }
     });

@@ -15,13 +15,14 @@ struct WideSplat {
     explicit WideSplat(const Splat& s) : x(s.x), y(s.y), xx(s.xx), xy(s.xy), yy(s.yy), level(s.level) {}
 };
 
-// What one splat does to the sixteen pixels of one block; all zero outside `drawn`.
+// What one splat does to the sixteen pixels of one block.
 struct Contribution {
     Float16 dx, dy;   // from the pixel to the splat
-    Float16 opacity;  // before it is capped, undefined where nothing is drawn
-    Float16 capped;   // opacity, capped; undefined where nothing is drawn
-    Float16 weight;   // opacity * transmittance
-    Mask16 drawn;
+    Float16 opacity;  // undefined where the splat does not reach
+    Float16 capped;   // the same, at most kMaxOpacity
+    Float16 weight;   // opacity * transmittance where drawn, zero elsewhere
+    Mask16 reached;   // bright enough to see, in a pixel that takes more
+    Mask16 drawn;     // reached, and the pixel is not full with it
 };
 
 struct Tile {
@@ -62,31 +63,30 @@ struct Tile {
 
     uint32_t touched_blocks(const Splat& s) const { return touches(s, low_x, high_x, low_y, high_y).bits(); }
 
-    // Puts the splat in front of what is behind the block's pixels; false when it reaches none of them.
-    bool composite(int block, const WideSplat& s, Contribution& out) {
-        const Float16 dx = s.x - Float16::load(x[block]), dy = s.y - y[block / 4];
-        const Float16 power = fma(fma(s.xx, dx, s.xy * dy), dx, fma(s.yy * dy, dy, s.level));
-        const Mask16 reached = (power >= Float16(kMinLogOpacity)) & (power <= s.level);
-        if (!reached.any()) return false;
-        out.dx = dx;
-        out.dy = dy;
+    // Puts the splat in front of what is behind the block's pixels. There is no branch: whether a splat reaches a pixel
+    // and whether it fills one is as good as random, and guessing wrong costs more than the work.
+    void composite(int block, const WideSplat& s, Contribution& out) {
+        const Float16 column = Float16::load(x[block]);
+        out.dx = s.x - column;
+        out.dy = s.y - y[block / 4];
+        const Float16 power = fma(fma(s.xx, out.dx, s.xy * out.dy), out.dx, fma(s.yy * out.dy, out.dy, s.level));
+        out.reached = (power >= Float16(kMinLogOpacity)) & (power <= s.level);
         out.opacity = exp2(max(power, kMinLogOpacity));
         out.capped = min(out.opacity, kMaxOpacity);
         const Float16 before = Float16::load(transmittance[block]);
         const Float16 light = out.capped * before, after = before - light;
-        out.drawn = reached & (after > kMinTransmittance);
+        out.drawn = out.reached & (after > kMinTransmittance);
         out.weight = zero_unless(out.drawn, light);
         select(out.drawn, after, before).store(transmittance[block]);
-        const Mask16 full = without(reached, out.drawn);
-        if (full.any()) retire(block, full);
-        return true;
+        select(without(out.reached, out.drawn), kRetired, column).store(x[block]);
     }
 
-  private:
-    void retire(int block, Mask16 full) {
-        const Float16 left = select(full, kRetired, Float16::load(x[block]));
-        left.store(x[block]);
-        if (!(left < kRetired).any()) alive &= ~(1u << block);
+    // Forgets the blocks without a pixel that takes more.
+    void update_alive() {
+        for (uint32_t blocks = alive; blocks != 0; blocks &= blocks - 1) {
+            const int block = __builtin_ctz(blocks);
+            if (!(Float16::load(x[block]) < kRetired).any()) alive &= ~(1u << block);
+        }
     }
 };
 

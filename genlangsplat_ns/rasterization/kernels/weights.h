@@ -11,10 +11,11 @@
 namespace gls {
 
 struct TileWeights {
-    Buffer<int32_t> gaussians;            // by number in the tile
-    Buffer<uint32_t> splats;              // per visit of a block, the number in the tile
-    Buffer<uint16_t> lanes;               // per visit, the pixels
-    Buffer<float> values;                 // packed weights
+    size_t size;                          // Gaussians in the tile
+    const int32_t* gaussians;             // by number in the tile
+    const uint32_t* splats;               // per visit of a block, the number in the tile
+    const uint16_t* lanes;                // per visit, the pixels
+    const float* values;                  // packed weights
     uint32_t visit_start[kBlocks + 1];    // per block
     size_t value_start[kBlocks + 1];
 };
@@ -23,6 +24,7 @@ struct Weights {
     int width, height;
     int64_t count;  // Gaussians
     Scene grid;     // only the image's division into tiles
+    std::vector<Arena> arenas;            // what the tiles point to
     std::vector<TileWeights> tiles;
     std::vector<size_t> tile_start;       // tiles + 1 offsets: a tile's place among all (tile, Gaussian) pairs
     Buffer<uint32_t> gaussian_start;      // Gaussians + 1 offsets into pairs
@@ -30,94 +32,114 @@ struct Weights {
     size_t values = 0, bytes = 0;
 };
 
-inline void weigh_tile(Scene& scene, size_t index, std::vector<std::vector<uint32_t>>& splats,
-                       std::vector<std::vector<uint16_t>>& lanes, Buffer<float>* packed, TileWeights& out) {
-    Tile tile;
+// The weights of one tile while they are found.
+struct WeightLists {
+    struct Block {
+        std::vector<uint32_t> splats;
+        std::vector<uint16_t> lanes;
+        Buffer<float> values;
+        size_t size;  // of values
+    };
     std::vector<int32_t> gaussians;
-    size_t sizes[kBlocks] = {};
-    for (int block = 0; block < kBlocks; ++block) splats[block].clear(), lanes[block].clear();
+    Block blocks[kBlocks];
+
+    void clear() {
+        gaussians.clear();
+        for (Block& block : blocks) block.splats.clear(), block.lanes.clear(), block.size = 0;
+    }
+    void add(int index, const Contribution& c) {
+        const uint32_t bits = c.drawn.bits();
+        Block& block = blocks[index];
+        block.splats.push_back(static_cast<uint32_t>(gaussians.size() - 1));
+        block.lanes.push_back(static_cast<uint16_t>(bits));
+        block.values.grow(block.size + kLanes);
+        compress(block.values.data() + block.size, bits, c.weight);
+        block.size += __builtin_popcount(bits);
+    }
+    void store(Arena& arena, TileWeights& out) const {
+        uint32_t visits = 0;
+        size_t values = 0;
+        for (int index = 0; index < kBlocks; ++index) {
+            out.visit_start[index] = visits;
+            out.value_start[index] = values;
+            visits += static_cast<uint32_t>(blocks[index].splats.size());
+            values += blocks[index].size;
+        }
+        out.visit_start[kBlocks] = visits;
+        out.value_start[kBlocks] = values;
+        auto* to_gaussians = arena.take<int32_t>(gaussians.size());
+        auto* to_splats = arena.take<uint32_t>(visits);
+        auto* to_lanes = arena.take<uint16_t>(visits);
+        auto* to_values = arena.take<float>(values);
+        std::copy(gaussians.begin(), gaussians.end(), to_gaussians);
+        for (int index = 0; index < kBlocks; ++index) {
+            const Block& block = blocks[index];
+            std::copy(block.splats.begin(), block.splats.end(), to_splats + out.visit_start[index]);
+            std::copy(block.lanes.begin(), block.lanes.end(), to_lanes + out.visit_start[index]);
+            std::copy_n(block.values.data(), block.size, to_values + out.value_start[index]);
+        }
+        out.size = gaussians.size();
+        out.gaussians = to_gaussians, out.splats = to_splats, out.lanes = to_lanes, out.values = to_values;
+    }
+};
+
+inline void weigh_tile(Scene& scene, size_t index, WeightLists& lists) {
+    Tile tile;
     bool drawn = false;
+    lists.clear();
     walk_tile(
         scene, index, tile,
         [&](uint32_t, const Splat& splat) {
-            gaussians.push_back(splat.gaussian);
+            lists.gaussians.push_back(splat.gaussian);
             drawn = false;
         },
         [&](int block, const Contribution& c) {
-            const uint32_t bits = c.drawn.bits();
-            if (bits == 0) return;
+            if (!c.drawn.any()) return;
             drawn = true;
-            splats[block].push_back(static_cast<uint32_t>(gaussians.size() - 1));
-            lanes[block].push_back(static_cast<uint16_t>(bits));
-            Buffer<float>& values = packed[block];
-            const size_t size = sizes[block], kept = __builtin_popcount(bits);
-            values.grow(size + kLanes);
-            compress(values.data() + size, bits, c.weight);
-            sizes[block] = size + kept;
+            lists.add(block, c);
         },
         [&] {
-            if (!drawn) gaussians.pop_back();
+            if (!drawn) lists.gaussians.pop_back();
         });
-    size_t visits = 0, values = 0;
-    for (int block = 0; block < kBlocks; ++block) {
-        out.visit_start[block] = static_cast<uint32_t>(visits);
-        out.value_start[block] = values;
-        visits += splats[block].size();
-        values += sizes[block];
-    }
-    out.visit_start[kBlocks] = static_cast<uint32_t>(visits);
-    out.value_start[kBlocks] = values;
-    out.gaussians.resize(gaussians.size());
-    out.splats.resize(visits);
-    out.lanes.resize(visits);
-    out.values.resize(values);
-    std::copy(gaussians.begin(), gaussians.end(), out.gaussians.data());
-    for (int block = 0; block < kBlocks; ++block) {
-        std::copy(splats[block].begin(), splats[block].end(), out.splats.data() + out.visit_start[block]);
-        std::copy(lanes[block].begin(), lanes[block].end(), out.lanes.data() + out.visit_start[block]);
-        std::copy_n(packed[block].data(), sizes[block], out.values.data() + out.value_start[block]);
-    }
 }
 
-// The weights of a scene; `scene` is used up.
-inline void build_weights(int threads, int64_t count, Scene& scene, Weights& out) {
-    struct Scratch {
-        std::vector<std::vector<uint32_t>> splats{kBlocks};
-        std::vector<std::vector<uint16_t>> lanes{kBlocks};
-        Buffer<float> packed[kBlocks];
-    };
-    out.width = scene.width;
-    out.height = scene.height;
-    out.count = count;
-    out.grid.width = scene.width, out.grid.height = scene.height;
-    out.grid.tiles_x = scene.tiles_x, out.grid.tiles_y = scene.tiles_y;
-    out.tiles.resize(scene.tiles());
-    std::vector<std::unique_ptr<Scratch>> scratches(threads);
-    parallel_for(threads, scene.tiles(), [&](int worker, size_t index) {
-        if (!scratches[worker]) scratches[worker] = std::make_unique<Scratch>();
-        Scratch& scratch = *scratches[worker];
-        weigh_tile(scene, index, scratch.splats, scratch.lanes, scratch.packed, out.tiles[index]);
-    });
+// Lists for every Gaussian its pairs with tiles.
+inline void invert_pairs(Weights& out) {
     out.tile_start.assign(1, 0);
-    out.gaussian_start.resize(count + 1);
-    std::fill_n(out.gaussian_start.data(), count + 1, 0u);
+    out.gaussian_start.resize(out.count + 1);
+    std::fill_n(out.gaussian_start.data(), out.count + 1, 0u);
     for (const TileWeights& tile : out.tiles) {
-        out.tile_start.push_back(out.tile_start.back() + tile.gaussians.size());
-        out.values += tile.values.size();
-        out.bytes += sizeof(TileWeights) + 4 * tile.gaussians.size() + 6 * tile.splats.size() + 4 * tile.values.size();
-        for (size_t k = 0; k < tile.gaussians.size(); ++k) ++out.gaussian_start[tile.gaussians[k]];
+        out.tile_start.push_back(out.tile_start.back() + tile.size);
+        for (size_t k = 0; k < tile.size; ++k) ++out.gaussian_start[tile.gaussians[k]];
     }
     if (out.tile_start.back() >= 0xffffffffu) throw std::length_error("more than 2^32 pairs of a Gaussian and a tile");
-    uint32_t sum = 0;
-    for (int64_t i = 0; i <= count; ++i) sum += std::exchange(out.gaussian_start[i], sum);
+    uint32_t sum = 0, pair = 0;
+    for (int64_t i = 0; i <= out.count; ++i) sum += std::exchange(out.gaussian_start[i], sum);
     out.pairs.resize(out.tile_start.back());
-    out.bytes += 4 * (count + 1) + 4 * out.pairs.size() + 8 * out.tile_start.size();
-    uint32_t pair = 0;
     for (const TileWeights& tile : out.tiles)
-        for (size_t k = 0; k < tile.gaussians.size(); ++k) out.pairs[out.gaussian_start[tile.gaussians[k]]++] = pair++;
+        for (size_t k = 0; k < tile.size; ++k) out.pairs[out.gaussian_start[tile.gaussians[k]]++] = pair++;
     // Filling the lists moved every start to its end, which is the next one's start.
-    for (int64_t i = count; i > 0; --i) out.gaussian_start[i] = out.gaussian_start[i - 1];
-    if (count > 0) out.gaussian_start[0] = 0;
+    for (int64_t i = out.count; i > 0; --i) out.gaussian_start[i] = out.gaussian_start[i - 1];
+    out.gaussian_start[0] = 0;
+}
+
+inline void build_weights(int threads, int64_t count, Scene& scene, Weights& out) {
+    out.width = out.grid.width = scene.width;
+    out.height = out.grid.height = scene.height;
+    out.grid.tiles_x = scene.tiles_x, out.grid.tiles_y = scene.tiles_y;
+    out.count = count;
+    out.tiles.resize(scene.tiles());
+    out.arenas.resize(threads);
+    std::vector<std::unique_ptr<WeightLists>> lists(threads);
+    parallel_for(threads, scene.tiles(), [&](int worker, size_t index) {
+        if (!lists[worker]) lists[worker] = std::make_unique<WeightLists>();
+        weigh_tile(scene, index, *lists[worker]);
+        lists[worker]->store(out.arenas[worker], out.tiles[index]);
+    });
+    invert_pairs(out);
+    for (const TileWeights& tile : out.tiles) out.values += tile.value_start[kBlocks];
+    for (const Arena& arena : out.arenas) out.bytes += arena.bytes();
+    out.bytes += sizeof(TileWeights) * out.tiles.size() + 4 * (count + 1) + 4 * out.pairs.size();
 }
 
 // Calls visit(first, size, splats, weights) for the visits of a block, unpacked in pieces.
@@ -125,7 +147,7 @@ template <class Visit>
 inline void for_each_piece(const TileWeights& tile, int block, const Visit& visit) {
     constexpr uint32_t kPiece = 32;
     alignas(64) float dense[kPiece][kLanes];
-    const float* packed = tile.values.data() + tile.value_start[block];
+    const float* packed = tile.values + tile.value_start[block];
     for (uint32_t first = tile.visit_start[block]; first < tile.visit_start[block + 1]; first += kPiece) {
         const uint32_t size = std::min(kPiece, tile.visit_start[block + 1] - first);
         for (uint32_t v = 0; v < size; ++v) {
@@ -133,7 +155,7 @@ inline void for_each_piece(const TileWeights& tile, int block, const Visit& visi
             expand(packed, lanes).store(dense[v]);
             packed += __builtin_popcount(lanes);
         }
-        visit(static_cast<int>(size), tile.splats.data() + first, dense);
+        visit(static_cast<int>(size), tile.splats + first, dense);
     }
 }
 
@@ -146,11 +168,11 @@ inline void weights_composite(int threads, const Weights& w, const float* featur
     parallel_for(threads, w.tiles.size(), [&](int worker, size_t index) {
         const TileWeights& tile = w.tiles[index];
         Buffer<float>& buffer = scratches[worker].rows;
-        buffer.resize(tile.gaussians.size() * kLanes);
+        buffer.resize(tile.size * kLanes);
         auto* rows = reinterpret_cast<float(*)[kLanes]>(buffer.data());
         for (int64_t first = 0; first < channels; first += kLanes) {
             const int64_t wanted = std::min<int64_t>(kLanes, channels - first);
-            for (size_t k = 0; k < tile.gaussians.size(); ++k)
+            for (size_t k = 0; k < tile.size; ++k)
                 copy_channels(features + tile.gaussians[k] * channels, channels, first, rows[k]);
             for (int block = 0; block < kBlocks; ++block) {
                 alignas(64) float pixels[kLanes][kLanes] = {};
@@ -174,7 +196,7 @@ inline void weights_backproject(int threads, const Weights& w, const float* imag
         parallel_for(threads, w.tiles.size(), [&](int, size_t index) {
             const TileWeights& tile = w.tiles[index];
             auto* tile_rows = rows + w.tile_start[index];
-            std::fill_n(tile_rows[0], tile.gaussians.size() * kLanes, 0.0f);
+            std::fill_n(tile_rows[0], tile.size * kLanes, 0.0f);
             for (int block = 0; block < kBlocks; ++block) {
                 alignas(64) float pixels[kLanes][kLanes] = {};
                 BlockPixels(w.grid, index, block).for_each(w.width, [&](int lane, int64_t pixel) {
@@ -205,7 +227,7 @@ inline void weights_entries(const Weights& w, int64_t* pixels, int64_t* gaussian
     size_t at = 0;
     for (size_t index = 0; index < w.tiles.size(); ++index) {
         const TileWeights& tile = w.tiles[index];
-        const float* packed = tile.values.data();
+        const float* packed = tile.values;
         for (int block = 0; block < kBlocks; ++block) {
             const BlockPixels place(w.grid, index, block);
             for (uint32_t v = tile.visit_start[block]; v < tile.visit_start[block + 1]; ++v)

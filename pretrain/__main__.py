@@ -1,0 +1,143 @@
+"""`python -m pretrain`: trains and evaluates autoencoders."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+import tyro
+from rich.table import Table
+
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.encoders import ConSEEncoder, load_encoder
+from genlangsplat_ns.features.masks import load_mask_generator
+from genlangsplat_ns.language.autoencoder import (
+    Autoencoder,
+    AutoencoderIdentity,
+    load_autoencoder,
+    save_autoencoder,
+)
+from pretrain.evaluate import PROBE_TEXTS, measure, photo_embeddings
+from pretrain.mixtures import MixtureSampler
+from pretrain.train import TrainingSettings, train_autoencoder
+
+HELD_OUT_MIXTURES = 8192
+HELD_OUT_SEED = 1_000_003
+"""Far from any training seed, so that evaluation draws mixtures that no training saw."""
+
+
+@dataclass(frozen=True)
+class TrainConse:
+    """Train the autoencoder of the embedded encoder on synthetic mixtures; needs no images.
+
+    Attributes:
+        output: The .safetensors file to write.
+        latent_dim: Width D of the latents.
+        architecture: mlp or linear.
+        training: How to train.
+    """
+
+    output: Path
+    latent_dim: int = 16
+    architecture: str = "mlp"
+    training: tyro.conf.OmitArgPrefixes[TrainingSettings] = TrainingSettings()  # noqa: RUF009 - frozen
+
+    def __call__(self) -> None:
+        """Trains, writes the file, and shows how faithful it is."""
+        encoder = _conse()
+        settings = self.training
+        identity = AutoencoderIdentity(
+            name=f"conse-{self.latent_dim}",
+            encoder=encoder.identity,
+            embedding_dim=encoder.embedding_dim,
+            latent_dim=self.latent_dim,
+            architecture=self.architecture,
+            training_data=f"{settings.steps * settings.batch_size} synthetic mixtures of 1000 class embeddings",
+            command=(
+                f"python -m pretrain train-conse --latent-dim {self.latent_dim} --architecture {self.architecture} "
+                f"--steps {settings.steps} --batch-size {settings.batch_size} "
+                f"--learning-rate {settings.learning_rate:g} --weight-decay {settings.weight_decay:g} "
+                f"--cosine-weight {settings.cosine_weight:g} --seed {settings.seed}"
+            ),
+        )
+        result = train_autoencoder(MixtureSampler.of_encoder(encoder, settings.seed), identity, settings)
+        rows = evaluate_conse(result.autoencoder, encoder, images=())
+        figures = {f"{name}: {key}": round(value, 4) for name, row in rows.items() for key, value in row.items()}
+        figures["training seconds"] = round(result.seconds)
+        held_out_cosine = round(rows["held-out mixtures"]["cosine"], 4)
+        result.autoencoder.identity = replace(identity, held_out_cosine=held_out_cosine, figures=figures)
+        save_autoencoder(self.output, result.autoencoder)
+        show(f"{identity.name}, trained in {result.seconds:.0f} s", rows)
+        CONSOLE.print(f"Wrote {self.output} ({self.output.stat().st_size / 1e6:.2f} MB).")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Show how faithful an autoencoder is, on unseen mixtures and on regions of photographs.
+
+    Attributes:
+        file: The .safetensors file, or the name of a packaged autoencoder.
+        images: Folders of photographs; each becomes a row.
+    """
+
+    file: Annotated[str, tyro.conf.Positional]
+    images: tuple[Path, ...] = ()
+
+    def __call__(self) -> None:
+        """Measures and prints a table."""
+        encoder = _conse()
+        autoencoder = load_autoencoder(self.file, encoder_identity=encoder.identity)
+        show(autoencoder.identity.name, evaluate_conse(autoencoder, encoder, self.images))
+
+
+def evaluate_conse(
+    autoencoder: Autoencoder, encoder: ConSEEncoder, images: tuple[Path, ...]
+) -> dict[str, dict[str, float]]:
+    """Measures an autoencoder on unseen mixtures, on the bare class embeddings and on folders of photographs."""
+    held_out = MixtureSampler.of_encoder(encoder, HELD_OUT_SEED)
+    fitted_on = held_out(HELD_OUT_MIXTURES)
+    sets: dict[str, torch.Tensor] = {
+        "held-out mixtures": held_out(HELD_OUT_MIXTURES),
+        "class names": F.normalize(encoder.class_embeddings, dim=-1),
+    }
+    for folder in images:
+        sets[f"regions of {folder}"] = photo_embeddings(folder, encoder, load_mask_generator("watershed"))
+    texts = encoder.encode_texts(PROBE_TEXTS)
+    return {
+        name: measure(autoencoder, embeddings, fitted_on, encoder.class_embeddings, texts)
+        for name, embeddings in sets.items()
+    }
+
+
+def show(title: str, rows: dict[str, dict[str, float]]) -> None:
+    """Prints measurements as a table."""
+    columns = list(next(iter(rows.values())))
+    table = Table("embeddings", *columns, title=title)
+    for name, row in rows.items():
+        table.add_row(name, *(f"{row[column]:.3f}" for column in columns))
+    CONSOLE.print(table)
+
+
+def _conse() -> ConSEEncoder:
+    encoder = load_encoder("conse")
+    assert isinstance(encoder, ConSEEncoder)
+    return encoder
+
+
+def main() -> None:
+    """Runs the command the arguments name."""
+    command = tyro.extras.subcommand_cli_from_dict({"train-conse": TrainConse, "evaluate": Evaluate})
+    try:
+        command()
+    except GenLangSplatError as error:
+        CONSOLE.print(f"[bold red]Error:[/bold red] {error}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Stand-ins for slow parts: an encoder and masks that are tiny, exact and counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genlangsplat_ns.features.store import FeatureStore
+
+DIM = 6
+
+
+class TileMasks:
+    """Square tiles of three sizes; dark pixels belong to no region."""
+
+    name = "tiles"
+
+    @property
+    def settings(self) -> dict[str, str | int | float]:
+        return {"size": 4}
+
+    def generate(self, image: Tensor) -> Tensor:
+        rows, columns = torch.meshgrid(*(torch.arange(size) for size in image.shape[:2]), indexing="ij")
+        # The ids leave gaps on purpose: numbering them through is the extraction's work.
+        levels = torch.stack([(rows // size) * 1000 + columns // size for size in (2, 4, 8)])
+        return torch.where(image.float().mean(-1) < 10, -1, levels).int()
+
+
+class MeanColorEncoder:
+    """Embeds a region as its mean colour and its mean squared colour."""
+
+    name = "colors"
+    identity = "colors/1"
+    embedding_dim = DIM
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.num_views = 0
+
+    def encode_regions(self, image: Tensor, regions: Tensor) -> Tensor:
+        self.num_views += 1
+        time.sleep(self.seconds)
+        colors = torch.cat([image.float() / 255 + 0.01, (image.float() / 255) ** 2], dim=-1)
+        rows = range(int(regions.max()) + 1)
+        means = torch.stack([colors.expand(len(regions), -1, -1, -1)[regions == row].mean(0) for row in rows])
+        return torch.nn.functional.normalize(means, dim=-1)
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        return torch.ones(len(texts), DIM) / DIM**0.5
+
+
+def make_views(count: int) -> list[tuple[str, Tensor]]:
+    rng = np.random.default_rng(7)
+    images = torch.from_numpy(rng.integers(20, 256, (count, 12, 16, 3), dtype=np.uint8))
+    return [(f"images/{index:04d}.jpg", image) for index, image in enumerate(images)]
+
+
+def open_store(root: Path) -> FeatureStore:
+    return FeatureStore.open(root, "colors", MeanColorEncoder.identity, DIM, TileMasks.name, TileMasks().settings)

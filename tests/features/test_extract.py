@@ -1,0 +1,176 @@
+"""Extraction stores every view once, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.extract import extract_features, number_regions
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fakes import DIM, MeanColorEncoder, TileMasks, make_views, open_store
+
+
+def must_not_load() -> MeanColorEncoder:
+    pytest.fail("the encoder was loaded although nothing was missing")
+
+
+def contents(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    stored = {}
+    for path in sorted(folder.glob("[!.]*.npz")):
+        with np.load(path, allow_pickle=False) as file:
+            stored[path.name] = (file["regions"], file["embeddings"])
+    return stored
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.integers(-2, 40), min_size=6, max_size=6), min_size=1, max_size=4))
+def test_regions_are_numbered_through_all_levels_without_gaps(ids):
+    levels = torch.tensor(ids, dtype=torch.int32).reshape(len(ids), 2, 3)
+    numbered = number_regions(levels)
+    assert torch.equal(numbered < 0, levels < 0)
+    rows = numbered[numbered >= 0].unique().tolist()
+    assert rows == list(range(len(rows)))
+    # Two pixels share a row exactly if they are of the same level and share an id there.
+    for i, first in enumerate(levels.flatten().tolist()):
+        for j, second in enumerate(levels.flatten().tolist()):
+            if first >= 0 and second >= 0:
+                same = i // 6 == j // 6 and first == second
+                assert bool(numbered.flatten()[i] == numbered.flatten()[j]) == same
+
+
+def test_every_view_is_stored_with_the_embeddings_of_its_regions(tmp_path):
+    views, store, encoder = make_views(3), open_store(tmp_path), MeanColorEncoder()
+    keys = extract_features(views, store, TileMasks(), lambda: encoder)
+    assert [key.rsplit("-", 1)[0] for key in keys] == ["0000", "0001", "0002"]
+    for key, (_, image) in zip(keys, views, strict=True):
+        features = store.load(key)
+        assert features.regions.shape == (3, 12, 16)
+        assert len(features.embeddings) == 48 + 12 + 4
+        row = int(features.regions[1, 5, 6])
+        tile = image[4:8, 4:8].float().reshape(-1, 3) / 255
+        expected = torch.nn.functional.normalize(torch.cat([tile.mean(0) + 0.01, (tile**2).mean(0)]), dim=0)
+        torch.testing.assert_close(features.embeddings[row], expected, atol=1e-3, rtol=0)
+
+
+def test_stored_views_are_not_encoded_again(tmp_path):
+    views, store = make_views(4), open_store(tmp_path)
+    first, second = MeanColorEncoder(), MeanColorEncoder()
+    extract_features(views[:2], store, TileMasks(), lambda: first)
+    keys = extract_features(views, store, TileMasks(), lambda: second)
+    assert (first.num_views, second.num_views) == (2, 2)
+    assert extract_features(views, open_store(tmp_path), TileMasks(), must_not_load) == keys
+
+
+def test_the_same_view_twice_is_encoded_once(tmp_path):
+    views, encoder = make_views(1) * 2, MeanColorEncoder()
+    keys = extract_features(views, open_store(tmp_path), TileMasks(), lambda: encoder)
+    assert keys[0] == keys[1]
+    assert encoder.num_views == 1
+
+
+def test_a_damaged_view_alone_is_made_anew(tmp_path):
+    views, store, encoder = make_views(3), open_store(tmp_path), MeanColorEncoder()
+    keys = extract_features(views, store, TileMasks(), MeanColorEncoder)
+    before = contents(store.folder)
+    (store.folder / f"{keys[1]}.npz").write_bytes(b"PK half a file")
+    extract_features(views, store, TileMasks(), lambda: encoder)
+    assert encoder.num_views == 1
+    after = contents(store.folder)
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(a, b) for name in before for a, b in zip(before[name], after[name], strict=True))
+
+
+def test_a_view_without_regions_is_stored_empty_and_named(tmp_path, capsys):
+    views = [("black.png", torch.zeros(8, 8, 3, dtype=torch.uint8))]
+    store, encoder = open_store(tmp_path), MeanColorEncoder()
+    (key,) = extract_features(views, store, TileMasks(), lambda: encoder)
+    features = store.load(key)
+    assert features.embeddings.shape == (0, DIM)
+    assert bool((features.regions == -1).all())
+    assert "black.png" in capsys.readouterr().out
+    assert encoder.num_views == 0
+
+
+def test_no_views_are_no_work(tmp_path):
+    assert extract_features([], open_store(tmp_path), TileMasks(), must_not_load) == []
+
+
+def test_views_may_be_made_on_access(tmp_path):
+    class LazyViews:
+        accessed = 0
+
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index):
+            self.accessed += 1
+            return make_views(3)[index]
+
+    views = LazyViews()
+    extract_features(views, open_store(tmp_path), TileMasks(), MeanColorEncoder)
+    assert views.accessed <= 6
+
+
+@pytest.mark.parametrize(("attribute", "value"), [("identity", "colors/2"), ("embedding_dim", DIM + 1)])
+def test_an_encoder_the_store_is_not_for_is_refused(tmp_path, attribute, value):
+    encoder, store = MeanColorEncoder(), open_store(tmp_path)
+    setattr(encoder, attribute, value)
+    with pytest.raises(GenLangSplatError, match=str(value)):
+        extract_features(make_views(1), store, TileMasks(), lambda: encoder)
+    assert contents(store.folder) == {}
+
+
+SLOW_EXTRACTION = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from fakes import MeanColorEncoder, TileMasks, make_views, open_store
+from genlangsplat_ns.features.extract import extract_features
+extract_features(make_views(12), open_store(Path(sys.argv[2])), TileMasks(), lambda: MeanColorEncoder(0.1))
+"""
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path, seed):
+    """Killed at a random moment and resumed, the store equals that of an undisturbed run."""
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    undisturbed.mkdir()
+    killed.mkdir()
+    extract_features(make_views(12), open_store(undisturbed), TileMasks(), MeanColorEncoder)
+
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_EXTRACTION, str(Path(__file__).parent), str(killed)],
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    folder = open_store(killed).folder
+    deadline = time.monotonic() + 120
+    while not contents(folder):
+        assert process.poll() is None, "the extraction ended before anything was stored"
+        assert time.monotonic() < deadline, "the extraction stores nothing"
+        time.sleep(0.005)
+    time.sleep(np.random.default_rng(seed).uniform(0, 0.4))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    survived = len(contents(folder))
+    assert survived < 12, "the extraction was not interrupted"
+
+    encoder = MeanColorEncoder()
+    extract_features(make_views(12), open_store(killed), TileMasks(), lambda: encoder)
+    assert encoder.num_views == 12 - survived
+    resumed, expected = contents(folder), contents(open_store(undisturbed).folder)
+    assert resumed.keys() == expected.keys()
+    for name in expected:
+        assert all(np.array_equal(a, b) for a, b in zip(resumed[name], expected[name], strict=True))

@@ -1,0 +1,159 @@
+"""The autoencoder and its artefact: what survives a file, and which files are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.encoders import encoder_identity
+from genlangsplat_ns.language.autoencoder import (
+    ARCHITECTURES,
+    PACKAGED,
+    Autoencoder,
+    AutoencoderIdentity,
+    load_autoencoder,
+    packaged_path,
+    save_autoencoder,
+)
+
+IDENTITY = AutoencoderIdentity(
+    name="tiny", encoder="test-encoder/1", embedding_dim=12, latent_dim=4, held_out_cosine=0.9, figures={"constant": 0.1}
+)
+
+
+def build(identity: AutoencoderIdentity = IDENTITY) -> Autoencoder:
+    torch.manual_seed(0)
+    return Autoencoder(identity).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.safetensors"
+    save_autoencoder(path, build())
+    return path
+
+
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_both_directions_give_unit_rows_of_any_batch_shape(architecture: str) -> None:
+    autoencoder = build(replace(IDENTITY, architecture=architecture))
+    latents = autoencoder.encode(torch.randn(2, 3, 12))
+    embeddings = autoencoder.decode(latents)
+    assert latents.shape == (2, 3, 4)
+    assert embeddings.shape == (2, 3, 12)
+    torch.testing.assert_close(latents.norm(dim=-1), torch.ones(2, 3))
+    torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(2, 3))
+    assert autoencoder.encode(torch.zeros(0, 12)).shape == (0, 4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(scale=st.floats(1e-3, 1e3), seed=st.integers(0, 2**16))
+def test_only_the_direction_counts(scale: float, seed: int) -> None:
+    autoencoder = build()
+    generator = torch.Generator().manual_seed(seed)
+    embeddings, latents = torch.randn(5, 12, generator=generator), torch.randn(5, 4, generator=generator)
+    torch.testing.assert_close(autoencoder.encode(scale * embeddings), autoencoder.encode(embeddings))
+    torch.testing.assert_close(autoencoder.decode(scale * latents), autoencoder.decode(latents))
+
+
+def test_a_row_is_coded_alone_as_among_others() -> None:
+    autoencoder = build()
+    embeddings = torch.randn(6, 12, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(autoencoder(embeddings)[2:3], autoencoder(embeddings[2:3]))
+
+
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_zero_rows_stay_finite_with_their_gradients(architecture: str) -> None:
+    autoencoder = build(replace(IDENTITY, architecture=architecture))
+    latents = torch.zeros(2, 4, requires_grad=True)
+    decoded = autoencoder.decode(latents)
+    decoded.sum().backward()
+    assert decoded.isfinite().all()
+    assert latents.grad is not None and latents.grad.isfinite().all()
+    assert autoencoder.encode(torch.zeros(2, 12)).isfinite().all()
+
+
+def test_a_file_gives_back_identity_and_values(file: Path) -> None:
+    loaded = load_autoencoder(file, encoder_identity="test-encoder/1")
+    embeddings = torch.randn(20, 12, generator=torch.Generator().manual_seed(1))
+    assert loaded.identity == IDENTITY
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    # Half precision in the file costs about three digits.
+    torch.testing.assert_close(loaded(embeddings), build()(embeddings), atol=5e-3, rtol=0)
+
+
+def test_another_encoder_is_an_error_that_names_both(file: Path) -> None:
+    with pytest.raises(GenLangSplatError, match=r"test-encoder/1.*other-encoder/2"):
+        load_autoencoder(file, encoder_identity="other-encoder/2")
+
+
+def test_a_missing_file_lists_the_packaged_names(tmp_path: Path) -> None:
+    with pytest.raises(GenLangSplatError, match=r"no autoencoder at .*absent.*conse"):
+        load_autoencoder(tmp_path / "absent.safetensors")
+
+
+@pytest.mark.parametrize("kept", [0, 5, 0.5, 0.99])
+def test_a_truncated_file_is_refused(file: Path, kept: float) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: int(kept * len(content)) if 0 < kept < 1 else int(kept)])
+    with pytest.raises(GenLangSplatError, match="truncated or of another kind"):
+        load_autoencoder(file)
+
+
+def test_another_kind_of_safetensors_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.safetensors"
+    save_file({"weight": torch.zeros(3)}, path)
+    with pytest.raises(GenLangSplatError, match="not an autoencoder of this project"):
+        load_autoencoder(path)
+
+
+@pytest.mark.parametrize("identity", ["", "[]", "{}", '{"name": 1'])
+def test_an_unreadable_identity_is_refused(file: Path, tmp_path: Path, identity: str) -> None:
+    with safe_open(file, framework="pt") as opened:
+        weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        metadata = {**opened.metadata(), "identity": identity}
+    path = tmp_path / "damaged.safetensors"
+    save_file(weights, path, metadata=metadata)
+    with pytest.raises(GenLangSplatError, match=r"identity in .*damaged"):
+        load_autoencoder(path)
+
+
+def test_weights_that_do_not_fit_the_identity_are_refused(tmp_path: Path) -> None:
+    autoencoder = build()
+    autoencoder.identity = replace(IDENTITY, latent_dim=5)
+    path = tmp_path / "mixed.safetensors"
+    save_autoencoder(path, autoencoder)
+    with pytest.raises(GenLangSplatError, match="do not fit"):
+        load_autoencoder(path)
+
+
+def test_unknown_architectures_and_widths_are_refused() -> None:
+    with pytest.raises(GenLangSplatError, match=r"transformer.*mlp, linear"):
+        Autoencoder(replace(IDENTITY, architecture="transformer"))
+    with pytest.raises(GenLangSplatError, match="latent_dim=0"):
+        Autoencoder(replace(IDENTITY, latent_dim=0))
+
+
+def test_the_packaged_autoencoder_belongs_to_the_embedded_encoder() -> None:
+    identity = encoder_identity("conse")
+    autoencoder = load_autoencoder("auto", encoder_identity=identity)
+    assert autoencoder.identity.encoder == identity
+    assert autoencoder.identity.latent_dim == 16
+    assert autoencoder.identity.command.startswith("python -m pretrain train-conse")
+    assert packaged_path("conse").stat().st_size < 2_000_000
+    assert list(PACKAGED) == ["conse"]
+
+
+def test_auto_says_what_it_knows_when_nothing_fits() -> None:
+    with pytest.raises(GenLangSplatError, match=r"fits the encoder 'openclip/x'.*conse for"):
+        load_autoencoder("auto", encoder_identity="openclip/x")
+    with pytest.raises(GenLangSplatError, match="no encoder was named"):
+        load_autoencoder("auto")

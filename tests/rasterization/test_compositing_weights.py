@@ -1,0 +1,60 @@
+"""The sparse matrix of weights equals the reference's dense one; both routes of backprojection agree."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from gaussian_scenes import relative_error, small_scene
+
+from genlangsplat_ns.rasterization import (
+    backproject,
+    backproject_by_gradient,
+    compositing_weights,
+    rasterization,
+    reference,
+)
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("rasterize_mode", ["classic", "antialiased"])
+def test_the_matrix_is_the_references(rasterize_mode: str) -> None:
+    scene = small_scene()
+    weights = compositing_weights(*scene.geometry, *scene.view, rasterize_mode=rasterize_mode)
+    splats = reference.project(*scene.geometry[:3], *scene.view)
+    opacities = scene.opacities * (splats.compensations if rasterize_mode == "antialiased" else 1)
+    expected = reference.weight_matrix(splats, opacities, scene.width, scene.height)
+    matrix = weights.to_coo().coalesce()
+    assert torch.allclose(matrix.to_dense(), expected, atol=1e-5)
+    assert matrix.values().min() > 0
+    assert weights.num_entries == matrix.values().numel() == int((expected > 0).sum())
+    assert weights.nbytes > 4 * weights.num_entries
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("channels", [1, 3, 16, 50])
+def test_both_products_are_the_dense_ones(channels: int) -> None:
+    scene = small_scene(channels=channels)
+    weights = compositing_weights(*scene.geometry, *scene.view)
+    dense = weights.to_coo().to_dense().double()
+    targets = torch.randn(scene.height, scene.width, channels, generator=torch.Generator().manual_seed(1))
+    image = (dense @ scene.colors.double()).view(scene.height, scene.width, channels)
+    assert relative_error(weights.composite(scene.colors), image) < 1e-6
+    assert relative_error(weights.backproject(targets), dense.T @ targets.view(-1, channels).double()) < 1e-6
+
+
+@pytest.mark.parametrize("channels", [3, 48])
+def test_backprojection_by_weights_equals_the_gradient_route(channels: int) -> None:
+    scene = small_scene(channels=channels)
+    targets = torch.randn(scene.height, scene.width, channels, generator=torch.Generator().manual_seed(2))
+    for mode in ("classic", "antialiased"):
+        by_weights = backproject(*scene.geometry, *scene.view, targets, rasterize_mode=mode)
+        by_gradient = backproject_by_gradient(*scene.geometry, *scene.view, targets, rasterize_mode=mode)
+        assert not by_weights.requires_grad
+        assert relative_error(by_weights, by_gradient) < 1e-6
+
+
+def test_composite_is_the_rasterization_of_features() -> None:
+    scene = small_scene(channels=48)
+    image, _, _ = rasterization(**scene.arguments())
+    weights = compositing_weights(*scene.geometry, *scene.view)
+    assert relative_error(weights.composite(scene.colors), image[0]) < 1e-6

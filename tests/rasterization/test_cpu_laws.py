@@ -1,0 +1,144 @@
+"""Laws that hold for every scene, and results that never vary."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import pytest
+import torch
+from gaussian_scenes import SmallScene, small_scene
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from genlangsplat_ns.rasterization import compositing_weights, rasterization, reference
+
+scenes = st.builds(
+    small_scene,
+    count=st.integers(1, 60),
+    width=st.integers(1, 40),
+    height=st.integers(1, 40),
+    channels=st.sampled_from([1, 3, 7, 17]),
+    seed=st.integers(0, 10_000),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(scenes, st.floats(-2, 2), st.floats(-2, 2))
+def test_rendering_is_linear_in_the_features(scene: SmallScene, first: float, second: float) -> None:
+    other = scene.colors.flip(0)
+
+    def render(features: Tensor) -> Tensor:
+        return rasterization(**{**scene.arguments(), "colors": features})[0]
+
+    mixed = render(first * scene.colors + second * other)
+    assert torch.allclose(mixed, first * render(scene.colors) + second * render(other), atol=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(scenes)
+def test_alphas_are_the_sum_of_weights_and_lie_between_0_and_1(scene: SmallScene) -> None:
+    _, alphas, _ = rasterization(**scene.arguments())
+    weights = compositing_weights(*scene.geometry, *scene.view)
+    assert alphas.min() >= 0 and alphas.max() <= 1
+    sums = weights.composite(torch.ones(weights.num_gaussians, 1))
+    assert torch.allclose(sums, alphas[0], atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(scenes)
+def test_weights_times_features_is_the_picture(scene: SmallScene) -> None:
+    image, _, _ = rasterization(**scene.arguments())
+    assert torch.allclose(
+        compositing_weights(*scene.geometry, *scene.view).composite(scene.colors), image[0], atol=1e-5
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(scenes, st.randoms())
+def test_the_order_of_the_gaussians_does_not_matter(scene: SmallScene, random) -> None:
+    order = list(range(len(scene.means)))
+    random.shuffle(order)
+    names = ("means", "quats", "scales", "opacities", "colors")
+    shuffled = {name: getattr(scene, name)[order] for name in names}
+    image, _, _ = rasterization(**scene.arguments())
+    assert torch.equal(rasterization(**{**scene.arguments(), **shuffled})[0], image)
+
+
+def everything(scene: SmallScene) -> list[Tensor]:
+    """Every number a pass forward and back gives."""
+    leaves = scene.leaves(torch.float32)
+    inputs = [*leaves.geometry, leaves.colors, leaves.viewmats]
+    image, alphas, info = rasterization(**leaves.arguments(), absgrad=True)
+    gradients = torch.autograd.grad((image.square().sum() + alphas.sum()), inputs)
+    weights = compositing_weights(*scene.geometry, *scene.view)
+    sums = weights.backproject(image[0].detach())
+    return [image, alphas, *gradients, info["means2d"].absgrad, sums, weights.composite(sums)]
+
+
+@pytest.mark.usefixtures("keep_thread_count", "instruction_set")
+@pytest.mark.parametrize("channels", [3, 40])
+def test_results_are_the_same_bits_in_every_run_and_with_any_number_of_threads(channels: int) -> None:
+    scene = small_scene(count=3000, width=150, height=110, channels=channels)
+    torch.set_num_threads(1)
+    expected = everything(scene)
+    for threads in (1, 2, 2, 3):
+        torch.set_num_threads(threads)
+        for value, wanted in zip(everything(scene), expected, strict=True):
+            assert torch.equal(value, wanted)
+
+
+def test_absolute_gradients_are_summed_over_pixels() -> None:
+    """Pixel by pixel with the reference: |d loss of the pixel / d mean|, summed."""
+    for channels in (3, 20):
+        scene = small_scene(count=25, width=18, height=17, channels=channels)
+        leaves = scene.leaves(torch.float32)
+        image, alphas, info = rasterization(**leaves.arguments(), absgrad=True)
+        weight = torch.randn(image.shape, generator=torch.Generator().manual_seed(1))
+        ((image * weight).sum() + alphas.sum()).backward()
+
+        splats = reference.project(*scene.geometry[:3], *scene.view)
+        means2d = splats.means2d.requires_grad_()
+        image, alphas = reference.composite(splats, scene.opacities, scene.colors, scene.width, scene.height)
+        pixels = (image * weight[0]).sum(-1) + alphas[..., 0]
+        expected = sum(torch.autograd.grad(pixel, means2d, retain_graph=True)[0].abs() for pixel in pixels.flatten())
+        assert expected.max() > 0.1
+        assert torch.allclose(info["means2d"].absgrad[0], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_means2d_keep_their_gradient_in_the_graph() -> None:
+    leaves = small_scene().leaves(torch.float32)
+    image, _, info = rasterization(**leaves.arguments())
+    info["means2d"].retain_grad()
+    image.square().sum().backward()
+    assert info["means2d"].grad.shape == (1, 150, 2)
+    assert info["means2d"].grad[info["radii"] > 0].abs().sum() > 0
+    assert info["means2d"].grad[info["radii"] == 0].abs().sum() == 0
+    assert not hasattr(info["means2d"], "absgrad")
+
+
+def test_backward_through_a_kept_graph_twice_gives_the_same() -> None:
+    leaves = small_scene().leaves(torch.float32)
+    image, _, _ = rasterization(**leaves.arguments())
+    loss = image.square().sum()
+    first = torch.autograd.grad(loss, leaves.means, retain_graph=True)[0]
+    assert torch.equal(torch.autograd.grad(loss, leaves.means)[0], first)
+
+
+def _render_in_child(scene: SmallScene, queue: multiprocessing.Queue) -> None:
+    queue.put(rasterization(**scene.arguments())[0].sum().item())
+
+
+@pytest.mark.usefixtures("keep_thread_count")
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork")
+def test_a_forked_child_renders_with_threads_of_its_own() -> None:
+    torch.set_num_threads(2)
+    scene = small_scene()
+    expected = rasterization(**scene.arguments())[0].sum().item()
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_render_in_child, args=(scene, queue))
+    child.start()
+    assert queue.get(timeout=60) == expected
+    child.join(timeout=60)
+    assert child.exitcode == 0

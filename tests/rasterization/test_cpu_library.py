@@ -1,0 +1,66 @@
+"""Finding, choosing and building the compiled kernels."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from gaussian_scenes import small_scene
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.rasterization import library, rasterization
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def test_the_fastest_build_the_processor_runs_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GENLANGSPLAT_ISA", raising=False)
+    assert library.load_kernels().instruction_set == library.available_instruction_sets()[0]
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    assert library.load_kernels().instruction_set == "baseline"
+
+
+def test_the_environment_chooses_a_build(instruction_set: str) -> None:
+    assert library.load_kernels().instruction_set == instruction_set
+
+
+def test_an_unknown_build_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENLANGSPLAT_ISA", "sse9")
+    with pytest.raises(GenLangSplatError, match="GENLANGSPLAT_ISA is 'sse9'; expected one of avx512"):
+        library.load_kernels()
+
+
+def test_without_a_build_the_error_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GENLANGSPLAT_ISA", raising=False)
+    monkeypatch.setattr(library, "_library_path", lambda instruction_set: None)
+    with pytest.raises(GenLangSplatError, match=r"not built.*apt-get install g\+\+.*pip install"):
+        rasterization(**small_scene().arguments())
+
+
+def test_a_file_that_is_no_library_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "_kernels_avx2.so"
+    broken.write_bytes(b"not a library")
+    with pytest.raises(GenLangSplatError, match=r"_kernels_avx2.so does not load.*g\+\+"):
+        library.Kernels(broken, "avx2")
+
+
+def test_a_stale_build_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "INTERFACE_VERSION", -1)
+    path = library._library_path(library.available_instruction_sets()[0])
+    assert path is not None
+    with pytest.raises(GenLangSplatError, match=r"interface version .* expected -1"):
+        library.Kernels(path, "avx2")
+
+
+def test_installing_without_a_compiler_succeeds_and_builds_nothing(tmp_path: Path) -> None:
+    missing = str(tmp_path / "no-compiler")
+    command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path), "--build-temp", str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=CHECKOUT, env={**os.environ, "CC": missing, "CXX": missing}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.rglob("*_kernels_*"))

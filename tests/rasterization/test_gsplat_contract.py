@@ -1,0 +1,147 @@
+"""The call to gsplat, what its strategies read, and on a GPU its pictures and gradients."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import gsplat
+import nerfstudio
+import pytest
+import torch
+from gaussian_scenes import relative_error, small_scene
+from gsplat.strategy import DefaultStrategy
+
+from genlangsplat_ns.rasterization import backproject, backproject_by_gradient, rasterization
+
+SHARED = inspect.signature(rasterization).parameters
+
+
+class CudaLike(torch.Tensor):
+    """A tensor that says it is on the GPU, so that the GPU's branch can be followed without one."""
+
+    is_cuda = True
+
+
+def test_every_argument_is_one_of_gsplats_with_its_default() -> None:
+    theirs = inspect.signature(gsplat.rasterization).parameters
+    for name, parameter in SHARED.items():
+        assert name in theirs
+        if name != "packed":
+            assert parameter.default == theirs[name].default, name
+    positions = [name for name, parameter in SHARED.items() if parameter.kind is not parameter.KEYWORD_ONLY]
+    assert positions == list(theirs)[: len(positions)]
+
+
+def test_splatfactos_call_fits() -> None:
+    source = Path(nerfstudio.__file__).parent / "models" / "splatfacto.py"
+    calls = [
+        node
+        for node in ast.walk(ast.parse(source.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "rasterization"
+    ]
+    assert len(calls) == 1 and not calls[0].args
+    assert {keyword.arg for keyword in calls[0].keywords} <= set(SHARED)
+
+
+def test_cuda_tensors_go_to_gsplat_with_exactly_these_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    signature = inspect.signature(gsplat.rasterization)
+    recorded = {}
+
+    def record(**arguments: object) -> str:
+        signature.bind(**arguments)
+        recorded.update(arguments)
+        return "rendered"
+
+    monkeypatch.setattr(gsplat, "rasterization", record)
+    scene = small_scene()
+    arguments = {**scene.arguments(), "means": scene.means.as_subclass(CudaLike)}
+    assert rasterization(**arguments, absgrad=True, render_mode="RGB+ED") == "rendered"
+    assert set(recorded) == set(SHARED)
+    assert recorded["means"] is arguments["means"] and recorded["Ks"] is scene.Ks
+    assert recorded["absgrad"] is True and recorded["packed"] is False and recorded["render_mode"] == "RGB+ED"
+
+
+def test_gsplats_densification_runs_on_what_the_cpu_reports() -> None:
+    scene = small_scene(count=300).leaves(torch.float32)
+    values = {
+        "means": scene.means,
+        "quats": scene.quats,
+        "scales": scene.scales.detach().log(),
+        "opacities": torch.logit(scene.opacities.detach(), eps=1e-4),
+        "colors": scene.colors,
+    }
+    params = torch.nn.ParameterDict({name: torch.nn.Parameter(value.detach()) for name, value in values.items()})
+    optimizers = {name: torch.optim.Adam([value], lr=1e-3) for name, value in params.items()}
+    strategy = DefaultStrategy(refine_start_iter=1, refine_every=4, grow_grad2d=1e-4, absgrad=True, verbose=False)
+    state = strategy.initialize_state(scene_scale=1.0)
+    target = torch.rand(1, scene.height, scene.width, 3, generator=torch.Generator().manual_seed(3))
+    losses = []
+    for step in range(12):
+        image, _, info = rasterization(
+            **{
+                **scene.arguments(),
+                "means": params["means"],
+                "quats": params["quats"],
+                "scales": params["scales"].exp(),
+                "opacities": params["opacities"].sigmoid(),
+                "colors": params["colors"],
+                "viewmats": scene.viewmats.detach(),
+            },
+            absgrad=True,
+        )
+        strategy.step_pre_backward(params, optimizers, state, step, info)
+        loss = (image - target).square().mean()
+        loss.backward()
+        losses.append(loss.item())
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad()
+        strategy.step_post_backward(params, optimizers, state, step, info)
+    assert len(params["means"]) > 300
+    assert losses[3] < losses[0]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("rasterize_mode", ["classic", "antialiased"])
+@pytest.mark.parametrize(
+    "options",
+    [{"sh_degree": 3, "render_mode": "RGB+ED"}, {"absgrad": True}, {"render_mode": "D"}],
+    ids=lambda options: "-".join(options),
+)
+def test_the_cpu_draws_what_gsplat_draws(options: dict[str, object], rasterize_mode: str) -> None:
+    scene = small_scene(count=2000, width=200, height=150, harmonics="sh_degree" in options)
+    results = []
+    for device in ("cpu", "cuda"):
+        leaves = scene.leaves(torch.float32)
+        arguments = {
+            name: value.to(device) if isinstance(value, torch.Tensor) else value
+            for name, value in leaves.arguments().items()
+        }
+        image, alphas, info = rasterization(**arguments, rasterize_mode=rasterize_mode, **options)
+        weight = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(device)
+        info["means2d"].retain_grad()
+        ((image * weight).sum() + alphas.sum()).backward()
+        leaf_gradients = [leaf.grad for leaf in (*leaves.geometry, leaves.viewmats) if leaf.grad is not None]
+        gradients = [*leaf_gradients, info["means2d"].grad.cpu()]
+        if "absgrad" in options:
+            gradients.append(info["means2d"].absgrad.cpu())
+        results.append((image.cpu(), info["radii"].cpu(), gradients))
+    (image, radii, gradients), (expected, expected_radii, expected_gradients) = results
+    assert (radii == expected_radii).float().mean() > 0.999
+    assert (image - expected).abs().mean() < 1e-5
+    for gradient, wanted in zip(gradients, expected_gradients, strict=True):
+        assert relative_error(gradient, wanted) < 2e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_backprojection_on_the_gpu_is_that_of_the_cpu() -> None:
+    scene = small_scene(count=2000, width=200, height=150)
+    targets = torch.randn(150, 200, 48, generator=torch.Generator().manual_seed(1))
+    expected = backproject(*scene.geometry, *scene.view, targets)
+    view = (scene.viewmats[0].cuda(), scene.Ks[0].cuda(), scene.width, scene.height)
+    sums = backproject_by_gradient(*(tensor.cuda() for tensor in scene.geometry), *view, targets.cuda())
+    assert relative_error(sums.cpu(), expected) < 1e-3

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.encoders import ConSEEncoder, load_encoder
+from genlangsplat_ns.features.encoders import ConSEEncoder, encoder_identity, load_encoder
 from genlangsplat_ns.features.masks import load_mask_generator
 from genlangsplat_ns.language.autoencoder import (
     Autoencoder,
@@ -90,9 +90,8 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Measures and prints a table."""
-        encoder = _conse()
-        autoencoder = load_autoencoder(self.file, encoder_identity=encoder.identity)
-        show(autoencoder.identity.name, evaluate_conse(autoencoder, encoder, self.images))
+        autoencoder = load_autoencoder(self.file, encoder_identity=encoder_identity("conse"))
+        show(autoencoder.identity.name, evaluate_conse(autoencoder, _conse(), self.images))
 
 
 def evaluate_conse(

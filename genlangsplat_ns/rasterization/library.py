@@ -15,7 +15,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 """The builds of the kernels, fastest first."""
 
-INTERFACE_VERSION = 1
+INTERFACE_VERSION = 2
 """What `gls_interface_version()` of a library that fits this Python code returns."""
 
 _HOW_TO_BUILD = (

@@ -159,11 +159,11 @@ class TileGrid:
         """Yields rows, columns and Gaussians of each tile."""
         for row in range(math.ceil(self.height / TILE)):
             in_row = (self.lowest[:, 1] <= row) & (row < self.highest[:, 1])
+            order, lowest, highest = self.order[in_row], self.lowest[in_row, 0], self.highest[in_row, 0]
             for column in range(math.ceil(self.width / TILE)):
-                hit = in_row & (self.lowest[:, 0] <= column) & (column < self.highest[:, 0])
                 rows = slice(row * TILE, min((row + 1) * TILE, self.height))
                 columns = slice(column * TILE, min((column + 1) * TILE, self.width))
-                yield rows, columns, self.order[hit]
+                yield rows, columns, order[(lowest <= column) & (column < highest)]
 
 
 def tile_weights(
@@ -188,6 +188,20 @@ def tile_weights(
     return alpha * before
 
 
+def split_by_tile(
+    tiles: list[tuple[slice, slice, Tensor]],
+    splats: Splats,
+    opacities: Float[Tensor, " num_gaussians"],
+    features: Float[Tensor, "num_gaussians channels"],
+) -> list[tuple[Tensor, ...]]:
+    """Per tile the means2d, conics, opacities and features of its Gaussians."""
+    members = torch.cat([members for _, _, members in tiles]) if tiles else splats.radii.new_zeros(0)
+    sizes = [len(members) for _, _, members in tiles]
+    # One gather for all tiles: the derivative of each gather is as large as the scene.
+    gathered = (tensor[members].split(sizes) for tensor in (splats.means2d, splats.conics, opacities, features))
+    return list(zip(*gathered, strict=True))
+
+
 def composite(
     splats: Splats,
     opacities: Float[Tensor, " num_gaussians"],
@@ -199,9 +213,10 @@ def composite(
     """Blends the features tile by tile. Returns the image and its alphas."""
     image = features.new_zeros(height, width, features.shape[1])
     alphas = features.new_zeros(height, width, 1)
-    for rows, columns, members in TileGrid.of(splats, width, height):
-        weights = tile_weights(rows, columns, splats.means2d[members], splats.conics[members], opacities[members])
-        image[rows, columns] = weights @ features[members]
+    tiles = list(TileGrid.of(splats, width, height))
+    for (rows, columns, _), tile in zip(tiles, split_by_tile(tiles, splats, opacities, features), strict=True):
+        weights = tile_weights(rows, columns, *tile[:3])
+        image[rows, columns] = weights @ tile[3]
         alphas[rows, columns] = weights.sum(-1, keepdim=True)
     if background is not None:
         image = image + (1 - alphas) * background

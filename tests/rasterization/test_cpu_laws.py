@@ -91,7 +91,7 @@ def test_results_are_the_same_bits_in_every_run_and_with_any_number_of_threads(c
 def test_absolute_gradients_are_summed_over_pixels() -> None:
     """Pixel by pixel with the reference: |d loss of the pixel / d mean|, summed."""
     for channels in (3, 20):
-        scene = small_scene(count=25, width=18, height=17, channels=channels)
+        scene = small_scene(count=25, width=9, height=8, channels=channels)
         leaves = scene.leaves(torch.float32)
         image, alphas, info = rasterization(**leaves.arguments(), absgrad=True)
         weight = torch.randn(image.shape, generator=torch.Generator().manual_seed(1))

@@ -49,15 +49,16 @@ def test_cuda_tensors_go_to_gsplat_with_exactly_these_arguments(monkeypatch: pyt
     signature = inspect.signature(gsplat.rasterization)
     recorded = {}
 
-    def record(**arguments: object) -> str:
+    def record(**arguments: object) -> tuple[torch.Tensor, torch.Tensor, dict]:
         signature.bind(**arguments)
         recorded.update(arguments)
-        return "rendered"
+        return torch.zeros(1), torch.ones(1), {"from": "gsplat"}
 
     monkeypatch.setattr(gsplat, "rasterization", record)
     scene = small_scene()
     arguments = {**scene.arguments(), "means": scene.means.as_subclass(CudaLike)}
-    assert rasterization(**arguments, absgrad=True, render_mode="RGB+ED") == "rendered"
+    _, _, info = rasterization(**arguments, absgrad=True, render_mode="RGB+ED")
+    assert info == {"from": "gsplat"}
     assert set(recorded) == set(SHARED)
     assert recorded["means"] is arguments["means"] and recorded["Ks"] is scene.Ks
     assert recorded["absgrad"] is True and recorded["packed"] is False and recorded["render_mode"] == "RGB+ED"
@@ -100,7 +101,8 @@ def test_gsplats_densification_runs_on_what_the_cpu_reports() -> None:
             optimizer.zero_grad()
         strategy.step_post_backward(params, optimizers, state, step, info)
     assert len(params["means"]) > 300
-    assert losses[3] < losses[0]
+    # gsplat resets the opacities in the very first step, and refines in the fourth.
+    assert losses[3] < losses[1]
 
 
 @pytest.mark.gpu

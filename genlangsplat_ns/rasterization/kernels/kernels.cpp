@@ -7,6 +7,7 @@
 
 #include "composite_backward.h"
 #include "projection.h"
+#include "ssim.h"
 #include "weights.h"
 
 #if defined(_WIN32)
@@ -33,7 +34,7 @@ int guarded(const Work& work) {
 }  // namespace
 
 // Raised with every change of a signature, so that a stale build is recognised.
-GLS_EXPORT int gls_interface_version() { return 1; }
+GLS_EXPORT int gls_interface_version() { return 2; }
 
 GLS_EXPORT const char* gls_last_error() { return last_failure.c_str(); }
 
@@ -101,4 +102,10 @@ GLS_EXPORT int gls_weights_backproject(int threads, const gls::Weights* weights,
 
 GLS_EXPORT void gls_weights_entries(const gls::Weights* weights, int64_t* pixels, int64_t* gaussians, float* values) {
     gls::weights_entries(*weights, pixels, gaussians, values);
+}
+
+// Pictures are height x width x channels; `gradient`, by the first, may be null.
+GLS_EXPORT int gls_ssim(int threads, int64_t height, int64_t width, int64_t channels, const float* moving,
+                        const float* fixed, float* gradient, double* mean) {
+    return guarded([&] { *mean = gls::ssim(moving, fixed, height, width, channels, gradient, threads); });
 }

@@ -25,7 +25,12 @@ from genlangsplat_ns.language.autoencoder import (
 )
 
 IDENTITY = AutoencoderIdentity(
-    name="tiny", encoder="test-encoder/1", embedding_dim=12, latent_dim=4, held_out_cosine=0.9, figures={"constant": 0.1}
+    name="tiny",
+    encoder="test-encoder/1",
+    embedding_dim=12,
+    latent_dim=4,
+    held_out_cosine=0.9,
+    figures={"constant": 0.1},
 )
 
 

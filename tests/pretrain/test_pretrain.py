@@ -28,7 +28,9 @@ def sampler(seed: int = 0) -> MixtureSampler:
     """A sampler over 40 made-up classes."""
     generator = torch.Generator().manual_seed(99)
     classes = torch.randn(40, 24, generator=generator)
-    return MixtureSampler(classes - classes.mean(dim=0), torch.randn(40, 16, generator=generator), torch.zeros(40), seed)
+    return MixtureSampler(
+        classes - classes.mean(dim=0), torch.randn(40, 16, generator=generator), torch.zeros(40), seed
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +51,21 @@ def test_a_sampler_repeats_under_its_seed_and_never_within_a_sequence() -> None:
     assert not torch.isclose(batch, other(32)).all(dim=-1).any()
 
 
+def test_many_broad_hints_are_flatter_than_one_direct_hint() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(300, 64, generator=generator)
+
+    def peak(settings: MixtureSettings) -> float:
+        logits = MixtureSampler(torch.randn(300, 8), weight, torch.zeros(300), 0, settings).logits(200)
+        return float((logits.amax(dim=-1) / logits.std(dim=-1)).mean())
+
+    assert peak(MixtureSettings(max_anchors=1, directness=0.0)) > 2 * peak(MixtureSettings(max_anchors=32))
+
+
 def test_strengths_bound_the_spread_of_the_logits() -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(300, 64, generator=generator)
-    quiet = MixtureSettings(anchor_strength=(0.5, 0.5), noise_strength=(1e-6, 1e-6))
+    quiet = MixtureSettings(strength=(0.5, 0.5), noise=(1e-6, 1e-6))
     logits = MixtureSampler(torch.randn(300, 8), weight, torch.zeros(300), 0, quiet).logits(50)
     torch.testing.assert_close(logits.std(dim=-1), torch.full((50,), 0.5), atol=1e-3, rtol=0)
 
@@ -100,9 +113,7 @@ def test_the_constant_scores_high_exactly_where_embeddings_share_a_mean() -> Non
 
 def test_pca_is_exact_on_embeddings_of_its_rank_and_not_below() -> None:
     generator = torch.Generator().manual_seed(0)
-    embeddings = F.normalize(
-        torch.randn(200, 3, generator=generator) @ torch.randn(3, 32, generator=generator), dim=-1
-    )
+    embeddings = F.normalize(torch.randn(200, 3, generator=generator) @ torch.randn(3, 32, generator=generator), dim=-1)
     assert evaluate.pca_cosine(embeddings, embeddings, 3) == pytest.approx(1, abs=1e-5)
     assert evaluate.pca_cosine(embeddings, embeddings, 2) < 0.99
 

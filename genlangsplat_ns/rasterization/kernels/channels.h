@@ -13,7 +13,7 @@ constexpr int kLanes = 16;
 inline int64_t padded(int64_t channels) { return (channels + kLanes - 1) / kLanes * kLanes; }
 
 // Copies channels first..first+15 of a row; those past the last channel become zero.
-inline void copy_channels(const float* row, int64_t channels, int64_t first, float* to) {
+GLS_INLINE void copy_channels(const float* row, int64_t channels, int64_t first, float* to) {
     if (channels - first >= kLanes) {
         Float16::load(row + first).store(to);
         return;
@@ -23,7 +23,7 @@ inline void copy_channels(const float* row, int64_t channels, int64_t first, flo
 
 // pixels[p] += sum over v of weights[v][p] * rows[index[v]], for the sixteen pixels p; `stride` floats part the pixels.
 template <class Index>
-inline void blend_rows(const Index* index, const float (*weights)[kLanes], int count, const float (*rows)[kLanes],
+GLS_INLINE void blend_rows(const Index* index, const float (*weights)[kLanes], int count, const float (*rows)[kLanes],
                        float* pixels, int64_t stride) {
     for (int first = 0; first < kLanes; first += kPixelGroup) {
         Float16 sums[kPixelGroup];
@@ -37,7 +37,7 @@ inline void blend_rows(const Index* index, const float (*weights)[kLanes], int c
 }
 
 // The sum over k of factors[k] * vectors[k].
-inline Float16 combine(const float* factors, const Float16* vectors) {
+GLS_INLINE Float16 combine(const float* factors, const Float16* vectors) {
     // Two chains halve the wait for each product.
     Float16 even = vectors[0] * factors[0], odd = vectors[1] * factors[1];
     for (int k = 2; k < kLanes; k += 2) {
@@ -49,7 +49,7 @@ inline Float16 combine(const float* factors, const Float16* vectors) {
 
 // rows[index[v]] += sum over the sixteen pixels p of weights[v][p] * pixels[p].
 template <class Index>
-inline void gather_pixels(const Index* index, const float (*weights)[kLanes], int count, const float* pixels,
+GLS_INLINE void gather_pixels(const Index* index, const float (*weights)[kLanes], int count, const float* pixels,
                           int64_t stride, float (*rows)[kLanes]) {
     Float16 values[kLanes];
     for (int p = 0; p < kLanes; ++p) values[p] = Float16::load(pixels + p * stride);
@@ -60,7 +60,7 @@ inline void gather_pixels(const Index* index, const float (*weights)[kLanes], in
 }
 
 // dots[v] += sum over the sixteen channels k of rows[index[v]][k] * planes[k], with one plane of pixels per channel.
-inline void dot_planes(const uint16_t* index, const float (*rows)[kLanes], int count, const float* planes,
+GLS_INLINE void dot_planes(const uint16_t* index, const float (*rows)[kLanes], int count, const float* planes,
                        float (*dots)[kLanes]) {
     Float16 values[kLanes];
     for (int k = 0; k < kLanes; ++k) values[k] = Float16::load(planes + k * kLanes);

@@ -39,7 +39,7 @@ struct GeometrySums {
     Float16 absolute_x = 0.0f, absolute_y = 0.0f;
 
     template <bool kAbsolute>
-    void add(Float16 sigma, Float16 dx, Float16 dy, Float16 a, Float16 b, Float16 c) {
+    GLS_INLINE void add(Float16 sigma, Float16 dx, Float16 dy, Float16 a, Float16 b, Float16 c) {
         const Float16 x = sigma * dx, y = sigma * dy;
         g = g + sigma;
         g_x = g_x + x;
@@ -62,7 +62,7 @@ struct GeometrySums {
 // The conic of a splat, which its exponent holds scaled by powers of two.
 struct WideConic {
     Float16 a, b, c;
-    explicit WideConic(const Splat& s) {
+    GLS_INLINE explicit WideConic(const Splat& s) {
         constexpr float kLn2 = 0.693147180559945309f;
         a = -2.0f * kLn2 * s.xx;
         b = -kLn2 * s.xy;
@@ -71,7 +71,7 @@ struct WideConic {
 };
 
 // The gradient by sigma at the pixels of a block; takes the splat out of `behind`.
-inline Float16 sigma_gradient(const Contribution& c, Float16 dot, float* behind) {
+GLS_INLINE Float16 sigma_gradient(const Contribution& c, Float16 dot, float* behind) {
     const Float16 own = c.weight * dot, rest = Float16::load(behind) - own;
     rest.store(behind);
     const Mask16 varies = c.drawn & (c.opacity <= kMaxOpacity);

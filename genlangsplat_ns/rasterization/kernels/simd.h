@@ -1,6 +1,9 @@
 // Sixteen float lanes whatever the machine, and what is computed on them.
 #pragma once
 
+// Vectors of several registers must not be passed through memory, which a compiler left to itself does.
+#define GLS_INLINE inline __attribute__((always_inline))
+
 #if defined(__AVX512F__)
 #include "simd_avx512.h"
 #else
@@ -10,7 +13,7 @@
 namespace gls {
 
 // Two to the power of each lane for -126 <= a <= 126, relative error below 3e-7.
-inline Float16 exp2(Float16 a) {
+GLS_INLINE Float16 exp2(Float16 a) {
     const Float16 whole = round_to_whole(a);
     const Float16 x = a - whole;
     Float16 p = fma(x, 0.0013276470126584172f, 0.009675540961325169f);
@@ -21,12 +24,12 @@ inline Float16 exp2(Float16 a) {
     return scale_by_power_of_two(p, whole);
 }
 
-inline Float16 clamp(Float16 a, Float16 low, Float16 high) { return min(max(a, low), high); }
+GLS_INLINE Float16 clamp(Float16 a, Float16 low, Float16 high) { return min(max(a, low), high); }
 
 // False for NaN and the infinities.
-inline Mask16 finite(Float16 a) { return abs(a) <= Float16(3.4028234e38f); }
+GLS_INLINE Mask16 finite(Float16 a) { return abs(a) <= Float16(3.4028234e38f); }
 
-inline Float16 lane_indices() {
+GLS_INLINE Float16 lane_indices() {
     alignas(64) static const float kIndices[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     return Float16::load(kIndices);
 }
@@ -34,7 +37,7 @@ inline Float16 lane_indices() {
 // Reads `stride` interleaved floats of `count` <= 16 consecutive items, one vector per component; missing lanes repeat
 // the first item, so that they never bring a NaN or an infinity of their own.
 template <int kStride>
-inline void load_items(const float* from, int count, Float16* components) {
+GLS_INLINE void load_items(const float* from, int count, Float16* components) {
     alignas(64) float lanes[kStride][16];
     for (int item = 0; item < 16; ++item) {
         const float* source = from + (item < count ? item * kStride : 0);
@@ -43,7 +46,7 @@ inline void load_items(const float* from, int count, Float16* components) {
     for (int k = 0; k < kStride; ++k) components[k] = Float16::load(lanes[k]);
 }
 template <int kStride>
-inline void store_items(float* to, int count, const Float16* components) {
+GLS_INLINE void store_items(float* to, int count, const Float16* components) {
     alignas(64) float lanes[kStride][16];
     for (int k = 0; k < kStride; ++k) components[k].store(lanes[k]);
     for (int item = 0; item < count; ++item)

@@ -23,60 +23,60 @@ struct Float16 {
     void store(float* to) const { _mm512_storeu_ps(to, value); }
 };
 
-inline Mask16 operator&(Mask16 a, Mask16 b) { return {static_cast<__mmask16>(a.lanes & b.lanes)}; }
-inline Mask16 operator|(Mask16 a, Mask16 b) { return {static_cast<__mmask16>(a.lanes | b.lanes)}; }
-inline Mask16 without(Mask16 a, Mask16 b) { return {static_cast<__mmask16>(a.lanes & ~b.lanes)}; }
+GLS_INLINE Mask16 operator&(Mask16 a, Mask16 b) { return {static_cast<__mmask16>(a.lanes & b.lanes)}; }
+GLS_INLINE Mask16 operator|(Mask16 a, Mask16 b) { return {static_cast<__mmask16>(a.lanes | b.lanes)}; }
+GLS_INLINE Mask16 without(Mask16 a, Mask16 b) { return {static_cast<__mmask16>(a.lanes & ~b.lanes)}; }
 
-inline Float16 operator+(Float16 a, Float16 b) { return _mm512_add_ps(a.value, b.value); }
-inline Float16 operator-(Float16 a, Float16 b) { return _mm512_sub_ps(a.value, b.value); }
-inline Float16 operator*(Float16 a, Float16 b) { return _mm512_mul_ps(a.value, b.value); }
-inline Float16 operator/(Float16 a, Float16 b) { return _mm512_div_ps(a.value, b.value); }
-inline Float16 operator-(Float16 a) { return _mm512_xor_ps(a.value, _mm512_set1_ps(-0.0f)); }
+GLS_INLINE Float16 operator+(Float16 a, Float16 b) { return _mm512_add_ps(a.value, b.value); }
+GLS_INLINE Float16 operator-(Float16 a, Float16 b) { return _mm512_sub_ps(a.value, b.value); }
+GLS_INLINE Float16 operator*(Float16 a, Float16 b) { return _mm512_mul_ps(a.value, b.value); }
+GLS_INLINE Float16 operator/(Float16 a, Float16 b) { return _mm512_div_ps(a.value, b.value); }
+GLS_INLINE Float16 operator-(Float16 a) { return _mm512_xor_ps(a.value, _mm512_set1_ps(-0.0f)); }
 // a * b + c
-inline Float16 fma(Float16 a, Float16 b, Float16 c) { return _mm512_fmadd_ps(a.value, b.value, c.value); }
+GLS_INLINE Float16 fma(Float16 a, Float16 b, Float16 c) { return _mm512_fmadd_ps(a.value, b.value, c.value); }
 // c - a * b
-inline Float16 fnma(Float16 a, Float16 b, Float16 c) { return _mm512_fnmadd_ps(a.value, b.value, c.value); }
-inline Float16 min(Float16 a, Float16 b) { return _mm512_min_ps(a.value, b.value); }
-inline Float16 max(Float16 a, Float16 b) { return _mm512_max_ps(a.value, b.value); }
-inline Float16 abs(Float16 a) { return _mm512_abs_ps(a.value); }
-inline Float16 sqrt(Float16 a) { return _mm512_sqrt_ps(a.value); }
-inline Float16 ceil(Float16 a) { return _mm512_roundscale_ps(a.value, 0x0A); }
-inline Float16 reciprocal(Float16 a) {
+GLS_INLINE Float16 fnma(Float16 a, Float16 b, Float16 c) { return _mm512_fnmadd_ps(a.value, b.value, c.value); }
+GLS_INLINE Float16 min(Float16 a, Float16 b) { return _mm512_min_ps(a.value, b.value); }
+GLS_INLINE Float16 max(Float16 a, Float16 b) { return _mm512_max_ps(a.value, b.value); }
+GLS_INLINE Float16 abs(Float16 a) { return _mm512_abs_ps(a.value); }
+GLS_INLINE Float16 sqrt(Float16 a) { return _mm512_sqrt_ps(a.value); }
+GLS_INLINE Float16 ceil(Float16 a) { return _mm512_roundscale_ps(a.value, 0x0A); }
+GLS_INLINE Float16 reciprocal(Float16 a) {
     const __m512 guess = _mm512_rcp14_ps(a.value);
     return _mm512_mul_ps(guess, _mm512_fnmadd_ps(a.value, guess, _mm512_set1_ps(2.0f)));
 }
 
 // Comparisons are false where an operand is NaN.
-inline Mask16 operator<(Float16 a, Float16 b) { return {_mm512_cmp_ps_mask(a.value, b.value, _CMP_LT_OQ)}; }
-inline Mask16 operator<=(Float16 a, Float16 b) { return {_mm512_cmp_ps_mask(a.value, b.value, _CMP_LE_OQ)}; }
-inline Mask16 operator>(Float16 a, Float16 b) { return b < a; }
-inline Mask16 operator>=(Float16 a, Float16 b) { return b <= a; }
+GLS_INLINE Mask16 operator<(Float16 a, Float16 b) { return {_mm512_cmp_ps_mask(a.value, b.value, _CMP_LT_OQ)}; }
+GLS_INLINE Mask16 operator<=(Float16 a, Float16 b) { return {_mm512_cmp_ps_mask(a.value, b.value, _CMP_LE_OQ)}; }
+GLS_INLINE Mask16 operator>(Float16 a, Float16 b) { return b < a; }
+GLS_INLINE Mask16 operator>=(Float16 a, Float16 b) { return b <= a; }
 
-inline Float16 select(Mask16 mask, Float16 a, Float16 b) {
+GLS_INLINE Float16 select(Mask16 mask, Float16 a, Float16 b) {
     return _mm512_mask_blend_ps(mask.lanes, b.value, a.value);
 }
-inline Float16 zero_unless(Mask16 mask, Float16 a) { return _mm512_maskz_mov_ps(mask.lanes, a.value); }
+GLS_INLINE Float16 zero_unless(Mask16 mask, Float16 a) { return _mm512_maskz_mov_ps(mask.lanes, a.value); }
 
 // The power of two of each lane, split as 2^whole * 2^fraction; `fraction` is a polynomial of the caller.
-inline Float16 round_to_whole(Float16 a) {
+GLS_INLINE Float16 round_to_whole(Float16 a) {
     return _mm512_roundscale_ps(a.value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-inline Float16 scale_by_power_of_two(Float16 a, Float16 whole) { return _mm512_scalef_ps(a.value, whole.value); }
+GLS_INLINE Float16 scale_by_power_of_two(Float16 a, Float16 whole) { return _mm512_scalef_ps(a.value, whole.value); }
 
 // The packed floats of `from` go to the lanes of `mask` in order, the other lanes are zero. Reads 16 floats.
-inline Float16 expand(const float* from, uint32_t mask) {
+GLS_INLINE Float16 expand(const float* from, uint32_t mask) {
     return _mm512_maskz_expand_ps(static_cast<__mmask16>(mask), _mm512_loadu_ps(from));
 }
 // The lanes of `mask` go packed to `to`. Writes 16 floats.
-inline void compress(float* to, uint32_t mask, Float16 a) {
+GLS_INLINE void compress(float* to, uint32_t mask, Float16 a) {
     _mm512_storeu_ps(to, _mm512_maskz_compress_ps(static_cast<__mmask16>(mask), a.value));
 }
 
-inline __m128 fold_to_four(Float16 a) {
+GLS_INLINE __m128 fold_to_four(Float16 a) {
     const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a.value), _mm512_extractf32x8_ps(a.value, 1));
     return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
-inline void sum_lanes_of_four(const Float16* vectors, float* sums) {
+GLS_INLINE void sum_lanes_of_four(const Float16* vectors, float* sums) {
     const __m128 ab = _mm_hadd_ps(fold_to_four(vectors[0]), fold_to_four(vectors[1]));
     const __m128 cd = _mm_hadd_ps(fold_to_four(vectors[2]), fold_to_four(vectors[3]));
     _mm_storeu_ps(sums, _mm_hadd_ps(ab, cd));

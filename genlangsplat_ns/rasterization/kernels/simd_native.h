@@ -29,7 +29,7 @@ typedef float FloatPartUnaligned __attribute__((vector_size(kWidth * 4), aligned
 
 #define GLS_EACH_PART _Pragma("GCC unroll 4") for (int i = 0; i < kParts; ++i)
 
-inline uint32_t part_bits(IntPart a) {
+GLS_INLINE uint32_t part_bits(IntPart a) {
 #if defined(__AVX2__)
     return static_cast<uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(a)));
 #elif defined(GLS_X86)
@@ -38,21 +38,21 @@ inline uint32_t part_bits(IntPart a) {
     return (a[0] & 1u) | (a[1] & 2u) | (a[2] & 4u) | (a[3] & 8u);
 #endif
 }
-inline FloatPart part_fma(FloatPart a, FloatPart b, FloatPart c) {
+GLS_INLINE FloatPart part_fma(FloatPart a, FloatPart b, FloatPart c) {
 #if defined(__AVX2__)
     return reinterpret_cast<FloatPart>(_mm256_fmadd_ps(a, b, c));
 #else
     return a * b + c;
 #endif
 }
-inline FloatPart part_fnma(FloatPart a, FloatPart b, FloatPart c) {
+GLS_INLINE FloatPart part_fnma(FloatPart a, FloatPart b, FloatPart c) {
 #if defined(__AVX2__)
     return reinterpret_cast<FloatPart>(_mm256_fnmadd_ps(a, b, c));
 #else
     return c - a * b;
 #endif
 }
-inline FloatPart part_min(FloatPart a, FloatPart b) {
+GLS_INLINE FloatPart part_min(FloatPart a, FloatPart b) {
 #if defined(__AVX2__)
     return _mm256_min_ps(a, b);
 #elif defined(GLS_X86)
@@ -61,7 +61,7 @@ inline FloatPart part_min(FloatPart a, FloatPart b) {
     return a < b ? a : b;
 #endif
 }
-inline FloatPart part_max(FloatPart a, FloatPart b) {
+GLS_INLINE FloatPart part_max(FloatPart a, FloatPart b) {
 #if defined(__AVX2__)
     return _mm256_max_ps(a, b);
 #elif defined(GLS_X86)
@@ -70,7 +70,7 @@ inline FloatPart part_max(FloatPart a, FloatPart b) {
     return a > b ? a : b;
 #endif
 }
-inline FloatPart part_sqrt(FloatPart a) {
+GLS_INLINE FloatPart part_sqrt(FloatPart a) {
 #if defined(__AVX2__)
     return _mm256_sqrt_ps(a);
 #elif defined(GLS_X86)
@@ -80,7 +80,7 @@ inline FloatPart part_sqrt(FloatPart a) {
     return a;
 #endif
 }
-inline FloatPart part_reciprocal(FloatPart a) {
+GLS_INLINE FloatPart part_reciprocal(FloatPart a) {
 #if defined(__AVX2__)
     const FloatPart guess = _mm256_rcp_ps(a);
     return guess * part_fnma(a, guess, FloatPart{} + 2.0f);
@@ -91,49 +91,49 @@ inline FloatPart part_reciprocal(FloatPart a) {
     return (FloatPart{} + 1.0f) / a;
 #endif
 }
-inline FloatPart part_blend(IntPart mask, FloatPart a, FloatPart b) {
+GLS_INLINE FloatPart part_blend(IntPart mask, FloatPart a, FloatPart b) {
     return reinterpret_cast<FloatPart>((mask & reinterpret_cast<IntPart>(a)) | (~mask & reinterpret_cast<IntPart>(b)));
 }
 
 struct Mask16 {
     IntPart part[kParts];
-    uint32_t bits() const {
+    GLS_INLINE uint32_t bits() const {
         uint32_t all = 0;
         GLS_EACH_PART all |= part_bits(part[i]) << (i * kWidth);
         return all;
     }
-    bool any() const { return bits() != 0; }
+    GLS_INLINE bool any() const { return bits() != 0; }
 };
 
 struct Float16 {
     FloatPart part[kParts];
 
     Float16() = default;
-    Float16(float x) { GLS_EACH_PART part[i] = FloatPart{} + x; }
-    static Float16 load(const float* from) {
+    GLS_INLINE Float16(float x) { GLS_EACH_PART part[i] = FloatPart{} + x; }
+    static GLS_INLINE Float16 load(const float* from) {
         Float16 a;
         GLS_EACH_PART a.part[i] = *reinterpret_cast<const FloatPartUnaligned*>(from + i * kWidth);
         return a;
     }
-    void store(float* to) const {
+    GLS_INLINE void store(float* to) const {
         GLS_EACH_PART *reinterpret_cast<FloatPartUnaligned*>(to + i * kWidth) = part[i];
     }
 };
 
 #define GLS_UNARY(NAME, EXPRESSION)                 \
-    inline Float16 NAME(Float16 a) {                \
+    GLS_INLINE Float16 NAME(Float16 a) {                \
         Float16 r;                                  \
         GLS_EACH_PART r.part[i] = EXPRESSION;       \
         return r;                                   \
     }
 #define GLS_BINARY(NAME, RESULT, EXPRESSION)        \
-    inline RESULT NAME(Float16 a, Float16 b) {      \
+    GLS_INLINE RESULT NAME(Float16 a, Float16 b) {      \
         RESULT r;                                   \
         GLS_EACH_PART r.part[i] = EXPRESSION;       \
         return r;                                   \
     }
 #define GLS_MASKS(NAME, EXPRESSION)                 \
-    inline Mask16 NAME(Mask16 a, Mask16 b) {        \
+    GLS_INLINE Mask16 NAME(Mask16 a, Mask16 b) {        \
         Mask16 r;                                   \
         GLS_EACH_PART r.part[i] = EXPRESSION;       \
         return r;                                   \
@@ -160,36 +160,36 @@ GLS_UNARY(abs, reinterpret_cast<FloatPart>(reinterpret_cast<IntPart>(a.part[i]) 
 GLS_UNARY(sqrt, part_sqrt(a.part[i]))
 GLS_UNARY(reciprocal, part_reciprocal(a.part[i]))
 
-inline Float16 fma(Float16 a, Float16 b, Float16 c) {
+GLS_INLINE Float16 fma(Float16 a, Float16 b, Float16 c) {
     GLS_EACH_PART c.part[i] = part_fma(a.part[i], b.part[i], c.part[i]);
     return c;
 }
-inline Float16 fnma(Float16 a, Float16 b, Float16 c) {
+GLS_INLINE Float16 fnma(Float16 a, Float16 b, Float16 c) {
     GLS_EACH_PART c.part[i] = part_fnma(a.part[i], b.part[i], c.part[i]);
     return c;
 }
-inline Float16 select(Mask16 mask, Float16 a, Float16 b) {
+GLS_INLINE Float16 select(Mask16 mask, Float16 a, Float16 b) {
     GLS_EACH_PART b.part[i] = part_blend(mask.part[i], a.part[i], b.part[i]);
     return b;
 }
-inline Float16 zero_unless(Mask16 mask, Float16 a) {
+GLS_INLINE Float16 zero_unless(Mask16 mask, Float16 a) {
     GLS_EACH_PART a.part[i] = reinterpret_cast<FloatPart>(mask.part[i] & reinterpret_cast<IntPart>(a.part[i]));
     return a;
 }
-inline Float16 ceil(Float16 a) {
+GLS_INLINE Float16 ceil(Float16 a) {
     for (int i = 0; i < kParts; ++i)
         for (int lane = 0; lane < kWidth; ++lane) a.part[i][lane] = std::ceil(a.part[i][lane]);
     return a;
 }
 
 // Adding 1.5 * 2^23 leaves the nearest whole number in the lowest mantissa bits; good for |a| < 2^22.
-inline Float16 round_to_whole(Float16 a) {
+GLS_INLINE Float16 round_to_whole(Float16 a) {
     constexpr float kShift = 12582912.0f;
     GLS_EACH_PART a.part[i] = (a.part[i] + kShift) - kShift;
     return a;
 }
 // `whole` lies within the exponents of normal floats.
-inline Float16 scale_by_power_of_two(Float16 a, Float16 whole) {
+GLS_INLINE Float16 scale_by_power_of_two(Float16 a, Float16 whole) {
     constexpr float kShift = 12582912.0f;
     GLS_EACH_PART {
         const IntPart exponent = reinterpret_cast<IntPart>(whole.part[i] + kShift) << 23;
@@ -199,7 +199,7 @@ inline Float16 scale_by_power_of_two(Float16 a, Float16 whole) {
 }
 
 // The packed floats of `from` go to the lanes of `mask` in order, the other lanes are zero. Reads 16 floats.
-inline Float16 expand(const float* from, uint32_t mask) {
+GLS_INLINE Float16 expand(const float* from, uint32_t mask) {
     float lanes[16];
     for (int lane = 0; lane < 16; ++lane) {
         lanes[lane] = (mask & 1u) ? *from : 0.0f;
@@ -209,7 +209,7 @@ inline Float16 expand(const float* from, uint32_t mask) {
     return Float16::load(lanes);
 }
 // The lanes of `mask` go packed to `to`. Writes 16 floats.
-inline void compress(float* to, uint32_t mask, Float16 a) {
+GLS_INLINE void compress(float* to, uint32_t mask, Float16 a) {
     float lanes[16];
     a.store(lanes);
     for (int lane = 0; lane < 16; ++lane) {
@@ -219,7 +219,7 @@ inline void compress(float* to, uint32_t mask, Float16 a) {
     }
 }
 
-inline void sum_lanes_of_four(const Float16* vectors, float* sums) {
+GLS_INLINE void sum_lanes_of_four(const Float16* vectors, float* sums) {
     for (int k = 0; k < 4; ++k) {
         FloatPart folded = vectors[k].part[0];
         for (int i = 1; i < kParts; ++i) folded += vectors[k].part[i];

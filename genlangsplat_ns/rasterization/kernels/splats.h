@@ -62,13 +62,13 @@ struct Scene {
 
 // True in the lanes whose box of pixel centers, low <= offset <= high, holds a point at which the splat is drawn. Errs
 // towards true, by a margin for rounding.
-inline Mask16 touches(const Splat& s, Float16 low_x, Float16 high_x, Float16 low_y, Float16 high_y) {
+GLS_INLINE Mask16 touches(const Splat& s, Float16 low_x, Float16 high_x, Float16 low_y, Float16 high_y) {
     low_x = low_x - s.x, high_x = high_x - s.x, low_y = low_y - s.y, high_y = high_y - s.y;
     // The best point of a box that excludes the center lies on one of the two sides that face the center.
     const Float16 zero = 0.0f, x = clamp(zero, low_x, high_x), y = clamp(zero, low_y, high_y);
     const Float16 y_on_side = clamp(x * s.slope_y, low_y, high_y), x_on_side = clamp(y * s.slope_x, low_x, high_x);
     constexpr float kSlack = 1.0f - 4e-6f;
-    const auto value = [&](Float16 dx, Float16 dy) {
+    const auto value = [&](Float16 dx, Float16 dy) __attribute__((always_inline)) {
         const Float16 squares = fma(dx * dx, s.xx, dy * dy * s.yy);
         return fma(squares, kSlack, dx * dy * s.xy);
     };

@@ -12,7 +12,7 @@ constexpr float kRetired = 1e9f;  // the x of a pixel that takes no more: no spl
 // A splat with its fields spread over all lanes.
 struct WideSplat {
     Float16 x, y, xx, xy, yy, level;
-    explicit WideSplat(const Splat& s) : x(s.x), y(s.y), xx(s.xx), xy(s.xy), yy(s.yy), level(s.level) {}
+    GLS_INLINE explicit WideSplat(const Splat& s) : x(s.x), y(s.y), xx(s.xx), xy(s.xy), yy(s.yy), level(s.level) {}
 };
 
 // What one splat does to the sixteen pixels of one block.
@@ -56,16 +56,16 @@ struct Tile {
     }
 
     // The x of the pixel centers of a block, those of retired pixels included.
-    Float16 centers_x(int block) const {
+    GLS_INLINE Float16 centers_x(int block) const {
         const Float16 lane = lane_indices(), row = round_to_whole(fma(lane, 0.25f, -0.375f));
         return fnma(row, 4.0f, lane) + (origin_x + block % 4 * kBlock + 0.5f);
     }
 
-    uint32_t touched_blocks(const Splat& s) const { return touches(s, low_x, high_x, low_y, high_y).bits(); }
+    GLS_INLINE uint32_t touched_blocks(const Splat& s) const { return touches(s, low_x, high_x, low_y, high_y).bits(); }
 
     // Puts the splat in front of what is behind the block's pixels. There is no branch: whether a splat reaches a pixel
     // and whether it fills one is as good as random, and guessing wrong costs more than the work.
-    void composite(int block, const WideSplat& s, Contribution& out) {
+    GLS_INLINE void composite(int block, const WideSplat& s, Contribution& out) {
         const Float16 column = Float16::load(x[block]);
         out.dx = s.x - column;
         out.dy = s.y - y[block / 4];

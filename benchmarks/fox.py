@@ -1,7 +1,7 @@
 """Asks the fox scene for a fox and holds the answers against hand-drawn outlines.
 
-`--load-config RUN/config.yml` names a finished run of `ns-train gen-langsplat-lite --data FOX`. Views that show the fox's
-head decide where the peak must lie; views with an outline decide the overlap of the mask.
+`--load-config RUN/config.yml` names a finished run of `ns-train gen-langsplat-lite --data FOX`. Views that show the
+fox's head decide where the peak must lie; views with an outline decide the overlap of the mask.
 """
 
 from __future__ import annotations

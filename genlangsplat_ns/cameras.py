@@ -52,8 +52,7 @@ def view_geometry(
         raise GenLangSplatError(f"Expected one camera at a time, found a batch of shape {tuple(camera.shape)}.")
     if int(camera.camera_type) != CameraType.PERSPECTIVE.value:
         raise GenLangSplatError(
-            f"Expected a perspective camera, found {CameraType(int(camera.camera_type)).name}. Undistort or rectify the "
-            "images first (ns-process-data does it)."
+            f"Expected a perspective camera, found {CameraType(int(camera.camera_type)).name}. Rectify the images."
         )
     intrinsics = camera.get_intrinsics_matrices().clone()
     intrinsics[:, :2] /= downscale

@@ -32,7 +32,7 @@ class Query:
     """What the texts compete with."""
     level: Literal["mean", "auto", "subpart", "part", "whole"] = "mean"
     """Mask level: their mean, the one with the highest peak (auto), or a named one."""
-    threshold: float = 0.6
+    threshold: float = 0.8
     """Pixels with more relevancy than this are selected."""
 
     def main(self) -> None:

@@ -35,7 +35,7 @@ class GenLangSplatDataManagerConfig(FullImageDatamanagerConfig):
     _target: type = field(default_factory=lambda: GenLangSplatDataManager)
     """target class to instantiate"""
     encoder: Literal["auto", "conse"] = "auto"
-    """Image-text encoder: conse is the embedded one, which needs no download; auto takes the best one that is installed."""
+    """Image-text encoder: conse is embedded and needs no download; auto takes the best one that is installed."""
     masks: Literal["auto", "watershed"] = "auto"
     """Mask generator: watershed needs no weights; auto takes the best one that is installed."""
     max_image_side: int | None = None
@@ -196,8 +196,8 @@ def _scale_to(longest: int, side: int) -> float:
     """The factor that brings a side down to at most `side` pixels, rounded as nerfstudio rounds it."""
     if longest <= side:
         return 1.0
-    # nerfstudio sizes the picture in double precision and the camera in single precision; a factor that is a multiple of
-    # 2^-12 keeps both products exact, so that they round down to the same number of pixels.
+    # nerfstudio sizes the picture in double precision and the camera in single precision; a factor that is a multiple
+    # of 2^-12 keeps both products exact, so that they round down to the same number of pixels.
     return int(side / longest * 4096) / 4096
 
 

@@ -34,9 +34,9 @@ class GenLangSplatModelConfig(SplatModelConfig):
     _target: type = field(default_factory=lambda: GenLangSplatModel)
     """target class to instantiate"""
     autoencoder: str = "auto"
-    """The scene-independent autoencoder: a name, a .safetensors file, or auto for the shipped one that fits the encoder."""
+    """The scene-independent autoencoder: a .safetensors file, a name, or auto for the shipped one that fits."""
     language_start_step: int | None = None
-    """Step at which geometry and colours freeze and the language phase begins; None keeps the run's last steps for it."""
+    """Step at which all but the latents freeze and the language phase begins; None keeps the last steps for it."""
     language_solver: Literal["lift", "adam"] = "lift"
     """How latents are fitted: lift is one closed-form pass over the views, adam the paper's optimisation."""
     language_steps: int | None = None
@@ -44,7 +44,7 @@ class GenLangSplatModelConfig(SplatModelConfig):
     language_warm_start: bool = False
     """With adam: begin from the lifted latents instead of zeros (the paper's way)."""
     language_cosine_weight: float = 1.0
-    """With adam: weight of the cosine term beside the L1 term (gamma in the paper's equation 9, value not stated there)."""
+    """With adam: weight of the cosine term beside the L1 term (gamma of the paper's equation 9, not stated there)."""
     query_texts: str = ""
     """Texts the viewer and ns-render start with, separated by semicolons."""
 

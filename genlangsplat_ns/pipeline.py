@@ -42,7 +42,9 @@ class GenLangSplatPipeline(VanillaPipeline):
     datamanager: GenLangSplatDataManager
     model: GenLangSplatModel
 
-    def get_training_callbacks(self, training_callback_attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
         """Adds the switch to the language phase before everything else that happens in a step.
 
         Raises:
@@ -53,8 +55,8 @@ class GenLangSplatPipeline(VanillaPipeline):
         done = trainer._start_step
         if done >= end:
             raise GenLangSplatError(
-                f"This run is complete: its checkpoint is from step {done - 1}, and the run ends after {end} steps. Raise "
-                "--max-num-iterations to go on."
+                f"This run is complete: its checkpoint is from step {done - 1}, and the run ends after {end} steps. "
+                "Raise --max-num-iterations to go on."
             )
 
         def switch(step: int) -> None:
@@ -82,8 +84,8 @@ class GenLangSplatPipeline(VanillaPipeline):
         start = self.model.config.language_start_step
         if start is None and total - steps < MIN_RGB_STEPS:
             raise GenLangSplatError(
-                f"A run of {total} steps leaves {max(total - steps, 0)} for the RGB phase, because the language phase takes "
-                f"{steps}. Raise --max-num-iterations, lower --pipeline.model.language-steps, or set "
+                f"A run of {total} steps leaves {max(total - steps, 0)} for the RGB phase, because the language phase "
+                f"takes {steps}. Raise --max-num-iterations, lower --pipeline.model.language-steps, or set "
                 "--pipeline.model.language-start-step."
             )
         start = total - steps if start is None else start

@@ -79,8 +79,9 @@ def _write_picture(path: Path, picture: Float[Tensor, "height width *channels"])
 
 def _print_summary(texts: Sequence[str], results: list[dict[str, Any]]) -> None:
     """Prints for each text where it is strongest."""
-    table = Table("text", "best view", "split", "score", "level", "peak (x, y)")
+    table = Table("text", "best view", "split", "score", "level", "peak x, y")
     for text in texts:
         best = max((result for result in results if result["text"] == text), key=lambda result: result["score"])
-        table.add_row(text, best["view"], best["split"], f"{best['score']:.3f}", best["level"], str(tuple(best["peak"])))
+        peak = ", ".join(map(str, best["peak"]))
+        table.add_row(text, best["view"], best["split"], f"{best['score']:.3f}", best["level"], peak)
     CONSOLE.print(table)

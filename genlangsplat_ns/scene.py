@@ -14,7 +14,14 @@ from genlangsplat_ns.datamanager import GenLangSplatDataManager, Split
 from genlangsplat_ns.evaluation.lerf_ovs import LabeledObject, ViewLabels
 from genlangsplat_ns.features.encoders import ImageTextEncoder, load_encoder
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
-from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery, ViewAnswer, answer_texts, embed_query, relevancy_maps
+from genlangsplat_ns.language.query import (
+    EmbeddedQuery,
+    TextQuery,
+    ViewAnswer,
+    answer_texts,
+    embed_query,
+    relevancy_maps,
+)
 from genlangsplat_ns.model import GenLangSplatModel
 
 

@@ -12,7 +12,6 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.model_components.lib_bilagrid import BilateralGrid
 from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig, num_sh_bases
 from nerfstudio.utils.colors import get_color
-from pytorch_msssim import SSIM
 from torch import Tensor, nn
 from torchmetrics.image import PeakSignalNoiseRatio
 
@@ -21,6 +20,7 @@ from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.densification import BudgetedStrategy
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization import rasterization
+from genlangsplat_ns.rasterization.ssim import structural_similarity
 
 VIEWER_BACKGROUND = (0.1490, 0.1647, 0.2157)
 """The viewer's own background colour, shown where training used random ones."""
@@ -45,7 +45,7 @@ class SplatGeometry:
     means: Float[Tensor, "num_gaussians 3"]
     quats: Float[Tensor, "num_gaussians 4"]
     scales: Float[Tensor, "num_gaussians 3"]
-    opacities: Float[Tensor, "num_gaussians"]
+    opacities: Float[Tensor, num_gaussians]
 
 
 class SplatModel(SplatfactoModel):
@@ -61,7 +61,7 @@ class SplatModel(SplatfactoModel):
             columns, rows, depth = self.config.grid_shape
             self.bil_grids = BilateralGrid(num=self.num_train_data, grid_X=columns, grid_Y=rows, grid_W=depth)
         self.psnr = PeakSignalNoiseRatio(data_range=1.0)
-        self.ssim = SSIM(data_range=1.0, size_average=True, channel=3)
+        self.ssim = _similarity_to_truth
         self.step = 0
         self.crop_box = None
         if self.config.background_color == "random":
@@ -104,10 +104,7 @@ class SplatModel(SplatfactoModel):
         colours = torch.rand(count, 3)
         if seeded and len(self.seed_points[1]) == count:
             colours = self.seed_points[1].float() / 255
-        if self.config.sh_degree > 0:
-            features_dc = RGB2SH(colours)
-        else:
-            features_dc = torch.logit(colours, eps=1e-3)
+        features_dc = RGB2SH(colours) if self.config.sh_degree > 0 else torch.logit(colours, eps=1e-3)
         num_rest = num_sh_bases(self.config.sh_degree) - 1
         values = {
             "means": means.clone(),
@@ -240,6 +237,11 @@ class SplatModel(SplatfactoModel):
         if perceptual is not None:
             metrics["lpips"] = float(perceptual(*pictures))
         return metrics, {"img": torch.cat([truth, render], dim=1)}
+
+
+def _similarity_to_truth(truth: Tensor, render: Tensor) -> Tensor:
+    """Structural similarity, with its arguments in splatfacto's order."""
+    return structural_similarity(render, truth)
 
 
 _LPIPS: dict[str, Any] = {}

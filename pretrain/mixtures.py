@@ -24,22 +24,22 @@ class MixtureSettings:
 
     The defaults follow what the classifier says of regions of photographs, such as those that come with scikit-image.
     There the logits spread over the classes with a standard deviation of 0.3 (walls, cloth, blur) to 2.3 (an object it
-    knows); the greatest stands only 4 to 5 deviations above the mean; and the best 30 classes are so alike that the mean
-    of their embeddings keeps a length of 0.2 to 0.4 (of 30 classes drawn blindly: 0.15). So a region is seldom one
+    knows); the greatest stands only 4 to 5 deviations above the mean; and the best 30 classes are so alike that the
+    mean of their embeddings keeps a length of 0.2 to 0.4 (of 30 classes drawn blindly: 0.15). So a region is seldom one
     class: it hints at many at once, through broad kinship rather than through a class itself.
 
     Attributes:
         max_anchors: A region hints at one to this many classes, log-uniform, with random shares.
         strength: Least and greatest standard deviation of the logits, log-uniform.
         noise: Least and greatest part of that which is noise, log-uniform.
-        directness: Exponent of the uniform number that says how much a hint is at the class itself, instead of at its
+        broadness: Exponent of the uniform number that says how much a hint is at the class itself, instead of at its
             broad kin; high exponents make mostly broad hints.
     """
 
     max_anchors: int = 32
     strength: tuple[float, float] = (0.25, 2.6)
     noise: tuple[float, float] = (0.05, 0.4)
-    directness: float = 6.0
+    broadness: float = 6.0
 
 
 class MixtureSampler:
@@ -95,11 +95,11 @@ class MixtureSampler:
     def _draw_hints(self, count: int) -> Float[Tensor, "count num_classes"]:
         """Sums the hints of each region's anchors; the regions lie behind one another in flat lists of anchors."""
         limit, num_classes = self._settings.max_anchors, len(self._bias)
-        anchor_counts = self._log_uniform(count, (1, limit + 1)).long().clamp(max=limit).flatten()
+        anchor_counts = self._log_uniform(count, (1.0, limit + 1.0)).long().clamp(max=limit).flatten()
         anchors = self._integers(num_classes, (int(anchor_counts.sum()),))
         # Shares of exactly zero would leave a region with one anchor empty.
         shares = torch.rand(len(anchors), generator=self._generator) + 1e-3
-        direct = torch.rand(count, generator=self._generator).pow(self._settings.directness)
+        direct = torch.rand(count, generator=self._generator).pow(self._settings.broadness)
         direct = direct.repeat_interleave(anchor_counts)
         hints = F.embedding_bag(
             torch.stack([anchors, anchors + num_classes], dim=1).flatten(),

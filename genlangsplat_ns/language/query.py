@@ -42,7 +42,8 @@ class TextQuery:
         texts: The texts to look for, each answered on its own.
         negatives: The canonical texts they compete with. Blank entries are left out.
         level: `mean` of the levels, `auto` (the level with the highest raw peak), or one of `LEVELS`.
-        threshold: Pixels with more relevancy than this are selected, in [0, 1].
+        threshold: Pixels with more relevancy than this are selected, in [0, 1]. The embedded encoder's centred
+            embeddings lie further apart than CLIP's and push relevancy to 0 and 1, so its masks fit best high up.
         temperature: The factor on cosines in the relevancy.
 
     Raises:
@@ -53,7 +54,7 @@ class TextQuery:
     texts: tuple[str, ...]
     negatives: tuple[str, ...] = DEFAULT_NEGATIVES
     level: str = "mean"
-    threshold: float = 0.6
+    threshold: float = 0.8
     temperature: float = DEFAULT_TEMPERATURE
 
     def __post_init__(self) -> None:

@@ -24,8 +24,8 @@ def read_seed_points(path: Path) -> tuple[Float32[np.ndarray, "count 3"], UInt8[
         positions = np.stack([vertices[axis] for axis in "xyz"], axis=1).astype(np.float32)
     except (plyfile.PlyParseError, plyfile.PlyHeaderParseError, KeyError, ValueError) as error:
         raise GenLangSplatError(
-            f"The seed points {path} cannot be read ({error}). Expected a PLY file with vertices x, y, z. Replace it, or "
-            "take ply_file_path out of transforms.json to start from random points."
+            f"The seed points {path} cannot be read ({error}). Expected a PLY file with vertices x, y, z. Replace it, "
+            "or take ply_file_path out of transforms.json to start from random points."
         ) from error
     names = {item.name for item in vertices.properties}
     if {"red", "green", "blue"} <= names:

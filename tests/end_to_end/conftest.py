@@ -12,6 +12,10 @@ import torch
 from genlangsplat_ns.demo.gallery import GallerySettings, build_gallery
 
 RGB_STEPS = 40
+"""Enough to see something move."""
+
+LEARNING_STEPS = 150
+"""Enough to see something in the picture."""
 
 
 @pytest.fixture(scope="session")
@@ -59,4 +63,4 @@ def train(config: Any) -> Any:
 @pytest.fixture(scope="session")
 def tiny_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A trainer that has finished both phases."""
-    return train(make_config(tiny_scene, tmp_path_factory.mktemp("outputs")))
+    return train(make_config(tiny_scene, tmp_path_factory.mktemp("outputs"), rgb_steps=LEARNING_STEPS))

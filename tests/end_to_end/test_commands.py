@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 BIN = Path(sys.executable).parent
+QUERY = ("gen-langsplat", "query", "--load-config", "nowhere.yml", "--text")
 SHORT = ("--vis", "tensorboard", "--max-num-iterations", "61", "--pipeline.model.warmup-length", "20")
 
 
@@ -20,7 +21,8 @@ def run(*command: str | Path, folder: Path, expect: int = 0) -> str:
     """Runs a command in a folder and returns what it printed."""
     words = [str(BIN / command[0]), *map(str, command[1:])]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=600)
-    assert done.returncode == expect, f"{command} exited with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    said = f"{command} exited with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert done.returncode == expect, said
     return done.stdout + done.stderr
 
 
@@ -48,7 +50,10 @@ def test_ns_eval_reports_rgb_and_language_metrics(config: Path, workspace: Path)
 
 def test_query_writes_pictures_and_scores(config: Path, workspace: Path) -> None:
     output = workspace / "answers"
-    run("gen-langsplat", "query", "--load-config", config, "--text", "a cat", "a rocket", "--output-dir", output, folder=workspace)
+    run(
+        *("gen-langsplat", "query", "--load-config", config, "--text", "a cat", "a rocket", "--output-dir", output),
+        folder=workspace,
+    )
     answer = json.loads((output / "query.json").read_text())
     assert answer["texts"] == ["a cat", "a rocket"]
     assert len(answer["results"]) == 2 * 10
@@ -67,7 +72,10 @@ def test_a_moved_run_opens_from_another_folder(config: Path, tmp_path: Path) -> 
     moved = tmp_path / "elsewhere"
     shutil.copytree(config.parents[3], moved)
     (copy,) = moved.glob("**/config.yml")
-    run("gen-langsplat", "query", "--load-config", copy, "--text", "x", "--split", "eval", "--output-dir", "out", folder=tmp_path)
+    run(
+        *("gen-langsplat", "query", "--load-config", copy, "--text", "x", "--split", "eval", "--output-dir", "out"),
+        folder=tmp_path,
+    )
     assert (tmp_path / "out" / "query.json").is_file()
 
 
@@ -99,8 +107,8 @@ def test_a_resumed_run_goes_on_to_its_end(config: Path, tiny_scene: Path, worksp
     ("words", "message"),
     [
         (("ns-train", "gen-langsplat-lite", "--data", "nowhere"), "does not exist"),
-        (("gen-langsplat", "query", "--load-config", "nowhere.yml", "--text", "a", "--output-dir", "o"), "no nowhere.yml"),
-        (("gen-langsplat", "query", "--load-config", "nowhere.yml", "--text", " ", "--output-dir", "o"), "text"),
+        ((*QUERY, "a", "--output-dir", "o"), "no nowhere.yml"),
+        ((*QUERY, " ", "--output-dir", "o"), "blank text"),
     ],
 )
 def test_mistakes_end_in_one_sentence(words: tuple[str, ...], message: str, tmp_path: Path) -> None:

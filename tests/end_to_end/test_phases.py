@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.model import GEOMETRY
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
-from tests.end_to_end.conftest import RGB_STEPS, make_config, make_trainer, train
+from tests.end_to_end.conftest import LEARNING_STEPS, RGB_STEPS, make_config, make_trainer
 
 
 def snapshot(model: Any) -> dict[str, torch.Tensor]:
@@ -26,7 +27,7 @@ def checkpoints(trainer: Any) -> Path:
 def test_both_phases_leave_unit_latents_on_seen_gaussians(tiny_run: Any) -> None:
     model = tiny_run.pipeline.model
     assert model.in_language_phase
-    assert int(model.language_phase_start) == RGB_STEPS
+    assert int(model.language_phase_start) == LEARNING_STEPS
     lengths = model.latents.detach().norm(dim=-1)
     seen = lengths > 0
     assert model.latents.shape == (model.num_points, 3, 16)
@@ -83,7 +84,6 @@ def test_a_resumed_run_really_trains_and_ends_where_it_should(tiny_scene: Path, 
     """`stop_at` steps are done, then the run is loaded again: in the RGB phase and right before lifting."""
     first_config = make_config(tiny_scene, tmp_path, language_start_step=RGB_STEPS)
     first = make_trainer(first_config)
-    callbacks = list(first.callbacks)
 
     class Stop(Exception):
         pass
@@ -92,9 +92,6 @@ def test_a_resumed_run_really_trains_and_ends_where_it_should(tiny_scene: Path, 
         if step + 1 == stop_at:
             first.save_checkpoint(step)
             raise Stop
-
-    first.callbacks = callbacks
-    from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 
     first.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], interrupt))
     with pytest.raises(Stop):
@@ -118,7 +115,7 @@ def test_a_resumed_run_really_trains_and_ends_where_it_should(tiny_scene: Path, 
 
 
 def test_resuming_a_complete_run_is_refused(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
-    config = make_config(tiny_scene, tmp_path)
+    config = make_config(tiny_scene, tmp_path, rgb_steps=LEARNING_STEPS)
     config.load_dir = checkpoints(tiny_run)
     with pytest.raises(GenLangSplatError, match="complete"):
         make_trainer(config)

@@ -14,7 +14,7 @@ REFINE_EVERY = 10
 
 
 def refine(count: int, max_gaussians: int | None, seed: int = 0) -> int:
-    """Runs one refinement in which all but a tenth of the Gaussians ask to grow; returns how many there are after it."""
+    """Runs one refinement in which all but a tenth of the Gaussians ask to grow; returns their number after it."""
     generator = torch.Generator().manual_seed(seed)
     params = nn.ParameterDict(
         {

@@ -59,7 +59,7 @@ def test_many_broad_hints_are_flatter_than_one_direct_hint() -> None:
         logits = MixtureSampler(torch.randn(300, 8), weight, torch.zeros(300), 0, settings).logits(200)
         return float((logits.amax(dim=-1) / logits.std(dim=-1)).mean())
 
-    assert peak(MixtureSettings(max_anchors=1, directness=0.0)) > 2 * peak(MixtureSettings(max_anchors=32))
+    assert peak(MixtureSettings(max_anchors=1, broadness=0.0)) > 1.4 * peak(MixtureSettings(max_anchors=32))
 
 
 def test_strengths_bound_the_spread_of_the_logits() -> None:

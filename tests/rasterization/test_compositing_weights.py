@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gaussian_scenes import relative_error, small_scene
 
 from genlangsplat_ns.rasterization import (
     backproject,
@@ -13,6 +12,7 @@ from genlangsplat_ns.rasterization import (
     rasterization,
     reference,
 )
+from tests.rasterization.gaussian_scenes import relative_error, small_scene
 
 
 @pytest.mark.usefixtures("instruction_set")

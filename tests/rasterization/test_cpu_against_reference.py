@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from gaussian_scenes import SmallScene, relative_error, small_scene
 from torch import Tensor
 
 from genlangsplat_ns.rasterization import rasterization, reference
+from tests.rasterization.gaussian_scenes import SmallScene, relative_error, small_scene
 
 IMAGE_ERROR = 1e-6  # mean absolute
 GRADIENT_ERROR = 1e-3  # relative L2

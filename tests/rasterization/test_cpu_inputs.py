@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gaussian_scenes import SmallScene, small_scene
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization import backproject, compositing_weights, rasterization
+from tests.rasterization.gaussian_scenes import SmallScene, small_scene
 
 
 def render(scene: SmallScene, **changes: object):

@@ -6,12 +6,12 @@ import multiprocessing
 
 import pytest
 import torch
-from gaussian_scenes import SmallScene, small_scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from genlangsplat_ns.rasterization import compositing_weights, rasterization, reference
+from tests.rasterization.gaussian_scenes import SmallScene, small_scene
 
 scenes = st.builds(
     small_scene,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from gaussian_scenes import small_scene
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization import library, rasterization
+from tests.rasterization.gaussian_scenes import small_scene
 
 CHECKOUT = Path(__file__).parents[2]
 

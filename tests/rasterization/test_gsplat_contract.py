@@ -10,10 +10,10 @@ import gsplat
 import nerfstudio
 import pytest
 import torch
-from gaussian_scenes import relative_error, small_scene
 from gsplat.strategy import DefaultStrategy
 
 from genlangsplat_ns.rasterization import backproject, backproject_by_gradient, rasterization
+from tests.rasterization.gaussian_scenes import relative_error, small_scene
 
 SHARED = inspect.signature(rasterization).parameters
 

@@ -1,9 +1,9 @@
 // The derivative of the compositing.
 //
 // The splats are walked front to back once more. With d_i the dot product of a splat's color and the pixel's gradient,
-// the derivative of the loss by the opacity a_i of splat i is T_i d_i - B_i / (1 - a_i), where B_i sums what lies behind:
-// the weights times the d_j of farther splats and the transmittance left over times the derivative by it. B_0 follows
-// from the finished pixel, so no color of the pixel has to be replayed from the back.
+// the derivative of the loss by the opacity a_i of splat i is T_i d_i - B_i / (1 - a_i), where B_i sums what lies
+// behind: the weights times the d_j of farther splats, and the transmittance left over times the derivative by it. B_0
+// follows from the finished pixel, so nothing has to be replayed from the back.
 #pragma once
 
 #include "composite_forward.h"

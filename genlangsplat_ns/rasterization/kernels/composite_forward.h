@@ -17,7 +17,8 @@ struct ForwardOutputs {
 };
 
 // Walks the splats of a tile, nearest first, until no pixel takes light. Calls begin(entry, splat) for a splat that may
-// draw something, draw(block, contribution) for each block it draws on, and end() after its last block. Notes the blocks.
+// draw something, draw(block, contribution) for each block it may draw on, and end() after its last block. Notes the
+// blocks it reached.
 template <class Begin, class Draw, class End>
 inline void walk_tile(Scene& scene, size_t index, Tile& tile, const Begin& begin, const Draw& draw, const End& end) {
     constexpr uint32_t kAhead = 6, kPatience = 32;
@@ -50,7 +51,7 @@ inline void walk_tile(Scene& scene, size_t index, Tile& tile, const Begin& begin
     for (; entry < stop; ++entry) scene.touched[entry] = 0;
 }
 
-// The same walk after a forward pass, which knows the blocks already. `skip` blocks are left out beforehand.
+// The same walk after a forward pass, which has noted the blocks.
 template <class Begin, class Draw, class End>
 inline void walk_tile_again(const Scene& scene, size_t index, Tile& tile, const Begin& begin, const Draw& draw,
                             const End& end) {

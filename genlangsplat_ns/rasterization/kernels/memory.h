@@ -17,7 +17,7 @@ namespace gls {
 
 constexpr size_t kHugePage = size_t(1) << 21;
 
-// Asks for pages of 2 MB where an array is large: touching fresh memory 4 KB at a time can cost more than the work on it.
+// Asks for pages of 2 MB where an array is large: touching fresh memory 4 KB at a time can cost more than the work.
 inline void advise_huge_pages(void* start, size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     const uintptr_t first = (reinterpret_cast<uintptr_t>(start) + kHugePage - 1) / kHugePage * kHugePage;

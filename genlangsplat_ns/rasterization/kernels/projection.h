@@ -44,7 +44,7 @@ inline void load_ellipsoids(const Gaussians& in, int64_t first, int count, Ellip
 // Unit vectors from the camera to the means; returns one over their lengths.
 inline Float16 view_directions(const Camera& camera, const Float16* mean, Float16* direction) {
     for (int k = 0; k < 3; ++k) direction[k] = mean[k] - camera.position[k];
-    const Float16 square = fma(direction[0], direction[0], fma(direction[1], direction[1], direction[2] * direction[2]));
+    const Float16 square = dot3(direction, direction[0], direction[1], direction[2]);
     // A mean at the camera itself has no direction; the smallest length keeps it finite and it is culled anyway.
     const Float16 inverse = Float16(1.0f) / max(sqrt(square), 1e-12f);
     for (int k = 0; k < 3; ++k) direction[k] = direction[k] * inverse;

@@ -1,7 +1,7 @@
 // Which Gaussians touch which 16x16 tile, nearest first.
 //
-// The Gaussians are sorted by depth once; walking them in that order and appending each to its tiles leaves every tile's
-// list sorted. A tile is skipped when even its best pixel stays below the opacity that is drawn at all.
+// The Gaussians are sorted by depth once; walking them in that order and appending each to its tiles leaves every
+// tile's list sorted. A tile is skipped when even its best pixel stays below the opacity that is drawn at all.
 #pragma once
 
 #include <algorithm>
@@ -146,14 +146,19 @@ struct DepthKey {
 inline void sort_by_depth(Buffer<DepthKey>& keys) {
     const size_t size = keys.size();
     uint32_t lowest = ~0u, highest = 0;
-    for (size_t i = 0; i < size; ++i) lowest = std::min(lowest, keys[i].key), highest = std::max(highest, keys[i].key);
+    for (size_t i = 0; i < size; ++i) {
+        lowest = std::min(lowest, keys[i].key);
+        highest = std::max(highest, keys[i].key);
+    }
     if (lowest >= highest) return;
-    const int bits = 32 - __builtin_clz(highest - lowest), digits = (bits + 10) / 11, width = (bits + digits - 1) / digits;
+    const int bits = 32 - __builtin_clz(highest - lowest), digits = (bits + 10) / 11;
+    const int width = (bits + digits - 1) / digits;
     const uint32_t mask = (1u << width) - 1;
     std::vector<uint32_t> counts(static_cast<size_t>(digits) << width, 0);
     for (size_t i = 0; i < size; ++i) {
         keys[i].key -= lowest;
-        for (int digit = 0; digit < digits; ++digit) ++counts[(digit << width) + (keys[i].key >> (digit * width) & mask)];
+        for (int digit = 0; digit < digits; ++digit)
+            ++counts[(digit << width) + (keys[i].key >> (digit * width) & mask)];
     }
     Buffer<DepthKey> other(size);
     for (int digit = 0; digit < digits; ++digit) {
@@ -210,7 +215,8 @@ inline void build_scene(int threads, const SplatInputs& in, Scene& scene) {
     scene.tiles_y = (in.height + kTile - 1) / kTile;
     const Buffer<DepthKey> keys = collect_splats(threads, in, scene);
     const size_t splats = keys.size(), tiles = scene.tiles();
-    const size_t parts = std::min<size_t>(32, (splats + 255) / 256), per_part = parts ? (splats + parts - 1) / parts : 0;
+    const size_t parts = std::min<size_t>(32, (splats + 255) / 256);
+    const size_t per_part = parts > 0 ? (splats + parts - 1) / parts : 0;
     const auto end_of = [&](size_t part) { return std::min(splats, (part + 1) * per_part); };
     scene.order.resize(splats);
     scene.rank_start.resize(splats + 1);

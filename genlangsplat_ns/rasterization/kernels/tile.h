@@ -37,7 +37,8 @@ struct Tile {
         const int top = static_cast<int>(tile / scene.tiles_x) * kTile;
         origin_x = left;
         origin_y = top;
-        const Float16 lane = lane_indices(), row = round_to_whole(fma(lane, 0.25f, -0.375f)), column = fnma(row, 4.0f, lane);
+        const Float16 lane = lane_indices(), row = round_to_whole(fma(lane, 0.25f, -0.375f));
+        const Float16 column = fnma(row, 4.0f, lane);
         low_x = fma(column, kBlock, left + 0.5f);
         low_y = fma(row, kBlock, top + 0.5f);
         high_x = low_x + static_cast<float>(kBlock - 1);

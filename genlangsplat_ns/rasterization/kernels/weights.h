@@ -1,7 +1,7 @@
 // The sparse matrix W of one view: the weight of every Gaussian at every pixel it is drawn on.
 //
-// Per tile the Gaussians drawn in it are numbered, and per block of 4x4 pixels W holds, nearest first, the number of the
-// Gaussian, a bit mask of the pixels and the weights of those pixels, packed.
+// Per tile the Gaussians drawn in it are numbered, and per block of 4x4 pixels W holds, nearest first, the number of
+// the Gaussian, a bit mask of the pixels and the weights of those pixels, packed.
 #pragma once
 
 #include <vector>

@@ -221,7 +221,8 @@ class GenLangSplatModel(SplatModel):
         keep = self.cropped()
         if not self.in_language_phase or (keep is not None and not bool(keep.any())):
             return pictures
-        pictures["latent_pca"] = self._latent_colours(camera, keep) * outputs["accumulation"]
+        if bool(self.latents.any()):
+            pictures["latent_pca"] = self._latent_colours(camera, keep) * outputs["accumulation"]
         query = self.language.query()
         if query is not None:
             maps = relevancy_maps(self.render_latents(camera), self.field_head, query)
@@ -236,7 +237,7 @@ class GenLangSplatModel(SplatModel):
         """
         latents = self.latents[:, len(LEVELS) // 2]
         if self._latent_pca is None:
-            self._latent_pca = LatentPca.fit(latents[latents.norm(dim=-1) > 0])
+            self._latent_pca = LatentPca.fit(latents)
         colours = self._latent_pca.apply(latents if keep is None else latents[keep])
         render, alpha, _ = self.splat(self.geometry(keep), colours, view_geometry(camera), render_mode="RGB")
         return (render[0] / alpha[0].clamp_min(1e-6)).clamp(0.0, 1.0)

@@ -33,9 +33,9 @@ class TrainingSettings:
         device: Where to train.
     """
 
-    steps: int = 4000
-    batch_size: int = 1024
-    learning_rate: float = 4e-3
+    steps: int = 16000
+    batch_size: int = 256
+    learning_rate: float = 1e-2
     weight_decay: float = 1e-4
     cosine_weight: float = 1.0
     seed: int = 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -163,3 +164,23 @@ def test_stock_splatfacto_weights_arrive_in_the_rgb_phase(tiny_run: Any, tiny_sc
 def test_a_foreign_checkpoint_is_refused(tiny_run: Any) -> None:
     with pytest.raises(GenLangSplatError, match="holds no Gaussians"):
         tiny_run.pipeline.model.load_state_dict({"field.weight": torch.zeros(2)})
+
+
+def test_splatfactos_options_still_train(tiny_scene: Path, tmp_path: Path) -> None:
+    """Bilateral grid, camera optimiser, antialiasing and harmonics go through the CPU rasteriser together."""
+    config = make_config(
+        tiny_scene,
+        tmp_path,
+        use_bilateral_grid=True,
+        rasterize_mode="antialiased",
+        sh_degree=2,
+        sh_degree_interval=10,
+        camera_optimizer=CameraOptimizerConfig(mode="SO3xR3"),
+    )
+    trainer = make_trainer(config)
+    model = trainer.pipeline.model
+    before = model.camera_optimizer.pose_adjustment.detach().clone(), model.bil_grids.grids.detach().clone()
+    trainer.train()
+    assert not torch.equal(model.camera_optimizer.pose_adjustment, before[0])
+    assert not torch.equal(model.bil_grids.grids, before[1])
+    assert bool(model.features_rest.any()) and bool(model.means.isfinite().all())

@@ -1,0 +1,91 @@
+"""Data a run cannot begin with: told before anything expensive, and nothing left behind."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from genlangsplat_ns.datamanager import _scale_to
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.store import ViewFeatures
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
+from tests.end_to_end.conftest import make_config, make_trainer
+
+
+def copy_scene(scene: Path, folder: Path) -> Path:
+    """A copy of a scene without its features, to be damaged."""
+    return Path(shutil.copytree(scene, folder / "scene", ignore=shutil.ignore_patterns("language_features")))
+
+
+def refuse(data: Path, output: Path, message: str) -> None:
+    """Expects that a run on the data is refused with a message and leaves no file."""
+    with pytest.raises(GenLangSplatError, match=message):
+        make_trainer(make_config(data, output))
+    assert not output.exists()
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    refuse(tmp_path / "nowhere", tmp_path / "outputs", "does not exist")
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    refuse(tmp_path / "empty", tmp_path / "outputs", "is empty")
+
+
+def test_a_folder_without_cameras(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.jpg").touch()
+    refuse(tmp_path / "photos", tmp_path / "outputs", r"no transforms\.json")
+
+
+@pytest.mark.parametrize("number", ["0001", "0004"])
+def test_listed_images_that_are_absent(tiny_scene: Path, tmp_path: Path, number: str) -> None:
+    scene = copy_scene(tiny_scene, tmp_path)
+    (scene / "images" / f"{number}.png").unlink()
+    refuse(scene, tmp_path / "outputs", f"{number}.png")
+
+
+def test_seed_points_that_are_no_points(tiny_scene: Path, tmp_path: Path) -> None:
+    scene = copy_scene(tiny_scene, tmp_path)
+    (scene / "sparse_pc.ply").write_text("nothing")
+    refuse(scene, tmp_path / "outputs", "sparse_pc.ply")
+
+
+def test_an_autoencoder_of_another_encoder(tiny_scene: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    save_autoencoder(other, Autoencoder(AutoencoderIdentity("other", "openclip/ViT-B-16", 512, 16)))
+    with pytest.raises(GenLangSplatError, match="openclip/ViT-B-16.*conse"):
+        make_trainer(make_config(tiny_scene, tmp_path / "outputs", autoencoder=str(other)))
+
+
+@pytest.mark.parametrize("size", [(960, 540), (779, 520), (1, 1), (481, 33), (4032, 3024), (1000, 999)])
+def test_pictures_and_cameras_are_capped_to_the_same_size(size: tuple[int, int]) -> None:
+    """Both roundings of nerfstudio (double for the picture, single for the camera) agree, and the cap is kept."""
+    for cap in (480, 333, 7):
+        scale = _scale_to(max(size), cap)
+        picture = [int(side * scale) for side in size]
+        camera = [int((torch.tensor(side) * torch.tensor([scale])).to(torch.int64)) for side in size]
+        assert picture == camera
+        assert max(picture) <= cap
+        assert scale == 1.0 or max(picture) >= cap - 2
+
+
+def test_views_without_any_region_lift_to_nothing(tiny_scene: Path, tmp_path: Path) -> None:
+    """A store whose views have no regions is unusual, but it is no error: nothing is seen, so nothing answers."""
+    trainer = make_trainer(make_config(tiny_scene, tmp_path, language_start_step=0))
+    datamanager = trainer.pipeline.datamanager
+
+    def empty(split: str, index: int) -> ViewFeatures:
+        height, width = datamanager.image(split, index).shape[:2]
+        return ViewFeatures(torch.full((3, height, width), -1, dtype=torch.int32), torch.zeros(0, 384))
+
+    datamanager.language_features = empty
+    trainer.train()
+    model = trainer.pipeline.model.eval()
+    assert not model.latents.any()
+    outputs = model.get_outputs_for_camera(datamanager.camera("eval", 0))
+    assert not outputs["relevancy"].any() and bool(outputs["latent_pca"].isfinite().all())

@@ -1,0 +1,58 @@
+"""The viewer's language panel, without a browser."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from genlangsplat_ns.viewer import LanguageControls
+
+
+def ask(panel: LanguageControls, texts: str) -> None:
+    """Types a text and presses the button."""
+    panel.a_texts.value = texts
+    panel.e_ask.cb_hook(panel.e_ask)
+
+
+def test_nothing_is_asked_until_the_button_is_pressed() -> None:
+    panel = LanguageControls("conse")
+    assert panel.query() is None
+    panel.a_texts.value = "a fox"
+    assert panel.query() is None
+    ask(panel, "a fox; picture frame")
+    embedded = panel.query()
+    assert embedded is not None and embedded.query.texts == ("a fox", "picture frame")
+    assert panel.query() is embedded, "the question is embedded once"
+
+
+def test_a_text_of_the_config_is_asked_at_once() -> None:
+    embedded = LanguageControls("conse", "a fox").query()
+    assert embedded is not None and embedded.query.texts == ("a fox",)
+
+
+def test_the_settings_of_the_panel_reach_the_query() -> None:
+    panel = LanguageControls("conse")
+    panel.b_negatives.value = "wall; ; floor"
+    panel.c_level.value = "whole"
+    ask(panel, "a fox")
+    embedded = panel.query()
+    assert embedded is not None
+    assert (embedded.query.negatives, embedded.query.level) == (("wall", "floor"), "whole")
+
+
+def test_a_mistake_is_said_and_the_panel_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    panel = LanguageControls("conse")
+    panel.b_negatives.value = " ; "
+    ask(panel, "a fox")
+    assert panel.query() is None
+    assert "negative" in capsys.readouterr().out
+    assert panel.query() is None and not capsys.readouterr().out, "it is said once"
+    panel.b_negatives.value = "things"
+    ask(panel, "a fox")
+    assert panel.query() is not None
+
+
+def test_the_panel_adds_nothing_to_a_checkpoint() -> None:
+    panel = LanguageControls("conse", "a fox")
+    panel.query()
+    assert isinstance(panel, nn.Module) and not panel.state_dict()

@@ -58,9 +58,7 @@ class Demo:
         run_gallery_demo(self.output_dir)
 
 
-Command = (
-    Annotated[Query, tyro.conf.subcommand("query")] | Annotated[Demo, tyro.conf.subcommand("demo")]
-)
+Command = Annotated[Query, tyro.conf.subcommand("query")] | Annotated[Demo, tyro.conf.subcommand("demo")]
 
 
 def main() -> None:

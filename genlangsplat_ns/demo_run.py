@@ -13,7 +13,7 @@ from genlangsplat_ns.demo.run import run_demo
 from genlangsplat_ns.run import open_run
 
 RGB_STEPS = 3_000
-"""The gallery comes with seed points and has no fine hair or leaves."""
+"""The gallery comes with seed points and has no fine hair or leaves; one more step lifts the latents."""
 
 
 def run_gallery_demo(output_dir: Path) -> None:
@@ -32,7 +32,7 @@ def train_gallery(data: Path, output_dir: Path) -> Path:
     config.data = config.pipeline.datamanager.data = data
     config.output_dir = output_dir
     config.experiment_name = "gallery"
-    config.max_num_iterations = RGB_STEPS + config.pipeline.model.num_language_steps
+    config.max_num_iterations = RGB_STEPS + 1
     # Tensorboard instead of the viewer: a demo opens no port. Evaluation comes at the end.
     config.vis = "tensorboard"
     config.steps_per_eval_image = config.steps_per_eval_all_images = config.max_num_iterations + 1

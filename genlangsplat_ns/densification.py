@@ -17,6 +17,8 @@ class BudgetedStrategy(DefaultStrategy):
     threshold rises for this refinement to the value that only the strongest of them pass.
     """
 
+    grow_grad2d: float = 0.0002
+    grow_scale2d: float = 0.05
     max_gaussians: int | None = None
 
     def step_post_backward(self, params: Any, optimizers: Any, state: Any, step: int, info: Any, **kwargs: Any) -> None:

@@ -60,6 +60,7 @@ class GenLangSplatModel(SplatModel):
     """Splatfacto with language latents (paper, section III)."""
 
     config: GenLangSplatModelConfig
+    language_phase_start: Tensor
 
     def populate_modules(self) -> None:
         """Adds the latents, the frozen autoencoder and the viewer's controls to the splats."""

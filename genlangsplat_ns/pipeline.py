@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class GenLangSplatPipeline(VanillaPipeline):
             GenLangSplatError: The run is too short for both phases, or a resumed run is complete already.
         """
         trainer = training_callback_attributes.trainer
+        assert trainer is not None, "nerfstudio's trainer passes itself"
         start, end = self._language_span(trainer.config.max_num_iterations)
         done = trainer._start_step
         if done >= end:
@@ -113,7 +115,7 @@ class GenLangSplatPipeline(VanillaPipeline):
         for index in track(range(len(self.datamanager.train_dataset)), "Lifting latents"):
             view = view_geometry(self.datamanager.camera("train", index))
             targets, valid = self.model.language_targets(self.datamanager.language_features("train", index))
-            accumulator.add(lambda values, view=view: self.model.backproject(view, values), targets, valid)
+            accumulator.add(partial(self.model.backproject, view), targets, valid)
         return accumulator.solve()
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:

@@ -34,5 +34,7 @@ class FloatExponentialDecay(ExponentialDecayScheduler):
     """
 
     def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> LRScheduler:
-        factor = super().get_scheduler(optimizer, lr_init).lr_lambdas[0]
+        stock = super().get_scheduler(optimizer, lr_init)
+        assert isinstance(stock, LambdaLR)
+        factor = stock.lr_lambdas[0]
         return LambdaLR(optimizer, lr_lambda=lambda step: float(factor(step)))

@@ -88,9 +88,9 @@ class SplatModel(SplatfactoModel):
 
     def _initial_gaussians(self) -> dict[str, nn.Parameter]:
         """Gaussians at the seed points with their colours, or at random places in a cube."""
-        seeded = self.seed_points is not None and not self.config.random_init
-        if seeded:
-            means = self.seed_points[0].float()
+        seeds = None if self.config.random_init else self.seed_points
+        if seeds is not None:
+            means = seeds[0].float()
         else:
             means = (torch.rand(self.config.num_random, 3) - 0.5) * self.config.random_scale
         count = len(means)
@@ -102,8 +102,8 @@ class SplatModel(SplatfactoModel):
         distances, _ = self.k_nearest_sklearn(means, 3)
         spacing = torch.from_numpy(distances).mean(dim=-1, keepdim=True).clamp_min(1e-7)
         colours = torch.rand(count, 3)
-        if seeded and len(self.seed_points[1]) == count:
-            colours = self.seed_points[1].float() / 255
+        if seeds is not None and len(seeds[1]) == count:
+            colours = seeds[1].float() / 255
         features_dc = RGB2SH(colours) if self.config.sh_degree > 0 else torch.logit(colours, eps=1e-3)
         num_rest = num_sh_bases(self.config.sh_degree) - 1
         values = {
@@ -215,8 +215,9 @@ class SplatModel(SplatfactoModel):
             )
         background = self._get_background_color()
         rgb = (render[0, ..., :3] + (1 - alpha[0]) * background).clamp(0.0, 1.0)
-        if self.config.use_bilateral_grid and self.training and "cam_idx" in (camera.metadata or {}):
-            rgb = self._apply_bilateral_grid(rgb[None], camera.metadata["cam_idx"], view.height, view.width)[0]
+        camera_index = (camera.metadata or {}).get("cam_idx")
+        if self.config.use_bilateral_grid and self.training and camera_index is not None:
+            rgb = self._apply_bilateral_grid(rgb[None], camera_index, view.height, view.width)[0]
         depth = None
         if with_depth:
             depth = render[0, ..., 3:]

@@ -79,9 +79,7 @@ def _check_resume(config: TrainerConfig) -> None:
             raise GenLangSplatError(
                 f"{config.load_dir} holds no step-*.ckpt. Give --load-dir the folder nerfstudio_models of a run."
             )
-        check_checkpoint(
-            newest if config.load_step is None else config.load_dir / f"step-{config.load_step:09d}.ckpt"
-        )
+        check_checkpoint(newest if config.load_step is None else config.load_dir / f"step-{config.load_step:09d}.ckpt")
 
 
 def tell_user_errors_plainly() -> None:

@@ -80,7 +80,9 @@ class MixtureSampler:
     @classmethod
     def of_encoder(cls, encoder: ConSEEncoder, seed: int, settings: MixtureSettings | None = None) -> MixtureSampler:
         """Makes the sampler of an encoder's embeddings."""
-        return cls(encoder.class_embeddings, encoder.head_weight, encoder.head_bias, seed, settings)
+        return cls(
+            encoder.class_embeddings, encoder.classifier.head_weight, encoder.classifier.head_bias, seed, settings
+        )
 
     def __call__(self, count: int) -> Float[Tensor, "count embedding_dim"]:
         """Draws `count` unit embeddings."""

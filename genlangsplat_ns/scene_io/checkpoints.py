@@ -17,7 +17,8 @@ def allow_nerfstudio_checkpoints() -> None:
     nerfstudio 1.1.5 stores learning rates as `np.float64`, which torch 2.6 and newer refuse unless told otherwise.
     Only these harmless types are allowed; arbitrary pickles stay forbidden.
     """
-    torch.serialization.add_safe_globals([np.core.multiarray.scalar, np.dtype, type(np.dtype("float64"))])
+    scalar = getattr(np.core.multiarray, "scalar")  # noqa: B009 - numpy's type hints leave it out
+    torch.serialization.add_safe_globals([scalar, np.dtype, type(np.dtype("float64"))])
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

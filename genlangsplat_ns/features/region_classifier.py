@@ -33,8 +33,9 @@ times as large; by 0.1 the relevancy follows outlines best: on 46 hand-outlined 
 class RegionClassifier:
     """Gives each region of a view the logits of the 1000 ImageNet classes.
 
-    The network runs once, densely, over the whole view, and its features are averaged inside each region: cheap, and with
-    the context that small regions need. But context bleeds over outlines, so the largest regions are also classified alone.
+    The network runs once, densely, over the whole view, and its features are averaged inside each region: cheap, and
+    with the context that small regions need. But context bleeds over outlines, so the largest regions are also
+    classified alone.
 
     Args:
         device: Where the network runs.

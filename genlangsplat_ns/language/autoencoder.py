@@ -58,7 +58,7 @@ class AutoencoderIdentity:
 
 
 def _mlp(embedding_dim: int, latent_dim: int) -> tuple[nn.Module, nn.Module]:
-    wide, narrow = 512, 256
+    wide, narrow = 640, 320
     return (
         nn.Sequential(*_hidden(embedding_dim, wide), *_hidden(wide, narrow), nn.Linear(narrow, latent_dim)),
         nn.Sequential(*_hidden(latent_dim, narrow), *_hidden(narrow, wide), nn.Linear(wide, embedding_dim)),
@@ -76,7 +76,7 @@ def _linear(embedding_dim: int, latent_dim: int) -> tuple[nn.Module, nn.Module]:
 ARCHITECTURES: dict[str, Callable[[int, int], tuple[nn.Module, nn.Module]]] = {"mlp": _mlp, "linear": _linear}
 """Builders of (encoder, decoder) from (embedding_dim, latent_dim), by the name that stands in the identity.
 
-`mlp` is E-512-256-D and its mirror image (the paper gives neither widths nor activation). Its layer normalisation
+`mlp` is E-640-320-D and its mirror image (the paper gives neither widths nor activation). Its layer normalisation
 trains as well as batch normalisation and, unlike that, codes an embedding alone exactly as among others. `linear` is
 the baseline whose decoding commutes with blending.
 """

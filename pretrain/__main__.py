@@ -23,8 +23,11 @@ from genlangsplat_ns.language.autoencoder import (
     save_autoencoder,
 )
 from pretrain.evaluate import PROBE_TEXTS, measure, photo_embeddings
-from pretrain.mixtures import MixtureSampler
+from pretrain.mixtures import MixtureSampler, MixtureSettings
 from pretrain.train import TrainingSettings, train_autoencoder
+
+SHARP_MIXTURES = MixtureSettings(max_anchors=2, broadness=1.0)
+"""One or two classes at a time, hinted at directly: what the classifier says of photographs of one thing."""
 
 HELD_OUT_MIXTURES = 8192
 HELD_OUT_SEED = 1_000_003
@@ -102,6 +105,7 @@ def evaluate_conse(
     fitted_on = held_out(HELD_OUT_MIXTURES)
     sets: dict[str, torch.Tensor] = {
         "held-out mixtures": held_out(HELD_OUT_MIXTURES),
+        "held-out sharp mixtures": MixtureSampler.of_encoder(encoder, HELD_OUT_SEED, SHARP_MIXTURES)(HELD_OUT_MIXTURES),
         "class names": F.normalize(encoder.class_embeddings, dim=-1),
     }
     for folder in images:

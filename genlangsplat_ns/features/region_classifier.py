@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -94,7 +95,8 @@ class RegionClassifier:
     def _features(
         self, images: Float[Tensor, "count 3 height width"]
     ) -> Float[Tensor, "count num_features rows columns"]:
-        return self._network.extract_features(images.contiguous(memory_format=torch.channels_last))
+        extract = cast(Callable[[Tensor], Tensor], self._network.extract_features)
+        return extract(images.contiguous(memory_format=torch.channels_last))
 
 
 def pooling_weights(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -229,7 +230,7 @@ def _shared_borders(
     """
     num_atoms = int(atoms.max()) + 1
     pairs, strengths = [], []
-    sides = ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))
+    sides: tuple[tuple[Any, Any], ...] = ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))
     for derivative, (here, there) in zip(_derivatives(lab, scale), sides, strict=True):
         steepness = np.sqrt((derivative * derivative).sum(-1))
         crossing = atoms[here] != atoms[there]

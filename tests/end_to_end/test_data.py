@@ -58,7 +58,7 @@ def test_seed_points_that_are_no_points(tiny_scene: Path, tmp_path: Path) -> Non
 def test_an_autoencoder_of_another_encoder(tiny_scene: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     save_autoencoder(other, Autoencoder(AutoencoderIdentity("other", "openclip/ViT-B-16", 512, 16)))
-    with pytest.raises(GenLangSplatError, match="openclip/ViT-B-16.*conse"):
+    with pytest.raises(GenLangSplatError, match=r"openclip/ViT-B-16.*conse"):
         make_trainer(make_config(tiny_scene, tmp_path / "outputs", autoencoder=str(other)))
 
 

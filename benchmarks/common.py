@@ -41,6 +41,7 @@ def machine() -> dict[str, Any]:
         "capability": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from benchmarks.common import Bar, write_results
+from common import Bar, write_results
 from genlangsplat_ns.console import CONSOLE, track
 from genlangsplat_ns.evaluation.lerf_ovs import LabeledObject, ViewLabels
 from genlangsplat_ns.evaluation.metrics import intersection_over_union, psnr

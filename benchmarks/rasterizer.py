@@ -7,9 +7,6 @@ The scene is the Mip-NeRF 360 garden's sparse points as gsplat's tests use them,
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -22,8 +19,8 @@ from rich.table import Table
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from common import Bar, machine, write_results
 from genlangsplat_ns.console import CONSOLE
-from genlangsplat_ns.files import atomic_path
 from genlangsplat_ns.rasterization import compositing_weights, library, rasterization, reference
 
 GARDEN = Path(__file__).parents[2] / "shared" / "data" / "gsplat_garden" / "test_garden.npz"
@@ -228,19 +225,6 @@ def time_weights(scene: BenchmarkScene, repetitions: int) -> list[Timing]:
     return timings
 
 
-def describe_machine() -> dict[str, object]:
-    """What the figures depend on."""
-    return {
-        "system": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "processors": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "instruction_set": library.load_kernels().instruction_set,
-        "torch": torch.__version__,
-        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-    }
-
-
 def main() -> None:
     """Times, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -250,8 +234,7 @@ def main() -> None:
     options = parser.parse_args()
 
     scene = load_scene(options.garden, shrink=4 if options.quick else 1)
-    machine = describe_machine()
-    CONSOLE.print(machine)
+    CONSOLE.print(machine(), f"kernels: {library.load_kernels().instruction_set}")
     title = f"{scene.source}: {len(scene.means)} Gaussians, {scene.width} x {scene.height}"
     timings = [timing for channels in (3, 16, 48) for timing in time_ours(scene, channels, 9)]
     timings += time_weights(scene, 9)
@@ -267,12 +250,8 @@ def main() -> None:
     for slow, fast in zip(twin, timings[:2], strict=True):
         measured = slow.median / fast.median
         name = f"{fast.name.rsplit(', ')[-1]} speed-up over the torch twin at {scene.width} x {scene.height}"
-        bars.append({"name": name, "measured": measured, "relation": ">=", "bar": SPEEDUP_BAR})
-        CONSOLE.print(f"{name}: {measured:.0f} (bar: at least {SPEEDUP_BAR:.0f})")
-    if options.json is not None:
-        rows = [timing.row() for timing in timings]
-        with atomic_path(options.json) as path:
-            path.write_text(json.dumps({"machine": machine, "scene": title, "rows": rows, "bars": bars}, indent=2))
+        bars.append(Bar(name, measured, ">=", SPEEDUP_BAR))
+    write_results(options.json, [{"scene": title, **timing.row()} for timing in timings], bars)
 
 
 if __name__ == "__main__":

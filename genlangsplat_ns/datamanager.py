@@ -20,7 +20,7 @@ from genlangsplat_ns.cameras import undistort_points
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.dataparser import SeedPointNerfstudio
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.encoders import encoder_identity, load_encoder
+from genlangsplat_ns.features.encoders import encoder_embedding_dim, encoder_identity, load_encoder
 from genlangsplat_ns.features.extract import extract_features
 from genlangsplat_ns.features.masks import load_mask_generator
 from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
@@ -164,7 +164,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
             root if root.is_dir() else root.parent,
             self.encoder_name,
             encoder_identity(self.encoder_name),
-            load_encoder(self.encoder_name).embedding_dim,
+            encoder_embedding_dim(self.encoder_name),
             masks.name,
             masks.settings,
         )

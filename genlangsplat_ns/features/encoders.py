@@ -80,6 +80,16 @@ def encoder_identity(name: str) -> str:
     return CONSE_IDENTITY
 
 
+def encoder_embedding_dim(name: str) -> int:
+    """Gives the width of an encoder's embeddings without loading any weights.
+
+    Raises:
+        GenLangSplatError: If the encoder is unknown or not available.
+    """
+    _check_name(name)
+    return ConSEEncoder.embedding_dim
+
+
 @cache
 def _load_conse(device: str) -> ConSEEncoder:
     return ConSEEncoder(device=device)
@@ -95,4 +105,4 @@ def _check_name(name: str) -> None:
         raise GenLangSplatError(f"There is no encoder {name!r}; this version knows {', '.join(ENCODERS)}.")
 
 
-__all__ = ["ENCODERS", "ConSEEncoder", "ImageTextEncoder", "encoder_identity", "load_encoder"]
+__all__ = ["ENCODERS", "ConSEEncoder", "ImageTextEncoder", "encoder_embedding_dim", "encoder_identity", "load_encoder"]

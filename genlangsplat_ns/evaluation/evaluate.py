@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genlangsplat_ns.console import CONSOLE, track
+from genlangsplat_ns.console import track
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.lerf_ovs import CategoryTruth, ViewLabels
 from genlangsplat_ns.evaluation.metrics import (
@@ -235,13 +235,6 @@ def evaluate_views(
         )
     unmatched = tuple(sorted(set(labels) - {Path(view.name).stem for view in labeled}))
     return Evaluation(tuple(scores), decibels, unmatched)
-
-
-def warn_unmatched(evaluation: Evaluation) -> None:
-    """Says which labelled views were not looked at; over all views of a run there should be none."""
-    if evaluation.unmatched:
-        some = ", ".join(evaluation.unmatched[:5])
-        CONSOLE.print(f"[yellow]{len(evaluation.unmatched)} labelled views are not among the views: {some}[/yellow]")
 
 
 def _select(embedded: EmbeddedQuery, indices: Sequence[int]) -> EmbeddedQuery:

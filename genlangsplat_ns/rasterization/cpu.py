@@ -69,7 +69,7 @@ class Project(torch.autograd.Function):
     """Gaussians to splats: means2d (1, N, 2), conics (1, N, 3), depths, opacities, colors (N, 3) or None, and radii."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         means: Tensor,
         quats: Tensor,
@@ -101,7 +101,7 @@ class Project(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         means, quats, scales, opacities, harmonics, radii, colors = ctx.saved_tensors
         camera, sh_degree, compensated, kernels = ctx.settings
         to_means2d, to_conics, to_depths, to_opacities, to_colors = map(_contiguous, gradients[:5])
@@ -155,7 +155,7 @@ class Composite(torch.autograd.Function):
     """Splats to an image [1,H,W,C] and its alphas [1,H,W,1]."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         means2d: Tensor,
         conics: Tensor,
@@ -183,9 +183,7 @@ class Composite(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(  # type: ignore[override]
-        ctx: Any, to_image: Tensor | None, to_alphas: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, to_image: Tensor | None, to_alphas: Tensor | None) -> tuple[Tensor | None, ...]:
         means2d, conics, opacities, features, background, image, alphas = ctx.saved_tensors
         if to_image is None:
             to_image = torch.zeros_like(image)

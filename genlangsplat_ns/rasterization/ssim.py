@@ -20,7 +20,7 @@ class _FusedSimilarity(torch.autograd.Function):
     """The mean similarity, and its gradient with respect to the first picture, computed in the same call."""
 
     @staticmethod
-    def forward(context: Any, moving: Tensor, fixed: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(context: Any, moving: Tensor, fixed: Tensor) -> Tensor:
         gradient = torch.empty_like(moving) if context.needs_input_grad[0] else None
         mean = ctypes.c_double()
         sizes = [ctypes.c_int64(size) for size in moving.shape]
@@ -30,7 +30,7 @@ class _FusedSimilarity(torch.autograd.Function):
         return moving.new_tensor(mean.value)
 
     @staticmethod
-    def backward(context: Any, slope: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(context: Any, slope: Tensor) -> tuple[Tensor, None]:
         (gradient,) = context.saved_tensors
         return slope * gradient, None
 

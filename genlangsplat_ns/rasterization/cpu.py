@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -28,6 +29,9 @@ from genlangsplat_ns.rasterization.inputs import (
     check_tensor,
 )
 from genlangsplat_ns.rasterization.library import address, load_kernels
+
+TILE = 16
+"""Side of a tile in pixels."""
 
 
 def make_camera(
@@ -151,6 +155,21 @@ def _gaussians(
     return library.Gaussians(means.shape[0], *tensors, bases, sh_degree, compensated)
 
 
+BAND_VALUES = 1 << 20
+"""Numbers drawn by one call of a kernel when a person may be waiting, some ten milliseconds on two cores.
+
+The viewer breaks a picture off between two lines of Python, so no line may take long.
+"""
+
+
+def bands(width: int, height: int, channels: int, whole: bool) -> Iterator[tuple[int, int]]:
+    """Splits a picture into bands of whole rows of tiles, as (first tile, number of tiles); one band when `whole`."""
+    columns, rows = -(-width // TILE), -(-height // TILE)
+    step = max(1, rows if whole else BAND_VALUES // max(1, TILE * width * channels))
+    for row in range(0, rows, step):
+        yield row * columns, min(step, rows - row) * columns
+
+
 class Composite(torch.autograd.Function):
     """Splats to an image [1,H,W,C] and its alphas [1,H,W,1]."""
 
@@ -172,10 +191,11 @@ class Composite(torch.autograd.Function):
         channels = features.shape[1]
         scene = SceneHandle(kernels, splat_inputs(means2d, conics, opacities, depths, radii, features, width, height))
         image, alphas = means2d.new_empty(1, height, width, channels), means2d.new_empty(1, height, width, 1)
-        outputs = library.ForwardOutputs(
-            address(features), channels, address(background), address(image), address(alphas)
-        )
-        kernels.run("composite", scene.pointer, ctypes.byref(outputs))
+        pointers = (address(tensor) for tensor in (background, image, alphas))
+        outputs = library.ForwardOutputs(address(features), channels, *pointers)
+        for first_tile, tiles in bands(width, height, channels, whole=any(ctx.needs_input_grad)):
+            outputs.first_tile, outputs.tiles = first_tile, tiles
+            kernels.run("composite", scene.pointer, ctypes.byref(outputs))
         ctx.save_for_backward(means2d, conics, opacities, features, background, image, alphas)
         ctx.scene, ctx.absgrad = scene, absgrad
         ctx.set_materialize_grads(False)
@@ -324,8 +344,8 @@ def rasterization(
         "width": width,
         "height": height,
         "tile_size": tile_size,
-        "tile_width": -(-width // tile_size),
-        "tile_height": -(-height // tile_size),
+        "tile_width": -(-width // TILE),
+        "tile_height": -(-height // TILE),
         "n_cameras": 1,
     }
     return image, alphas, info
@@ -361,7 +381,7 @@ def _check_options(
             raise GenLangSplatError(
                 f"{name} holds {tensor.shape[0]} cameras; the CPU rasterizer draws one at a time. Call it per camera."
             )
-    fixed = {"packed": (packed, False), "sparse_grad": (sparse_grad, False), "tile_size": (tile_size, 16)}
+    fixed = {"packed": (packed, False), "sparse_grad": (sparse_grad, False), "tile_size": (tile_size, TILE)}
     for name, (value, only) in fixed.items():
         if value != only:
             raise GenLangSplatError(f"{name} is {value!r}; the CPU rasterizer knows only {only!r}. Leave it out.")

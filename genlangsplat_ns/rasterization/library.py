@@ -15,7 +15,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 """The builds of the kernels, fastest first."""
 
-INTERFACE_VERSION = 2
+INTERFACE_VERSION = 3
 """What `gls_interface_version()` of a library that fits this Python code returns."""
 
 _HOW_TO_BUILD = (
@@ -83,6 +83,8 @@ ForwardOutputs = _structure(
     background=_pointers,
     image=_pointers,
     alphas=_pointers,
+    first_tile=ctypes.c_int64,
+    tiles=ctypes.c_int64,
 )
 BackwardInputs = _structure(
     "BackwardInputs",

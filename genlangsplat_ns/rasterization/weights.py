@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization import cpu, library
@@ -28,11 +30,11 @@ class CompositingWeights:
     `compositing_weights`; lives in memory of the kernels and is freed with the object.
     """
 
-    def __init__(self, kernels: library.Kernels, inputs: ctypes.Structure) -> None:
+    def __init__(self, kernels: library.Kernels, inputs: ctypes.Structure, halved: bool) -> None:
         self.width, self.height, self.num_gaussians = inputs.width, inputs.height, inputs.count
         self._kernels = kernels
         self._pointer = ctypes.c_void_p()
-        kernels.run("weights_create", ctypes.byref(inputs), ctypes.byref(self._pointer))
+        kernels.run("weights_create", ctypes.byref(inputs), ctypes.c_bool(halved), ctypes.byref(self._pointer))
         weakref.finalize(self, kernels.call, "weights_destroy", self._pointer)
 
     @property
@@ -45,9 +47,8 @@ class CompositingWeights:
         """How many pairs of a pixel and a Gaussian have a weight."""
         return self._kernels.call("weights_count", self._pointer)
 
-    @torch.no_grad()
     def composite(self, features: Tensor) -> Tensor:
-        """W @ features: what rendering the features gives, without a background.
+        """W @ features: what rendering the features gives, without a background; differentiable in the features.
 
         Args:
             features: float32 (num_gaussians, channels), on the CPU.
@@ -58,10 +59,7 @@ class CompositingWeights:
         Raises:
             GenLangSplatError: When shape, type or device do not fit.
         """
-        features = check_tensor("features", features, (self.num_gaussians, None))
-        image = features.new_empty(self.height, self.width, features.shape[1])
-        self._kernels.run("weights_composite", self._pointer, *_matrix(features, features.shape[1], image))
-        return image
+        return _Product.apply(check_tensor("features", features, (self.num_gaussians, None)), self)
 
     @torch.no_grad()
     def backproject(self, targets: Tensor) -> Tensor:
@@ -92,6 +90,23 @@ class CompositingWeights:
         )
 
 
+class _Product(torch.autograd.Function):
+    """W @ features, whose derivative is W^T."""
+
+    @staticmethod
+    def forward(context: Any, features: Tensor, weights: CompositingWeights) -> Tensor:
+        context.weights = weights
+        image = features.new_empty(weights.height, weights.width, features.shape[1])
+        arguments = _matrix(features, features.shape[1], image)
+        weights._kernels.run("weights_composite", weights._pointer, *arguments)
+        return image
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, to_image: Tensor) -> tuple[Tensor, None]:
+        return context.weights.backproject(to_image), None
+
+
 def _matrix(source: Tensor, channels: int, target: Tensor) -> tuple[ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]:
     return ctypes.c_void_p(address(source)), ctypes.c_int64(channels), ctypes.c_void_p(address(target))
 
@@ -111,6 +126,7 @@ def compositing_weights(
     near_plane: float = 0.01,
     far_plane: float = 1e10,
     eps2d: float = 0.3,
+    halved: bool = False,
 ) -> CompositingWeights:
     """The weights with which `rasterization` blends the Gaussians into one view. CPU tensors only.
 
@@ -120,6 +136,7 @@ def compositing_weights(
         K: Camera matrix (3, 3) in pixels.
         width, height: Size of the view in pixels.
         rasterize_mode, near_plane, far_plane, eps2d: As for `rasterization`.
+        halved: Whether to keep the weights in half precision: half the memory, with relative errors up to 2^-11.
 
     Returns:
         The sparse matrix of weights.
@@ -139,7 +156,7 @@ def compositing_weights(
         geometry, None, 0, width, height, near_plane, far_plane, eps2d, rasterize_mode == "antialiased"
     )
     inputs = cpu.splat_inputs(means2d, conics, shown, depths, radii, None, width, height)
-    return CompositingWeights(library.load_kernels(), inputs)
+    return CompositingWeights(library.load_kernels(), inputs, halved)
 
 
 def backproject(

@@ -21,6 +21,15 @@ GLS_INLINE void copy_channels(const float* row, int64_t channels, int64_t first,
     for (int64_t k = 0; k < kLanes; ++k) to[k] = first + k < channels ? row[first + k] : 0.0f;
 }
 
+// to[k][p] = from[p][k] for sixteen rows of sixteen floats, `stride` floats apart.
+GLS_INLINE void transpose(const float* from, int64_t stride, float* to) {
+    // Four by four, as far as any machine's registers reach.
+    for (int p = 0; p < kLanes; p += 4)
+        for (int k = 0; k < kLanes; k += 4)
+            for (int i = 0; i < 4; ++i)
+                for (int j = 0; j < 4; ++j) to[(k + j) * kLanes + p + i] = from[(p + i) * stride + k + j];
+}
+
 // pixels[p] += sum over v of weights[v][p] * rows[index[v]], for the sixteen pixels p; `stride` floats part the pixels.
 template <class Index>
 GLS_INLINE void blend_rows(const Index* index, const float (*weights)[kLanes], int count, const float (*rows)[kLanes],
@@ -59,12 +68,16 @@ GLS_INLINE void gather_pixels(const Index* index, const float (*weights)[kLanes]
     }
 }
 
-// dots[v] += sum over the sixteen channels k of rows[index[v]][k] * planes[k], with one plane of pixels per channel.
-GLS_INLINE void dot_planes(const uint16_t* index, const float (*rows)[kLanes], int count, const float* planes,
+// dots[v] = sum over the sixteen channels k of rows[index[v]][k] * planes[k], with one plane of pixels per channel; added
+// to what is there when there are `more` than the first sixteen channels.
+GLS_INLINE void dot_planes(const uint16_t* index, const float (*rows)[kLanes], int count, const float* planes, bool more,
                        float (*dots)[kLanes]) {
     Float16 values[kLanes];
     for (int k = 0; k < kLanes; ++k) values[k] = Float16::load(planes + k * kLanes);
-    for (int v = 0; v < count; ++v) (Float16::load(dots[v]) + combine(rows[index[v]], values)).store(dots[v]);
+    for (int v = 0; v < count; ++v) {
+        const Float16 dot = combine(rows[index[v]], values);
+        (more ? Float16::load(dots[v]) + dot : dot).store(dots[v]);
+    }
 }
 
 }  // namespace gls

@@ -27,48 +27,38 @@ struct BackwardOutputs {
     float* features;
 };
 
-// Sums over the pixels of one splat in one tile; g is the gradient by the exponent's negative (sigma).
-// One cache line, because the sums are gathered in another order than they are written.
+// Sums over the pixels of one splat in one tile; g is the gradient by the exponent's negative (sigma). One cache line.
 struct alignas(64) Partial {
     float g, g_x, g_y, g_xx, g_xy, g_yy, absolute_x, absolute_y;
     float color[kNarrow];
+    float unused[4];
 };
+static_assert(sizeof(Partial) == 64, "a partial sum is read and written as one vector");
 
 struct GeometrySums {
-    Float16 g = 0.0f, g_x = 0.0f, g_y = 0.0f, g_xx = 0.0f, g_xy = 0.0f, g_yy = 0.0f;
-    Float16 absolute_x = 0.0f, absolute_y = 0.0f;
+    LaneSum all[8 + kNarrow];  // in the order of a Partial
 
+    GLS_INLINE void clear() { GLS_UNROLL for (LaneSum& sum : all) sum.clear(); }
     template <bool kAbsolute>
-    GLS_INLINE void add(Float16 sigma, Float16 dx, Float16 dy, Float16 a, Float16 b, Float16 c) {
+    GLS_INLINE void add(Float16 sigma, Float16 dx, Float16 dy, const WideSplat& s, Float16 slope, Float16 slope_y) {
         const Float16 x = sigma * dx, y = sigma * dy;
-        g = g + sigma;
-        g_x = g_x + x;
-        g_y = g_y + y;
-        g_xx = fma(x, dx, g_xx);
-        g_xy = fma(x, dy, g_xy);
-        g_yy = fma(y, dy, g_yy);
+        all[0].add(sigma);
+        all[1].add(x);
+        all[2].add(y);
+        all[3].add_product(x, dx);
+        all[4].add_product(x, dy);
+        all[5].add_product(y, dy);
         if (kAbsolute) {
-            absolute_x = absolute_x + abs(fma(a, x, b * y));
-            absolute_y = absolute_y + abs(fma(b, x, c * y));
+            // The gradient by the mean, but for the factor -ln 2 between the two exponents.
+            const Float16 size = abs(sigma);
+            all[6].add_product(size, abs(fma(s.xx, dx, slope)));
+            all[7].add_product(size, abs(fma(s.xy, dx, slope_y + slope_y)));
         }
     }
-    void store(float* to) const {
-        const Float16 all[8] = {g, g_x, g_y, g_xx, g_xy, g_yy, absolute_x, absolute_y};
-        sum_lanes_of_four(all, to);
-        sum_lanes_of_four(all + 4, to + 4);
-    }
+    GLS_INLINE void store(Partial& to) const { totals<8 + kNarrow>(all).store(&to.g); }
 };
 
-// The conic of a splat, which its exponent holds scaled by powers of two.
-struct WideConic {
-    Float16 a, b, c;
-    GLS_INLINE explicit WideConic(const Splat& s) {
-        constexpr float kLn2 = 0.693147180559945309f;
-        a = -2.0f * kLn2 * s.xx;
-        b = -kLn2 * s.xy;
-        c = -2.0f * kLn2 * s.yy;
-    }
-};
+inline void store_zero(Partial& to) { Float16(0.0f).store(&to.g); }
 
 // The gradient by sigma at the pixels of a block; takes the splat out of `behind`.
 GLS_INLINE Float16 sigma_gradient(const Contribution& c, Float16 dot, float* behind) {
@@ -78,59 +68,57 @@ GLS_INLINE Float16 sigma_gradient(const Contribution& c, Float16 dot, float* beh
     return zero_unless(varies, fma(rest, c.capped * reciprocal(Float16(1.0f) - c.capped), -own));
 }
 
-// What lies behind nothing yet: the pixel's value times its gradient, and the transmittance times its derivative.
-inline void begin_behind(const Scene& scene, size_t index, const BackwardInputs& in, float (*behind)[kLanes]) {
-    for (int block = 0; block < kBlocks; ++block) {
-        std::fill_n(behind[block], kLanes, 0.0f);
-        BlockPixels(scene, index, block).for_each(scene.width, [&](int lane, int64_t pixel) {
-            const float *value = in.image + pixel * in.channels, *gradient = in.image_gradient + pixel * in.channels;
-            float sum = in.alpha_gradient ? (in.alphas[pixel] - 1.0f) * in.alpha_gradient[pixel] : 0.0f;
-            for (int64_t k = 0; k < in.channels; ++k) sum += value[k] * gradient[k];
-            behind[block][lane] = sum;
-        });
-    }
+// What the transmittance left over has to do with the loss.
+GLS_INLINE Float16 transmittance_gradient(const BlockPixels& pixels, int width, const BackwardInputs& in) {
+    if (in.alpha_gradient == nullptr) return 0.0f;
+    alignas(64) float alpha[1][kLanes], gradient[1][kLanes];
+    pixels.load<1>(width, in.alphas, alpha);
+    pixels.load<1>(width, in.alpha_gradient, gradient);
+    return (Float16::load(alpha[0]) - 1.0f) * Float16::load(gradient[0]);
+}
+
+// Reads the gradient of a block's pixels, and puts into `behind` what lies behind nothing yet: the pixel's value times
+// its gradient, and the transmittance times its derivative.
+template <int kChannels>
+inline void begin_block(const BlockPixels& pixels, int width, const BackwardInputs& in, float (*gradient)[kLanes],
+                        float* behind) {
+    alignas(64) float value[kChannels][kLanes];
+    pixels.load<kChannels>(width, in.image, value);
+    pixels.load<kChannels>(width, in.image_gradient, gradient);
+    Float16 sum = transmittance_gradient(pixels, width, in);
+    for (int k = 0; k < kChannels; ++k) sum = fma(Float16::load(value[k]), Float16::load(gradient[k]), sum);
+    sum.store(behind);
 }
 
 template <int kChannels, bool kAbsolute>
 inline void narrow_partials(int threads, const Scene& scene, const BackwardInputs& in, Partial* partials) {
     parallel_for(threads, scene.tiles(), [&](int, size_t index) {
         Tile tile;
-        alignas(64) float behind[kBlocks][kLanes], gradient[kBlocks][kChannels][kLanes] = {};
-        begin_behind(scene, index, in, behind);
+        alignas(64) float behind[kBlocks][kLanes], gradient[kBlocks][kChannels][kLanes];
         for (int block = 0; block < kBlocks; ++block)
-            BlockPixels(scene, index, block).for_each(scene.width, [&](int lane, int64_t pixel) {
-                for (int k = 0; k < kChannels; ++k) gradient[block][k][lane] = in.image_gradient[pixel * kChannels + k];
-            });
-        uint32_t at = 0;
+            begin_block<kChannels>(BlockPixels(scene, index, block), scene.width, in, gradient[block], behind[block]);
+        Partial* partial = nullptr;
         const Splat* current = nullptr;
-        Float16 color[kChannels], color_sums[kNarrow];
         GeometrySums sums;
-        Float16 a, b, c;
         walk_tile_again(
-            scene, index, tile,
+            scene, index, tile, [&](uint32_t entry) { store_zero(partials[scene.places[entry]]); },
             [&](uint32_t entry, const Splat& splat) {
-                at = entry;
+                partial = &partials[scene.places[entry]];
                 current = &splat;
-                for (int k = 0; k < kChannels; ++k) color[k] = splat.color[k];
-                for (int k = 0; k < kNarrow; ++k) color_sums[k] = 0.0f;
-                sums = GeometrySums();
-                const WideConic conic(splat);
-                a = conic.a, b = conic.b, c = conic.c;
+                sums.clear();
             },
-            [&](int block, const Contribution& drawn) {
-                Float16 values[kChannels];
-                for (int k = 0; k < kChannels; ++k) values[k] = Float16::load(gradient[block][k]);
-                Float16 dot = values[0] * color[0];
-                for (int k = 1; k < kChannels; ++k) dot = fma(values[k], color[k], dot);
-                for (int k = 0; k < kChannels; ++k) color_sums[k] = fma(drawn.weight, values[k], color_sums[k]);
+            [&](int block, const Contribution& drawn) GLS_INLINE_LAMBDA {
+                Float16 dot = Float16::load(gradient[block][0]) * current->color[0];
+                sums.all[8].add_product(drawn.weight, Float16::load(gradient[block][0]));
+                for (int k = 1; k < kChannels; ++k) {
+                    const Float16 value = Float16::load(gradient[block][k]);
+                    dot = fma(value, current->color[k], dot);
+                    sums.all[8 + k].add_product(drawn.weight, value);
+                }
                 const Float16 sigma = sigma_gradient(drawn, dot, behind[block]);
-                sums.add<kAbsolute>(sigma, drawn.dx, drawn.dy, a, b, c);
+                sums.add<kAbsolute>(sigma, drawn.dx, drawn.dy, WideSplat(*current), drawn.slope, drawn.slope_y);
             },
-            [&] {
-                Partial& partial = partials[at];
-                sums.store(&partial.g);
-                sum_lanes_of_four(color_sums, partial.color);
-            });
+            [&] { sums.store(*partial); });
     });
 }
 
@@ -153,32 +141,46 @@ struct WideScratch {
 
 inline void load_gradient(const Scene& scene, size_t index, const BackwardInputs& in, bool planes, WideScratch& s) {
     const int64_t stride = padded(in.channels);
-    const size_t size = kBlocks * kLanes * stride;
-    s.pixels.resize(size);
-    std::fill_n(s.pixels.data(), size, 0.0f);
-    for (int block = 0; block < kBlocks; ++block)
-        BlockPixels(scene, index, block).for_each(scene.width, [&](int lane, int64_t pixel) {
-            std::copy_n(in.image_gradient + pixel * in.channels, in.channels,
-                        s.pixels.data() + (block * kLanes + lane) * stride);
-        });
-    if (!planes) return;
-    s.planes.resize(size);
+    const size_t size = kLanes * stride;
+    s.pixels.resize(kBlocks * size);
+    if (planes) s.planes.resize(kBlocks * size);
     for (int block = 0; block < kBlocks; ++block) {
-        const float* from = s.pixels.data() + block * kLanes * stride;
-        float* to = s.planes.data() + block * kLanes * stride;
-        for (int64_t k = 0; k < stride; ++k)
-            for (int lane = 0; lane < kLanes; ++lane) to[k * kLanes + lane] = from[lane * stride + k];
+        const BlockPixels place(scene, index, block);
+        float* pixels = s.pixels.data() + block * size;
+        if (place.columns < kBlock || place.rows < kBlock) std::fill_n(pixels, size, 0.0f);
+        place.for_each(scene.width, [&](int lane, int64_t pixel) {
+            for (int64_t k = 0; k < stride; k += kLanes)
+                copy_channels(in.image_gradient + pixel * in.channels, in.channels, k, pixels + lane * stride + k);
+        });
+        for (int64_t k = 0; planes && k < stride; k += kLanes)
+            transpose(pixels + k, stride, s.planes.data() + block * size + k * kLanes);
     }
+}
+
+// As begin_block, for any number of channels; `pixels` holds the gradient already.
+inline void begin_wide_block(const Scene& scene, size_t index, int block, const BackwardInputs& in, WideScratch& s) {
+    const BlockPixels place(scene, index, block);
+    const int64_t stride = padded(in.channels);
+    LaneSum products[kLanes];
+    for (LaneSum& product : products) product.clear();
+    place.for_each(scene.width, [&](int lane, int64_t pixel) {
+        const float* gradient = s.pixels.data() + (block * kLanes + lane) * stride;
+        alignas(64) float value[kLanes];
+        for (int64_t first = 0; first < in.channels; first += kLanes) {
+            copy_channels(in.image + pixel * in.channels, in.channels, first, value);
+            products[lane].add_product(Float16::load(value), Float16::load(gradient + first));
+        }
+    });
+    (totals<kLanes>(products) + transmittance_gradient(place, scene.width, in)).store(s.behind[block]);
 }
 
 template <bool kAbsolute>
 inline void geometry_of_batch(const Scene& scene, const Tile& tile, WideScratch& s, Partial* partials) {
     int next[kBlocks] = {};
     for (int k = 0; k < s.batch.splats; ++k) {
-        const Splat& splat = scene.splats[scene.entries[s.batch.entry[k]]];
-        const WideConic conic(splat);
-        const Float16 x = splat.x, y = splat.y;
+        const WideSplat splat(scene.splats[scene.entries[s.batch.entry[k]]]);
         GeometrySums sums;
+        sums.clear();
         for (int block = 0; block < kBlocks; ++block) {
             const int visit = next[block];
             if (visit == s.batch.visits[block] || s.batch.splat[block][visit] != k) continue;
@@ -187,10 +189,11 @@ inline void geometry_of_batch(const Scene& scene, const Tile& tile, WideScratch&
             c.weight = Float16::load(s.batch.weight[block][visit]);
             c.capped = c.opacity = Float16::load(s.opacity[block][visit]);
             c.drawn = c.capped > 0.0f;
+            tile.place(block, splat, c);
             const Float16 sigma = sigma_gradient(c, Float16::load(s.dots[block][visit]), s.behind[block]);
-            sums.add<kAbsolute>(sigma, x - tile.centers_x(block), y - tile.y[block / 4], conic.a, conic.b, conic.c);
+            sums.add<kAbsolute>(sigma, c.dx, c.dy, splat, c.slope, c.slope_y);
         }
-        sums.store(&partials[s.batch.entry[k]].g);
+        sums.store(partials[scene.places[s.batch.entry[k]]]);
     }
 }
 
@@ -204,14 +207,13 @@ inline void wide_partials(int threads, const Scene& scene, const BackwardInputs&
         Batch& batch = s.batch;
         Tile tile;
         load_gradient(scene, index, in, out.geometry != nullptr, s);
-        if (out.geometry) begin_behind(scene, index, in, s.behind);
+        for (int block = 0; out.geometry && block < kBlocks; ++block) begin_wide_block(scene, index, block, in, s);
         const auto flush = [&] {
             for (int64_t first = 0; out.geometry && first < channels; first += kLanes) {
                 batch.load_rows(in.features, channels, first, s.rows);
                 for (int block = 0; block < kBlocks; ++block) {
-                    if (first == 0) std::fill_n(s.dots[block][0], batch.visits[block] * kLanes, 0.0f);
-                    dot_planes(batch.splat[block], s.rows, batch.visits[block],
-                               s.planes.data() + (block * stride + first) * kLanes, s.dots[block]);
+                    const float* planes = s.planes.data() + (block * stride + first) * kLanes;
+                    dot_planes(batch.splat[block], s.rows, batch.visits[block], planes, first > 0, s.dots[block]);
                 }
             }
             if (out.geometry) geometry_of_batch<kAbsolute>(scene, tile, s, out.geometry);
@@ -221,13 +223,19 @@ inline void wide_partials(int threads, const Scene& scene, const BackwardInputs&
                     gather_pixels(batch.splat[block], batch.weight[block], batch.visits[block],
                                   s.pixels.data() + block * kLanes * stride + out.first + k, stride, s.sums);
                 for (int splat = 0; splat < batch.splats; ++splat)
-                    Float16::load(s.sums[splat]).store(out.colors + batch.entry[splat] * out.width + k);
+                    Float16::load(s.sums[splat]).store(out.colors + scene.places[batch.entry[splat]] * out.width + k);
             }
             batch.clear();
         };
         walk_tile_again(
-            scene, index, tile, [&](uint32_t entry, const Splat& splat) { batch.begin(entry, splat); },
-            [&](int block, const Contribution& c) {
+            scene, index, tile,
+            [&](uint32_t entry) {
+                const size_t place = scene.places[entry];
+                if (out.geometry) store_zero(out.geometry[place]);
+                if (out.colors) std::fill_n(out.colors + place * out.width, out.width, 0.0f);
+            },
+            [&](uint32_t entry, const Splat& splat) { batch.begin(entry, splat); },
+            [&](int block, const Contribution& c) GLS_INLINE_LAMBDA {
                 if (!c.drawn.any()) return;
                 const int visit = batch.draw(block, c);
                 const Mask16 varies = c.drawn & (c.opacity <= kMaxOpacity);
@@ -241,87 +249,82 @@ inline void wide_partials(int threads, const Scene& scene, const BackwardInputs&
     });
 }
 
-// Calls sum(entry) for the entries a splat drew in, in the order of its tiles, and ahead(entry) some entries earlier.
-template <class Ahead, class Sum>
-inline void for_each_entry(const Scene& scene, size_t rank, const Ahead& ahead, const Sum& sum) {
-    constexpr size_t kAhead = 24;
-    const size_t last = scene.places.size() - 1;
-    for (uint32_t place = scene.rank_start[rank]; place < scene.rank_start[rank + 1]; ++place) {
-        const uint32_t entry = scene.places[place], later = scene.places[std::min(place + kAhead, last)];
-        __builtin_prefetch(&scene.touched[later]);
-        ahead(later);
-        if (scene.touched[entry] != 0) sum(entry);
-    }
-}
-
-template <class Work>
-inline void for_ranks(int threads, const Scene& scene, const Work& work) {
+// Calls work(splat, Gaussian) for the seen Gaussians, and gap(first, size) for the unseen ones between them.
+template <class Gap, class Work>
+inline void for_gaussians(int threads, const Scene& scene, int64_t count, const Gap& gap, const Work& work) {
     constexpr size_t kPerTask = 1024;
-    const size_t splats = scene.splats.size();
-    parallel_for(threads, (splats + kPerTask - 1) / kPerTask, [&](int, size_t task) {
-        for (size_t k = task * kPerTask; k < std::min(splats, (task + 1) * kPerTask); ++k) work(k);
+    const size_t splats = scene.splats.size(), tasks = splats / kPerTask + 1;
+    parallel_for(threads, tasks, [&](int, size_t task) {
+        const size_t begin = task * kPerTask, end = std::min(splats, begin + kPerTask);
+        int64_t next = begin == 0 ? 0 : scene.splats[begin - 1].gaussian + 1;
+        for (size_t splat = begin; splat < end; ++splat) {
+            const int64_t gaussian = scene.splats[splat].gaussian;
+            if (next < gaussian) gap(next, gaussian - next);
+            work(splat, gaussian);
+            next = gaussian + 1;
+        }
+        if (task == tasks - 1 && next < count) gap(next, count - next);
     });
 }
 
 // Adds up the partial sums of every splat, in the order of its tiles, into the gradients of its Gaussian.
 inline void gather_geometry(int threads, const Scene& scene, const BackwardInputs& in, const Partial* partials,
                             bool colors, const BackwardOutputs& out) {
-    for_ranks(threads, scene, [&](size_t rank) {
-        const Splat& splat = scene.splats[scene.order[rank]];
-        const int64_t i = splat.gaussian;
-        float sums[8 + kNarrow] = {};
-        for_each_entry(
-            scene, rank, [&](uint32_t entry) { __builtin_prefetch(&partials[entry]); },
-            [&](uint32_t entry) {
-                const float* partial = &partials[entry].g;
-                for (int k = 0; k < 8 + kNarrow; ++k) sums[k] += partial[k];
-            });
+    float* features = colors ? out.features : nullptr;
+    const auto gap = [&](int64_t first, int64_t size) {
+        std::fill_n(out.means2d + 2 * first, 2 * size, 0.0f);
+        std::fill_n(out.conics + 3 * first, 3 * size, 0.0f);
+        std::fill_n(out.opacities + first, size, 0.0f);
+        if (out.absolute) std::fill_n(out.absolute + 2 * first, 2 * size, 0.0f);
+        if (features) std::fill_n(features + in.channels * first, in.channels * size, 0.0f);
+    };
+    for_gaussians(threads, scene, in.count, gap, [&](size_t splat, int64_t i) {
+        Float16 all = 0.0f;
+        for (size_t place = scene.splat_start[splat]; place < scene.splat_start[splat + 1]; ++place)
+            all = all + Float16::load(&partials[place].g);
+        Partial sums;
+        all.store(&sums.g);
         const float a = in.conics[3 * i], b = in.conics[3 * i + 1], c = in.conics[3 * i + 2];
-        out.means2d[2 * i] = a * sums[1] + b * sums[2];
-        out.means2d[2 * i + 1] = b * sums[1] + c * sums[2];
-        out.conics[3 * i] = 0.5f * sums[3];
-        out.conics[3 * i + 1] = sums[4];
-        out.conics[3 * i + 2] = 0.5f * sums[5];
-        out.opacities[i] = -sums[0] / splat.opacity;
-        if (out.absolute) out.absolute[2 * i] = sums[6], out.absolute[2 * i + 1] = sums[7];
-        if (colors && out.features)
-            for (int64_t k = 0; k < in.channels; ++k) out.features[in.channels * i + k] = sums[8 + k];
+        out.means2d[2 * i] = a * sums.g_x + b * sums.g_y;
+        out.means2d[2 * i + 1] = b * sums.g_x + c * sums.g_y;
+        out.conics[3 * i] = 0.5f * sums.g_xx;
+        out.conics[3 * i + 1] = sums.g_xy;
+        out.conics[3 * i + 2] = 0.5f * sums.g_yy;
+        out.opacities[i] = -sums.g / scene.splats[splat].opacity;
+        if (out.absolute) {
+            constexpr float kLn2 = 0.693147180559945309f;
+            out.absolute[2 * i] = kLn2 * sums.absolute_x;
+            out.absolute[2 * i + 1] = kLn2 * sums.absolute_y;
+        }
+        if (features) std::copy_n(sums.color, in.channels, features + in.channels * i);
     });
 }
 
-inline void gather_colors(int threads, const Scene& scene, int64_t channels, const WidePartials& partials,
+inline void gather_colors(int threads, const Scene& scene, const BackwardInputs& in, const WidePartials& partials,
                           float* features) {
-    const int64_t wanted = std::min(partials.width, channels - partials.first);
-    for_ranks(threads, scene, [&](size_t rank) {
-        float* to = features + scene.splats[scene.order[rank]].gaussian * channels + partials.first;
+    const int64_t wanted = std::min(partials.width, in.channels - partials.first);
+    const auto gap = [&](int64_t first, int64_t size) {
+        if (partials.first == 0) std::fill_n(features + in.channels * first, in.channels * size, 0.0f);
+    };
+    for_gaussians(threads, scene, in.count, gap, [&](size_t splat, int64_t i) {
+        float* to = features + in.channels * i + partials.first;
         for (int64_t k = 0; k < wanted; k += kLanes) {
             Float16 sum = 0.0f;
-            const float* colors = partials.colors + k;
-            for_each_entry(
-                scene, rank, [&](uint32_t entry) { __builtin_prefetch(colors + entry * partials.width); },
-                [&](uint32_t entry) { sum = sum + Float16::load(colors + entry * partials.width); });
+            for (size_t place = scene.splat_start[splat]; place < scene.splat_start[splat + 1]; ++place)
+                sum = sum + Float16::load(partials.colors + place * partials.width + k);
+            if (wanted - k >= kLanes) {
+                sum.store(to + k);
+                continue;
+            }
             alignas(64) float lanes[kLanes];
             sum.store(lanes);
-            std::copy_n(lanes, std::min<int64_t>(kLanes, wanted - k), to + k);
+            std::copy_n(lanes, wanted - k, to + k);
         }
-    });
-}
-
-inline void clear(int threads, float* values, int64_t size) {
-    constexpr int64_t kPerTask = 1 << 16;
-    if (values == nullptr) return;
-    parallel_for(threads, (size + kPerTask - 1) / kPerTask, [&](int, size_t task) {
-        std::fill_n(values + task * kPerTask, std::min<int64_t>(kPerTask, size - task * kPerTask), 0.0f);
     });
 }
 
 inline void composite_backward(int threads, const Scene& scene, const BackwardInputs& in, const BackwardOutputs& out) {
     const bool geometry = out.means2d != nullptr;
-    clear(threads, out.means2d, 2 * in.count);
-    clear(threads, out.conics, 3 * in.count);
-    clear(threads, out.opacities, in.count);
-    clear(threads, out.absolute, 2 * in.count);
-    clear(threads, out.features, in.channels * in.count);
     const size_t entries = scene.entries.size();
     Buffer<Partial> partials(geometry ? entries : 0);
     const auto narrow = [&](auto plain, auto absolute) {
@@ -345,7 +348,7 @@ inline void composite_backward(int threads, const Scene& scene, const BackwardIn
                                     out.features ? colors.data() : nullptr, first, std::min(kGroup, stride - first)};
         (out.absolute ? wide_partials<true> : wide_partials<false>)(threads, scene, in, group);
         if (group.geometry) gather_geometry(threads, scene, in, partials.data(), false, out);
-        if (out.features) gather_colors(threads, scene, in.channels, group, out.features);
+        if (out.features) gather_colors(threads, scene, in, group, out.features);
     }
 }
 

@@ -9,59 +9,68 @@
 namespace gls {
 
 struct ForwardOutputs {
-    const float* features;    // Gaussians x channels
+    const float* features;      // Gaussians x channels
     int64_t channels;
-    const float* background;  // channels, or null for black
-    float* image;             // height x width x channels
-    float* alphas;            // height x width
+    const float* background;    // channels, or null for black
+    float* image;               // height x width x channels
+    float* alphas;              // height x width
+    int64_t first_tile, tiles;  // what to draw, a part of the image so that a caller can stop in between
 };
 
 // Walks the splats of a tile, nearest first, until no pixel takes light. Calls begin(entry, splat) for a splat that may
 // draw something, draw(block, contribution) for each block it may draw on, and end() after its last block. Notes the
 // blocks it reached.
 template <class Begin, class Draw, class End>
-inline void walk_tile(Scene& scene, size_t index, Tile& tile, const Begin& begin, const Draw& draw, const End& end) {
-    constexpr uint32_t kAhead = 6, kPatience = 32;
+GLS_INLINE void walk_tile(Scene& scene, size_t index, Tile& tile, const Begin& begin, const Draw& draw, const End& end) {
+    constexpr uint32_t kAhead = 6, kBatch = 32;
     tile.begin(scene, index);
     const uint32_t stop = scene.tile_start[index + 1];
-    const uint32_t first = scene.tile_start[index];
-    uint32_t entry = first;
-    for (; entry < stop; ++entry) {
-        if ((entry - first) % kPatience == kPatience - 1) {
-            tile.update_alive();
-            if (tile.alive == 0) break;
+    uint32_t first = scene.tile_start[index];
+    for (; first < stop; first += kBatch) {
+        tile.update_alive();
+        if (tile.alive == 0) break;
+        // All masks before the first visit: a loop whose length is known late is guessed wrong at a high price.
+        uint32_t masks[kBatch];
+        const uint32_t size = std::min(kBatch, stop - first);
+        for (uint32_t k = 0; k < size; ++k) {
+            __builtin_prefetch(&scene.splats[scene.entries[std::min(first + k + kAhead, stop - 1)]]);
+            masks[k] = tile.touched_blocks(scene.splats[scene.entries[first + k]]);
         }
-        __builtin_prefetch(&scene.splats[scene.entries[std::min(entry + kAhead, stop - 1)]]);
-        const Splat& splat = scene.splats[scene.entries[entry]];
-        uint32_t blocks = tile.touched_blocks(splat) & tile.alive, touched = 0;
-        scene.touched[entry] = 0;
-        if (blocks == 0) continue;
-        begin(entry, splat);
-        const WideSplat wide(splat);
-        for (; blocks != 0; blocks &= blocks - 1) {
-            const int block = __builtin_ctz(blocks);
-            Contribution contribution;
-            tile.composite(block, wide, contribution);
-            touched |= (contribution.reached.any() ? 1u : 0u) << block;
-            draw(block, contribution);
+        for (uint32_t k = 0; k < size; ++k) {
+            uint32_t blocks = masks[k] & tile.alive, touched = 0;
+            scene.touched[first + k] = 0;
+            if (blocks == 0) continue;
+            const Splat& splat = scene.splats[scene.entries[first + k]];
+            begin(first + k, splat);
+            const WideSplat wide(splat);
+            for (; blocks != 0; blocks &= blocks - 1) {
+                const int block = __builtin_ctz(blocks);
+                Contribution contribution;
+                tile.composite(block, wide, contribution);
+                touched |= (contribution.reached.any() ? 1u : 0u) << block;
+                draw(block, contribution);
+            }
+            scene.touched[first + k] = static_cast<uint16_t>(touched);
+            end();
         }
-        scene.touched[entry] = static_cast<uint16_t>(touched);
-        end();
     }
-    for (; entry < stop; ++entry) scene.touched[entry] = 0;
+    for (; first < stop; ++first) scene.touched[first] = 0;
 }
 
-// The same walk after a forward pass, which has noted the blocks.
-template <class Begin, class Draw, class End>
-inline void walk_tile_again(const Scene& scene, size_t index, Tile& tile, const Begin& begin, const Draw& draw,
-                            const End& end) {
+// The same walk after a forward pass, which has noted the blocks; calls skip(entry) for a splat that drew nothing.
+template <class Skip, class Begin, class Draw, class End>
+GLS_INLINE void walk_tile_again(const Scene& scene, size_t index, Tile& tile, const Skip& skip, const Begin& begin,
+                            const Draw& draw, const End& end) {
     constexpr uint32_t kAhead = 6;
     tile.begin(scene, index);
     const uint32_t stop = scene.tile_start[index + 1];
     for (uint32_t entry = scene.tile_start[index]; entry < stop; ++entry) {
         __builtin_prefetch(&scene.splats[scene.entries[std::min(entry + kAhead, stop - 1)]]);
         uint32_t blocks = scene.touched[entry];
-        if (blocks == 0) continue;
+        if (blocks == 0) {
+            skip(entry);
+            continue;
+        }
         const Splat& splat = scene.splats[scene.entries[entry]];
         begin(entry, splat);
         const WideSplat wide(splat);
@@ -78,13 +87,14 @@ inline void walk_tile_again(const Scene& scene, size_t index, Tile& tile, const 
 inline void write_alphas(const Scene& scene, size_t index, const Tile& tile, float* alphas) {
     for (int block = 0; block < kBlocks; ++block)
         BlockPixels(scene, index, block).for_each(scene.width, [&](int lane, int64_t pixel) {
-            alphas[pixel] = 1.0f - tile.transmittance[block][lane];
+            alphas[pixel] = 1.0f - tile.passing(block, lane);
         });
 }
 
 template <int kChannels>
 inline void composite_narrow(int threads, Scene& scene, const ForwardOutputs& out) {
-    parallel_for(threads, scene.tiles(), [&](int, size_t index) {
+    parallel_for(threads, out.tiles, [&](int, size_t number) {
+        const size_t index = out.first_tile + number;
         Tile tile;
         alignas(64) float sums[kBlocks][kChannels][kLanes] = {};
         Float16 color[kChannels];
@@ -93,7 +103,7 @@ inline void composite_narrow(int threads, Scene& scene, const ForwardOutputs& ou
             [&](uint32_t, const Splat& splat) {
                 for (int k = 0; k < kChannels; ++k) color[k] = splat.color[k];
             },
-            [&](int block, const Contribution& c) {
+            [&](int block, const Contribution& c) GLS_INLINE_LAMBDA {
                 for (int k = 0; k < kChannels; ++k) {
                     float* sum = sums[block][k];
                     fma(c.weight, color[k], Float16::load(sum)).store(sum);
@@ -103,7 +113,7 @@ inline void composite_narrow(int threads, Scene& scene, const ForwardOutputs& ou
         for (int block = 0; block < kBlocks; ++block)
             BlockPixels(scene, index, block).for_each(scene.width, [&](int lane, int64_t pixel) {
                 for (int k = 0; k < kChannels; ++k) {
-                    const float behind = out.background ? out.background[k] * tile.transmittance[block][lane] : 0.0f;
+                    const float behind = out.background ? out.background[k] * tile.passing(block, lane) : 0.0f;
                     out.image[pixel * kChannels + k] = sums[block][k][lane] + behind;
                 }
             });
@@ -149,7 +159,8 @@ inline void composite_wide(int threads, Scene& scene, const ForwardOutputs& out)
     };
     const int64_t channels = out.channels, stride = padded(channels);
     std::vector<std::unique_ptr<Scratch>> scratches(threads);
-    parallel_for(threads, scene.tiles(), [&](int worker, size_t index) {
+    parallel_for(threads, out.tiles, [&](int worker, size_t number) {
+        const size_t index = out.first_tile + number;
         if (!scratches[worker]) scratches[worker] = std::make_unique<Scratch>();
         Scratch& scratch = *scratches[worker];
         Batch& batch = scratch.batch;
@@ -168,7 +179,7 @@ inline void composite_wide(int threads, Scene& scene, const ForwardOutputs& out)
         Tile tile;
         walk_tile(
             scene, index, tile, [&](uint32_t entry, const Splat& splat) { batch.begin(entry, splat); },
-            [&](int block, const Contribution& c) {
+            [&](int block, const Contribution& c) GLS_INLINE_LAMBDA {
                 if (c.drawn.any()) batch.draw(block, c);
             },
             [&] {
@@ -180,7 +191,7 @@ inline void composite_wide(int threads, Scene& scene, const ForwardOutputs& out)
             BlockPixels(scene, index, block).for_each(scene.width, [&](int lane, int64_t pixel) {
                 const float* from = pixels + (block * kLanes + lane) * stride;
                 float* to = out.image + pixel * channels;
-                const float behind = tile.transmittance[block][lane];
+                const float behind = tile.passing(block, lane);
                 if (out.background)
                     for (int64_t k = 0; k < channels; ++k) to[k] = from[k] + out.background[k] * behind;
                 else

@@ -34,7 +34,7 @@ int guarded(const Work& work) {
 }  // namespace
 
 // Raised with every change of a signature, so that a stale build is recognised.
-GLS_EXPORT int gls_interface_version() { return 2; }
+GLS_EXPORT int gls_interface_version() { return 3; }
 
 GLS_EXPORT const char* gls_last_error() { return last_failure.c_str(); }
 
@@ -61,7 +61,8 @@ GLS_EXPORT void gls_scene_destroy(gls::Scene* scene) { delete scene; }
 
 GLS_EXPORT int gls_composite(int threads, gls::Scene* scene, const gls::ForwardOutputs* out) {
     return guarded([&] {
-        gls::advise_huge_pages(out->image, sizeof(float) * scene->width * scene->height * out->channels);
+        if (out->first_tile == 0)
+            gls::advise_huge_pages(out->image, sizeof(float) * scene->width * scene->height * out->channels);
         gls::composite(threads, *scene, *out);
     });
 }
@@ -71,12 +72,12 @@ GLS_EXPORT int gls_composite_backward(int threads, const gls::Scene* scene, cons
     return guarded([&] { gls::composite_backward(threads, *scene, *in, *out); });
 }
 
-GLS_EXPORT int gls_weights_create(int threads, const gls::SplatInputs* in, gls::Weights** weights) {
+GLS_EXPORT int gls_weights_create(int threads, const gls::SplatInputs* in, bool halved, gls::Weights** weights) {
     return guarded([&] {
         gls::Scene scene;
         auto made = std::make_unique<gls::Weights>();
         gls::build_scene(threads, *in, scene);
-        gls::build_weights(threads, in->count, scene, *made);
+        gls::build_weights(threads, in->count, halved, scene, *made);
         *weights = made.release();
     });
 }
@@ -91,17 +92,22 @@ GLS_EXPORT int gls_weights_composite(int threads, const gls::Weights* weights, c
                                      int64_t channels, float* image) {
     return guarded([&] {
         gls::advise_huge_pages(image, sizeof(float) * weights->width * weights->height * channels);
-        gls::weights_composite(threads, *weights, features, channels, image);
+        const auto run = weights->halved ? gls::weights_composite<uint16_t> : gls::weights_composite<float>;
+        run(threads, *weights, features, channels, image);
     });
 }
 
 GLS_EXPORT int gls_weights_backproject(int threads, const gls::Weights* weights, const float* image, int64_t channels,
                                        float* features) {
-    return guarded([&] { gls::weights_backproject(threads, *weights, image, channels, features); });
+    return guarded([&] {
+        const auto run = weights->halved ? gls::weights_backproject<uint16_t> : gls::weights_backproject<float>;
+        run(threads, *weights, image, channels, features);
+    });
 }
 
 GLS_EXPORT void gls_weights_entries(const gls::Weights* weights, int64_t* pixels, int64_t* gaussians, float* values) {
-    gls::weights_entries(*weights, pixels, gaussians, values);
+    const auto run = weights->halved ? gls::weights_entries<uint16_t> : gls::weights_entries<float>;
+    run(*weights, pixels, gaussians, values);
 }
 
 // Pictures are height x width x channels; `gradient`, by the first, may be null.

@@ -225,13 +225,13 @@ inline void project_sixteen_backward(const Camera& camera, const Gaussians& in, 
     if (g.out_scales) store_items<3>(g.out_scales + 3 * first, count, out.scale);
     if (g.out_opacities) store_items<1>(g.out_opacities + first, count, &opacity);
     if (g.out_camera != nullptr) {
-        Float16 terms[16];
-        for (int k = 0; k < 9; ++k) terms[k] = zero_unless(mask, out.view_rotation[k]);
-        for (int k = 0; k < 3; ++k) terms[9 + k] = zero_unless(mask, out.view_translation[k]);
-        for (int k = 0; k < 3; ++k) terms[12 + k] = -to_mean[k];
-        terms[15] = zero;
+        LaneSum terms[15];
+        for (LaneSum& term : terms) term.clear();
+        for (int k = 0; k < 9; ++k) terms[k].add(zero_unless(mask, out.view_rotation[k]));
+        for (int k = 0; k < 3; ++k) terms[9 + k].add(zero_unless(mask, out.view_translation[k]));
+        for (int k = 0; k < 3; ++k) terms[12 + k].add(-to_mean[k]);
         float sums[16];
-        for (int k = 0; k < 16; k += 4) sum_lanes_of_four(terms + k, sums + k);
+        totals<15>(terms).store(sums);
         for (int k = 0; k < 15; ++k) camera_sums[k] += sums[k];
     }
 }

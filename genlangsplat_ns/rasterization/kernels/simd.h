@@ -4,6 +4,9 @@
 // Vectors of several registers must not be passed through memory, which a compiler left to itself does.
 #define GLS_INLINE inline __attribute__((always_inline))
 
+#define GLS_INLINE_LAMBDA __attribute__((always_inline))
+#define GLS_UNROLL _Pragma("GCC unroll 16")
+
 #if defined(__AVX512F__)
 #include "simd_avx512.h"
 #else

@@ -56,6 +56,9 @@ GLS_INLINE Float16 select(Mask16 mask, Float16 a, Float16 b) {
     return _mm512_mask_blend_ps(mask.lanes, b.value, a.value);
 }
 GLS_INLINE Float16 zero_unless(Mask16 mask, Float16 a) { return _mm512_maskz_mov_ps(mask.lanes, a.value); }
+GLS_INLINE Float16 negate_where(Mask16 mask, Float16 a) {
+    return _mm512_mask_xor_ps(a.value, mask.lanes, a.value, _mm512_set1_ps(-0.0f));
+}
 
 // The power of two of each lane, split as 2^whole * 2^fraction; `fraction` is a polynomial of the caller.
 GLS_INLINE Float16 round_to_whole(Float16 a) {
@@ -72,14 +75,30 @@ GLS_INLINE void compress(float* to, uint32_t mask, Float16 a) {
     _mm512_storeu_ps(to, _mm512_maskz_compress_ps(static_cast<__mmask16>(mask), a.value));
 }
 
-GLS_INLINE __m128 fold_to_four(Float16 a) {
-    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a.value), _mm512_extractf32x8_ps(a.value, 1));
-    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
-}
-GLS_INLINE void sum_lanes_of_four(const Float16* vectors, float* sums) {
-    const __m128 ab = _mm_hadd_ps(fold_to_four(vectors[0]), fold_to_four(vectors[1]));
-    const __m128 cd = _mm_hadd_ps(fold_to_four(vectors[2]), fold_to_four(vectors[3]));
-    _mm_storeu_ps(sums, _mm_hadd_ps(ab, cd));
+// Vectors added up, lane by lane or across lanes as the machine likes it.
+struct LaneSum {
+    __m512 value;
+    GLS_INLINE void clear() { value = _mm512_setzero_ps(); }
+    GLS_INLINE void add(Float16 a) { value = _mm512_add_ps(value, a.value); }
+    GLS_INLINE void add_product(Float16 a, Float16 b) { value = _mm512_fmadd_ps(a.value, b.value, value); }
+};
+
+// The totals of `kCount` <= 16 sums, in their order; totals past the last are zero.
+template <int kCount>
+GLS_INLINE Float16 totals(const LaneSum* sums) {
+    const auto at = [&](int k) { return k < kCount ? sums[k].value : _mm512_setzero_ps(); };
+    __m512 quarters[4];  // of the vectors k, k + 4, k + 8 and k + 12, four partial sums each
+    GLS_UNROLL for (int k = 0; k < 4; ++k) {
+        const __m512 a = at(k), b = at(k + 4), c = at(k + 8), d = at(k + 12);
+        const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
+        const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xEE));
+        quarters[k] = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xDD));
+    }
+    const auto pair = [](__m512 a, __m512 b) {
+        return _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    };
+    const __m512 low = pair(quarters[0], quarters[1]), high = pair(quarters[2], quarters[3]);
+    return _mm512_add_ps(_mm512_shuffle_ps(low, high, 0x44), _mm512_shuffle_ps(low, high, 0xEE));
 }
 
 // How many pixels a small matrix product keeps in registers at once.

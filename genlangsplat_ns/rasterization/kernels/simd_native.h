@@ -92,7 +92,11 @@ GLS_INLINE FloatPart part_reciprocal(FloatPart a) {
 #endif
 }
 GLS_INLINE FloatPart part_blend(IntPart mask, FloatPart a, FloatPart b) {
+#if defined(__AVX2__)
+    return _mm256_blendv_ps(b, a, reinterpret_cast<__m256>(mask));
+#else
     return reinterpret_cast<FloatPart>((mask & reinterpret_cast<IntPart>(a)) | (~mask & reinterpret_cast<IntPart>(b)));
+#endif
 }
 
 struct Mask16 {
@@ -176,6 +180,10 @@ GLS_INLINE Float16 zero_unless(Mask16 mask, Float16 a) {
     GLS_EACH_PART a.part[i] = reinterpret_cast<FloatPart>(mask.part[i] & reinterpret_cast<IntPart>(a.part[i]));
     return a;
 }
+GLS_INLINE Float16 negate_where(Mask16 mask, Float16 a) {
+    GLS_EACH_PART a.part[i] = reinterpret_cast<FloatPart>(reinterpret_cast<IntPart>(a.part[i]) ^ (mask.part[i] << 31));
+    return a;
+}
 GLS_INLINE Float16 ceil(Float16 a) {
     for (int i = 0; i < kParts; ++i)
         for (int lane = 0; lane < kWidth; ++lane) a.part[i][lane] = std::ceil(a.part[i][lane]);
@@ -199,6 +207,29 @@ GLS_INLINE Float16 scale_by_power_of_two(Float16 a, Float16 whole) {
 }
 
 // The packed floats of `from` go to the lanes of `mask` in order, the other lanes are zero. Reads 16 floats.
+// `compress` is the inverse: the lanes of `mask` go packed to `to`. Writes 16 floats.
+#if defined(__AVX2__)
+GLS_INLINE uint64_t bytes_of_mask(uint32_t mask) { return _pdep_u64(mask, 0x0101010101010101u) * 0xffu; }
+GLS_INLINE Float16 expand(const float* from, uint32_t mask) {
+    Float16 a;
+    for (int i = 0; i < kParts; ++i, mask >>= 8) {
+        const uint64_t lanes = bytes_of_mask(mask & 0xffu), sources = _pdep_u64(0x0706050403020100u, lanes);
+        const __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(sources)));
+        const __m256i kept = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(static_cast<long long>(lanes)));
+        a.part[i] = _mm256_and_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(from), order), _mm256_castsi256_ps(kept));
+        from += __builtin_popcount(mask & 0xffu);
+    }
+    return a;
+}
+GLS_INLINE void compress(float* to, uint32_t mask, Float16 a) {
+    for (int i = 0; i < kParts; ++i, mask >>= 8) {
+        const uint64_t sources = _pext_u64(0x0706050403020100u, bytes_of_mask(mask & 0xffu));
+        const __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(sources)));
+        _mm256_storeu_ps(to, _mm256_permutevar8x32_ps(a.part[i], order));
+        to += __builtin_popcount(mask & 0xffu);
+    }
+}
+#else
 GLS_INLINE Float16 expand(const float* from, uint32_t mask) {
     float lanes[16];
     for (int lane = 0; lane < 16; ++lane) {
@@ -208,7 +239,6 @@ GLS_INLINE Float16 expand(const float* from, uint32_t mask) {
     }
     return Float16::load(lanes);
 }
-// The lanes of `mask` go packed to `to`. Writes 16 floats.
 GLS_INLINE void compress(float* to, uint32_t mask, Float16 a) {
     float lanes[16];
     a.store(lanes);
@@ -218,17 +248,41 @@ GLS_INLINE void compress(float* to, uint32_t mask, Float16 a) {
         mask >>= 1;
     }
 }
+#endif
 
-GLS_INLINE void sum_lanes_of_four(const Float16* vectors, float* sums) {
-    for (int k = 0; k < 4; ++k) {
-        FloatPart folded = vectors[k].part[0];
-        for (int i = 1; i < kParts; ++i) folded += vectors[k].part[i];
-        float lanes[kWidth];
-        std::memcpy(lanes, &folded, sizeof(lanes));
-        for (int half = kWidth / 2; half > 0; half /= 2)
-            for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
-        sums[k] = lanes[0];
+// Vectors added up into one register, where sixteen registers are few.
+struct LaneSum {
+    FloatPart value;
+    GLS_INLINE void clear() { value = FloatPart{}; }
+    GLS_INLINE void add(Float16 a) { GLS_EACH_PART value += a.part[i]; }
+    GLS_INLINE void add_product(Float16 a, Float16 b) { GLS_EACH_PART value = part_fma(a.part[i], b.part[i], value); }
+};
+
+typedef float FourFloats __attribute__((vector_size(16)));
+
+GLS_INLINE FourFloats fold_to_four(FloatPart a) {
+#if defined(__AVX2__)
+    return __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
+#else
+    return a;
+#endif
+}
+
+// The totals of `kCount` <= 16 sums, in their order; totals past the last are zero.
+template <int kCount>
+GLS_INLINE Float16 totals(const LaneSum* sums) {
+    alignas(64) float results[16];
+    const auto at = [&](int k) { return k < kCount ? fold_to_four(sums[k].value) : FourFloats{}; };
+    const auto pair = [](FourFloats a, FourFloats b) {
+        return __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    };
+    GLS_UNROLL for (int k = 0; k < 16; k += 4) {
+        const FourFloats low = pair(at(k), at(k + 1)), high = pair(at(k + 2), at(k + 3));
+        const FourFloats four =
+            __builtin_shufflevector(low, high, 0, 1, 4, 5) + __builtin_shufflevector(low, high, 2, 3, 6, 7);
+        std::memcpy(results + k, &four, sizeof(four));
     }
+    return Float16::load(results);
 }
 
 #undef GLS_UNARY

@@ -51,12 +51,11 @@ struct SplatInputs {
 struct Scene {
     int width, height, tiles_x, tiles_y;
     Buffer<Splat> splats;            // the seen Gaussians
-    Buffer<uint32_t> order;          // splat indices, nearest first
     Buffer<uint32_t> tile_start;     // tiles + 1 offsets into the entries
     Buffer<uint32_t> entries;        // splat indices, tile by tile, nearest first
     Buffer<uint16_t> touched;        // per entry the blocks it drew on, as the forward pass found
-    Buffer<uint32_t> rank_start;     // per place in the order, an offset into places; and their end
-    Buffer<uint32_t> places;         // per place in the order and tile, the index of its entry
+    Buffer<uint32_t> splat_start;    // splats + 1 offsets: the entries of a splat counted splat by splat, its places
+    Buffer<uint32_t> places;         // per entry its place
     size_t tiles() const { return static_cast<size_t>(tiles_x) * tiles_y; }
 };
 
@@ -68,7 +67,7 @@ GLS_INLINE Mask16 touches(const Splat& s, Float16 low_x, Float16 high_x, Float16
     const Float16 zero = 0.0f, x = clamp(zero, low_x, high_x), y = clamp(zero, low_y, high_y);
     const Float16 y_on_side = clamp(x * s.slope_y, low_y, high_y), x_on_side = clamp(y * s.slope_x, low_x, high_x);
     constexpr float kSlack = 1.0f - 4e-6f;
-    const auto value = [&](Float16 dx, Float16 dy) __attribute__((always_inline)) {
+    const auto value = [&](Float16 dx, Float16 dy) GLS_INLINE_LAMBDA {
         const Float16 squares = fma(dx * dx, s.xx, dy * dy * s.yy);
         return fma(squares, kSlack, dx * dy * s.xy);
     };
@@ -218,8 +217,7 @@ inline void build_scene(int threads, const SplatInputs& in, Scene& scene) {
     const size_t parts = std::min<size_t>(32, (splats + 255) / 256);
     const size_t per_part = parts > 0 ? (splats + parts - 1) / parts : 0;
     const auto end_of = [&](size_t part) { return std::min(splats, (part + 1) * per_part); };
-    scene.order.resize(splats);
-    scene.rank_start.resize(splats + 1);
+    scene.splat_start.resize(splats + 1);
     scene.tile_start.resize(tiles + 1);
 
     std::vector<Buffer<uint32_t>> found(parts);  // the tiles of each part's splats, splat by splat
@@ -233,14 +231,14 @@ inline void build_scene(int threads, const SplatInputs& in, Scene& scene) {
         list.resize(8 * per_part);
         for (size_t rank = part * per_part; rank < end_of(part); ++rank) {
             __builtin_prefetch(&scene.splats[keys[std::min(rank + kAhead, splats - 1)].splat]);
-            scene.order[rank] = keys[rank].splat;
+            const uint32_t splat = keys[rank].splat;
             const size_t before = size;
-            for_each_tile(scene, scene.splats[keys[rank].splat], [&](int tile) {
+            for_each_tile(scene, scene.splats[splat], [&](int tile) {
                 if (size == list.size()) list.grow(2 * size + 64);
                 list[size++] = tile;
                 ++counts[tile];
             });
-            scene.rank_start[rank] = static_cast<uint32_t>(size - before);
+            scene.splat_start[splat] = static_cast<uint32_t>(size - before);
         }
         list.resize(size);
     });
@@ -255,20 +253,22 @@ inline void build_scene(int threads, const SplatInputs& in, Scene& scene) {
     }
     scene.tile_start[tiles] = sum;
     sum = 0;
-    for (size_t rank = 0; rank < splats; ++rank) sum += std::exchange(scene.rank_start[rank], sum);
-    scene.rank_start[splats] = sum;
+    for (size_t splat = 0; splat < splats; ++splat) sum += std::exchange(scene.splat_start[splat], sum);
+    scene.splat_start[splats] = sum;
     scene.entries.resize(total);
     scene.places.resize(total);
     scene.touched.resize(total);
     parallel_for(threads, parts, [&](int, size_t part) {
         uint32_t* cursor = cursors.data() + part * tiles;
         const uint32_t* tile = found[part].data();
-        for (size_t rank = part * per_part; rank < end_of(part); ++rank)
-            for (uint32_t place = scene.rank_start[rank]; place < scene.rank_start[rank + 1]; ++place) {
+        for (size_t rank = part * per_part; rank < end_of(part); ++rank) {
+            const uint32_t splat = keys[rank].splat;
+            for (uint32_t place = scene.splat_start[splat]; place < scene.splat_start[splat + 1]; ++place) {
                 const uint32_t entry = cursor[*tile++]++;
-                scene.entries[entry] = scene.order[rank];
-                scene.places[place] = entry;
+                scene.entries[entry] = splat;
+                scene.places[entry] = place;
             }
+        }
     });
 }
 

@@ -7,7 +7,6 @@ namespace gls {
 
 constexpr float kMaxOpacity = 0.999f;
 constexpr float kMinTransmittance = 1e-4f;
-constexpr float kRetired = 1e9f;  // the x of a pixel that takes no more: no splat reaches so far
 
 // A splat with its fields spread over all lanes.
 struct WideSplat {
@@ -18,6 +17,7 @@ struct WideSplat {
 // What one splat does to the sixteen pixels of one block.
 struct Contribution {
     Float16 dx, dy;   // from the pixel to the splat
+    Float16 slope, slope_y;  // xx dx + xy dy and yy dy
     Float16 opacity;  // undefined where the splat does not reach
     Float16 capped;   // the same, at most kMaxOpacity
     Float16 weight;   // opacity * transmittance where drawn, zero elsewhere
@@ -26,69 +26,70 @@ struct Contribution {
 };
 
 struct Tile {
-    alignas(64) float x[kBlocks][16], transmittance[kBlocks][16];
-    Float16 y[kBlock];
+    // Negative in pixels that take no more: the sign costs nothing, and what was left stays readable behind it.
+    alignas(64) float transmittance[kBlocks][16];
+    Float16 column[kBlock], row[kBlock];   // the pixel centers of the blocks in a column or row of blocks
     Float16 low_x, high_x, low_y, high_y;  // per block, the centers of its outer pixels
-    float origin_x, origin_y;
-    uint32_t alive;  // the blocks with a pixel that still takes light
+    uint32_t alive;                        // the blocks with a pixel that still takes light
 
     void begin(const Scene& scene, size_t tile) {
         const int left = static_cast<int>(tile % scene.tiles_x) * kTile;
         const int top = static_cast<int>(tile / scene.tiles_x) * kTile;
-        origin_x = left;
-        origin_y = top;
-        const Float16 lane = lane_indices(), row = round_to_whole(fma(lane, 0.25f, -0.375f));
-        const Float16 column = fnma(row, 4.0f, lane);
-        low_x = fma(column, kBlock, left + 0.5f);
-        low_y = fma(row, kBlock, top + 0.5f);
+        const Float16 lane = lane_indices(), lane_row = round_to_whole(fma(lane, 0.25f, -0.375f));
+        const Float16 lane_column = fnma(lane_row, 4.0f, lane);
+        low_x = fma(lane_column, kBlock, left + 0.5f);
+        low_y = fma(lane_row, kBlock, top + 0.5f);
         high_x = low_x + static_cast<float>(kBlock - 1);
         high_y = low_y + static_cast<float>(kBlock - 1);
-        for (int k = 0; k < kBlock; ++k) y[k] = row + (top + kBlock * k + 0.5f);
+        for (int k = 0; k < kBlock; ++k) {
+            column[k] = lane_column + (left + kBlock * k + 0.5f);
+            row[k] = lane_row + (top + kBlock * k + 0.5f);
+        }
         alive = 0;
         for (int block = 0; block < kBlocks; ++block) {
-            const int block_x = left + block % 4 * kBlock, block_y = top + block / 4 * kBlock;
-            const Float16 center = column + (block_x + 0.5f);
-            const Mask16 inside = (center < static_cast<float>(scene.width)) &
-                                  (y[block / 4] < static_cast<float>(scene.height));
-            select(inside, center, kRetired).store(x[block]);
-            Float16(1.0f).store(transmittance[block]);
-            if (block_x < scene.width && block_y < scene.height) alive |= 1u << block;
+            const Mask16 inside = (column[block % kBlock] < static_cast<float>(scene.width)) &
+                                  (row[block / kBlock] < static_cast<float>(scene.height));
+            select(inside, 1.0f, -1.0f).store(transmittance[block]);
+            alive |= (inside.any() ? 1u : 0u) << block;
         }
-    }
-
-    // The x of the pixel centers of a block, those of retired pixels included.
-    GLS_INLINE Float16 centers_x(int block) const {
-        const Float16 lane = lane_indices(), row = round_to_whole(fma(lane, 0.25f, -0.375f));
-        return fnma(row, 4.0f, lane) + (origin_x + block % 4 * kBlock + 0.5f);
     }
 
     GLS_INLINE uint32_t touched_blocks(const Splat& s) const { return touches(s, low_x, high_x, low_y, high_y).bits(); }
 
+    // Fills in where the splat lies as seen from the block's pixels; returns the logarithm of its opacity there.
+    GLS_INLINE Float16 place(int block, const WideSplat& s, Contribution& out) const {
+        out.dx = s.x - column[block % kBlock];
+        out.dy = s.y - row[block / kBlock];
+        out.slope = fma(s.xx, out.dx, s.xy * out.dy);
+        out.slope_y = s.yy * out.dy;
+        return fma(out.slope, out.dx, fma(out.slope_y, out.dy, s.level));
+    }
+
     // Puts the splat in front of what is behind the block's pixels. There is no branch: whether a splat reaches a pixel
-    // and whether it fills one is as good as random, and guessing wrong costs more than the work.
+    // and whether it fills one is as good as random, and guessing wrong costs more than the work. Only the few steps
+    // through the transmittance wait for the splat before.
     GLS_INLINE void composite(int block, const WideSplat& s, Contribution& out) {
-        const Float16 column = Float16::load(x[block]);
-        out.dx = s.x - column;
-        out.dy = s.y - y[block / 4];
-        const Float16 power = fma(fma(s.xx, out.dx, s.xy * out.dy), out.dx, fma(s.yy * out.dy, out.dy, s.level));
-        out.reached = (power >= Float16(kMinLogOpacity)) & (power <= s.level);
+        const Float16 power = place(block, s, out);
         out.opacity = exp2(max(power, kMinLogOpacity));
         out.capped = min(out.opacity, kMaxOpacity);
         const Float16 before = Float16::load(transmittance[block]);
         const Float16 light = out.capped * before, after = before - light;
+        out.reached = (power >= Float16(kMinLogOpacity)) & (power <= s.level) & (before > Float16(0.0f));
         out.drawn = out.reached & (after > kMinTransmittance);
         out.weight = zero_unless(out.drawn, light);
-        select(out.drawn, after, before).store(transmittance[block]);
-        select(without(out.reached, out.drawn), kRetired, column).store(x[block]);
+        select(out.drawn, after, negate_where(without(out.reached, out.drawn), before)).store(transmittance[block]);
     }
 
     // Forgets the blocks without a pixel that takes more.
     void update_alive() {
         for (uint32_t blocks = alive; blocks != 0; blocks &= blocks - 1) {
             const int block = __builtin_ctz(blocks);
-            if (!(Float16::load(x[block]) < kRetired).any()) alive &= ~(1u << block);
+            if (!(Float16::load(transmittance[block]) > Float16(0.0f)).any()) alive &= ~(1u << block);
         }
     }
+
+    // The light that passes a pixel, whether it takes more or not.
+    float passing(int block, int lane) const { return std::fabs(transmittance[block][lane]); }
 };
 
 // The number of the first pixel of a block, and whether pixels of it lie in the image.
@@ -106,6 +107,24 @@ struct BlockPixels {
         for (int row = 0; row < rows; ++row)
             for (int column = 0; column < columns; ++column)
                 visit(row * kBlock + column, static_cast<int64_t>(y + row) * width + x + column);
+    }
+
+    // Reads interleaved channels of the block's pixels, one plane of lanes per channel; zero outside the image.
+    template <int kChannels>
+    void load(int width, const float* image, float (*planes)[16]) const {
+        if (columns == kBlock && rows == kBlock) {
+            for (int row = 0; row < kBlock; ++row) {
+                const float* source = image + (static_cast<int64_t>(y + row) * width + x) * kChannels;
+                for (int column = 0; column < kBlock; ++column)
+                    for (int k = 0; k < kChannels; ++k)
+                        planes[k][row * kBlock + column] = source[column * kChannels + k];
+            }
+            return;
+        }
+        std::fill_n(planes[0], 16 * kChannels, 0.0f);
+        for_each(width, [&](int lane, int64_t pixel) {
+            for (int k = 0; k < kChannels; ++k) planes[k][lane] = image[pixel * kChannels + k];
+        });
     }
 };
 

@@ -148,13 +148,18 @@ class SplatModel(SplatfactoModel):
 
     def geometry(self, keep: Tensor | None = None) -> SplatGeometry:
         """Returns the activated Gaussians, or those of them that a boolean `keep` names."""
-        rows = slice(None) if keep is None else keep
-        return SplatGeometry(
-            means=self.means[rows],
-            quats=self.quats[rows],
-            scales=self.scales[rows].exp(),
-            opacities=torch.sigmoid(self.opacities[rows]).squeeze(-1),
+        means, quats, scales, opacities = (
+            values if keep is None else values[keep] for values in (self.means, self.quats, self.scales, self.opacities)
         )
+        return SplatGeometry(means, quats, scales.exp(), torch.sigmoid(opacities).squeeze(-1))
+
+    def colours(self, keep: Tensor | None = None) -> tuple[Tensor, int | None]:
+        """Returns what `splat` takes as colours, plain ones or harmonics, and the degree of the harmonics."""
+        constant, rest = (values if keep is None else values[keep] for values in (self.features_dc, self.features_rest))
+        if self.config.sh_degree == 0:
+            return torch.sigmoid(constant), None
+        degree = min(self.step // self.config.sh_degree_interval, self.config.sh_degree)
+        return torch.cat([constant[:, None], rest], dim=1), degree
 
     def splat(
         self, geometry: SplatGeometry, values: Tensor, view: ViewGeometry, **options: Any
@@ -192,17 +197,11 @@ class SplatModel(SplatfactoModel):
         keep = self.cropped()
         if keep is not None and not bool(keep.any()):
             return self.get_empty_outputs(view.width, view.height, self._get_background_color())
-        geometry = self.geometry(keep)
-        features = torch.cat([self.features_dc[:, None], self.features_rest], dim=1)
-        features = features if keep is None else features[keep]
-        degree = None
-        if self.config.sh_degree > 0:
-            degree = min(self.step // self.config.sh_degree_interval, self.config.sh_degree)
-        else:
-            features = torch.sigmoid(features[:, 0])
         with_depth = self.config.output_depth_during_training or not self.training
+        background = self._get_background_color()
+        features, degree = self.colours(keep)
         render, alpha, self.info = self.splat(
-            geometry,
+            self.geometry(keep),
             features,
             view,
             render_mode="RGB+ED" if with_depth else "RGB",
@@ -213,8 +212,8 @@ class SplatModel(SplatfactoModel):
             self.strategy.step_pre_backward(
                 self.gauss_params, self.optimizers, self.strategy_state, self.step, self.info
             )
-        background = self._get_background_color()
-        rgb = (render[0, ..., :3] + (1 - alpha[0]) * background).clamp(0.0, 1.0)
+        colour = render[0, ..., :3] if with_depth else render[0]
+        rgb = (colour + (1 - alpha[0]) * background).clamp(0.0, 1.0)
         camera_index = (camera.metadata or {}).get("cam_idx")
         if self.config.use_bilateral_grid and self.training and camera_index is not None:
             rgb = self._apply_bilateral_grid(rgb[None], camera_index, view.height, view.width)[0]

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from genlangsplat_ns.rasterization import cpu, cuda
+from genlangsplat_ns.rasterization.weight_cache import WeightCache
 from genlangsplat_ns.rasterization.weights import (
     CompositingWeights,
     backproject,
@@ -16,6 +17,7 @@ from genlangsplat_ns.rasterization.weights import (
 
 __all__ = [
     "CompositingWeights",
+    "WeightCache",
     "backproject",
     "backproject_by_gradient",
     "compositing_weights",

@@ -7,6 +7,7 @@ import importlib.machinery
 import os
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,7 +16,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 """The builds of the kernels, fastest first."""
 
-INTERFACE_VERSION = 3
+INTERFACE_VERSION = 4
 """What `gls_interface_version()` of a library that fits this Python code returns."""
 
 _HOW_TO_BUILD = (
@@ -129,6 +130,9 @@ class Kernels:
         self._library.gls_last_error.restype = ctypes.c_char_p
         for name in ("gls_weights_count", "gls_weights_bytes"):
             getattr(self._library, name).restype = ctypes.c_int64
+        fork = _openmp_fork()
+        if fork is not None:
+            self._library.gls_use_openmp(fork)
 
     def run(self, name: str, *arguments: object) -> None:
         """Calls `gls_<name>` on as many threads as torch uses.
@@ -147,6 +151,17 @@ class Kernels:
     def call(self, name: str, *arguments: object) -> int:
         """Calls `gls_<name>`, a function that cannot fail, and returns its result."""
         return getattr(self._library, f"gls_{name}")(*arguments)
+
+
+@cache
+def _openmp_fork() -> Any | None:
+    """The function with which torch's OpenMP runtime starts threads; None when torch was built without one."""
+    for name in ("libtorch_cpu.so", "libtorch_cpu.dylib"):
+        path = Path(torch.__file__).parent / "lib" / name
+        if path.is_file():
+            # A look-up in a library searches the libraries it was linked with, whatever they are called.
+            return getattr(ctypes.CDLL(str(path)), "GOMP_parallel", None)
+    return None
 
 
 def available_instruction_sets() -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from gsplat.strategy import DefaultStrategy
 from torch import nn
 
 from genlangsplat_ns.densification import BudgetedStrategy
@@ -68,3 +69,37 @@ def test_a_full_or_overfull_budget_stops_growth() -> None:
 
 def test_a_wide_budget_changes_nothing() -> None:
     assert refine(100, 1000) == refine(100, None)
+
+
+def images(count: int, number: int) -> list[dict[str, Any]]:
+    """What the rasterizer reports of several images: a third of the Gaussians is unseen and has no gradient."""
+    generator = torch.Generator().manual_seed(0)
+    reports = []
+    for _ in range(number):
+        radii = torch.randint(0, 40, (1, count), generator=generator, dtype=torch.int32)
+        radii[torch.rand(1, count, generator=generator) < 1 / 3] = 0
+        means2d = torch.zeros(1, count, 2, requires_grad=True)
+        means2d.grad = torch.randn(1, count, 2, generator=generator) * (radii > 0)[..., None]
+        means2d.absgrad = means2d.grad.abs() * 1.5
+        reports.append(
+            {"means2d": means2d, "radii": radii, "width": 31, "height": 17, "n_cameras": 1, "gaussian_ids": None}
+        )
+    return reports
+
+
+@pytest.mark.parametrize("absgrad", [False, True])
+@pytest.mark.parametrize("refine_scale2d_stop_iter", [0, 100])
+def test_running_sums_are_those_of_gsplat(absgrad: bool, refine_scale2d_stop_iter: int) -> None:
+    params = nn.ParameterDict({"means": nn.Parameter(torch.zeros(50, 3))})
+    states = []
+    for kind in (DefaultStrategy, BudgetedStrategy):
+        strategy = kind(absgrad=absgrad, refine_scale2d_stop_iter=refine_scale2d_stop_iter)
+        state: dict[str, Any] = strategy.initialize_state(scene_scale=1.0)
+        for report in images(50, 3):
+            strategy._update_state(params, state, report, packed=False)
+        states.append(state)
+    expected, found = states
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert torch.allclose(torch.as_tensor(found[name]), torch.as_tensor(value)), name
+    assert expected["grad2d"].max() > 1

@@ -64,3 +64,32 @@ def test_installing_without_a_compiler_succeeds_and_builds_nothing(tmp_path: Pat
     )
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.rglob("*_kernels_*"))
+
+
+THREADS_AFTER_A_PICTURE = """
+import os, torch
+from genlangsplat_ns.rasterization import library, rasterization
+from tests.rasterization.gaussian_scenes import small_scene
+if {own_threads}:
+    library._openmp_fork = lambda: None
+torch.set_num_threads(3)
+torch.ones(1 << 20).exp_()
+before = len(os.listdir("/proc/self/task"))
+image = rasterization(**small_scene(count=2000, width=150, height=110).arguments())[0]
+print(len(os.listdir("/proc/self/task")) - before, image.double().sum().item())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not list a process's threads")
+@pytest.mark.skipif(library._openmp_fork() is None, reason="this torch has no OpenMP runtime")
+def test_the_kernels_run_on_torchs_threads_and_on_own_ones_where_there_are_none() -> None:
+    def run(own_threads: bool) -> tuple[str, str]:
+        command = [sys.executable, "-c", THREADS_AFTER_A_PICTURE.format(own_threads=own_threads)]
+        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        new_threads, total = done.stdout.split()
+        return new_threads, total
+
+    (none, total), (two, same_total) = run(own_threads=False), run(own_threads=True)
+    assert (none, two) == ("0", "2")
+    assert total == same_total

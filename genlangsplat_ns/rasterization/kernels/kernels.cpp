@@ -34,9 +34,12 @@ int guarded(const Work& work) {
 }  // namespace
 
 // Raised with every change of a signature, so that a stale build is recognised.
-GLS_EXPORT int gls_interface_version() { return 3; }
+GLS_EXPORT int gls_interface_version() { return 4; }
 
 GLS_EXPORT const char* gls_last_error() { return last_failure.c_str(); }
+
+// Makes the kernels run on the threads of an OpenMP runtime, whose GOMP_parallel this is.
+GLS_EXPORT void gls_use_openmp(gls::OpenMpFork fork) { gls::ThreadPool::instance().use_openmp(fork); }
 
 GLS_EXPORT int gls_project(int threads, const gls::Camera* camera, const gls::Gaussians* gaussians,
                            const gls::ProjectionOutputs* out) {

@@ -156,17 +156,18 @@ class Arena {
             if (room_ < bytes) room_ = bytes;
             blocks_.emplace_back(room_);
             used_ = 0;
-            total_ += room_;
         }
         T* result = reinterpret_cast<T*>(blocks_.back().data() + used_);
         used_ += bytes;
+        taken_ += bytes;
         return result;
     }
-    size_t bytes() const { return total_; }
+    // What was taken; a block's rest is never touched and so costs no memory.
+    size_t bytes() const { return taken_; }
 
   private:
     std::vector<Buffer<unsigned char>> blocks_;
-    size_t used_ = 0, room_ = 0, total_ = 0;
+    size_t used_ = 0, room_ = 0, taken_ = 0;
 };
 
 }  // namespace gls

@@ -17,6 +17,9 @@
 
 namespace gls {
 
+// Runs a function with its argument on so many threads and waits for them; the last argument is zero.
+using OpenMpFork = void (*)(void (*function)(void*), void* argument, unsigned threads, unsigned flags);
+
 class ThreadPool {
   public:
     // The pool of this process; a forked child finds none of its parent's threads and starts its own.
@@ -32,21 +35,28 @@ class ThreadPool {
         return *pool;
     }
 
+    // Takes the threads of an OpenMP runtime instead of own ones in this process; `fork` is its GOMP_parallel.
+    //
+    // Between two kernels the caller computes with that runtime, whose threads keep their cores busy while they wait for
+    // more: threads of our own would have to share the cores with them.
+    void use_openmp(OpenMpFork fork) { fork_ = fork; }
+
     // Calls work(worker, item) for every item below `count`; `worker` < `threads` numbers the calling thread.
     template <class Work>
     void run(int threads, size_t count, const Work& work) {
+        if (fork_ != nullptr && threads > 1 && count > 1) {
+            Job job(count, work);
+            fork_([](void* shared) { take_items(*static_cast<Job*>(shared)); }, &job, threads, 0);
+            if (job.failure) std::rethrow_exception(job.failure);
+            return;
+        }
         // A second caller, such as a viewer beside the training, does its own work instead of waiting.
         std::unique_lock<std::mutex> turn(turn_, std::defer_lock);
         if (threads <= 1 || count <= 1 || !turn.try_lock()) {
             for (size_t item = 0; item < count; ++item) work(0, item);
             return;
         }
-        Job job;
-        job.count = count;
-        job.context = &work;
-        job.call = [](const void* context, int worker, size_t item) {
-            (*static_cast<const Work*>(context))(worker, item);
-        };
+        Job job(count, work);
         const int helpers = start_helpers(threads - 1);
         {
             std::lock_guard<std::mutex> lock(state_);
@@ -56,7 +66,7 @@ class ThreadPool {
             ++generation_;
         }
         wake_.notify_all();
-        take_items(job, 0);
+        take_items(job);
         {
             std::unique_lock<std::mutex> lock(state_);
             done_.wait(lock, [this] { return busy_ == 0; });
@@ -67,17 +77,25 @@ class ThreadPool {
 
   private:
     struct Job {
-        size_t count = 0;
+        const size_t count;
+        const void* const context;
+        void (*const call)(const void*, int, size_t);
         std::atomic<size_t> next{0};
-        const void* context = nullptr;
-        void (*call)(const void*, int, size_t) = nullptr;
+        std::atomic<int> workers{0};
         std::mutex failure_guard;
         std::exception_ptr failure;
+
+        template <class Work>
+        Job(size_t items, const Work& work)
+            : count(items), context(&work), call([](const void* context, int worker, size_t item) {
+                  (*static_cast<const Work*>(context))(worker, item);
+              }) {}
     };
 
     ThreadPool() : process_(getpid()) {}
 
-    static void take_items(Job& job, int worker) {
+    static void take_items(Job& job) {
+        const int worker = job.workers++;
         try {
             for (size_t item = job.next++; item < job.count; item = job.next++) job.call(job.context, worker, item);
         } catch (...) {
@@ -114,7 +132,7 @@ class ThreadPool {
             if (worker > invited_) continue;
             Job* job = job_;
             lock.unlock();
-            take_items(*job, worker);
+            take_items(*job);
             lock.lock();
             if (--busy_ == 0) done_.notify_one();
         }
@@ -126,6 +144,7 @@ class ThreadPool {
     std::condition_variable wake_;
     std::condition_variable done_;
     Job* job_ = nullptr;
+    OpenMpFork fork_ = nullptr;
     int started_ = 0;
     int invited_ = 0;
     int busy_ = 0;

@@ -16,7 +16,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 """The builds of the kernels, fastest first."""
 
-INTERFACE_VERSION = 4
+INTERFACE_VERSION = 5
 """What `gls_interface_version()` of a library that fits this Python code returns."""
 
 _HOW_TO_BUILD = (
@@ -128,7 +128,7 @@ class Kernels:
                 f"built from other sources. {_HOW_TO_BUILD}"
             )
         self._library.gls_last_error.restype = ctypes.c_char_p
-        for name in ("gls_weights_count", "gls_weights_bytes"):
+        for name in ("gls_weights_count", "gls_weights_visits", "gls_weights_bytes"):
             getattr(self._library, name).restype = ctypes.c_int64
         fork = _openmp_fork()
         if fork is not None:

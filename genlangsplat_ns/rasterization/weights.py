@@ -47,6 +47,11 @@ class CompositingWeights:
         """How many pairs of a pixel and a Gaussian have a weight."""
         return self._kernels.call("weights_count", self._pointer)
 
+    @property
+    def num_visits(self) -> int:
+        """How many vectors of sixteen pixels the entries fill, some of them in part."""
+        return self._kernels.call("weights_visits", self._pointer)
+
     def composite(self, features: Tensor) -> Tensor:
         """W @ features: what rendering the features gives, without a background; differentiable in the features.
 

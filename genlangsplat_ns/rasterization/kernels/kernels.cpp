@@ -34,7 +34,7 @@ int guarded(const Work& work) {
 }  // namespace
 
 // Raised with every change of a signature, so that a stale build is recognised.
-GLS_EXPORT int gls_interface_version() { return 4; }
+GLS_EXPORT int gls_interface_version() { return 5; }
 
 GLS_EXPORT const char* gls_last_error() { return last_failure.c_str(); }
 
@@ -88,6 +88,8 @@ GLS_EXPORT int gls_weights_create(int threads, const gls::SplatInputs* in, bool 
 GLS_EXPORT void gls_weights_destroy(gls::Weights* weights) { delete weights; }
 
 GLS_EXPORT int64_t gls_weights_count(const gls::Weights* weights) { return static_cast<int64_t>(weights->values); }
+
+GLS_EXPORT int64_t gls_weights_visits(const gls::Weights* weights) { return static_cast<int64_t>(weights->visits); }
 
 GLS_EXPORT int64_t gls_weights_bytes(const gls::Weights* weights) { return static_cast<int64_t>(weights->bytes); }
 

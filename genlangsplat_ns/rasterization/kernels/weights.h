@@ -30,7 +30,7 @@ struct Weights {
     std::vector<Arena> arenas;            // what the tiles point to
     std::vector<TileWeights> tiles;
     Buffer<uint32_t> place_start;         // Gaussians + 1 offsets into the pairs of a Gaussian and a tile
-    size_t values = 0, bytes = 0;
+    size_t values = 0, visits = 0, bytes = 0;
 };
 
 // The weights of one tile while they are found.
@@ -155,7 +155,10 @@ inline void build_weights(int threads, int64_t count, bool halved, Scene& scene,
         lists[worker]->store(out.arenas[worker], halved, out.tiles[index]);
     });
     place_pairs(out);
-    for (const TileWeights& tile : out.tiles) out.values += tile.value_start[kBlocks];
+    for (const TileWeights& tile : out.tiles) {
+        out.values += tile.value_start[kBlocks];
+        out.visits += tile.visit_start[kBlocks];
+    }
     for (const Arena& arena : out.arenas) out.bytes += arena.bytes();
     out.bytes += sizeof(TileWeights) * out.tiles.size() + 4 * (count + 1);
 }

@@ -1,0 +1,60 @@
+"""Stopwatches of the benchmarks: wall and processor time, medians and spread."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of every repetition: by the clock, and of processor time over all threads."""
+
+    wall: list[float]
+    processor: list[float]
+
+    @property
+    def median(self) -> float:
+        """Median of the wall times."""
+        return statistics.median(self.wall)
+
+    def row(self) -> dict[str, object]:
+        """What is written to JSON."""
+        return {
+            "median_ms": self.median,
+            "min_ms": min(self.wall),
+            "max_ms": max(self.wall),
+            "processor_ms": statistics.median(self.processor),
+            "repetitions": len(self.wall),
+        }
+
+
+class Stopwatch:
+    """Adds up the time spent inside `with` blocks."""
+
+    def __init__(self) -> None:
+        self.wall = self.processor = 0.0
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter(), time.process_time()
+
+    def __exit__(self, *unused: object) -> None:
+        self.wall += 1e3 * (time.perf_counter() - self._start[0])
+        self.processor += 1e3 * (time.process_time() - self._start[1])
+
+
+def timing_of(watches: list[Stopwatch]) -> Timing:
+    """One repetition per stopwatch."""
+    return Timing([watch.wall for watch in watches], [watch.processor for watch in watches])
+
+
+def repeat(repetitions: int, work: Callable[[], object]) -> Timing:
+    """Times `work`, after one call that is not counted."""
+    work()
+    watches = [Stopwatch() for _ in range(repetitions)]
+    for watch in watches:
+        with watch:
+            work()
+    return timing_of(watches)

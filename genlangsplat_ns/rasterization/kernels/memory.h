@@ -17,6 +17,15 @@ namespace gls {
 
 constexpr size_t kHugePage = size_t(1) << 21;
 
+// A block large enough that the system would be asked for it and have to clear it, rounded so that it is used again for
+// an array of a slightly different size.
+constexpr size_t kLarge = size_t(1) << 17;
+inline size_t block_bytes(size_t bytes) {
+    const size_t step = bytes < kHugePage / 2 ? kLarge : kHugePage;
+    return (bytes + step - 1) / step * step;
+}
+inline std::align_val_t block_alignment(size_t bytes) { return std::align_val_t(bytes < kHugePage ? 4096 : kHugePage); }
+
 // Asks for pages of 2 MB where an array is large: touching fresh memory 4 KB at a time can cost more than the work.
 inline void advise_huge_pages(void* start, size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
@@ -38,7 +47,7 @@ class BlockCache {
         static BlockCache* cache = new BlockCache();  // outlives every buffer
         return *cache;
     }
-    // `bytes` is a multiple of the huge page size.
+    // `bytes` is what block_bytes says.
     void* take(size_t bytes) {
         // A lock that is taken, perhaps forever in a forked child, is not waited for.
         std::unique_lock<std::mutex> lock(guard_, std::try_to_lock);
@@ -49,19 +58,19 @@ class BlockCache {
                 kept_ -= bytes;
                 return block;
             }
-        void* block = ::operator new(bytes, std::align_val_t(kHugePage));
+        void* block = ::operator new(bytes, block_alignment(bytes));
         advise_huge_pages(block, bytes);
         return block;
     }
     void give_back(void* block, size_t bytes) {
         std::unique_lock<std::mutex> lock(guard_, std::try_to_lock);
-        if (!lock || bytes > kLimit) return ::operator delete(block, std::align_val_t(kHugePage));
+        if (!lock || bytes > kLimit) return ::operator delete(block, block_alignment(bytes));
         free_.push_back({block, bytes});
         kept_ += bytes;
         // The oldest go first.
         while (kept_ > kLimit) {
             kept_ -= free_.front().bytes;
-            ::operator delete(free_.front().start, std::align_val_t(kHugePage));
+            ::operator delete(free_.front().start, block_alignment(free_.front().bytes));
             free_.erase(free_.begin());
         }
     }
@@ -96,8 +105,8 @@ class Buffer {
             release();
             // 64 spare bytes let vector code read and write past the last item.
             size_t bytes = (size * sizeof(T) + 127) / 64 * 64;
-            if (bytes >= kHugePage / 2) {
-                bytes = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+            if (bytes >= kLarge) {
+                bytes = block_bytes(bytes);
                 data_ = static_cast<T*>(BlockCache::instance().take(bytes));
                 cached_bytes_ = bytes;
             } else {

@@ -10,9 +10,6 @@ OUTPUT ?= demo-output
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-# Threads that wait for each other sleep instead of spinning: with more programs than cores, spinning costs tenfold.
-export OMP_WAIT_POLICY ?= PASSIVE
-
 .PHONY: install demo test lint clean
 
 install: $(INSTALLED)

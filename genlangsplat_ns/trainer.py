@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.rasterization.library import load_kernels
 from genlangsplat_ns.scene_io.checkpoints import check_checkpoint, latest_checkpoint
 
 
@@ -52,6 +53,10 @@ class GenLangSplatTrainer(Trainer):
                 "splats train on one device. Leave out --machine.num-devices."
             )
         try:
+            if self.device == "cpu":
+                # Kernels that are not built show here and not after the features are extracted. Loading them also
+                # teaches torch's threads to wait asleep, which the extraction gains from.
+                load_kernels()
             _check_resume(self.config)
             super().setup(test_mode)
         except GenLangSplatError:

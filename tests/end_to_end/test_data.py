@@ -12,6 +12,7 @@ from genlangsplat_ns.datamanager import _scale_to
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
+from genlangsplat_ns.rasterization import library
 from tests.end_to_end.conftest import make_config, make_trainer
 
 
@@ -89,3 +90,13 @@ def test_views_without_any_region_lift_to_nothing(tiny_scene: Path, tmp_path: Pa
     assert not model.latents.any()
     outputs = model.get_outputs_for_camera(datamanager.camera("eval", 0))
     assert not outputs["relevancy"].any() and bool(outputs["latent_pca"].isfinite().all())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with CUDA the kernels are not needed")
+def test_a_machine_without_kernels_is_told_before_features_are_extracted(
+    tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "_library_path", lambda instruction_set: None)
+    scene = copy_scene(tiny_scene, tmp_path)
+    refuse(scene, tmp_path / "outputs", "not built")
+    assert not (scene / "language_features").exists()

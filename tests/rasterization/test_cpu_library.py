@@ -74,6 +74,7 @@ if {own_threads}:
     library._openmp_fork = lambda: None
 torch.set_num_threads(3)
 torch.ones(1 << 20).exp_()
+library.load_kernels()
 before = len(os.listdir("/proc/self/task"))
 image = rasterization(**small_scene(count=2000, width=150, height=110).arguments())[0]
 print(len(os.listdir("/proc/self/task")) - before, image.double().sum().item())

@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -38,8 +40,24 @@ class ThreadPool {
     // Takes the threads of an OpenMP runtime instead of own ones in this process; `fork` is its GOMP_parallel.
     //
     // Between two kernels the caller computes with that runtime, whose threads keep their cores busy while they wait for
-    // more: threads of our own would have to share the cores with them.
-    void use_openmp(OpenMpFork fork) { fork_ = fork; }
+    // more: threads of our own would have to share the cores with them. The wait is also what makes a step ten times
+    // slower when another program takes a core. GNU's runtime waits asleep once it has more threads than there are
+    // cores, so two more are started that never do anything again.
+    void use_openmp(OpenMpFork fork) {
+        fork_ = fork;
+        std::promise<void> promise;
+        const std::future<void> started = promise.get_future();
+        try {
+            std::thread([fork, promise = std::move(promise)]() mutable {
+                fork([](void*) {}, nullptr, 2, 0);
+                promise.set_value();
+                for (;;) std::this_thread::sleep_for(std::chrono::hours(24));
+            }).detach();
+            started.wait();
+        } catch (const std::system_error&) {
+            // A system that refuses the thread only waits as it did before.
+        }
+    }
 
     // Calls work(worker, item) for every item below `count`; `worker` < `threads` numbers the calling thread.
     template <class Work>

@@ -64,6 +64,7 @@ class SplatModel(SplatfactoModel):
         self.ssim = _similarity_to_truth
         self.step = 0
         self.crop_box = None
+        self._truth: tuple[Tensor, int, Tensor] | None = None
         if self.config.background_color == "random":
             self.background_color = torch.tensor(VIEWER_BACKGROUND)
         else:
@@ -224,6 +225,13 @@ class SplatModel(SplatfactoModel):
         if not self.training:
             background = background.expand(view.height, view.width, 3)
         return {"rgb": rgb, "depth": depth, "accumulation": alpha[0], "background": background}
+
+    def get_gt_img(self, image: Tensor) -> Tensor:
+        """Returns the true picture in the size that is rendered now; the loss and the metrics of a step share one."""
+        factor = self._get_downscale_factor()
+        if self._truth is None or self._truth[0] is not image or self._truth[1] != factor:
+            self._truth = image, factor, super().get_gt_img(image)
+        return self._truth[2]
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Tensor]

@@ -45,6 +45,19 @@ def test_rgb_training_moves_the_gaussians_and_learns(tiny_run: Any) -> None:
     assert (render - truth).square().mean() < 0.5 * (truth.mean(dim=(0, 1)) - truth).square().mean()
 
 
+def test_the_true_picture_is_scaled_once_a_step_and_anew_when_the_size_changes(
+    tiny_scene: Path, tmp_path: Path
+) -> None:
+    model = make_trainer(make_config(tiny_scene, tmp_path, num_downscales=1)).pipeline.model.train()
+    first, second = torch.rand(96, 128, 3), torch.rand(96, 128, 3)
+    half = model.get_gt_img(first)
+    assert half.shape == (48, 64, 3) and model.get_gt_img(first) is half
+    assert torch.allclose(half[0, 0], first[:2, :2].mean(dim=(0, 1)), atol=1e-5)
+    assert not torch.equal(model.get_gt_img(second), half)
+    model.step = model.config.resolution_schedule
+    assert torch.equal(model.get_gt_img(second), second)
+
+
 def test_the_paper_solver_moves_latents_and_nothing_else(tiny_scene: Path, tmp_path: Path) -> None:
     config = make_config(tiny_scene, tmp_path, language_solver="adam", language_steps=25)
     config.max_num_iterations = RGB_STEPS + 25
@@ -69,6 +82,28 @@ def test_the_paper_solver_moves_latents_and_nothing_else(tiny_scene: Path, tmp_p
     with torch.no_grad():
         _, one_minus_cosine = model.language_loss(model.render_latents(camera), targets, valid)
     assert 1 - float(one_minus_cosine) > 0.3
+
+
+def test_the_paper_solver_renders_from_kept_weights_what_it_would_render_anew(tiny_scene: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(make_config(tiny_scene, tmp_path, language_solver="adam", language_start_step=0))
+    model, datamanager = trainer.pipeline.model, trainer.pipeline.datamanager
+    model.enter_language_phase(0)
+    with torch.no_grad():
+        model.latents.normal_()
+    gradients = {}
+    for gigabytes in (0.0, 1.0):
+        model.config.language_cache_gb = gigabytes
+        model.enter_language_phase(0)
+        for _ in range(2):
+            camera = datamanager.camera("train", 0)
+            camera.metadata = {"cam_idx": 0}
+            kept = model.train().get_outputs(camera)["latents"]
+        assert len(model._weight_cache) == (gigabytes > 0)
+        anew = model.render_latents(camera)
+        assert (kept - anew).norm() < 1e-3 * anew.norm()
+        gradients[gigabytes] = [torch.autograd.grad(value.square().sum(), model.latents)[0] for value in (kept, anew)]
+    for found, expected in gradients.values():
+        assert (found - expected).norm() < 1e-3 * expected.norm()
 
 
 def test_lifting_leaves_the_geometry_bit_identical(tiny_scene: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from genlangsplat_ns.language.lifting import LiftedLatents, region_targets
 from genlangsplat_ns.language.query import answer_texts, relevancy_maps
 from genlangsplat_ns.language.visualize import LatentPca, relevancy_overlay
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.rasterization import backproject
+from genlangsplat_ns.rasterization import CompositingWeights, WeightCache, backproject, compositing_weights
 from genlangsplat_ns.splat_model import SplatModel, SplatModelConfig
 from genlangsplat_ns.viewer import LanguageControls
 
@@ -45,6 +45,8 @@ class GenLangSplatModelConfig(SplatModelConfig):
     """With adam: begin from the lifted latents instead of zeros (the paper's way)."""
     language_cosine_weight: float = 1.0
     """With adam: weight of the cosine term beside the L1 term (gamma of the paper's equation 9, not stated there)."""
+    language_cache_gb: float = 2.0
+    """With adam and no GPU: gigabytes for compositing weights kept from step to step; other views are rendered anew."""
     query_texts: str = ""
     """Texts the viewer and ns-render start with, separated by semicolons."""
 
@@ -72,9 +74,7 @@ class GenLangSplatModel(SplatModel):
         latents = torch.zeros(self.num_points, len(LEVELS), autoencoder.identity.latent_dim)
         self.gauss_params["latents"] = nn.Parameter(latents)
         self.register_buffer("language_phase_start", torch.tensor(-1))
-        # A buffer lives on the device and reading it stalls CUDA, so the phase is mirrored here.
-        self.in_language_phase = False
-        self._latent_pca: LatentPca | None = None
+        self._apply_phase()
         self.language = LanguageControls(self.encoder_name, self.config.query_texts)
 
     @property
@@ -90,18 +90,23 @@ class GenLangSplatModel(SplatModel):
         self._apply_phase()
 
     def _apply_phase(self) -> None:
+        # A buffer lives on the device and reading it stalls CUDA, so the phase is mirrored here.
         self.in_language_phase = int(self.language_phase_start) >= 0
         if self.in_language_phase:
             for parameter in self.parameters():
                 parameter.requires_grad_(False)
                 parameter.grad = None
             self.latents.requires_grad_(self.config.language_solver == "adam")
-        self._latent_pca = None
+            if self.config.query_texts.strip():
+                self.language.ask()
+        self._latent_pca: LatentPca | None = None
+        self._latent_colours: Tensor | None = None
+        self._weight_cache = WeightCache(int(self.config.language_cache_gb * 1e9))
 
     def set_latents(self, lifted: LiftedLatents) -> None:
         """Puts lifted latents onto the Gaussians."""
         self.latents.data.copy_(lifted.latents)
-        self._latent_pca = None
+        self._latent_pca = self._latent_colours = None
 
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:
         """Loads a checkpoint; one of stock splatfacto arrives in the RGB phase with latents of zero."""
@@ -163,6 +168,29 @@ class GenLangSplatModel(SplatModel):
         render, _, _ = self.splat(geometry, latents.flatten(1), view, render_mode="RGB")
         return render[0].unflatten(-1, latents.shape[1:])
 
+    def _training_latents(self, camera: Cameras) -> Float[Tensor, "height width levels latent_dim"]:
+        """`render_latents` with the view's compositing weights kept from step to step, where they can be had."""
+        index = (camera.metadata or {}).get("cam_idx")
+        if self.means.is_cuda or index is None:
+            return self.render_latents(camera)
+        weights = self._weight_cache.get(index, lambda: self._view_weights(camera))
+        return weights.composite(self.latents.flatten(1)).unflatten(-1, self.latents.shape[1:])
+
+    def _view_weights(self, camera: Cameras) -> CompositingWeights:
+        geometry, view = self.geometry(), view_geometry(camera)
+        return compositing_weights(
+            geometry.means,
+            geometry.quats,
+            geometry.scales,
+            geometry.opacities,
+            view.viewmats[0],
+            view.intrinsics[0],
+            view.width,
+            view.height,
+            rasterize_mode=self.config.rasterize_mode,
+            halved=True,
+        )
+
     def render_rgb(self, camera: Cameras) -> Float[Tensor, "height width 3"]:
         """Renders colours alone, as a person sees them."""
         return super().get_outputs(camera)["rgb"]
@@ -187,7 +215,9 @@ class GenLangSplatModel(SplatModel):
             return super().get_outputs(camera)
         if self.config.language_solver == "lift":
             return {}
-        return {"latents": self.render_latents(camera)}
+        # The optimiser is about to change the latents; the components stay, so that a colour keeps its meaning.
+        self._latent_colours = None
+        return {"latents": self._training_latents(camera)}
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
         """The RGB metrics, or in the language phase the fidelity of the rendered latents."""
@@ -222,8 +252,7 @@ class GenLangSplatModel(SplatModel):
         keep = self.cropped()
         if not self.in_language_phase or (keep is not None and not bool(keep.any())):
             return pictures
-        if bool(self.latents.any()):
-            pictures["latent_pca"] = self._latent_colours(camera, keep) * outputs["accumulation"]
+        pictures["latent_pca"] = self._latent_picture(camera, keep) * outputs["accumulation"]
         query = self.language.query()
         if query is not None:
             maps = relevancy_maps(self.render_latents(camera), self.field_head, query)
@@ -231,17 +260,27 @@ class GenLangSplatModel(SplatModel):
             pictures |= {"relevancy": relevancy[..., None], "relevancy_overlay": relevancy_overlay(rgb, relevancy)}
         return pictures
 
-    def _latent_colours(self, camera: Cameras, keep: Tensor | None) -> Float[Tensor, "height width 3"]:
-        """Three fixed principal components of the middle level's latents as colours.
+    def _latent_picture(self, camera: Cameras, keep: Tensor | None) -> Float[Tensor, "height width 3"]:
+        """Colours of the middle level's latents, by three fixed principal components.
 
         The components are splatted, not computed from splatted latents: that costs three channels instead of 48.
         """
-        latents = self.latents[:, len(LEVELS) // 2]
-        if self._latent_pca is None:
-            self._latent_pca = LatentPca.fit(latents)
-        colours = self._latent_pca.apply(latents if keep is None else latents[keep])
+        colours = self._colours_of_latents()
+        colours = colours if keep is None else colours[keep]
         render, alpha, _ = self.splat(self.geometry(keep), colours, view_geometry(camera), render_mode="RGB")
         return (render[0] / alpha[0].clamp_min(1e-6)).clamp(0.0, 1.0)
+
+    def _colours_of_latents(self) -> Float[Tensor, "num_gaussians 3"]:
+        """One colour per Gaussian, computed anew only when latents have changed; black while there are none."""
+        if self._latent_colours is None:
+            latents = self.latents[:, len(LEVELS) // 2]
+            if not bool(latents.any()):
+                self._latent_colours = latents.new_zeros(len(latents), 3)
+            else:
+                if self._latent_pca is None:
+                    self._latent_pca = LatentPca.fit(latents)
+                self._latent_colours = self._latent_pca.apply(latents)
+        return self._latent_colours
 
     def check_language(self) -> None:
         """Raises a clear error when nothing can be asked yet.

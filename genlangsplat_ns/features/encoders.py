@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from threading import Lock
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int32, UInt8
@@ -55,6 +56,9 @@ class ImageTextEncoder(Protocol):
 ENCODERS: tuple[str, ...] = ("conse",)
 """Names of the encoders of this version."""
 
+_LOADING = Lock()
+"""Held while an encoder is loaded: the viewer's panel loads it in a thread of its own."""
+
 
 def load_encoder(name: str, device: str = "cpu") -> ImageTextEncoder:
     """Loads an encoder; the same one is handed out again within the process.
@@ -67,7 +71,8 @@ def load_encoder(name: str, device: str = "cpu") -> ImageTextEncoder:
         GenLangSplatError: If the encoder is unknown, not available, or its packages are not installed.
     """
     _check_name(name)
-    return _load_conse(device)
+    with _LOADING:
+        return _load_conse(device)
 
 
 def encoder_identity(name: str) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from threading import Event
+
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from genlangsplat_ns.viewer import LanguageControls
 
@@ -26,7 +30,9 @@ def test_nothing_is_asked_until_the_button_is_pressed() -> None:
 
 
 def test_a_text_of_the_config_is_asked_at_once() -> None:
-    embedded = LanguageControls("conse", "a fox").query()
+    panel = LanguageControls("conse", "a fox")
+    panel.ask()
+    embedded = panel.query()
     assert embedded is not None and embedded.query.texts == ("a fox",)
 
 
@@ -38,6 +44,28 @@ def test_the_settings_of_the_panel_reach_the_query() -> None:
     embedded = panel.query()
     assert embedded is not None
     assert (embedded.query.negatives, embedded.query.level) == (("wall", "floor"), "whole")
+
+
+def test_a_question_that_was_overtaken_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    first_may_end = Event()
+
+    class Encoder:
+        def encode_texts(self, texts: Sequence[str]) -> Tensor:
+            if "a fox" in texts:
+                assert first_may_end.wait(timeout=60)
+            return torch.eye(len(texts))
+
+    monkeypatch.setattr("genlangsplat_ns.viewer.load_encoder", lambda name: Encoder())
+    panel = LanguageControls("conse")
+    ask(panel, "a fox")
+    overtaken = panel._embedding
+    ask(panel, "a cup")
+    embedded = panel.query()
+    first_may_end.set()
+    assert overtaken is not None
+    overtaken.join()
+    assert embedded is not None and embedded.query.texts == ("a cup",)
+    assert panel.query() is embedded and panel.f_answer.value == "a cup"
 
 
 def test_a_mistake_is_said_and_the_panel_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,5 +82,6 @@ def test_a_mistake_is_said_and_the_panel_goes_on(capsys: pytest.CaptureFixture[s
 
 def test_the_panel_adds_nothing_to_a_checkpoint() -> None:
     panel = LanguageControls("conse", "a fox")
+    panel.ask()
     panel.query()
     assert isinstance(panel, nn.Module) and not panel.state_dict()

@@ -7,7 +7,6 @@ the two as a tensor of the graph, because densification reads the gradient that 
 from __future__ import annotations
 
 import ctypes
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,8 +60,8 @@ class SceneHandle:
     def __init__(self, kernels: library.Kernels, inputs: ctypes.Structure) -> None:
         self.kernels = kernels
         self.pointer = ctypes.c_void_p()
+        kernels.own(self, "scene_destroy", self.pointer)
         kernels.run("scene_create", ctypes.byref(inputs), ctypes.byref(self.pointer))
-        weakref.finalize(self, kernels.call, "scene_destroy", self.pointer)
 
 
 def _contiguous(gradient: Tensor | None) -> Tensor | None:

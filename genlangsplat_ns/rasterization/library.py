@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import importlib.machinery
 import os
+import weakref
 from functools import cache
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 """The builds of the kernels, fastest first."""
 
-INTERFACE_VERSION = 5
+INTERFACE_VERSION = 6
 """What `gls_interface_version()` of a library that fits this Python code returns."""
 
 _HOW_TO_BUILD = (
@@ -130,6 +132,8 @@ class Kernels:
         self._library.gls_last_error.restype = ctypes.c_char_p
         for name in ("gls_weights_count", "gls_weights_visits", "gls_weights_bytes"):
             getattr(self._library, name).restype = ctypes.c_int64
+        for name in ("gls_scene_destroy", "gls_weights_destroy"):
+            getattr(self._library, name).argtypes = (ctypes.c_void_p, ctypes.py_object)
         fork = _openmp_fork()
         if fork is not None:
             self._library.gls_use_openmp(fork)
@@ -151,6 +155,23 @@ class Kernels:
     def call(self, name: str, *arguments: object) -> int:
         """Calls `gls_<name>`, a function that cannot fail, and returns its result."""
         return getattr(self._library, f"gls_{name}")(*arguments)
+
+    def own(self, owner: object, destroy: str, pointer: ctypes.c_void_p) -> None:
+        """Lets `gls_<destroy>` free what the pointer will hold when its owner is gone.
+
+        The viewer breaks off its render thread between any two lines of Python, those of a destructor included. So the
+        weak reference calls the library without one: the method object hands over the pointer, then the reference.
+        """
+        for key, reference in list(_OWNED.items()):
+            if reference() is None:
+                _OWNED.pop(key, None)
+        callback = MethodType(getattr(self._library, f"gls_{destroy}"), ctypes.byref(pointer))
+        reference = weakref.ref(owner, callback)
+        _OWNED[id(reference)] = reference
+
+
+_OWNED: dict[int, weakref.ref] = {}
+"""References to the owners of memory of the kernels; one that is dead has done its work."""
 
 
 @cache

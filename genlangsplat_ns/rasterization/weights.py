@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import weakref
 from typing import Any
 
 import torch
@@ -34,8 +33,8 @@ class CompositingWeights:
         self.width, self.height, self.num_gaussians = inputs.width, inputs.height, inputs.count
         self._kernels = kernels
         self._pointer = ctypes.c_void_p()
+        kernels.own(self, "weights_destroy", self._pointer)
         kernels.run("weights_create", ctypes.byref(inputs), ctypes.c_bool(halved), ctypes.byref(self._pointer))
-        weakref.finalize(self, kernels.call, "weights_destroy", self._pointer)
 
     @property
     def nbytes(self) -> int:

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.rasterization import library, rasterization
+from genlangsplat_ns.rasterization import compositing_weights, library, rasterization
 from tests.rasterization.gaussian_scenes import small_scene
 
 CHECKOUT = Path(__file__).parents[2]
@@ -68,7 +70,7 @@ def test_installing_without_a_compiler_succeeds_and_builds_nothing(tmp_path: Pat
 
 THREADS_AFTER_A_PICTURE = """
 import os, torch
-from genlangsplat_ns.rasterization import library, rasterization
+from genlangsplat_ns.rasterization import compositing_weights, library, rasterization
 from tests.rasterization.gaussian_scenes import small_scene
 if {own_threads}:
     library._openmp_fork = lambda: None
@@ -94,3 +96,31 @@ def test_the_kernels_run_on_torchs_threads_and_on_own_ones_where_there_are_none(
     (none, total), (two, same_total) = run(own_threads=False), run(own_threads=True)
     assert (none, two) == ("0", "2")
     assert total == same_total
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="this system does not tell a process's memory there")
+def test_memory_of_the_kernels_is_freed_with_its_owner_and_without_a_line_of_python() -> None:
+    scene = small_scene(count=20_000, width=400, height=300)
+    lines: list[str] = []
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        lines.append(frame.f_code.co_filename)
+        return trace
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    weights = compositing_weights(*scene.geometry, *scene.view)
+    nbytes, pointer = weights.nbytes, weights._pointer
+    assert pointer.value
+    sys.settrace(trace)
+    try:
+        del weights
+    finally:
+        sys.settrace(None)
+    assert pointer.value is None
+    assert not [line for line in lines if line != __file__]
+    before = resident()
+    for _ in range(30):
+        compositing_weights(*scene.geometry, *scene.view)
+    assert resident() - before < 15 * nbytes

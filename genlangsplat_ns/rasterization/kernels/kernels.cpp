@@ -34,7 +34,7 @@ int guarded(const Work& work) {
 }  // namespace
 
 // Raised with every change of a signature, so that a stale build is recognised.
-GLS_EXPORT int gls_interface_version() { return 5; }
+GLS_EXPORT int gls_interface_version() { return 6; }
 
 GLS_EXPORT const char* gls_last_error() { return last_failure.c_str(); }
 
@@ -60,7 +60,8 @@ GLS_EXPORT int gls_scene_create(int threads, const gls::SplatInputs* in, gls::Sc
     });
 }
 
-GLS_EXPORT void gls_scene_destroy(gls::Scene* scene) { delete scene; }
+// The second argument is there for Python's weak references, which hand themselves over.
+GLS_EXPORT void gls_scene_destroy(gls::Scene** scene, void*) { delete std::exchange(*scene, nullptr); }
 
 GLS_EXPORT int gls_composite(int threads, gls::Scene* scene, const gls::ForwardOutputs* out) {
     return guarded([&] {
@@ -85,7 +86,7 @@ GLS_EXPORT int gls_weights_create(int threads, const gls::SplatInputs* in, bool 
     });
 }
 
-GLS_EXPORT void gls_weights_destroy(gls::Weights* weights) { delete weights; }
+GLS_EXPORT void gls_weights_destroy(gls::Weights** weights, void*) { delete std::exchange(*weights, nullptr); }
 
 GLS_EXPORT int64_t gls_weights_count(const gls::Weights* weights) { return static_cast<int64_t>(weights->values); }
 

@@ -1,5 +1,6 @@
-# make demo    venv, install, build the gallery scene, train both phases, ask texts, write pictures and a report
-# make test    venv, install, linter, type checker, the whole test suite
+# make demo      venv, install, build the gallery scene, train both phases, ask texts, write pictures and a report
+# make test      venv, install, linter, type checker, the whole test suite
+# make sanitize  of these tests only those of the kernels under the address and undefined behaviour sanitizers
 # Variables: PYTHON (3.10 to 3.12), VENV, TORCH (the torch to install, for example a CUDA or CPU build of your own choice)
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ OUTPUT ?= demo-output
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test sanitize lint clean
 
 install: $(INSTALLED)
 
@@ -18,7 +19,7 @@ $(INSTALLED): pyproject.toml setup.py $(wildcard genlangsplat_ns/rasterization/k
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=68"
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[embedded,ray,dev]" $(TORCH)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[embedded,ray,benchmarks,dev]" $(TORCH)
 	touch $(INSTALLED)
 
 demo: install
@@ -31,6 +32,9 @@ lint: install
 
 test: lint
 	$(BIN)/python -m pytest
+
+sanitize: install
+	$(BIN)/python -m pytest tests/rasterization/test_sanitizers.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info demo-output

@@ -69,7 +69,8 @@ def print_table(title: str, columns: dict[str, Column]) -> None:
                 continue
             figures = timing.row()
             spread = f"({figures['min_ms']:.2f} {figures['max_ms']:.2f})"
-            cells.append(f"{timing.median:.2f} {spread}\n{figures['processor_ms']:.2f} cpu")
+            processor = f"\n{figures['processor_ms']:.2f} cpu" if timing.processor else ""
+            cells.append(f"{timing.median:.2f} {spread}{processor}")
         table.add_row(row, *cells)
     CONSOLE.print(table)
 

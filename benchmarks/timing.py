@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of every repetition: by the clock, and of processor time over all threads."""
+    """Milliseconds of every repetition: by the clock, and of processor time over all threads where it is known."""
 
     wall: list[float]
     processor: list[float]
@@ -26,7 +26,7 @@ class Timing:
             "median_ms": self.median,
             "min_ms": min(self.wall),
             "max_ms": max(self.wall),
-            "processor_ms": statistics.median(self.processor),
+            "processor_ms": statistics.median(self.processor) if self.processor else None,
             "repetitions": len(self.wall),
         }
 

@@ -49,12 +49,11 @@ class BudgetedStrategy(DefaultStrategy):
             super()._update_state(params, state, info, packed)
             return
         gradient = (means2d.absgrad if self.absgrad else means2d.grad)[0]
-        half_size = gradient.new_tensor([info["width"], info["height"]]) / 2
         radii = info["radii"][0]
         for name in ("grad2d", "count", "radii"):
             if state.get(name) is None and (name != "radii" or self.refine_scale2d_stop_iter > 0):
                 state[name] = torch.zeros(len(gradient))
-        state["grad2d"] += torch.linalg.vector_norm(gradient * half_size, dim=-1)
+        state["grad2d"] += torch.hypot(gradient[:, 0] * (info["width"] / 2), gradient[:, 1] * (info["height"] / 2))
         state["count"] += radii > 0
         if self.refine_scale2d_stop_iter > 0:
             shares = radii / float(max(info["width"], info["height"]))

@@ -214,7 +214,10 @@ class SplatModel(SplatfactoModel):
                 self.gauss_params, self.optimizers, self.strategy_state, self.step, self.info
             )
         colour = render[0, ..., :3] if with_depth else render[0]
-        rgb = (colour + (1 - alpha[0]) * background).clamp(0.0, 1.0)
+        rgb = colour + (1 - alpha[0]) * background
+        if degree is not None:
+            # Colours without harmonics are sigmoids, which need no bounds.
+            rgb = rgb.clamp(0.0, 1.0)
         camera_index = (camera.metadata or {}).get("cam_idx")
         if self.config.use_bilateral_grid and self.training and camera_index is not None:
             rgb = self._apply_bilateral_grid(rgb[None], camera_index, view.height, view.width)[0]

@@ -215,8 +215,8 @@ class SplatModel(SplatfactoModel):
             )
         colour = render[0, ..., :3] if with_depth else render[0]
         rgb = colour + (1 - alpha[0]) * background
-        if degree is not None:
-            # Colours without harmonics are sigmoids, which need no bounds.
+        if degree is not None or not self.training:
+            # Colours without harmonics are sigmoids; only rounding takes them out of bounds, which a loss forgives.
             rgb = rgb.clamp(0.0, 1.0)
         camera_index = (camera.metadata or {}).get("cam_idx")
         if self.config.use_bilateral_grid and self.training and camera_index is not None:

@@ -49,4 +49,5 @@ def kernel_extensions() -> list[Extension]:
     ]
 
 
-setup(ext_modules=kernel_extensions(), cmdclass={"build_ext": BuildKernels})
+if __name__ == "__main__":
+    setup(ext_modules=kernel_extensions(), cmdclass={"build_ext": BuildKernels})

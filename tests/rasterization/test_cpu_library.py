@@ -124,3 +124,29 @@ def test_memory_of_the_kernels_is_freed_with_its_owner_and_without_a_line_of_pyt
     for _ in range(30):
         compositing_weights(*scene.geometry, *scene.view)
     assert resident() - before < 15 * nbytes
+
+
+DENORMALS_AFTER_A_PICTURE = """
+import threading
+import numpy, torch
+from genlangsplat_ns.rasterization import rasterization
+from tests.rasterization.gaussian_scenes import small_scene
+rasterization(**small_scene().arguments())
+def multiply():
+    one = numpy.float32(1e-40) * numpy.float32(1)
+    many = torch.full((1 << 20,), 1e-40) * 1
+    print(bool(one > 0) and bool((many > 0).all()))
+multiply()
+thread = threading.Thread(target=multiply)
+thread.start()
+thread.join()
+"""
+
+
+def test_the_process_still_computes_with_the_smallest_numbers_after_a_picture(instruction_set: str) -> None:
+    command = [sys.executable, "-c", DENORMALS_AFTER_A_PICTURE]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "True"], done.stderr
+    # A library linked with fast-math turns these numbers off for the process in a constructor of this name.
+    path = library._library_path(instruction_set)
+    assert path is not None and b"set_fast_math" not in path.read_bytes()

@@ -209,6 +209,8 @@ inline void wide_partials(int threads, const Scene& scene, const BackwardInputs&
         load_gradient(scene, index, in, out.geometry != nullptr, s);
         for (int block = 0; out.geometry && block < kBlocks; ++block) begin_wide_block(scene, index, block, in, s);
         const auto flush = [&] {
+            // Without channels no product writes the dots.
+            if (channels == 0) std::fill_n(s.dots[0][0], kBlocks * Batch::kSize * kLanes, 0.0f);
             for (int64_t first = 0; out.geometry && first < channels; first += kLanes) {
                 batch.load_rows(in.features, channels, first, s.rows);
                 for (int block = 0; block < kBlocks; ++block) {
@@ -326,12 +328,13 @@ inline void gather_colors(int threads, const Scene& scene, const BackwardInputs&
 inline void composite_backward(int threads, const Scene& scene, const BackwardInputs& in, const BackwardOutputs& out) {
     const bool geometry = out.means2d != nullptr;
     const size_t entries = scene.entries.size();
-    Buffer<Partial> partials(geometry ? entries : 0);
+    // One more than needed: a null pointer says that the geometry is unwanted, and a picture may have no entries.
+    Buffer<Partial> partials(geometry ? entries + 1 : 0);
     const auto narrow = [&](auto plain, auto absolute) {
         (out.absolute ? absolute : plain)(threads, scene, in, partials.data());
         gather_geometry(threads, scene, in, partials.data(), true, out);
     };
-    if (geometry && in.channels <= kNarrow) {
+    if (geometry && in.channels > 0 && in.channels <= kNarrow) {
         switch (in.channels) {
             case 1: return narrow(narrow_partials<1, false>, narrow_partials<1, true>);
             case 2: return narrow(narrow_partials<2, false>, narrow_partials<2, true>);

@@ -25,6 +25,7 @@ constexpr int kParts = 16 / kWidth;
 
 typedef float FloatPart __attribute__((vector_size(kWidth * 4)));
 typedef int32_t IntPart __attribute__((vector_size(kWidth * 4)));
+typedef uint32_t UintPart __attribute__((vector_size(kWidth * 4)));
 typedef float FloatPartUnaligned __attribute__((vector_size(kWidth * 4), aligned(4), may_alias));
 
 #define GLS_EACH_PART _Pragma("GCC unroll 4") for (int i = 0; i < kParts; ++i)
@@ -200,8 +201,8 @@ GLS_INLINE Float16 round_to_whole(Float16 a) {
 GLS_INLINE Float16 scale_by_power_of_two(Float16 a, Float16 whole) {
     constexpr float kShift = 12582912.0f;
     GLS_EACH_PART {
-        const IntPart exponent = reinterpret_cast<IntPart>(whole.part[i] + kShift) << 23;
-        a.part[i] = reinterpret_cast<FloatPart>(reinterpret_cast<IntPart>(a.part[i]) + exponent);
+        const UintPart exponent = reinterpret_cast<UintPart>(whole.part[i] + kShift) << 23;
+        a.part[i] = reinterpret_cast<FloatPart>(reinterpret_cast<UintPart>(a.part[i]) + exponent);
     }
     return a;
 }

@@ -219,6 +219,10 @@ inline void wide_partials(int threads, const Scene& scene, const BackwardInputs&
                 }
             }
             if (out.geometry) geometry_of_batch<kAbsolute>(scene, tile, s, out.geometry);
+            for (int splat = 0; out.colors && splat < batch.splats; ++splat) {
+                float* to = out.colors + scene.places[batch.entry[splat]] * out.width;
+                for (int64_t k = 0; k < out.width; k += kLanes) __builtin_prefetch(to + k, 1);
+            }
             for (int64_t k = 0; out.colors && k < out.width; k += kLanes) {
                 std::fill_n(s.sums[0], batch.splats * kLanes, 0.0f);
                 for (int block = 0; block < kBlocks; ++block)
@@ -236,7 +240,7 @@ inline void wide_partials(int threads, const Scene& scene, const BackwardInputs&
                 if (out.geometry) store_zero(out.geometry[place]);
                 if (out.colors) std::fill_n(out.colors + place * out.width, out.width, 0.0f);
             },
-            [&](uint32_t entry, const Splat& splat) { batch.begin(entry, splat); },
+            [&](uint32_t entry, const Splat& splat) { batch.begin(entry, splat, in.features, out.geometry ? channels : 0); },
             [&](int block, const Contribution& c) GLS_INLINE_LAMBDA {
                 if (!c.drawn.any()) return;
                 const int visit = batch.draw(block, c);

@@ -123,7 +123,7 @@ inline void composite_narrow(int threads, Scene& scene, const ForwardOutputs& ou
 
 // The splats a tile has drawn lately, with their weights block by block: wide colors wait for a batch of them.
 struct Batch {
-    static constexpr int kSize = 64;
+    static constexpr int kSize = 128;
     int splats = 0;
     int32_t gaussian[kSize];
     uint32_t entry[kSize];
@@ -136,9 +136,12 @@ struct Batch {
         splats = 0;
         std::fill_n(visits, kBlocks, 0);
     }
-    void begin(uint32_t at, const Splat& s) {
+    void begin(uint32_t at, const Splat& s, const float* features, int64_t channels) {
         gaussian[splats] = s.gaussian;
         entry[splats] = at;
+        // The row is wanted when the batch is full: time enough to fetch it.
+        const float* row = features + s.gaussian * channels;
+        for (int64_t k = 0; k < channels; k += kLanes) __builtin_prefetch(row + k);
     }
     int draw(int block, const Contribution& c) {
         const int visit = visits[block]++;
@@ -178,7 +181,7 @@ inline void composite_wide(int threads, Scene& scene, const ForwardOutputs& out)
         };
         Tile tile;
         walk_tile(
-            scene, index, tile, [&](uint32_t entry, const Splat& splat) { batch.begin(entry, splat); },
+            scene, index, tile, [&](uint32_t entry, const Splat& splat) { batch.begin(entry, splat, out.features, channels); },
             [&](int block, const Contribution& c) GLS_INLINE_LAMBDA {
                 if (c.drawn.any()) batch.draw(block, c);
             },

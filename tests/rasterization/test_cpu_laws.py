@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from genlangsplat_ns.rasterization import compositing_weights, rasterization, reference
+from genlangsplat_ns.rasterization import compositing_weights, cpu, rasterization, reference
 from tests.rasterization.gaussian_scenes import SmallScene, small_scene
 
 scenes = st.builds(
@@ -86,6 +86,30 @@ def test_results_are_the_same_bits_in_every_run_and_with_any_number_of_threads(c
         torch.set_num_threads(threads)
         for value, wanted in zip(everything(scene), expected, strict=True):
             assert torch.equal(value, wanted)
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("channels", [3, 20])
+@pytest.mark.parametrize("values", [1, 5000, 1 << 20])
+def test_a_picture_that_needs_no_gradient_is_drawn_in_bands_and_is_the_same(
+    channels: int, values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "BAND_VALUES", values)
+    scene = small_scene(count=500, width=70, height=90, channels=channels)
+    background = torch.rand(1, channels)
+    whole = rasterization(**scene.leaves(torch.float32).arguments(), backgrounds=background)
+    banded = rasterization(**scene.arguments(), backgrounds=background)
+    assert torch.equal(banded[0], whole[0]) and torch.equal(banded[1], whole[1])
+
+
+@given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 600))
+def test_bands_cover_the_tiles_once_and_stay_small(width: int, height: int, channels: int) -> None:
+    bands = list(cpu.bands(width, height, channels, whole=False))
+    columns, rows = -(-width // 16), -(-height // 16)
+    assert [tile for first, count in bands for tile in range(first, first + count)] == list(range(columns * rows))
+    for _, count in bands:
+        assert count <= columns or count * 256 * channels <= 2 * cpu.BAND_VALUES
+    assert list(cpu.bands(width, height, channels, whole=True)) == ([(0, columns * rows)] if rows else [])
 
 
 def test_absolute_gradients_are_summed_over_pixels() -> None:

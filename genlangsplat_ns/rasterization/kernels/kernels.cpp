@@ -73,7 +73,10 @@ GLS_EXPORT int gls_composite(int threads, gls::Scene* scene, const gls::ForwardO
 
 GLS_EXPORT int gls_composite_backward(int threads, const gls::Scene* scene, const gls::BackwardInputs* in,
                                       const gls::BackwardOutputs* out) {
-    return guarded([&] { gls::composite_backward(threads, *scene, *in, *out); });
+    return guarded([&] {
+        gls::advise_huge_pages(out->features, out->features ? sizeof(float) * in->count * in->channels : 0);
+        gls::composite_backward(threads, *scene, *in, *out);
+    });
 }
 
 GLS_EXPORT int gls_weights_create(int threads, const gls::SplatInputs* in, bool halved, gls::Weights** weights) {

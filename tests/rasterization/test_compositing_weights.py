@@ -28,6 +28,7 @@ def test_the_matrix_is_the_references(rasterize_mode: str) -> None:
     assert matrix.values().min() > 0
     assert weights.num_entries == matrix.values().numel() == int((expected > 0).sum())
     assert weights.nbytes > 4 * weights.num_entries
+    assert weights.num_entries / 16 <= weights.num_visits <= weights.num_entries
 
 
 @pytest.mark.usefixtures("instruction_set")

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.settings import FrontEndSettings
 
 
 @dataclass
@@ -58,7 +59,64 @@ class Demo:
         run_gallery_demo(self.output_dir)
 
 
-Command = Annotated[Query, tyro.conf.subcommand("query")] | Annotated[Demo, tyro.conf.subcommand("demo")]
+@dataclass(kw_only=True)
+class Extract(FrontEndSettings):
+    """Find and embed the regions of a scene's views and store them, as training would; goes on where it was stopped."""
+
+    data: Path
+    """Folder of the scene."""
+    data_format: str = "nerfstudio"
+    """Format of the data by nerfstudio's name, for example nerfstudio or colmap."""
+    max_image_side: int | None = None
+    """Views are scaled down until their longer side has at most this many pixels (gen-langsplat-lite trains at 480)."""
+    limit: int | None = None
+    """Only the first so many views, for a first look."""
+    preview: bool = False
+    """Also paint contact sheets: every view with its regions at the three levels."""
+
+    def main(self) -> None:
+        """Runs the command."""
+        from genlangsplat_ns.extraction import extract_scene, open_views
+
+        extract_scene(open_views(self.data, self.data_format, self.max_image_side, self), self.limit, self.preview)
+
+
+@dataclass(kw_only=True)
+class Convert(FrontEndSettings):
+    """Take over LangSplat's language_features (_f.npy, _s.npy) for training, or write a scene's features like them."""
+
+    data: Path
+    """Folder of the scene."""
+    from_langsplat: Path | None = None
+    """LangSplat's folder language_features to read; train with --pipeline.datamanager.masks langsplat then."""
+    to_langsplat: Path | None = None
+    """Folder to write such files to."""
+    data_format: str = "nerfstudio"
+    """Format of the data by nerfstudio's name, for example nerfstudio or colmap."""
+    max_image_side: int | None = None
+    """Views are scaled down until their longer side has at most this many pixels; train with the same."""
+
+    def main(self) -> None:
+        """Runs the command."""
+        if (self.from_langsplat is None) == (self.to_langsplat is None):
+            raise GenLangSplatError("Give either --from-langsplat FOLDER or --to-langsplat FOLDER.")
+        from genlangsplat_ns.extraction import export_langsplat, import_langsplat, open_views
+
+        if self.from_langsplat is not None:
+            self.masks = "langsplat"
+        views = open_views(self.data, self.data_format, self.max_image_side, self)
+        if self.from_langsplat is not None:
+            import_langsplat(views, self.from_langsplat)
+        elif self.to_langsplat is not None:
+            export_langsplat(views, self.to_langsplat)
+
+
+Command = (
+    Annotated[Query, tyro.conf.subcommand("query")]
+    | Annotated[Extract, tyro.conf.subcommand("extract")]
+    | Annotated[Convert, tyro.conf.subcommand("convert")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
+)
 
 
 def main() -> None:

@@ -13,54 +13,50 @@ from jaxtyping import UInt8
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
-from nerfstudio.data.datasets.base_dataset import InputDataset
 from torch import Tensor
 
 from genlangsplat_ns.cameras import undistort_points
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.dataparser import SeedPointNerfstudio
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.encoders import encoder_embedding_dim, encoder_identity, load_encoder
-from genlangsplat_ns.features.extract import extract_features
-from genlangsplat_ns.features.masks import load_mask_generator
+from genlangsplat_ns.features.front_end import FrontEnd
+from genlangsplat_ns.features.settings import FrontEndSettings
 from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
+from genlangsplat_ns.views import ViewDataset
 
 Split = Literal["train", "eval"]
 
 
 @dataclass
-class GenLangSplatDataManagerConfig(FullImageDatamanagerConfig):
+class GenLangSplatDataManagerConfig(FrontEndSettings, FullImageDatamanagerConfig):
     """Where views and their language features come from."""
 
     _target: type = field(default_factory=lambda: GenLangSplatDataManager)
     """target class to instantiate"""
-    encoder: Literal["auto", "conse"] = "auto"
-    """Image-text encoder: conse is embedded and needs no download; auto takes the best one that is installed."""
-    masks: Literal["auto", "watershed"] = "auto"
-    """Mask generator: watershed needs no weights; auto takes the best one that is installed."""
     max_image_side: int | None = None
     """Views are scaled down until their longer side has at most this many pixels; None keeps their size."""
 
 
 class ViewImages(Sequence[tuple[str, Tensor]]):
-    """The views of one split as (file name, RGB picture), read when asked for."""
+    """Views as (file name, RGB picture), read when asked for."""
 
-    def __init__(self, datamanager: GenLangSplatDataManager, split: Split) -> None:
+    def __init__(self, datamanager: GenLangSplatDataManager, views: Sequence[tuple[Split, int]]) -> None:
         self.datamanager = datamanager
-        self.split: Split = split
+        self.views = views
 
     def __len__(self) -> int:
-        return len(self.datamanager.dataset(self.split))
+        return len(self.views)
 
     def __getitem__(self, index: Any) -> Any:
-        name = self.datamanager.view_name(self.split, index)
-        return name, self.datamanager.image(self.split, index)
+        split, number = self.views[index]
+        return self.datamanager.view_name(split, number), self.datamanager.image(split, number)
 
 
 class GenLangSplatDataManager(FullImageDatamanager):
     """FullImageDatamanager that extracts, keeps and serves language features of the views it undistorts."""
 
     config: GenLangSplatDataManagerConfig
+    train_dataset: ViewDataset
+    eval_dataset: ViewDataset
 
     def __init__(
         self,
@@ -87,16 +83,16 @@ class GenLangSplatDataManager(FullImageDatamanager):
             # More than 500 views make nerfstudio choose the cpu cache again.
             config.cache_images = "gpu"
         self._check_images()
-        self.encoder_name, self.mask_name = _choose_front_end(config)
-        # The model learns from the metadata which encoder its autoencoder must fit.
-        self.train_dataset.metadata["encoder_name"] = self.encoder_name
-        self.train_dataset.metadata["encoder_identity"] = encoder_identity(self.encoder_name)
+        self.front_end = FrontEnd(config, device)
+        # The model learns from the metadata which encoder its autoencoder must fit, and asks it for texts.
+        self.train_dataset.metadata["front_end"] = self.front_end
+        self._language_keys: dict[tuple[Split, int], str] = {}
         if test_mode == "val":
             self.prepare_language()
 
     # Views
 
-    def dataset(self, split: Split) -> InputDataset:
+    def dataset(self, split: Split) -> ViewDataset:
         """Returns the dataset of a split."""
         return self.train_dataset if split == "train" else self.eval_dataset
 
@@ -105,9 +101,11 @@ class GenLangSplatDataManager(FullImageDatamanager):
         return self.dataset(split).image_filenames[index].name
 
     def image(self, split: Split, index: int) -> UInt8[Tensor, "height width 3"]:
-        """Returns an undistorted view in RGB."""
-        views = self.cached_train if split == "train" else self.cached_eval
-        image = views[index]["image"][..., :3]
+        """Returns an undistorted view in RGB: of the pictures kept for training, or read for this once."""
+        kept = f"cached_{split}"
+        if kept not in self.__dict__:
+            return self.dataset(split).undistorted_view(index, self.config.cache_images_type)
+        image = self.__dict__[kept][index]["image"][..., :3]
         return image if image.dtype == torch.uint8 else (image * 255).round().to(torch.uint8)
 
     def camera(self, split: Split, index: int) -> Cameras:
@@ -118,21 +116,18 @@ class GenLangSplatDataManager(FullImageDatamanager):
 
     def undistort(self, split: Split, index: int, points: Any, size: tuple[int, int]) -> Any:
         """Moves points marked on the raw photograph (resized to `size`) to the undistorted view."""
-        if split == "train":
-            raw = self.train_dataparser_outputs.cameras
-        else:
-            raw = self.eval_dataset._dataparser_outputs.cameras
-        return undistort_points(points, size, raw[index], self.camera(split, index)[0])
+        raw = self.dataset(split).raw_cameras[index]
+        return undistort_points(points, size, raw, self.camera(split, index)[0])
 
-    def create_train_dataset(self) -> InputDataset:
+    def create_train_dataset(self) -> ViewDataset:
         """Sets up the training views at the capped size."""
         return self._dataset_of("train")
 
-    def create_eval_dataset(self) -> InputDataset:
+    def create_eval_dataset(self) -> ViewDataset:
         """Sets up the held-out views at the capped size."""
         return self._dataset_of(self.test_split)
 
-    def _dataset_of(self, split: str) -> InputDataset:
+    def _dataset_of(self, split: str) -> ViewDataset:
         outputs = self.train_dataparser_outputs
         if split != "train":
             outputs = self.dataparser.get_dataparser_outputs(split=split)
@@ -140,7 +135,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
         if self.config.max_image_side is not None and len(outputs.cameras) > 0:
             longest = int(torch.maximum(outputs.cameras.width, outputs.cameras.height).max())
             scale = min(scale, _scale_to(longest, self.config.max_image_side))
-        return self.dataset_type(dataparser_outputs=outputs, scale_factor=scale)
+        return ViewDataset(outputs, scale)
 
     def _check_images(self) -> None:
         """Raises when listed photographs are absent, before anything expensive begins."""
@@ -158,38 +153,42 @@ class GenLangSplatDataManager(FullImageDatamanager):
     @cached_property
     def store(self) -> FeatureStore:
         """The feature store beside the data."""
-        masks = load_mask_generator(self.mask_name)
         root = Path(self.config.dataparser.data)
-        return FeatureStore.open(
-            root if root.is_dir() else root.parent,
-            self.encoder_name,
-            encoder_identity(self.encoder_name),
-            encoder_embedding_dim(self.encoder_name),
-            masks.name,
-            masks.settings,
-        )
+        return self.front_end.open_store(root if root.is_dir() else root.parent)
 
     def prepare_language(self) -> None:
         """Extracts the features of all views that the store does not have; a missing weight shows here, not later."""
-        for split in ("train", "eval"):
-            if len(self.dataset(split)) > 0:
-                self._keys(split)
+        # Training keeps the pictures, and reading them before saves reading them twice.
+        for split in self.splits:
+            _ = getattr(self, f"cached_{split}")
+        self.extract()
+        self.front_end.release()
+
+    @property
+    def splits(self) -> list[Split]:
+        """The splits that have views."""
+        return [split for split in ("train", "eval") if len(self.dataset(split)) > 0]
+
+    def extract(self, limit: int | None = None) -> list[tuple[Split, int]]:
+        """Extracts the features of views that the store does not have.
+
+        Args:
+            limit: Only the first so many views of the scene; None for all.
+
+        Returns:
+            Split and index of the views looked at.
+        """
+        views = [(split, index) for split in self.splits for index in range(len(self.dataset(split)))][:limit]
+        keys = self.front_end.extract(ViewImages(self, views), self.store)
+        self._language_keys |= dict(zip(views, keys, strict=True))
+        return views
 
     def language_features(self, split: Split, index: int) -> ViewFeatures:
         """Loads the regions and embeddings of a view, extracting them when they are not in the store."""
-        return self.store.load(self._keys(split)[index])
-
-    def _keys(self, split: Split) -> list[str]:
-        if split not in self._extracted:
-            views = ViewImages(self, split)
-            masks = load_mask_generator(self.mask_name)
-            load = lambda: load_encoder(self.encoder_name, str(self.device))  # noqa: E731
-            self._extracted[split] = extract_features(views, self.store, masks, load)
-        return self._extracted[split]
-
-    @cached_property
-    def _extracted(self) -> dict[str, list[str]]:
-        return {}
+        view = (split, index)
+        if view not in self._language_keys:
+            (self._language_keys[view],) = self.front_end.extract(ViewImages(self, [view]), self.store)
+        return self.store.load(self._language_keys[view])
 
 
 def _scale_to(longest: int, side: int) -> float:
@@ -199,15 +198,6 @@ def _scale_to(longest: int, side: int) -> float:
     # nerfstudio sizes the picture in double precision and the camera in single precision; a factor that is a multiple
     # of 2^-12 keeps both products exact, so that they round down to the same number of pixels.
     return int(side / longest * 4096) / 4096
-
-
-def _choose_front_end(config: GenLangSplatDataManagerConfig) -> tuple[str, str]:
-    """Resolves `auto` and says what was taken."""
-    encoder = "conse" if config.encoder == "auto" else config.encoder
-    masks = "watershed" if config.masks == "auto" else config.masks
-    if "auto" in (config.encoder, config.masks):
-        CONSOLE.print(f"Language features: encoder {encoder}, masks {masks} (embedded: they need no download).")
-    return encoder, masks
 
 
 def _check_data_folder(config: GenLangSplatDataManagerConfig) -> None:

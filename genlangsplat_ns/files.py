@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 
@@ -30,3 +32,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def safe_name(text: str, longest: int = 40) -> str:
     """Turns any text into a short piece of a file name: letters, digits and hyphens."""
     return re.sub(r"[^\w]+", "-", text).strip("-").lower()[:longest] or "text"
+
+
+def file_sha256(path: Path) -> str:
+    """The hash of a file; of one that has not changed it is taken once per process."""
+    status = path.stat()
+    return _file_sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _file_sha256(path: Path, size: int, modified: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

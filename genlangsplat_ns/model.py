@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from genlangsplat_ns.cameras import ViewGeometry, view_geometry
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.field_head import LanguageFieldHead
 from genlangsplat_ns.language.autoencoder import load_autoencoder
@@ -67,15 +68,14 @@ class GenLangSplatModel(SplatModel):
     def populate_modules(self) -> None:
         """Adds the latents, the frozen autoencoder and the viewer's controls to the splats."""
         super().populate_modules()
-        metadata = self.kwargs.get("metadata") or {}
-        autoencoder = load_autoencoder(self.config.autoencoder, encoder_identity=metadata.get("encoder_identity"))
+        front_end: FrontEnd = self.kwargs["metadata"]["front_end"]
+        autoencoder = load_autoencoder(self.config.autoencoder, encoder_identity=front_end.encoder_identity)
         self.field_head = LanguageFieldHead(autoencoder)
-        self.encoder_name: str = metadata.get("encoder_name", "")
         latents = torch.zeros(self.num_points, len(LEVELS), autoencoder.identity.latent_dim)
         self.gauss_params["latents"] = nn.Parameter(latents)
         self.register_buffer("language_phase_start", torch.tensor(-1))
         self._apply_phase()
-        self.language = LanguageControls(self.encoder_name, self.config.query_texts)
+        self.language = LanguageControls(front_end.load_text_encoder, self.config.query_texts)
 
     @property
     def latents(self) -> Tensor:

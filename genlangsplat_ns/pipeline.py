@@ -15,6 +15,8 @@ from genlangsplat_ns.cameras import view_geometry
 from genlangsplat_ns.console import CONSOLE, track
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.front_end import FrontEnd
+from genlangsplat_ns.language.autoencoder import load_autoencoder
 from genlangsplat_ns.language.lifting import LatentLift, LiftedLatents
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
 from genlangsplat_ns.scene import LanguageScene
@@ -42,6 +44,14 @@ class GenLangSplatPipeline(VanillaPipeline):
     config: GenLangSplatPipelineConfig
     datamanager: GenLangSplatDataManager
     model: GenLangSplatModel
+
+    def __init__(self, config: GenLangSplatPipelineConfig, device: str, *args: Any, **kwargs: Any) -> None:
+        front_end = FrontEnd(config.datamanager, device)
+        # What auto means depends on the machine, but a run keeps what it was trained with wherever it is opened.
+        config.datamanager.encoder, config.datamanager.masks = front_end.encoder_name, front_end.mask_name
+        # An autoencoder of another encoder is told before hours of extraction, not after them.
+        load_autoencoder(config.model.autoencoder, encoder_identity=front_end.encoder_identity)
+        super().__init__(config, device, *args, **kwargs)
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes

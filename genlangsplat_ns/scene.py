@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, Split
 from genlangsplat_ns.evaluation.lerf_ovs import LabeledObject, ViewLabels
-from genlangsplat_ns.features.encoders import ImageTextEncoder, load_encoder
+from genlangsplat_ns.features.encoders import ImageTextEncoder
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.query import (
     EmbeddedQuery,
@@ -64,8 +64,8 @@ class LanguageScene:
 
     @property
     def encoder(self) -> ImageTextEncoder:
-        """The image-text encoder the run's features come from, loaded once per process."""
-        return load_encoder(self.datamanager.encoder_name, str(self.model.device))
+        """The image-text encoder the run's features come from, loaded with the first text."""
+        return self.datamanager.front_end.load_text_encoder()
 
     @property
     def autoencoder_identity(self) -> AutoencoderIdentity:

@@ -59,6 +59,8 @@ class GenLangSplatTrainer(Trainer):
                 load_kernels()
             _check_resume(self.config)
             super().setup(test_mode)
+            # What auto stood for is settled now, and the run shall keep it when it is opened on another machine.
+            self.config.save_config()
         except GenLangSplatError:
             _forget_run(self.base_dir)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Thread, current_thread
 
 from nerfstudio.viewer.viewer_elements import ViewerButton, ViewerDropdown, ViewerSlider, ViewerText
@@ -9,7 +10,7 @@ from torch import nn
 
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.encoders import load_encoder
+from genlangsplat_ns.features.encoders import ImageTextEncoder
 from genlangsplat_ns.language.query import LEVEL_RULES, EmbeddedQuery, TextQuery, embed_query
 from genlangsplat_ns.language.relevancy import DEFAULT_NEGATIVES
 
@@ -25,9 +26,9 @@ class LanguageControls(nn.Module):
     again. A render therefore only reads what is ready, and takes no lock: broken off, it would never give it back.
     """
 
-    def __init__(self, encoder_name: str, texts: str = "") -> None:
+    def __init__(self, load_encoder: Callable[[], ImageTextEncoder], texts: str = "") -> None:
         super().__init__()
-        self.encoder_name = encoder_name
+        self._load_encoder = load_encoder
         self._embedded: EmbeddedQuery | None = None
         self._embedding: Thread | None = None
         # The viewer sorts elements by attribute name.
@@ -56,7 +57,7 @@ class LanguageControls(nn.Module):
                     level=level,
                     threshold=threshold,
                 )
-                embedded = embed_query(query, load_encoder(self.encoder_name))
+                embedded = embed_query(query, self._load_encoder())
                 answer = "; ".join(query.texts)
             except GenLangSplatError as error:
                 CONSOLE.print(f"[red]{error}")

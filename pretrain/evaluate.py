@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
 from genlangsplat_ns.console import track
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import ImageTextEncoder
+from genlangsplat_ns.features.extract import view_features
 from genlangsplat_ns.features.masks import MaskGenerator
 from genlangsplat_ns.language.autoencoder import Autoencoder
 
@@ -124,14 +125,7 @@ def photo_embeddings(
             f"There are no photographs in {folder} (looked for {', '.join(PHOTO_SUFFIXES)}). Give a folder of images."
         )
     images = track(_read_photos(paths), f"Encoding {folder.name}", total=len(paths))
-    return torch.cat([encoder.encode_regions(image, global_rows(masks.generate(image))) for image in images])
-
-
-def global_rows(regions: Int32[Tensor, "levels height width"]) -> Int32[Tensor, "levels height width"]:
-    """Numbers regions over all levels instead of within each; -1 stays -1."""
-    counts = regions.flatten(1).amax(dim=1) + 1
-    offsets = (counts.cumsum(dim=0) - counts).int()
-    return torch.where(regions >= 0, regions + offsets[:, None, None], regions)
+    return torch.cat([view_features(image, masks, encoder).embeddings for image in images])
 
 
 def _read_photos(paths: Sequence[Path]) -> Iterator[UInt8[Tensor, "height width 3"]]:

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.region_classifier import RegionClassifier
+from genlangsplat_ns.features.regions import ViewMasks
 from genlangsplat_ns.features.sentences import SentenceModel, with_article
 from genlangsplat_ns.features.wheels import import_wheel
 
@@ -61,11 +62,10 @@ class ConSEEncoder:
         self.class_embeddings: Float[Tensor, "num_classes embedding_dim"] = classes - self._centre
 
     def encode_regions(
-        self, image: UInt8[Tensor, "height width 3"], regions: Int32[Tensor, "levels height width"]
+        self, image: UInt8[Tensor, "height width 3"], masks: ViewMasks
     ) -> Float[Tensor, "num_regions embedding_dim"]:
         """See `ImageTextEncoder.encode_regions`."""
-        logits, present = self.classifier.logits(image, regions)
-        return mix_classes(logits, self.class_embeddings) * present[:, None]
+        return mix_classes(self.classifier.logits(image, masks), self.class_embeddings)
 
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "num_texts embedding_dim"]:
         """See `ImageTextEncoder.encode_texts`."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from threading import Lock
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.conse import CONSE_IDENTITY, ConSEEncoder
+from genlangsplat_ns.features.open_clip_encoder import OpenClipEncoder, openclip_embedding_dim, openclip_identity
+from genlangsplat_ns.features.regions import ViewMasks
+from genlangsplat_ns.features.settings import OpenClipSettings
 
 
 @runtime_checkable
@@ -30,17 +32,16 @@ class ImageTextEncoder(Protocol):
     embedding_dim: int
 
     def encode_regions(
-        self, image: UInt8[Tensor, "height width 3"], regions: Int32[Tensor, "levels height width"]
+        self, image: UInt8[Tensor, "height width 3"], masks: ViewMasks
     ) -> Float[Tensor, "num_regions embedding_dim"]:
         """Embeds the regions of one view.
 
         Args:
             image: The view, RGB.
-            regions: For each level and pixel the row of the region in the result, -1 where there is none. Rows count
-                over all levels of the view.
+            masks: Its regions, each with a pixel that no other one hides.
 
         Returns:
-            One unit row per region, `regions.max() + 1` of them; a row that no pixel names is zero.
+            One unit row per region, in their order.
         """
         ...
 
@@ -53,61 +54,75 @@ class ImageTextEncoder(Protocol):
         ...
 
 
-ENCODERS: tuple[str, ...] = ("conse",)
-"""Names of the encoders of this version."""
+ENCODERS: tuple[str, ...] = ("conse", "openclip")
+"""Names of the encoders."""
 
 _LOADING = Lock()
 """Held while an encoder is loaded: the viewer's panel loads it in a thread of its own."""
 
+_loaded: dict[tuple[object, ...], ImageTextEncoder] = {}
 
-def load_encoder(name: str, device: str = "cpu") -> ImageTextEncoder:
-    """Loads an encoder; the same one is handed out again within the process.
+
+def load_encoder(
+    name: str, device: str = "cpu", open_clip: OpenClipSettings | None = None, download: bool = False
+) -> ImageTextEncoder:
+    """Loads an encoder; the same one is handed out again within the process, until `release_encoders`.
 
     Args:
         name: A name from `ENCODERS`.
         device: Where its image model runs.
+        open_clip: Settings of openclip; None for LangSplat's.
+        download: Whether missing weights may be fetched.
 
     Raises:
-        GenLangSplatError: If the encoder is unknown, not available, or its packages are not installed.
+        GenLangSplatError: If the encoder is unknown, or its packages or weights are not there.
     """
     _check_name(name)
+    open_clip = open_clip or OpenClipSettings()
+    key = (name, device, open_clip if name == "openclip" else None)
     with _LOADING:
-        return _load_conse(device)
+        if key not in _loaded:
+            _loaded[key] = OpenClipEncoder(open_clip, device, download) if name == "openclip" else ConSEEncoder(device)
+        return _loaded[key]
 
 
-def encoder_identity(name: str) -> str:
+def release_encoders() -> None:
+    """Forgets the loaded encoders, so that their memory can be used for something else."""
+    with _LOADING:
+        _loaded.clear()
+
+
+def encoder_identity(name: str, open_clip: OpenClipSettings | None = None) -> str:
     """Gives the identity of an encoder without loading any weights.
 
     Raises:
-        GenLangSplatError: If the encoder is unknown or not available.
+        GenLangSplatError: If the encoder is unknown, or its weights are named by a file that is not there.
     """
     _check_name(name)
-    return CONSE_IDENTITY
+    return openclip_identity(open_clip or OpenClipSettings()) if name == "openclip" else CONSE_IDENTITY
 
 
-def encoder_embedding_dim(name: str) -> int:
+def encoder_embedding_dim(name: str, open_clip: OpenClipSettings | None = None) -> int:
     """Gives the width of an encoder's embeddings without loading any weights.
 
     Raises:
-        GenLangSplatError: If the encoder is unknown or not available.
+        GenLangSplatError: If the encoder or its model is unknown.
     """
     _check_name(name)
-    return ConSEEncoder.embedding_dim
-
-
-@cache
-def _load_conse(device: str) -> ConSEEncoder:
-    return ConSEEncoder(device=device)
+    return openclip_embedding_dim(open_clip or OpenClipSettings()) if name == "openclip" else ConSEEncoder.embedding_dim
 
 
 def _check_name(name: str) -> None:
-    if name == "openclip":
-        raise GenLangSplatError(
-            "The encoder 'openclip' is not available in this version. Use 'conse', the embedded encoder: it needs no "
-            'download, only `pip install "genlangsplat-ns[embedded]"`.'
-        )
     if name not in ENCODERS:
-        raise GenLangSplatError(f"There is no encoder {name!r}; this version knows {', '.join(ENCODERS)}.")
+        raise GenLangSplatError(f"There is no encoder {name!r}; choose one of {', '.join(ENCODERS)}.")
 
 
-__all__ = ["ENCODERS", "ConSEEncoder", "ImageTextEncoder", "encoder_embedding_dim", "encoder_identity", "load_encoder"]
+__all__ = [
+    "ENCODERS",
+    "ConSEEncoder",
+    "ImageTextEncoder",
+    "encoder_embedding_dim",
+    "encoder_identity",
+    "load_encoder",
+    "release_encoders",
+]

@@ -7,10 +7,10 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int32, UInt8
-from scipy.ndimage import find_objects
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from genlangsplat_ns.features.regions import ViewMasks, cut_out
 from genlangsplat_ns.features.wheels import import_wheel
 
 LONG_SIDE = 960
@@ -62,29 +62,27 @@ class RegionClassifier:
 
     @torch.no_grad()
     def logits(
-        self, image: UInt8[Tensor, "height width 3"], regions: Int32[Tensor, "levels height width"]
-    ) -> tuple[Float[Tensor, "num_regions num_classes"], Bool[Tensor, " num_regions"]]:
+        self, image: UInt8[Tensor, "height width 3"], masks: ViewMasks
+    ) -> Float[Tensor, "num_regions num_classes"]:
         """Classifies the regions.
 
         Args:
             image: The view, RGB.
-            regions: For each level and pixel the number of its region, counted over all levels, -1 for none.
-
-        Returns:
-            The logits, and for each region whether any pixel bears its number; without one the logits mean nothing.
+            masks: Its regions, each with a pixel that no other one hides.
         """
         # The scaling the lite models were trained with; it makes the mean colour zero.
         pixels = (image.to(self._device).permute(2, 0, 1).float() - 127.0) / 128.0
         features = self._dense_features(pixels)
-        weights = pooling_weights(regions, features.shape[0], features.shape[1]).to(self._device)
+        weights = pooling_weights(masks, features.shape[0], features.shape[1]).to(self._device)
         logits = self._head(weights @ features.flatten(0, 1))
-        areas = torch.bincount(regions[regions >= 0].long(), minlength=len(logits))
-        largest = areas.argsort(descending=True, stable=True)[: min(CROPPED_REGIONS, int((areas > 0).sum()))]
+        areas = torch.tensor([mask.area for mask in masks.masks])
+        largest = areas.argsort(descending=True, stable=True)[:CROPPED_REGIONS].to(self._device)
         if len(largest):
-            crops = self._features(region_crops(pixels, regions, largest.tolist())).mean(dim=(2, 3))
-            logits[largest.to(self._device)] *= 1.0 - CROP_WEIGHT
-            logits[largest.to(self._device)] += CROP_WEIGHT * self._head(crops)
-        return logits.cpu(), areas > 0
+            cut = [cut_out(pixels, masks.masks[number], CROP_SIDE, antialias=True) for number in largest.tolist()]
+            crops = self._features(torch.stack(cut)).mean(dim=(2, 3))
+            logits[largest] *= 1.0 - CROP_WEIGHT
+            logits[largest] += CROP_WEIGHT * self._head(crops)
+        return logits.cpu()
 
     def _dense_features(self, pixels: Float[Tensor, "3 height width"]) -> Float[Tensor, "rows columns num_features"]:
         height, width = pixels.shape[1:]
@@ -99,58 +97,25 @@ class RegionClassifier:
         return extract(images.contiguous(memory_format=torch.channels_last))
 
 
-def pooling_weights(
-    regions: Int32[Tensor, "levels height width"], rows: int, columns: int
-) -> Float[Tensor, "num_regions cells"]:
-    """Shares each region out over the cells of a coarser grid, by area.
+def pooling_weights(masks: ViewMasks, rows: int, columns: int) -> Float[Tensor, "num_regions cells"]:
+    """Shares each region out over the cells of a coarser grid, by visible area.
 
     Args:
-        regions: For each level and pixel the number of its region, -1 for none.
+        masks: The regions of a view, each with a pixel that no other one hides.
         rows: Height of the grid that covers the same view.
         columns: Its width.
 
     Returns:
-        Row r holds the part of region r's area inside each cell and sums to one, however small the region; it is zero
-        when the region has no pixel.
+        Row r holds the part of region r's area inside each cell and sums to one, however small the region.
     """
-    _, height, width = regions.shape
-    num_regions = max(int(regions.max()) + 1, 0) if regions.numel() else 0
-    cell_rows = (torch.arange(height) * rows) // height
-    cell_columns = (torch.arange(width) * columns) // width
+    regions = masks.paint().long()
+    cell_rows = (torch.arange(masks.height) * rows) // masks.height
+    cell_columns = (torch.arange(masks.width) * columns) // masks.width
     cells = cell_rows[:, None] * columns + cell_columns[None]
-    pairs = regions.long() * (rows * columns) + cells
-    counts = torch.bincount(pairs[regions >= 0], minlength=num_regions * rows * columns)
-    counts = counts.view(num_regions, rows * columns).float()
+    pairs = regions * (rows * columns) + cells
+    counts = torch.bincount(pairs[regions >= 0], minlength=len(masks) * rows * columns)
+    counts = counts.view(len(masks), rows * columns).float()
     return counts / counts.sum(dim=-1, keepdim=True).clamp(min=1)
-
-
-def region_crops(
-    pixels: Float[Tensor, "3 height width"], regions: Int32[Tensor, "levels height width"], numbers: list[int]
-) -> Float[Tensor, "count 3 side side"]:
-    """Cuts regions out, each alone in the middle of a square of zeros (the mean colour), scaled to `CROP_SIDE`.
-
-    Args:
-        pixels: The view, with zero as the mean colour.
-        regions: For each level and pixel the number of its region, -1 for none.
-        numbers: The regions to cut out; each must have a pixel.
-    """
-    boxes = {
-        number: (level, box)
-        for level, ids in enumerate(regions.numpy())
-        for number, box in enumerate(find_objects(ids + 1))
-        if box is not None
-    }
-    crops = []
-    for number in numbers:
-        level, (rows, columns) = boxes[number]
-        inside = (regions[level, rows, columns] == number).to(pixels.device)
-        cut = pixels[:, rows, columns] * inside
-        height, width = inside.shape
-        side = max(height, width)
-        top, left = (side - height) // 2, (side - width) // 2
-        cut = F.pad(cut, (left, side - width - left, top, side - height - top))
-        crops.append(_resize(cut, CROP_SIDE, CROP_SIDE))
-    return torch.stack(crops)
 
 
 def _resize(pixels: Float[Tensor, "3 height width"], height: int, width: int) -> Float[Tensor, "3 rows columns"]:

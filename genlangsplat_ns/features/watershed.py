@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float32, Int32, Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.regions import ViewMasks
 
 ALGORITHM_VERSION = 1
 """Raised whenever the same settings give other regions, so that stored features of older regions are not reused."""
@@ -79,8 +79,8 @@ class WatershedMaskGenerator:
         """The settings and the version of the algorithm, for the key of stored features."""
         return {"version": ALGORITHM_VERSION, **asdict(self._settings)}
 
-    def generate(self, image: UInt8[Tensor, "height width 3"]) -> Int32[Tensor, "levels height width"]:
-        """Returns the region of every pixel at the levels subpart, part and whole.
+    def generate(self, image: UInt8[Tensor, "height width 3"]) -> ViewMasks:
+        """Finds the regions at the levels subpart, part and whole; at each, every pixel is in one of them.
 
         Args:
             image: The RGB picture.
@@ -101,7 +101,7 @@ class WatershedMaskGenerator:
         # Repeated pixels leave connected regions connected.
         rows = np.arange(height) * lab.shape[0] // height
         columns = np.arange(width) * lab.shape[1] // width
-        return torch.from_numpy(levels[:, rows[:, None], columns].astype(np.int32))
+        return ViewMasks.from_ids(levels[:, rows[:, None], columns].astype(np.int32))
 
 
 def _working_lab(

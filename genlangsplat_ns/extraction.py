@@ -1,0 +1,141 @@
+"""Features of a whole scene without training: extracted, looked at, or exchanged with LangSplat."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.markup import escape
+
+from genlangsplat_ns.console import CONSOLE, track
+from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig, Split
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.langsplat import read_langsplat_view, write_langsplat_view
+from genlangsplat_ns.features.masks import CONVERTED_MASKS
+from genlangsplat_ns.features.preview import write_contact_sheet
+from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.views import ViewDataset
+
+
+def open_views(
+    data: Path, data_format: str, max_image_side: int | None, front_end: FrontEndSettings
+) -> GenLangSplatDataManager:
+    """Opens the views of a scene; pictures are read one at a time when they are asked for.
+
+    Args:
+        data: The scene's folder.
+        data_format: nerfstudio's name of its format, such as nerfstudio-data or colmap.
+        max_image_side: Cap on the longer side, as in training.
+        front_end: Masks and encoder.
+
+    Raises:
+        GenLangSplatError: If the format is unknown or the data cannot be read.
+    """
+    from nerfstudio.configs.dataparser_configs import all_dataparsers
+
+    names = [name for name in (data_format, f"{data_format}-data") if name in all_dataparsers]
+    if not names:
+        raise GenLangSplatError(f"There is no data format {data_format!r}; choose one of {', '.join(all_dataparsers)}.")
+    config = GenLangSplatDataManagerConfig(
+        data=data,
+        dataparser=deepcopy(all_dataparsers[names[0]]),
+        max_image_side=max_image_side,
+        cache_images_type="uint8",
+        **{item.name: getattr(front_end, item.name) for item in fields(FrontEndSettings)},
+    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return GenLangSplatDataManager(config, device=device, test_mode="test")  # type: ignore[abstract]
+
+
+def extract_scene(views: GenLangSplatDataManager, limit: int | None, preview: bool) -> None:
+    """Extracts the features of a scene, and paints contact sheets of them.
+
+    Args:
+        views: The scene.
+        limit: Only the first so many views; None for all.
+        preview: Whether to paint contact sheets.
+    """
+    extracted = views.extract(limit)
+    if preview:
+        folder = views.store.folder / "preview"
+        for split, index in track(extracted, "Painting previews"):
+            name = views.view_name(split, index)
+            path = folder / f"{split}-{Path(name).stem}.jpg"
+            write_contact_sheet(path, name, views.image(split, index), views.language_features(split, index))
+        CONSOLE.print(f"Contact sheets are in {escape(str(folder))}.")
+
+
+def import_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
+    """Puts LangSplat's features of a scene into its store, where training finds them as the masks langsplat.
+
+    Args:
+        views: The scene, opened with the masks langsplat.
+        folder: LangSplat's `language_features`.
+
+    Raises:
+        GenLangSplatError: If a file is missing, damaged or does not fit its photograph.
+    """
+    store = views.store
+    with store.writing():
+        every = _all_views(views)
+        for split, index in track(every, "Converting from LangSplat"):
+            dataset = views.dataset(split)
+            features = read_langsplat_view(
+                folder,
+                Path(views.view_name(split, index)).stem,
+                source_positions(dataset, index),
+                _photograph_size(dataset, index),
+                store.identity.embedding_dim,
+            )
+            store.save(store.key(views.view_name(split, index), views.image(split, index)), features)
+    CONSOLE.print(
+        f"Converted {len(every)} views into {escape(str(store.folder))}. Train with "
+        f"`ns-train gen-langsplat --data SCENE --pipeline.datamanager.masks {CONVERTED_MASKS}`."
+    )
+
+
+def export_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
+    """Writes the features of a scene as LangSplat's files, extracting those that are missing.
+
+    Args:
+        views: The scene.
+        folder: Where the files go.
+
+    Raises:
+        GenLangSplatError: If two views have the same name.
+    """
+    every = views.extract()
+    stems = [Path(views.view_name(split, index)).stem for split, index in every]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise GenLangSplatError(
+            f"Several views are called {', '.join(twice[:3])}; LangSplat's files need unique names."
+        )
+    for stem, (split, index) in zip(stems, track(every, "Converting to LangSplat"), strict=True):
+        write_langsplat_view(folder, stem, views.language_features(split, index))
+    CONSOLE.print(f"Wrote {2 * len(every)} files to {escape(str(folder))}. They belong to the undistorted views.")
+
+
+def source_positions(dataset: ViewDataset, index: int) -> np.ndarray:
+    """For every pixel of an undistorted view the position (x, y) on the photograph it shows, (height, width, 2).
+
+    A picture of positions is undistorted like the photograph itself, so whatever lens it is, both agree. Beyond the
+    photograph's edge positions are -1.
+    """
+    width, height = _photograph_size(dataset, index)
+    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    # The third channel is one on the photograph; where it is less, the two others are mixed with what lies beyond.
+    moved = dataset.undistort(index, np.stack([columns, rows, np.ones_like(rows)], axis=-1))
+    return np.where(moved[..., 2:] > 0.999, moved[..., :2], -1.0)
+
+
+def _photograph_size(dataset: ViewDataset, index: int) -> tuple[int, int]:
+    camera = dataset.raw_cameras[index]
+    return int(camera.width), int(camera.height)
+
+
+def _all_views(views: GenLangSplatDataManager) -> list[tuple[Split, int]]:
+    return [(split, index) for split in views.splits for index in range(len(views.dataset(split)))]

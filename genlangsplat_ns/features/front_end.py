@@ -1,0 +1,113 @@
+"""The choice of masks and encoder, resolved: their names, where their features lie, and how they are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.encoders import (
+    ImageTextEncoder,
+    encoder_embedding_dim,
+    encoder_identity,
+    load_encoder,
+    release_encoders,
+)
+from genlangsplat_ns.features.extract import View, extract_features
+from genlangsplat_ns.features.masks import CONVERTED_MASKS, MaskGenerator, load_mask_generator, mask_settings
+from genlangsplat_ns.features.open_clip_encoder import openclip_weights_present
+from genlangsplat_ns.features.sam_weights import find_checkpoint
+from genlangsplat_ns.features.settings import EncoderName, FrontEndSettings, MaskName
+from genlangsplat_ns.features.store import FeatureStore, StoreIdentity
+from genlangsplat_ns.levels import LEVELS
+
+
+class FrontEnd:
+    """Masks and encoder of a scene.
+
+    Args:
+        settings: What is asked for.
+        device: Where their models run.
+
+    Attributes:
+        encoder_name: conse or openclip.
+        encoder_identity: The encoder with its weights and version.
+        mask_name: watershed, sam or langsplat.
+
+    Raises:
+        GenLangSplatError: If what is asked for does not exist, or its weights are neither there nor to be downloaded.
+    """
+
+    def __init__(self, settings: FrontEndSettings, device: torch.device | str = "cpu") -> None:
+        self._settings = settings
+        self._device = str(device)
+        self.encoder_name, self.mask_name = _choose(settings, self._device)
+        self.encoder_identity = encoder_identity(self.encoder_name, settings.open_clip)
+
+    @cached_property
+    def store_identity(self) -> StoreIdentity:
+        """Whose features belong to this front end."""
+        levels = tuple(name for name in LEVELS if name in self._settings.levels)
+        if not levels:
+            raise GenLangSplatError(f"Found no level to extract; choose at least one of {', '.join(LEVELS)}.")
+        return StoreIdentity(
+            encoder=self.encoder_name,
+            encoder_identity=self.encoder_identity,
+            embedding_dim=encoder_embedding_dim(self.encoder_name, self._settings.open_clip),
+            masks=self.mask_name,
+            mask_settings=mask_settings(self.mask_name, self._settings.sam),
+            levels=levels,
+        )
+
+    def open_store(self, root: Path) -> FeatureStore:
+        """Opens the feature store of a data folder."""
+        return FeatureStore.open(root, self.store_identity)
+
+    def extract(self, views: Sequence[View], store: FeatureStore) -> list[str]:
+        """Extracts what the store does not have; see `extract_features`."""
+        return extract_features(views, store, lambda: self._masks, self._load_region_encoder)
+
+    def load_text_encoder(self) -> ImageTextEncoder:
+        """The encoder for texts. It runs on the CPU: texts are few, and a GPU's memory has better uses."""
+        return load_encoder(self.encoder_name, "cpu", self._settings.open_clip, self._settings.download_weights)
+
+    def release(self) -> None:
+        """Frees the models."""
+        self.__dict__.pop("_masks", None)
+        release_encoders()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _load_region_encoder(self) -> ImageTextEncoder:
+        settings = self._settings
+        return load_encoder(self.encoder_name, self._device, settings.open_clip, settings.download_weights)
+
+    @cached_property
+    def _masks(self) -> MaskGenerator:
+        return load_mask_generator(self.mask_name, self._settings.sam, self._device, self._settings.download_weights)
+
+
+def _choose(settings: FrontEndSettings, device: str) -> tuple[EncoderName, MaskName]:
+    """Resolves auto, and says what was taken and why."""
+    encoder, masks = settings.encoder, settings.masks
+    if masks == CONVERTED_MASKS and encoder == "auto":
+        encoder = "openclip"
+    if "auto" not in (encoder, masks):
+        return encoder, masks
+    on_cuda = device.startswith("cuda")
+    reason = "there is no CUDA" if not on_cuda else "their weights are not on this machine (see --download-weights)"
+    taken = []
+    if encoder == "auto":
+        best = on_cuda and (settings.download_weights or openclip_weights_present(settings.open_clip))
+        encoder = "openclip" if best else "conse"
+        taken.append(f"encoder {encoder}" + ("" if best else f", because {reason}"))
+    if masks == "auto":
+        best = on_cuda and (settings.download_weights or find_checkpoint(settings.sam) is not None)
+        masks = "sam" if best else "watershed"
+        taken.append(f"masks {masks}" + ("" if best else f", because {reason}"))
+    CONSOLE.print(f"Language features: {'; '.join(taken)}.")
+    return encoder, masks

@@ -1,0 +1,228 @@
+"""CLIP by open_clip: any of its models, on regions cut out as LangSplat cuts them."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from rich.markup import escape
+from torch import Tensor
+
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.cpu_products import fast_products
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.regions import ViewMasks, cut_out
+from genlangsplat_ns.features.settings import OpenClipSettings
+from genlangsplat_ns.files import file_sha256
+
+CROPS_VERSION = 1
+"""Grows whenever the same weights give other embeddings."""
+
+CPU_BATCH, CUDA_BATCH = 8, 128
+"""Regions encoded at a time. On a CPU more of them leave its caches and are slower."""
+
+
+class OpenClipEncoder:
+    """Embeds regions and texts by a CLIP model.
+
+    A region is cut out alone on black, padded to a square and scaled without averaging, as LangSplat does.
+
+    Args:
+        settings: Which model, and how it computes.
+        device: Where it runs.
+        download: Whether missing weights may be fetched.
+
+    Raises:
+        GenLangSplatError: If the model is unknown, or its weights are missing, damaged or of another model.
+    """
+
+    name = "openclip"
+
+    def __init__(self, settings: OpenClipSettings, device: str = "cpu", download: bool = False) -> None:
+        import open_clip
+
+        self.identity = openclip_identity(settings)
+        self.embedding_dim = openclip_embedding_dim(settings)
+        self._settings = settings
+        self._device = torch.device(device)
+        on_cuda = self._device.type == "cuda"
+        self._batch_size = settings.batch_size or (CUDA_BATCH if on_cuda else CPU_BATCH)
+        precision = settings.precision if settings.precision != "auto" else ("fp16" if on_cuda else "fp32")
+        weights = _require_weights(settings, download)
+        try:
+            model = open_clip.create_model(
+                settings.model,
+                pretrained=weights,
+                precision=precision,
+                device=self._device,
+                force_preprocess_cfg=_published_preprocessing(settings),
+                require_pretrained=True,
+            )
+        except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+            raise GenLangSplatError(
+                f"The weights {weights!r} could not be loaded into {settings.model}: they are damaged or of another "
+                f"model ({type(error).__name__}: {_first_line(error)}). Fetch them again, or name the model they "
+                "belong to with open_clip.model."
+            ) from error
+        self._model: Any = model.eval().requires_grad_(False)
+        self._dtype = open_clip.get_input_dtype(precision) or torch.float32
+        preprocessing = open_clip.get_model_preprocess_cfg(model)
+        size = preprocessing["size"]
+        self._side = int(size[0] if isinstance(size, (tuple, list)) else size)
+        self._mean, self._std = (
+            torch.tensor(preprocessing[name], device=self._device).view(3, 1, 1) for name in ("mean", "std")
+        )
+
+    @torch.no_grad()
+    def encode_regions(
+        self, image: UInt8[Tensor, "height width 3"], masks: ViewMasks
+    ) -> Float[Tensor, "num_regions embedding_dim"]:
+        """See `ImageTextEncoder.encode_regions`."""
+        pixels = image.to(self._device).permute(2, 0, 1).float()
+        embeddings = [torch.zeros(0, self.embedding_dim)]
+        for start in range(0, len(masks), self._batch_size):
+            crops = torch.stack([self._crop(pixels, mask) for mask in masks.masks[start : start + self._batch_size]])
+            with fast_products():
+                encoded = self._model.encode_image(crops.to(self._dtype))
+            embeddings.append(F.normalize(encoded.float(), dim=-1).cpu())
+        return torch.cat(embeddings)
+
+    def _crop(self, pixels: Tensor, mask: Any) -> Float[Tensor, "3 side side"]:
+        # LangSplat scales bytes, so its pixels are whole numbers.
+        crop = cut_out(pixels, mask, self._side, antialias=False).round() / 255.0
+        return (crop - self._mean) / self._std
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "num_texts embedding_dim"]:
+        """See `ImageTextEncoder.encode_texts`."""
+        for text in texts:
+            if not text.strip():
+                raise GenLangSplatError(f"A text to embed is blank ({text!r}); give it at least one word.")
+        embeddings = torch.zeros(len(texts), self.embedding_dim)
+        for template in self._settings.templates if len(texts) else ():
+            tokens = self._tokenize([template.replace("{}", text) for text in texts])
+            with fast_products():
+                encoded = self._model.encode_text(tokens.to(self._device))
+            embeddings += F.normalize(encoded.float(), dim=-1).cpu()
+        return F.normalize(embeddings, dim=-1)
+
+    @cached_property
+    def _tokenize(self) -> Any:
+        import open_clip
+
+        try:
+            return open_clip.get_tokenizer(self._settings.model)
+        except OSError as error:
+            raise GenLangSplatError(
+                f"The tokenizer of {self._settings.model} is not on this machine ({_first_line(error)}). Connect it to "
+                "the network once, or choose a model with CLIP's own tokenizer, such as ViT-B-16."
+            ) from error
+
+
+def openclip_identity(settings: OpenClipSettings) -> str:
+    """Model and weights; for a file, its hash, so that two files never pass for each other.
+
+    Raises:
+        GenLangSplatError: If the weights are named by a file that is not there.
+    """
+    weights = settings.weights
+    if _is_path(weights):
+        if not Path(weights).is_file():
+            raise GenLangSplatError(f"There is no file {weights}, which open_clip.weights names as CLIP's weights.")
+        weights = f"{Path(weights).name}@{file_sha256(Path(weights))[:12]}"
+    return f"openclip/{settings.model}/{weights}/{CROPS_VERSION}"
+
+
+def openclip_embedding_dim(settings: OpenClipSettings) -> int:
+    """Width of the embeddings, read from open_clip's table of models.
+
+    Raises:
+        GenLangSplatError: If there is no such model.
+    """
+    import open_clip
+
+    config = open_clip.get_model_config(settings.model)
+    if config is None:
+        raise GenLangSplatError(
+            f"open_clip has no model {settings.model!r}; choose one of {', '.join(open_clip.list_models())}."
+        )
+    return int(config["embed_dim"])
+
+
+def openclip_weights_present(settings: OpenClipSettings) -> bool:
+    """Whether the weights are on this machine; nothing is loaded or downloaded."""
+    return _find_weights(settings) is not None
+
+
+def _require_weights(settings: OpenClipSettings, download: bool) -> str:
+    """What to hand to open_clip as weights: a file, or their name when it may fetch them."""
+    found = _find_weights(settings)
+    if found is not None:
+        return str(found)
+    import open_clip
+
+    published = open_clip.list_pretrained_tags_by_model(settings.model)
+    if settings.weights not in published:
+        raise GenLangSplatError(
+            f"open_clip knows no weights {settings.weights!r} of {settings.model}; it knows {', '.join(published)}. "
+            "Choose one of them, or name a file, with open_clip.weights."
+        )
+    source = _source(settings)
+    if not download:
+        raise GenLangSplatError(
+            f"CLIP's weights {settings.model} {settings.weights} are not on this machine. Run again with "
+            f"--download-weights to fetch them from {source}, name a file with the setting open_clip.weights, or "
+            "choose the encoder conse, which needs no download."
+        )
+    CONSOLE.print(f"Downloading CLIP's weights {escape(settings.weights)} of {settings.model} from {source}")
+    return settings.weights
+
+
+def _find_weights(settings: OpenClipSettings) -> Path | None:
+    """The file of weights, where open_clip would look for it."""
+    import open_clip
+    from huggingface_hub import try_to_load_from_cache
+
+    if _is_path(settings.weights):
+        return Path(settings.weights) if Path(settings.weights).is_file() else None
+    published = open_clip.get_pretrained_cfg(settings.model, settings.weights) or {}
+    if published.get("hf_hub"):
+        repository, _, name = published["hf_hub"].rpartition("/")
+        names = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+        for candidate in names:
+            found = try_to_load_from_cache(repository, candidate)
+            if isinstance(found, str):
+                return Path(found)
+    elif published.get("url"):
+        file = Path.home() / ".cache" / "clip" / Path(published["url"]).name
+        return file if file.is_file() else None
+    return None
+
+
+def _published_preprocessing(settings: OpenClipSettings) -> dict[str, Any]:
+    """Mean and deviation of the pixels the weights were trained on, which a bare file does not tell."""
+    import open_clip
+
+    published = open_clip.get_pretrained_cfg(settings.model, settings.weights) or {}
+    return {name: published[name] for name in ("mean", "std") if name in published}
+
+
+def _source(settings: OpenClipSettings) -> str:
+    import open_clip
+
+    published = open_clip.get_pretrained_cfg(settings.model, settings.weights)
+    return f"https://huggingface.co/{published['hf_hub']}" if published.get("hf_hub") else str(published.get("url"))
+
+
+def _is_path(weights: str) -> bool:
+    return "/" in weights or "\\" in weights or Path(weights).suffix in (".pt", ".pth", ".bin", ".safetensors")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]

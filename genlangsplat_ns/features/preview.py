@@ -1,0 +1,93 @@
+"""Contact sheets: a view and its regions at every level, to look at."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from genlangsplat_ns.features.store import ViewFeatures
+from genlangsplat_ns.files import atomic_path
+from genlangsplat_ns.levels import LEVELS
+
+PANEL_WIDTH = 640
+"""Width of one picture of the sheet; larger views are shrunk to it."""
+
+CAPTION_HEIGHT = 24
+
+OVERLAY = 0.55
+"""Share of a region's colour."""
+
+GOLDEN_RATIO = 0.618034
+"""Steps of this size around the colour circle keep neighbouring numbers apart."""
+
+
+def write_contact_sheet(path: Path, name: str, image: UInt8[Tensor, "height width 3"], features: ViewFeatures) -> None:
+    """Writes a picture of a view and, beside it, its regions at each level with their number and mean area.
+
+    Args:
+        path: The picture file to write.
+        name: What the view is called.
+        image: The view, RGB.
+        features: Its regions.
+    """
+    pixels = image.cpu().numpy()
+    panels = [(f"{name}  {pixels.shape[1]}x{pixels.shape[0]}", pixels)]
+    for level, regions in zip(LEVELS, features.regions.numpy(), strict=True):
+        panels.append((describe_level(level, regions), paint_regions(pixels, regions)))
+    with atomic_path(path) as temporary:
+        _beside_each_other(panels).save(temporary)
+
+
+def describe_level(level: str, regions: Int32[np.ndarray, "height width"]) -> str:
+    """Says how many regions a level has, how large they are, and how much of the view they cover."""
+    areas = np.unique(regions[regions >= 0], return_counts=True)[1]
+    if len(areas) == 0:
+        return f"{level}: no regions"
+    return f"{level}: {len(areas)} regions, mean area {areas.mean():,.0f} px, {areas.sum() / regions.size:.0%} covered"
+
+
+def paint_regions(
+    pixels: UInt8[np.ndarray, "height width 3"], regions: Int32[np.ndarray, "height width"]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Paints regions over a view, each in a colour of its own with a white outline; the rest turns dark grey."""
+    hues = np.arange(int(regions.max(initial=-1)) + 1) * GOLDEN_RATIO % 1.0
+    # Index -1 reaches the black at the end.
+    colours = np.array([*(colorsys.hsv_to_rgb(hue, 0.85, 1.0) for hue in hues), (0.0, 0.0, 0.0)])
+    grey = pixels.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
+    painted = np.where(
+        (regions >= 0)[..., None], (1 - OVERLAY) * pixels + OVERLAY * 255 * colours[regions], grey * (1 - OVERLAY)
+    )
+    painted[_outline(regions)] = 255
+    return painted.round().astype(np.uint8)
+
+
+def _outline(regions: Int32[np.ndarray, "height width"]) -> np.ndarray:
+    outline = np.zeros(regions.shape, dtype=bool)
+    outline[:, 1:] |= regions[:, 1:] != regions[:, :-1]
+    outline[1:] |= regions[1:] != regions[:-1]
+    return outline
+
+
+def _beside_each_other(panels: Sequence[tuple[str, UInt8[np.ndarray, "height width 3"]]]) -> Image.Image:
+    height, width = panels[0][1].shape[:2]
+    scale = min(1.0, PANEL_WIDTH / width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    sheet = Image.new("RGB", (size[0] * len(panels), size[1] + CAPTION_HEIGHT), "black")
+    draw = ImageDraw.Draw(sheet)
+    for place, (caption, pixels) in enumerate(panels):
+        sheet.paste(Image.fromarray(pixels).resize(size, Image.Resampling.BOX), (place * size[0], CAPTION_HEIGHT))
+        draw.text((place * size[0] + 6, 6), caption, fill="white", font=_font(caption, size[0] - 12))
+    return sheet
+
+
+def _font(text: str, width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The largest font, up to twelve points, in which the text fits the width."""
+    sizes = [float(points) for points in range(12, 5, -1)]
+    fonts = [ImageFont.load_default(points) for points in sizes]
+    return next((font for font in fonts if font.getlength(text) <= width), fonts[-1])

@@ -1,0 +1,256 @@
+"""Masks at three levels by stock segment-anything.
+
+For every prompt SAM gives three masks: of the smallest thing there, of the part it belongs to, and of the whole.
+LangSplat takes them as its levels. Everything a level needs (one encoding of the picture and of each crop, one decoding
+of each batch of prompts) is shared by all three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from genlangsplat_ns.cpu_products import fast_products
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.mask_nms import mask_nms
+from genlangsplat_ns.features.regions import RegionMask, ViewMasks
+from genlangsplat_ns.features.sam_weights import checkpoint_identity, read_checkpoint, require_checkpoint
+from genlangsplat_ns.features.settings import SamSettings
+from genlangsplat_ns.levels import LEVELS
+
+ALGORITHM_VERSION = 1
+"""Raised whenever the same settings give other masks, so that stored features of older masks are not reused."""
+
+_RUNTIME_SETTINGS = ("checkpoint", "points_per_batch")
+"""Settings that say where and how, not what: they change no mask."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidates:
+    """Masks of one level, with what decides between them."""
+
+    masks: list[RegionMask]
+    ratings: Float[np.ndarray, " count"]
+    """SAM's own prediction of the intersection over union."""
+    stabilities: Float[np.ndarray, " count"]
+
+    def keep(self, indices: Any) -> _Candidates:
+        """The chosen ones, in the order of `indices`."""
+        return _Candidates(
+            [self.masks[int(index)] for index in indices], self.ratings[indices], self.stabilities[indices]
+        )
+
+    @classmethod
+    def concatenate(cls, parts: list[_Candidates]) -> _Candidates:
+        """All masks of the parts, one after the other."""
+        return cls(
+            [mask for part in parts for mask in part.masks],
+            np.concatenate([part.ratings for part in parts]),
+            np.concatenate([part.stabilities for part in parts]),
+        )
+
+
+class SamMaskGenerator:
+    """Finds masks at three levels.
+
+    Args:
+        predictor: A `SamPredictor`.
+        settings: LangSplat's parameters unless changed.
+        identity: Which weights the predictor has.
+    """
+
+    name = "sam"
+
+    def __init__(self, predictor: Any, settings: SamSettings, identity: str) -> None:
+        self._predictor = predictor
+        self._settings = settings
+        self._identity = identity
+
+    @classmethod
+    def load(cls, settings: SamSettings, device: str, download: bool = False) -> SamMaskGenerator:
+        """Reads the weights and builds the model.
+
+        Args:
+            settings: Which weights, and all that shapes masks.
+            device: Where the model runs.
+            download: Whether missing weights may be fetched.
+
+        Raises:
+            GenLangSplatError: If the weights are missing, damaged or of another model.
+        """
+        from segment_anything import SamPredictor, sam_model_registry
+
+        if settings.model not in sam_model_registry:
+            raise GenLangSplatError(
+                f"SAM has no model {settings.model!r}; choose one of {', '.join(sam_model_registry)}."
+            )
+        path = require_checkpoint(settings, download)
+        state = read_checkpoint(path)
+        sam = sam_model_registry[settings.model]()
+        expected = {name: tuple(value.shape) for name, value in sam.state_dict().items()}
+        found = {name: tuple(value.shape) for name, value in state.items()}
+        if found != expected:
+            width = found.get("image_encoder.pos_embed", (0,))[-1]
+            raise GenLangSplatError(
+                f"{path} does not fit SAM {settings.model}: it has {len(found)} weights and an image encoder "
+                f"{width or 'of unknown'} channels wide, expected {len(expected)} weights and "
+                f"{expected['image_encoder.pos_embed'][-1]} channels. Name the model it belongs to with sam.model."
+            )
+        sam.load_state_dict(state)
+        predictor = SamPredictor(sam.eval().requires_grad_(False).to(device))
+        return cls(predictor, settings, checkpoint_identity(settings))
+
+    @property
+    def settings(self) -> dict[str, str | int | float]:
+        """What shapes the masks, for the key of stored features."""
+        return sam_mask_settings(self._settings, self._identity)
+
+    @torch.no_grad()
+    def generate(self, image: UInt8[Tensor, "height width 3"]) -> ViewMasks:
+        """Finds the masks of a picture.
+
+        Returns:
+            The masks of each level in the order in which LangSplat paints them.
+        """
+        from segment_anything.utils.amg import build_all_layer_point_grids, generate_crop_boxes
+        from torchvision.ops import nms
+
+        settings = self._settings
+        pixels = image.cpu().numpy()
+        height, width = pixels.shape[:2]
+        boxes, layers = generate_crop_boxes((height, width), settings.crop_n_layers, settings.crop_overlap_ratio)
+        grids = build_all_layer_point_grids(
+            settings.points_per_side, settings.crop_n_layers, settings.crop_n_points_downscale_factor
+        )
+        by_crop = [self._crop_masks(pixels, box, grids[layer]) for box, layer in zip(boxes, layers, strict=True)]
+        masks: list[RegionMask] = []
+        for level in range(len(LEVELS)):
+            candidates = _Candidates.concatenate([crop[level] for crop in by_crop])
+            if len(boxes) > 1:
+                # Masks of smaller crops are preferred: they show more detail.
+                areas = [(right - left) * (bottom - top) for left, top, right, bottom in boxes]
+                scores = [1.0 / area for crop, area in zip(by_crop, areas, strict=True) for _ in crop[level].masks]
+                kept = nms(_boxes(candidates.masks), torch.tensor(scores), settings.crop_nms_thresh)
+                candidates = candidates.keep(kept.numpy())
+            candidates = self._mend(candidates, height, width)
+            keep = mask_nms(
+                candidates.masks,
+                torch.from_numpy(candidates.ratings * candidates.stabilities),
+                settings.mask_nms_iou,
+                settings.mask_nms_score,
+                settings.mask_nms_inner,
+                self._predictor.device,
+            )
+            masks += [mask for mask, stays in zip(candidates.masks, keep.tolist(), strict=True) if stays]
+        return ViewMasks(height, width, len(LEVELS), masks)
+
+    def _crop_masks(
+        self, pixels: UInt8[np.ndarray, "height width 3"], box: list[int], grid: Float[np.ndarray, "num_points 2"]
+    ) -> list[_Candidates]:
+        """Masks of one crop at each level, without those whose boxes say they are the same."""
+        from torchvision.ops import nms
+
+        left, top, right, bottom = box
+        with fast_products():
+            self._predictor.set_image(np.ascontiguousarray(pixels[top:bottom, left:right]))
+            batches = [
+                self._batch_masks(points, box, pixels.shape[:2])
+                for points in _batches(grid * np.array([right - left, bottom - top]), self._settings.points_per_batch)
+            ]
+        self._predictor.reset_image()
+        levels = []
+        for level in range(len(LEVELS)):
+            candidates = _Candidates.concatenate([batch[level] for batch in batches])
+            if candidates.masks:
+                scores = torch.from_numpy(candidates.ratings)
+                candidates = candidates.keep(
+                    nms(_boxes(candidates.masks), scores, self._settings.box_nms_thresh).numpy()
+                )
+            levels.append(candidates)
+        return levels
+
+    def _batch_masks(
+        self, points: Float[np.ndarray, "count 2"], box: list[int], size: tuple[int, ...]
+    ) -> list[_Candidates]:
+        """Masks that a batch of prompts gives at each level, after SAM's own quality checks."""
+        from segment_anything.utils.amg import calculate_stability_score, is_box_near_crop_edge
+
+        predictor, settings = self._predictor, self._settings
+        left, top, right, bottom = box
+        prompts = torch.as_tensor(
+            predictor.transform.apply_coords(points, (bottom - top, right - left)), device=predictor.device
+        )
+        labels = torch.ones(len(prompts), 1, dtype=torch.int, device=predictor.device)
+        logits, ratings, _ = predictor.predict_torch(
+            prompts[:, None], labels, multimask_output=True, return_logits=True
+        )
+        threshold = predictor.model.mask_threshold
+        good = ratings > settings.pred_iou_thresh
+        stabilities = torch.zeros_like(ratings)
+        stabilities[good] = calculate_stability_score(logits[good], threshold, settings.stability_score_offset).to(
+            ratings
+        )
+        good &= stabilities >= settings.stability_score_thresh
+        levels = []
+        for level in range(len(LEVELS)):
+            chosen = good[:, level]
+            inside = (logits[chosen, level] > threshold).cpu().numpy()
+            filled = inside.any(axis=(1, 2)).nonzero()[0]
+            candidates = _Candidates(
+                [RegionMask.of_pixels(level, inside[index], top, left) for index in filled],
+                ratings[chosen, level].float().cpu().numpy()[filled],
+                stabilities[chosen, level].float().cpu().numpy()[filled],
+            )
+            # A mask that reaches an edge of its crop which is no edge of the picture belongs to something cut off.
+            in_crop = _boxes(candidates.masks) - torch.tensor([left, top, left, top])
+            cut_off = is_box_near_crop_edge(in_crop, box, [0, 0, size[1], size[0]]).numpy()
+            levels.append(candidates.keep((~cut_off).nonzero()[0]))
+        return levels
+
+    def _mend(self, candidates: _Candidates, height: int, width: int) -> _Candidates:
+        """Fills small holes and removes small islands; of masks that have become the same, untouched ones stay."""
+        from segment_anything.utils.amg import remove_small_regions
+        from torchvision.ops import nms
+
+        smallest = self._settings.min_mask_region_area
+        if smallest <= 0 or not candidates.masks:
+            return candidates
+        mended, untouched = [], []
+        for mask in candidates.masks:
+            pixels, filled = remove_small_regions(mask.pixels(height, width), smallest, mode="holes")
+            pixels, removed = remove_small_regions(pixels, smallest, mode="islands")
+            mended.append(RegionMask.of_pixels(mask.level, pixels) if filled or removed else mask)
+            untouched.append(float(not filled and not removed))
+        kept = nms(
+            _boxes(mended),
+            torch.tensor(untouched),
+            max(self._settings.box_nms_thresh, self._settings.crop_nms_thresh),
+        )
+        return _Candidates(mended, candidates.ratings, candidates.stabilities).keep(kept.numpy())
+
+
+def sam_mask_settings(settings: SamSettings, identity: str | None = None) -> dict[str, str | int | float]:
+    """What shapes SAM's masks: the weights and every parameter that matters.
+
+    Raises:
+        GenLangSplatError: If a file of weights is named that is not there.
+    """
+    shaping = {name: value for name, value in asdict(settings).items() if name not in _RUNTIME_SETTINGS}
+    return {"version": ALGORITHM_VERSION, **shaping, "model": identity or checkpoint_identity(settings)}
+
+
+def _batches(points: Float[np.ndarray, "num_points 2"], size: int) -> Iterator[Float[np.ndarray, "count 2"]]:
+    for start in range(0, len(points), size):
+        yield points[start : start + size]
+
+
+def _boxes(masks: list[RegionMask]) -> Float[Tensor, "count 4"]:
+    """Bounding boxes as SAM writes them: x and y of the first and of the last pixel."""
+    corners = [[mask.left, mask.top, mask.box[1].stop - 1, mask.box[0].stop - 1] for mask in masks]
+    return torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)

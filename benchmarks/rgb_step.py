@@ -22,7 +22,8 @@ from torch.amp import GradScaler
 from genlangsplat_ns.cameras import ViewGeometry
 from genlangsplat_ns.config import gen_langsplat_lite
 from genlangsplat_ns.demo.run import peak_memory_gb
-from genlangsplat_ns.features.encoders import encoder_identity
+from genlangsplat_ns.features.front_end import FrontEnd
+from genlangsplat_ns.features.settings import FrontEndSettings
 from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.pipeline import GenLangSplatPipeline
 from genlangsplat_ns.splat_model import SplatGeometry
@@ -179,7 +180,7 @@ def make_model(config: Any, count: int) -> TimedModel:
         scene_box=SceneBox(torch.tensor([[-10.0] * 3, [10.0] * 3])),
         num_train_data=VIEWS,
         seed_points=(torch.rand(4, 3), torch.zeros(4, 3)),
-        metadata={"encoder_name": "conse", "encoder_identity": encoder_identity("conse")},
+        metadata={"front_end": FrontEnd(FrontEndSettings(encoder="conse", masks="watershed"))},
     )
     for name, values in make_gaussians(count).items():
         parameter = model.gauss_params[name]

@@ -18,8 +18,8 @@ CONTAINED = 0.85
 CONTAINING = 0.5
 """... and when it covers less than this share of the other."""
 
-BAND_BYTES = 64_000_000
-"""Memory for the pixels of all masks in one band of rows."""
+BAND_BYTES = 16_000_000
+"""Memory for the pixels of all masks in one band of rows: about what the caches hold."""
 
 
 def mask_nms(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,7 +140,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, ValueError) as error:
+    except Exception as error:
+        # Of a file that is none of torch's, its reader raises whatever the first bytes lead to, KeyError for example.
         raise GenLangSplatError(
             f"{path} ({path.stat().st_size:,} bytes) is truncated or no file of weights ({type(error).__name__}). "
             "Fetch it again."

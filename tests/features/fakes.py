@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genlangsplat_ns.features.store import FeatureStore
+from genlangsplat_ns.features.regions import ViewMasks
+from genlangsplat_ns.features.store import FeatureStore, StoreIdentity
+from genlangsplat_ns.levels import LEVELS
 
 DIM = 6
 
@@ -24,11 +26,11 @@ class TileMasks:
     def settings(self) -> dict[str, str | int | float]:
         return {"size": 4}
 
-    def generate(self, image: Tensor) -> Tensor:
+    def generate(self, image: Tensor) -> ViewMasks:
         rows, columns = torch.meshgrid(*(torch.arange(size) for size in image.shape[:2]), indexing="ij")
-        # The ids leave gaps on purpose: numbering them through is the extraction's work.
+        # The ids leave gaps on purpose.
         levels = torch.stack([(rows // size) * 1000 + columns // size for size in (2, 4, 8)])
-        return torch.where(image.float().mean(-1) < 10, -1, levels).int()
+        return ViewMasks.from_ids(torch.where(image.float().mean(-1) < 10, -1, levels).int().numpy())
 
 
 class MeanColorEncoder:
@@ -42,12 +44,12 @@ class MeanColorEncoder:
         self.seconds = seconds
         self.num_views = 0
 
-    def encode_regions(self, image: Tensor, regions: Tensor) -> Tensor:
+    def encode_regions(self, image: Tensor, masks: ViewMasks) -> Tensor:
         self.num_views += 1
         time.sleep(self.seconds)
         colors = torch.cat([image.float() / 255 + 0.01, (image.float() / 255) ** 2], dim=-1)
-        rows = range(int(regions.max()) + 1)
-        means = torch.stack([colors.expand(len(regions), -1, -1, -1)[regions == row].mean(0) for row in rows])
+        size = image.shape[:2]
+        means = torch.stack([colors[torch.from_numpy(mask.pixels(*size))].mean(0) for mask in masks.masks])
         return torch.nn.functional.normalize(means, dim=-1)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -60,5 +62,6 @@ def make_views(count: int) -> list[tuple[str, Tensor]]:
     return [(f"images/{index:04d}.jpg", image) for index, image in enumerate(images)]
 
 
-def open_store(root: Path) -> FeatureStore:
-    return FeatureStore.open(root, "colors", MeanColorEncoder.identity, DIM, TileMasks.name, TileMasks().settings)
+def open_store(root: Path, levels: tuple[str, ...] = LEVELS) -> FeatureStore:
+    identity = StoreIdentity("colors", MeanColorEncoder.identity, DIM, TileMasks.name, TileMasks().settings, levels)
+    return FeatureStore.open(root, identity)

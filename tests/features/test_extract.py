@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.extract import extract_features, number_regions
+from genlangsplat_ns.features.extract import extract_features, view_features
+from genlangsplat_ns.features.regions import RegionMask, ViewMasks
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fakes import DIM, MeanColorEncoder, TileMasks, make_views, open_store
@@ -27,33 +26,18 @@ def must_not_load() -> MeanColorEncoder:
     pytest.fail("the encoder was loaded although nothing was missing")
 
 
-def contents(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    stored = {}
-    for path in sorted(folder.glob("[!.]*.npz")):
-        with np.load(path, allow_pickle=False) as file:
-            stored[path.name] = (file["regions"], file["embeddings"])
-    return stored
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a store but its lock."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != ".lock"}
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.lists(st.integers(-2, 40), min_size=6, max_size=6), min_size=1, max_size=4))
-def test_regions_are_numbered_through_all_levels_without_gaps(ids):
-    levels = torch.tensor(ids, dtype=torch.int32).reshape(len(ids), 2, 3)
-    numbered = number_regions(levels)
-    assert torch.equal(numbered < 0, levels < 0)
-    rows = numbered[numbered >= 0].unique().tolist()
-    assert rows == list(range(len(rows)))
-    # Two pixels share a row exactly if they are of the same level and share an id there.
-    for i, first in enumerate(levels.flatten().tolist()):
-        for j, second in enumerate(levels.flatten().tolist()):
-            if first >= 0 and second >= 0:
-                same = i // 6 == j // 6 and first == second
-                assert bool(numbered.flatten()[i] == numbered.flatten()[j]) == same
+def stored(folder: Path) -> int:
+    return len(list(folder.glob("[!.]*.safetensors")))
 
 
 def test_every_view_is_stored_with_the_embeddings_of_its_regions(tmp_path):
     views, store, encoder = make_views(3), open_store(tmp_path), MeanColorEncoder()
-    keys = extract_features(views, store, TileMasks(), lambda: encoder)
+    keys = extract_features(views, store, TileMasks, lambda: encoder)
     assert [key.rsplit("-", 1)[0] for key in keys] == ["0000", "0001", "0002"]
     for key, (_, image) in zip(keys, views, strict=True):
         features = store.load(key)
@@ -68,35 +52,33 @@ def test_every_view_is_stored_with_the_embeddings_of_its_regions(tmp_path):
 def test_stored_views_are_not_encoded_again(tmp_path):
     views, store = make_views(4), open_store(tmp_path)
     first, second = MeanColorEncoder(), MeanColorEncoder()
-    extract_features(views[:2], store, TileMasks(), lambda: first)
-    keys = extract_features(views, store, TileMasks(), lambda: second)
+    extract_features(views[:2], store, TileMasks, lambda: first)
+    keys = extract_features(views, store, TileMasks, lambda: second)
     assert (first.num_views, second.num_views) == (2, 2)
-    assert extract_features(views, open_store(tmp_path), TileMasks(), must_not_load) == keys
+    assert extract_features(views, open_store(tmp_path), TileMasks, must_not_load) == keys
 
 
 def test_the_same_view_twice_is_encoded_once(tmp_path):
     views, encoder = make_views(1) * 2, MeanColorEncoder()
-    keys = extract_features(views, open_store(tmp_path), TileMasks(), lambda: encoder)
+    keys = extract_features(views, open_store(tmp_path), TileMasks, lambda: encoder)
     assert keys[0] == keys[1]
     assert encoder.num_views == 1
 
 
 def test_a_damaged_view_alone_is_made_anew(tmp_path):
     views, store, encoder = make_views(3), open_store(tmp_path), MeanColorEncoder()
-    keys = extract_features(views, store, TileMasks(), MeanColorEncoder)
+    keys = extract_features(views, store, TileMasks, MeanColorEncoder)
     before = contents(store.folder)
-    (store.folder / f"{keys[1]}.npz").write_bytes(b"PK half a file")
-    extract_features(views, store, TileMasks(), lambda: encoder)
+    (store.folder / f"{keys[1]}.safetensors").write_bytes(b"half a file")
+    extract_features(views, store, TileMasks, lambda: encoder)
     assert encoder.num_views == 1
-    after = contents(store.folder)
-    assert before.keys() == after.keys()
-    assert all(np.array_equal(a, b) for name in before for a, b in zip(before[name], after[name], strict=True))
+    assert contents(store.folder) == before
 
 
 def test_a_view_without_regions_is_stored_empty_and_named(tmp_path, capsys):
     views = [("black.png", torch.zeros(8, 8, 3, dtype=torch.uint8))]
     store, encoder = open_store(tmp_path), MeanColorEncoder()
-    (key,) = extract_features(views, store, TileMasks(), lambda: encoder)
+    (key,) = extract_features(views, store, TileMasks, lambda: encoder)
     features = store.load(key)
     assert features.embeddings.shape == (0, DIM)
     assert bool((features.regions == -1).all())
@@ -105,7 +87,7 @@ def test_a_view_without_regions_is_stored_empty_and_named(tmp_path, capsys):
 
 
 def test_no_views_are_no_work(tmp_path):
-    assert extract_features([], open_store(tmp_path), TileMasks(), must_not_load) == []
+    assert extract_features([], open_store(tmp_path), TileMasks, must_not_load) == []
 
 
 def test_views_may_be_made_on_access(tmp_path):
@@ -120,9 +102,9 @@ def test_views_may_be_made_on_access(tmp_path):
             return make_views(3)[index]
 
     views = LazyViews()
-    extract_features(views, open_store(tmp_path), TileMasks(), MeanColorEncoder)
-    # Twice for each view, and the type checker of the tests looks at one item itself.
-    assert views.accessed <= 2 * 3 + 2
+    extract_features(views, open_store(tmp_path), TileMasks, MeanColorEncoder)
+    # Twice for each view, and the type checker of the tests looks at an item whenever a function gets them.
+    assert views.accessed <= 2 * 3 + 4
 
 
 @pytest.mark.parametrize(("attribute", "value"), [("identity", "colors/2"), ("embedding_dim", DIM + 1)])
@@ -130,8 +112,8 @@ def test_an_encoder_the_store_is_not_for_is_refused(tmp_path, attribute, value):
     encoder, store = MeanColorEncoder(), open_store(tmp_path)
     setattr(encoder, attribute, value)
     with pytest.raises(GenLangSplatError, match=str(value)):
-        extract_features(make_views(1), store, TileMasks(), lambda: encoder)
-    assert contents(store.folder) == {}
+        extract_features(make_views(1), store, TileMasks, lambda: encoder)
+    assert stored(store.folder) == 0
 
 
 SLOW_EXTRACTION = """
@@ -139,8 +121,9 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from fakes import MeanColorEncoder, TileMasks, make_views, open_store
-from genlangsplat_ns.features.extract import extract_features
-extract_features(make_views(12), open_store(Path(sys.argv[2])), TileMasks(), lambda: MeanColorEncoder(0.1))
+from genlangsplat_ns.features.extract import extract_features, view_features
+from genlangsplat_ns.features.regions import RegionMask, ViewMasks
+extract_features(make_views(12), open_store(Path(sys.argv[2])), TileMasks, lambda: MeanColorEncoder(0.1))
 """
 
 
@@ -150,7 +133,7 @@ def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path, seed):
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     undisturbed.mkdir()
     killed.mkdir()
-    extract_features(make_views(12), open_store(undisturbed), TileMasks(), MeanColorEncoder)
+    extract_features(make_views(12), open_store(undisturbed), TileMasks, MeanColorEncoder)
 
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW_EXTRACTION, str(Path(__file__).parent), str(killed)],
@@ -159,20 +142,52 @@ def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path, seed):
     )
     folder = open_store(killed).folder
     deadline = time.monotonic() + 120
-    while not contents(folder):
+    while not stored(folder):
         assert process.poll() is None, "the extraction ended before anything was stored"
         assert time.monotonic() < deadline, "the extraction stores nothing"
         time.sleep(0.005)
     time.sleep(np.random.default_rng(seed).uniform(0, 0.4))
     process.send_signal(signal.SIGKILL)
     process.wait()
-    survived = len(contents(folder))
+    survived = stored(folder)
     assert survived < 12, "the extraction was not interrupted"
 
     encoder = MeanColorEncoder()
-    extract_features(make_views(12), open_store(killed), TileMasks(), lambda: encoder)
+    extract_features(make_views(12), open_store(killed), TileMasks, lambda: encoder)
     assert encoder.num_views == 12 - survived
-    resumed, expected = contents(folder), contents(open_store(undisturbed).folder)
-    assert resumed.keys() == expected.keys()
-    for name in expected:
-        assert all(np.array_equal(a, b) for a, b in zip(resumed[name], expected[name], strict=True))
+    assert contents(folder) == contents(open_store(undisturbed).folder)
+
+
+def test_two_processes_on_one_store_share_the_work_of_the_first(tmp_path):
+    """The one that comes second waits, and then finds everything done."""
+    command = [sys.executable, "-c", SLOW_EXTRACTION, str(Path(__file__).parent), str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted("Extracted 12 views" in output for output in outputs) == [False, True]
+    assert stored(open_store(tmp_path).folder) == 12
+
+
+def test_levels_that_were_not_asked_for_stay_empty(tmp_path):
+    store = open_store(tmp_path, levels=("part",))
+    assert store.folder != open_store(tmp_path).folder
+    (key,) = extract_features(make_views(1), store, TileMasks, MeanColorEncoder)
+    features = store.load(key)
+    assert [bool((level >= 0).any()) for level in features.regions] == [False, True, False]
+    assert len(features.embeddings) == 12
+
+
+def test_overlapping_masks_are_embedded_whole_and_hidden_ones_not_at_all():
+    image = make_views(1)[0][1]
+    full = np.ones((12, 16), dtype=bool)
+    masks = [RegionMask.of_pixels(0, pixels) for pixels in (full[:4], full, full[:, :8])]
+
+    class Overlapping(TileMasks):
+        def generate(self, image: torch.Tensor) -> ViewMasks:
+            return ViewMasks(12, 16, 3, masks)
+
+    features = view_features(image, Overlapping(), MeanColorEncoder())
+    alone = MeanColorEncoder().encode_regions(image, ViewMasks(12, 16, 3, masks[1:]))
+    torch.testing.assert_close(features.embeddings, alone)
+    assert features.regions[0, :, :8].unique().tolist() == [1] and features.regions[0, :, 8:].unique().tolist() == [0]

@@ -18,6 +18,13 @@ from genlangsplat_ns.features.masks import MASK_GENERATORS, WatershedMaskGenerat
 from genlangsplat_ns.features.watershed import WatershedSettings, _atoms, _gradient, _working_lab
 from genlangsplat_ns.levels import LEVELS
 
+
+def levels_of(image: torch.Tensor, settings: WatershedSettings | None = None) -> torch.Tensor:
+    """Region ids of every level, from 0 within each."""
+    regions = WatershedMaskGenerator(settings).generate(image).paint()
+    return regions - regions.amin(dim=(1, 2), keepdim=True)
+
+
 OUTLINES = Path(__file__).parents[1] / "fox_outlines.json"
 
 
@@ -52,29 +59,27 @@ def assert_laws(levels: torch.Tensor, height: int, width: int) -> None:
 @settings(max_examples=25, deadline=None)
 @given(height=st.integers(1, 70), width=st.integers(1, 70), seed=st.integers(0, 10_000), smoothness=st.floats(0.1, 8.0))
 def test_every_picture_falls_into_nested_connected_partitions(height, width, seed, smoothness):
-    assert_laws(WatershedMaskGenerator().generate(blobs(height, width, seed, smoothness)), height, width)
+    assert_laws(levels_of(blobs(height, width, seed, smoothness)), height, width)
 
 
 @pytest.mark.parametrize("size", [(700, 1100), (1100, 30), (481, 640)])
 def test_pictures_above_the_working_size_come_back_in_full_size(size):
-    assert_laws(WatershedMaskGenerator().generate(blobs(*size, seed=0, smoothness=12.0)), *size)
+    assert_laws(levels_of(blobs(*size, seed=0, smoothness=12.0)), *size)
 
 
 def test_region_counts_are_the_asked_ones_where_the_picture_has_that_many():
-    levels = WatershedMaskGenerator(WatershedSettings(subparts=50, parts=20, wholes=5)).generate(
-        blobs(200, 200, seed=1)
-    )
+    levels = levels_of(blobs(200, 200, seed=1), WatershedSettings(subparts=50, parts=20, wholes=5))
     assert [int(level.max()) + 1 for level in levels] == [50, 20, 5]
 
 
 def test_a_picture_without_edges_is_one_region():
-    assert WatershedMaskGenerator().generate(torch.full((90, 70, 3), 117, dtype=torch.uint8)).max() == 0
+    assert levels_of(torch.full((90, 70, 3), 117, dtype=torch.uint8)).max() == 0
 
 
 def test_two_flat_colors_are_two_regions_divided_where_the_color_changes():
     image = torch.full((60, 80, 3), 200, dtype=torch.uint8)
     image[:, 33:] = torch.tensor([30, 60, 200], dtype=torch.uint8)
-    levels = WatershedMaskGenerator().generate(image)
+    levels = levels_of(image)
     truth = (torch.arange(80) >= 33).int().expand(3, 60, 80)
     # The border may be off by the pixel that the flooding gives to either side.
     assert levels.max() == 1
@@ -83,7 +88,7 @@ def test_two_flat_colors_are_two_regions_divided_where_the_color_changes():
 
 def test_a_grey_picture_is_treated_like_any_other():
     grey = blobs(120, 90, seed=2).float().mean(-1, keepdim=True).expand(-1, -1, 3).to(torch.uint8)
-    levels = WatershedMaskGenerator().generate(grey)
+    levels = levels_of(grey)
     assert_laws(levels, 120, 90)
     assert levels[0].max() > 20
 
@@ -91,20 +96,20 @@ def test_a_grey_picture_is_treated_like_any_other():
 def test_a_thin_bar_is_one_region_and_not_a_row_of_pieces():
     image = blobs(120, 160, seed=3, smoothness=6.0) // 8 + 150
     image[60:64] = 10
-    level = WatershedMaskGenerator(WatershedSettings(subparts=12, parts=6, wholes=3)).generate(image)[0]
+    level = levels_of(image, WatershedSettings(subparts=12, parts=6, wholes=3))[0]
     assert level[61:63].unique().numel() == 1
 
 
 def test_the_same_picture_gives_the_same_regions():
     image = blobs(150, 100, seed=4)
-    assert torch.equal(WatershedMaskGenerator().generate(image), WatershedMaskGenerator().generate(image.clone()))
+    assert torch.equal(levels_of(image), levels_of(image.clone()))
 
 
 def test_merging_agrees_with_the_plain_search_for_the_cheapest_pair():
     """The heap, the shared borders and the ages are only there for speed."""
     settings = WatershedSettings(subparts=9, parts=4, wholes=2)
     image = blobs(40, 50, seed=5)
-    fast = WatershedMaskGenerator(settings).generate(image).numpy()
+    fast = levels_of(image, settings).numpy()
     lab = _working_lab(image.numpy(), settings.working_size)
     regions = _atoms(_gradient(lab, settings.fine_scale), settings.seed_spacing)
     steepness = [
@@ -141,7 +146,7 @@ def test_merging_agrees_with_the_plain_search_for_the_cheapest_pair():
 def test_the_fox_comes_out_along_its_outline(shared_data, name):
     """Few regions together make up the fox, and their border is the hand-drawn one."""
     frame = next(f for f in json.loads(OUTLINES.read_text())["frames"] if f["name"] == f"{name}.jpg")
-    levels = WatershedMaskGenerator().generate(read(shared_data / f"fox/images/{name}.jpg", (270, 480))).numpy()
+    levels = levels_of(read(shared_data / f"fox/images/{name}.jpg", (270, 480))).numpy()
     canvas = Image.new("1", (270, 480))
     ImageDraw.Draw(canvas).polygon([(x / 2, y / 2) for x, y in frame["objects"][0]["segmentation"]], fill=1)
     fox = np.array(canvas)
@@ -154,7 +159,7 @@ def test_the_fox_comes_out_along_its_outline(shared_data, name):
 def test_photographs_of_all_shapes_keep_the_laws(shared_data):
     for name in ("photos/astronaut.png", "photos/china.jpg", "mipnerf360_kitchen/images/00.jpg"):
         image = read(shared_data / name)
-        levels = WatershedMaskGenerator().generate(image)
+        levels = levels_of(image)
         assert_laws(levels, *image.shape[:2])
         assert [int(level.max()) + 1 for level in levels] == [120, 40, 12]
 
@@ -176,14 +181,14 @@ def test_an_unknown_generator_is_answered_with_the_known_ones():
         load_mask_generator("magic")
 
 
-def test_sam_says_what_to_use_instead():
-    with pytest.raises(GenLangSplatError, match="watershed"):
-        load_mask_generator("sam")
+def test_masks_made_elsewhere_name_the_command_that_converts_them():
+    with pytest.raises(GenLangSplatError, match="gen-langsplat convert"):
+        load_mask_generator("langsplat")
 
 
 def test_an_empty_picture_is_refused():
     with pytest.raises(GenLangSplatError, match="0x5"):
-        WatershedMaskGenerator().generate(torch.zeros(0, 5, 3, dtype=torch.uint8))
+        levels_of(torch.zeros(0, 5, 3, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize(

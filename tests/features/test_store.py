@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import time
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import platformdirs
@@ -14,15 +16,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
+from scipy.spatial import cKDTree
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.store import STALE_SECONDS, FeatureStore, ViewFeatures
+from genlangsplat_ns.features.store import FeatureStore, StoreIdentity, ViewFeatures
+from genlangsplat_ns.features.view_file import write_view_file
+from genlangsplat_ns.levels import LEVELS
 
 DIM = 8
 
 
 def open_store(root: Path, identity: str = "fake/1", masks: dict[str, str | int | float] | None = None) -> FeatureStore:
-    return FeatureStore.open(root, "fake", identity, DIM, "tiles", masks or {"size": 4})
+    return FeatureStore.open(root, StoreIdentity("fake", identity, DIM, "tiles", masks or {"size": 4}, LEVELS))
 
 
 def make_features(rng: np.random.Generator, count: int = 5, height: int = 6, width: int = 7) -> ViewFeatures:
@@ -60,13 +67,48 @@ def test_what_is_saved_is_loaded(tmp_path_factory, count, height, width, seed):
     assert_same(store.load("view"), features)
 
 
-@pytest.mark.parametrize(("count", "kind"), [(127, np.int8), (128, np.int16), (32_768, np.int32)])
-def test_regions_take_the_smallest_type_that_holds_them(tmp_path, rng, count, kind):
+@pytest.mark.parametrize(("count", "kind"), [(255, "uint8"), (256, "uint16"), (65_536, "uint32")])
+def test_regions_take_the_smallest_type_that_holds_a_level(tmp_path, rng, count, kind):
     store = open_store(tmp_path)
-    store.save("view", make_features(rng, count))
-    with np.load(store.folder / "view.npz", allow_pickle=False) as file:
-        assert file["regions"].dtype == kind
-        assert file["embeddings"].dtype == np.float16
+    features = make_features(rng, 3 * count)
+    # Levels count from their own first region, so three of them fit where one does.
+    for level in range(3):
+        features.regions[level] = features.regions[level] % count + level * count
+        features.regions[level, 0, :2] = torch.tensor([level * count, (level + 1) * count - 1])
+    store.save("view", features)
+    with safe_open(store.folder / "view.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["view"])["regions"]["type"] == kind
+        assert file.get_tensor("embeddings").dtype == torch.float16
+    assert_same(store.load("view"), features)
+
+
+def test_equal_features_give_equal_files(tmp_path, rng):
+    features, files = make_features(rng), []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        store = open_store(tmp_path / name)
+        store.save("view", features)
+        files.append((store.folder / "view.safetensors").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_other_users_may_read_what_the_folder_lets_them(tmp_path, rng):
+    store = open_store(tmp_path)
+    store.save("view", make_features(rng))
+    mode = (store.folder / "view.safetensors").stat().st_mode
+    assert mode & 0o777 == (store.folder / "manifest.json").stat().st_mode & 0o777
+
+
+def test_a_large_scene_stays_small_on_disk(tmp_path, rng):
+    """Three hundred views of 988x731 with 100 regions at each of four levels have 150 MB: half a megabyte a view."""
+    rows, columns = np.mgrid[:731, :988]
+    waves = np.stack([12 * np.sin(columns / 17 + rows / 29), 12 * np.cos(rows / 13 - columns / 31)], axis=-1)
+    pixels = (np.stack([rows, columns], axis=-1) + waves).reshape(-1, 2)
+    levels = [cKDTree(rng.uniform(0, 1, (100, 2)) * [731, 988]).query(pixels)[1] + 100 * level for level in range(4)]
+    regions = torch.from_numpy(np.stack(levels).reshape(4, 731, 988)).int()
+    embeddings = torch.nn.functional.normalize(torch.from_numpy(rng.standard_normal((400, 512))).float(), dim=-1)
+    write_view_file(tmp_path / "view.safetensors", ViewFeatures(regions, embeddings), ["store", "view"])
+    assert (tmp_path / "view.safetensors").stat().st_size <= 150e6 / 300
 
 
 def test_the_folder_says_what_it_holds(tmp_path):
@@ -127,7 +169,14 @@ def damage_empty(path: Path, other: Path) -> None:
 
 def damage_flip(path: Path, other: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 3] ^= 0xFF
+    content[-9] ^= 0xFF
+    path.write_bytes(content)
+
+
+def damage_flip_in_embeddings(path: Path, other: Path) -> None:
+    content = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    content[start + 3] ^= 0x01
     path.write_bytes(content)
 
 
@@ -135,17 +184,16 @@ def damage_text(path: Path, other: Path) -> None:
     path.write_text("not an archive")
 
 
-def damage_plain_array(path: Path, other: Path) -> None:
-    with path.open("wb") as file:
-        np.save(file, np.zeros(3))
+def damage_missing_tensor(path: Path, other: Path) -> None:
+    save_file({"embeddings": torch.zeros(1, DIM)}, path, metadata={"view": "{}"})
 
 
-def damage_missing_array(path: Path, other: Path) -> None:
-    np.savez(path, regions=np.zeros((3, 2, 2), np.int8))
+def damage_no_header(path: Path, other: Path) -> None:
+    save_file({"embeddings": torch.zeros(1, DIM), "regions": torch.zeros(3, dtype=torch.uint8)}, path)
 
 
 def damage_pickle(path: Path, other: Path) -> None:
-    np.savez(path, regions=np.array([{"a": 1}], dtype=object), embeddings=np.zeros((1, DIM)), origin=np.array(["", ""]))
+    torch.save({"embeddings": torch.zeros(1, DIM)}, path)
 
 
 def damage_other_view(path: Path, other: Path) -> None:
@@ -158,9 +206,10 @@ def damage_other_view(path: Path, other: Path) -> None:
         damage_truncate,
         damage_empty,
         damage_flip,
+        damage_flip_in_embeddings,
         damage_text,
-        damage_plain_array,
-        damage_missing_array,
+        damage_missing_tensor,
+        damage_no_header,
         damage_pickle,
         damage_other_view,
     ],
@@ -169,10 +218,10 @@ def test_a_file_that_cannot_be_used_is_named_and_counts_as_missing(tmp_path, rng
     store = open_store(tmp_path)
     for key in ("view", "other"):
         store.save(key, make_features(rng))
-    damage(store.folder / "view.npz", store.folder / "other.npz")
+    damage(store.folder / "view.safetensors", store.folder / "other.safetensors")
     assert "view" not in store
-    assert "view.npz" in capsys.readouterr().out.replace("\n", "")
-    with pytest.raises(GenLangSplatError, match=r"view\.npz"):
+    assert "view.safetensors" in capsys.readouterr().out.replace("\n", "")
+    with pytest.raises(GenLangSplatError, match=r"view\.safetensors"):
         store.load("view")
     features = make_features(rng)
     store.save("view", features)
@@ -182,7 +231,7 @@ def test_a_file_that_cannot_be_used_is_named_and_counts_as_missing(tmp_path, rng
 def test_a_file_made_with_other_settings_counts_as_missing(tmp_path, rng):
     store, other = open_store(tmp_path), open_store(tmp_path, masks={"size": 5})
     other.save("view", make_features(rng))
-    shutil.copy(other.folder / "view.npz", store.folder / "view.npz")
+    shutil.copy(other.folder / "view.safetensors", store.folder / "view.safetensors")
     assert "view" not in store
 
 
@@ -211,32 +260,48 @@ def test_embeddings_that_do_not_fit_the_store_are_refused(tmp_path, rng):
     assert "view" not in store
 
 
-def test_a_failed_save_leaves_the_old_features_and_no_litter(tmp_path, rng, monkeypatch):
+def test_a_full_disk_leaves_the_old_features_and_no_litter_and_says_how_to_go_on(tmp_path, rng, monkeypatch):
     store = open_store(tmp_path)
     old = make_features(rng)
     store.save("view", old)
 
-    def fail(path: Path, **arrays: np.ndarray) -> None:
+    def fail(path: Path, features: ViewFeatures, origin: list[str]) -> None:
         path.write_bytes(b"half")
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(np, "savez_compressed", fail)
-    with pytest.raises(OSError, match="disk full"):
-        store.save("view", make_features(rng))
+    with monkeypatch.context() as patch:
+        patch.setattr("genlangsplat_ns.features.store.write_view_file", fail)
+        with pytest.raises(GenLangSplatError, match=r"No space left on device.*goes on from there"):
+            store.save("view", make_features(rng))
     assert_same(store.load("view"), old)
-    assert sorted(path.name for path in store.folder.iterdir()) == ["manifest.json", "view.npz"]
+    assert sorted(path.name for path in store.folder.iterdir()) == ["manifest.json", "view.safetensors"]
 
 
-def test_what_killed_runs_left_is_cleared_but_not_what_a_running_one_writes(tmp_path):
+def test_what_killed_runs_left_is_cleared_before_writing(tmp_path):
     store = open_store(tmp_path)
-    stale, fresh = store.folder / ".view-0123abcd.npz", store.folder / ".view-4567abcd.npz"
-    for path in (stale, fresh):
-        path.write_bytes(b"half")
-    long_ago = time.time() - STALE_SECONDS - 60
-    os.utime(stale, (long_ago, long_ago))
-    open_store(tmp_path)
-    assert not stale.exists()
-    assert fresh.exists()
+    left = store.folder / ".view-0123abcd.safetensors"
+    left.write_bytes(b"half")
+    with store.writing():
+        assert not left.exists()
+
+
+def test_only_one_process_writes_at_a_time(tmp_path, capsys):
+    """The second waits and says so; a lock of the same kind in another thread behaves like one in another process."""
+    first, second, order = open_store(tmp_path), open_store(tmp_path), []
+
+    def write_second() -> None:
+        with second.writing():
+            order.append("second")
+
+    with first.writing():
+        thread = Thread(target=write_second)
+        thread.start()
+        while "waiting" not in capsys.readouterr().out:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
 
 
 @pytest.fixture
@@ -261,6 +326,29 @@ def test_features_of_a_read_only_data_folder_go_to_the_cache(tmp_path, rng, cach
     features = make_features(rng)
     store.save("view", features)
     assert_same(open_store(root).load("view"), features)
+
+
+def test_features_that_lie_beside_read_only_data_are_used(tmp_path, rng, cache, monkeypatch):
+    features, more = make_features(rng), make_features(rng)
+    open_store(tmp_path).save("view", features)
+    monkeypatch.setattr("genlangsplat_ns.features.store._prepare_folder", only_below(cache))
+    store = open_store(tmp_path)
+    assert "view" in store
+    assert_same(store.load("view"), features)
+    store.save("other", more)
+    assert_same(open_store(tmp_path).load("other"), more)
+    assert "other" not in FeatureStore(tmp_path / "language_features" / store.folder.name, store.identity)
+
+
+def only_below(writable: Path):
+    """Preparing a folder fails outside `writable`, as on a read-only disk."""
+
+    def prepare(folder: Path, manifest: str) -> None:
+        if not folder.is_relative_to(writable):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        folder.mkdir(parents=True, exist_ok=True)
+
+    return prepare
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")

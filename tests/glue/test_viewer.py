@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from threading import Event
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from genlangsplat_ns.features.encoders import load_encoder
 from genlangsplat_ns.viewer import LanguageControls
 
 
@@ -19,7 +21,7 @@ def ask(panel: LanguageControls, texts: str) -> None:
 
 
 def test_nothing_is_asked_until_the_button_is_pressed() -> None:
-    panel = LanguageControls("conse")
+    panel = LanguageControls(partial(load_encoder, "conse"))
     assert panel.query() is None
     panel.a_texts.value = "a fox"
     assert panel.query() is None
@@ -30,14 +32,14 @@ def test_nothing_is_asked_until_the_button_is_pressed() -> None:
 
 
 def test_a_text_of_the_config_is_asked_at_once() -> None:
-    panel = LanguageControls("conse", "a fox")
+    panel = LanguageControls(partial(load_encoder, "conse"), "a fox")
     panel.ask()
     embedded = panel.query()
     assert embedded is not None and embedded.query.texts == ("a fox",)
 
 
 def test_the_settings_of_the_panel_reach_the_query() -> None:
-    panel = LanguageControls("conse")
+    panel = LanguageControls(partial(load_encoder, "conse"))
     panel.b_negatives.value = "wall; ; floor"
     panel.c_level.value = "whole"
     ask(panel, "a fox")
@@ -46,7 +48,7 @@ def test_the_settings_of_the_panel_reach_the_query() -> None:
     assert (embedded.query.negatives, embedded.query.level) == (("wall", "floor"), "whole")
 
 
-def test_a_question_that_was_overtaken_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_that_was_overtaken_is_not_answered() -> None:
     first_may_end = Event()
 
     class Encoder:
@@ -55,8 +57,7 @@ def test_a_question_that_was_overtaken_is_not_answered(monkeypatch: pytest.Monke
                 assert first_may_end.wait(timeout=60)
             return torch.eye(len(texts))
 
-    monkeypatch.setattr("genlangsplat_ns.viewer.load_encoder", lambda name: Encoder())
-    panel = LanguageControls("conse")
+    panel = LanguageControls(Encoder)
     ask(panel, "a fox")
     overtaken = panel._embedding
     ask(panel, "a cup")
@@ -69,7 +70,7 @@ def test_a_question_that_was_overtaken_is_not_answered(monkeypatch: pytest.Monke
 
 
 def test_a_mistake_is_said_and_the_panel_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
-    panel = LanguageControls("conse")
+    panel = LanguageControls(partial(load_encoder, "conse"))
     panel.b_negatives.value = " ; "
     ask(panel, "a fox")
     assert panel.query() is None
@@ -81,7 +82,7 @@ def test_a_mistake_is_said_and_the_panel_goes_on(capsys: pytest.CaptureFixture[s
 
 
 def test_the_panel_adds_nothing_to_a_checkpoint() -> None:
-    panel = LanguageControls("conse", "a fox")
+    panel = LanguageControls(partial(load_encoder, "conse"), "a fox")
     panel.ask()
     panel.query()
     assert isinstance(panel, nn.Module) and not panel.state_dict()

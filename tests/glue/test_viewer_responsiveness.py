@@ -18,7 +18,8 @@ from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException, SetT
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from genlangsplat_ns.features.encoders import encoder_identity
+from genlangsplat_ns.features.front_end import FrontEnd
+from genlangsplat_ns.features.settings import FrontEndSettings
 from genlangsplat_ns.language.lifting import LiftedLatents
 from genlangsplat_ns.language.query import CHUNK_PIXELS
 from genlangsplat_ns.language.visualize import LatentPca
@@ -49,7 +50,7 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> BlockedEncoder:
     """What the panel loads; it answers at once unless its `ready` is cleared."""
     encoder = BlockedEncoder()
     encoder.ready.set()
-    monkeypatch.setattr("genlangsplat_ns.viewer.load_encoder", lambda name: encoder)
+    monkeypatch.setattr(FrontEnd, "load_text_encoder", lambda front_end: encoder)
     return encoder
 
 
@@ -63,7 +64,7 @@ def model(encoder: BlockedEncoder) -> GenLangSplatModel:
     """A ball of Gaussians in the language phase, opened in a viewer."""
     torch.manual_seed(0)
     config = GenLangSplatModelConfig(sh_degree=1, random_init=True, num_random=NUM_GAUSSIANS, random_scale=2.0)
-    metadata = {"encoder_name": "conse", "encoder_identity": encoder_identity("conse")}
+    metadata = {"front_end": FrontEnd(FrontEndSettings(encoder="conse", masks="watershed"))}
     scene_box = SceneBox(torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]))
     model = config.setup(scene_box=scene_box, num_train_data=1, metadata=metadata)
     model.enter_language_phase(0)

@@ -137,12 +137,6 @@ def test_what_is_kept_is_one_for_the_identity_and_small_for_a_constant() -> None
     assert evaluate.ranking_overlap(Keeping(False), embeddings, texts) < 0.3
 
 
-def test_rows_are_numbered_over_all_levels() -> None:
-    regions = torch.tensor([[[0, 1, -1]], [[-1, -1, -1]], [[1, 0, 1]]], dtype=torch.int32)
-    expected = torch.tensor([[[0, 1, -1]], [[-1, -1, -1]], [[3, 2, 3]]], dtype=torch.int32)
-    assert torch.equal(evaluate.global_rows(regions), expected)
-
-
 def test_a_folder_without_photographs_is_refused(tmp_path: Path, encoder: ConSEEncoder) -> None:
     with pytest.raises(GenLangSplatError, match="no photographs"):
         evaluate.photo_embeddings(tmp_path, encoder, load_mask_generator("watershed"))

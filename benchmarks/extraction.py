@@ -1,0 +1,138 @@
+"""Times what turns views into stored features, kills it twenty times, and weighs what it leaves.
+
+    python benchmarks/extraction.py --images SCENE/images --json extraction.json
+
+Masks, crops and weights of CLIP are made by code: their speed does not depend on what they show. The peers are written
+here in the form LangSplat gives them: a double loop over pairs of masks, and one crop at a time. Whatever has a peak of
+memory to tell runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from common import Bar, write_results
+from extraction_models import THRESHOLDS, blobs, measure_embedded, measure_encoding, measure_nms, read_images
+from extraction_store import extract_logged, measure_kills, weigh_store
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.features.mask_nms import mask_nms
+
+Row = dict[str, Any]
+
+
+def in_own_process(*arguments: str) -> Row:
+    """Runs a part of this file in a fresh process and returns its row with the peak of its memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "row.json"
+        command = [sys.executable, "-W", "ignore", __file__, "--worker", *arguments, "--json", str(result)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return json.loads(result.read_text())
+
+
+def work(arguments: list[str]) -> Row:
+    """What a process of its own does."""
+    kind, *rest = arguments
+    row: Row = {}
+    if kind == "nms":
+        masks, scores = blobs(int(rest[0]))
+        mask_nms(masks, scores, *THRESHOLDS)
+    elif kind == "extract":
+        extract_logged(Path(rest[0]), Path(rest[2]) if len(rest) > 2 else None, int(rest[1]))
+    elif kind == "store":
+        folder = tempfile.mkdtemp()
+        row = weigh_store(Path(folder), int(rest[0]))
+        shutil.rmtree(folder)
+    return row | {"peak_memory_gb": peak_memory_gb()}
+
+
+def peak_memory_gb() -> float:
+    """The most memory this process has held; the usual question would answer for its parent too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e6
+
+
+def print_rows(nms: Row, encoding: Row, embedded: Row, kills: Row, store: Row) -> None:
+    """One line a figure, with its spread."""
+    table = Table("what", "median", "from", "to", "beside")
+    add = table.add_row
+
+    def spread(timing: Row) -> list[str]:
+        return [f"{timing[key]:.1f} ms" for key in ("median_ms", "min_ms", "max_ms")]
+
+    add(f"NMS of {nms['masks']} masks", *spread(nms["fast"]), f"peak {nms['peak_memory_gb']:.2f} GB")
+    add("the same, double loop", f"{nms['plain_ms']:.0f} ms", "", "", f"identical survivors: {nms['identical']}")
+    for name, timing in encoding["each"].items():
+        add(f"CLIP ViT-B-16, a crop, {name}", *spread(timing), f"{1e3 / timing['median_ms']:.2f} crops/s")
+    add("conse + watershed, a view", *spread(embedded["each"]), "x".join(map(str, embedded["size"])))
+    add(
+        "kill -9",
+        f"{kills['kills']} times",
+        "",
+        "",
+        f"at most {kills['most_views_redone_by_one_resume']} views redone, equal: {kills['equal_byte_for_byte']}",
+    )
+    add(
+        f"store of {store['views']} views, {store['regions']} regions each",
+        f"{store['megabytes']:.0f} MB",
+        "",
+        "",
+        f"peak {store['peak_memory_gb']:.2f} GB, {store['seconds']:.0f} s",
+    )
+    CONSOLE.print(table)
+
+
+def bars_of(nms: Row, encoding: Row, embedded: Row, kills: Row, store: Row) -> list[Bar]:
+    """The goals."""
+    each = encoding["each"]
+    ratio = each["one at a time"]["median_ms"] / each["batched"]["median_ms"]
+    return [
+        Bar("NMS, times faster than the double loop", nms["plain_ms"] / nms["fast"]["median_ms"], ">=", 50),
+        Bar("NMS, identical survivors", float(nms["identical"]), ">=", 1),
+        Bar("NMS, peak GB of the whole process", nms["peak_memory_gb"], "<=", 1),
+        Bar("CLIP, times the crops/s of one at a time", ratio, ">=", 1.5),
+        Bar("conse + watershed, s a view", embedded["each"]["median_ms"] / 1e3, "<=", 1.5),
+        Bar("kill -9, views redone by one resume", kills["most_views_redone_by_one_resume"], "<=", 1),
+        Bar("kill -9, equal byte for byte", float(kills["equal_byte_for_byte"]), ">=", 1),
+        Bar("store, MB for 300 views", store["megabytes"] * 300 / store["views"], "<=", 150),
+        Bar("store, peak GB while extracting", store["peak_memory_gb"], "<=", 1),
+    ]
+
+
+def main() -> None:
+    """Runs everything, or one part as a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, help="photographs; without them those of scikit-image")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--quick", action="store_true", help="fewer masks, crops, views and kills")
+    parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        row = work(options.worker)
+        if options.json:
+            options.json.write_text(json.dumps(row))
+        return
+    quick = options.quick
+    images = read_images(options.images, 10 if quick else 50)
+    masks = 100 if quick else 400
+    rows = [
+        measure_nms(masks, repetitions=3 if quick else 7) | in_own_process("nms", str(masks)),
+        measure_encoding(24 if quick else 300, blocks=3),
+        measure_embedded(images),
+        measure_kills(options.images, 10 if quick else 50, kills=3 if quick else 20),
+        in_own_process("store", "20" if quick else "300"),
+    ]
+    print_rows(*rows)
+    write_results(options.json, rows, bars_of(*rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,717 @@
+"""SAM's masks at three levels: what every step keeps, that it agrees with stock SAM, and how weights are found."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import platformdirs
+import pytest
+import torch
+from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
+from segment_anything.build_sam import _build_sam
+from segment_anything.utils.transforms import ResizeLongestSide
+
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.masks import MaskGenerator
+from genlangsplat_ns.features.regions import ViewMasks
+from genlangsplat_ns.features.sam import SamMaskGenerator, sam_mask_settings
+from genlangsplat_ns.features.sam_weights import (
+    OFFICIAL_CHECKPOINTS,
+    OfficialCheckpoint,
+    checkpoint_identity,
+    find_checkpoint,
+    read_checkpoint,
+    require_checkpoint,
+    weights_folder,
+)
+from genlangsplat_ns.features.settings import SamSettings
+from genlangsplat_ns.files import file_sha256
+from genlangsplat_ns.levels import LEVELS
+
+HEIGHT, WIDTH = 160, 200
+"""Size of the pictures; their crops are 107 rows high and 127 columns wide and begin at 0, 53 and 0, 73."""
+
+NO_MASK_NMS: dict[str, Any] = {"mask_nms_iou": 1.0, "mask_nms_score": -1.0, "mask_nms_inner": 0.0}
+"""With these, LangSplat's own suppression drops nothing."""
+
+ONE_CROP: dict[str, Any] = {"points_per_side": 10, "crop_n_layers": 0}
+
+Answer = Callable[[tuple[int, int, int, int], float, float], tuple[np.ndarray, np.ndarray]]
+"""Gives logits and ratings of three masks for a crop (top, left, height, width) and a prompt's row and column."""
+
+
+def picture() -> torch.Tensor:
+    """A picture whose pixels say where they are, so that a stub knows which crop it was given."""
+    rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    return torch.stack([rows, columns, torch.zeros_like(rows)], dim=-1).to(torch.uint8)
+
+
+class StubPredictor:
+    """Answers prompts like a `SamPredictor`, with masks that are known beforehand, and counts its work."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, answer: Answer, mask_threshold: float = 0.0) -> None:
+        self.model = SimpleNamespace(mask_threshold=mask_threshold)
+        self.transform = ResizeLongestSide(1024)
+        self.crops: list[tuple[int, int, int, int]] = []
+        self.batches: list[list[int]] = []
+        self.num_resets = 0
+        self._answer = answer
+
+    def set_image(self, image: np.ndarray) -> None:
+        top, left, _ = image[0, 0].tolist()
+        self.crops.append((top, left, *image.shape[:2]))
+        self.batches.append([])
+
+    def reset_image(self) -> None:
+        self.num_resets += 1
+
+    def predict_torch(
+        self, points: torch.Tensor, labels: torch.Tensor, multimask_output: bool, return_logits: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
+        assert multimask_output and return_logits
+        assert points.shape == (len(labels), 1, 2)
+        assert bool((labels == 1).all())
+        self.batches[-1].append(len(points))
+        top, left, height, width = self.crops[-1]
+        scaled_height, scaled_width = self.transform.get_preprocess_shape(height, width, 1024)
+        answers = [
+            self._answer(self.crops[-1], top + y * height / scaled_height, left + x * width / scaled_width)
+            for x, y in points[:, 0].tolist()
+        ]
+        logits = torch.from_numpy(np.stack([logits for logits, _ in answers])).float()
+        return logits, torch.from_numpy(np.stack([ratings for _, ratings in answers])).float(), None
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Something in the picture that SAM finds whenever a prompt lies on it."""
+
+    level: int
+    pixels: np.ndarray
+    rating: float = 0.9
+    doubtful: np.ndarray | None = None
+    """Pixels of it that are only just above the threshold, by half the usual offset."""
+    prompts: np.ndarray | None = None
+    """Where prompts find it, if not everywhere on it."""
+    only_in: str | None = None
+    """Whether only the "picture" or only "crops" of it show the thing."""
+
+
+def see(things: list[Thing]) -> Answer:
+    """Answers of a SAM that knows these things; of several at a prompt and a level it names the first."""
+
+    def answer(crop: tuple[int, int, int, int], row: float, column: float) -> tuple[np.ndarray, np.ndarray]:
+        top, left, height, width = crop
+        where = "picture" if (height, width) == (HEIGHT, WIDTH) else "crops"
+        logits, ratings = np.full((3, height, width), -10.0), np.zeros(3)
+        for thing in reversed(things):
+            prompts = thing.pixels if thing.prompts is None else thing.prompts
+            if prompts[int(row), int(column)] and thing.only_in in (None, where):
+                drawn = np.where(thing.pixels, 10.0, -10.0)
+                if thing.doubtful is not None:
+                    drawn[thing.doubtful] = 0.5
+                logits[thing.level] = drawn[top : top + height, left : left + width]
+                ratings[thing.level] = thing.rating
+        return logits, ratings
+
+    return answer
+
+
+def rectangle(top: int, left: int, height: int, width: int) -> np.ndarray:
+    pixels = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    pixels[top : top + height, left : left + width] = True
+    return pixels
+
+
+def generate(predictor: Any, **settings: Any) -> ViewMasks:
+    return SamMaskGenerator(predictor, SamSettings(**settings), "stub").generate(picture())
+
+
+def dense(masks: ViewMasks, level: int) -> list[np.ndarray]:
+    """All masks of a level as whole pictures."""
+    return [mask.pixels(masks.height, masks.width) for mask in masks.masks if mask.level == level]
+
+
+def found(things: list[Thing], level: int = 0, **settings: Any) -> list[np.ndarray]:
+    """Masks of a level, by default found in one crop and without LangSplat's suppression."""
+    return dense(generate(StubPredictor(see(things)), **{**ONE_CROP, **NO_MASK_NMS, **settings}), level)
+
+
+def assert_masks(masks: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    """The same masks in the same order."""
+    assert [int(mask.sum()) for mask in masks] == [int(mask.sum()) for mask in expected]
+    assert all(np.array_equal(mask, other) for mask, other in zip(masks, expected, strict=True))
+
+
+# ---------------------------------------------------------------------------------------------------- levels and work
+
+
+def test_levels_are_sam_s_three_masks_of_a_prompt():
+    nested = [rectangle(60, 70, 20, 20), rectangle(50, 60, 40, 40), rectangle(30, 40, 90, 100)]
+    prompts = nested[0]
+    things = [Thing(level, pixels, prompts=prompts) for level, pixels in enumerate(nested)]
+    masks = generate(StubPredictor(see(things)), **ONE_CROP)
+    assert (masks.height, masks.width, masks.num_levels) == (HEIGHT, WIDTH, len(LEVELS))
+    assert [mask.level for mask in masks.masks] == [0, 1, 2]
+    for level, pixels in enumerate(nested):
+        assert_masks(dense(masks, level), [pixels])
+
+
+def test_levels_do_not_suppress_each_other():
+    same = rectangle(50, 60, 40, 40)
+    masks = generate(StubPredictor(see([Thing(level, same) for level in range(3)])), points_per_side=10)
+    assert [mask.level for mask in masks.masks] == [0, 1, 2]
+
+
+def test_a_crop_is_encoded_once_and_a_batch_of_prompts_decoded_once_for_all_levels():
+    predictor = StubPredictor(see([Thing(level, rectangle(30, 40, 60, 60)) for level in range(3)]))
+    generate(predictor, points_per_side=10, points_per_batch=32)
+    assert predictor.crops == [
+        (0, 0, 160, 200),
+        (0, 0, 107, 127),
+        (0, 73, 107, 127),
+        (53, 0, 107, 127),
+        (53, 73, 107, 127),
+    ]
+    assert predictor.batches == [[32, 32, 32, 4]] * 5
+    assert predictor.num_resets == 5
+
+
+def test_without_layers_of_crops_only_the_picture_is_looked_at():
+    predictor = StubPredictor(see([]))
+    generate(predictor, points_per_side=4, crop_n_layers=0)
+    assert predictor.crops == [(0, 0, HEIGHT, WIDTH)]
+    assert predictor.batches == [[16]]
+
+
+def test_deeper_layers_have_more_crops_and_fewer_prompts_where_that_is_asked():
+    predictor = StubPredictor(see([]))
+    generate(predictor, points_per_side=8, crop_n_layers=2, crop_n_points_downscale_factor=2)
+    assert [sum(batches) for batches in predictor.batches] == [64] + 4 * [16] + 16 * [4]
+
+
+def test_prompts_are_evenly_spaced_over_the_picture_and_over_each_crop():
+    prompts: list[tuple[tuple[int, ...], float, float]] = []
+
+    def answer(crop: tuple[int, int, int, int], row: float, column: float) -> tuple[np.ndarray, np.ndarray]:
+        prompts.append((crop, row, column))
+        return np.full((3, *crop[2:]), -10.0), np.zeros(3)
+
+    generate(StubPredictor(answer), points_per_side=2)
+    for crop in {crop for crop, _, _ in prompts}:
+        top, left, height, width = crop
+        places = [(row, column) for other, row, column in prompts if other == crop]
+        expected = [(top + y * height, left + x * width) for y in (0.25, 0.75) for x in (0.25, 0.75)]
+        assert np.allclose(places, expected)
+
+
+@pytest.mark.parametrize("points_per_batch", [1, 7, 1000])
+def test_the_size_of_batches_changes_no_mask(points_per_batch):
+    settings = {"points_per_side": 5, "pred_iou_thresh": 0.5, "stability_score_thresh": 0.3, **NO_MASK_NMS}
+    expected = generate(StubPredictor(blobs(0)), **settings)
+    masks = generate(StubPredictor(blobs(0)), **settings, points_per_batch=points_per_batch)
+    assert len(masks) > 10
+    for level in range(3):
+        assert_masks(dense(masks, level), dense(expected, level))
+
+
+@pytest.mark.parametrize("crop_n_layers", [0, 1])
+def test_levels_without_masks_stay_empty(crop_n_layers):
+    settings = {"points_per_side": 10, "crop_n_layers": crop_n_layers}
+    nothing = generate(StubPredictor(see([])), **settings)
+    assert len(nothing) == 0
+    assert bool((nothing.paint() == -1).all())
+    only_parts = generate(StubPredictor(see([Thing(1, rectangle(60, 80, 40, 40))])), **settings)
+    assert [mask.level for mask in only_parts.masks] == [1]
+    assert only_parts.paint().amax(dim=(1, 2)).tolist() == [-1, 0, -1]
+
+
+def test_a_mask_without_a_pixel_is_none():
+    """With no demand on quality, SAM's empty answers get as far as the masks."""
+    masks = found([Thing(0, rectangle(60, 80, 40, 40))], pred_iou_thresh=-1.0, stability_score_thresh=-1.0)
+    assert_masks(masks, [rectangle(60, 80, 40, 40)])
+
+
+# ------------------------------------------------------------------------------------------------------------- filters
+
+
+def test_masks_that_sam_rates_no_better_than_the_threshold_are_dropped():
+    good, middling, bad = (rectangle(20 + 45 * number, 30, 30, 30) for number in range(3))
+    things = [Thing(0, good, rating=0.75), Thing(0, middling, rating=0.5), Thing(0, bad, rating=0.25)]
+    assert_masks(found(things, pred_iou_thresh=0.5), [good])
+    assert_masks(found(things, pred_iou_thresh=0.4), [good, middling])
+
+
+def test_masks_that_change_with_their_threshold_are_dropped():
+    """At the default of 0.85 a mask that keeps 17 of 20 rows stays, and one that keeps 16 goes."""
+    stable, shaky = rectangle(30, 30, 20, 30), rectangle(90, 30, 20, 30)
+    things = [Thing(0, stable, doubtful=rectangle(30, 30, 3, 30)), Thing(0, shaky, doubtful=rectangle(90, 30, 4, 30))]
+    assert_masks(found(things), [stable])
+    assert_masks(found(things, stability_score_thresh=0.8), [stable, shaky])
+    assert_masks(found(things, stability_score_offset=0.25), [stable, shaky])
+
+
+def test_masks_at_an_edge_of_a_crop_are_dropped_and_at_an_edge_of_the_picture_are_not():
+    across, at_the_border, within = rectangle(50, 60, 60, 80), rectangle(20, 0, 30, 40), rectangle(115, 80, 40, 45)
+    for pixels, expected in ((across, []), (at_the_border, [at_the_border]), (within, [])):
+        assert_masks(found([Thing(0, pixels, only_in="crops")], crop_n_layers=1), expected)
+        assert_masks(found([Thing(0, pixels, only_in="picture")], crop_n_layers=1), [pixels])
+
+
+def test_a_thing_larger_than_a_crop_comes_in_one_piece():
+    everything = rectangle(0, 0, HEIGHT, WIDTH)
+    assert_masks(found([Thing(0, everything)], crop_n_layers=1), [everything])
+
+
+def test_of_masks_of_one_crop_with_the_same_box_the_best_rated_stays():
+    worse, better = rectangle(50, 50, 40, 40), rectangle(50, 54, 40, 40)
+    left = rectangle(50, 50, 40, 20)
+    things = [Thing(0, worse, rating=0.9, prompts=left), Thing(0, better, rating=0.95)]
+    assert_masks(found(things), [better])
+    assert_masks(found(things, box_nms_thresh=0.9), [better, worse])
+
+
+def test_of_masks_of_different_crops_with_the_same_box_that_of_the_smaller_crop_stays():
+    coarse, fine = rectangle(20, 20, 40, 40), rectangle(20, 20, 40, 44)
+    things = [Thing(0, coarse, rating=0.99, only_in="picture"), Thing(0, fine, rating=0.8, only_in="crops")]
+    assert_masks(found(things, crop_n_layers=1), [fine])
+    assert_masks(found(things, crop_n_layers=1, crop_nms_thresh=0.95), [fine, coarse])
+
+
+def test_small_holes_are_filled_and_small_islands_removed():
+    solid, large_hole = rectangle(40, 40, 60, 60), rectangle(45, 45, 10, 10)
+    ragged = solid & ~large_hole & ~rectangle(70, 70, 9, 11) | rectangle(120, 150, 11, 9) | rectangle(120, 20, 10, 10)
+    things = [Thing(0, ragged, prompts=solid)]
+    assert_masks(found(things), [solid & ~large_hole | rectangle(120, 20, 10, 10)])
+    assert_masks(found(things, min_mask_region_area=0), [ragged])
+    assert_masks(found(things, min_mask_region_area=101), [solid])
+
+
+def test_a_mended_mask_keeps_only_the_box_it_needs():
+    body = rectangle(40, 40, 60, 60)
+    things = [Thing(1, body | rectangle(150, 190, 5, 5), prompts=body)]
+    (mask,) = generate(StubPredictor(see(things)), **ONE_CROP).masks
+    assert (mask.level, mask.top, mask.left, mask.inside.shape) == (1, 40, 40, (60, 60))
+
+
+def test_of_masks_that_became_the_same_by_mending_the_untouched_one_stays():
+    body, untouched = rectangle(40, 40, 60, 60), rectangle(40, 40, 60, 58)
+    torn = Thing(0, body | rectangle(150, 190, 5, 5), rating=0.99, prompts=rectangle(40, 40, 60, 20))
+    things = [torn, Thing(0, untouched, rating=0.8)]
+    assert_masks(found(things), [untouched])
+    assert_masks(found(things, min_mask_region_area=0), [torn.pixels, untouched])
+
+
+def test_masks_whose_rating_times_stability_is_too_low_are_dropped():
+    pixels = rectangle(50, 50, 20, 20)
+    things = [Thing(0, pixels, rating=0.8, doubtful=rectangle(50, 50, 3, 20))]
+    assert_masks(found(things, mask_nms_score=0.65), [pixels])
+    assert_masks(found(things, mask_nms_score=0.7), [])
+
+
+def test_of_masks_with_other_boxes_but_the_same_pixels_the_better_one_stays():
+    body = rectangle(50, 50, 40, 40)
+    whiskered = body | rectangle(50, 50, 1, 80)
+    left = rectangle(50, 50, 40, 20)
+    things = [Thing(0, whiskered, rating=0.9, prompts=left), Thing(0, body, rating=0.95)]
+    assert_masks(found(things), [body, whiskered])
+    assert_masks(found(things, mask_nms_iou=0.8), [body])
+    # A less stable mask is a worse one, whatever its rating.
+    things[1] = replace(things[1], doubtful=rectangle(50, 50, 5, 40))
+    assert_masks(found(things, mask_nms_iou=0.8), [whiskered])
+
+
+def test_masks_within_larger_ones_of_their_level_are_dropped():
+    part, whole = rectangle(60, 60, 20, 20), rectangle(40, 40, 60, 60)
+    things = [Thing(0, part, rating=0.99), Thing(0, whole), Thing(1, part)]
+    assert_masks(found(things), [part, whole])
+    assert_masks(found(things, mask_nms_inner=0.5), [whole])
+    assert_masks(found(things, level=1, mask_nms_inner=0.5), [part])
+
+
+def test_masks_come_from_the_best_rated_to_the_worst():
+    places = [rectangle(20 + 45 * number, 30, 30, 30) for number in range(3)]
+    things = [Thing(2, pixels, rating) for pixels, rating in zip(places, (0.8, 0.95, 0.9), strict=True)]
+    assert_masks(found(things, level=2), [places[1], places[2], places[0]])
+
+
+# -------------------------------------------------------------------------------------------------- agreement with SAM
+
+
+def blobs(seed: int) -> Answer:
+    """Answers with discs of three sizes near the prompt: some twice, some unsure, with holes, islands and any rating."""
+
+    def answer(crop: tuple[int, int, int, int], row: float, column: float) -> tuple[np.ndarray, np.ndarray]:
+        top, left, height, width = crop
+        rows, columns = np.ogrid[top : top + height, left : left + width]
+        rng = np.random.default_rng([seed, top, left, height, round(8 * row), round(8 * column)])
+        logits, ratings = np.empty((3, height, width), dtype=np.float32), rng.uniform(0.4, 1.0, 3)
+        for level, size in enumerate((9, 18, 40)):
+            # Prompts next to each other mean nearly the same disc.
+            y, x = (size * round(place / size) + rng.uniform(-1, 1) for place in (row, column))
+            logits[level] = (size * rng.uniform(0.8, 1.2) - np.hypot(rows - y, columns - x)) / rng.uniform(0.2, 3)
+            for inside, radius in ((-9, 3), (9, 3), (9, 8)):
+                y, x = (place + rng.uniform(-1.5, 1.5) * size for place in (row, column))
+                logits[level][np.hypot(rows - y, columns - x) < radius] = inside
+        return logits, ratings
+
+    return answer
+
+
+class OneLevel:
+    """A predictor that gives only one of SAM's three masks for a prompt."""
+
+    def __init__(self, predictor: Any, level: int) -> None:
+        self._predictor = predictor
+        self._level = slice(level, level + 1)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._predictor, name)
+
+    def predict_torch(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        logits, ratings, low_resolution = self._predictor.predict_torch(*args, **kwargs)
+        return logits[:, self._level], ratings[:, self._level], low_resolution
+
+
+def stock_masks(predictor: Any, level: int, image: torch.Tensor, **settings: Any) -> list[np.ndarray]:
+    """Masks by segment-anything's own generator, which sees one level only."""
+    stock = SamAutomaticMaskGenerator(SimpleNamespace(image_encoder=SimpleNamespace(img_size=1024)), **settings)
+    stock.predictor = OneLevel(predictor, level)
+    return [record["segmentation"] for record in stock.generate(image.numpy())]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"points_per_side": 6},
+        {"points_per_side": 6, "min_mask_region_area": 0, "box_nms_thresh": 0.3, "pred_iou_thresh": 0.5},
+        {"points_per_side": 8, "crop_n_layers": 2, "crop_n_points_downscale_factor": 2, "crop_nms_thresh": 0.4},
+        {"points_per_side": 9, "crop_n_layers": 0, "stability_score_offset": 2.0, "stability_score_thresh": 0.4},
+    ],
+    ids=["as_langsplat", "not_mended", "two_layers", "no_crops"],
+)
+def test_each_level_is_what_stock_sam_finds_with_that_mask_of_every_prompt(seed, settings):
+    threshold = 0.25 * seed
+    shared = {name: getattr(SamSettings(**settings), name) for name in STOCK_SETTINGS}
+    masks = generate(StubPredictor(blobs(seed), threshold), **settings, **NO_MASK_NMS)
+    for level in range(3):
+        expected = stock_masks(StubPredictor(blobs(seed), threshold), level, picture(), **shared)
+        assert len(expected) > 1
+        assert_masks(dense(masks, level), expected)
+
+
+STOCK_SETTINGS = (
+    "points_per_side",
+    "points_per_batch",
+    "pred_iou_thresh",
+    "stability_score_thresh",
+    "stability_score_offset",
+    "box_nms_thresh",
+    "crop_n_layers",
+    "crop_nms_thresh",
+    "crop_overlap_ratio",
+    "crop_n_points_downscale_factor",
+    "min_mask_region_area",
+)
+"""Settings that segment-anything's own generator has too."""
+
+
+# ------------------------------------------------------------------------------------------------- a real, tiny network
+
+
+def build_tiny() -> Any:
+    return _build_sam(encoder_embed_dim=16, encoder_depth=1, encoder_num_heads=2, encoder_global_attn_indexes=[])
+
+
+def build_other() -> Any:
+    return _build_sam(encoder_embed_dim=32, encoder_depth=1, encoder_num_heads=2, encoder_global_attn_indexes=[])
+
+
+@pytest.fixture(scope="module")
+def tiny_weights(tmp_path_factory) -> Path:
+    """A file of random weights of the tiny SAM."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch.save(build_tiny().state_dict(), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def empty_machine(monkeypatch, tmp_path) -> Iterator[None]:
+    """Caches without anything in them, a network that is not there, and two more sizes of SAM."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("nothing may be downloaded here")
+
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / "cache" / name))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    monkeypatch.setitem(sam_model_registry, "vit_tiny", build_tiny)
+    monkeypatch.setitem(sam_model_registry, "vit_other", build_other)
+    yield
+
+
+def tiny_settings(path: Path | None, **settings: Any) -> SamSettings:
+    """Settings that take whatever a network of random weights answers."""
+    loose = {"pred_iou_thresh": -1e9, "stability_score_thresh": 0.01, "stability_score_offset": 0.01}
+    return SamSettings("vit_tiny", path, points_per_side=4, crop_n_layers=0, **{**loose, **NO_MASK_NMS, **settings})
+
+
+def test_a_network_finds_what_stock_sam_finds_with_the_same_weights(tiny_weights, rng):
+    image = torch.from_numpy(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    settings = tiny_settings(tiny_weights, box_nms_thresh=0.999, min_mask_region_area=5)
+    generator = SamMaskGenerator.load(settings, "cpu")
+    assert isinstance(generator, MaskGenerator)
+    masks = generator.generate(image)
+    assert (masks.height, masks.width, masks.num_levels) == (48, 64, len(LEVELS))
+    sam = build_tiny()
+    sam.load_state_dict(torch.load(tiny_weights, weights_only=True))
+    shared = {name: getattr(settings, name) for name in STOCK_SETTINGS}
+    assert len(masks) > 0
+    for level in range(3):
+        assert_masks(dense(masks, level), stock_masks(SamPredictor(sam), level, image, **shared))
+
+
+def test_a_loaded_network_learns_nothing(tiny_weights):
+    sam = SamMaskGenerator.load(tiny_settings(tiny_weights), "cpu")._predictor.model
+    assert not sam.training
+    assert not any(parameter.requires_grad for parameter in sam.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model", "num_parameters", "width"),
+    [("vit_h", 641_090_608, 1280), ("vit_l", 312_342_832, 1024), ("vit_b", 93_735_472, 768)],
+)
+def test_official_weights_fit_the_architectures_as_published(model, num_parameters, width):
+    with torch.device("meta"):
+        sam = sam_model_registry[model]()
+    assert sum(parameter.numel() for parameter in sam.parameters()) == num_parameters
+    assert sam.image_encoder.pos_embed.shape == (1, 64, 64, width)
+    # A file of weights holds 4 bytes each; what it says beside them is less than a megabyte.
+    assert abs(OFFICIAL_CHECKPOINTS[model].gigabytes * 1e9 - 4 * num_parameters) < 0.006e9
+
+
+# ------------------------------------------------------------------------------------------------- weights and messages
+
+
+def put(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("model", ["vit_h", "vit_l", "vit_b"])
+def test_missing_weights_say_how_to_get_them(model):
+    official = OFFICIAL_CHECKPOINTS[model]
+    with pytest.raises(GenLangSplatError) as caught:
+        SamMaskGenerator.load(SamSettings(model), "cpu")
+    for help_ in (
+        "--download-weights",
+        f"https://dl.fbaipublicfiles.com/segment_anything/{official.file_name}",
+        f"{official.gigabytes:.2f} GB",
+        str(weights_folder()),
+        "sam.checkpoint",
+        "watershed",
+    ):
+        assert help_ in str(caught.value)
+
+
+def test_weights_are_looked_for_in_the_project_s_cache_and_then_in_torch_s(tmp_path):
+    settings = SamSettings("vit_b")
+    name = OFFICIAL_CHECKPOINTS["vit_b"].file_name
+    assert weights_folder() == tmp_path / "cache" / "genlangsplat-ns" / "weights"
+    assert find_checkpoint(settings) is None
+    of_torch = put(tmp_path / "hub" / "checkpoints" / name, b"")
+    assert find_checkpoint(settings) == of_torch
+    own = put(weights_folder() / name, b"")
+    assert find_checkpoint(settings) == own
+    assert find_checkpoint(SamSettings("vit_h")) is None
+
+
+def test_a_named_file_is_taken_and_no_other(tmp_path):
+    put(weights_folder() / OFFICIAL_CHECKPOINTS["vit_b"].file_name, b"")
+    mine = tmp_path / "mine.pth"
+    assert find_checkpoint(SamSettings("vit_b", mine)) is None
+    put(mine, b"")
+    assert find_checkpoint(SamSettings("vit_b", mine)) == mine
+    assert find_checkpoint(SamSettings("vit_tiny", mine)) == mine
+    assert find_checkpoint(SamSettings("vit_tiny")) is None
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_a_named_file_that_is_not_there_is_an_error_and_not_downloaded(tmp_path, download):
+    settings = SamSettings("vit_b", tmp_path / "mine.pth")
+    for ask in (lambda: SamMaskGenerator.load(settings, "cpu", download), lambda: sam_mask_settings(settings)):
+        with pytest.raises(GenLangSplatError, match=r"no file .*mine\.pth"):
+            ask()
+
+
+def test_an_unknown_model_is_answered_with_the_known_ones():
+    with pytest.raises(GenLangSplatError, match=r"'vit_x'.*vit_h, vit_l, vit_b"):
+        SamMaskGenerator.load(SamSettings("vit_x"), "cpu")
+
+
+def test_a_model_without_official_weights_needs_a_file():
+    with pytest.raises(GenLangSplatError, match=r"no official checkpoint of a SAM 'vit_tiny'.*vit_b.*sam\.checkpoint"):
+        SamMaskGenerator.load(SamSettings("vit_tiny"), "cpu", download=True)
+
+
+def test_a_truncated_file_is_named_with_its_size(tiny_weights, tmp_path):
+    content = tiny_weights.read_bytes()
+    path = put(tmp_path / "half.pth", content[: len(content) // 2])
+    with pytest.raises(GenLangSplatError, match=rf"half\.pth \({len(content) // 2:,} bytes\) is truncated"):
+        SamMaskGenerator.load(tiny_settings(path), "cpu")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello", b"a b", b"<html>Not found</html>", b"\x80\x02", pickle.dumps([1, 2]), bytes(range(256))],
+    ids=["empty", "word", "words", "page", "head", "list", "bytes"],
+)
+def test_a_file_that_holds_no_weights_is_refused(tmp_path, content):
+    path = put(tmp_path / "other.pth", content)
+    with pytest.raises(GenLangSplatError, match=r"other\.pth"):
+        SamMaskGenerator.load(tiny_settings(path), "cpu")
+
+
+def test_a_file_of_other_things_than_named_tensors_says_what_it_holds(tmp_path):
+    path = tmp_path / "training.pth"
+    for held, kind in (({"model": {"weight": torch.ones(1)}, "epoch": 3}, "dict"), ([torch.ones(1)], "list")):
+        torch.save(held, path)
+        with pytest.raises(GenLangSplatError, match=f"holds {kind}"):
+            read_checkpoint(path)
+
+
+class Malicious:
+    def __init__(self, target: Path) -> None:
+        self._target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._target,)
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_reading_a_file_runs_nothing_that_it_holds(tmp_path, as_zip):
+    torch.save(
+        {"weight": Malicious(tmp_path / "touched")}, tmp_path / "evil.pth", _use_new_zipfile_serialization=as_zip
+    )
+    with pytest.raises(GenLangSplatError, match=r"evil\.pth"):
+        read_checkpoint(tmp_path / "evil.pth")
+    assert not (tmp_path / "touched").exists()
+
+
+def test_weights_of_another_model_are_told_apart_by_their_width(tiny_weights):
+    with pytest.raises(GenLangSplatError, match=r"does not fit SAM vit_other.* 16 channels wide.* 32 channels"):
+        SamMaskGenerator.load(SamSettings("vit_other", tiny_weights), "cpu")
+
+
+def test_weights_of_no_sam_at_all_are_refused_too(tmp_path):
+    torch.save({"weight": torch.ones(3)}, tmp_path / "linear.pth")
+    with pytest.raises(GenLangSplatError, match=r"1 weights and an image encoder of unknown channels wide"):
+        SamMaskGenerator.load(tiny_settings(tmp_path / "linear.pth"), "cpu")
+
+
+def test_a_damaged_official_file_is_refused(tmp_path):
+    path = put(weights_folder() / OFFICIAL_CHECKPOINTS["vit_b"].file_name, b"half a file")
+    for download in (False, True):
+        with pytest.raises(
+            GenLangSplatError, match=r"11 bytes.*0\.38 GB, sha256 ec2df62732614.*--download-weights"
+        ) as e:
+            SamMaskGenerator.load(SamSettings("vit_b"), "cpu", download)
+        assert str(path) in str(e.value)
+    assert path.read_bytes() == b"half a file"
+
+
+@pytest.fixture
+def tiny_is_official(monkeypatch, tiny_weights) -> OfficialCheckpoint:
+    """As if the tiny SAM had been published."""
+    official = OfficialCheckpoint("sam_vit_tiny.pth", file_sha256(tiny_weights), 0.02)
+    monkeypatch.setitem(OFFICIAL_CHECKPOINTS, "vit_tiny", official)
+    return official
+
+
+def test_a_whole_official_file_is_taken_from_the_cache(tiny_weights, tiny_is_official):
+    put(weights_folder() / tiny_is_official.file_name, tiny_weights.read_bytes())
+    assert SamMaskGenerator.load(tiny_settings(None), "cpu").settings["model"] == "vit_tiny"
+
+
+def test_a_download_shows_what_comes_from_where_and_checks_it(monkeypatch, tiny_weights, tiny_is_official):
+    calls = []
+
+    def download(url: str, dst: str, hash_prefix: str | None = None) -> None:
+        calls.append((url, dst, hash_prefix))
+        Path(dst).write_bytes(tiny_weights.read_bytes())
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    target = weights_folder() / "sam_vit_tiny.pth"
+    with CONSOLE.capture() as captured:
+        generator = SamMaskGenerator.load(tiny_settings(None), "cpu", download=True)
+    assert calls == [(tiny_is_official.url, str(target), tiny_is_official.sha256)]
+    # The console breaks lines where it likes.
+    shown = "".join(captured.get().split())
+    assert "0.02GB" in shown and tiny_is_official.url in shown and str(target) in shown
+    assert generator.settings["model"] == "vit_tiny"
+    assert require_checkpoint(tiny_settings(None), download=True) == target
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [URLError("no route to host"), RuntimeError("invalid hash value"), OSError("disk full")]
+)
+def test_a_download_that_fails_says_why_and_where_the_file_belongs(monkeypatch, error):
+    def download(url: str, dst: str, hash_prefix: str | None = None) -> None:
+        raise error
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    with CONSOLE.capture(), pytest.raises(GenLangSplatError) as caught:
+        require_checkpoint(SamSettings("vit_b"), download=True)
+    for part in (OFFICIAL_CHECKPOINTS["vit_b"].url, str(error), str(weights_folder())):
+        assert part in str(caught.value)
+    assert find_checkpoint(SamSettings("vit_b")) is None
+
+
+# ------------------------------------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(SamSettings) if field.name != "checkpoint"])
+def test_every_setting_that_shapes_masks_tells_stored_features_apart(name):
+    default = getattr(SamSettings(), name)
+    other = replace(SamSettings(), **{name: "vit_b" if name == "model" else default + 1})
+    assert (sam_mask_settings(other) == sam_mask_settings(SamSettings())) == (name == "points_per_batch")
+
+
+def test_a_file_of_one_s_own_is_known_by_what_it_holds_and_not_by_its_place(tmp_path):
+    first, moved, other = (
+        sam_mask_settings(SamSettings("vit_b", put(tmp_path / name, content)))
+        for name, content in (("a.pth", b"weights"), ("b.pth", b"weights"), ("c.pth", b"other weights"))
+    )
+    assert first == moved
+    assert len({str(settings["model"]) for settings in (first, other, sam_mask_settings(SamSettings("vit_b")))}) == 3
+
+
+def test_an_official_file_in_another_place_is_the_official_one(tiny_weights, tiny_is_official):
+    assert checkpoint_identity(tiny_settings(tiny_weights)) == "vit_tiny"
+    assert checkpoint_identity(SamSettings("vit_b", tiny_weights)) == f"vit_b@{tiny_is_official.sha256[:12]}"
+
+
+def test_settings_can_be_written_down_and_are_known_without_any_weights(tiny_weights):
+    settings = sam_mask_settings(SamSettings())
+    assert json.loads(json.dumps(settings)) == settings
+    assert settings["model"] == "vit_h"
+    assert "version" in settings
+    assert SamMaskGenerator.load(tiny_settings(tiny_weights), "cpu").settings == sam_mask_settings(
+        tiny_settings(tiny_weights)
+    )

@@ -17,11 +17,12 @@ def fast_products() -> Iterator[None]:
     inside the product is allowed; but oneDNN has a use for bf16 only where there are matrix tiles (AMX), and computes
     in fp32 elsewhere. With tiles, where results would change, nothing is switched: MKL is fast on those processors.
     """
-    # torch has no public question for tiles.
-    if not torch.backends.mkldnn.is_available() or torch.cpu._is_amx_tile_supported():
+    # torch has no public question for tiles, and releases before 2.9 lack one of the two or both.
+    matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)
+    has_tiles: Any = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    if not torch.backends.mkldnn.is_available() or matmul is None or has_tiles is None or has_tiles():
         yield
         return
-    matmul: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = matmul.fp32_precision
     matmul.fp32_precision = "bf16"
     try:

@@ -19,7 +19,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.region_classifier import RegionClassifier
 from genlangsplat_ns.features.regions import ViewMasks
 from genlangsplat_ns.features.sentences import SentenceModel, with_article
-from genlangsplat_ns.features.wheels import import_wheel
+from genlangsplat_ns.features.wheels import import_file_of_wheel
 
 CONSE_IDENTITY = "conse/efficientnet-lite2@960+48x96/all-minilm-l6-v2/1"
 """Name; image model with the long side it sees and the crops it looks at; sentence model; and a version that grows
@@ -55,7 +55,8 @@ class ConSEEncoder:
     def __init__(self, device: str = "cpu") -> None:
         self.classifier = RegionClassifier(torch.device(device))
         self._sentences = SentenceModel()
-        names = import_wheel("open_clip.zero_shot_metadata").IMAGENET_CLASSNAMES
+        # Only the list of names: the package around it would take a quarter of a gigabyte.
+        names = import_file_of_wheel("open_clip", "zero_shot_metadata.py").IMAGENET_CLASSNAMES
         classes = self._sentences.encode([with_article(name) for name in names])
         # Sentence embeddings share a large mean; with it, everything resembles everything.
         self._centre = classes.mean(dim=0)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from rich.markup import escape
+from safetensors import SafetensorError
 from torch import Tensor
 
 from genlangsplat_ns.console import CONSOLE
@@ -26,6 +27,20 @@ CROPS_VERSION = 1
 
 CPU_BATCH, CUDA_BATCH = 8, 128
 """Regions encoded at a time. On a CPU more of them leave its caches and are slower."""
+
+_LOADING_ERRORS = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    StopIteration,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
+"""What open_clip and the readers of files raise for weights that are damaged, of another model or no weights."""
 
 
 class OpenClipEncoder:
@@ -64,7 +79,12 @@ class OpenClipEncoder:
                 force_preprocess_cfg=_published_preprocessing(settings),
                 require_pretrained=True,
             )
-        except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        except _LOADING_ERRORS as error:
+            if isinstance(error, OSError) and weights == settings.weights and not _is_path(weights):
+                raise GenLangSplatError(
+                    f"CLIP's weights {weights} could not be downloaded from {_source(settings)} ({_first_line(error)}). "
+                    "Try again, or fetch them by other means and name the file with the setting open_clip.weights."
+                ) from error
             raise GenLangSplatError(
                 f"The weights {weights!r} could not be loaded into {settings.model}: they are damaged or of another "
                 f"model ({type(error).__name__}: {_first_line(error)}). Fetch them again, or name the model they "

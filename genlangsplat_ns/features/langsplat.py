@@ -7,6 +7,7 @@ when files are read, and empty when they are written.
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -91,8 +92,12 @@ def _read_array(path: Path) -> np.ndarray:
             "give the folder that holds them, and a scene with the same photographs."
         )
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+        array = np.load(path, allow_pickle=False)
+        # An archive or an array of words loads as well.
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
+            raise ValueError("it holds something else than one array of numbers")
+        return array
+    except (OSError, EOFError, ValueError, BadZipFile) as error:
         raise GenLangSplatError(f"{path} is truncated or no array ({error}). Run the preprocessing again.") from error
 
 
@@ -114,7 +119,7 @@ def _check(
         )
     height, width = maps.shape[1:]
     expected_width = photograph_size[0] * height / photograph_size[1]
-    if abs(expected_width - width) > SIZE_TOLERANCE * max(1.0, height / photograph_size[1]):
+    if not maps.size or abs(expected_width - width) > SIZE_TOLERANCE * max(1.0, height / photograph_size[1]):
         raise GenLangSplatError(
             f"{name}_s.npy is {width}x{height}, but the photograph {photograph_size[0]}x{photograph_size[1]}, which is "
             "no scaled version of it. Features belong to the photographs as the scene lists them: those of undistorted "

@@ -82,8 +82,9 @@ class OpenClipEncoder:
         except _LOADING_ERRORS as error:
             if isinstance(error, OSError) and weights == settings.weights and not _is_path(weights):
                 raise GenLangSplatError(
-                    f"CLIP's weights {weights} could not be downloaded from {_source(settings)} ({_first_line(error)}). "
-                    "Try again, or fetch them by other means and name the file with the setting open_clip.weights."
+                    f"CLIP's weights {weights} could not be downloaded from {_source(settings)} "
+                    f"({_first_line(error)}). Try again, or fetch them by other means and name the file with the "
+                    "setting open_clip.weights."
                 ) from error
             raise GenLangSplatError(
                 f"The weights {weights!r} could not be loaded into {settings.model}: they are damaged or of another "

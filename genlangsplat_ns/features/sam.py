@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from genlangsplat_ns.cpu_products import fast_products
@@ -40,11 +40,10 @@ class _Candidates:
     """SAM's own prediction of the intersection over union."""
     stabilities: Float[np.ndarray, " count"]
 
-    def keep(self, indices: Any) -> _Candidates:
+    def keep(self, indices: Int64[Tensor, " kept"]) -> _Candidates:
         """The chosen ones, in the order of `indices`."""
-        return _Candidates(
-            [self.masks[int(index)] for index in indices], self.ratings[indices], self.stabilities[indices]
-        )
+        masks = [self.masks[index] for index in indices.tolist()]
+        return _Candidates(masks, self.ratings[indices.numpy()], self.stabilities[indices.numpy()])
 
     @classmethod
     def concatenate(cls, parts: list[_Candidates]) -> _Candidates:
@@ -119,7 +118,6 @@ class SamMaskGenerator:
             The masks of each level in the order in which LangSplat paints them.
         """
         from segment_anything.utils.amg import build_all_layer_point_grids, generate_crop_boxes
-        from torchvision.ops import nms
 
         settings = self._settings
         pixels = image.cpu().numpy()
@@ -128,26 +126,14 @@ class SamMaskGenerator:
         grids = build_all_layer_point_grids(
             settings.points_per_side, settings.crop_n_layers, settings.crop_n_points_downscale_factor
         )
-        by_crop = [self._crop_masks(pixels, box, grids[layer]) for box, layer in zip(boxes, layers, strict=True)]
+        # Crops of a picture that is a few pixels wide may be empty.
+        crops = [(box, grids[layer]) for box, layer in zip(boxes, layers, strict=True) if _area(box) > 0]
+        found = [self._crop_masks(pixels, box, grid) for box, grid in crops]
+        areas = [_area(box) for box, _ in crops]
         masks: list[RegionMask] = []
         for level in range(len(LEVELS)):
-            candidates = _Candidates.concatenate([crop[level] for crop in by_crop])
-            if len(boxes) > 1:
-                # Masks of smaller crops are preferred: they show more detail.
-                areas = [(right - left) * (bottom - top) for left, top, right, bottom in boxes]
-                scores = [1.0 / area for crop, area in zip(by_crop, areas, strict=True) for _ in crop[level].masks]
-                kept = nms(_boxes(candidates.masks), torch.tensor(scores), settings.crop_nms_thresh)
-                candidates = candidates.keep(kept.numpy())
-            candidates = self._mend(candidates, height, width)
-            keep = mask_nms(
-                candidates.masks,
-                torch.from_numpy(candidates.ratings * candidates.stabilities),
-                settings.mask_nms_iou,
-                settings.mask_nms_score,
-                settings.mask_nms_inner,
-                self._predictor.device,
-            )
-            masks += [mask for mask, stays in zip(candidates.masks, keep.tolist(), strict=True) if stays]
+            candidates = self._between_crops([crop[level] for crop in found], areas)
+            masks += self._suppress(self._mend(candidates, height, width))
         return ViewMasks(height, width, len(LEVELS), masks)
 
     def _crop_masks(
@@ -169,9 +155,7 @@ class SamMaskGenerator:
             candidates = _Candidates.concatenate([batch[level] for batch in batches])
             if candidates.masks:
                 scores = torch.from_numpy(candidates.ratings)
-                candidates = candidates.keep(
-                    nms(_boxes(candidates.masks), scores, self._settings.box_nms_thresh).numpy()
-                )
+                candidates = candidates.keep(nms(_boxes(candidates.masks), scores, self._settings.box_nms_thresh))
             levels.append(candidates)
         return levels
 
@@ -209,9 +193,32 @@ class SamMaskGenerator:
             )
             # A mask that reaches an edge of its crop which is no edge of the picture belongs to something cut off.
             in_crop = _boxes(candidates.masks) - torch.tensor([left, top, left, top])
-            cut_off = is_box_near_crop_edge(in_crop, box, [0, 0, size[1], size[0]]).numpy()
-            levels.append(candidates.keep((~cut_off).nonzero()[0]))
+            cut_off = is_box_near_crop_edge(in_crop, box, [0, 0, size[1], size[0]])
+            levels.append(candidates.keep((~cut_off).nonzero()[:, 0]))
         return levels
+
+    def _between_crops(self, found: list[_Candidates], areas: list[int]) -> _Candidates:
+        """All masks of a level; of those that several crops found, the smallest crop's, which shows more detail."""
+        from torchvision.ops import nms
+
+        candidates = _Candidates.concatenate(found)
+        if len(found) == 1:
+            return candidates
+        scores = [1.0 / area for crop, area in zip(found, areas, strict=True) for _ in crop.masks]
+        return candidates.keep(nms(_boxes(candidates.masks), torch.tensor(scores), self._settings.crop_nms_thresh))
+
+    def _suppress(self, candidates: _Candidates) -> list[RegionMask]:
+        """The masks that LangSplat's own suppression leaves."""
+        settings = self._settings
+        keep = mask_nms(
+            candidates.masks,
+            torch.from_numpy(candidates.ratings * candidates.stabilities),
+            settings.mask_nms_iou,
+            settings.mask_nms_score,
+            settings.mask_nms_inner,
+            self._predictor.device,
+        )
+        return [mask for mask, stays in zip(candidates.masks, keep.tolist(), strict=True) if stays]
 
     def _mend(self, candidates: _Candidates, height: int, width: int) -> _Candidates:
         """Fills small holes and removes small islands; of masks that have become the same, untouched ones stay."""
@@ -232,7 +239,7 @@ class SamMaskGenerator:
             torch.tensor(untouched),
             max(self._settings.box_nms_thresh, self._settings.crop_nms_thresh),
         )
-        return _Candidates(mended, candidates.ratings, candidates.stabilities).keep(kept.numpy())
+        return _Candidates(mended, candidates.ratings, candidates.stabilities).keep(kept)
 
 
 def sam_mask_settings(settings: SamSettings, identity: str | None = None) -> dict[str, str | int | float]:
@@ -243,6 +250,11 @@ def sam_mask_settings(settings: SamSettings, identity: str | None = None) -> dic
     """
     shaping = {name: value for name, value in asdict(settings).items() if name not in _RUNTIME_SETTINGS}
     return {"version": ALGORITHM_VERSION, **shaping, "model": identity or checkpoint_identity(settings)}
+
+
+def _area(box: list[int]) -> int:
+    left, top, right, bottom = box
+    return max(0, right - left) * max(0, bottom - top)
 
 
 def _batches(points: Float[np.ndarray, "num_points 2"], size: int) -> Iterator[Float[np.ndarray, "count 2"]]:

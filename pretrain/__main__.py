@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +26,7 @@ from genlangsplat_ns.language.autoencoder import (
 )
 from pretrain.evaluate import PROBE_TEXTS, measure, photo_embeddings
 from pretrain.mixtures import MixtureSampler, MixtureSettings
+from pretrain.shard_commands import EvaluateShards, Extract, Inspect, Sweep, Train
 from pretrain.train import TrainingSettings, train_autoencoder
 
 SHARP_MIXTURES = MixtureSettings(max_anchors=2, broadness=1.0)
@@ -132,9 +135,22 @@ def _conse() -> ConSEEncoder:
     return encoder
 
 
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "extract": Extract,
+    "train": Train,
+    "train-conse": TrainConse,
+    "evaluate": Evaluate,
+    "evaluate-shards": EvaluateShards,
+    "sweep": Sweep,
+    "inspect": Inspect,
+}
+
+
 def main() -> None:
     """Runs the command the arguments name."""
-    command = tyro.extras.subcommand_cli_from_dict({"train-conse": TrainConse, "evaluate": Evaluate})
+    # As in gen-langsplat: torch's threads sleep while they wait.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    command = tyro.extras.subcommand_cli_from_dict(COMMANDS, description="Trains and measures autoencoders.")
     try:
         command()
     except GenLangSplatError as error:

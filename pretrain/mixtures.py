@@ -88,6 +88,14 @@ class MixtureSampler:
         """Draws `count` unit embeddings."""
         return mix_classes(self.logits(count), self._class_embeddings)
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Gives what `load_state_dict` needs to go on with the sequence."""
+        return {"generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Goes on where another sampler of the same classes and settings stood."""
+        self._generator.set_state(state["generator"])
+
     def logits(self, count: int) -> Float[Tensor, "count num_classes"]:
         """Draws the logits of `count` made-up regions."""
         noise = self._log_uniform(count, self._settings.noise)

@@ -2,109 +2,82 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from genlangsplat_ns.console import track
+from genlangsplat_ns.cpu_products import fast_products
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
+from pretrain.distributed import join_workers
+from pretrain.losses import reconstruction_loss
+from pretrain.rows import require_unit_rows
+from pretrain.settings import TrainingSettings
+from pretrain.training import DivergedError, Training, TrainingResult
+from pretrain.training_log import training_log
 
 EmbeddingSource = Callable[[int], Float[Tensor, "count embedding_dim"]]
-"""Gives that many unit embeddings, new ones at each call."""
+"""Gives that many unit embeddings, new ones at each call.
 
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How to train.
-
-    Attributes:
-        steps: Optimiser steps.
-        batch_size: Embeddings per step.
-        learning_rate: Peak of the one-cycle schedule.
-        weight_decay: AdamW's.
-        cosine_weight: Lambda of the paper's loss.
-        seed: Seeds the weights; the source has its own seed.
-        device: Where to train.
-    """
-
-    steps: int = 16000
-    batch_size: int = 256
-    learning_rate: float = 1e-2
-    weight_decay: float = 1e-4
-    cosine_weight: float = 1.0
-    seed: int = 0
-    device: str = "cpu"
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """A trained autoencoder (on the CPU, in evaluation mode), its loss at each step, and the seconds it took."""
-
-    autoencoder: Autoencoder
-    losses: list[float]
-    seconds: float
-
-
-def reconstruction_loss(
-    reconstructions: Float[Tensor, "count embedding_dim"],
-    embeddings: Float[Tensor, "count embedding_dim"],
-    cosine_weight: float,
-) -> Float[Tensor, ""]:
-    """The paper's equation 5: squared L2 plus lambda times (1 - cosine), the mean over the rows.
-
-    Between unit vectors the first term is 2 (1 - cosine), so that lambda only scales the loss; both stand here because
-    the paper states both, and because they differ as soon as one side is not normalised.
-    """
-    squared = (reconstructions - embeddings).square().sum(dim=-1)
-    cosine = F.cosine_similarity(reconstructions, embeddings, dim=-1)
-    return (squared + cosine_weight * (1.0 - cosine)).mean()
+One that also has `state_dict()` and `load_state_dict()` can be gone on with after an interruption.
+"""
 
 
 def train_autoencoder(
-    source: EmbeddingSource, identity: AutoencoderIdentity, settings: TrainingSettings
+    source: EmbeddingSource,
+    identity: AutoencoderIdentity,
+    settings: TrainingSettings,
+    *,
+    held_out: Float[Tensor, "held_out embedding_dim"] | None = None,
+    start: Autoencoder | None = None,
+    checkpoint_dir: Path | None = None,
+    log_dir: Path | None = None,
 ) -> TrainingResult:
-    """Trains an autoencoder from scratch.
+    """Trains an autoencoder.
 
-    The same source state, identity and settings give the same weights on the same machine.
+    The same source state, identity and settings give the same weights on the same machine, also after an interruption
+    when there is a checkpoint folder: the same call goes on from the newest checkpoint in it.
+
+    Started by `torchrun`, the processes train one autoencoder together. Each calls this with a source that deals it its
+    own rows, and all get the same result; only the first one writes files.
 
     Args:
         source: Where the embeddings come from.
         identity: What to build; its figures are filled in later by whoever evaluates.
         settings: How to train.
+        held_out: Embeddings to measure on during training; the weights of the best measurement are returned.
+        start: Weights to start from; by default random ones, or principal components (`pca_rows`).
+        checkpoint_dir: Folder of the checkpoints; None writes none.
+        log_dir: Folder of the curves for TensorBoard; None writes none.
 
     Raises:
-        GenLangSplatError: If `steps` or `batch_size` is not positive.
+        GenLangSplatError: If the settings make no sense, rows are unusable, the checkpoint folder is of another
+            training or unreadable, or the loss stops being finite (`DivergedError`, which has the best weights).
     """
-    if settings.steps < 1 or settings.batch_size < 1:
+    settings.require_sense()
+    if checkpoint_dir is not None and not (hasattr(source, "state_dict") and hasattr(source, "load_state_dict")):
         raise GenLangSplatError(
-            f"Training needs at least one step and one embedding per step, got steps={settings.steps} and "
-            f"batch_size={settings.batch_size}."
+            f"Checkpoints need a source that can be gone on with, but {type(source).__name__} has no state_dict() and "
+            "load_state_dict(). Give it both, or train without a checkpoint folder."
         )
-    started = time.perf_counter()
-    device = torch.device(settings.device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        autoencoder = Autoencoder(identity).to(device).train()
-    optimizer = torch.optim.AdamW(
-        autoencoder.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.steps + 1, pct_start=0.1
-    )
-    losses: list[float] = []
-    for _ in track(range(settings.steps), "Training the autoencoder"):
-        embeddings = source(settings.batch_size).to(device)
-        loss = reconstruction_loss(autoencoder(embeddings), embeddings, settings.cosine_weight)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-    autoencoder = autoencoder.cpu().eval().requires_grad_(False)
-    return TrainingResult(autoencoder, losses, time.perf_counter() - started)
+    if held_out is not None:
+        require_unit_rows(held_out, identity.embedding_dim, "The held-out set")
+    workers = join_workers(settings.device)
+    training = Training(source, identity, settings, held_out, checkpoint_dir, workers)
+    if not training.go_on():
+        training.begin(start)
+    with training_log(settings.steps, training.step, log_dir, workers.is_first) as log, fast_products():
+        training.run(log)
+    return training.result()
+
+
+__all__ = [
+    "DivergedError",
+    "EmbeddingSource",
+    "TrainingResult",
+    "TrainingSettings",
+    "reconstruction_loss",
+    "train_autoencoder",
+]

@@ -113,6 +113,42 @@ class FeatureStore:
             )
             return cls(in_cache, identity, read_only=beside_data)
 
+    @classmethod
+    def existing(cls, folder: Path) -> FeatureStore:
+        """Takes up a store where it lies, by what its folder says about itself; nothing is written.
+
+        Args:
+            folder: The store's own folder, which holds `manifest.json`.
+
+        Raises:
+            GenLangSplatError: If there is no such manifest, or it is damaged or of another version.
+        """
+        path = folder / "manifest.json"
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            version = fields.pop("format_version")
+            identity = StoreIdentity(**{**fields, "levels": tuple(fields["levels"])})
+        except FileNotFoundError as error:
+            below = sorted(str(found.parent) for found in folder.glob("**/language_features/*/manifest.json"))
+            raise GenLangSplatError(
+                f"{folder} is no feature store: it holds no manifest.json. "
+                + (f"Below it lies {' and '.join(below[:3])}; give that." if below else "Extract features first.")
+            ) from error
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise GenLangSplatError(
+                f"{path} is damaged ({type(error).__name__}: {error}). Extract the features of this scene again."
+            ) from error
+        if version != FORMAT_VERSION:
+            raise GenLangSplatError(
+                f"{folder} is a feature store of version {version}, but version {FORMAT_VERSION} is read here. "
+                "Extract the features of this scene again."
+            )
+        return cls(folder, identity)
+
+    def keys(self) -> list[str]:
+        """The keys of all views with a file, sorted; whether a file can be used shows when it is loaded."""
+        return sorted(path.stem for path in self.folder.glob("[!.]*.safetensors"))
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Keeps other processes from writing to the folder meanwhile, and clears what killed ones have left.

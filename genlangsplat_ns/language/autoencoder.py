@@ -7,7 +7,6 @@ it was trained and how faithful it is. Training lives in the `pretrain` package;
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.files import atomic_path
+from genlangsplat_ns.language.architectures import ARCHITECTURES, start_from_pca
 
 FORMAT = "genlangsplat-autoencoder-1"
 """Stands in the metadata of every artefact, so that a foreign safetensors file is told apart from ours."""
@@ -55,31 +55,6 @@ class AutoencoderIdentity:
     command: str = ""
     figures: dict[str, float] = field(default_factory=dict)
     version: str = "1"
-
-
-def _mlp(embedding_dim: int, latent_dim: int) -> tuple[nn.Module, nn.Module]:
-    wide, narrow = 640, 320
-    return (
-        nn.Sequential(*_hidden(embedding_dim, wide), *_hidden(wide, narrow), nn.Linear(narrow, latent_dim)),
-        nn.Sequential(*_hidden(latent_dim, narrow), *_hidden(narrow, wide), nn.Linear(wide, embedding_dim)),
-    )
-
-
-def _hidden(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
-    return nn.Linear(inputs, outputs), nn.LayerNorm(outputs), nn.GELU()
-
-
-def _linear(embedding_dim: int, latent_dim: int) -> tuple[nn.Module, nn.Module]:
-    return nn.Linear(embedding_dim, latent_dim, bias=False), nn.Linear(latent_dim, embedding_dim, bias=False)
-
-
-ARCHITECTURES: dict[str, Callable[[int, int], tuple[nn.Module, nn.Module]]] = {"mlp": _mlp, "linear": _linear}
-"""Builders of (encoder, decoder) from (embedding_dim, latent_dim), by the name that stands in the identity.
-
-`mlp` is E-640-320-D and its mirror image (the paper gives neither widths nor activation). Its layer normalisation
-trains as well as batch normalisation and, unlike that, codes an embedding alone exactly as among others. `linear` is
-the baseline whose decoding commutes with blending.
-"""
 
 
 class Autoencoder(nn.Module):
@@ -123,14 +98,33 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(embeddings))
 
 
+def initialise_from_pca(autoencoder: Autoencoder, embeddings: Float[Tensor, "count embedding_dim"]) -> None:
+    """Starts a `linear` or `residual` autoencoder as the projection on principal directions (see `start_from_pca`).
+
+    Args:
+        autoencoder: The autoencoder to change; the residual branches of a new one add nothing yet.
+        embeddings: A sample of the unit embeddings it is to be trained on.
+
+    Raises:
+        GenLangSplatError: If the architecture has no linear map, or the embeddings are too few or of another width.
+    """
+    start_from_pca(autoencoder.encoder, autoencoder.decoder, embeddings, autoencoder.identity.latent_dim)
+
+
 def save_autoencoder(path: Path, autoencoder: Autoencoder) -> None:
     """Writes an artefact: the weights in half precision and the identity as metadata.
+
+    Statistics of batch normalisation keep their precision, because half precision cannot hold small variances.
 
     Args:
         path: The file to write, replaced when it exists.
         autoencoder: What to write.
     """
-    weights = {name: value.detach().cpu().half().contiguous() for name, value in autoencoder.state_dict().items()}
+    parameters = {name for name, _ in autoencoder.named_parameters()}
+    weights = {
+        name: (value.half() if name in parameters else value).detach().cpu().contiguous()
+        for name, value in autoencoder.state_dict().items()
+    }
     metadata = {"format": FORMAT, "identity": json.dumps(asdict(autoencoder.identity))}
     with atomic_path(Path(path)) as temporary:
         save_file(weights, temporary, metadata=metadata)
@@ -231,6 +225,7 @@ __all__ = [
     "PACKAGED",
     "Autoencoder",
     "AutoencoderIdentity",
+    "initialise_from_pca",
     "load_autoencoder",
     "packaged_path",
     "save_autoencoder",

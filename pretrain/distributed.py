@@ -1,0 +1,187 @@
+"""Training by several processes that `torchrun` started: who is who, and what they tell each other."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.architectures import RowBatchNorm
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The processes that train together. One process alone is the usual case, in which nothing is sent.
+
+    Attributes:
+        rank: Which process this is.
+        world_size: How many there are.
+        local_rank: Which one this is on its machine; it takes the GPU of that number.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes files and shows progress."""
+        return self.rank == 0
+
+    def device(self, name: str) -> torch.device:
+        """Gives this process's device for a device name: `cuda` becomes the GPU of the local rank."""
+        return torch.device(f"cuda:{self.local_rank}" if name == "cuda" and self.world_size > 1 else name)
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """Gives a network with the same parameters whose gradients are averaged over the processes."""
+        if self.world_size == 1:
+            return network
+        share_batch_norm(network)
+        return DistributedDataParallel(network, gradient_as_bucket_view=True)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Averages a tensor over the processes."""
+        if self.world_size > 1:
+            dist.all_reduce(values)
+            values /= self.world_size
+        return values
+
+    def of_first(self, value: Any) -> Any:
+        """Gives all processes the value of the first one."""
+        if self.world_size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box)
+        return box[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Gives all processes the values of all, by rank."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+
+def workers_of_environment() -> Workers:
+    """Reads RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them; without them, one process alone.
+
+    Raises:
+        GenLangSplatError: If only some of the variables are set, or they contradict each other.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        return Workers()
+    try:
+        world_size = int(os.environ["WORLD_SIZE"])
+        if world_size == 1:
+            return Workers()
+        rank = int(os.environ["RANK"])
+        workers = Workers(rank, world_size, int(os.environ.get("LOCAL_RANK", rank)))
+        missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    except (KeyError, ValueError) as error:
+        raise GenLangSplatError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']} asks for several processes, but RANK, LOCAL_RANK and WORLD_SIZE do "
+            f"not give a whole number each ({error}). Start the training with torchrun, or unset WORLD_SIZE."
+        ) from error
+    if missing or not 0 <= workers.rank < world_size:
+        raise GenLangSplatError(
+            f"RANK={workers.rank} and WORLD_SIZE={world_size} ask for several processes, but "
+            + (f"{' and '.join(missing)} are not set." if missing else "the rank is not below the size.")
+            + " Start the training with torchrun, or unset WORLD_SIZE."
+        )
+    return workers
+
+
+def join_workers(device: str) -> Workers:
+    """Joins the processes that torchrun started, if it did.
+
+    They talk by NCCL when they train on GPUs, else by gloo. The process group lives as long as the process, because the
+    store of torchrun serves for one only; one that exists already is used.
+
+    Args:
+        device: The device of the settings.
+    """
+    workers = workers_of_environment()
+    if workers.world_size == 1:
+        return workers
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(workers.device(device))
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if on_gpu else "gloo", rank=workers.rank, world_size=workers.world_size)
+        atexit.register(leave_workers)
+    return workers
+
+
+def leave_workers() -> None:
+    """Ends the process group, if there still is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+class SharedBatchNorm(RowBatchNorm):
+    """Batch normalisation by the statistics of the rows of all processes, each of which has as many.
+
+    torch's own version works on GPUs only. With the statistics of its own rows alone, several processes would train
+    another network than one process with all the rows.
+    """
+
+    def forward(self, rows: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """Normalises; in evaluation mode each row for itself."""
+        if not self.training:
+            return super().forward(rows)
+        flat = rows.reshape(-1, self.num_features)
+        mean = _mean_over_workers(flat.mean(dim=0))
+        centred = flat - mean
+        variance = _mean_over_workers(centred.square().mean(dim=0))
+        self._track(mean, variance, len(flat) * dist.get_world_size())
+        return (centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias).view_as(rows)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
+        self.num_batches_tracked += 1
+
+
+def share_batch_norm(network: nn.Module) -> None:
+    """Lets all batch normalisation of a network use the rows of all processes; parameters and names stay the same."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is RowBatchNorm:
+                shared = SharedBatchNorm(child.num_features, child.eps, child.momentum)
+                shared._parameters, shared._buffers = child._parameters, child._buffers
+                setattr(parent, name, shared.train(child.training))
+
+
+def _mean_over_workers(values: Float[Tensor, " width"]) -> Float[Tensor, " width"]:
+    mean: Tensor = _MeanOverWorkers.apply(values)
+    return mean
+
+
+class _MeanOverWorkers(torch.autograd.Function):
+    """Averages over the processes, forwards and backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return _averaged(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _averaged(gradients[0])
+
+
+def _averaged(values: Tensor) -> Tensor:
+    values = values.clone()
+    dist.all_reduce(values)
+    return values / dist.get_world_size()

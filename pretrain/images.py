@@ -1,0 +1,89 @@
+"""Any folder tree of photographs as a source of frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.photographs import read_photograph
+from pretrain.sources import Frame, check_max_side, source_folder
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+
+
+@dataclass(frozen=True)
+class ImageFolderSource:
+    """The photographs in a folder and the folders below it, without hidden ones.
+
+    A frame's key is its path below the folder. Its scene is the first folder of that path, or the folder itself.
+
+    Attributes:
+        root: The folder.
+        max_side: Limit of the long side; larger pictures are shrunk.
+        name: Name of the source; that of the folder when it is left empty.
+    """
+
+    root: Path
+    max_side: int | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        check_max_side(self.max_side)
+        object.__setattr__(self, "root", source_folder(self.root))
+        object.__setattr__(self, "name", self.name or self._folder_name)
+
+    def frames(self) -> list[Frame]:
+        """Lists the photographs by their names' endings, sorted by key.
+
+        Raises:
+            GenLangSplatError: If there are none, or a folder cannot be read.
+        """
+        paths = [path.relative_to(self.root) for path in _pictures_below(self.root)]
+        if not paths:
+            raise GenLangSplatError(
+                f"There are no photographs in {self.root} (looked for {', '.join(PICTURE_SUFFIXES)}, also in the "
+                "folders below). Give a folder of photographs."
+            )
+        return sorted(
+            Frame(path.as_posix(), path.parts[0] if len(path.parts) > 1 else self._folder_name) for path in paths
+        )
+
+    def load(self, frame: Frame) -> UInt8[Tensor, "height width 3"]:
+        """Reads a photograph of any mode, upright.
+
+        Raises:
+            GenLangSplatError: If it cannot be read.
+        """
+        advice = "Replace it, or take it out of the folder."
+        return torch.from_numpy(read_photograph(self.root / frame.key, advice, self.max_side))
+
+    @property
+    def _folder_name(self) -> str:
+        return self.root.resolve().name or "images"
+
+
+def _pictures_below(root: Path) -> Iterator[Path]:
+    """Finds pictures; each folder is entered once, so links that lead back end."""
+
+    def stop(error: OSError) -> None:
+        raise GenLangSplatError(
+            f"{error.filename} cannot be read ({error.strerror}). Give access to it, or take it out of the folder."
+        ) from error
+
+    entered: set[str] = set()
+    for folder, subfolders, files in os.walk(root, onerror=stop, followlinks=True):
+        if (real := os.path.realpath(folder)) in entered:
+            subfolders.clear()
+            continue
+        entered.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in files:
+            if not name.startswith(".") and name.lower().endswith(PICTURE_SUFFIXES):
+                yield Path(folder, name)

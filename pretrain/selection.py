@@ -1,0 +1,168 @@
+"""Which rows of some folders are wanted, and samples of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from genlangsplat_ns.errors import GenLangSplatError
+from pretrain.shards import REPAIR, OpenShard, Shard, ShardFolder
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows of a shard that are wanted.
+
+    Attributes:
+        folder: Where the shard lies.
+        shard: The shard.
+        kept: Which of its rows are wanted; None for all.
+        rows: How many are.
+    """
+
+    folder: ShardFolder
+    shard: Shard
+    kept: Bool[np.ndarray, " shard_rows"] | None
+    rows: int
+
+    def open(self) -> OpenShard:
+        """Opens the shard.
+
+        Raises:
+            GenLangSplatError: If it is missing, truncated, or not the one the index means.
+        """
+        return self.folder.open(self.shard)
+
+
+@dataclass(frozen=True)
+class RowSample:
+    """Some rows, in the order in which they are stored.
+
+    Attributes:
+        embeddings: Unit vectors.
+        levels: Index of each row's level.
+        scenes: Name of each row's scene.
+        sources: Name of the source of each row's scene.
+    """
+
+    embeddings: Float[Tensor, "count embedding_dim"]
+    levels: UInt8[Tensor, " count"]
+    scenes: list[str]
+    sources: list[str]
+
+
+def select_rows(
+    folders: Sequence[Path], scenes: Collection[str] | None = None, exclude_scenes: Collection[str] = ()
+) -> list[Selection]:
+    """Finds the rows of some scenes. Only shards that hold both wanted and unwanted rows are looked into.
+
+    Args:
+        folders: Folders of shards, all of one encoder.
+        scenes: Names of the wanted scenes; None for all. Names that do not occur are nothing wrong.
+        exclude_scenes: Names of scenes that are not wanted, even if `scenes` names them.
+
+    Returns:
+        The shards that hold wanted rows.
+
+    Raises:
+        GenLangSplatError: If a folder cannot be read, the folders are of different encoders, or no row is wanted.
+    """
+    if not folders:
+        raise GenLangSplatError("There is no folder of embedding shards to read. Name at least one.")
+    opened = [ShardFolder.read(folder) for folder in folders]
+    _check_same_encoder(opened)
+    selections = []
+    for folder in opened:
+        names = [scene.name for scene in folder.index.scenes]
+        wanted = np.array([(scenes is None or name in scenes) and name not in exclude_scenes for name in names], bool)
+        for shard in folder.index.shards:
+            rows = sum(count for scene, count in shard.scene_rows.items() if wanted[scene])
+            if rows:
+                kept = None if rows == shard.rows else wanted[folder.open(shard).column("scene").numpy()]
+                selections.append(Selection(folder, shard, kept, rows))
+    if not selections:
+        total = sum(folder.index.rows for folder in opened)
+        found = sorted({scene.name for folder in opened for scene in folder.index.scenes})
+        raise GenLangSplatError(
+            f"None of the {total} rows in {', '.join(map(str, folders))} is of a wanted scene. Found {len(found)} "
+            f"scenes: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}. Choose among these, or exclude fewer."
+        )
+    return selections
+
+
+def read_rows(
+    folders: Sequence[Path],
+    scenes: Collection[str] | None = None,
+    most: int = 100_000,
+    seed: int = 0,
+    exclude_scenes: Collection[str] = (),
+) -> RowSample:
+    """Reads a random sample of rows, every wanted row being as likely as any other.
+
+    Args:
+        folders: Folders of shards, all of one encoder.
+        scenes: Names of the wanted scenes; None for all.
+        most: How many rows at most; of fewer, all are read.
+        seed: Seeds the choice.
+        exclude_scenes: Names of scenes that are not wanted, even if `scenes` names them.
+
+    Raises:
+        GenLangSplatError: If `most` is not positive, a folder cannot be read, the folders are of different encoders,
+            no row is wanted, or an embedding is not finite or zero.
+    """
+    if most < 1:
+        raise GenLangSplatError(f"A sample needs at least one row, got most={most}.")
+    selections = select_rows(folders, scenes, exclude_scenes)
+    total = sum(selection.rows for selection in selections)
+    chosen = np.sort(np.random.default_rng(seed).choice(total, min(most, total), replace=False))
+    embeddings, levels, places = [], [], []
+    first = 0
+    for selection in selections:
+        rows = chosen[(chosen >= first) & (chosen < first + selection.rows)] - first
+        first += selection.rows
+        if len(rows) == 0:
+            continue
+        if selection.kept is not None:
+            rows = np.flatnonzero(selection.kept)[rows]
+        shard = selection.open()
+        index = torch.from_numpy(rows)
+        # Row by row, because the whole column may be many times larger than what is wanted of it.
+        embeddings.append(torch.cat([shard.column("embeddings", row, row + 1) for row in rows.tolist()]))
+        levels.append(shard.column("level")[index])
+        places += [selection.folder.index.scenes[place] for place in shard.column("scene")[index].tolist()]
+    units = unit_rows(torch.cat(embeddings), folders)
+    return RowSample(units, torch.cat(levels), [scene.name for scene in places], [scene.source for scene in places])
+
+
+def unit_rows(
+    embeddings: Float[Tensor, "count embedding_dim"], folders: Sequence[Path]
+) -> Float[Tensor, "count embedding_dim"]:
+    """Returns stored rows as float32 of exactly unit length.
+
+    Raises:
+        GenLangSplatError: If a row is not finite or zero; training on it would poison every weight.
+    """
+    values = embeddings.float()
+    norms = torch.linalg.vector_norm(values, dim=1, keepdim=True)
+    if len(values) and not 0 < float(norms.min()) <= float(norms.max()) < float("inf"):
+        raise GenLangSplatError(
+            f"The shards in {', '.join(map(str, folders))} hold embeddings that are not finite or zero. {REPAIR}"
+        )
+    return values.div_(norms)
+
+
+def _check_same_encoder(folders: Sequence[ShardFolder]) -> None:
+    first = folders[0]
+    for other in folders[1:]:
+        one, two = first.index.identity, other.index.identity
+        if (one.encoder, one.embedding_dim) != (two.encoder, two.embedding_dim):
+            raise GenLangSplatError(
+                f"{first.folder} holds embeddings of {one.encoder} with {one.embedding_dim} dimensions, {other.folder} "
+                f"of {two.encoder} with {two.embedding_dim}. One autoencoder is trained on one encoder: leave one out."
+            )

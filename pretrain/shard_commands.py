@@ -1,0 +1,273 @@
+"""`python -m pretrain extract`, `train`, `evaluate-shards`, `sweep`: the road from frames to an autoencoder."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from rich.markup import escape
+from rich.table import Table
+
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, load_autoencoder, save_autoencoder
+from genlangsplat_ns.levels import LEVELS
+from pretrain.extract import Engine, RaySettings, extract_shards
+from pretrain.fidelity import Yardstick, measure_fidelity
+from pretrain.images import ImageFolderSource
+from pretrain.scannet import ScanNetSource
+from pretrain.selection import RowSample, read_rows
+from pretrain.settings import TrainingSettings
+from pretrain.shard_writer import FrameRows, ShardWriter, ingest
+from pretrain.shards import ShardFolder, ShardIdentity
+from pretrain.stored import StoredEmbeddings
+from pretrain.stream import EmbeddingStream
+from pretrain.sweep import SWEPT, run_sweep
+from pretrain.tables import show_fidelity
+from pretrain.train import train_autoencoder
+
+HELD_OUT_SHARE = 0.1
+"""Share of the scenes that is held out when none are named."""
+
+
+@dataclass(kw_only=True)
+class Extract(FrontEndSettings):
+    """Find and embed the regions of many frames, and keep them in shards to train on; goes on where it was stopped."""
+
+    shards: Path
+    """Folder of the shards; several sources may go into one."""
+    scannet: Path | None = None
+    """ScanNet: .sens files or exported folders. The ten scenes of the 3D benchmarks are left out."""
+    images: Path | None = None
+    """Any folder tree of photographs; its first folders are the scenes."""
+    store: tuple[Path, ...] = ()
+    """Feature stores made before (SCENE/language_features/...), taken over as they are."""
+    scannet_split: Literal["train", "held_out", "all"] = "train"
+    """Which scenes of ScanNet: held_out are those of the 3D benchmarks."""
+    scannet_scenes: Path | None = None
+    """File with the names of the wanted scenes, one a line."""
+    stride: int = 20
+    """Every so many frames of a ScanNet scene."""
+    max_side: int | None = 720
+    """Frames are scaled down until their longer side has at most this many pixels."""
+    limit: int | None = None
+    """Only the first so many frames of a source."""
+    engine: Engine = "local"
+    """local, or ray for many workers and machines."""
+    ray: RaySettings = field(default_factory=RaySettings)
+    """How ray spreads the work."""
+    retry_failed: bool = False
+    """Try again what failed in an earlier run."""
+
+    def __call__(self) -> None:
+        """Extracts each source in turn."""
+        if self.scannet is None and self.images is None and not self.store:
+            raise GenLangSplatError("Found no source; give --scannet, --images or --store.")
+        if self.scannet is not None:
+            scannet = ScanNetSource(
+                self.scannet, self.stride, self.scannet_split, scenes=self.scannet_scenes, max_side=self.max_side
+            )
+            self._extract(scannet)
+        if self.images is not None:
+            self._extract(ImageFolderSource(self.images, self.max_side))
+        for folder in self.store:
+            take_over_store(folder, self.shards)
+
+    def _extract(self, source: ScanNetSource | ImageFolderSource) -> None:
+        extract_shards(source, self.shards, self, self.engine, self.ray, self.limit, self.retry_failed)
+
+
+def take_over_store(folder: Path, shards: Path) -> None:
+    """Copies the embeddings of a feature store into shards; damaged views are named."""
+    stored = StoredEmbeddings(folder)
+    identity = ShardIdentity(stored.encoder_identity, stored.embedding_dim, stored.masks)
+
+    def frames() -> Iterator[FrameRows]:
+        for view in stored:
+            yield view.key, stored.scene, view.embeddings.float(), view.levels
+
+    with ShardWriter.open(shards, identity, source=stored.name) as writer:
+        ingest(writer, frames())
+    for key, reason in stored.damaged.items():
+        CONSOLE.print(f"[yellow]{escape(key)} {escape(reason)}; it was left out.")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which scenes are trained on, and which measured on."""
+
+    trained: frozenset[str]
+    held_out: frozenset[str]
+
+    @classmethod
+    def of_folders(cls, folders: Sequence[Path], held_out: Sequence[str]) -> Split:
+        """Holds out the scenes named, or every tenth."""
+        scenes = sorted({scene.name for folder in folders for scene in ShardFolder.read(folder).index.scenes})
+        if len(scenes) < 2 and not held_out:
+            raise GenLangSplatError(
+                f"Found {len(scenes)} scene in the shards; at least two are needed, because fidelity is measured on "
+                "scenes that were not trained on. Extract more, or name one with --held-out."
+            )
+        unknown = sorted(set(held_out) - set(scenes))
+        if unknown:
+            raise GenLangSplatError(
+                f"No shard has the scenes {', '.join(unknown)}; there are {', '.join(scenes[:20])}."
+            )
+        chosen = set(held_out) or set(scenes[:: max(2, round(1 / HELD_OUT_SHARE))])
+        if chosen == set(scenes):
+            raise GenLangSplatError("Every scene is held out, none is left to train on. Hold out fewer.")
+        return cls(frozenset(scenes) - chosen, frozenset(chosen))
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an autoencoder on shards, measured on scenes held out; goes on where it was stopped."""
+
+    shards: tuple[Path, ...]
+    """Folders of shards, all of one encoder."""
+    output: Path
+    """The .safetensors file to write; its checkpoints lie beside it until it is done."""
+    held_out: tuple[str, ...] = ()
+    """Scenes to hold out; without names every tenth."""
+    latent_dim: int = 16
+    """Width D of the latents."""
+    architecture: str = "residual"
+    """mlp, residual, langsplat (its widths) or linear."""
+    training: TrainingSettings = TrainingSettings(  # noqa: RUF009 - frozen
+        learning_rate=1e-3, batch_size=512, mix=0.6, mix_noise=0.01, average_decay=0.999, patience=8
+    )
+    """How to train."""
+
+    def __call__(self) -> None:
+        """Trains, measures and writes the file."""
+        split = Split.of_folders(self.shards, self.held_out)
+        rank, world_size = world()
+        source = EmbeddingStream(self.shards, split.trained, seed=self.training.seed, rank=rank, world_size=world_size)
+        held_out = read_rows(self.shards, split.held_out, most=20_000, seed=1)
+        identity = AutoencoderIdentity(
+            name=self.output.stem,
+            encoder=source.encoder,
+            embedding_dim=source.embedding_dim,
+            latent_dim=self.latent_dim,
+            architecture=self.architecture,
+            training_data=f"{source.rows} regions of {len(split.trained)} scenes",
+            command="python -m pretrain " + shlex.join(sys.argv[1:]),
+        )
+        result = train_autoencoder(
+            source,
+            identity,
+            self.training,
+            held_out=held_out.embeddings,
+            checkpoint_dir=self.output.with_suffix(".training"),
+            log_dir=self.output.with_suffix(".training") / "log",
+        )
+        if rank != 0:
+            return
+        yardstick = Yardstick(read_rows(self.shards, split.trained, most=20_000, seed=2).embeddings)
+        rows = fidelity_rows(result.autoencoder, held_out, yardstick)
+        figures = {f"held out: {key}": round(value, 4) for key, value in rows["held out"].items()}
+        result.autoencoder.identity = replace(
+            identity, held_out_cosine=round(rows["held out"]["cosine"], 4), figures=figures
+        )
+        save_autoencoder(self.output, result.autoencoder)
+        title = f"{identity.name}, {result.seconds:.0f} s, best at step {result.best_step}"
+        show_fidelity(title, "embeddings", rows)
+        CONSOLE.print(f"Wrote {self.output}. Use it with --pipeline.model.autoencoder {self.output}.")
+
+
+@dataclass(frozen=True)
+class EvaluateShards:
+    """Show what an autoencoder keeps of the embeddings in shards, level by level and source by source."""
+
+    file: str
+    """The .safetensors file, or the name of a packaged autoencoder."""
+    shards: tuple[Path, ...]
+    """Folders of shards to measure on."""
+    fitted_on: tuple[Path, ...] = ()
+    """Folders of shards the principal components are fitted on; without them the measured ones, which favours these."""
+
+    def __call__(self) -> None:
+        """Measures and prints a table."""
+        sample = read_rows(self.shards, most=50_000, seed=1)
+        encoder = ShardFolder.read(self.shards[0]).index.identity.encoder
+        autoencoder = load_autoencoder(self.file, encoder_identity=encoder)
+        yardstick = Yardstick(read_rows(self.fitted_on or self.shards, most=20_000, seed=2).embeddings)
+        rows = fidelity_rows(autoencoder, sample, yardstick, name="all")
+        show_fidelity(autoencoder.identity.name, "embeddings", rows)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Train one autoencoder for every width of the latents: a table and a picture of what each keeps."""
+
+    shards: tuple[Path, ...]
+    """Folders of shards, all of one encoder."""
+    output_dir: Path
+    """Where sweep.json and sweep.png go."""
+    held_out: tuple[str, ...] = ()
+    """Scenes to hold out; without names every tenth."""
+    latent_dims: tuple[int, ...] = SWEPT
+    """Widths D to try."""
+    architecture: str = "residual"
+    """mlp, residual, langsplat or linear."""
+    training: TrainingSettings = TrainingSettings(  # noqa: RUF009 - frozen
+        steps=2000, learning_rate=1e-3, batch_size=512, mix=0.6, mix_noise=0.01, average_decay=0.995
+    )
+    """How to train each."""
+
+    def __call__(self) -> None:
+        """Trains and draws."""
+        split = Split.of_folders(self.shards, self.held_out)
+        run_sweep(
+            lambda: EmbeddingStream(self.shards, split.trained, seed=self.training.seed),
+            read_rows(self.shards, split.held_out, most=20_000, seed=1).embeddings,
+            read_rows(self.shards, split.trained, most=20_000, seed=2).embeddings,
+            self.latent_dims,
+            self.architecture,
+            self.training,
+            self.output_dir,
+        )
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Print what an autoencoder is: encoder, widths, training data, figures and the command that made it."""
+
+    file: str
+    """The .safetensors file, or the name of a packaged autoencoder."""
+
+    def __call__(self) -> None:
+        """Reads and prints."""
+        identity = load_autoencoder(self.file).identity
+        table = Table("what", "value", title=identity.name)
+        for name, value in vars(identity).items():
+            lines = [f"{key}: {figure}" for key, figure in value.items()] if isinstance(value, dict) else [str(value)]
+            table.add_row(name, escape("\n".join(lines)))
+        CONSOLE.print(table)
+
+
+def fidelity_rows(
+    autoencoder: Autoencoder, sample: RowSample, yardstick: Yardstick, name: str = "held out"
+) -> dict[str, dict[str, float]]:
+    """Measures a sample as a whole, level by level, and source by source where there are several."""
+    rows = {name: measure_fidelity(autoencoder, sample.embeddings, yardstick)}
+    for level, level_name in enumerate(LEVELS):
+        chosen = sample.levels == level
+        if bool(chosen.any()):
+            rows[level_name] = measure_fidelity(autoencoder, sample.embeddings[chosen], yardstick)
+    sources = sorted(set(sample.sources))
+    for source in sources if len(sources) > 1 else ():
+        chosen_rows = [index for index, other in enumerate(sample.sources) if other == source]
+        rows[source] = measure_fidelity(autoencoder, sample.embeddings[chosen_rows], yardstick)
+    return rows
+
+
+def world() -> tuple[int, int]:
+    """Rank and number of the processes that torchrun started."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))

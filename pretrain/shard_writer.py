@@ -1,0 +1,373 @@
+"""Writing shards frame by frame, so that a run that was killed goes on where it stopped.
+
+Rows wait in memory until a shard is full or some seconds have passed; then they are written, and the index names them
+and their frames. A kill costs the frames since then. A shard that is not full yet is named after its rows, so the next,
+longer one never overwrites what the index still means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from filelock import FileLock, Timeout
+from jaxtyping import Bool, Float, Float16, Integer, UInt8
+from safetensors.numpy import save
+from torch import Tensor
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.files import atomic_path
+from pretrain.shards import INDEX_NAME, SHARD_ROWS, Shard, ShardFolder, ShardIdentity, ShardIndex, ShardRows, ShardScene
+
+FLUSH_SECONDS = 30.0
+"""How long rows wait at most, and so what a kill may cost."""
+
+DUPLICATE_COSINE = 0.9999
+"""Rows of one frame that are nearer to each other are one region seen at two levels."""
+
+COMPARED_ROWS = 2048
+"""How many rows of a frame are compared with one another."""
+
+FrameRows = tuple[str, str, Float[Tensor, "_ embedding_dim"], Integer[Tensor, " _"]]
+"""Key and scene of a frame, its embeddings, and their levels."""
+
+
+class ShardWriter:
+    """Appends frames to a folder of shards; made by `ShardWriter.open`, and used in a `with` statement.
+
+    Attributes:
+        folder: Where the shards lie.
+        index: What the folder will say of itself once `flush` has been called.
+    """
+
+    def __init__(self, folder: Path, index: ShardIndex, source: str, flush_seconds: float, lock: FileLock) -> None:
+        self.folder = folder
+        self.index = index
+        self._source = source
+        self._flush_seconds = flush_seconds
+        self._lock = lock
+        self._frame_places = {name: place for place, name in enumerate(index.frames)}
+        self._scene_places = {scene: place for place, scene in enumerate(index.scenes)}
+        self._waiting = _last_shard_if_not_full(folder, index)
+        self._num_waiting = sum(map(len, self._waiting))
+        self._num_written = self._num_waiting
+        self._changed = False
+        self._flushed_at = time.monotonic()
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        identity: ShardIdentity,
+        source: str,
+        shard_rows: int = SHARD_ROWS,
+        flush_seconds: float = FLUSH_SECONDS,
+    ) -> ShardWriter:
+        """Opens a folder for writing, and makes it where it does not exist; what killed writers left is cleared.
+
+        Args:
+            folder: The folder.
+            identity: Whose embeddings will be added.
+            source: Name of the source of the frames that will be added; keys need to be unique within it only.
+            shard_rows: Rows of a full shard; a folder that exists keeps its own.
+            flush_seconds: How long rows wait in memory at most.
+
+        Raises:
+            GenLangSplatError: If another process writes to the folder, it holds embeddings of another encoder or of
+                other masks, it is damaged, or it cannot be written.
+        """
+        if shard_rows < 1:
+            raise GenLangSplatError(f"A shard needs at least one row, got shard_rows={shard_rows}.")
+        lock = _lock(folder)
+        try:
+            return cls(folder, _prepare(folder, identity, shard_rows), source, flush_seconds, lock)
+        except OSError as error:
+            lock.release()
+            raise _cannot_write(folder, error) from error
+        except BaseException:
+            lock.release()
+            raise
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.flush()
+        except GenLangSplatError:
+            if error is None:
+                raise
+        finally:
+            self._lock.release()
+
+    def done(self, key: str) -> bool:
+        """Whether the rows of a frame of this source are stored, or will be at the next `flush`."""
+        return self.index.frames.get(self._name(key)) is not None
+
+    def failed(self, key: str) -> bool:
+        """Whether a frame of this source is known to give nothing usable."""
+        return self._name(key) in self.index.failed
+
+    def reason(self, key: str) -> str:
+        """Why a frame of this source gives nothing usable; empty if it does."""
+        return self.index.failed.get(self._name(key), "")
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that are stored, or will be at the next `flush`."""
+        return self.index.rows - self._num_written + self._num_waiting
+
+    def add(
+        self, key: str, scene: str, embeddings: Float[Tensor, "rows embedding_dim"], levels: Integer[Tensor, " rows"]
+    ) -> None:
+        """Adds the regions of a frame. A frame that is already there is left alone.
+
+        Embeddings are scaled to unit length. Of rows that are nearly the same the first stays, whatever their levels.
+        If a row is zero or not finite, nothing of the frame is stored and it is recorded as failed.
+
+        Args:
+            key: Name of the frame within its source.
+            scene: Name of its scene.
+            embeddings: One row per region; none for a frame without regions.
+            levels: Index of each row's level.
+
+        Raises:
+            GenLangSplatError: If the width is not that of the folder, or a shard that became due cannot be written.
+        """
+        if self.done(key):
+            return
+        expected = self.index.identity.embedding_dim
+        if embeddings.shape[1] != expected:
+            raise GenLangSplatError(
+                f"The embeddings of frame {key} have {embeddings.shape[1]} dimensions, but {self.folder} is for "
+                f"{self.index.identity.encoder} with {expected}. Use another folder for another encoder."
+            )
+        values = embeddings.detach().cpu().float()
+        norms = torch.linalg.vector_norm(values, dim=1, keepdim=True)
+        unusable = ~((norms > 0) & norms.isfinite())
+        if bool(unusable.any()):
+            self.fail(key, f"{int(unusable.sum())} of {len(values)} embeddings are zero or not finite")
+            return
+        units = (values / norms).half()
+        kept = _first_of_their_kind(units)
+        self.index.duplicates += int((~kept).sum())
+        self._append(self._name(key), ShardScene(self._source, scene), units[kept], levels.cpu()[kept].to(torch.uint8))
+        self._flush_if_due()
+
+    def fail(self, key: str, reason: str) -> None:
+        """Records that a frame gives nothing usable, and why.
+
+        Raises:
+            GenLangSplatError: If a shard that became due cannot be written.
+        """
+        self.index.failed[self._name(key)] = reason
+        self._changed = True
+        self._flush_if_due()
+
+    def flush(self) -> None:
+        """Writes what waits in memory, then the index.
+
+        Raises:
+            GenLangSplatError: If something cannot be written; then the folder is as it was.
+        """
+        if not self._changed:
+            return
+        replaced = self.index.shards[-1:] if self._num_written else []
+        if self._num_waiting == self._num_written:
+            shards, rest = replaced, self._waiting
+        else:
+            shards, rest = self._write_shards(len(self.index.shards) - len(replaced) + len(self.index.quarantined))
+        index = replace(self.index, shards=[*self.index.shards[: len(self.index.shards) - len(replaced)], *shards])
+        try:
+            index.write(self.folder)
+            for shard in replaced:
+                if shard not in shards:
+                    (self.folder / shard.file).unlink(missing_ok=True)
+        except OSError as error:
+            raise _cannot_write(self.folder, error) from error
+        self.index, self._waiting = index, rest
+        self._num_waiting = self._num_written = sum(map(len, rest))
+        self._changed = False
+        self._flushed_at = time.monotonic()
+
+    def _name(self, key: str) -> str:
+        return f"{self._source}/{key}"
+
+    def _append(
+        self,
+        frame: str,
+        scene: ShardScene,
+        units: Float16[Tensor, "rows embedding_dim"],
+        levels: UInt8[Tensor, " rows"],
+    ) -> None:
+        if scene not in self._scene_places:
+            self._scene_places[scene] = len(self.index.scenes)
+            self.index.scenes.append(scene)
+        place = self._frame_places.setdefault(frame, len(self._frame_places))
+        count = len(units)
+        if count:
+            scene_column = np.full(count, self._scene_places[scene], dtype=np.int32)
+            frame_column = np.full(count, place, dtype=np.int32)
+            self._waiting.append(ShardRows(units.numpy(), scene_column, levels.numpy(), frame_column))
+            self._num_waiting += count
+        self.index.frames[frame] = count
+        self.index.failed.pop(frame, None)
+        self._changed = True
+
+    def _flush_if_due(self) -> None:
+        full = self._num_waiting >= self.index.shard_rows
+        if full or time.monotonic() - self._flushed_at >= self._flush_seconds:
+            self.flush()
+
+    def _write_shards(self, number: int) -> tuple[list[Shard], list[ShardRows]]:
+        """Writes all that waits, and returns the shards, and the rows of the last one if it is not full."""
+        rows = ShardRows.concatenate(self._waiting)
+        shards, limit = [], self.index.shard_rows
+        for first in range(0, len(rows), limit):
+            part = rows[first : first + limit]
+            suffix = "" if len(part) == limit else f"-{len(part):05d}"
+            file = f"shard-{number + first // limit:05d}{suffix}.safetensors"
+            content = save({name: np.ascontiguousarray(column) for name, column in vars(part).items()})
+            try:
+                with atomic_path(self.folder / file) as temporary:
+                    temporary.write_bytes(content)
+            except OSError as error:
+                raise _cannot_write(self.folder / file, error) from error
+            counts = zip(*np.unique(part.scene, return_counts=True), strict=True)
+            scene_rows = {int(scene): int(count) for scene, count in counts}
+            shards.append(Shard(file, len(part), hashlib.sha256(content).hexdigest(), scene_rows))
+        rest = len(rows) % limit
+        return shards, [rows[len(rows) - rest :]] if rest else []
+
+
+def ingest(writer: ShardWriter, frames: Iterable[FrameRows]) -> None:
+    """Adds embeddings that were made before, such as those of a feature store.
+
+    Raises:
+        GenLangSplatError: If they do not fit the folder, or cannot be written.
+    """
+    for key, scene, embeddings, levels in frames:
+        writer.add(key, scene, embeddings, levels)
+
+
+def quarantine_damaged(folder: Path) -> dict[str, str]:
+    """Takes damaged shards out of a folder; they stay there under another name.
+
+    Frames that lay wholly in them are extracted again by the next run. Of a frame that a shard's end cuts in two, the
+    half in the healthy shard stays, and the other one is lost.
+
+    Returns:
+        The name of each damaged file, and what is wrong with it.
+
+    Raises:
+        GenLangSplatError: If another process writes to the folder, or the index cannot be read or written.
+    """
+    ShardIndex.read(folder)
+    lock = _lock(folder)
+    try:
+        return _quarantine(folder)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    finally:
+        lock.release()
+
+
+def _quarantine(folder: Path) -> dict[str, str]:
+    found = ShardFolder(folder, ShardIndex.read(folder))
+    problems = found.problems()
+    if not problems:
+        return {}
+    index = found.index
+    index.shards = [shard for shard in index.shards if shard.file not in problems]
+    index.quarantined.update(problems)
+    left = np.zeros(len(index.frames), dtype=np.int64)
+    for shard in index.shards:
+        left += np.bincount(found.open(shard).column("frame").numpy(), minlength=len(left))
+    for (frame, rows), rows_left in zip(list(index.frames.items()), left.tolist(), strict=True):
+        if rows:
+            index.frames[frame] = rows_left or None
+    index.write(folder)
+    for file in problems:
+        if (folder / file).exists():
+            (folder / file).rename(folder / f"{file}.damaged")
+    return problems
+
+
+def _lock(folder: Path) -> FileLock:
+    """Takes the lock of a folder, which the system releases if this process is killed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+        return lock
+    except Timeout as error:
+        raise GenLangSplatError(
+            f"Another process is writing to {folder}. Wait until it is done, or choose another folder."
+        ) from error
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+
+
+def _prepare(folder: Path, identity: ShardIdentity, shard_rows: int) -> ShardIndex:
+    """Reads the index, or begins one, and removes what it does not name."""
+    if not (folder / INDEX_NAME).exists():
+        strays = sorted(path.name for path in folder.glob("shard-*.safetensors"))
+        if strays:
+            raise GenLangSplatError(
+                f"{folder} holds {len(strays)} shards, such as {strays[0]}, but no {INDEX_NAME} that describes them. "
+                "Restore it from a copy, or choose another folder."
+            )
+        # Written before any shard, so that shards without an index are never the doing of a killed writer.
+        ShardIndex(identity, shard_rows).write(folder)
+    index = ShardIndex.read(folder)
+    for name, ours in asdict(identity).items():
+        theirs = asdict(index.identity)[name]
+        if ours != theirs:
+            raise GenLangSplatError(
+                f"{folder} holds embeddings with {name} {theirs}, but those to be added have {name} {ours}. "
+                "A folder holds one kind: choose another folder; training reads several."
+            )
+    named = {shard.file for shard in index.shards}
+    for pattern in ("shard-*.safetensors", ".shard-*.safetensors", ".index-*.json"):
+        for path in folder.glob(pattern):
+            if path.name not in named:
+                path.unlink(missing_ok=True)
+    return index
+
+
+def _last_shard_if_not_full(folder: Path, index: ShardIndex) -> list[ShardRows]:
+    """The rows that further ones are put behind."""
+    if not index.shards or index.shards[-1].rows == index.shard_rows:
+        return []
+    shards = ShardFolder(folder, replace(index, shards=index.shards[-1:]))
+    shards.verify()
+    return [shards.open(index.shards[-1]).rows()]
+
+
+def _first_of_their_kind(units: Float16[Tensor, "rows embedding_dim"]) -> Bool[Tensor, " rows"]:
+    """Says which rows have no earlier one that is nearly the same and stays."""
+    kept = torch.ones(len(units), dtype=torch.bool)
+    # Pieces bound the table of cosines; no photograph has so many regions.
+    for first in range(0, len(units), COMPARED_ROWS):
+        piece = F.normalize(units[first : first + COMPARED_ROWS].float(), dim=1)
+        near = (piece @ piece.T > DUPLICATE_COSINE).tril(diagonal=-1)
+        stays = kept[first : first + COMPARED_ROWS]
+        for row in near.any(dim=1).nonzero().flatten().tolist():
+            stays[row] = not bool((near[row] & stays).any())
+    return kept
+
+
+def _cannot_write(path: Path, error: OSError) -> GenLangSplatError:
+    return GenLangSplatError(
+        f"{path} could not be written ({error.strerror or error}). The frames that the index names are stored; make "
+        "room or give access, and run the same command again: it goes on from there."
+    )

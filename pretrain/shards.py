@@ -1,0 +1,304 @@
+"""A folder of embeddings: its index, and its shards.
+
+A shard is a safetensors file with one row per region: `embeddings` (fp16 unit vectors), `scene` and `frame` (places in
+the index's lists) and `level`. What the index does not name does not exist: a writer puts a shard on disk first and
+into the index afterwards, so that a folder is consistent at any moment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float16, Int32, UInt8
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.store import StoreIdentity
+from genlangsplat_ns.files import atomic_path, file_sha256
+
+FORMAT_VERSION = 1
+"""Version of the layout of index and shards."""
+
+INDEX_NAME = "index.json"
+"""Name of the index within its folder."""
+
+SHARD_ROWS = 65_536
+"""Rows of a full shard: 64 MiB at a width of 512."""
+
+CHECKED_ROWS = 8192
+"""Rows looked at together when a shard is verified."""
+
+
+@dataclass(frozen=True)
+class ShardIdentity:
+    """Whose embeddings a folder holds; every shard of a folder has the same.
+
+    Attributes:
+        encoder: Identity of the encoder: name, model and version.
+        embedding_dim: Width E of its embeddings.
+        masks: Short name of the mask generator.
+        mask_settings: All that shapes its masks.
+        levels: Names of the levels that were extracted.
+    """
+
+    encoder: str
+    embedding_dim: int
+    masks: str
+    mask_settings: Mapping[str, str | int | float] = field(default_factory=dict)
+    levels: tuple[str, ...] = ("subpart", "part", "whole")
+
+    @classmethod
+    def of_store(cls, store: StoreIdentity) -> ShardIdentity:
+        """The identity under which the features of such a store are kept."""
+        return cls(
+            store.encoder_identity, store.embedding_dim, store.masks, dict(store.mask_settings), tuple(store.levels)
+        )
+
+
+@dataclass(frozen=True)
+class ShardScene:
+    """A scene whose rows a folder holds, and the source it came from."""
+
+    source: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a folder.
+
+    Attributes:
+        file: Its name within the folder.
+        rows: How many rows it has.
+        sha256: Hash of the file.
+        scene_rows: How many of its rows belong to which scene, by the scene's place in the index.
+    """
+
+    file: str
+    rows: int
+    sha256: str
+    scene_rows: Mapping[int, int]
+
+
+@dataclass
+class ShardIndex:
+    """What a folder says of itself.
+
+    Attributes:
+        identity: Whose embeddings it holds.
+        shard_rows: Rows of a full shard.
+        scenes: The scenes; a row names its own by its place here.
+        shards: The files.
+        frames: Rows of each frame that was extracted, by source and key; None where they were lost with a damaged
+            shard, so that the frame is to be extracted again. A row names its frame by its place here.
+        failed: Frames that gave nothing usable, and why.
+        duplicates: How many rows were dropped because their frame already had such a one.
+        quarantined: Damaged files that were taken out, and why.
+    """
+
+    identity: ShardIdentity
+    shard_rows: int = SHARD_ROWS
+    scenes: list[ShardScene] = field(default_factory=list)
+    shards: list[Shard] = field(default_factory=list)
+    frames: dict[str, int | None] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    duplicates: int = 0
+    quarantined: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all shards."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of the sources, each once."""
+        return list(dict.fromkeys(scene.source for scene in self.scenes))
+
+    def write(self, folder: Path) -> None:
+        """Puts the index into the folder; a reader sees the old one or the new one.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        content = {"format": "embedding shards", "format_version": FORMAT_VERSION, **asdict(self)}
+        with atomic_path(folder / INDEX_NAME) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> ShardIndex:
+        """Reads the index of a folder.
+
+        Raises:
+            GenLangSplatError: If there is none, it is damaged, or it is of another version.
+        """
+        path = folder / INDEX_NAME
+        try:
+            content = json.loads(path.read_text())
+            version = content.pop("format_version")
+            if content.pop("format") != "embedding shards" or version != FORMAT_VERSION:
+                raise GenLangSplatError(
+                    f"{path} is of format version {version}, expected {FORMAT_VERSION}. Extract the embeddings again."
+                )
+            identity = content.pop("identity")
+            return cls(
+                identity=ShardIdentity(**{**identity, "levels": tuple(identity["levels"])}),
+                scenes=[ShardScene(**scene) for scene in content.pop("scenes")],
+                shards=[
+                    Shard(**{**shard, "scene_rows": {int(key): rows for key, rows in shard["scene_rows"].items()}})
+                    for shard in content.pop("shards")
+                ],
+                **content,
+            )
+        except FileNotFoundError as error:
+            raise GenLangSplatError(
+                f"{folder} holds no embedding shards: there is no {INDEX_NAME}. "
+                "Make some with `python -m pretrain extract`, or name another folder."
+            ) from error
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise GenLangSplatError(
+                f"{path} is damaged or not an index of embedding shards ({type(error).__name__}: {error}). "
+                "Restore it from a copy, or extract the embeddings again into another folder."
+            ) from error
+
+
+@dataclass(frozen=True)
+class ShardRows:
+    """All columns of some rows.
+
+    Attributes:
+        embeddings: Unit vectors.
+        scene: Places of their scenes in the index.
+        level: Indices of their levels.
+        frame: Places of their frames in the index.
+    """
+
+    embeddings: Float16[np.ndarray, "rows embedding_dim"]
+    scene: Int32[np.ndarray, " rows"]
+    level: UInt8[np.ndarray, " rows"]
+    frame: Int32[np.ndarray, " rows"]
+
+    def __len__(self) -> int:
+        return len(self.scene)
+
+    def __getitem__(self, part: slice) -> ShardRows:
+        return ShardRows(self.embeddings[part], self.scene[part], self.level[part], self.frame[part])
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[ShardRows]) -> ShardRows:
+        """Puts rows behind one another."""
+        return cls(*(np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])))
+
+
+class OpenShard:
+    """A shard that is read through a memory map, which is let go when the object is.
+
+    Args:
+        folder: Where it lies.
+        shard: What the index says of it.
+        embedding_dim: Width of its embeddings.
+
+    Raises:
+        GenLangSplatError: If the file is missing, truncated, or not the one the index means.
+    """
+
+    def __init__(self, folder: Path, shard: Shard, embedding_dim: int) -> None:
+        self.path = folder / shard.file
+        expected = {"embeddings": [shard.rows, embedding_dim], "scene": [shard.rows], "level": [shard.rows]}
+        try:
+            self._file = safe_open(self.path, framework="pt")
+            self._columns = {name: self._file.get_slice(name) for name in (*expected, "frame")}
+            found = {name: self._columns[name].get_shape() for name in expected}
+        except (OSError, SafetensorError) as error:
+            raise GenLangSplatError(f"{self.path} is missing, truncated or no shard ({error}). {REPAIR}") from error
+        if found != expected:
+            raise GenLangSplatError(f"{self.path} has the columns {found}, the index says {expected}. {REPAIR}")
+
+    def column(self, name: str, first: int = 0, last: int | None = None) -> Tensor:
+        """Some rows of a column, from `first` to before `last`."""
+        return self._columns[name][first:last]
+
+    def rows(self) -> ShardRows:
+        """All rows, in memory of their own."""
+        return ShardRows(*(self._columns[name][:].numpy().copy() for name in ShardRows.__dataclass_fields__))
+
+
+REPAIR = (
+    "Take damaged shards out with `pretrain.shard_writer.quarantine_damaged(folder)`; the next extraction makes their "
+    "frames again."
+)
+"""What to do about a damaged shard."""
+
+
+@dataclass(frozen=True)
+class ShardFolder:
+    """A folder of shards as a reader sees it; made by `ShardFolder.read`."""
+
+    folder: Path
+    index: ShardIndex
+
+    @classmethod
+    def read(cls, folder: Path) -> ShardFolder:
+        """Reads the index, and looks at the name, size and header of every shard.
+
+        Raises:
+            GenLangSplatError: If the index cannot be used, or a shard is missing or truncated.
+        """
+        found = cls(folder, ShardIndex.read(folder))
+        for shard in found.index.shards:
+            found.open(shard)
+        return found
+
+    def open(self, shard: Shard) -> OpenShard:
+        """Opens one of its shards.
+
+        Raises:
+            GenLangSplatError: If it is missing, truncated, or not the one the index means.
+        """
+        return OpenShard(self.folder, shard, self.index.identity.embedding_dim)
+
+    def problems(self) -> dict[str, str]:
+        """Reads every shard whole, and says which files cannot be trained on, and why."""
+        problems = {}
+        for shard in self.index.shards:
+            problem = self._problem(shard)
+            if problem is not None:
+                problems[shard.file] = problem
+        return problems
+
+    def verify(self) -> None:
+        """Reads every shard whole.
+
+        Raises:
+            GenLangSplatError: If one is damaged or holds embeddings that are not finite or zero; all are named.
+        """
+        problems = self.problems()
+        if problems:
+            listed = "; ".join(f"{file} {problem}" for file, problem in problems.items())
+            count = f"{len(problems)} of {len(self.index.shards)} shards"
+            raise GenLangSplatError(f"{count} in {self.folder} cannot be used: {listed}. {REPAIR}")
+
+    def _problem(self, shard: Shard) -> str | None:
+        try:
+            opened = self.open(shard)
+            digest = file_sha256(opened.path)
+        except (OSError, GenLangSplatError):
+            return "is missing, truncated or no shard"
+        if digest != shard.sha256:
+            return "is damaged: its checksum is not that of the index"
+        for first in range(0, shard.rows, CHECKED_ROWS):
+            if not usable(opened.column("embeddings", first, min(first + CHECKED_ROWS, shard.rows))):
+                return "holds embeddings that are not finite or zero"
+        return None
+
+
+def usable(embeddings: Tensor) -> bool:
+    """Whether all rows are finite and none is zero."""
+    norms = torch.linalg.vector_norm(embeddings.float(), dim=-1)
+    return bool(((norms > 0) & norms.isfinite()).all())

@@ -1,0 +1,78 @@
+"""The dimension sweep: what each width of the latents keeps, in a table and a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.files import atomic_path
+from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
+from pretrain.fidelity import Yardstick, measure_fidelity
+from pretrain.settings import TrainingSettings
+from pretrain.tables import show_fidelity
+from pretrain.train import EmbeddingSource, train_autoencoder
+
+SWEPT = (3, 8, 12, 16, 24, 32, 64)
+"""Widths of the latents: LangSplat's 3, the paper's 16, and what lies around."""
+
+Rows = dict[int, dict[str, float]]
+
+
+def run_sweep(
+    make_source: Callable[[], EmbeddingSource],
+    held_out: Float[Tensor, "held_out embedding_dim"],
+    fitted_on: Float[Tensor, "fitted embedding_dim"],
+    latent_dims: Sequence[int],
+    architecture: str,
+    settings: TrainingSettings,
+    output_dir: Path,
+) -> Rows:
+    """Trains an autoencoder for each width, all alike, and measures each on the same held-out embeddings.
+
+    Args:
+        make_source: Gives the training embeddings from their beginning.
+        held_out: Embeddings that are not trained on.
+        fitted_on: Training embeddings for the principal components.
+        latent_dims: The widths.
+        architecture: What to build.
+        settings: How to train.
+        output_dir: Where `sweep.json` and `sweep.png` go.
+    """
+    yardstick, rows = Yardstick(fitted_on), {}
+    for latent_dim in latent_dims:
+        identity = AutoencoderIdentity(
+            f"sweep-{latent_dim}", "sweep", held_out.shape[1], latent_dim, architecture=architecture
+        )
+        result = train_autoencoder(make_source(), identity, settings, held_out=held_out)
+        rows[latent_dim] = measure_fidelity(result.autoencoder, held_out, yardstick)
+    with atomic_path(output_dir / "sweep.json") as path:
+        path.write_text(json.dumps(rows, indent=1))
+    draw_sweep(rows, output_dir / "sweep.png")
+    named = {str(latent_dim): row for latent_dim, row in rows.items()}
+    show_fidelity("What each width keeps of held-out embeddings", "D", named)
+    CONSOLE.print(f"The table and its picture are in {output_dir}.")
+    return rows
+
+
+def draw_sweep(rows: Rows, path: Path) -> None:
+    """Draws cosines over the width, the autoencoder's beside the principal components'."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    lines = {"cosine": "-o", "centred cosine": "--o", "PCA cosine": "-s", "PCA centred": "--s"}
+    for name, style in lines.items():
+        axes.plot(list(rows), [row[name] for row in rows.values()], style, label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(rows), [str(latent_dim) for latent_dim in rows])
+    axes.set_xlabel("latent width D")
+    axes.set_ylabel("mean over held-out embeddings")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)

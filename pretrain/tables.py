@@ -1,0 +1,28 @@
+"""Measurements as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from genlangsplat_ns.console import CONSOLE
+from pretrain.fidelity import COLLAPSED
+
+
+def show_fidelity(title: str, heading: str, rows: Mapping[str, Mapping[str, float]]) -> None:
+    """Prints measurements, one row a set of embeddings or a compressor, and says when latents have collapsed.
+
+    Args:
+        title: What the table is about.
+        heading: What its rows are.
+        rows: Figures by name for each row, all rows with the same ones.
+    """
+    columns = list(next(iter(rows.values())))
+    table = Table(heading, *columns, title=title)
+    for name, row in rows.items():
+        table.add_row(name, *(f"{row[column]:.2e}" if column == "mse" else f"{row[column]:.3f}" for column in columns))
+    CONSOLE.print(table)
+    for name, row in rows.items():
+        if row["latent usage"] < COLLAPSED:
+            CONSOLE.print(f"[yellow]{name}: latents use {row['latent usage']:.0%} of their dimensions; they collapsed.")

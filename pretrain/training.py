@@ -1,0 +1,342 @@
+"""A training that goes step by step and can be interrupted anywhere: its state, and what a step does."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.architectures import linear_maps
+from genlangsplat_ns.language.autoencoder import (
+    Autoencoder,
+    AutoencoderIdentity,
+    initialise_from_pca,
+    save_autoencoder,
+)
+from pretrain.averaging import WeightAverage
+from pretrain.best_weights import BestWeights
+from pretrain.checkpoint import Checkpoint, read_newest_checkpoint, require_same_training, write_checkpoint
+from pretrain.distributed import Workers
+from pretrain.losses import reconstruction_loss
+from pretrain.rows import mix_rows, require_unit_rows
+from pretrain.schedule import pace_at
+from pretrain.settings import TrainingSettings
+from pretrain.training_log import TrainingLog
+
+COLLECTED_TOGETHER = 16
+"""Losses are read from the device after so many steps, because each reading makes a GPU wait."""
+
+MEASURED_TOGETHER = 16384
+"""Held-out embeddings that pass the autoencoder at a time."""
+
+SECOND_BETA = 0.99
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training gives.
+
+    Attributes:
+        autoencoder: The trained autoencoder, on the CPU, in evaluation mode and without gradients.
+        losses: The loss at each step, over all processes.
+        seconds: The time it took, those before an interruption included.
+        held_out_cosines: (step, mean cosine on the held-out embeddings) of each measurement.
+        best_step: The step whose weights the autoencoder has.
+    """
+
+    autoencoder: Autoencoder
+    losses: list[float]
+    seconds: float
+    held_out_cosines: list[tuple[int, float]] = field(default_factory=list)
+    best_step: int = 0
+
+
+class DivergedError(GenLangSplatError):
+    """The loss or the weights stopped being finite.
+
+    Attributes:
+        best: The autoencoder of the best measurement before that; None if nothing was measured.
+    """
+
+    def __init__(self, message: str, best: Autoencoder | None) -> None:
+        super().__init__(message)
+        self.best = best
+
+
+class Training:
+    """A training after some number of steps.
+
+    Args:
+        source: Where the embeddings come from.
+        identity: What to build.
+        settings: How to train.
+        held_out: Embeddings to measure on; None to measure nothing.
+        checkpoint_dir: Folder of the checkpoints; None for none.
+        workers: The processes that train together.
+    """
+
+    def __init__(
+        self,
+        source: Callable[[int], Tensor],
+        identity: AutoencoderIdentity,
+        settings: TrainingSettings,
+        held_out: Tensor | None,
+        checkpoint_dir: Path | None,
+        workers: Workers,
+    ) -> None:
+        self._source: Any = source
+        self._identity, self._settings, self._workers = identity, settings, workers
+        self._held_out, self._checkpoint_dir = held_out, checkpoint_dir
+        self._device = workers.device(settings.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self._autoencoder = Autoencoder(identity).to(self._device).train()
+        self._generator = torch.Generator(self._device).manual_seed(settings.seed * 1_000_003 + workers.rank)
+        self._product_type = settings.product_type(self._device)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._product_type == torch.float16)
+        self.step = 0
+        self._losses: list[float] = []
+        self._pending: list[Tensor] = []
+        self._seconds = 0.0
+        self._kept = BestWeights(settings.patience)
+
+    def begin(self, start: Autoencoder | None) -> None:
+        """Sets the weights that training starts from."""
+        if start is not None:
+            self._require_fitting(start)
+            self._autoencoder.load_state_dict(start.state_dict())
+        elif self._settings.pca_rows and linear_maps(self._autoencoder.encoder, self._autoencoder.decoder) is not None:
+            share = max(math.ceil(self._settings.pca_rows / self._workers.world_size), self._identity.latent_dim)
+            initialise_from_pca(self._autoencoder, torch.cat(self._workers.gather(self._draw(share).cpu())))
+        self._prepare()
+
+    def go_on(self) -> bool:
+        """Takes up the newest checkpoint; False when there is none."""
+        checkpoint = self._newest_checkpoint()
+        if checkpoint is None:
+            return False
+        state = checkpoint.state
+        self._autoencoder.load_state_dict(state["network"])
+        self._prepare()
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._average is not None:
+            self._average.network.load_state_dict(state["average"])
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict(state["scaler"])
+        own = state["workers"][self._workers.rank]
+        self._generator.set_state(own["generator"])
+        self._source.load_state_dict(own["source"])
+        self._kept.load_state_dict(state["kept"])
+        self.step, self._seconds, self._losses = state["step"], state["seconds"], state["losses"].tolist()
+        if self._workers.is_first:
+            CONSOLE.print(f"Going on from {checkpoint.path} at step {self.step} of {self._settings.steps}.")
+        return True
+
+    def run(self, log: TrainingLog) -> None:
+        """Trains to the end."""
+        settings, started, before = self._settings, time.perf_counter(), self._seconds
+        resumed_at = self.step
+        while self.step < settings.steps and not self._kept.is_in_vain:
+            self._one_step(check_shares=self.step == resumed_at)
+            is_last = self.step == settings.steps
+            measures = self._held_out is not None and (is_last or self.step % settings.eval_every == 0)
+            saves = self._checkpoint_dir is not None and (is_last or self.step % settings.checkpoint_every == 0)
+            if is_last or measures or saves or len(self._pending) == COLLECTED_TOGETHER:
+                self._collect(log)
+            if is_last or measures or saves:
+                self._require_finite_weights()
+            if measures:
+                self._measure(log)
+            self._seconds = before + time.perf_counter() - started
+            if self._checkpoint_dir is not None and (saves or self._kept.is_in_vain):
+                self._save(self._checkpoint_dir)
+
+    def result(self) -> TrainingResult:
+        """Gives the autoencoder of the best measurement, or of the last step when nothing was measured."""
+        best = self._kept.best
+        autoencoder = self._rebuilt(self._weights() if best is None else best.weights)
+        best_step = self.step if best is None else best.step
+        return TrainingResult(autoencoder, self._losses, self._seconds, self._kept.cosines, best_step)
+
+    def _prepare(self) -> None:
+        """Makes what belongs to the weights, once these are set."""
+        settings = self._settings
+        self._optimizer = torch.optim.AdamW(
+            self._autoencoder.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self._network = self._workers.wrap(self._autoencoder)
+        decay = settings.average_decay
+        self._average = WeightAverage(self._autoencoder, decay) if decay > 0 else None
+
+    def _draw(self, count: int) -> Float[Tensor, "count embedding_dim"]:
+        rows: Tensor = self._source(count)
+        origin = f"The source of embeddings, before step {self.step + 1},"
+        require_unit_rows(rows, self._identity.embedding_dim, origin)
+        if len(rows) != count:
+            raise GenLangSplatError(f"{origin} gave {len(rows)} rows where {count} were asked for.")
+        return rows.to(self._device, torch.float32, non_blocking=True)
+
+    def _one_step(self, check_shares: bool) -> None:
+        settings = self._settings
+        rows = self._draw(settings.batch_size)
+        if check_shares:
+            self._require_own_shares(rows)
+        if settings.mix > 0 or settings.mix_noise > 0:
+            rows = mix_rows(rows, settings.mix, settings.mix_noise, self._generator)
+        pace = pace_at(self.step, settings.steps, settings.learning_rate, settings.warmup, settings.schedule)
+        for group in self._optimizer.param_groups:
+            group["lr"], group["betas"] = pace.learning_rate, (pace.momentum, SECOND_BETA)
+        lower = self._product_type != torch.float32
+        with torch.autocast(self._device.type, self._product_type if lower else torch.bfloat16, enabled=lower):
+            reconstructions = self._network(rows)
+        loss = reconstruction_loss(reconstructions.float(), rows, settings.cosine_weight, settings.loss)
+        self._optimizer.zero_grad()
+        self._scaler.scale(loss).backward()
+        if settings.gradient_clip > 0:
+            self._scaler.unscale_(self._optimizer)
+            torch.nn.utils.clip_grad_norm_(self._autoencoder.parameters(), settings.gradient_clip)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self.step += 1
+        if self._average is not None:
+            self._average.update(self.step)
+        self._pending.append(loss.detach())
+
+    def _collect(self, log: TrainingLog) -> None:
+        """Reads the losses of the last steps."""
+        losses: list[float] = self._workers.mean(torch.stack(self._pending)).tolist()
+        for offset, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                raise self._diverged(f"The loss is {loss} at step {self.step - len(losses) + 1 + offset}")
+        self._pending.clear()
+        self._losses += losses
+        rows_per_step = self._settings.batch_size * self._workers.world_size
+        log.steps_done(self.step, losses, self._optimizer.param_groups[0]["lr"], rows_per_step)
+
+    @torch.no_grad()
+    def _measure(self, log: TrainingLog) -> None:
+        """Measures on the held-out embeddings and keeps the weights if they are the best so far."""
+        assert self._held_out is not None
+        cosine = self._workers.of_first(self._held_out_cosine() if self._workers.is_first else 0.0)
+        self._kept.take(self.step, cosine, self._weights)
+        log.measured(self.step, cosine)
+
+    def _held_out_cosine(self) -> float:
+        assert self._held_out is not None
+        network = self._autoencoder if self._average is None else self._average.network
+        network.eval()
+        total = 0.0
+        for rows in self._held_out.split(MEASURED_TOGETHER):
+            rows = rows.to(self._device, torch.float32)
+            total += F.cosine_similarity(network(rows), rows, dim=-1).double().sum().item()
+        self._autoencoder.train()
+        return total / len(self._held_out)
+
+    def _weights(self) -> dict[str, Tensor]:
+        network = self._autoencoder if self._average is None else self._average.network
+        return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+    def _rebuilt(self, weights: dict[str, Tensor]) -> Autoencoder:
+        with torch.random.fork_rng(devices=[]):
+            autoencoder = Autoencoder(self._identity)
+        autoencoder.load_state_dict(weights)
+        return autoencoder.eval().requires_grad_(False)
+
+    def _save(self, folder: Path) -> None:
+        own = {"generator": self._generator.get_state(), "source": self._source.state_dict()}
+        workers = self._workers.gather(own)
+        if not self._workers.is_first:
+            return
+        state = {
+            "step": self.step,
+            "seconds": self._seconds,
+            "losses": torch.tensor(self._losses, dtype=torch.float64),
+            "kept": self._kept.state_dict(),
+            "network": self._autoencoder.state_dict(),
+            "average": None if self._average is None else self._average.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "workers": workers,
+        }
+        write_checkpoint(folder, self.step, self._made_by(), state)
+
+    def _newest_checkpoint(self) -> Checkpoint | None:
+        """Reads the newest checkpoint in the first process and gives it, or the reason against it, to all."""
+        if self._checkpoint_dir is None:
+            return None
+        checkpoint, reason = None, ""
+        if self._workers.is_first:
+            try:
+                checkpoint = read_newest_checkpoint(self._checkpoint_dir)
+                if checkpoint is not None:
+                    require_same_training(checkpoint, self._made_by())
+            except GenLangSplatError as error:
+                reason = str(error)
+        checkpoint, reason = self._workers.of_first((checkpoint, reason))
+        if reason:
+            raise GenLangSplatError(reason)
+        return checkpoint
+
+    def _made_by(self) -> dict[str, Any]:
+        """All that must stay the same for the weights to become the same."""
+        settings = asdict(self._settings)
+        del settings["checkpoint_every"]
+        identity = asdict(self._identity)
+        named = {name: identity[name] for name in ("name", "encoder", "embedding_dim", "latent_dim", "architecture")}
+        held_out = "" if self._held_out is None else _digest(self._held_out)
+        return {**named, **settings, "processes": self._workers.world_size, "held_out": held_out}
+
+    def _require_fitting(self, start: Autoencoder) -> None:
+        for name in ("architecture", "embedding_dim", "latent_dim"):
+            found, wanted = getattr(start.identity, name), getattr(self._identity, name)
+            if found != wanted:
+                raise GenLangSplatError(
+                    f"The autoencoder to start from has {name}={found!r}, the one to train has {name}={wanted!r}. "
+                    "Start from one of the same kind."
+                )
+
+    def _require_own_shares(self, rows: Tensor) -> None:
+        digests = self._workers.gather(_digest(rows))
+        if len(set(digests)) < len(digests):
+            first = next(rank for rank, digest in enumerate(digests) if digest in digests[rank + 1 :])
+            other = digests.index(digests[first], first + 1)
+            raise GenLangSplatError(
+                f"The processes {first} and {other} draw the same rows, so that the second adds nothing. Give each "
+                "process a source with its own rank, or its own seed."
+            )
+
+    def _require_finite_weights(self) -> None:
+        norms = torch._foreach_norm(
+            [value for value in self._autoencoder.state_dict().values() if value.is_floating_point()]
+        )
+        if not bool(torch.stack([norm.double() for norm in norms]).isfinite().all()):
+            raise self._diverged(f"The weights are not finite after step {self.step}")
+
+    def _diverged(self, what: str) -> DivergedError:
+        best = self._kept.best
+        if best is None:
+            return DivergedError(f"{what}, and nothing was measured before. Try a lower learning rate.", None)
+        autoencoder = self._rebuilt(best.weights)
+        kept = f"step {best.step} with the held-out cosine {best.cosine:.4f}"
+        if self._checkpoint_dir is not None and self._workers.is_first:
+            path = self._checkpoint_dir / "best.safetensors"
+            save_autoencoder(path, autoencoder)
+            kept += f" (written to {path})"
+        return DivergedError(
+            f"{what}. The best weights before that are of {kept}. Try a lower learning rate.", autoencoder
+        )
+
+
+def _digest(rows: Tensor) -> str:
+    return hashlib.sha256(rows.detach().cpu().contiguous().view(torch.uint8).numpy().data).hexdigest()

@@ -47,7 +47,8 @@ def open_views(
         **{item.name: getattr(front_end, item.name) for item in fields(FrontEndSettings)},
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return GenLangSplatDataManager(config, device=device, test_mode="test")  # type: ignore[abstract]
+    # The held-out views are those of training, which a data set may list apart from those of its test.
+    return GenLangSplatDataManager(config, device=device, test_mode="val", prepare=False)  # type: ignore[abstract]
 
 
 def extract_scene(views: GenLangSplatDataManager, limit: int | None, preview: bool) -> None:
@@ -57,13 +58,19 @@ def extract_scene(views: GenLangSplatDataManager, limit: int | None, preview: bo
         views: The scene.
         limit: Only the first so many views; None for all.
         preview: Whether to paint contact sheets.
+
+    Raises:
+        GenLangSplatError: If the limit is no positive number.
     """
+    if limit is not None and limit < 1:
+        raise GenLangSplatError(f"The limit is {limit}; give the number of views to extract, at least 1.")
     extracted = views.extract(limit)
     if preview:
         folder = views.store.folder / "preview"
         for split, index in track(extracted, "Painting previews"):
             name = views.view_name(split, index)
-            path = folder / f"{split}-{Path(name).stem}.jpg"
+            # The number tells apart views that are called the same in different folders.
+            path = folder / f"{split}-{index:04d}-{Path(name).stem}.jpg"
             write_contact_sheet(path, name, views.image(split, index), views.language_features(split, index))
         CONSOLE.print(f"Contact sheets are in {escape(str(folder))}.")
 
@@ -76,16 +83,17 @@ def import_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
         folder: LangSplat's `language_features`.
 
     Raises:
-        GenLangSplatError: If a file is missing, damaged or does not fit its photograph.
+        GenLangSplatError: If a file is missing, damaged or does not fit its photograph, or photographs have one name.
     """
     store = views.store
     with store.writing():
         every = _all_views(views)
-        for split, index in track(every, "Converting from LangSplat"):
+        stems = _unique_stems(views, every)
+        for stem, (split, index) in zip(stems, track(every, "Converting from LangSplat"), strict=True):
             dataset = views.dataset(split)
             features = read_langsplat_view(
                 folder,
-                Path(views.view_name(split, index)).stem,
+                stem,
                 source_positions(dataset, index),
                 _photograph_size(dataset, index),
                 store.identity.embedding_dim,
@@ -108,12 +116,7 @@ def export_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
         GenLangSplatError: If two views have the same name.
     """
     every = views.extract()
-    stems = [Path(views.view_name(split, index)).stem for split, index in every]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
-        raise GenLangSplatError(
-            f"Several views are called {', '.join(twice[:3])}; LangSplat's files need unique names."
-        )
+    stems = _unique_stems(views, every)
     for stem, (split, index) in zip(stems, track(every, "Converting to LangSplat"), strict=True):
         write_langsplat_view(folder, stem, views.language_features(split, index))
     CONSOLE.print(f"Wrote {2 * len(every)} files to {escape(str(folder))}. They belong to the undistorted views.")
@@ -135,6 +138,18 @@ def source_positions(dataset: ViewDataset, index: int) -> np.ndarray:
 def _photograph_size(dataset: ViewDataset, index: int) -> tuple[int, int]:
     camera = dataset.raw_cameras[index]
     return int(camera.width), int(camera.height)
+
+
+def _unique_stems(views: GenLangSplatDataManager, every: list[tuple[Split, int]]) -> list[str]:
+    """Names of the views as LangSplat's files carry them; a photograph that is in both splits counts once."""
+    photographs = [views.dataset(split).image_filenames[index] for split, index in every]
+    stems = [path.stem for path in set(photographs)]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise GenLangSplatError(
+            f"Several views are called {', '.join(twice[:3])}; LangSplat's files need unique names."
+        )
+    return [path.stem for path in photographs]
 
 
 def _all_views(views: GenLangSplatDataManager) -> list[tuple[Split, int]]:

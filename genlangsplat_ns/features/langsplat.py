@@ -62,14 +62,23 @@ def write_langsplat_view(folder: Path, stem: str, features: ViewFeatures) -> Non
         folder: Where `STEM_s.npy` and `STEM_f.npy` go.
         stem: Name of the photograph without its ending.
         features: Regions at three levels; rows come out ordered by level, without those that show nowhere.
+
+    Raises:
+        GenLangSplatError: If a file cannot be written.
     """
     regions, kept = _renumbered(features.regions.numpy())
     empty = np.full_like(regions[:1], -1)
     # LangSplat computes in half precision and keeps single.
     rows = features.embeddings.numpy()[kept].astype(np.float16).astype(np.float32)
     for name, array in (("f", rows), ("s", np.concatenate([empty, regions]).astype(np.float32))):
-        with atomic_path(folder / f"{stem}_{name}.npy") as path:
-            np.save(path, array)
+        try:
+            with atomic_path(folder / f"{stem}_{name}.npy") as path:
+                np.save(path, array)
+        except OSError as error:
+            raise GenLangSplatError(
+                f"{folder / stem}_{name}.npy could not be written ({error.strerror or error}). Make room or give "
+                "access, and run the command again."
+            ) from error
 
 
 def _renumbered(

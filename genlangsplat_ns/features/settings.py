@@ -80,4 +80,4 @@ class FrontEndSettings:
     sam: SamSettings = field(default_factory=SamSettings)
     """Settings of sam."""
     download_weights: bool = False
-    """Fetch missing weights of sam and openclip; without it nothing is ever downloaded."""
+    """Fetch missing weights of sam and openclip; without it no weights are ever downloaded."""

@@ -173,6 +173,8 @@ def test_auto_and_the_names_it_stands_for_share_a_store():
 def test_the_identity_says_what_the_features_are():
     identity = FrontEnd(CHOSEN).store_identity
     assert (identity.encoder, identity.masks, identity.embedding_dim) == ("openclip", "sam", 512)
+    larger = replace(CHOSEN, open_clip=OpenClipSettings(model="ViT-L-14", weights="laion2b_s32b_b82k"))
+    assert FrontEnd(larger).store_identity.embedding_dim == 768
     assert identity.mask_settings["points_per_side"] == 32
     assert identity.levels == LEVELS
     assert FrontEnd(FrontEndSettings(masks="langsplat")).store_identity.mask_settings == {}

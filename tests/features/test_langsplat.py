@@ -357,7 +357,7 @@ def test_a_full_disk_leaves_no_half_written_file(tmp_path, rng, monkeypatch, nam
         save(path, array)
 
     monkeypatch.setattr(langsplat.np, "save", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(GenLangSplatError, match="No space left"):
         write_langsplat_view(tmp_path, "frame_1", make_features(rng))
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert sorted(after) == ["frame_1_f.npy", "frame_1_s.npy"]

@@ -169,7 +169,12 @@ def test_regions_are_embedded_as_langsplat_does_one_crop_at_a_time(folder, image
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 11, 500])
 def test_rows_keep_the_order_of_the_masks_for_any_batch_size(folder, encoder, image, masks, batch_size):
     batched = OpenClipEncoder(settings_for(folder / "a.pt", batch_size=batch_size))
+    sizes: list[int] = []
+    hook = batched._model.visual.register_forward_pre_hook(lambda model, inputs: sizes.append(len(inputs[0])))
     rows = batched.encode_regions(image, masks)
+    hook.remove()
+    assert sum(sizes) == len(masks)
+    assert max(sizes) == min(batch_size, len(masks))
     torch.testing.assert_close(rows, encoder.encode_regions(image, masks), atol=1e-5, rtol=0)
     backwards = ViewMasks(90, 120, 3, masks.masks[::-1])
     torch.testing.assert_close(batched.encode_regions(image, backwards), rows.flip(0), atol=1e-5, rtol=0)
@@ -376,6 +381,19 @@ def test_published_weights_are_found_in_the_hub_cache(
     found = OpenClipEncoder(settings)
     assert found.identity == f"openclip/{MODEL}/first/1"
     torch.testing.assert_close(found.encode_regions(image, masks), encoder.encode_regions(image, masks))
+
+
+def test_a_file_that_the_hub_is_known_not_to_have_is_passed_over(folder, tmp_path, monkeypatch):
+    settings = publish(monkeypatch, hf_hub="tiny/clip/")
+    found = put_into_hub_cache(
+        tmp_path / "hub", "tiny/clip", "open_clip_pytorch_model.bin", (folder / "a.pt").read_bytes()
+    )
+    missing = found.parents[2] / ".no_exist" / found.parent.name / "open_clip_model.safetensors"
+    missing.parent.mkdir(parents=True)
+    missing.touch()
+    OpenClipEncoder(settings)
+    found.unlink()
+    assert not openclip_weights_present(settings)
 
 
 def test_published_weights_are_found_where_open_clip_puts_them(folder, encoder, tmp_path, monkeypatch, image, masks):

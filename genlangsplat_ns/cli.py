@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +122,9 @@ Command = (
 
 def main() -> None:
     """The console script: prints user errors as one message and exits with 1."""
+    # Threads of torch that spin while they wait slow each other down five times beside one other busy program. The
+    # runtime reads this when torch is imported, which the commands do.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     command = tyro.cli(Command, description="3D Gaussian scenes that understand words.")  # type: ignore[arg-type]
     try:
         command.main()

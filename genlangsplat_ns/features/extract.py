@@ -17,8 +17,8 @@ from genlangsplat_ns.features.masks import MaskGenerator
 from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
 from genlangsplat_ns.levels import LEVELS
 
-View = tuple[str, UInt8[Tensor, "height width 3"]]
-"""Name and undistorted pixels of a view."""
+View = tuple[str, UInt8[Tensor, "_ _ 3"]]
+"""Name and undistorted pixels of a view, whose sizes may differ."""
 
 
 def extract_features(

@@ -33,7 +33,7 @@ class GenLangSplatDataManagerConfig(FrontEndSettings, FullImageDatamanagerConfig
     _target: type = field(default_factory=lambda: GenLangSplatDataManager)
     """target class to instantiate"""
     max_image_side: int | None = None
-    """Views are scaled down until their longer side has at most this many pixels; None keeps their size."""
+    """All views are scaled by one factor, so that the longest side has at most this many pixels; None keeps them."""
 
 
 class ViewImages(Sequence[tuple[str, Tensor]]):
@@ -79,6 +79,12 @@ class GenLangSplatDataManager(FullImageDatamanager):
         except FileNotFoundError as error:
             raise GenLangSplatError(
                 f"The data names a file that does not exist: {error.filename}. Put it back, or take its frame out."
+            ) from error
+        except (AssertionError, LookupError, ValueError) as error:
+            # What nerfstudio's parsers raise for files that are not of their format.
+            raise GenLangSplatError(
+                f"{config.dataparser.data} cannot be read in the format of {type(self.dataparser).__name__} "
+                f"({type(error).__name__}: {error}). Check the file of its cameras, or name another format."
             ) from error
         except OSError as error:
             # nerfstudio's parsers open one picture to learn its size.
@@ -220,6 +226,8 @@ def _scale_to(longest: int, side: int) -> float:
 
 def _check_data_folder(config: GenLangSplatDataManagerConfig) -> None:
     """Raises when there is nothing to train on."""
+    if config.max_image_side is not None and config.max_image_side < 1:
+        raise GenLangSplatError(f"The longest side is to have {config.max_image_side} pixels; give at least 1.")
     data = Path(config.data or config.dataparser.data)
     if not data.exists():
         raise GenLangSplatError(f"The data folder {data} does not exist. Give --data a folder of posed photographs.")
@@ -229,5 +237,6 @@ def _check_data_folder(config: GenLangSplatDataManagerConfig) -> None:
     if expects_json and not (data / "transforms.json").is_file():
         raise GenLangSplatError(
             f"{data} has no transforms.json. Make one from photographs with `ns-process-data images --data PHOTOS "
-            f"--output-dir {data}`, or name the data's format after the method, for example `colmap`."
+            f"--output-dir {data}`, or name the data's format: `colmap` after the method in ns-train, `--data-format "
+            "colmap` elsewhere."
         )

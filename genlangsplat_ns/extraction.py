@@ -14,9 +14,9 @@ from genlangsplat_ns.console import CONSOLE, track
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig, Split
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.langsplat import read_langsplat_view, write_langsplat_view
-from genlangsplat_ns.features.masks import CONVERTED_MASKS
 from genlangsplat_ns.features.preview import write_contact_sheet
 from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.views import ViewDataset
 
 
@@ -99,24 +99,46 @@ def import_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
                 store.identity.embedding_dim,
             )
             store.save(store.key(views.view_name(split, index), views.image(split, index)), features)
-    CONSOLE.print(
-        f"Converted {len(every)} views into {escape(str(store.folder))}. Train with "
-        f"`ns-train gen-langsplat --data SCENE --pipeline.datamanager.masks {CONVERTED_MASKS}`."
-    )
+    CONSOLE.print(f"Converted {len(every)} views into {escape(str(store.folder))}. Train with:")
+    CONSOLE.print(f"    {escape(training_command(views))}", soft_wrap=True)
 
 
-def export_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
+def training_command(views: GenLangSplatDataManager) -> str:
+    """The command that trains on the features of a scene as they are."""
+    config = views.config
+    options: dict[str, object] = {"data": config.data, "pipeline.datamanager.masks": config.masks}
+    if views.front_end.encoder_name == "openclip":
+        options["pipeline.model.autoencoder"] = "FILE"
+    else:
+        options["pipeline.datamanager.encoder"] = views.front_end.encoder_name
+    if tuple(config.levels) != LEVELS:
+        options["pipeline.datamanager.levels"] = " ".join(config.levels)
+    if config.max_image_side is not None:
+        options["pipeline.datamanager.max-image-side"] = config.max_image_side
+    return " ".join(["ns-train gen-langsplat", *(f"--{name} {value}" for name, value in options.items())])
+
+
+def export_langsplat(views: GenLangSplatDataManager, folder: Path, overwrite: bool = False) -> None:
     """Writes the features of a scene as LangSplat's files, extracting those that are missing.
 
     Args:
         views: The scene.
         folder: Where the files go.
+        overwrite: Whether files that are there already may be replaced.
 
     Raises:
-        GenLangSplatError: If two views have the same name.
+        GenLangSplatError: If two views have the same name, or files are in the way.
     """
-    every = views.extract()
+    every = _all_views(views)
     stems = _unique_stems(views, every)
+    present = [name for stem in stems for name in (f"{stem}_s.npy", f"{stem}_f.npy") if (folder / name).exists()]
+    if present and not overwrite:
+        raise GenLangSplatError(
+            f"{folder} has {present[0]} and {len(present) - 1} more of the files already, which may be LangSplat's "
+            "own. Name another folder, or replace them with --overwrite."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    views.extract()
     for stem, (split, index) in zip(stems, track(every, "Converting to LangSplat"), strict=True):
         write_langsplat_view(folder, stem, views.language_features(split, index))
     CONSOLE.print(f"Wrote {2 * len(every)} files to {escape(str(folder))}. They belong to the undistorted views.")

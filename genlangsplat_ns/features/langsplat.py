@@ -43,6 +43,13 @@ def read_langsplat_view(
     """
     maps, rows = _read_array(folder / f"{stem}_s.npy"), _read_array(folder / f"{stem}_f.npy")
     _check(folder / stem, maps, rows, photograph_size, embedding_dim)
+    view_size = (positions.shape[1], positions.shape[0])
+    if maps.shape[:0:-1] == view_size != photograph_size:
+        raise GenLangSplatError(
+            f"{folder / stem}_s.npy has the size of the undistorted view ({view_size[0]}x{view_size[1]}), not of the "
+            f"photograph ({photograph_size[0]}x{photograph_size[1]}): the lens would be taken out twice. Features of "
+            "undistorted pictures need a scene of the undistorted pictures."
+        )
     levels = maps[1:].astype(np.int32)
     height, width = levels.shape[1:]
     # Pixel centres lie at whole numbers on both sides.

@@ -16,7 +16,7 @@ class OpenClipSettings:
     """The image-text model of the encoder openclip."""
 
     model: str = "ViT-B-16"
-    """Architecture by open_clip's name."""
+    """Architecture by open_clip's name; choose its weights too."""
     weights: str = "laion2b_s34b_b88k"
     """open_clip's name of the weights, or a file that holds them."""
     templates: tuple[str, ...] = ("{}",)

@@ -22,7 +22,7 @@ from torch import Tensor
 from genlangsplat_ns.cli import Convert, Extract
 from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.extraction import export_langsplat, extract_scene, open_views
+from genlangsplat_ns.extraction import export_langsplat, extract_scene, open_views, training_command
 from genlangsplat_ns.features import front_end
 from genlangsplat_ns.features.encoders import ConSEEncoder, encoder_identity
 from genlangsplat_ns.features.regions import ViewMasks
@@ -421,3 +421,39 @@ def test_help_explains_every_option(command: type, tmp_path: Path, monkeypatch: 
     for flag, sentence in options.items():
         start = words.index(f" {flag} " if f" {flag} " in words else f" {flag},")
         assert " ".join(sentence.split()) in words[start : start + 500], f"{flag} is not explained"
+
+
+def test_files_that_are_there_already_are_replaced_only_when_told(
+    extracted: GenLangSplatDataManager, tmp_path: Path
+) -> None:
+    own = tmp_path / f"{Path(extracted.view_name('train', 0)).stem}_f.npy"
+    own.write_bytes(b"LangSplat's own")
+    with pytest.raises(GenLangSplatError, match="--overwrite"):
+        export_langsplat(extracted, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [own.name]
+    export_langsplat(extracted, tmp_path, overwrite=True)
+    assert own.read_bytes() != b"LangSplat's own"
+
+
+def test_the_command_that_trains_repeats_what_the_features_depend_on(scene: Path) -> None:
+    views = open_views(
+        scene, "nerfstudio", 64, FrontEndSettings(encoder="conse", masks="langsplat", levels=("part", "whole"))
+    )
+    assert training_command(views) == (
+        f"ns-train gen-langsplat --data {scene} --pipeline.datamanager.masks langsplat "
+        "--pipeline.datamanager.encoder conse --pipeline.datamanager.levels part whole "
+        "--pipeline.datamanager.max-image-side 64"
+    )
+
+
+@pytest.mark.parametrize("content", ["{", '{"frames": []}', "{}"])
+def test_cameras_that_cannot_be_read_are_told_in_one_sentence(scene: Path, content: str) -> None:
+    (scene / "transforms.json").write_text(content)
+    with pytest.raises(GenLangSplatError, match="cannot be read in the format"):
+        open_views(scene, "nerfstudio", None, FrontEndSettings(encoder="conse", masks="watershed"))
+
+
+@pytest.mark.parametrize("side", [0, -3])
+def test_a_side_without_pixels_is_refused(scene: Path, side: int) -> None:
+    with pytest.raises(GenLangSplatError, match=f"{side} pixels"):
+        open_views(scene, "nerfstudio", side, FrontEndSettings(encoder="conse", masks="watershed"))

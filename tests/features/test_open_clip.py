@@ -289,14 +289,14 @@ def test_an_unknown_model_is_answered_with_the_known_ones():
 
 @pytest.mark.parametrize("download", [False, True])
 def test_unknown_weights_are_answered_with_the_known_ones(download):
-    with pytest.raises(GenLangSplatError, match=r"'laion3b' of ViT-B-16.*laion2b_s34b_b88k.*open_clip\.weights"):
+    with pytest.raises(GenLangSplatError, match=r"'laion3b' of ViT-B-16.*laion2b_s34b_b88k.*open-clip\.weights"):
         OpenClipEncoder(OpenClipSettings(weights="laion3b"), download=download)
 
 
 def test_a_file_that_is_not_there_is_named(folder, tmp_path):
     settings = settings_for(tmp_path / "gone.pt")
     for ask in (lambda: OpenClipEncoder(settings, download=True), lambda: encoder_identity("openclip", settings)):
-        with pytest.raises(GenLangSplatError, match=r"no file .*gone\.pt.*open_clip\.weights"):
+        with pytest.raises(GenLangSplatError, match=r"no file .*gone\.pt.*open-clip\.weights"):
             ask()
     assert not openclip_weights_present(settings)
     assert openclip_weights_present(settings_for(folder / "a.pt"))
@@ -331,7 +331,7 @@ def test_a_file_that_would_run_code_is_refused(folder, tmp_path):
 
 @pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
 def test_a_file_of_another_model_is_named_with_the_model(folder, name):
-    with pytest.raises(GenLangSplatError, match=rf"{name}' could not be loaded into {WIDER_MODEL}.*open_clip\.model"):
+    with pytest.raises(GenLangSplatError, match=rf"{name}' could not be loaded into {WIDER_MODEL}.*open-clip\.model"):
         OpenClipEncoder(OpenClipSettings(model=WIDER_MODEL, weights=str(folder / name)))
 
 
@@ -341,7 +341,7 @@ def test_weights_that_are_not_there_are_not_fetched_but_the_way_is_named(tmp_pat
         OpenClipEncoder(OpenClipSettings())
     assert DEFAULT_SOURCE in str(error.value)
     assert "ViT-B-16 laion2b_s34b_b88k" in str(error.value)
-    assert "open_clip.weights" in str(error.value)
+    assert "--open-clip.weights" in str(error.value)
     assert not (tmp_path / "hub").exists()
 
 

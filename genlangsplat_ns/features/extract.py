@@ -49,13 +49,18 @@ def extract_features(
     if not _missing(keys, store):
         CONSOLE.print(f"Language features: all {len(keys)} views are stored in {escape(str(store.folder))}")
         return keys
+    try:
+        mask_generator, encoder = load_masks(), load_encoder()
+    except GenLangSplatError:
+        store.forget_if_empty()
+        raise
     with store.writing():
         # Another process may have stored some while this one waited.
         missing = _missing(keys, store)
         hits = len(keys) - len(missing)
         CONSOLE.print(f"Language features: {hits} of {len(keys)} views are stored in {escape(str(store.folder))}")
         if missing:
-            _extract_missing(views, missing, store, load_masks(), load_encoder())
+            _extract_missing(views, missing, store, mask_generator, encoder)
     return keys
 
 

@@ -72,7 +72,7 @@ def undistort_points(
     Args:
         points: Pixel positions (x, y) in an image of `raw_size`, the top left pixel's centre being (0, 0).
         raw_size: Width and height of the image the points were marked on.
-        raw: The dataparser's camera, one perspective camera with its distortion.
+        raw: The dataparser's camera, one perspective or fisheye camera with its distortion.
         view: The datamanager's camera of the same view after undistortion.
 
     Returns:
@@ -85,9 +85,16 @@ def undistort_points(
     rays = (centred - centre) / focal
     if raw.distortion_params is not None and bool(raw.distortion_params.any()):
         k1, k2, k3, k4, p1, p2 = raw.distortion_params.reshape(-1).double().numpy()
-        if k4 != 0:
+        bent, identity = rays[:, None], np.eye(3)
+        # OpenCV's usual handful of steps leaves pixels of error near the corners of wide views.
+        stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-9)
+        if int(raw.camera_type) == CameraType.FISHEYE.value:
+            rays = cv2.fisheye.undistortPoints(bent, identity, np.array([k1, k2, k3, k4]), criteria=stop)[:, 0]
+        elif k4 != 0:
             raise GenLangSplatError(f"Expected at most three radial distortion terms, found k4 = {k4}.")
-        rays = cv2.undistortPoints(rays[:, None], np.eye(3), np.array([k1, k2, p1, p2, k3]))[:, 0]
+        else:
+            lens = np.array([k1, k2, p1, p2, k3])
+            rays = cv2.undistortPointsIter(bent, identity, lens, identity, identity, stop)[:, 0]
     view_focal = np.array([float(view.fx), float(view.fy)])
     view_centre = np.array([float(view.cx), float(view.cy)])
     return rays * view_focal + view_centre - 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ class Extract(FrontEndSettings):
     data_format: str = "nerfstudio"
     """Format of the data by nerfstudio's name, for example nerfstudio or colmap."""
     max_image_side: int | None = None
-    """Views are scaled down until their longer side has at most this many pixels (gen-langsplat-lite trains at 480)."""
+    """All views are scaled by one factor, so that the longest side fits; gen-langsplat-lite trains at 480."""
     limit: int | None = None
     """Only the first so many views, for a first look."""
     preview: bool = False
@@ -91,10 +92,12 @@ class Convert(FrontEndSettings):
     """LangSplat's folder language_features to read; train with --pipeline.datamanager.masks langsplat then."""
     to_langsplat: Path | None = None
     """Folder to write such files to."""
+    overwrite: bool = False
+    """Whether --to-langsplat may replace files that are there already."""
     data_format: str = "nerfstudio"
     """Format of the data by nerfstudio's name, for example nerfstudio or colmap."""
     max_image_side: int | None = None
-    """Views are scaled down until their longer side has at most this many pixels; train with the same."""
+    """All views are scaled by one factor, so that the longest side fits; train with the same."""
 
     def main(self) -> None:
         """Runs the command."""
@@ -108,7 +111,7 @@ class Convert(FrontEndSettings):
         if self.from_langsplat is not None:
             import_langsplat(views, self.from_langsplat)
         elif self.to_langsplat is not None:
-            export_langsplat(views, self.to_langsplat)
+            export_langsplat(views, self.to_langsplat, self.overwrite)
 
 
 Command = (
@@ -121,9 +124,20 @@ Command = (
 
 def main() -> None:
     """The console script: prints user errors as one message and exits with 1."""
+    # Threads of torch that spin while they wait slow each other down five times beside one other busy program. The
+    # runtime reads this when torch is imported, which the commands do.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     command = tyro.cli(Command, description="3D Gaussian scenes that understand words.")  # type: ignore[arg-type]
     try:
         command.main()
     except GenLangSplatError as error:
         CONSOLE.print(f"[bold red]Error:[/bold red] {escape(str(error))}")
         sys.exit(1)
+    except OSError as error:
+        # What the machine refuses (a full disk, no permission) is told by its own words and the file's name.
+        place = f"{error.filename}: " if error.filename else ""
+        CONSOLE.print(f"[bold red]Error:[/bold red] {escape(place)}{escape(error.strerror or str(error))}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        CONSOLE.print("Stopped. What is stored stays; the same command goes on from there.")
+        sys.exit(130)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import UInt8
-from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from torch import Tensor
@@ -33,7 +33,7 @@ class GenLangSplatDataManagerConfig(FrontEndSettings, FullImageDatamanagerConfig
     _target: type = field(default_factory=lambda: GenLangSplatDataManager)
     """target class to instantiate"""
     max_image_side: int | None = None
-    """Views are scaled down until their longer side has at most this many pixels; None keeps their size."""
+    """All views are scaled by one factor, so that the longest side has at most this many pixels; None keeps them."""
 
 
 class ViewImages(Sequence[tuple[str, Tensor]]):
@@ -65,6 +65,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
         test_mode: Literal["test", "val", "inference"] = "val",
         world_size: int = 1,
         local_rank: int = 0,
+        prepare: bool = True,
         **kwargs: Any,
     ) -> None:
         if not torch.cuda.is_available():
@@ -79,6 +80,17 @@ class GenLangSplatDataManager(FullImageDatamanager):
             raise GenLangSplatError(
                 f"The data names a file that does not exist: {error.filename}. Put it back, or take its frame out."
             ) from error
+        except (AssertionError, LookupError, ValueError) as error:
+            # What nerfstudio's parsers raise for files that are not of their format.
+            raise GenLangSplatError(
+                f"{config.dataparser.data} cannot be read in the format of {type(self.dataparser).__name__} "
+                f"({type(error).__name__}: {error}). Check the file of its cameras, or name another format."
+            ) from error
+        except OSError as error:
+            # nerfstudio's parsers open one picture to learn its size.
+            raise GenLangSplatError(
+                f"A file of the data cannot be read ({error}). Replace it, or take its frame out of the data's list."
+            ) from error
         if not torch.cuda.is_available():
             # More than 500 views make nerfstudio choose the cpu cache again.
             config.cache_images = "gpu"
@@ -87,7 +99,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
         # The model learns from the metadata which encoder its autoencoder must fit, and asks it for texts.
         self.train_dataset.metadata["front_end"] = self.front_end
         self._language_keys: dict[tuple[Split, int], str] = {}
-        if test_mode == "val":
+        if test_mode == "val" and prepare:
             self.prepare_language()
 
     # Views
@@ -136,6 +148,18 @@ class GenLangSplatDataManager(FullImageDatamanager):
             longest = int(torch.maximum(outputs.cameras.width, outputs.cameras.height).max())
             scale = min(scale, _scale_to(longest, self.config.max_image_side))
         return ViewDataset(outputs, scale)
+
+    def _load_images(self, split: Split, cache_images_device: Literal["cpu", "gpu"]) -> list[dict[str, Any]]:
+        """Undistorts the views of a split; afterwards those of a fisheye lens are perspective ones, which is theirs."""
+        images = super()._load_images(split, cache_images_device)
+        cameras = self.dataset(split).cameras
+        if cameras.distortion_params is not None:
+            bent = cameras.distortion_params.any(dim=-1, keepdim=True)
+            rectified = bent & (cameras.camera_type == CameraType.FISHEYE.value)
+            cameras.camera_type = torch.where(rectified, CameraType.PERSPECTIVE.value, cameras.camera_type)
+        if split == "train":
+            self.train_cameras = cameras.to(self.device)
+        return images
 
     def _check_images(self) -> None:
         """Raises when listed photographs are absent, before anything expensive begins."""
@@ -202,6 +226,8 @@ def _scale_to(longest: int, side: int) -> float:
 
 def _check_data_folder(config: GenLangSplatDataManagerConfig) -> None:
     """Raises when there is nothing to train on."""
+    if config.max_image_side is not None and config.max_image_side < 1:
+        raise GenLangSplatError(f"The longest side is to have {config.max_image_side} pixels; give at least 1.")
     data = Path(config.data or config.dataparser.data)
     if not data.exists():
         raise GenLangSplatError(f"The data folder {data} does not exist. Give --data a folder of posed photographs.")
@@ -211,5 +237,6 @@ def _check_data_folder(config: GenLangSplatDataManagerConfig) -> None:
     if expects_json and not (data / "transforms.json").is_file():
         raise GenLangSplatError(
             f"{data} has no transforms.json. Make one from photographs with `ns-process-data images --data PHOTOS "
-            f"--output-dir {data}`, or name the data's format after the method, for example `colmap`."
+            f"--output-dir {data}`, or name the data's format: `colmap` after the method in ns-train, `--data-format "
+            "colmap` elsewhere."
         )

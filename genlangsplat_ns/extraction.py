@@ -14,9 +14,9 @@ from genlangsplat_ns.console import CONSOLE, track
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig, Split
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.langsplat import read_langsplat_view, write_langsplat_view
-from genlangsplat_ns.features.masks import CONVERTED_MASKS
 from genlangsplat_ns.features.preview import write_contact_sheet
 from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.views import ViewDataset
 
 
@@ -47,7 +47,8 @@ def open_views(
         **{item.name: getattr(front_end, item.name) for item in fields(FrontEndSettings)},
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return GenLangSplatDataManager(config, device=device, test_mode="test")  # type: ignore[abstract]
+    # The held-out views are those of training, which a data set may list apart from those of its test.
+    return GenLangSplatDataManager(config, device=device, test_mode="val", prepare=False)  # type: ignore[abstract]
 
 
 def extract_scene(views: GenLangSplatDataManager, limit: int | None, preview: bool) -> None:
@@ -57,13 +58,19 @@ def extract_scene(views: GenLangSplatDataManager, limit: int | None, preview: bo
         views: The scene.
         limit: Only the first so many views; None for all.
         preview: Whether to paint contact sheets.
+
+    Raises:
+        GenLangSplatError: If the limit is no positive number.
     """
+    if limit is not None and limit < 1:
+        raise GenLangSplatError(f"The limit is {limit}; give the number of views to extract, at least 1.")
     extracted = views.extract(limit)
     if preview:
         folder = views.store.folder / "preview"
         for split, index in track(extracted, "Painting previews"):
             name = views.view_name(split, index)
-            path = folder / f"{split}-{Path(name).stem}.jpg"
+            # The number tells apart views that are called the same in different folders.
+            path = folder / f"{split}-{index:04d}-{Path(name).stem}.jpg"
             write_contact_sheet(path, name, views.image(split, index), views.language_features(split, index))
         CONSOLE.print(f"Contact sheets are in {escape(str(folder))}.")
 
@@ -76,44 +83,62 @@ def import_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
         folder: LangSplat's `language_features`.
 
     Raises:
-        GenLangSplatError: If a file is missing, damaged or does not fit its photograph.
+        GenLangSplatError: If a file is missing, damaged or does not fit its photograph, or photographs have one name.
     """
     store = views.store
     with store.writing():
         every = _all_views(views)
-        for split, index in track(every, "Converting from LangSplat"):
+        stems = _unique_stems(views, every)
+        for stem, (split, index) in zip(stems, track(every, "Converting from LangSplat"), strict=True):
             dataset = views.dataset(split)
             features = read_langsplat_view(
                 folder,
-                Path(views.view_name(split, index)).stem,
+                stem,
                 source_positions(dataset, index),
                 _photograph_size(dataset, index),
                 store.identity.embedding_dim,
             )
             store.save(store.key(views.view_name(split, index), views.image(split, index)), features)
-    CONSOLE.print(
-        f"Converted {len(every)} views into {escape(str(store.folder))}. Train with "
-        f"`ns-train gen-langsplat --data SCENE --pipeline.datamanager.masks {CONVERTED_MASKS}`."
-    )
+    CONSOLE.print(f"Converted {len(every)} views into {escape(str(store.folder))}. Train with:")
+    CONSOLE.print(f"    {escape(training_command(views))}", soft_wrap=True)
 
 
-def export_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
+def training_command(views: GenLangSplatDataManager) -> str:
+    """The command that trains on the features of a scene as they are."""
+    config = views.config
+    options: dict[str, object] = {"data": config.data, "pipeline.datamanager.masks": config.masks}
+    if views.front_end.encoder_name == "openclip":
+        options["pipeline.model.autoencoder"] = "FILE"
+    else:
+        options["pipeline.datamanager.encoder"] = views.front_end.encoder_name
+    if tuple(config.levels) != LEVELS:
+        options["pipeline.datamanager.levels"] = " ".join(config.levels)
+    if config.max_image_side is not None:
+        options["pipeline.datamanager.max-image-side"] = config.max_image_side
+    return " ".join(["ns-train gen-langsplat", *(f"--{name} {value}" for name, value in options.items())])
+
+
+def export_langsplat(views: GenLangSplatDataManager, folder: Path, overwrite: bool = False) -> None:
     """Writes the features of a scene as LangSplat's files, extracting those that are missing.
 
     Args:
         views: The scene.
         folder: Where the files go.
+        overwrite: Whether files that are there already may be replaced.
 
     Raises:
-        GenLangSplatError: If two views have the same name.
+        GenLangSplatError: If two views have the same name, or files are in the way.
     """
-    every = views.extract()
-    stems = [Path(views.view_name(split, index)).stem for split, index in every]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
+    every = _all_views(views)
+    stems = _unique_stems(views, every)
+    present = [name for stem in stems for name in (f"{stem}_s.npy", f"{stem}_f.npy") if (folder / name).exists()]
+    if present and not overwrite:
         raise GenLangSplatError(
-            f"Several views are called {', '.join(twice[:3])}; LangSplat's files need unique names."
+            f"{folder} has {present[0]} and {len(present) - 1} more of the files already, which may be LangSplat's "
+            "own. Name another folder, or replace them with --overwrite."
         )
+    folder.mkdir(parents=True, exist_ok=True)
+    views.extract()
     for stem, (split, index) in zip(stems, track(every, "Converting to LangSplat"), strict=True):
         write_langsplat_view(folder, stem, views.language_features(split, index))
     CONSOLE.print(f"Wrote {2 * len(every)} files to {escape(str(folder))}. They belong to the undistorted views.")
@@ -135,6 +160,18 @@ def source_positions(dataset: ViewDataset, index: int) -> np.ndarray:
 def _photograph_size(dataset: ViewDataset, index: int) -> tuple[int, int]:
     camera = dataset.raw_cameras[index]
     return int(camera.width), int(camera.height)
+
+
+def _unique_stems(views: GenLangSplatDataManager, every: list[tuple[Split, int]]) -> list[str]:
+    """Names of the views as LangSplat's files carry them; a photograph that is in both splits counts once."""
+    photographs = [views.dataset(split).image_filenames[index] for split, index in every]
+    stems = [path.stem for path in set(photographs)]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise GenLangSplatError(
+            f"Several views are called {', '.join(twice[:3])}; LangSplat's files need unique names."
+        )
+    return [path.stem for path in photographs]
 
 
 def _all_views(views: GenLangSplatDataManager) -> list[tuple[Split, int]]:

@@ -17,8 +17,8 @@ from genlangsplat_ns.features.masks import MaskGenerator
 from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
 from genlangsplat_ns.levels import LEVELS
 
-View = tuple[str, UInt8[Tensor, "height width 3"]]
-"""Name and undistorted pixels of a view."""
+View = tuple[str, UInt8[Tensor, "_ _ 3"]]
+"""Name and undistorted pixels of a view, whose sizes may differ."""
 
 
 def extract_features(
@@ -49,13 +49,18 @@ def extract_features(
     if not _missing(keys, store):
         CONSOLE.print(f"Language features: all {len(keys)} views are stored in {escape(str(store.folder))}")
         return keys
+    try:
+        mask_generator, encoder = load_masks(), load_encoder()
+    except GenLangSplatError:
+        store.forget_if_empty()
+        raise
     with store.writing():
         # Another process may have stored some while this one waited.
         missing = _missing(keys, store)
         hits = len(keys) - len(missing)
         CONSOLE.print(f"Language features: {hits} of {len(keys)} views are stored in {escape(str(store.folder))}")
         if missing:
-            _extract_missing(views, missing, store, load_masks(), load_encoder())
+            _extract_missing(views, missing, store, mask_generator, encoder)
     return keys
 
 

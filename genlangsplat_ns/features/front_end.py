@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from genlangsplat_ns.features.encoders import (
 )
 from genlangsplat_ns.features.extract import View, extract_features
 from genlangsplat_ns.features.masks import CONVERTED_MASKS, MaskGenerator, load_mask_generator, mask_settings
-from genlangsplat_ns.features.open_clip_encoder import openclip_weights_present
-from genlangsplat_ns.features.sam_weights import find_checkpoint
+from genlangsplat_ns.features.open_clip_encoder import openclip_weights_present, require_openclip_weights
+from genlangsplat_ns.features.sam_weights import find_checkpoint, require_presence
 from genlangsplat_ns.features.settings import EncoderName, FrontEndSettings, MaskName
 from genlangsplat_ns.features.store import FeatureStore, StoreIdentity
 from genlangsplat_ns.levels import LEVELS
@@ -53,7 +53,7 @@ class FrontEnd:
         """Whose features belong to this front end."""
         levels = tuple(name for name in LEVELS if name in self._settings.levels)
         if not levels:
-            raise GenLangSplatError(f"Found no level to extract; choose at least one of {', '.join(LEVELS)}.")
+            raise GenLangSplatError(f"Found no level to extract; --levels needs at least one of {', '.join(LEVELS)}.")
         return StoreIdentity(
             encoder=self.encoder_name,
             encoder_identity=self.encoder_identity,
@@ -69,7 +69,28 @@ class FrontEnd:
 
     def extract(self, views: Sequence[View], store: FeatureStore) -> list[str]:
         """Extracts what the store does not have; see `extract_features`."""
-        return extract_features(views, store, lambda: self._masks, self._load_region_encoder)
+        return extract_features(views, store, self._load_masks, self._load_region_encoder)
+
+    def _load_masks(self) -> MaskGenerator:
+        self._require_weights()
+        return self._masks
+
+    def _require_weights(self) -> None:
+        """Names everything that is missing at once, before gigabytes of the one are fetched or read for nothing."""
+        settings = self._settings
+        missing: list[Callable[[], object]] = []
+        if self.mask_name == "sam" and (not settings.download_weights or settings.sam.checkpoint is not None):
+            missing.append(lambda: require_presence(settings.sam))
+        if self.encoder_name == "openclip" and self.mask_name != CONVERTED_MASKS:
+            missing.append(lambda: require_openclip_weights(settings.open_clip, settings.download_weights))
+        messages = []
+        for check in missing:
+            try:
+                check()
+            except GenLangSplatError as error:
+                messages.append(str(error))
+        if messages:
+            raise GenLangSplatError("\n".join(messages))
 
     def load_text_encoder(self) -> ImageTextEncoder:
         """The encoder for texts. It runs on the CPU: texts are few, and a GPU's memory has better uses."""
@@ -96,18 +117,23 @@ def _choose(settings: FrontEndSettings, device: str) -> tuple[EncoderName, MaskN
     encoder, masks = settings.encoder, settings.masks
     if masks == CONVERTED_MASKS and encoder == "auto":
         encoder = "openclip"
+        CONSOLE.print("Language features: encoder openclip, because LangSplat's masks come with its embeddings.")
     if "auto" not in (encoder, masks):
         return encoder, masks
     on_cuda = device.startswith("cuda")
-    reason = "there is no CUDA" if not on_cuda else "their weights are not on this machine (see --download-weights)"
-    taken = []
+    reason = "there is no CUDA" if not on_cuda else "the weights are not on this machine (see --download-weights)"
+    taken: dict[str, bool] = {}
     if encoder == "auto":
         best = on_cuda and (settings.download_weights or openclip_weights_present(settings.open_clip))
         encoder = "openclip" if best else "conse"
-        taken.append(f"encoder {encoder}" + ("" if best else f", because {reason}"))
+        taken[f"encoder {encoder}"] = best
     if masks == "auto":
         best = on_cuda and (settings.download_weights or find_checkpoint(settings.sam) is not None)
         masks = "sam" if best else "watershed"
-        taken.append(f"masks {masks}" + ("" if best else f", because {reason}"))
-    CONSOLE.print(f"Language features: {'; '.join(taken)}.")
+        taken[f"masks {masks}"] = best
+    if any(taken.values()):
+        words = "; ".join(name if best else f"{name}, because {reason}" for name, best in taken.items())
+    else:
+        words = f"{' and '.join(taken)}, because {reason}"
+    CONSOLE.print(f"Language features: {words}.")
     return encoder, masks

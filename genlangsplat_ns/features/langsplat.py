@@ -43,6 +43,13 @@ def read_langsplat_view(
     """
     maps, rows = _read_array(folder / f"{stem}_s.npy"), _read_array(folder / f"{stem}_f.npy")
     _check(folder / stem, maps, rows, photograph_size, embedding_dim)
+    view_size = (positions.shape[1], positions.shape[0])
+    if maps.shape[:0:-1] == view_size != photograph_size:
+        raise GenLangSplatError(
+            f"{folder / stem}_s.npy has the size of the undistorted view ({view_size[0]}x{view_size[1]}), not of the "
+            f"photograph ({photograph_size[0]}x{photograph_size[1]}): the lens would be taken out twice. Features of "
+            "undistorted pictures need a scene of the undistorted pictures."
+        )
     levels = maps[1:].astype(np.int32)
     height, width = levels.shape[1:]
     # Pixel centres lie at whole numbers on both sides.
@@ -62,14 +69,23 @@ def write_langsplat_view(folder: Path, stem: str, features: ViewFeatures) -> Non
         folder: Where `STEM_s.npy` and `STEM_f.npy` go.
         stem: Name of the photograph without its ending.
         features: Regions at three levels; rows come out ordered by level, without those that show nowhere.
+
+    Raises:
+        GenLangSplatError: If a file cannot be written.
     """
     regions, kept = _renumbered(features.regions.numpy())
     empty = np.full_like(regions[:1], -1)
     # LangSplat computes in half precision and keeps single.
     rows = features.embeddings.numpy()[kept].astype(np.float16).astype(np.float32)
     for name, array in (("f", rows), ("s", np.concatenate([empty, regions]).astype(np.float32))):
-        with atomic_path(folder / f"{stem}_{name}.npy") as path:
-            np.save(path, array)
+        try:
+            with atomic_path(folder / f"{stem}_{name}.npy") as path:
+                np.save(path, array)
+        except OSError as error:
+            raise GenLangSplatError(
+                f"{folder / stem}_{name}.npy could not be written ({error.strerror or error}). Make room or give "
+                "access, and run the command again."
+            ) from error
 
 
 def _renumbered(

@@ -69,7 +69,10 @@ class OpenClipEncoder:
         on_cuda = self._device.type == "cuda"
         self._batch_size = settings.batch_size or (CUDA_BATCH if on_cuda else CPU_BATCH)
         precision = settings.precision if settings.precision != "auto" else ("fp16" if on_cuda else "fp32")
-        weights = _require_weights(settings, download)
+        weights = require_openclip_weights(settings, download)
+        if weights == settings.weights and not _is_path(weights):
+            source = _source(settings)
+            CONSOLE.print(f"Downloading CLIP's weights {escape(weights)} of {settings.model} from {source}")
         try:
             model = open_clip.create_model(
                 settings.model,
@@ -83,13 +86,13 @@ class OpenClipEncoder:
             if isinstance(error, OSError) and weights == settings.weights and not _is_path(weights):
                 raise GenLangSplatError(
                     f"CLIP's weights {weights} could not be downloaded from {_source(settings)} "
-                    f"({_first_line(error)}). Try again, or fetch them by other means and name the file with the "
-                    "setting open_clip.weights."
+                    f"({_first_line(error)}). Try again, or fetch them by other means and name the file with "
+                    "--open-clip.weights."
                 ) from error
             raise GenLangSplatError(
                 f"The weights {weights!r} could not be loaded into {settings.model}: they are damaged or of another "
                 f"model ({type(error).__name__}: {_first_line(error)}). Fetch them again, or name the model they "
-                "belong to with open_clip.model."
+                "belong to with --open-clip.model."
             ) from error
         self._model: Any = model.eval().requires_grad_(False)
         self._dtype = open_clip.get_input_dtype(precision) or torch.float32
@@ -155,7 +158,7 @@ def openclip_identity(settings: OpenClipSettings) -> str:
     weights = settings.weights
     if _is_path(weights):
         if not Path(weights).is_file():
-            raise GenLangSplatError(f"There is no file {weights}, which open_clip.weights names as CLIP's weights.")
+            raise GenLangSplatError(f"There is no file {weights}, which --open-clip.weights names as CLIP's weights.")
         weights = f"{Path(weights).name}@{file_sha256(Path(weights))[:12]}"
     return f"openclip/{settings.model}/{weights}/{CROPS_VERSION}"
 
@@ -181,8 +184,12 @@ def openclip_weights_present(settings: OpenClipSettings) -> bool:
     return _find_weights(settings) is not None
 
 
-def _require_weights(settings: OpenClipSettings, download: bool) -> str:
-    """What to hand to open_clip as weights: a file, or their name when it may fetch them."""
+def require_openclip_weights(settings: OpenClipSettings, download: bool) -> str:
+    """What to hand to open_clip as weights: a file, or their name when it may fetch them; nothing is read.
+
+    Raises:
+        GenLangSplatError: If they are missing and may not be fetched, or unknown.
+    """
     found = _find_weights(settings)
     if found is not None:
         return str(found)
@@ -192,16 +199,15 @@ def _require_weights(settings: OpenClipSettings, download: bool) -> str:
     if settings.weights not in published:
         raise GenLangSplatError(
             f"open_clip knows no weights {settings.weights!r} of {settings.model}; it knows {', '.join(published)}. "
-            "Choose one of them, or name a file, with open_clip.weights."
+            "Choose one of them, or name a file, with --open-clip.weights."
         )
     source = _source(settings)
     if not download:
         raise GenLangSplatError(
             f"CLIP's weights {settings.model} {settings.weights} are not on this machine. Run again with "
-            f"--download-weights to fetch them from {source}, name a file with the setting open_clip.weights, or "
+            f"--download-weights to fetch them from {source}, name a file with --open-clip.weights, or "
             "choose the encoder conse, which needs no download."
         )
-    CONSOLE.print(f"Downloading CLIP's weights {escape(settings.weights)} of {settings.model} from {source}")
     return settings.weights
 
 
@@ -246,4 +252,7 @@ def _is_path(weights: str) -> bool:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):
+        # torch's own advice here is to read the file without precautions.
+        return "not a file of weights alone"
     return str(error).strip().split("\n")[0][:200]

@@ -49,7 +49,8 @@ def describe_level(level: str, regions: Int32[np.ndarray, "height width"]) -> st
     areas = np.unique(regions[regions >= 0], return_counts=True)[1]
     if len(areas) == 0:
         return f"{level}: no regions"
-    return f"{level}: {len(areas)} regions, mean area {areas.mean():,.0f} px, {areas.sum() / regions.size:.0%} covered"
+    noun = "region" if len(areas) == 1 else "regions"
+    return f"{level}: {len(areas)} {noun}, mean area {areas.mean():,.0f} px, {areas.sum() / regions.size:.0%} covered"
 
 
 def paint_regions(

@@ -99,7 +99,7 @@ class SamMaskGenerator:
             raise GenLangSplatError(
                 f"{path} does not fit SAM {settings.model}: it has {len(found)} weights and an image encoder "
                 f"{width or 'of unknown'} channels wide, expected {len(expected)} weights and "
-                f"{expected['image_encoder.pos_embed'][-1]} channels. Name the model it belongs to with sam.model."
+                f"{expected['image_encoder.pos_embed'][-1]} channels. Name the model it belongs to with --sam.model."
             )
         sam.load_state_dict(state)
         predictor = SamPredictor(sam.eval().requires_grad_(False).to(device))

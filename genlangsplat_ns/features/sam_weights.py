@@ -93,26 +93,36 @@ def require_checkpoint(settings: SamSettings, download: bool) -> Path:
         raise GenLangSplatError(
             f"{path} ({path.stat().st_size:,} bytes) is not the file that was published (about "
             f"{official.gigabytes:.2f} GB, sha256 {official.sha256[:12]}...); a download may have broken off. Delete "
-            "it and run again with --download-weights, or name a file of your own with the setting sam.checkpoint."
+            "it and run again with --download-weights, or name a file of your own with --sam.checkpoint."
         )
     return path
+
+
+def require_presence(settings: SamSettings) -> None:
+    """Raises when the weights are not on this machine; nothing is read or downloaded.
+
+    Raises:
+        GenLangSplatError: If they are missing.
+    """
+    if find_checkpoint(settings) is None:
+        raise _missing(settings)
 
 
 def _missing(settings: SamSettings) -> GenLangSplatError:
     if settings.checkpoint is not None:
         return GenLangSplatError(
-            f"There is no file {settings.checkpoint}, which sam.checkpoint names as SAM's weights."
+            f"There is no file {settings.checkpoint}, which --sam.checkpoint names as SAM's weights."
         )
     official = OFFICIAL_CHECKPOINTS.get(settings.model)
     if official is None:
         return GenLangSplatError(
             f"There is no official checkpoint of a SAM {settings.model!r}; choose one of "
-            f"{', '.join(OFFICIAL_CHECKPOINTS)}, or name a file with the setting sam.checkpoint."
+            f"{', '.join(OFFICIAL_CHECKPOINTS)}, or name a file with --sam.checkpoint."
         )
     return GenLangSplatError(
         f"SAM's weights {official.file_name} are not on this machine. Run again with --download-weights to fetch them "
-        f"({official.gigabytes:.2f} GB from {official.url}), put that file into {weights_folder()}, name one with the "
-        "setting sam.checkpoint, or choose the masks watershed, which need none."
+        f"({official.gigabytes:.2f} GB from {official.url}), put that file into {weights_folder()}, name one with "
+        "--sam.checkpoint, or choose the masks watershed, which need none."
     )
 
 

@@ -16,7 +16,7 @@ class OpenClipSettings:
     """The image-text model of the encoder openclip."""
 
     model: str = "ViT-B-16"
-    """Architecture by open_clip's name."""
+    """Architecture by open_clip's name; choose its weights too."""
     weights: str = "laion2b_s34b_b88k"
     """open_clip's name of the weights, or a file that holds them."""
     templates: tuple[str, ...] = ("{}",)
@@ -80,4 +80,4 @@ class FrontEndSettings:
     sam: SamSettings = field(default_factory=SamSettings)
     """Settings of sam."""
     download_weights: bool = False
-    """Fetch missing weights of sam and openclip; without it nothing is ever downloaded."""
+    """Fetch missing weights of sam and openclip; without it no weights are ever downloaded."""

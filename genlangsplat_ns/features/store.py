@@ -169,6 +169,14 @@ class FeatureStore:
         finally:
             lock.release()
 
+    def forget_if_empty(self) -> None:
+        """Removes the folder again if nothing was ever stored in it, so that failed commands leave none behind."""
+        if [path.name for path in self.folder.iterdir()] == ["manifest.json"]:
+            (self.folder / "manifest.json").unlink()
+            self.folder.rmdir()
+            if not any(self.folder.parent.iterdir()):
+                self.folder.parent.rmdir()
+
     def key(self, view_name: str, image: UInt8[Tensor, "height width 3"]) -> str:
         """Returns the name under which a view's features are kept.
 

@@ -107,6 +107,19 @@ def test_views_may_be_made_on_access(tmp_path):
     assert views.accessed <= 2 * 3 + 4
 
 
+def test_models_that_cannot_be_loaded_leave_no_folder_behind(tmp_path):
+    def fail() -> MeanColorEncoder:
+        raise GenLangSplatError("no weights")
+
+    with pytest.raises(GenLangSplatError, match="no weights"):
+        extract_features(make_views(1), open_store(tmp_path), TileMasks, fail)
+    assert list(tmp_path.iterdir()) == []
+    keys = extract_features(make_views(1), open_store(tmp_path), TileMasks, MeanColorEncoder)
+    with pytest.raises(GenLangSplatError, match="no weights"):
+        extract_features(make_views(2), open_store(tmp_path), TileMasks, fail)
+    assert keys[0] in open_store(tmp_path)
+
+
 @pytest.mark.parametrize(("attribute", "value"), [("identity", "colors/2"), ("embedding_dim", DIM + 1)])
 def test_an_encoder_the_store_is_not_for_is_refused(tmp_path, attribute, value):
     encoder, store = MeanColorEncoder(), open_store(tmp_path)

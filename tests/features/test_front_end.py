@@ -56,9 +56,7 @@ def said(capsys) -> str:
 def test_auto_without_cuda_takes_what_needs_no_weights_and_says_why(weights, loaded, capsys):
     weights.update(openclip=True, sam=True)
     assert names(FrontEnd(FrontEndSettings(download_weights=True))) == ("conse", "watershed")
-    assert said(capsys) == (
-        "Language features: encoder conse, because there is no CUDA; masks watershed, because there is no CUDA."
-    )
+    assert said(capsys) == ("Language features: encoder conse and masks watershed, because there is no CUDA.")
     assert loaded == []
 
 
@@ -73,7 +71,8 @@ def test_auto_on_cuda_takes_the_models_whose_weights_are_there(
     message = said(capsys)
     assert f"encoder {encoder}" in message
     assert f"masks {masks}" in message
-    assert message.count("weights are not on this machine (see --download-weights)") == (not openclip) + (not sam)
+    # A reason that both share stands once.
+    assert ("weights are not on this machine (see --download-weights)" in message) == (not (openclip and sam))
     assert loaded == []
 
 
@@ -173,6 +172,8 @@ def test_auto_and_the_names_it_stands_for_share_a_store():
 def test_the_identity_says_what_the_features_are():
     identity = FrontEnd(CHOSEN).store_identity
     assert (identity.encoder, identity.masks, identity.embedding_dim) == ("openclip", "sam", 512)
+    larger = replace(CHOSEN, open_clip=OpenClipSettings(model="ViT-L-14", weights="laion2b_s32b_b82k"))
+    assert FrontEnd(larger).store_identity.embedding_dim == 768
     assert identity.mask_settings["points_per_side"] == 32
     assert identity.levels == LEVELS
     assert FrontEnd(FrontEndSettings(masks="langsplat")).store_identity.mask_settings == {}
@@ -254,3 +255,12 @@ def test_converted_masks_that_are_missing_are_answered_with_the_command_that_con
     made = FrontEnd(FrontEndSettings(masks="langsplat"))
     with pytest.raises(GenLangSplatError, match="gen-langsplat convert"):
         made.extract(make_views(1), made.open_store(tmp_path))
+
+
+def test_everything_that_is_missing_is_named_at_once(loaded, monkeypatch):
+    monkeypatch.setattr("genlangsplat_ns.features.sam_weights.find_checkpoint", lambda settings: None)
+    monkeypatch.setattr("genlangsplat_ns.features.open_clip_encoder._find_weights", lambda settings: None)
+    made = FrontEnd(CHOSEN)
+    with pytest.raises(GenLangSplatError, match=r"(?s)sam_vit_h_4b8939\.pth.*ViT-B-16 laion2b_s34b_b88k"):
+        made._load_masks()
+    assert loaded == []

@@ -357,7 +357,7 @@ def test_a_full_disk_leaves_no_half_written_file(tmp_path, rng, monkeypatch, nam
         save(path, array)
 
     monkeypatch.setattr(langsplat.np, "save", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(GenLangSplatError, match="No space left"):
         write_langsplat_view(tmp_path, "frame_1", make_features(rng))
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert sorted(after) == ["frame_1_f.npy", "frame_1_s.npy"]
@@ -368,3 +368,9 @@ def test_files_are_put_into_a_folder_that_is_made_and_named_after_the_photograph
     write_langsplat_view(tmp_path / "scene" / "language_features", "frame 1.2", make_features(rng))
     names = sorted(path.name for path in (tmp_path / "scene" / "language_features").iterdir())
     assert names == ["frame 1.2_f.npy", "frame 1.2_s.npy"]
+
+
+def test_a_map_of_the_undistorted_view_is_refused_because_the_lens_would_be_taken_out_twice(tmp_path, rng):
+    write_langsplat_view(tmp_path, "frame_1", make_features(rng, size=(HEIGHT - 1, WIDTH - 1)))
+    with pytest.raises(GenLangSplatError, match=rf"{WIDTH - 1}x{HEIGHT - 1}.*{WIDTH}x{HEIGHT}.*twice"):
+        read_langsplat_view(tmp_path, "frame_1", positions_of(HEIGHT - 1, WIDTH - 1), (WIDTH, HEIGHT), DIM)

@@ -169,7 +169,12 @@ def test_regions_are_embedded_as_langsplat_does_one_crop_at_a_time(folder, image
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 11, 500])
 def test_rows_keep_the_order_of_the_masks_for_any_batch_size(folder, encoder, image, masks, batch_size):
     batched = OpenClipEncoder(settings_for(folder / "a.pt", batch_size=batch_size))
+    sizes: list[int] = []
+    hook = batched._model.visual.register_forward_pre_hook(lambda model, inputs: sizes.append(len(inputs[0])))
     rows = batched.encode_regions(image, masks)
+    hook.remove()
+    assert sum(sizes) == len(masks)
+    assert max(sizes) == min(batch_size, len(masks))
     torch.testing.assert_close(rows, encoder.encode_regions(image, masks), atol=1e-5, rtol=0)
     backwards = ViewMasks(90, 120, 3, masks.masks[::-1])
     torch.testing.assert_close(batched.encode_regions(image, backwards), rows.flip(0), atol=1e-5, rtol=0)
@@ -284,14 +289,14 @@ def test_an_unknown_model_is_answered_with_the_known_ones():
 
 @pytest.mark.parametrize("download", [False, True])
 def test_unknown_weights_are_answered_with_the_known_ones(download):
-    with pytest.raises(GenLangSplatError, match=r"'laion3b' of ViT-B-16.*laion2b_s34b_b88k.*open_clip\.weights"):
+    with pytest.raises(GenLangSplatError, match=r"'laion3b' of ViT-B-16.*laion2b_s34b_b88k.*open-clip\.weights"):
         OpenClipEncoder(OpenClipSettings(weights="laion3b"), download=download)
 
 
 def test_a_file_that_is_not_there_is_named(folder, tmp_path):
     settings = settings_for(tmp_path / "gone.pt")
     for ask in (lambda: OpenClipEncoder(settings, download=True), lambda: encoder_identity("openclip", settings)):
-        with pytest.raises(GenLangSplatError, match=r"no file .*gone\.pt.*open_clip\.weights"):
+        with pytest.raises(GenLangSplatError, match=r"no file .*gone\.pt.*open-clip\.weights"):
             ask()
     assert not openclip_weights_present(settings)
     assert openclip_weights_present(settings_for(folder / "a.pt"))
@@ -326,7 +331,7 @@ def test_a_file_that_would_run_code_is_refused(folder, tmp_path):
 
 @pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
 def test_a_file_of_another_model_is_named_with_the_model(folder, name):
-    with pytest.raises(GenLangSplatError, match=rf"{name}' could not be loaded into {WIDER_MODEL}.*open_clip\.model"):
+    with pytest.raises(GenLangSplatError, match=rf"{name}' could not be loaded into {WIDER_MODEL}.*open-clip\.model"):
         OpenClipEncoder(OpenClipSettings(model=WIDER_MODEL, weights=str(folder / name)))
 
 
@@ -336,7 +341,7 @@ def test_weights_that_are_not_there_are_not_fetched_but_the_way_is_named(tmp_pat
         OpenClipEncoder(OpenClipSettings())
     assert DEFAULT_SOURCE in str(error.value)
     assert "ViT-B-16 laion2b_s34b_b88k" in str(error.value)
-    assert "open_clip.weights" in str(error.value)
+    assert "--open-clip.weights" in str(error.value)
     assert not (tmp_path / "hub").exists()
 
 
@@ -376,6 +381,19 @@ def test_published_weights_are_found_in_the_hub_cache(
     found = OpenClipEncoder(settings)
     assert found.identity == f"openclip/{MODEL}/first/1"
     torch.testing.assert_close(found.encode_regions(image, masks), encoder.encode_regions(image, masks))
+
+
+def test_a_file_that_the_hub_is_known_not_to_have_is_passed_over(folder, tmp_path, monkeypatch):
+    settings = publish(monkeypatch, hf_hub="tiny/clip/")
+    found = put_into_hub_cache(
+        tmp_path / "hub", "tiny/clip", "open_clip_pytorch_model.bin", (folder / "a.pt").read_bytes()
+    )
+    missing = found.parents[2] / ".no_exist" / found.parent.name / "open_clip_model.safetensors"
+    missing.parent.mkdir(parents=True)
+    missing.touch()
+    OpenClipEncoder(settings)
+    found.unlink()
+    assert not openclip_weights_present(settings)
 
 
 def test_published_weights_are_found_where_open_clip_puts_them(folder, encoder, tmp_path, monkeypatch, image, masks):

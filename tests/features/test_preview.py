@@ -61,6 +61,8 @@ def test_a_region_has_one_colour_and_lets_the_view_show_through(rng):
     row, column = inner(regions, 1)
     assert (painted[row, column] == painted[row - 1, column]).all()
     np.testing.assert_allclose(painted[5, column] - painted[row, column], 0.45 * 80, atol=1)
+    # Colours are as bright as they can be.
+    assert abs(painted[row, column].max() - (0.45 * 100 + 0.55 * 255)) <= 0.5
 
 
 def test_regions_are_outlined_in_white():

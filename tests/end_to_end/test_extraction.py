@@ -1,0 +1,459 @@
+"""`gen-langsplat extract` and `convert`: what they store is what training looks for."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor
+
+from genlangsplat_ns.cli import Convert, Extract
+from genlangsplat_ns.datamanager import GenLangSplatDataManager
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.extraction import export_langsplat, extract_scene, open_views, training_command
+from genlangsplat_ns.features import front_end
+from genlangsplat_ns.features.encoders import ConSEEncoder, encoder_identity
+from genlangsplat_ns.features.regions import ViewMasks
+from genlangsplat_ns.features.settings import FrontEndSettings, OpenClipSettings, SamSettings
+from genlangsplat_ns.features.store import ViewFeatures
+from tests.end_to_end.conftest import make_config, make_trainer
+from tests.end_to_end.test_commands import run
+from tests.end_to_end.test_data import copy_scene
+
+SETTINGS = FrontEndSettings(encoder="conse", masks="watershed")
+
+
+class ColourEncoder:
+    """Stands for conse, which takes seconds a view: embeds colours, by a fixed random projection."""
+
+    name = "conse"
+    identity = encoder_identity("conse")
+    embedding_dim = ConSEEncoder.embedding_dim
+    projection = np.random.default_rng(0).standard_normal((6, embedding_dim)).astype(np.float32)
+
+    def encode_regions(self, image: Tensor, masks: ViewMasks) -> Tensor:
+        light = image.numpy().astype(np.float32) / 255
+        colours = np.concatenate([light + 0.05, light**2], axis=-1)
+        means = [colours[mask.pixels(*light.shape[:2])].mean(axis=0) for mask in masks.masks]
+        embeddings = np.stack(means) @ self.projection
+        return torch.from_numpy(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True))
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        raise NotImplementedError("extraction asks for no texts")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_encoder() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(front_end, "load_encoder", lambda *args, **kwargs: ColourEncoder())
+        yield
+
+
+@pytest.fixture
+def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes loading of any model a failure."""
+    for loader in ("load_encoder", "load_mask_generator"):
+        monkeypatch.setattr(front_end, loader, lambda *args, name=loader, **kwargs: pytest.fail(f"{name} was called"))
+
+
+@pytest.fixture
+def scene(tiny_scene: Path, tmp_path: Path) -> Path:
+    """The tiny scene without features."""
+    return copy_scene(tiny_scene, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def extracted(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> GenLangSplatDataManager:
+    """A scene all of whose views have been extracted and painted; not to be changed."""
+    views = views_of(copy_scene(tiny_scene, tmp_path_factory.mktemp("extracted")))
+    extract_scene(views, None, preview=True)
+    return views
+
+
+def views_of(data: Path, max_image_side: int | None = None, **settings: Any) -> GenLangSplatDataManager:
+    return open_views(data, "nerfstudio", max_image_side, replace(SETTINGS, **settings))
+
+
+def stored(folder: Path) -> dict[str, bytes]:
+    """Key and content of all files of features below a folder."""
+    return {path.stem: path.read_bytes() for path in folder.rglob("[!.]*.safetensors")}
+
+
+def all_features(views: GenLangSplatDataManager) -> dict[str, ViewFeatures]:
+    """The features of all views by name."""
+    every = [(split, index) for split in views.splits for index in range(len(views.dataset(split)))]
+    return {views.view_name(*view): views.language_features(*view) for view in every}
+
+
+def training_views(data: Path, output: Path, max_image_side: int | None = 480, **settings: Any) -> Any:
+    """The datamanager of a training run, which extracts what is missing."""
+    config = make_config(data, output).pipeline.datamanager
+    config.max_image_side = max_image_side
+    for name, value in {**vars(SETTINGS), **settings}.items():
+        setattr(config, name, value)
+    return config.setup(device="cpu", test_mode="val")
+
+
+def rewrite(scene: Path, **changes: Any) -> dict[str, Any]:
+    """Changes entries of transforms.json and returns all of it."""
+    path = scene / "transforms.json"
+    transforms = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps(transforms))
+    return transforms
+
+
+# Extraction
+
+
+def test_every_view_is_stored(extracted: GenLangSplatDataManager) -> None:
+    features = all_features(extracted)
+    assert set(features) == {f"{number:04d}.png" for number in range(1, 11)}
+    assert len(stored(extracted.store.folder)) == 10
+    for view in features.values():
+        assert view.regions.shape == (3, 96, 128)
+        assert bool((view.regions >= 0).all()), "watershed leaves no pixel without a region"
+        assert torch.allclose(view.embeddings.norm(dim=1), torch.ones(len(view.embeddings)), atol=2e-3)
+
+
+def test_pictures_are_not_kept(extracted: GenLangSplatDataManager) -> None:
+    """A scene of thousands of photographs shall not need the memory of all of them."""
+    assert "cached_train" not in extracted.__dict__ and "cached_eval" not in extracted.__dict__
+
+
+def test_preview_paints_one_sheet_a_view(extracted: GenLangSplatDataManager) -> None:
+    sheets = sorted((extracted.store.folder / "preview").iterdir())
+    assert sorted(sheet.stem[-4:] for sheet in sheets) == [f"{number:04d}" for number in range(1, 11)]
+    assert all(Image.open(sheet).width == 4 * 128 for sheet in sheets)
+
+
+def test_without_preview_none_are_painted(scene: Path) -> None:
+    views = views_of(scene)
+    extract_scene(views, 1, preview=False)
+    assert not (views.store.folder / "preview").exists()
+
+
+def test_a_limit_extracts_the_first_views_and_the_rest_follows_later(
+    scene: Path, extracted: GenLangSplatDataManager
+) -> None:
+    extract_scene(views_of(scene), 3, preview=False)
+    first = stored(scene)
+    assert {key[:4] for key in first} == {"0001", "0002", "0004"}, "0003 is held out"
+    extract_scene(views_of(scene), None, preview=False)
+    every = stored(scene)
+    assert every == stored(extracted.store.folder)
+    assert first.items() <= every.items()
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_without_views_is_refused(scene: Path, limit: int) -> None:
+    with pytest.raises(GenLangSplatError, match=f"limit is {limit}"):
+        extract_scene(views_of(scene), limit, preview=False)
+    assert not stored(scene)
+
+
+def test_a_second_run_loads_no_model(extracted: GenLangSplatDataManager, no_models: None) -> None:
+    extract_scene(views_of(extracted.config.data), None, preview=False)
+
+
+@pytest.mark.parametrize("cap", [None, 480, 64])
+def test_training_finds_what_was_extracted_at_its_picture_size(
+    scene: Path, tmp_path: Path, cap: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lite method trains at 480, which leaves the small pictures of the test alone; 64 halves them."""
+    extract_scene(views_of(scene, cap), None, preview=False)
+    before = stored(scene)
+    for loader in ("load_encoder", "load_mask_generator"):
+        monkeypatch.setattr(front_end, loader, lambda *args, **kwargs: pytest.fail("a model was loaded"))
+    trained_on = training_views(scene, tmp_path / "outputs", cap)
+    looked_at = [(split, index) for split in trained_on.splits for index in range(len(trained_on.dataset(split)))]
+    keys = {trained_on.store.key(trained_on.view_name(*view), trained_on.image(*view)) for view in looked_at}
+    assert keys == set(before)
+    assert stored(scene) == before
+    assert max(trained_on.language_features("train", 0).regions.shape) == (64 if cap == 64 else 128)
+
+
+def test_another_picture_size_is_extracted_beside_the_first(scene: Path, tmp_path: Path) -> None:
+    extract_scene(views_of(scene), None, preview=False)
+    before = stored(scene)
+    training_views(scene, tmp_path / "outputs", max_image_side=64)
+    assert before.items() <= stored(scene).items()
+    assert len(stored(scene)) == 20
+
+
+def test_the_held_out_views_of_training_are_extracted_where_tests_have_others(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite(scene, val_filenames=["images/0003.png"], test_filenames=["images/0008.png"])
+    extract_scene(views_of(scene), None, preview=False)
+    monkeypatch.setattr(front_end, "load_encoder", lambda *args, **kwargs: pytest.fail("the encoder was loaded"))
+    training_views(scene, tmp_path / "outputs")
+    assert {key[:4] for key in stored(scene)} == {f"{number:04d}" for number in range(1, 11) if number != 8}
+
+
+def test_levels_left_out_stay_empty_and_have_a_store_of_their_own(
+    extracted: GenLangSplatDataManager, scene: Path
+) -> None:
+    """Without a level, a region's number changes but neither its place nor its meaning."""
+    views = views_of(scene, levels=("part", "whole"))
+    extract_scene(views, 2, preview=False)
+    assert views.store.folder.name != extracted.store.folder.name
+    for index in range(2):
+        some, every = views.language_features("train", index), extracted.language_features("train", index)
+        assert bool((some.regions[0] == -1).all())
+        assert torch.equal(some.embeddings[some.regions[1:].long()], every.embeddings[every.regions[1:].long()])
+
+
+def test_no_level_at_all_is_refused(scene: Path) -> None:
+    with pytest.raises(GenLangSplatError, match="no level"):
+        extract_scene(views_of(scene, levels=()), None, preview=False)
+
+
+def test_a_format_goes_by_its_short_and_its_full_name(scene: Path) -> None:
+    short, full = (open_views(scene, name, None, SETTINGS) for name in ("nerfstudio", "nerfstudio-data"))
+    assert short.train_dataset.image_filenames == full.train_dataset.image_filenames
+
+
+def test_an_unknown_format_is_refused_with_the_list_of_known_ones(scene: Path) -> None:
+    with pytest.raises(GenLangSplatError, match=r"no data format 'polaroid'.*nerfstudio-data.*colmap"):
+        open_views(scene, "polaroid", None, SETTINGS)
+
+
+def share_names(scene: Path) -> None:
+    """Puts the pictures into two folders where they have the same names."""
+    names = {}
+    for number in range(10):
+        old = f"images/{number + 1:04d}.png"
+        names[old] = f"images/{'left' if number < 5 else 'right'}/{number % 5}.png"
+        (scene / names[old]).parent.mkdir(exist_ok=True)
+        shutil.move(scene / old, scene / names[old])
+    transforms = json.loads((scene / "transforms.json").read_text())
+    lists = {key: [names[name] for name in transforms[key]] for key in transforms if key.endswith("_filenames")}
+    frames = [{**frame, "file_path": names[frame["file_path"]]} for frame in transforms["frames"]]
+    rewrite(scene, frames=frames, **lists)
+
+
+def test_views_that_share_a_name_have_features_and_sheets_of_their_own(scene: Path) -> None:
+    share_names(scene)
+    views = views_of(scene)
+    extract_scene(views, None, preview=True)
+    assert len(stored(scene)) == 10
+    assert len(list((views.store.folder / "preview").iterdir())) == 10
+
+
+# Conversion
+
+
+def per_pixel(features: ViewFeatures) -> Tensor:
+    """The embedding of every pixel and level, zero where there is no region."""
+    known = features.regions >= 0
+    return features.embeddings[features.regions.clamp(min=0).long()] * known[..., None]
+
+
+def test_features_survive_the_way_to_langsplat_and_back(
+    extracted: GenLangSplatDataManager, scene: Path, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs"
+    Convert(data=extracted.config.data, to_langsplat=theirs, encoder="conse", masks="watershed").main()
+    assert len(list(theirs.iterdir())) == 20
+    for name in ("0001", "0010"):
+        maps, rows = np.load(theirs / f"{name}_s.npy"), np.load(theirs / f"{name}_f.npy")
+        assert maps.shape == (4, 96, 128) and maps.dtype == rows.dtype == np.float32
+        assert rows.shape == (int(maps.max()) + 1, 384)
+    Convert(data=scene, from_langsplat=theirs, encoder="conse").main()
+    before, after = all_features(extracted), all_features(views_of(scene, masks="langsplat"))
+    assert before.keys() == after.keys()
+    for name, features in before.items():
+        assert torch.equal(features.regions >= 0, after[name].regions >= 0)
+        assert torch.allclose(per_pixel(features), per_pixel(after[name]), atol=2e-4)
+
+
+@pytest.fixture(scope="module")
+def theirs(extracted: GenLangSplatDataManager, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The features of the scene in LangSplat's files."""
+    folder = tmp_path_factory.mktemp("theirs")
+    export_langsplat(extracted, folder)
+    return folder
+
+
+@pytest.mark.parametrize("cap", [480, 64])
+def test_training_finds_converted_features_and_extracts_nothing(
+    scene: Path, theirs: Path, extracted: GenLangSplatDataManager, tmp_path: Path, no_models: None, cap: int
+) -> None:
+    """Maps as fine as the photographs also serve views scaled down, whose pixels take the nearest region."""
+    Convert(data=scene, from_langsplat=theirs, encoder="conse", max_image_side=cap).main()
+    before = stored(scene)
+    assert len(before) == 10
+    trained_on = training_views(scene, tmp_path / "outputs", cap, masks="langsplat")
+    assert stored(scene) == before
+    expected = per_pixel(extracted.language_features("train", 0))
+    if cap == 64:
+        expected = expected[:, 1::2, 1::2]
+    assert torch.allclose(per_pixel(trained_on.language_features("train", 0)), expected, atol=2e-4)
+
+
+def test_training_on_features_that_were_not_converted_names_the_command(scene: Path, tmp_path: Path) -> None:
+    with pytest.raises(GenLangSplatError, match="gen-langsplat convert"):
+        training_views(scene, tmp_path / "outputs", masks="langsplat")
+
+
+def test_a_view_that_langsplat_did_not_see_is_named(scene: Path, theirs: Path, tmp_path: Path) -> None:
+    some = Path(shutil.copytree(theirs, tmp_path / "some"))
+    (some / "0004_s.npy").unlink()
+    with pytest.raises(GenLangSplatError, match=r"0004_s\.npy"):
+        Convert(data=scene, from_langsplat=some, encoder="conse").main()
+
+
+@pytest.mark.parametrize("folders", [{}, {"from_langsplat": Path("a"), "to_langsplat": Path("b")}])
+def test_exactly_one_direction_is_asked_for(scene: Path, folders: dict[str, Path]) -> None:
+    with pytest.raises(GenLangSplatError, match=r"either --from-langsplat FOLDER or --to-langsplat FOLDER"):
+        Convert(data=scene, **folders).main()
+    assert not (scene / "language_features").exists()
+
+
+def test_views_that_share_a_name_are_not_converted(scene: Path, theirs: Path, tmp_path: Path) -> None:
+    """LangSplat's files are called after the view alone, so one would be taken for the other."""
+    share_names(scene)
+    for number in range(5):
+        for kind in "fs":
+            shutil.copy(theirs / f"000{number + 1}_{kind}.npy", tmp_path / f"{number}_{kind}.npy")
+    with pytest.raises(GenLangSplatError, match="unique names"):
+        Convert(data=scene, from_langsplat=tmp_path, encoder="conse").main()
+    with pytest.raises(GenLangSplatError, match="unique names"):
+        Convert(data=scene, to_langsplat=tmp_path / "ours", encoder="conse", masks="watershed").main()
+
+
+def test_a_view_that_is_trained_on_and_held_out_is_converted(scene: Path, theirs: Path, tmp_path: Path) -> None:
+    every = [f"images/{number:04d}.png" for number in range(1, 11)]
+    rewrite(scene, train_filenames=every, val_filenames=every, test_filenames=every)
+    Convert(data=scene, from_langsplat=theirs, encoder="conse").main()
+    Convert(data=scene, to_langsplat=tmp_path / "ours", encoder="conse", masks="langsplat").main()
+    assert len(list((tmp_path / "ours").iterdir())) == 20
+
+
+# Commands
+
+
+def test_a_run_remembers_what_auto_stood_for(scene: Path, tmp_path: Path) -> None:
+    """A run that is opened on another machine shall not look for other features there."""
+    config = make_config(scene, tmp_path / "outputs")
+    assert (config.pipeline.datamanager.encoder, config.pipeline.datamanager.masks) == ("auto", "auto")
+    chosen = make_trainer(config).pipeline.datamanager.front_end
+    (path,) = (tmp_path / "outputs").rglob("config.yml")
+    saved = yaml.load(path.read_text(), Loader=yaml.Loader).pipeline.datamanager
+    assert (saved.encoder, saved.masks) == (chosen.encoder_name, chosen.mask_name)
+    assert "auto" not in (saved.encoder, saved.masks)
+
+
+def crop_two(scene: Path) -> None:
+    """Crops the first picture to a wide and the second to a high one; every frame gets a camera of its own."""
+    transforms = json.loads((scene / "transforms.json").read_text())
+    shared = {key: transforms.pop(key) for key in ("w", "h", "fl_x", "fl_y", "cx", "cy")}
+    for frame, size in zip(transforms["frames"], [(56, 40), (40, 48)] + [None] * 8, strict=True):
+        frame.update(shared)
+        if size is not None:
+            with Image.open(scene / frame["file_path"]) as picture:
+                cropped = picture.crop((0, 0, *size))
+            cropped.save(scene / frame["file_path"])
+            frame.update({"w": size[0], "h": size[1]})
+    (scene / "transforms.json").write_text(json.dumps(transforms))
+
+
+def test_the_command_extracts_pictures_of_mixed_sizes_and_says_where(
+    scene: Path, tmp_path: Path, no_models: None
+) -> None:
+    crop_two(scene)
+    chosen = ("--encoder", "conse", "--masks", "watershed")
+    said = run("gen-langsplat", "extract", "--data", scene, "--limit", "2", "--preview", *chosen, folder=tmp_path)
+    files = sorted(scene.rglob("*.safetensors"))
+    assert [path.stem[:4] for path in files] == ["0001", "0002"]
+    assert str(files[0].parent) in "".join(said.split()), "long lines are wrapped"
+    assert "Traceback" not in said
+    assert len(list((files[0].parent / "preview").iterdir())) == 2
+    views = views_of(scene)
+    shapes = [views.language_features("train", index).regions.shape for index in range(2)]
+    assert shapes == [(3, 40, 56), (3, 48, 40)]
+
+
+def test_a_mistake_ends_in_one_message(tmp_path: Path) -> None:
+    said = run("gen-langsplat", "extract", "--data", "nowhere", folder=tmp_path, expect=1)
+    assert "The data folder nowhere does not exist." in " ".join(said.split())
+    assert said.count("Error:") == 1 and "Traceback" not in said
+    assert not list(tmp_path.iterdir()), "something was left behind"
+
+
+def documented_options(settings: type, prefix: str = "--") -> dict[str, str]:
+    """Flag and sentence of every field of a dataclass and of the classes it is made of."""
+    options: dict[str, str] = {}
+    nested = {"open_clip": OpenClipSettings, "sam": SamSettings}
+    for owner in [kind for kind in reversed(settings.__mro__) if "__dataclass_fields__" in vars(kind)]:
+        body = ast.parse(inspect.getsource(owner)).body[0].body
+        for field, sentence in zip(body, [*body[1:], None], strict=True):
+            if not isinstance(field, ast.AnnAssign):
+                continue
+            assert isinstance(sentence, ast.Expr), f"{owner.__name__}.{field.target.id} has no sentence"
+            flag = prefix + field.target.id.replace("_", "-")
+            if field.target.id in nested:
+                options |= documented_options(nested[field.target.id], f"{flag}.")
+            else:
+                options[flag] = ast.literal_eval(sentence.value)
+    return options
+
+
+@pytest.mark.parametrize("command", [Extract, Convert])
+def test_help_explains_every_option(command: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "COLUMNS", "100")
+    said = run("gen-langsplat", command.__name__.lower(), "--help", folder=tmp_path)
+    words = " ".join(said.replace("│", " ").split())
+    options = documented_options(command)
+    assert {"--data", "--levels", "--sam.checkpoint", "--open-clip.weights"} <= options.keys()
+    for flag, sentence in options.items():
+        start = words.index(f" {flag} " if f" {flag} " in words else f" {flag},")
+        assert " ".join(sentence.split()) in words[start : start + 500], f"{flag} is not explained"
+
+
+def test_files_that_are_there_already_are_replaced_only_when_told(
+    extracted: GenLangSplatDataManager, tmp_path: Path
+) -> None:
+    own = tmp_path / f"{Path(extracted.view_name('train', 0)).stem}_f.npy"
+    own.write_bytes(b"LangSplat's own")
+    with pytest.raises(GenLangSplatError, match="--overwrite"):
+        export_langsplat(extracted, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [own.name]
+    export_langsplat(extracted, tmp_path, overwrite=True)
+    assert own.read_bytes() != b"LangSplat's own"
+
+
+def test_the_command_that_trains_repeats_what_the_features_depend_on(scene: Path) -> None:
+    views = open_views(
+        scene, "nerfstudio", 64, FrontEndSettings(encoder="conse", masks="langsplat", levels=("part", "whole"))
+    )
+    assert training_command(views) == (
+        f"ns-train gen-langsplat --data {scene} --pipeline.datamanager.masks langsplat "
+        "--pipeline.datamanager.encoder conse --pipeline.datamanager.levels part whole "
+        "--pipeline.datamanager.max-image-side 64"
+    )
+
+
+@pytest.mark.parametrize("content", ["{", '{"frames": []}', "{}"])
+def test_cameras_that_cannot_be_read_are_told_in_one_sentence(scene: Path, content: str) -> None:
+    (scene / "transforms.json").write_text(content)
+    with pytest.raises(GenLangSplatError, match="cannot be read in the format"):
+        open_views(scene, "nerfstudio", None, FrontEndSettings(encoder="conse", masks="watershed"))
+
+
+@pytest.mark.parametrize("side", [0, -3])
+def test_a_side_without_pixels_is_refused(scene: Path, side: int) -> None:
+    with pytest.raises(GenLangSplatError, match=f"{side} pixels"):
+        open_views(scene, "nerfstudio", side, FrontEndSettings(encoder="conse", masks="watershed"))

@@ -15,7 +15,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.field_head import LanguageFieldHead
-from genlangsplat_ns.language.autoencoder import load_autoencoder
+from genlangsplat_ns.language.autoencoder import load_autoencoder, must_fit_autoencoder
 from genlangsplat_ns.language.lifting import LiftedLatents, region_targets
 from genlangsplat_ns.language.query import answer_texts, relevancy_maps
 from genlangsplat_ns.language.visualize import LatentPca, relevancy_overlay
@@ -35,7 +35,7 @@ class GenLangSplatModelConfig(SplatModelConfig):
     _target: type = field(default_factory=lambda: GenLangSplatModel)
     """target class to instantiate"""
     autoencoder: str = "auto"
-    """The scene-independent autoencoder: a .safetensors file, a name, or auto for the shipped one that fits."""
+    """A .safetensors file, a name, or auto: the shipped autoencoder that fits, else one fitted to the scene."""
     language_start_step: int | None = None
     """Step at which all but the latents freeze and the language phase begins; None keeps the last steps for it."""
     language_solver: Literal["lift", "adam"] = "lift"
@@ -69,7 +69,10 @@ class GenLangSplatModel(SplatModel):
         """Adds the latents, the frozen autoencoder and the viewer's controls to the splats."""
         super().populate_modules()
         front_end: FrontEnd = self.kwargs["metadata"]["front_end"]
-        autoencoder = load_autoencoder(self.config.autoencoder, encoder_identity=front_end.encoder_identity)
+        if must_fit_autoencoder(self.config.autoencoder, front_end.encoder_identity):
+            autoencoder = self.kwargs["metadata"]["fit_autoencoder"]()
+        else:
+            autoencoder = load_autoencoder(self.config.autoencoder, encoder_identity=front_end.encoder_identity)
         self.field_head = LanguageFieldHead(autoencoder)
         latents = torch.zeros(self.num_points, len(LEVELS), autoencoder.identity.latent_dim)
         self.gauss_params["latents"] = nn.Parameter(latents)

@@ -16,7 +16,7 @@ from genlangsplat_ns.console import CONSOLE, track
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.front_end import FrontEnd
-from genlangsplat_ns.language.autoencoder import load_autoencoder
+from genlangsplat_ns.language.autoencoder import load_autoencoder, must_fit_autoencoder
 from genlangsplat_ns.language.lifting import LatentLift, LiftedLatents
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
 from genlangsplat_ns.scene import LanguageScene
@@ -50,7 +50,8 @@ class GenLangSplatPipeline(VanillaPipeline):
         # What auto means depends on the machine, but a run keeps what it was trained with wherever it is opened.
         config.datamanager.encoder, config.datamanager.masks = front_end.encoder_name, front_end.mask_name
         # An autoencoder of another encoder is told before hours of extraction, not after them.
-        load_autoencoder(config.model.autoencoder, encoder_identity=front_end.encoder_identity)
+        if not must_fit_autoencoder(config.model.autoencoder, front_end.encoder_identity):
+            load_autoencoder(config.model.autoencoder, encoder_identity=front_end.encoder_identity)
         super().__init__(config, device, *args, **kwargs)
 
     def get_training_callbacks(

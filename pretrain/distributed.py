@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -124,6 +125,8 @@ def join_workers(device: str) -> Workers:
 def leave_workers() -> None:
     """Ends the process group, if there still is one."""
     if dist.is_initialized():
+        # Networks that wait in reference cycles hold on to the group; its threads would outlive the interpreter.
+        gc.collect()
         dist.destroy_process_group()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,8 +18,8 @@ from genlangsplat_ns.errors import GenLangSplatError
 from pretrain.extract import FrameModels, FrameResult, FrameWorker, RaySettings
 from pretrain.sources import Frame, FrameSource
 
-TASK_RETRIES = 2
-"""How often Ray itself repeats the frames of a worker that died."""
+TASK_RETRIES = 1
+"""How often Ray itself repeats the frames of a worker that died; without end, one bad frame would last for ever."""
 
 
 class FrameActor:
@@ -72,13 +73,17 @@ def ray_results(
                 left.pop(result.frame.key)
                 yield result
             lost = [frame for frame in handed_out if frame.key in left]
-            if alone and lost:
+            if lost and per_task == len(handed_out) == 1:
                 left.pop(lost[0].key)
                 nothing = torch.zeros(0, models.identity.embedding_dim), torch.zeros(0, dtype=torch.uint8)
-                yield FrameResult(lost[0], *nothing, failure=f"its worker died each of {TASK_RETRIES + 1} times")
+                yield FrameResult(lost[0], *nothing, failure="its worker died at every try")
             elif lost:
                 CONSOLE.print(f"[yellow]Workers died over {len(lost)} frames; these are handed out again.")
+            # Frames that shared a task or a worker with a bad one are innocent.
             alone, per_task = len(lost) == len(handed_out), 1
+            if lost:
+                # Errors that Ray passed over lie in cycles with their workers, which keep CPUs and GPUs until then.
+                gc.collect()
 
 
 def _one_pass(

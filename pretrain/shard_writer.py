@@ -16,7 +16,6 @@ from types import TracebackType
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from filelock import FileLock, Timeout
 from jaxtyping import Bool, Float, Float16, Integer, UInt8
 from safetensors.numpy import save
@@ -157,10 +156,11 @@ class ShardWriter:
         if bool(unusable.any()):
             self.fail(key, f"{int(unusable.sum())} of {len(values)} embeddings are zero or not finite")
             return
-        units = (values / norms).half()
+        units = (values / norms).half().numpy()
         kept = _first_of_their_kind(units)
         self.index.duplicates += int((~kept).sum())
-        self._append(self._name(key), ShardScene(self._source, scene), units[kept], levels.cpu()[kept].to(torch.uint8))
+        kept_levels = levels.cpu().numpy().astype(np.uint8)[kept]
+        self._append(self._name(key), ShardScene(self._source, scene), units[kept], kept_levels)
         self._flush_if_due()
 
     def fail(self, key: str, reason: str) -> None:
@@ -206,8 +206,8 @@ class ShardWriter:
         self,
         frame: str,
         scene: ShardScene,
-        units: Float16[Tensor, "rows embedding_dim"],
-        levels: UInt8[Tensor, " rows"],
+        units: Float16[np.ndarray, "rows embedding_dim"],
+        levels: UInt8[np.ndarray, " rows"],
     ) -> None:
         if scene not in self._scene_places:
             self._scene_places[scene] = len(self.index.scenes)
@@ -217,7 +217,7 @@ class ShardWriter:
         if count:
             scene_column = np.full(count, self._scene_places[scene], dtype=np.int32)
             frame_column = np.full(count, place, dtype=np.int32)
-            self._waiting.append(ShardRows(units.numpy(), scene_column, levels.numpy(), frame_column))
+            self._waiting.append(ShardRows(units, scene_column, levels, frame_column))
             self._num_waiting += count
         self.index.frames[frame] = count
         self.index.failed.pop(frame, None)
@@ -353,16 +353,17 @@ def _last_shard_if_not_full(folder: Path, index: ShardIndex) -> list[ShardRows]:
     return [shards.open(index.shards[-1]).rows()]
 
 
-def _first_of_their_kind(units: Float16[Tensor, "rows embedding_dim"]) -> Bool[Tensor, " rows"]:
+def _first_of_their_kind(units: Float16[np.ndarray, "rows embedding_dim"]) -> Bool[np.ndarray, " rows"]:
     """Says which rows have no earlier one that is nearly the same and stays."""
-    kept = torch.ones(len(units), dtype=torch.bool)
+    kept = np.ones(len(units), dtype=bool)
     # Pieces bound the table of cosines; no photograph has so many regions.
     for first in range(0, len(units), COMPARED_ROWS):
-        piece = F.normalize(units[first : first + COMPARED_ROWS].float(), dim=1)
-        near = (piece @ piece.T > DUPLICATE_COSINE).tril(diagonal=-1)
+        piece = units[first : first + COMPARED_ROWS].astype(np.float32)
+        piece /= np.linalg.norm(piece, axis=1, keepdims=True)
+        near = np.tril(piece @ piece.T > DUPLICATE_COSINE, k=-1)
         stays = kept[first : first + COMPARED_ROWS]
-        for row in near.any(dim=1).nonzero().flatten().tolist():
-            stays[row] = not bool((near[row] & stays).any())
+        for row in np.flatnonzero(near.any(axis=1)):
+            stays[row] = not (near[row] & stays).any()
     return kept
 
 

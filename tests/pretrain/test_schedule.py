@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -24,7 +26,7 @@ def test_one_cycle_is_that_of_torch(steps: int, warmup: float) -> None:
 def test_cosine_rises_straight_to_the_peak_and_falls_to_nearly_nothing() -> None:
     rates = [pace_at(step, 100, 0.5, 0.2, "cosine").learning_rate for step in range(100)]
     assert rates[:20] == pytest.approx([0.5 * (step + 1) / 20 for step in range(20)])
-    assert all(before > after for before, after in zip(rates[20:], rates[21:], strict=False))
+    assert all(before > after for before, after in pairwise(rates[20:]))
     assert rates[60] == pytest.approx(0.25)
     assert 0 < rates[-1] < 0.001
 

@@ -1,0 +1,108 @@
+"""The commands from frames over shards to an autoencoder, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features import front_end
+from genlangsplat_ns.features.extract import extract_features
+from genlangsplat_ns.language.autoencoder import load_autoencoder
+from pretrain.settings import TrainingSettings
+from pretrain.shard_commands import EvaluateShards, Extract, Inspect, Split, Sweep, Train, take_over_store
+from pretrain.shards import ShardFolder
+from tests.features.fakes import DIM, MeanColorEncoder, TileMasks, make_views, open_store
+from tests.pretrain.shard_fakes import write_frames
+
+QUICK = TrainingSettings(steps=40, batch_size=16, learning_rate=1e-3, eval_every=20, checkpoint_every=20)
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """Four scenes of three frames."""
+    write_frames(tmp_path / "shards", 12)
+    return tmp_path / "shards"
+
+
+def test_training_writes_an_artefact_that_says_what_it_is(shards: Path, tmp_path: Path, capsys) -> None:
+    output = tmp_path / "small.safetensors"
+    Train((shards,), output, held_out=("scene1",), latent_dim=3, training=QUICK)()
+    identity = load_autoencoder(output, encoder_identity=MeanColorEncoder.identity).identity
+    assert (identity.embedding_dim, identity.latent_dim, identity.architecture) == (DIM, 3, "residual")
+    assert "of 3 scenes" in identity.training_data
+    assert identity.held_out_cosine == identity.figures["held out: cosine"]
+    assert 0 < identity.figures["held out: latent usage"] <= 1
+    Inspect(str(output))()
+    EvaluateShards(str(output), (shards,))()
+    said = capsys.readouterr().out
+    assert MeanColorEncoder.identity in said and "subpart" in said and "whole" in said
+
+
+def test_without_names_every_tenth_scene_is_held_out(tmp_path: Path) -> None:
+    write_frames(tmp_path, 36)
+    split = Split.of_folders([tmp_path], ())
+    assert len(split.held_out) == 2 and len(split.trained) == 10
+    assert split.trained.isdisjoint(split.held_out)
+
+
+def test_scenes_that_leave_nothing_to_train_or_measure_are_refused(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(GenLangSplatError, match=r"scene9.*scene0, scene1"):
+        Split.of_folders([shards], ("scene9",))
+    with pytest.raises(GenLangSplatError, match="none is left"):
+        Split.of_folders([shards], ("scene0", "scene1", "scene2", "scene3"))
+    write_frames(tmp_path / "one", 2)
+    with pytest.raises(GenLangSplatError, match="at least two"):
+        Split.of_folders([tmp_path / "one"], ())
+
+
+def test_a_sweep_measures_every_width_on_the_same_rows_and_draws_them(shards: Path, tmp_path: Path) -> None:
+    Sweep((shards,), tmp_path / "out", ("scene2",), latent_dims=(2, 4), training=QUICK)()
+    rows = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    assert list(rows) == ["2", "4"]
+    assert rows["2"]["constant"] == rows["4"]["constant"]
+    assert rows["4"]["PCA cosine"] > rows["2"]["PCA cosine"]
+    assert Image.open(tmp_path / "out" / "sweep.png").size[0] > 100
+
+
+def test_a_feature_store_is_taken_over_as_it_is(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    keys = extract_features(make_views(3), store, TileMasks, MeanColorEncoder)
+    take_over_store(store.folder, tmp_path / "shards")
+    index = ShardFolder.read(tmp_path / "shards").index
+    assert index.identity.encoder == MeanColorEncoder.identity
+    assert index.rows == sum(len(store.load(key).embeddings) for key in keys)
+
+
+def test_photographs_become_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pretrain.extract._load_masks", lambda *asked: TileMasks())
+    monkeypatch.setattr("pretrain.extract._load_encoder", lambda *asked: MeanColorEncoder())
+    monkeypatch.setattr(front_end, "encoder_identity", lambda *asked: MeanColorEncoder.identity)
+    monkeypatch.setattr(front_end, "encoder_embedding_dim", lambda *asked: DIM)
+    for scene in ("kitchen", "garden"):
+        (tmp_path / "photos" / scene).mkdir(parents=True)
+        pixels = np.random.default_rng(len(scene)).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / scene / "one.png")
+    Extract(shards=tmp_path / "shards", images=tmp_path / "photos", encoder="conse", masks="watershed")()
+    scenes = {scene.name for scene in ShardFolder.read(tmp_path / "shards").index.scenes}
+    assert scenes == {"kitchen", "garden"}
+
+
+def test_an_extraction_without_a_source_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GenLangSplatError, match="--scannet, --images or --store"):
+        Extract(shards=tmp_path / "shards")()
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(shards: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    Train((shards,), whole, held_out=("scene1",), latent_dim=3, training=QUICK)()
+    # The second finds the checkpoints of the first one's last steps and has nothing left to do.
+    Train((shards,), whole, held_out=("scene1",), latent_dim=3, training=QUICK)()
+    Train((shards,), parts, held_out=("scene1",), latent_dim=3, training=QUICK)()
+    first, second = load_autoencoder(whole).state_dict(), load_autoencoder(parts).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)

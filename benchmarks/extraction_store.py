@@ -151,7 +151,7 @@ def weigh_store(root: Path, count: int) -> Row:
     identity = StoreIdentity("random", "random/1", 512, "wavy", {}, LEVELS)
     store = FeatureStore.open(root, identity)
     start = time.perf_counter()
-    extract_features(LargeViews(count), store, WavyMasks, RandomEncoder)  # type: ignore[arg-type]
+    extract_features(LargeViews(count), store, WavyMasks, RandomEncoder)
     seconds = time.perf_counter() - start
     megabytes = sum(path.stat().st_size for path in store.folder.iterdir()) / 1e6
     return {"part": "store", "views": count, "regions": 400, "megabytes": megabytes, "seconds": seconds}

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-import tyro
-from rich.markup import escape
-
-from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.commands import run_commands
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import FrontEndSettings
 
@@ -37,7 +33,7 @@ class Query:
     threshold: float = 0.8
     """Pixels with more relevancy than this are selected."""
 
-    def main(self) -> None:
+    def __call__(self) -> None:
         """Runs the command."""
         from genlangsplat_ns.language.query import TextQuery
         from genlangsplat_ns.query_views import query_views
@@ -53,7 +49,7 @@ class Demo:
     output_dir: Path = Path("demo-output")
     """Folder for the scene, the run, the pictures and the report."""
 
-    def main(self) -> None:
+    def __call__(self) -> None:
         """Runs the command."""
         from genlangsplat_ns.demo_run import run_gallery_demo
 
@@ -75,7 +71,7 @@ class Extract(FrontEndSettings):
     preview: bool = False
     """Also paint contact sheets: every view with its regions at the three levels."""
 
-    def main(self) -> None:
+    def __call__(self) -> None:
         """Runs the command."""
         from genlangsplat_ns.extraction import extract_scene, open_views
 
@@ -99,7 +95,7 @@ class Convert(FrontEndSettings):
     max_image_side: int | None = None
     """All views are scaled by one factor, so that the longest side fits; train with the same."""
 
-    def main(self) -> None:
+    def __call__(self) -> None:
         """Runs the command."""
         if (self.from_langsplat is None) == (self.to_langsplat is None):
             raise GenLangSplatError("Give either --from-langsplat FOLDER or --to-langsplat FOLDER.")
@@ -114,30 +110,9 @@ class Convert(FrontEndSettings):
             export_langsplat(views, self.to_langsplat, self.overwrite)
 
 
-Command = (
-    Annotated[Query, tyro.conf.subcommand("query")]
-    | Annotated[Extract, tyro.conf.subcommand("extract")]
-    | Annotated[Convert, tyro.conf.subcommand("convert")]
-    | Annotated[Demo, tyro.conf.subcommand("demo")]
-)
+COMMANDS: dict[str, Callable[..., Any]] = {"query": Query, "extract": Extract, "convert": Convert, "demo": Demo}
 
 
 def main() -> None:
-    """The console script: prints user errors as one message and exits with 1."""
-    # Threads of torch that spin while they wait slow each other down five times beside one other busy program. The
-    # runtime reads this when torch is imported, which the commands do.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    command = tyro.cli(Command, description="3D Gaussian scenes that understand words.")  # type: ignore[arg-type]
-    try:
-        command.main()
-    except GenLangSplatError as error:
-        CONSOLE.print(f"[bold red]Error:[/bold red] {escape(str(error))}")
-        sys.exit(1)
-    except OSError as error:
-        # What the machine refuses (a full disk, no permission) is told by its own words and the file's name.
-        place = f"{error.filename}: " if error.filename else ""
-        CONSOLE.print(f"[bold red]Error:[/bold red] {escape(place)}{escape(error.strerror or str(error))}")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        CONSOLE.print("Stopped. What is stored stays; the same command goes on from there.")
-        sys.exit(130)
+    """The console script."""
+    run_commands(COMMANDS, "3D Gaussian scenes that understand words.")

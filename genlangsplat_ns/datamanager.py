@@ -87,7 +87,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
         except (AssertionError, LookupError, ValueError) as error:
             # What nerfstudio's parsers raise for files that are not of their format.
             raise GenLangSplatError(
-                f"{config.dataparser.data} cannot be read in the format of {type(self.dataparser).__name__} "
+                f"{config.dataparser.data} cannot be read in the format of {type(config.dataparser).__name__} "
                 f"({type(error).__name__}: {error}). Check the file of its cameras, or name another format."
             ) from error
         except OSError as error:
@@ -198,6 +198,10 @@ class GenLangSplatDataManager(FullImageDatamanager):
         """The splits that have views."""
         return [split for split in ("train", "eval") if len(self.dataset(split)) > 0]
 
+    def all_views(self) -> list[tuple[Split, int]]:
+        """Split and index of every view."""
+        return [(split, index) for split in self.splits for index in range(len(self.dataset(split)))]
+
     def extract(self, limit: int | None = None) -> list[tuple[Split, int]]:
         """Extracts the features of views that the store does not have.
 
@@ -207,7 +211,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
         Returns:
             Split and index of the views looked at.
         """
-        views = [(split, index) for split in self.splits for index in range(len(self.dataset(split)))][:limit]
+        views = self.all_views()[:limit]
         keys = self.front_end.extract(ViewImages(self, views), self.store)
         self._language_keys |= dict(zip(views, keys, strict=True))
         return views

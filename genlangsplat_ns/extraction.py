@@ -48,7 +48,8 @@ def open_views(
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # The held-out views are those of training, which a data set may list apart from those of its test.
-    return GenLangSplatDataManager(config, device=device, test_mode="val", prepare=False)  # type: ignore[abstract]
+    views: GenLangSplatDataManager = config.setup(device=device, test_mode="val", prepare=False)
+    return views
 
 
 def extract_scene(views: GenLangSplatDataManager, limit: int | None, preview: bool) -> None:
@@ -87,7 +88,7 @@ def import_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
     """
     store = views.store
     with store.writing():
-        every = _all_views(views)
+        every = views.all_views()
         stems = _unique_stems(views, every)
         for stem, (split, index) in zip(stems, track(every, "Converting from LangSplat"), strict=True):
             dataset = views.dataset(split)
@@ -129,7 +130,7 @@ def export_langsplat(views: GenLangSplatDataManager, folder: Path, overwrite: bo
     Raises:
         GenLangSplatError: If two views have the same name, or files are in the way.
     """
-    every = _all_views(views)
+    every = views.all_views()
     stems = _unique_stems(views, every)
     present = [name for stem in stems for name in (f"{stem}_s.npy", f"{stem}_f.npy") if (folder / name).exists()]
     if present and not overwrite:
@@ -172,7 +173,3 @@ def _unique_stems(views: GenLangSplatDataManager, every: list[tuple[Split, int]]
             f"Several views are called {', '.join(twice[:3])}; LangSplat's files need unique names."
         )
     return [path.stem for path in photographs]
-
-
-def _all_views(views: GenLangSplatDataManager) -> list[tuple[Split, int]]:
-    return [(split, index) for split in views.splits for index in range(len(views.dataset(split)))]

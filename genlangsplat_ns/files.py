@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import re
+import struct
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+
+from safetensors import SafetensorError
+
+WEIGHTS_ERRORS = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    StopIteration,
+    struct.error,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
+"""What the readers of weights raise over files that are damaged, of another model, or no weights: whatever the first
+bytes lead them to."""
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Literal
 
 import numpy as np
 import torch
@@ -58,14 +59,14 @@ class ViewDataset(InputDataset):
         pixels = np.array(picture)
         return pixels if pixels.ndim == 3 else pixels[:, :, None].repeat(3, axis=2)
 
-    def undistorted_view(self, index: int, image_type: str) -> UInt8[Tensor, "height width 3"]:
+    def undistorted_view(self, index: int, image_type: Literal["uint8", "float32"]) -> UInt8[Tensor, "height width 3"]:
         """Reads one view as nerfstudio's datamanager serves it, in RGB, without keeping it.
 
         Args:
             index: Which view.
             image_type: uint8 or float32: in which numbers the datamanager undistorts.
         """
-        image = self.get_data(index, image_type=image_type)["image"]  # type: ignore[arg-type]
+        image = self.get_data(index, image_type=image_type)["image"]
         view = torch.from_numpy(self.undistort(index, image.numpy()))[..., :3]
         return view if view.dtype == torch.uint8 else (view * 255).round().to(torch.uint8)
 

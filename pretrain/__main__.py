@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +10,9 @@ from typing import Annotated, Any
 import torch
 import torch.nn.functional as F
 import tyro
-from rich.table import Table
 
+from genlangsplat_ns.commands import run_commands
 from genlangsplat_ns.console import CONSOLE
-from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import ConSEEncoder, encoder_identity, load_encoder
 from genlangsplat_ns.features.masks import load_mask_generator
 from genlangsplat_ns.language.autoencoder import (
@@ -25,8 +22,10 @@ from genlangsplat_ns.language.autoencoder import (
     save_autoencoder,
 )
 from pretrain.evaluate import PROBE_TEXTS, measure, photo_embeddings
+from pretrain.fidelity import Yardstick
 from pretrain.mixtures import MixtureSampler, MixtureSettings
-from pretrain.shard_commands import EvaluateShards, Extract, Inspect, Sweep, Train
+from pretrain.shard_commands import Evaluate, Extract, Inspect, Sweep, Train
+from pretrain.tables import show_fidelity
 from pretrain.train import TrainingSettings, train_autoencoder
 
 SHARP_MIXTURES = MixtureSettings(max_anchors=2, broadness=1.0)
@@ -78,12 +77,12 @@ class TrainConse:
         held_out_cosine = round(rows["held-out mixtures"]["cosine"], 4)
         result.autoencoder.identity = replace(identity, held_out_cosine=held_out_cosine, figures=figures)
         save_autoencoder(self.output, result.autoencoder)
-        show(f"{identity.name}, trained in {result.seconds:.0f} s", rows)
+        show_fidelity(f"{identity.name}, trained in {result.seconds:.0f} s", "embeddings", rows)
         CONSOLE.print(f"Wrote {self.output} ({self.output.stat().st_size / 1e6:.2f} MB).")
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class EvaluateConse:
     """Show how faithful an autoencoder is, on unseen mixtures and on regions of photographs.
 
     Attributes:
@@ -97,7 +96,8 @@ class Evaluate:
     def __call__(self) -> None:
         """Measures and prints a table."""
         autoencoder = load_autoencoder(self.file, encoder_identity=encoder_identity("conse"))
-        show(autoencoder.identity.name, evaluate_conse(autoencoder, _conse(), self.images))
+        rows = evaluate_conse(autoencoder, _conse(), self.images)
+        show_fidelity(autoencoder.identity.name, "embeddings", rows)
 
 
 def evaluate_conse(
@@ -105,7 +105,7 @@ def evaluate_conse(
 ) -> dict[str, dict[str, float]]:
     """Measures an autoencoder on unseen mixtures, on the bare class embeddings and on folders of photographs."""
     held_out = MixtureSampler.of_encoder(encoder, HELD_OUT_SEED)
-    fitted_on = held_out(HELD_OUT_MIXTURES)
+    yardstick = Yardstick(held_out(HELD_OUT_MIXTURES))
     sets: dict[str, torch.Tensor] = {
         "held-out mixtures": held_out(HELD_OUT_MIXTURES),
         "held-out sharp mixtures": MixtureSampler.of_encoder(encoder, HELD_OUT_SEED, SHARP_MIXTURES)(HELD_OUT_MIXTURES),
@@ -115,18 +115,9 @@ def evaluate_conse(
         sets[f"regions of {folder}"] = photo_embeddings(folder, encoder, load_mask_generator("watershed"))
     texts = encoder.encode_texts(PROBE_TEXTS)
     return {
-        name: measure(autoencoder, embeddings, fitted_on, encoder.class_embeddings, texts)
+        name: measure(autoencoder, embeddings, yardstick, encoder.class_embeddings, texts)
         for name, embeddings in sets.items()
     }
-
-
-def show(title: str, rows: dict[str, dict[str, float]]) -> None:
-    """Prints measurements as a table."""
-    columns = list(next(iter(rows.values())))
-    table = Table("embeddings", *columns, title=title)
-    for name, row in rows.items():
-        table.add_row(name, *(f"{row[column]:.3f}" for column in columns))
-    CONSOLE.print(table)
 
 
 def _conse() -> ConSEEncoder:
@@ -138,24 +129,17 @@ def _conse() -> ConSEEncoder:
 COMMANDS: dict[str, Callable[..., Any]] = {
     "extract": Extract,
     "train": Train,
-    "train-conse": TrainConse,
     "evaluate": Evaluate,
-    "evaluate-shards": EvaluateShards,
     "sweep": Sweep,
     "inspect": Inspect,
+    "train-conse": TrainConse,
+    "evaluate-conse": EvaluateConse,
 }
 
 
 def main() -> None:
     """Runs the command the arguments name."""
-    # As in gen-langsplat: torch's threads sleep while they wait.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    command = tyro.extras.subcommand_cli_from_dict(COMMANDS, description="Trains and measures autoencoders.")
-    try:
-        command()
-    except GenLangSplatError as error:
-        CONSOLE.print(f"[bold red]Error:[/bold red] {error}")
-        sys.exit(1)
+    run_commands(COMMANDS, "Trains and measures autoencoders.")
 
 
 if __name__ == "__main__":

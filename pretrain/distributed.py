@@ -141,12 +141,14 @@ class SharedBatchNorm(RowBatchNorm):
         """Normalises; in evaluation mode each row for itself."""
         if not self.training:
             return super().forward(rows)
-        flat = rows.reshape(-1, self.num_features)
+        # Statistics in full precision also where autocast gives rows in less.
+        flat = rows.reshape(-1, self.num_features).float()
         mean = _mean_over_workers(flat.mean(dim=0))
         centred = flat - mean
         variance = _mean_over_workers(centred.square().mean(dim=0))
         self._track(mean, variance, len(flat) * dist.get_world_size())
-        return (centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias).view_as(rows)
+        normalised = centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+        return normalised.to(rows.dtype).view_as(rows)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:

@@ -1,28 +1,24 @@
-"""Measures how faithful an autoencoder is, beside what trivial compressors reach on the same embeddings."""
+"""Measures how faithful an autoencoder of the embedded encoder is: numbers, and what classes and texts still find."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
-from PIL import Image
+from jaxtyping import Float
 from torch import Tensor
 
 from genlangsplat_ns.console import track
-from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import ImageTextEncoder
 from genlangsplat_ns.features.extract import view_features
 from genlangsplat_ns.features.masks import MaskGenerator
 from genlangsplat_ns.language.autoencoder import Autoencoder
+from pretrain.fidelity import Yardstick, measure_fidelity
+from pretrain.images import ImageFolderSource
 
 PHOTO_LONG_SIDE = 480
 """Photographs are scaled down to this long side, about what a training view has."""
-
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 PROBE_TEXTS: tuple[str, ...] = (
     "a fox",
@@ -37,34 +33,6 @@ PROBE_TEXTS: tuple[str, ...] = (
     "cloth",
 )
 """Texts whose ranking of embeddings should survive the autoencoder."""
-
-
-def reconstruction_cosine(autoencoder: Autoencoder, embeddings: Float[Tensor, "count embedding_dim"]) -> float:
-    """Mean cosine between embeddings and their reconstruction."""
-    with torch.no_grad():
-        return F.cosine_similarity(autoencoder(embeddings), embeddings, dim=-1).mean().item()
-
-
-def constant_cosine(
-    fitted_on: Float[Tensor, "fitted embedding_dim"], embeddings: Float[Tensor, "count embedding_dim"]
-) -> float:
-    """Mean cosine of embeddings with one constant direction, the mean of `fitted_on`.
-
-    A high cosine of an autoencoder means little where this one is high.
-    """
-    return F.cosine_similarity(fitted_on.mean(dim=0, keepdim=True), embeddings, dim=-1).mean().item()
-
-
-def pca_cosine(
-    fitted_on: Float[Tensor, "fitted embedding_dim"], embeddings: Float[Tensor, "count embedding_dim"], latent_dim: int
-) -> float:
-    """Mean cosine of embeddings with their projection on the `latent_dim` leading directions of `fitted_on`.
-
-    The directions are of the uncentred second moments: a code for directions needs no offset.
-    """
-    _, vectors = torch.linalg.eigh(fitted_on.T @ fitted_on)
-    basis = vectors[:, -latent_dim:]
-    return F.cosine_similarity(embeddings @ basis @ basis.T, embeddings, dim=-1).mean().item()
 
 
 def nearest_kept(
@@ -97,15 +65,13 @@ def ranking_overlap(
 def measure(
     autoencoder: Autoencoder,
     embeddings: Float[Tensor, "count embedding_dim"],
-    fitted_on: Float[Tensor, "fitted embedding_dim"],
+    yardstick: Yardstick,
     classes: Float[Tensor, "num_classes embedding_dim"],
     texts: Float[Tensor, "num_texts embedding_dim"],
 ) -> dict[str, float]:
-    """All measurements of one set of embeddings; the two baselines are fitted on `fitted_on`."""
+    """All measurements of one set of the embedded encoder's embeddings."""
     return {
-        "cosine": reconstruction_cosine(autoencoder, embeddings),
-        "constant": constant_cosine(fitted_on, embeddings),
-        "pca": pca_cosine(fitted_on, embeddings, autoencoder.identity.latent_dim),
+        **measure_fidelity(autoencoder, embeddings, yardstick),
         "nearest class kept": nearest_kept(autoencoder, embeddings, F.normalize(classes, dim=-1)),
         "text ranking kept": ranking_overlap(autoencoder, embeddings, texts),
     }
@@ -117,19 +83,8 @@ def photo_embeddings(
     """Embeds all regions of the photographs in a folder.
 
     Raises:
-        GenLangSplatError: If the folder holds no photographs.
+        GenLangSplatError: If the folder holds no photographs, or one cannot be read.
     """
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
-    if not paths:
-        raise GenLangSplatError(
-            f"There are no photographs in {folder} (looked for {', '.join(PHOTO_SUFFIXES)}). Give a folder of images."
-        )
-    images = track(_read_photos(paths), f"Encoding {folder.name}", total=len(paths))
-    return torch.cat([view_features(image, masks, encoder).embeddings for image in images])
-
-
-def _read_photos(paths: Sequence[Path]) -> Iterator[UInt8[Tensor, "height width 3"]]:
-    for path in paths:
-        image = Image.open(path).convert("RGB")
-        image.thumbnail((PHOTO_LONG_SIDE, PHOTO_LONG_SIDE), Image.Resampling.LANCZOS)
-        yield torch.from_numpy(np.array(image))
+    source = ImageFolderSource(folder, PHOTO_LONG_SIDE)
+    frames = track(source.frames(), f"Encoding {source.name}")
+    return torch.cat([view_features(source.load(frame), masks, encoder).embeddings for frame in frames])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,9 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Integer, UInt8
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from genlangsplat_ns.console import CONSOLE, RateColumn
+from genlangsplat_ns.console import CONSOLE, moving_bar
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import ImageTextEncoder, load_encoder
 from genlangsplat_ns.features.extract import view_features
@@ -221,32 +220,17 @@ def local_results(
 def _collect(writer: ShardWriter, frames: Sequence[Frame], results: Generator[FrameResult, None, None]) -> None:
     """Hands results to the writer, behind a progress bar."""
     failed = 0
-    with closing(results), _progress(len(frames)) as advance:
-        for result in results:
+    with closing(results), moving_bar("Extracting embeddings", len(frames)) as bar:
+        for done, result in enumerate(results, start=1):
             if result.failure:
                 failed += 1
                 writer.fail(result.frame.key, result.failure)
             else:
                 writer.add(result.frame.key, result.frame.scene, result.embeddings, result.levels)
                 failed += writer.failed(result.frame.key)
-            advance(failed)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Shows a bar; what it yields moves it one frame on, and takes how many have failed so far."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        RateColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[failed]} failed"),
-    )
-    with Progress(*columns, console=CONSOLE) as progress:
-        task = progress.add_task("Extracting embeddings", total=total, failed=0)
-        yield lambda failed: progress.update(task, advance=1, failed=failed)
+            bar.move_to(done)
+            if failed:
+                bar.describe(f"Extracting embeddings ({failed} failed)")
 
 
 def _report(writer: ShardWriter, frames: Sequence[Frame], rows: int, seconds: float) -> None:

@@ -59,6 +59,12 @@ def fidelity(
     }
 
 
+@torch.no_grad()
+def reconstruction_cosine(autoencoder: Autoencoder, embeddings: Float[Tensor, "count embedding_dim"]) -> float:
+    """Mean cosine between embeddings and their reconstruction."""
+    return float(F.cosine_similarity(autoencoder(embeddings), embeddings, dim=-1).mean())
+
+
 def recall_at_1(
     texts: Float[Tensor, "num_texts embedding_dim"],
     images: Float[Tensor, "num_images embedding_dim"],

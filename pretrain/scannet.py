@@ -231,8 +231,8 @@ class ScanNetSource:
         there = {name for name in found if _SCENE_NAME.fullmatch(name) and self._scene_path(name) is not None}
         if not there:
             raise GenLangSplatError(
-                f"{self.root} holds no scene of ScanNet, neither sceneXXXX_XX/sceneXXXX_XX.sens nor "
-                "sceneXXXX_XX/color/, itself or in scans/. Give the folder that ScanNet was downloaded to."
+                f"{self.root} holds no scene of ScanNet, neither scene0000_00/scene0000_00.sens nor "
+                "scene0000_00/color/, itself or in scans/. Give the folder that ScanNet was downloaded to."
             )
         asked = there if self.scenes is None else self._listed_scenes(there)
         kept = sorted(name for name in asked if _belongs(name, self.split))

@@ -1,8 +1,7 @@
-"""`python -m pretrain extract`, `train`, `evaluate-shards`, `sweep`: the road from frames to an autoencoder."""
+"""`python -m pretrain extract`, `train`, `evaluate`, `sweep`, `inspect`: the road from frames to an autoencoder."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import FrontEndSettings
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, load_autoencoder, save_autoencoder
 from genlangsplat_ns.levels import LEVELS
+from pretrain.distributed import workers_of_environment
 from pretrain.extract import Engine, RaySettings, extract_shards
 from pretrain.fidelity import Yardstick, measure_fidelity
 from pretrain.images import ImageFolderSource
@@ -86,7 +86,7 @@ class Extract(FrontEndSettings):
 def take_over_store(folder: Path, shards: Path) -> None:
     """Copies the embeddings of a feature store into shards; damaged views are named."""
     stored = StoredEmbeddings(folder)
-    identity = ShardIdentity(stored.encoder_identity, stored.embedding_dim, stored.masks)
+    identity = ShardIdentity.of_store(stored.identity)
 
     def frames() -> Iterator[FrameRows]:
         for view in stored:
@@ -147,8 +147,10 @@ class Train:
     def __call__(self) -> None:
         """Trains, measures and writes the file."""
         split = Split.of_folders(self.shards, self.held_out)
-        rank, world_size = world()
-        source = EmbeddingStream(self.shards, split.trained, seed=self.training.seed, rank=rank, world_size=world_size)
+        workers = workers_of_environment()
+        source = EmbeddingStream(
+            self.shards, split.trained, seed=self.training.seed, rank=workers.rank, world_size=workers.world_size
+        )
         held_out = read_rows(self.shards, split.held_out, most=20_000, seed=1)
         identity = AutoencoderIdentity(
             name=self.output.stem,
@@ -167,7 +169,7 @@ class Train:
             checkpoint_dir=self.output.with_suffix(".training"),
             log_dir=self.output.with_suffix(".training") / "log",
         )
-        if rank != 0:
+        if not workers.is_first:
             return
         yardstick = Yardstick(read_rows(self.shards, split.trained, most=20_000, seed=2).embeddings)
         rows = fidelity_rows(result.autoencoder, held_out, yardstick)
@@ -182,7 +184,7 @@ class Train:
 
 
 @dataclass(frozen=True)
-class EvaluateShards:
+class Evaluate:
     """Show what an autoencoder keeps of the embeddings in shards, level by level and source by source."""
 
     file: str
@@ -266,8 +268,3 @@ def fidelity_rows(
         chosen_rows = [index for index, other in enumerate(sample.sources) if other == source]
         rows[source] = measure_fidelity(autoencoder, sample.embeddings[chosen_rows], yardstick)
     return rows
-
-
-def world() -> tuple[int, int]:
-    """Rank and number of the processes that torchrun started."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))

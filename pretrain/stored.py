@@ -12,7 +12,7 @@ from jaxtyping import Float16, Int8, Int32
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.store import FeatureStore
+from genlangsplat_ns.features.store import FeatureStore, StoreIdentity
 
 
 @dataclass(frozen=True)
@@ -58,24 +58,9 @@ class StoredEmbeddings:
         return self.scene
 
     @property
-    def encoder(self) -> str:
-        """Short name of the encoder."""
-        return self._store.identity.encoder
-
-    @property
-    def encoder_identity(self) -> str:
-        """Name, model and version of the encoder."""
-        return self._store.identity.encoder_identity
-
-    @property
-    def embedding_dim(self) -> int:
-        """Length of an embedding."""
-        return self._store.identity.embedding_dim
-
-    @property
-    def masks(self) -> str:
-        """Short name of the mask generator."""
-        return self._store.identity.masks
+    def identity(self) -> StoreIdentity:
+        """Whose embeddings they are."""
+        return self._store.identity
 
     @cached_property
     def keys(self) -> list[str]:

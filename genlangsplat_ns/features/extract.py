@@ -46,26 +46,25 @@ def extract_features(
             stored.
     """
     keys = [store.key(*views[index]) for index in track(range(len(views)), "Reading views")]
-    if not _missing(keys, store):
-        CONSOLE.print(f"Language features: all {len(keys)} views are stored in {escape(str(store.folder))}")
-        return keys
-    try:
-        mask_generator, encoder = load_masks(), load_encoder()
-    except GenLangSplatError:
-        store.forget_if_empty()
-        raise
-    with store.writing():
-        # Another process may have stored some while this one waited.
-        missing = _missing(keys, store)
-        hits = len(keys) - len(missing)
-        CONSOLE.print(f"Language features: {hits} of {len(keys)} views are stored in {escape(str(store.folder))}")
-        if missing:
-            _extract_missing(views, missing, store, mask_generator, encoder)
+    missing = _missing(keys, store)
+    hits = len(keys) - len(missing)
+    CONSOLE.print(f"Language features: {hits} of {len(keys)} views are stored in {escape(str(store.folder))}")
+    if missing:
+        try:
+            mask_generator, encoder = load_masks(), load_encoder()
+        except GenLangSplatError:
+            store.forget_if_empty()
+            raise
+        with store.writing() as waited:
+            # What another process has stored meanwhile is done.
+            missing = _missing(keys, store) if waited else missing
+            if missing:
+                _extract_missing(views, missing, store, mask_generator, encoder)
     return keys
 
 
 def _missing(keys: list[str], store: FeatureStore) -> dict[str, int]:
-    """Key and index of each view that is not stored; a dictionary drops views that occur twice, and keeps the order."""
+    """Key and index of each view that is not stored, in order and without those that occur twice."""
     return {key: index for index, key in enumerate(keys) if key not in store}
 
 

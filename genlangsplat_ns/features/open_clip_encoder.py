@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from rich.markup import escape
-from safetensors import SafetensorError
 from torch import Tensor
 
 from genlangsplat_ns.console import CONSOLE
@@ -20,27 +19,13 @@ from genlangsplat_ns.cpu_products import fast_products
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.regions import ViewMasks, cut_out
 from genlangsplat_ns.features.settings import OpenClipSettings
-from genlangsplat_ns.files import file_sha256
+from genlangsplat_ns.files import WEIGHTS_ERRORS, file_sha256
 
 CROPS_VERSION = 1
 """Grows whenever the same weights give other embeddings."""
 
 CPU_BATCH, CUDA_BATCH = 8, 128
 """Regions encoded at a time. On a CPU more of them leave its caches and are slower."""
-
-_LOADING_ERRORS = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    StopIteration,
-    pickle.UnpicklingError,
-    SafetensorError,
-)
-"""What open_clip and the readers of files raise for weights that are damaged, of another model or no weights."""
 
 
 class OpenClipEncoder:
@@ -82,7 +67,7 @@ class OpenClipEncoder:
                 force_preprocess_cfg=_published_preprocessing(settings),
                 require_pretrained=True,
             )
-        except _LOADING_ERRORS as error:
+        except WEIGHTS_ERRORS as error:
             if isinstance(error, OSError) and weights == settings.weights and not _is_path(weights):
                 raise GenLangSplatError(
                     f"CLIP's weights {weights} could not be downloaded from {_source(settings)} "

@@ -13,7 +13,7 @@ from rich.markup import escape
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import SamSettings
-from genlangsplat_ns.files import file_sha256
+from genlangsplat_ns.files import WEIGHTS_ERRORS, file_sha256
 
 _URL = "https://dl.fbaipublicfiles.com/segment_anything/"
 
@@ -150,8 +150,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # Of a file that is none of torch's, its reader raises whatever the first bytes lead to, KeyError for example.
+    except WEIGHTS_ERRORS as error:
         raise GenLangSplatError(
             f"{path} ({path.stat().st_size:,} bytes) is truncated or no file of weights ({type(error).__name__}). "
             "Fetch it again."

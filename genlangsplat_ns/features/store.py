@@ -150,22 +150,26 @@ class FeatureStore:
         return sorted(path.stem for path in self.folder.glob("[!.]*.safetensors"))
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[bool]:
         """Keeps other processes from writing to the folder meanwhile, and clears what killed ones have left.
 
         A second process waits until the first is done, and then finds its files. The lock of a process that was killed
         is released by the system.
+
+        Yields:
+            Whether another process was writing until now.
         """
-        lock = FileLock(self.folder / ".lock")
+        lock, waited = FileLock(self.folder / ".lock"), False
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            waited = True
             CONSOLE.print(f"Another process is extracting into {escape(str(self.folder))}; waiting until it is done.")
             lock.acquire()
         try:
             for leftover in self.folder.glob(".*-????????.safetensors"):
                 leftover.unlink(missing_ok=True)
-            yield
+            yield waited
         finally:
             lock.release()
 

@@ -1,4 +1,8 @@
-"""An autoencoder fitted to the embeddings of one scene, as LangSplat does it, where there is no pre-trained one."""
+"""An autoencoder fitted to the embeddings of one scene, as LangSplat does it, where there is no pre-trained one.
+
+A few hundred steps on what is in memory; the trainings of the package `pretrain`, which builds on this one, are another
+matter.
+"""
 
 from __future__ import annotations
 

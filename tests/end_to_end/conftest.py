@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,11 @@ from typing import Any
 import pytest
 import torch
 
+from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.demo.gallery import GallerySettings, build_gallery
+from genlangsplat_ns.extraction import extract_scene, open_views
+from genlangsplat_ns.features import front_end
+from tests.end_to_end.quick_extraction import SETTINGS, ColourEncoder
 
 RGB_STEPS = 40
 """Enough to see something move."""
@@ -24,6 +30,11 @@ def tiny_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gallery")
     build_gallery(folder, GallerySettings(num_views=10, width=128, height=96, num_points=1500))
     return folder
+
+
+def copy_scene(scene: Path, folder: Path) -> Path:
+    """A copy of a scene without its features, to be damaged."""
+    return Path(shutil.copytree(scene, folder / "scene", ignore=shutil.ignore_patterns("language_features")))
 
 
 def make_config(data: Path, output: Path, rgb_steps: int = RGB_STEPS, **model: Any) -> Any:
@@ -42,6 +53,15 @@ def make_config(data: Path, output: Path, rgb_steps: int = RGB_STEPS, **model: A
     for name, value in {"warmup_length": 10, "refine_every": 10, "resolution_schedule": 20, **model}.items():
         setattr(config.pipeline.model, name, value)
     return config
+
+
+def training_views(data: Path, output: Path, max_image_side: int | None = 480, **settings: Any) -> Any:
+    """The datamanager of a training run, which extracts what is missing."""
+    config = make_config(data, output).pipeline.datamanager
+    config.max_image_side = max_image_side
+    for name, value in {**vars(SETTINGS), **settings}.items():
+        setattr(config, name, value)
+    return config.setup(device="cpu", test_mode="val")
 
 
 def make_trainer(config: Any) -> Any:
@@ -64,3 +84,34 @@ def train(config: Any) -> Any:
 def tiny_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A trainer that has finished both phases."""
     return train(make_config(tiny_scene, tmp_path_factory.mktemp("outputs"), rgb_steps=LEARNING_STEPS))
+
+
+@pytest.fixture(scope="module")
+def quick_encoder() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(front_end, "load_encoder", lambda *args, **kwargs: ColourEncoder())
+        yield
+
+
+@pytest.fixture
+def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes loading of any model a failure."""
+    for loader in ("load_encoder", "load_mask_generator"):
+        monkeypatch.setattr(front_end, loader, lambda *args, name=loader, **kwargs: pytest.fail(f"{name} was called"))
+
+
+@pytest.fixture
+def scene(tiny_scene: Path, tmp_path: Path) -> Path:
+    """The tiny scene without features."""
+    return copy_scene(tiny_scene, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def extracted(
+    tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory, quick_encoder: None
+) -> GenLangSplatDataManager:
+    """A scene all of whose views have been extracted and painted; not to be changed."""
+    scene = copy_scene(tiny_scene, tmp_path_factory.mktemp("extracted"))
+    views = open_views(scene, "nerfstudio", None, SETTINGS)
+    extract_scene(views, None, preview=True)
+    return views

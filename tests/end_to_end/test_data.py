@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
 from genlangsplat_ns.rasterization import library
-from tests.end_to_end.conftest import make_config, make_trainer
-
-
-def copy_scene(scene: Path, folder: Path) -> Path:
-    """A copy of a scene without its features, to be damaged."""
-    return Path(shutil.copytree(scene, folder / "scene", ignore=shutil.ignore_patterns("language_features")))
+from tests.end_to_end.conftest import copy_scene, make_config, make_trainer
 
 
 def refuse(data: Path, output: Path, message: str) -> None:

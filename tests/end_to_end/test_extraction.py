@@ -1,4 +1,4 @@
-"""`gen-langsplat extract` and `convert`: what they store is what training looks for."""
+"""`gen-langsplat extract`: what it stores is what training looks for."""
 
 from __future__ import annotations
 
@@ -6,112 +6,24 @@ import ast
 import inspect
 import json
 import os
-import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
 from PIL import Image
-from torch import Tensor
 
 from genlangsplat_ns.cli import Convert, Extract
 from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.extraction import export_langsplat, extract_scene, open_views, training_command
+from genlangsplat_ns.extraction import extract_scene, open_views
 from genlangsplat_ns.features import front_end
-from genlangsplat_ns.features.encoders import ConSEEncoder, encoder_identity
-from genlangsplat_ns.features.regions import ViewMasks
 from genlangsplat_ns.features.settings import FrontEndSettings, OpenClipSettings, SamSettings
-from genlangsplat_ns.features.store import ViewFeatures
-from tests.end_to_end.conftest import make_config, make_trainer
+from tests.end_to_end.conftest import make_config, make_trainer, training_views
+from tests.end_to_end.quick_extraction import SETTINGS, all_features, rewrite, share_names, stored, views_of
 from tests.end_to_end.test_commands import run
-from tests.end_to_end.test_data import copy_scene
 
-SETTINGS = FrontEndSettings(encoder="conse", masks="watershed")
-
-
-class ColourEncoder:
-    """Stands for conse, which takes seconds a view: embeds colours, by a fixed random projection."""
-
-    name = "conse"
-    identity = encoder_identity("conse")
-    embedding_dim = ConSEEncoder.embedding_dim
-    projection = np.random.default_rng(0).standard_normal((6, embedding_dim)).astype(np.float32)
-
-    def encode_regions(self, image: Tensor, masks: ViewMasks) -> Tensor:
-        light = image.numpy().astype(np.float32) / 255
-        colours = np.concatenate([light + 0.05, light**2], axis=-1)
-        means = [colours[mask.pixels(*light.shape[:2])].mean(axis=0) for mask in masks.masks]
-        embeddings = np.stack(means) @ self.projection
-        return torch.from_numpy(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True))
-
-    def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        raise NotImplementedError("extraction asks for no texts")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_encoder() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(front_end, "load_encoder", lambda *args, **kwargs: ColourEncoder())
-        yield
-
-
-@pytest.fixture
-def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes loading of any model a failure."""
-    for loader in ("load_encoder", "load_mask_generator"):
-        monkeypatch.setattr(front_end, loader, lambda *args, name=loader, **kwargs: pytest.fail(f"{name} was called"))
-
-
-@pytest.fixture
-def scene(tiny_scene: Path, tmp_path: Path) -> Path:
-    """The tiny scene without features."""
-    return copy_scene(tiny_scene, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def extracted(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> GenLangSplatDataManager:
-    """A scene all of whose views have been extracted and painted; not to be changed."""
-    views = views_of(copy_scene(tiny_scene, tmp_path_factory.mktemp("extracted")))
-    extract_scene(views, None, preview=True)
-    return views
-
-
-def views_of(data: Path, max_image_side: int | None = None, **settings: Any) -> GenLangSplatDataManager:
-    return open_views(data, "nerfstudio", max_image_side, replace(SETTINGS, **settings))
-
-
-def stored(folder: Path) -> dict[str, bytes]:
-    """Key and content of all files of features below a folder."""
-    return {path.stem: path.read_bytes() for path in folder.rglob("[!.]*.safetensors")}
-
-
-def all_features(views: GenLangSplatDataManager) -> dict[str, ViewFeatures]:
-    """The features of all views by name."""
-    every = [(split, index) for split in views.splits for index in range(len(views.dataset(split)))]
-    return {views.view_name(*view): views.language_features(*view) for view in every}
-
-
-def training_views(data: Path, output: Path, max_image_side: int | None = 480, **settings: Any) -> Any:
-    """The datamanager of a training run, which extracts what is missing."""
-    config = make_config(data, output).pipeline.datamanager
-    config.max_image_side = max_image_side
-    for name, value in {**vars(SETTINGS), **settings}.items():
-        setattr(config, name, value)
-    return config.setup(device="cpu", test_mode="val")
-
-
-def rewrite(scene: Path, **changes: Any) -> dict[str, Any]:
-    """Changes entries of transforms.json and returns all of it."""
-    path = scene / "transforms.json"
-    transforms = {**json.loads(path.read_text()), **changes}
-    path.write_text(json.dumps(transforms))
-    return transforms
+pytestmark = pytest.mark.usefixtures("quick_encoder")
 
 
 # Extraction
@@ -230,119 +142,12 @@ def test_an_unknown_format_is_refused_with_the_list_of_known_ones(scene: Path) -
         open_views(scene, "polaroid", None, SETTINGS)
 
 
-def share_names(scene: Path) -> None:
-    """Puts the pictures into two folders where they have the same names."""
-    names = {}
-    for number in range(10):
-        old = f"images/{number + 1:04d}.png"
-        names[old] = f"images/{'left' if number < 5 else 'right'}/{number % 5}.png"
-        (scene / names[old]).parent.mkdir(exist_ok=True)
-        shutil.move(scene / old, scene / names[old])
-    transforms = json.loads((scene / "transforms.json").read_text())
-    lists = {key: [names[name] for name in transforms[key]] for key in transforms if key.endswith("_filenames")}
-    frames = [{**frame, "file_path": names[frame["file_path"]]} for frame in transforms["frames"]]
-    rewrite(scene, frames=frames, **lists)
-
-
 def test_views_that_share_a_name_have_features_and_sheets_of_their_own(scene: Path) -> None:
     share_names(scene)
     views = views_of(scene)
     extract_scene(views, None, preview=True)
     assert len(stored(scene)) == 10
     assert len(list((views.store.folder / "preview").iterdir())) == 10
-
-
-# Conversion
-
-
-def per_pixel(features: ViewFeatures) -> Tensor:
-    """The embedding of every pixel and level, zero where there is no region."""
-    known = features.regions >= 0
-    return features.embeddings[features.regions.clamp(min=0).long()] * known[..., None]
-
-
-def test_features_survive_the_way_to_langsplat_and_back(
-    extracted: GenLangSplatDataManager, scene: Path, tmp_path: Path
-) -> None:
-    theirs = tmp_path / "theirs"
-    Convert(data=extracted.config.data, to_langsplat=theirs, encoder="conse", masks="watershed").main()
-    assert len(list(theirs.iterdir())) == 20
-    for name in ("0001", "0010"):
-        maps, rows = np.load(theirs / f"{name}_s.npy"), np.load(theirs / f"{name}_f.npy")
-        assert maps.shape == (4, 96, 128) and maps.dtype == rows.dtype == np.float32
-        assert rows.shape == (int(maps.max()) + 1, 384)
-    Convert(data=scene, from_langsplat=theirs, encoder="conse").main()
-    before, after = all_features(extracted), all_features(views_of(scene, masks="langsplat"))
-    assert before.keys() == after.keys()
-    for name, features in before.items():
-        assert torch.equal(features.regions >= 0, after[name].regions >= 0)
-        assert torch.allclose(per_pixel(features), per_pixel(after[name]), atol=2e-4)
-
-
-@pytest.fixture(scope="module")
-def theirs(extracted: GenLangSplatDataManager, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The features of the scene in LangSplat's files."""
-    folder = tmp_path_factory.mktemp("theirs")
-    export_langsplat(extracted, folder)
-    return folder
-
-
-@pytest.mark.parametrize("cap", [480, 64])
-def test_training_finds_converted_features_and_extracts_nothing(
-    scene: Path, theirs: Path, extracted: GenLangSplatDataManager, tmp_path: Path, no_models: None, cap: int
-) -> None:
-    """Maps as fine as the photographs also serve views scaled down, whose pixels take the nearest region."""
-    Convert(data=scene, from_langsplat=theirs, encoder="conse", max_image_side=cap).main()
-    before = stored(scene)
-    assert len(before) == 10
-    trained_on = training_views(scene, tmp_path / "outputs", cap, masks="langsplat")
-    assert stored(scene) == before
-    expected = per_pixel(extracted.language_features("train", 0))
-    if cap == 64:
-        expected = expected[:, 1::2, 1::2]
-    assert torch.allclose(per_pixel(trained_on.language_features("train", 0)), expected, atol=2e-4)
-
-
-def test_training_on_features_that_were_not_converted_names_the_command(scene: Path, tmp_path: Path) -> None:
-    with pytest.raises(GenLangSplatError, match="gen-langsplat convert"):
-        training_views(scene, tmp_path / "outputs", masks="langsplat")
-
-
-def test_a_view_that_langsplat_did_not_see_is_named(scene: Path, theirs: Path, tmp_path: Path) -> None:
-    some = Path(shutil.copytree(theirs, tmp_path / "some"))
-    (some / "0004_s.npy").unlink()
-    with pytest.raises(GenLangSplatError, match=r"0004_s\.npy"):
-        Convert(data=scene, from_langsplat=some, encoder="conse").main()
-
-
-@pytest.mark.parametrize("folders", [{}, {"from_langsplat": Path("a"), "to_langsplat": Path("b")}])
-def test_exactly_one_direction_is_asked_for(scene: Path, folders: dict[str, Path]) -> None:
-    with pytest.raises(GenLangSplatError, match=r"either --from-langsplat FOLDER or --to-langsplat FOLDER"):
-        Convert(data=scene, **folders).main()
-    assert not (scene / "language_features").exists()
-
-
-def test_views_that_share_a_name_are_not_converted(scene: Path, theirs: Path, tmp_path: Path) -> None:
-    """LangSplat's files are called after the view alone, so one would be taken for the other."""
-    share_names(scene)
-    for number in range(5):
-        for kind in "fs":
-            shutil.copy(theirs / f"000{number + 1}_{kind}.npy", tmp_path / f"{number}_{kind}.npy")
-    with pytest.raises(GenLangSplatError, match="unique names"):
-        Convert(data=scene, from_langsplat=tmp_path, encoder="conse").main()
-    with pytest.raises(GenLangSplatError, match="unique names"):
-        Convert(data=scene, to_langsplat=tmp_path / "ours", encoder="conse", masks="watershed").main()
-
-
-def test_a_view_that_is_trained_on_and_held_out_is_converted(scene: Path, theirs: Path, tmp_path: Path) -> None:
-    every = [f"images/{number:04d}.png" for number in range(1, 11)]
-    rewrite(scene, train_filenames=every, val_filenames=every, test_filenames=every)
-    Convert(data=scene, from_langsplat=theirs, encoder="conse").main()
-    Convert(data=scene, to_langsplat=tmp_path / "ours", encoder="conse", masks="langsplat").main()
-    assert len(list((tmp_path / "ours").iterdir())) == 20
-
-
-# Commands
 
 
 def test_a_run_remembers_what_auto_stood_for(scene: Path, tmp_path: Path) -> None:
@@ -421,29 +226,6 @@ def test_help_explains_every_option(command: type, tmp_path: Path, monkeypatch: 
     for flag, sentence in options.items():
         start = words.index(f" {flag} " if f" {flag} " in words else f" {flag},")
         assert " ".join(sentence.split()) in words[start : start + 500], f"{flag} is not explained"
-
-
-def test_files_that_are_there_already_are_replaced_only_when_told(
-    extracted: GenLangSplatDataManager, tmp_path: Path
-) -> None:
-    own = tmp_path / f"{Path(extracted.view_name('train', 0)).stem}_f.npy"
-    own.write_bytes(b"LangSplat's own")
-    with pytest.raises(GenLangSplatError, match="--overwrite"):
-        export_langsplat(extracted, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [own.name]
-    export_langsplat(extracted, tmp_path, overwrite=True)
-    assert own.read_bytes() != b"LangSplat's own"
-
-
-def test_the_command_that_trains_repeats_what_the_features_depend_on(scene: Path) -> None:
-    views = open_views(
-        scene, "nerfstudio", 64, FrontEndSettings(encoder="conse", masks="langsplat", levels=("part", "whole"))
-    )
-    assert training_command(views) == (
-        f"ns-train gen-langsplat --data {scene} --pipeline.datamanager.masks langsplat "
-        "--pipeline.datamanager.encoder conse --pipeline.datamanager.levels part whole "
-        "--pipeline.datamanager.max-image-side 64"
-    )
 
 
 @pytest.mark.parametrize("content", ["{", '{"frames": []}', "{}"])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import pytest
 import torch
 from segment_anything import sam_model_registry
@@ -19,39 +17,27 @@ from genlangsplat_ns.features.settings import OpenClipSettings, SamSettings
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
 from genlangsplat_ns.scene import LanguageScene
 from tests.end_to_end.conftest import make_config, make_trainer
+from tests.features.tiny_clip import DIM, settings_for, tiny_clip_models
 from tests.features.tiny_sam import build_tiny, tiny_settings
-
-CLIP = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "patch_size": 8, "head_width": 16},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SamSettings, OpenClipSettings]]:
     """Both networks with their random weights in files, and forgotten again afterwards."""
     folder = tmp_path_factory.mktemp("weights")
-    paths, configs = list(open_clip.factory._MODEL_CONFIG_PATHS), dict(open_clip.factory._MODEL_CONFIGS)
-    (folder / "ViT-run.json").write_text(json.dumps(CLIP))
-    open_clip.add_model_config(folder)
-    sam_model_registry["vit_tiny"] = build_tiny
-    with torch.random.fork_rng():
+    with tiny_clip_models(folder), pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        patch.setitem(sam_model_registry, "vit_tiny", build_tiny)
         torch.manual_seed(0)
         torch.save(build_tiny().state_dict(), folder / "sam.pth")
-        torch.save(open_clip.create_model("ViT-run").state_dict(), folder / "clip.pt")
-    sam = tiny_settings(folder / "sam.pth", box_nms_thresh=0.95, min_mask_region_area=0)
-    yield sam, OpenClipSettings("ViT-run", str(folder / "clip.pt"))
-    del sam_model_registry["vit_tiny"]
-    open_clip.factory._MODEL_CONFIG_PATHS[:] = paths
-    open_clip.factory._MODEL_CONFIGS = configs
+        sam = tiny_settings(folder / "sam.pth", box_nms_thresh=0.95, min_mask_region_area=0)
+        yield sam, settings_for(folder / "a.pt")
 
 
 @pytest.fixture
 def config(tiny_scene: Path, tmp_path: Path, weights: tuple[SamSettings, OpenClipSettings]) -> Any:
     """A short run that asks for SAM, CLIP and an autoencoder of that CLIP."""
     scene = Path(shutil.copytree(tiny_scene, tmp_path / "scene", ignore=shutil.ignore_patterns("language_features")))
-    identity = AutoencoderIdentity("tiny", encoder_identity("openclip", weights[1]), 24, 16)
+    identity = AutoencoderIdentity("tiny", encoder_identity("openclip", weights[1]), DIM, 8)
     save_autoencoder(tmp_path / "tiny.safetensors", Autoencoder(identity))
     config = make_config(scene, tmp_path / "outputs", rgb_steps=12, autoencoder=str(tmp_path / "tiny.safetensors"))
     datamanager = config.pipeline.datamanager
@@ -67,7 +53,7 @@ def test_a_run_with_sam_and_clip_can_be_asked(config: Any) -> None:
     pipeline = trainer.pipeline
     assert pipeline.datamanager.store.folder.name.startswith("openclip-sam-")
     features = pipeline.datamanager.language_features("train", 0)
-    assert len(features.embeddings) > 0 and features.embeddings.shape[1] == 24
+    assert len(features.embeddings) > 0 and features.embeddings.shape[1] == DIM
     torch.testing.assert_close(
         features.embeddings.norm(dim=-1), torch.ones(len(features.embeddings)), atol=1e-3, rtol=0
     )
@@ -92,7 +78,7 @@ def test_without_an_autoencoder_for_the_encoder_one_is_fitted_to_the_scene_and_s
 
 def test_an_autoencoder_of_another_encoder_is_told_before_anything_is_extracted(config: Any) -> None:
     config.pipeline.model.autoencoder = "conse"
-    with pytest.raises(GenLangSplatError, match=r"trained on embeddings of 'conse.*openclip/ViT-run"):
+    with pytest.raises(GenLangSplatError, match=r"trained on embeddings of 'conse.*openclip/tiny-clip"):
         make_trainer(config)
     assert not (config.data / "language_features").exists()
 

@@ -49,6 +49,9 @@ def main(folder: Path) -> None:
         found[architecture] = {"losses": result.losses, "cosines": result.held_out_cosines}
         save_autoencoder(folder / f"{architecture}-{workers.rank}.safetensors", result.autoencoder)
 
+    lower = replace(SETTINGS, precision="bfloat16")
+    found["bfloat16"] = train_autoencoder(TensorSource(ROWS, **share), identity("langsplat"), lower).losses
+
     mixing = replace(SETTINGS, mix=0.3)
     whole = train_autoencoder(TensorSource(ROWS, **share), identity(), mixing)
     try:

@@ -63,6 +63,11 @@ def test_the_loss_curve_is_that_of_one_process_with_the_doubled_batch(
     assert halved.losses != pytest.approx(alone.losses, rel=1e-2)
 
 
+def test_shared_batch_normalisation_works_in_lower_precision_too(found: list[dict[str, Any]]) -> None:
+    assert found[0]["bfloat16"] == found[1]["bfloat16"] != found[0]["langsplat"]["losses"]
+    assert found[0]["bfloat16"] == pytest.approx(found[0]["langsplat"]["losses"], rel=0.05)
+
+
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 def test_all_processes_end_with_the_same_weights(folder: Path, found: object, architecture: str) -> None:
     first, second = (load_autoencoder(folder / f"{architecture}-{rank}.safetensors") for rank in range(2))

@@ -200,7 +200,7 @@ def test_a_source_of_nothing_usable_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_scenes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(GenLangSplatError, match="no scene of ScanNet, neither sceneXXXX_XX"):
+    with pytest.raises(GenLangSplatError, match="no scene of ScanNet, neither scene0000_00"):
         ScanNetSource(tmp_path).frames()
     with pytest.raises(GenLangSplatError, match="is not a folder"):
         ScanNetSource(tmp_path / "absent")

@@ -15,10 +15,10 @@ from genlangsplat_ns.features import front_end
 from genlangsplat_ns.features.extract import extract_features
 from genlangsplat_ns.language.autoencoder import load_autoencoder
 from pretrain.settings import TrainingSettings
-from pretrain.shard_commands import EvaluateShards, Extract, Inspect, Split, Sweep, Train, take_over_store
+from pretrain.shard_commands import Evaluate, Extract, Inspect, Split, Sweep, Train, take_over_store
 from pretrain.shards import ShardFolder
 from tests.features.fakes import DIM, MeanColorEncoder, TileMasks, make_views, open_store
-from tests.pretrain.shard_fakes import write_frames
+from tests.pretrain.shard_fakes import IDENTITY, write_frames
 
 QUICK = TrainingSettings(steps=40, batch_size=16, learning_rate=1e-3, eval_every=20, checkpoint_every=20)
 
@@ -39,7 +39,7 @@ def test_training_writes_an_artefact_that_says_what_it_is(shards: Path, tmp_path
     assert identity.held_out_cosine == identity.figures["held out: cosine"]
     assert 0 < identity.figures["held out: latent usage"] <= 1
     Inspect(str(output))()
-    EvaluateShards(str(output), (shards,))()
+    Evaluate(str(output), (shards,))()
     said = capsys.readouterr().out
     assert MeanColorEncoder.identity in said and "subpart" in said and "whole" in said
 
@@ -75,7 +75,7 @@ def test_a_feature_store_is_taken_over_as_it_is(tmp_path: Path) -> None:
     keys = extract_features(make_views(3), store, TileMasks, MeanColorEncoder)
     take_over_store(store.folder, tmp_path / "shards")
     index = ShardFolder.read(tmp_path / "shards").index
-    assert index.identity.encoder == MeanColorEncoder.identity
+    assert index.identity == IDENTITY
     assert index.rows == sum(len(store.load(key).embeddings) for key in keys)
 
 

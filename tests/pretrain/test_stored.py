@@ -54,8 +54,9 @@ def test_every_view_gives_its_rows_and_their_levels(store: FeatureStore) -> None
 
 def test_a_source_says_whose_embeddings_it_holds(store: FeatureStore) -> None:
     source = StoredEmbeddings(store.folder)
-    assert (source.encoder, source.encoder_identity, source.embedding_dim) == ("fake", "fake/1", DIM)
-    assert (source.masks, source.scene, source.name) == ("tiles", "kitchen", "kitchen")
+    identity = source.identity
+    assert (identity.encoder, identity.encoder_identity, identity.embedding_dim) == ("fake", "fake/1", DIM)
+    assert (identity.masks, source.scene, source.name) == ("tiles", "kitchen", "kitchen")
 
 
 @settings(max_examples=50, deadline=None)

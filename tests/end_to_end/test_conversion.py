@@ -1,0 +1,132 @@
+"""`gen-langsplat convert`: LangSplat's files in and out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from genlangsplat_ns.cli import Convert
+from genlangsplat_ns.datamanager import GenLangSplatDataManager
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.extraction import export_langsplat, open_views, training_command
+from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.features.store import ViewFeatures
+from tests.end_to_end.conftest import training_views
+from tests.end_to_end.quick_extraction import all_features, rewrite, share_names, stored, views_of
+
+pytestmark = pytest.mark.usefixtures("quick_encoder")
+
+
+def per_pixel(features: ViewFeatures) -> Tensor:
+    """The embedding of every pixel and level, zero where there is no region."""
+    known = features.regions >= 0
+    return features.embeddings[features.regions.clamp(min=0).long()] * known[..., None]
+
+
+def test_features_survive_the_way_to_langsplat_and_back(
+    extracted: GenLangSplatDataManager, scene: Path, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs"
+    Convert(data=extracted.config.data, to_langsplat=theirs, encoder="conse", masks="watershed")()
+    assert len(list(theirs.iterdir())) == 20
+    for name in ("0001", "0010"):
+        maps, rows = np.load(theirs / f"{name}_s.npy"), np.load(theirs / f"{name}_f.npy")
+        assert maps.shape == (4, 96, 128) and maps.dtype == rows.dtype == np.float32
+        assert rows.shape == (int(maps.max()) + 1, 384)
+    Convert(data=scene, from_langsplat=theirs, encoder="conse")()
+    before, after = all_features(extracted), all_features(views_of(scene, masks="langsplat"))
+    assert before.keys() == after.keys()
+    for name, features in before.items():
+        assert torch.equal(features.regions >= 0, after[name].regions >= 0)
+        assert torch.allclose(per_pixel(features), per_pixel(after[name]), atol=2e-4)
+
+
+@pytest.fixture(scope="module")
+def theirs(extracted: GenLangSplatDataManager, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The features of the scene in LangSplat's files."""
+    folder = tmp_path_factory.mktemp("theirs")
+    export_langsplat(extracted, folder)
+    return folder
+
+
+@pytest.mark.parametrize("cap", [480, 64])
+def test_training_finds_converted_features_and_extracts_nothing(
+    scene: Path, theirs: Path, extracted: GenLangSplatDataManager, tmp_path: Path, no_models: None, cap: int
+) -> None:
+    """Maps as fine as the photographs also serve views scaled down, whose pixels take the nearest region."""
+    Convert(data=scene, from_langsplat=theirs, encoder="conse", max_image_side=cap)()
+    before = stored(scene)
+    assert len(before) == 10
+    trained_on = training_views(scene, tmp_path / "outputs", cap, masks="langsplat")
+    assert stored(scene) == before
+    expected = per_pixel(extracted.language_features("train", 0))
+    if cap == 64:
+        expected = expected[:, 1::2, 1::2]
+    assert torch.allclose(per_pixel(trained_on.language_features("train", 0)), expected, atol=2e-4)
+
+
+def test_training_on_features_that_were_not_converted_names_the_command(scene: Path, tmp_path: Path) -> None:
+    with pytest.raises(GenLangSplatError, match="gen-langsplat convert"):
+        training_views(scene, tmp_path / "outputs", masks="langsplat")
+
+
+def test_a_view_that_langsplat_did_not_see_is_named(scene: Path, theirs: Path, tmp_path: Path) -> None:
+    some = Path(shutil.copytree(theirs, tmp_path / "some"))
+    (some / "0004_s.npy").unlink()
+    with pytest.raises(GenLangSplatError, match=r"0004_s\.npy"):
+        Convert(data=scene, from_langsplat=some, encoder="conse")()
+
+
+@pytest.mark.parametrize("folders", [{}, {"from_langsplat": Path("a"), "to_langsplat": Path("b")}])
+def test_exactly_one_direction_is_asked_for(scene: Path, folders: dict[str, Path]) -> None:
+    with pytest.raises(GenLangSplatError, match=r"either --from-langsplat FOLDER or --to-langsplat FOLDER"):
+        Convert(data=scene, **folders)()
+    assert not (scene / "language_features").exists()
+
+
+def test_views_that_share_a_name_are_not_converted(scene: Path, theirs: Path, tmp_path: Path) -> None:
+    """LangSplat's files are called after the view alone, so one would be taken for the other."""
+    share_names(scene)
+    for number in range(5):
+        for kind in "fs":
+            shutil.copy(theirs / f"000{number + 1}_{kind}.npy", tmp_path / f"{number}_{kind}.npy")
+    with pytest.raises(GenLangSplatError, match="unique names"):
+        Convert(data=scene, from_langsplat=tmp_path, encoder="conse")()
+    with pytest.raises(GenLangSplatError, match="unique names"):
+        Convert(data=scene, to_langsplat=tmp_path / "ours", encoder="conse", masks="watershed")()
+
+
+def test_a_view_that_is_trained_on_and_held_out_is_converted(scene: Path, theirs: Path, tmp_path: Path) -> None:
+    every = [f"images/{number:04d}.png" for number in range(1, 11)]
+    rewrite(scene, train_filenames=every, val_filenames=every, test_filenames=every)
+    Convert(data=scene, from_langsplat=theirs, encoder="conse")()
+    Convert(data=scene, to_langsplat=tmp_path / "ours", encoder="conse", masks="langsplat")()
+    assert len(list((tmp_path / "ours").iterdir())) == 20
+
+
+def test_files_that_are_there_already_are_replaced_only_when_told(
+    extracted: GenLangSplatDataManager, tmp_path: Path
+) -> None:
+    own = tmp_path / f"{Path(extracted.view_name('train', 0)).stem}_f.npy"
+    own.write_bytes(b"LangSplat's own")
+    with pytest.raises(GenLangSplatError, match="--overwrite"):
+        export_langsplat(extracted, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [own.name]
+    export_langsplat(extracted, tmp_path, overwrite=True)
+    assert own.read_bytes() != b"LangSplat's own"
+
+
+def test_the_command_that_trains_repeats_what_the_features_depend_on(scene: Path) -> None:
+    views = open_views(
+        scene, "nerfstudio", 64, FrontEndSettings(encoder="conse", masks="langsplat", levels=("part", "whole"))
+    )
+    assert training_command(views) == (
+        f"ns-train gen-langsplat --data {scene} --pipeline.datamanager.masks langsplat "
+        "--pipeline.datamanager.encoder conse --pipeline.datamanager.levels part whole "
+        "--pipeline.datamanager.max-image-side 64"
+    )

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import tyro
 from rich.markup import escape
 from rich.table import Table
 
@@ -187,7 +188,7 @@ class Train:
 class Evaluate:
     """Show what an autoencoder keeps of the embeddings in shards, level by level and source by source."""
 
-    file: str
+    file: Annotated[str, tyro.conf.Positional]
     """The .safetensors file, or the name of a packaged autoencoder."""
     shards: tuple[Path, ...]
     """Folders of shards to measure on."""
@@ -241,7 +242,7 @@ class Sweep:
 class Inspect:
     """Print what an autoencoder is: encoder, widths, training data, figures and the command that made it."""
 
-    file: str
+    file: Annotated[str, tyro.conf.Positional]
     """The .safetensors file, or the name of a packaged autoencoder."""
 
     def __call__(self) -> None:

@@ -6,6 +6,7 @@ when files are read, and empty when they are written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -20,6 +21,30 @@ from genlangsplat_ns.levels import LEVELS
 
 SIZE_TOLERANCE = 1.5
 """Pixels by which a resized picture may miss the exact proportions, from rounding."""
+
+
+def require_langsplat_files(folder: Path, stems: Sequence[str]) -> None:
+    """Checks that both files of every view are there, before the first one is converted.
+
+    Args:
+        folder: LangSplat's `language_features`.
+        stems: Names of the photographs without their endings.
+
+    Raises:
+        GenLangSplatError: If the folder or a file is missing.
+    """
+    if not folder.is_dir():
+        raise GenLangSplatError(
+            f"There is no folder {folder}. Give the folder with LangSplat's STEM_s.npy and STEM_f.npy."
+        )
+    names = [f"{stem}_{kind}.npy" for stem in stems for kind in "sf"]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise GenLangSplatError(
+            f"There is no {folder / missing[0]}, and {len(missing)} of {len(names)} files are missing in all. "
+            "LangSplat's preprocessing writes STEM_s.npy and STEM_f.npy for every photograph; give the folder with "
+            "these, and a scene with the same photographs."
+        )
 
 
 def read_langsplat_view(
@@ -102,11 +127,6 @@ def _renumbered(
 
 
 def _read_array(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise GenLangSplatError(
-            f"There is no {path}. LangSplat's preprocessing writes STEM_s.npy and STEM_f.npy for every photograph; "
-            "give the folder that holds them, and a scene with the same photographs."
-        )
     try:
         array = np.load(path, allow_pickle=False)
         # An archive or an array of words loads as well.

@@ -80,6 +80,7 @@ def test_a_view_that_langsplat_did_not_see_is_named(scene: Path, theirs: Path, t
     (some / "0004_s.npy").unlink()
     with pytest.raises(GenLangSplatError, match=r"0004_s\.npy"):
         Convert(data=scene, from_langsplat=some, encoder="conse")()
+    assert not (scene / "language_features").exists()
 
 
 @pytest.mark.parametrize("folders", [{}, {"from_langsplat": Path("a"), "to_langsplat": Path("b")}])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import tyro
 from PIL import Image
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -91,6 +92,12 @@ def test_photographs_become_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     Extract(shards=tmp_path / "shards", images=tmp_path / "photos", encoder="conse", masks="watershed")()
     scenes = {scene.name for scene in ShardFolder.read(tmp_path / "shards").index.scenes}
     assert scenes == {"kitchen", "garden"}
+
+
+@pytest.mark.parametrize("command", [Inspect, Evaluate])
+def test_the_file_comes_first_without_a_flag(command: type) -> None:
+    rest = ["--shards", "made"] if command is Evaluate else []
+    assert tyro.cli(command, args=["conse", *rest]).file == "conse"
 
 
 def test_an_extraction_without_a_source_is_refused(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.settings import FrontEndSettings
 from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
-from genlangsplat_ns.language.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
+from genlangsplat_ns.language.autoencoder import Autoencoder, save_autoencoder
+from genlangsplat_ns.language.named import load_autoencoder
 from genlangsplat_ns.language.scene_fit import fit_autoencoder
 from genlangsplat_ns.views import ViewDataset
 

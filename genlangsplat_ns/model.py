@@ -15,8 +15,8 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.field_head import LanguageFieldHead
-from genlangsplat_ns.language.autoencoder import load_autoencoder, must_fit_autoencoder
 from genlangsplat_ns.language.lifting import LiftedLatents, region_targets
+from genlangsplat_ns.language.named import load_autoencoder, must_fit_autoencoder
 from genlangsplat_ns.language.query import answer_texts, relevancy_maps
 from genlangsplat_ns.language.visualize import LatentPca, relevancy_overlay
 from genlangsplat_ns.levels import LEVELS

@@ -16,8 +16,8 @@ from genlangsplat_ns.console import CONSOLE, track
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.front_end import FrontEnd
-from genlangsplat_ns.language.autoencoder import load_autoencoder, must_fit_autoencoder
 from genlangsplat_ns.language.lifting import LatentLift, LiftedLatents
+from genlangsplat_ns.language.named import load_autoencoder, must_fit_autoencoder
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
 from genlangsplat_ns.scene import LanguageScene
 from genlangsplat_ns.scene_metrics import language_metrics

@@ -18,9 +18,9 @@ from genlangsplat_ns.features.masks import load_mask_generator
 from genlangsplat_ns.language.autoencoder import (
     Autoencoder,
     AutoencoderIdentity,
-    load_autoencoder,
     save_autoencoder,
 )
+from genlangsplat_ns.language.named import load_autoencoder
 from pretrain.evaluate import PROBE_TEXTS, measure, photo_embeddings
 from pretrain.fidelity import Yardstick
 from pretrain.mixtures import MixtureSampler, MixtureSettings

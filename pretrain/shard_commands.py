@@ -16,7 +16,8 @@ from rich.table import Table
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import FrontEndSettings
-from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, load_autoencoder, save_autoencoder
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
+from genlangsplat_ns.language.named import load_autoencoder
 from genlangsplat_ns.levels import LEVELS
 from pretrain.distributed import workers_of_environment
 from pretrain.extract import Engine, RaySettings, extract_shards

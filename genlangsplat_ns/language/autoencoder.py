@@ -6,11 +6,12 @@ it was trained and how faithful it is. Training lives in the `pretrain` package;
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
-from importlib import resources
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -21,11 +22,8 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.files import atomic_path
 from genlangsplat_ns.language.architectures import ARCHITECTURES, start_from_pca
 
-FORMAT = "genlangsplat-autoencoder-1"
+FORMAT = "genlangsplat-autoencoder-2"
 """Stands in the metadata of every artefact, so that a foreign safetensors file is told apart from ours."""
-
-PACKAGED: dict[str, str] = {"conse": "conse-16.safetensors"}
-"""Names of the autoencoders that come with the package, and their files in `genlangsplat_ns/assets`."""
 
 
 @dataclass(frozen=True)
@@ -125,31 +123,25 @@ def save_autoencoder(path: Path, autoencoder: Autoencoder) -> None:
         name: (value.half() if name in parameters else value).detach().cpu().contiguous()
         for name, value in autoencoder.state_dict().items()
     }
-    metadata = {"format": FORMAT, "identity": json.dumps(asdict(autoencoder.identity))}
+    metadata = {"format": FORMAT, "identity": json.dumps(asdict(autoencoder.identity)), "sha256": _hash(weights)}
     with atomic_path(Path(path)) as temporary:
         save_file(weights, temporary, metadata=metadata)
 
 
-def load_autoencoder(path_or_name: str | Path, *, encoder_identity: str | None = None) -> Autoencoder:
-    """Loads an artefact, in float32, in evaluation mode and without gradients.
+def read_autoencoder(path: Path) -> Autoencoder:
+    """Reads an artefact, in float32, in evaluation mode and without gradients.
 
     Args:
-        path_or_name: A file; or the name of a packaged autoencoder (`conse`); or `auto`, which takes the packaged one
-            that fits `encoder_identity`.
-        encoder_identity: Identity of the encoder it is to serve; None to accept any.
+        path: The file.
 
     Raises:
-        GenLangSplatError: If the file is missing, truncated or not an autoencoder, or was trained for another encoder.
+        GenLangSplatError: If the file is missing, damaged or no autoencoder, or its weights do not fit its identity.
     """
-    if path_or_name == "auto":
-        return _load_packaged_for(encoder_identity)
-    path = packaged_path(str(path_or_name)) if str(path_or_name) in PACKAGED else Path(path_or_name)
-    identity, weights = _read(path)
-    if encoder_identity is not None and identity.encoder != encoder_identity:
+    identity, sha256, weights = _read(path)
+    if _hash(weights) != sha256:
         raise GenLangSplatError(
-            f"The autoencoder {path} was trained on embeddings of {identity.encoder!r}, the scene uses "
-            f"{encoder_identity!r}. Choose the autoencoder that belongs to the encoder, or train one with "
-            "`python -m pretrain`."
+            f"The weights in {path} are not those that were written there: their hash differs. The file is damaged; "
+            "copy it again, or train it again with `python -m pretrain`."
         )
     autoencoder = Autoencoder(identity)
     expected = {name: tuple(value.shape) for name, value in autoencoder.state_dict().items()}
@@ -157,49 +149,25 @@ def load_autoencoder(path_or_name: str | Path, *, encoder_identity: str | None =
     if expected != found:
         raise GenLangSplatError(
             f"The weights in {path} do not fit the architecture {identity.architecture!r} its metadata names: expected "
-            f"{expected}, found {found}. The file is damaged or from another version; train it again with "
-            "`python -m pretrain`."
+            f"{expected}, found {found}. The file is from another version; train it again with `python -m pretrain`."
         )
     autoencoder.load_state_dict({name: value.float() for name, value in weights.items()})
     return autoencoder.eval().requires_grad_(False)
 
 
-def packaged_path(name: str) -> Path:
-    """Gives the file of a packaged autoencoder (a key of `PACKAGED`)."""
-    return Path(str(resources.files("genlangsplat_ns") / "assets" / PACKAGED[name]))
+def read_identity(path: Path) -> AutoencoderIdentity:
+    """Reads what an artefact says of itself.
+
+    Raises:
+        GenLangSplatError: If the file is missing, damaged or no autoencoder.
+    """
+    return _read(path)[0]
 
 
-def must_fit_autoencoder(path_or_name: str | Path, encoder_identity: str) -> bool:
-    """Whether `auto` finds no packaged autoencoder for an encoder, so that one has to be fitted to the scene."""
-    return path_or_name == "auto" and not is_packaged_for(encoder_identity)
-
-
-def is_packaged_for(encoder_identity: str) -> bool:
-    """Whether one of the packaged autoencoders fits an encoder."""
-    return any(_read(packaged_path(name))[0].encoder == encoder_identity for name in PACKAGED)
-
-
-def _load_packaged_for(encoder_identity: str | None) -> Autoencoder:
-    if encoder_identity is None:
-        raise GenLangSplatError("The autoencoder 'auto' is chosen by the encoder, but no encoder was named.")
-    known = {name: _read(packaged_path(name))[0].encoder for name in PACKAGED}
-    for name, encoder in known.items():
-        if encoder == encoder_identity:
-            return load_autoencoder(name)
-    listing = "; ".join(f"{name} for {encoder!r}" for name, encoder in known.items())
-    raise GenLangSplatError(
-        f"No packaged autoencoder fits the encoder {encoder_identity!r}; there is: {listing}. "
-        "Train one with `python -m pretrain` and point to its file."
-    )
-
-
-def _read(path: Path) -> tuple[AutoencoderIdentity, dict[str, Tensor]]:
-    """Reads an artefact without building it."""
+def _read(path: Path) -> tuple[AutoencoderIdentity, str, dict[str, Tensor]]:
+    """Reads identity, hash and weights."""
     if not path.is_file():
-        raise GenLangSplatError(
-            f"There is no autoencoder at {path}. Give a .safetensors file, one of the packaged names "
-            f"({', '.join(PACKAGED)}), or 'auto'."
-        )
+        raise GenLangSplatError(f"There is no autoencoder at {path}. Give a .safetensors file of `python -m pretrain`.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -214,7 +182,15 @@ def _read(path: Path) -> tuple[AutoencoderIdentity, dict[str, Tensor]]:
             f"{path} is a safetensors file but not an autoencoder of this project: its format is "
             f"{metadata.get('format')!r}, expected {FORMAT!r}."
         )
-    return _parse_identity(path, metadata.get("identity", "")), weights
+    return _parse_identity(path, metadata.get("identity", "")), metadata.get("sha256", ""), weights
+
+
+def _hash(weights: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _parse_identity(path: Path, text: str) -> AutoencoderIdentity:
@@ -232,11 +208,10 @@ def _parse_identity(path: Path, text: str) -> AutoencoderIdentity:
 
 __all__ = [
     "ARCHITECTURES",
-    "PACKAGED",
     "Autoencoder",
     "AutoencoderIdentity",
     "initialise_from_pca",
-    "load_autoencoder",
-    "packaged_path",
+    "read_autoencoder",
+    "read_identity",
     "save_autoencoder",
 ]

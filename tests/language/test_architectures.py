@@ -15,7 +15,7 @@ from genlangsplat_ns.language.autoencoder import (
     Autoencoder,
     AutoencoderIdentity,
     initialise_from_pca,
-    load_autoencoder,
+    read_autoencoder,
     save_autoencoder,
 )
 
@@ -152,7 +152,7 @@ def test_a_file_keeps_the_statistics_that_half_precision_cannot_hold(tmp_path: P
     norm.running_var.fill_(1e-9)
     norm.num_batches_tracked.fill_(100_001)
     save_autoencoder(tmp_path / "small.safetensors", autoencoder)
-    loaded = load_autoencoder(tmp_path / "small.safetensors")
+    loaded = read_autoencoder(tmp_path / "small.safetensors")
     values = {name: value for name, value in loaded.state_dict().items() if "running_var" in name or "tracked" in name}
     for name, value in values.items():
         torch.testing.assert_close(value, autoencoder.state_dict()[name], rtol=0, atol=0)

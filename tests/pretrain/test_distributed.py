@@ -14,7 +14,7 @@ import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.architectures import ARCHITECTURES
-from genlangsplat_ns.language.autoencoder import load_autoencoder
+from genlangsplat_ns.language.named import load_autoencoder
 from pretrain.distributed import Workers, workers_of_environment
 from pretrain.tensor_source import TensorSource
 from pretrain.train import train_autoencoder

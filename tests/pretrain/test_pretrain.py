@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import ConSEEncoder, load_encoder
 from genlangsplat_ns.features.masks import load_mask_generator
-from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, load_autoencoder
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
+from genlangsplat_ns.language.named import load_autoencoder
 from pretrain import evaluate
 from pretrain.__main__ import HELD_OUT_SEED, SHARP_MIXTURES, evaluate_conse
 from pretrain.fidelity import Yardstick, measure_fidelity, reconstruction_cosine

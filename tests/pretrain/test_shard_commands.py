@@ -14,7 +14,7 @@ from PIL import Image
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features import front_end
 from genlangsplat_ns.features.extract import extract_features
-from genlangsplat_ns.language.autoencoder import load_autoencoder
+from genlangsplat_ns.language.named import load_autoencoder
 from pretrain.settings import TrainingSettings
 from pretrain.shard_commands import Evaluate, Extract, Inspect, Split, Sweep, Train, take_over_store
 from pretrain.shards import ShardFolder

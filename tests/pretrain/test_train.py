@@ -16,7 +16,8 @@ from torch import Tensor
 import genlangsplat_ns.console
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.architectures import ARCHITECTURES
-from genlangsplat_ns.language.autoencoder import Autoencoder, load_autoencoder
+from genlangsplat_ns.language.autoencoder import Autoencoder
+from genlangsplat_ns.language.named import load_autoencoder
 from pretrain import training
 from pretrain.fidelity import reconstruction_cosine
 from pretrain.tensor_source import TensorSource

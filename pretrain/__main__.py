@@ -21,10 +21,11 @@ from genlangsplat_ns.language.autoencoder import (
     save_autoencoder,
 )
 from genlangsplat_ns.language.named import load_autoencoder
+from pretrain.artefact_commands import Evaluate, Export, Inspect
 from pretrain.evaluate import PROBE_TEXTS, measure, photo_embeddings
 from pretrain.fidelity import Yardstick
 from pretrain.mixtures import MixtureSampler, MixtureSettings
-from pretrain.shard_commands import Evaluate, Extract, Inspect, Sweep, Train
+from pretrain.shard_commands import Cross, Extract, Sweep, Train
 from pretrain.tables import show_fidelity
 from pretrain.train import TrainingSettings, train_autoencoder
 
@@ -131,7 +132,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": Train,
     "evaluate": Evaluate,
     "sweep": Sweep,
+    "cross": Cross,
     "inspect": Inspect,
+    "export": Export,
     "train-conse": TrainConse,
     "evaluate-conse": EvaluateConse,
 }

@@ -7,10 +7,12 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from genlangsplat_ns.language.autoencoder import Autoencoder
+from genlangsplat_ns.levels import LEVELS
+from pretrain.selection import RowSample
 
 COLLAPSED = 0.25
 """Latents that use less than this share of their dimensions have collapsed."""
@@ -65,15 +67,6 @@ def reconstruction_cosine(autoencoder: Autoencoder, embeddings: Float[Tensor, "c
     return float(F.cosine_similarity(autoencoder(embeddings), embeddings, dim=-1).mean())
 
 
-def recall_at_1(
-    texts: Float[Tensor, "num_texts embedding_dim"],
-    images: Float[Tensor, "num_images embedding_dim"],
-    image_of_text: Int64[Tensor, " num_texts"],
-) -> float:
-    """Share of texts whose nearest image is their own."""
-    return float(((texts @ images.T).argmax(dim=-1) == image_of_text).float().mean())
-
-
 def latent_usage(latents: Float[Tensor, "count latent_dim"]) -> float:
     """Share of the latent dimensions that carry something, 1/D to 1: the participation ratio of their variances.
 
@@ -99,3 +92,19 @@ def measure_fidelity(
         "constant": float(F.cosine_similarity(yardstick.mean[None], embeddings, dim=-1).mean()),
         "latent usage": latent_usage(latents),
     }
+
+
+def fidelity_rows(
+    autoencoder: Autoencoder, sample: RowSample, yardstick: Yardstick, name: str = "held out"
+) -> dict[str, dict[str, float]]:
+    """Measures a sample as a whole, level by level, and source by source where there are several."""
+    rows = {name: measure_fidelity(autoencoder, sample.embeddings, yardstick)}
+    for level, level_name in enumerate(LEVELS):
+        chosen = sample.levels == level
+        if bool(chosen.any()):
+            rows[level_name] = measure_fidelity(autoencoder, sample.embeddings[chosen], yardstick)
+    sources = sorted(set(sample.sources))
+    for source in sources if len(sources) > 1 else ():
+        chosen_rows = [index for index, other in enumerate(sample.sources) if other == source]
+        rows[source] = measure_fidelity(autoencoder, sample.embeddings[chosen_rows], yardstick)
+    return rows

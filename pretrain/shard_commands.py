@@ -1,4 +1,4 @@
-"""`python -m pretrain extract`, `train`, `evaluate`, `sweep`, `inspect`: the road from frames to an autoencoder."""
+"""`python -m pretrain extract`, `train`, `sweep`, `cross`: the road from frames to autoencoders."""
 
 from __future__ import annotations
 
@@ -7,24 +7,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import tyro
 from rich.markup import escape
-from rich.table import Table
 
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import FrontEndSettings
-from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
-from genlangsplat_ns.language.named import load_autoencoder
-from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.language.autoencoder import AutoencoderIdentity, save_autoencoder
+from pretrain.cross import Domain, measure_across
 from pretrain.distributed import workers_of_environment
 from pretrain.extract import Engine, RaySettings, extract_shards
-from pretrain.fidelity import Yardstick, measure_fidelity
+from pretrain.fidelity import Yardstick, fidelity_rows
 from pretrain.images import ImageFolderSource
 from pretrain.scannet import ScanNetSource
-from pretrain.selection import RowSample, read_rows
+from pretrain.selection import read_rows
 from pretrain.settings import TrainingSettings
 from pretrain.shard_writer import FrameRows, ShardWriter, ingest
 from pretrain.shards import ShardFolder, ShardIdentity
@@ -36,6 +33,11 @@ from pretrain.train import train_autoencoder
 
 HELD_OUT_SHARE = 0.1
 """Share of the scenes that is held out when none are named."""
+
+SHORT_TRAINING = TrainingSettings(
+    steps=2000, learning_rate=1e-3, batch_size=512, mix=0.6, mix_noise=0.01, average_decay=0.995
+)
+"""For tables that need many autoencoders."""
 
 
 @dataclass(kw_only=True)
@@ -186,27 +188,6 @@ class Train:
 
 
 @dataclass(frozen=True)
-class Evaluate:
-    """Show what an autoencoder keeps of the embeddings in shards, level by level and source by source."""
-
-    file: Annotated[str, tyro.conf.Positional]
-    """The .safetensors file, or the name of a packaged autoencoder."""
-    shards: tuple[Path, ...]
-    """Folders of shards to measure on."""
-    fitted_on: tuple[Path, ...] = ()
-    """Folders of shards the principal components are fitted on; without them the measured ones, which favours these."""
-
-    def __call__(self) -> None:
-        """Measures and prints a table."""
-        sample = read_rows(self.shards, most=50_000, seed=1)
-        encoder = ShardFolder.read(self.shards[0]).index.identity.encoder
-        autoencoder = load_autoencoder(self.file, encoder_identity=encoder)
-        yardstick = Yardstick(read_rows(self.fitted_on or self.shards, most=20_000, seed=2).embeddings)
-        rows = fidelity_rows(autoencoder, sample, yardstick, name="all")
-        show_fidelity(autoencoder.identity.name, "embeddings", rows)
-
-
-@dataclass(frozen=True)
 class Sweep:
     """Train one autoencoder for every width of the latents: a table and a picture of what each keeps."""
 
@@ -220,9 +201,7 @@ class Sweep:
     """Widths D to try."""
     architecture: str = "residual"
     """mlp, residual, langsplat or linear."""
-    training: TrainingSettings = TrainingSettings(  # noqa: RUF009 - frozen
-        steps=2000, learning_rate=1e-3, batch_size=512, mix=0.6, mix_noise=0.01, average_decay=0.995
-    )
+    training: TrainingSettings = SHORT_TRAINING
     """How to train each."""
 
     def __call__(self) -> None:
@@ -240,33 +219,31 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class Inspect:
-    """Print what an autoencoder is: encoder, widths, training data, figures and the command that made it."""
+class Cross:
+    """Train an autoencoder on each folder of shards and measure it on all of them: what carries over, what does not."""
 
-    file: Annotated[str, tyro.conf.Positional]
-    """The .safetensors file, or the name of a packaged autoencoder."""
+    shards: tuple[Path, ...]
+    """Folders of shards, all of one encoder; each is a domain of its own."""
+    output: Path
+    """The .json file for the table."""
+    latent_dim: int = 16
+    """Width D of the latents."""
+    architecture: str = "residual"
+    """mlp, residual, langsplat or linear."""
+    training: TrainingSettings = SHORT_TRAINING
+    """How to train each."""
 
     def __call__(self) -> None:
-        """Reads and prints."""
-        identity = load_autoencoder(self.file).identity
-        table = Table("what", "value", title=identity.name)
-        for name, value in vars(identity).items():
-            lines = [f"{key}: {figure}" for key, figure in value.items()] if isinstance(value, dict) else [str(value)]
-            table.add_row(name, escape("\n".join(lines)))
-        CONSOLE.print(table)
-
-
-def fidelity_rows(
-    autoencoder: Autoencoder, sample: RowSample, yardstick: Yardstick, name: str = "held out"
-) -> dict[str, dict[str, float]]:
-    """Measures a sample as a whole, level by level, and source by source where there are several."""
-    rows = {name: measure_fidelity(autoencoder, sample.embeddings, yardstick)}
-    for level, level_name in enumerate(LEVELS):
-        chosen = sample.levels == level
-        if bool(chosen.any()):
-            rows[level_name] = measure_fidelity(autoencoder, sample.embeddings[chosen], yardstick)
-    sources = sorted(set(sample.sources))
-    for source in sources if len(sources) > 1 else ():
-        chosen_rows = [index for index, other in enumerate(sample.sources) if other == source]
-        rows[source] = measure_fidelity(autoencoder, sample.embeddings[chosen_rows], yardstick)
-    return rows
+        """Trains, measures and prints."""
+        domains = []
+        for folder in self.shards:
+            split = Split.of_folders((folder,), ())
+            domains.append(
+                Domain(
+                    folder.name,
+                    EmbeddingStream((folder,), split.trained, seed=self.training.seed),
+                    read_rows((folder,), split.held_out, most=20_000, seed=1).embeddings,
+                    read_rows((folder,), split.trained, most=20_000, seed=2).embeddings,
+                )
+            )
+        measure_across(domains, self.latent_dim, self.architecture, self.training, self.output)

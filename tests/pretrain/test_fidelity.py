@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
-from pretrain.fidelity import Yardstick, fidelity, latent_usage, measure_fidelity, recall_at_1
+from pretrain.fidelity import Yardstick, fidelity, latent_usage, measure_fidelity
 
 
 def rows(count: int, width: int = 12, seed: int = 0, shift: float = 0.0) -> torch.Tensor:
@@ -39,12 +39,6 @@ def test_principal_components_agree_with_the_singular_vectors_written_out() -> N
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(Yardstick(embeddings).pca(others, 3).numpy(), expected, atol=1e-5)
     torch.testing.assert_close(Yardstick(embeddings).pca(others, 12), others, atol=1e-5, rtol=0)
-
-
-def test_recall_counts_the_texts_that_find_their_own_image() -> None:
-    images = torch.eye(3)
-    texts = F.normalize(torch.tensor([[1.0, 0.1, 0.0], [0.9, 0.2, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.2]]), dim=-1)
-    assert recall_at_1(texts, images, torch.tensor([0, 1, 2, 1])) == pytest.approx(3 / 4)
 
 
 @pytest.mark.parametrize(("used", "expected"), [(1, 1 / 8), (4, 4 / 8), (8, 1.0)])

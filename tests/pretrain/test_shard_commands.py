@@ -15,8 +15,9 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features import front_end
 from genlangsplat_ns.features.extract import extract_features
 from genlangsplat_ns.language.named import load_autoencoder
+from pretrain.artefact_commands import Evaluate, Inspect
 from pretrain.settings import TrainingSettings
-from pretrain.shard_commands import Evaluate, Extract, Inspect, Split, Sweep, Train, take_over_store
+from pretrain.shard_commands import Cross, Extract, Split, Sweep, Train, take_over_store
 from pretrain.shards import ShardFolder
 from tests.features.fakes import DIM, MeanColorEncoder, TileMasks, make_views, open_store
 from tests.pretrain.shard_fakes import IDENTITY, write_frames
@@ -69,6 +70,19 @@ def test_a_sweep_measures_every_width_on_the_same_rows_and_draws_them(shards: Pa
     assert rows["2"]["constant"] == rows["4"]["constant"]
     assert rows["4"]["PCA cosine"] > rows["2"]["PCA cosine"]
     assert Image.open(tmp_path / "out" / "sweep.png").size[0] > 100
+
+
+def test_a_table_across_domains_has_every_pair_of_them(shards: Path, tmp_path: Path, capsys) -> None:
+    write_frames(tmp_path / "others", 8)
+    Cross((shards, tmp_path / "others"), tmp_path / "cross.json", latent_dim=3, training=QUICK)()
+    figures = json.loads((tmp_path / "cross.json").read_text())
+    assert {name: list(row) for name, row in figures.items()} == {
+        "shards": ["shards", "others"],
+        "others": ["shards", "others"],
+    }
+    assert f"{figures['shards']['others']['cosine']:.3f}" in capsys.readouterr().out
+    with pytest.raises(GenLangSplatError, match="different names"):
+        Cross((shards, shards), tmp_path / "again.json", training=QUICK)()
 
 
 def test_a_feature_store_is_taken_over_as_it_is(tmp_path: Path) -> None:

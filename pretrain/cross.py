@@ -1,0 +1,84 @@
+"""Trained on one domain, measured on another: whether an autoencoder generalises is seen here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float
+from rich.table import Table
+from torch import Tensor
+
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.files import atomic_path
+from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
+from pretrain.fidelity import Yardstick, measure_fidelity
+from pretrain.settings import TrainingSettings
+from pretrain.train import EmbeddingSource, train_autoencoder
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Embeddings of one kind.
+
+    Attributes:
+        name: What people call it.
+        source: Gives its training embeddings.
+        held_out: Embeddings of it that are not trained on.
+        fitted_on: A sample of its training embeddings, for the principal components.
+    """
+
+    name: str
+    source: EmbeddingSource
+    held_out: Float[Tensor, "held_out embedding_dim"]
+    fitted_on: Float[Tensor, "fitted embedding_dim"]
+
+
+def measure_across(
+    domains: Sequence[Domain], latent_dim: int, architecture: str, settings: TrainingSettings, output: Path
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Trains on each domain and measures on the held-out embeddings of all.
+
+    No training looks at what it is measured on, not even to choose its best step.
+
+    Args:
+        domains: At least two, with different names.
+        latent_dim: Width of the latents.
+        architecture: What to build.
+        settings: How to train.
+        output: The JSON file: trained on, measured on, figures.
+
+    Raises:
+        GenLangSplatError: If there are fewer than two domains, or two of one name.
+    """
+    names = [domain.name for domain in domains]
+    if len(set(names)) < max(2, len(names)):
+        raise GenLangSplatError(
+            f"A table across domains needs two or more folders with different names, found: {', '.join(names)}."
+        )
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    for trained in domains:
+        identity = AutoencoderIdentity(
+            trained.name, "cross", trained.held_out.shape[1], latent_dim, architecture=architecture
+        )
+        autoencoder = train_autoencoder(trained.source, identity, settings).autoencoder
+        yardstick = Yardstick(trained.fitted_on)
+        figures[trained.name] = {
+            measured.name: measure_fidelity(autoencoder, measured.held_out, yardstick) for measured in domains
+        }
+    with atomic_path(output) as path:
+        path.write_text(json.dumps(figures, indent=1))
+    show_across(figures)
+    CONSOLE.print(f"Wrote {output}.")
+    return figures
+
+
+def show_across(figures: dict[str, dict[str, dict[str, float]]]) -> None:
+    """Prints cosines, with those of principal components of the same training data in brackets."""
+    table = Table("trained on", *figures, title="Cosine on held-out embeddings of each domain (PCA in brackets)")
+    for name, row in figures.items():
+        table.add_row(name, *(f"{cell['cosine']:.3f} ({cell['PCA cosine']:.3f})" for cell in row.values()))
+    CONSOLE.print(table)

@@ -1,0 +1,91 @@
+"""What texts still find among images whose embeddings have passed a compressor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.autoencoder import Autoencoder
+from pretrain.fidelity import Yardstick
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Texts and the image that each of them describes.
+
+    Attributes:
+        texts: Unit embeddings of the texts.
+        images: Unit embeddings of the images.
+        image_of_text: Row of `images` that each text describes.
+    """
+
+    texts: Float[Tensor, "num_texts embedding_dim"]
+    images: Float[Tensor, "num_images embedding_dim"]
+    image_of_text: Int64[Tensor, " num_texts"]
+
+    @classmethod
+    def read(cls, path: Path, embedding_dim: int) -> Pairs:
+        """Reads a .safetensors file with the tensors `texts`, `images` and `image_of_text`.
+
+        Raises:
+            GenLangSplatError: If the file is missing or damaged, or its tensors are not such pairs.
+        """
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise GenLangSplatError(
+                f"The pairs {path} cannot be read ({error}). Give a .safetensors file with the tensors texts, images "
+                "and image_of_text."
+            ) from error
+        shapes = {name: tuple(value.shape) for name, value in tensors.items()}
+        fits = shapes.keys() == {"texts", "images", "image_of_text"} and (
+            all(len(shapes[name]) == 2 and shapes[name][1] == embedding_dim for name in ("texts", "images"))
+            and shapes["image_of_text"] == shapes["texts"][:1]
+            and not tensors["image_of_text"].is_floating_point()
+        )
+        if not fits:
+            raise GenLangSplatError(
+                f"The pairs {path} need texts (texts, {embedding_dim}), images (images, {embedding_dim}) and whole "
+                f"numbers image_of_text (texts,); found {shapes}."
+            )
+        rows = tensors["image_of_text"].long()
+        images = shapes["images"][0]
+        if len(rows) == 0 or int(rows.min()) < 0 or int(rows.max()) >= images:
+            raise GenLangSplatError(
+                f"Some image_of_text of {path} name no image: there are {len(rows)} texts and {images} images."
+            )
+        return cls(F.normalize(tensors["texts"].float()), F.normalize(tensors["images"].float()), rows)
+
+    def recall_at_1(self, images: Float[Tensor, "num_images embedding_dim"]) -> float:
+        """Share of texts whose nearest image, in this state of the images, is their own."""
+        return float(((self.texts @ images.T).argmax(dim=-1) == self.image_of_text).float().mean())
+
+
+@torch.no_grad()
+def measure_retrieval(autoencoder: Autoencoder, pairs: Pairs, yardstick: Yardstick) -> dict[str, float]:
+    """Text to image R@1 as it was, after the autoencoder, and after principal components of the same width."""
+    return {
+        "uncompressed": pairs.recall_at_1(pairs.images),
+        "autoencoder": pairs.recall_at_1(autoencoder(pairs.images)),
+        "PCA": pairs.recall_at_1(yardstick.pca(pairs.images, autoencoder.identity.latent_dim)),
+    }
+
+
+@torch.no_grad()
+def best_kept(
+    autoencoder: Autoencoder,
+    regions: Float[Tensor, "num_regions embedding_dim"],
+    texts: Float[Tensor, "num_texts embedding_dim"],
+    yardstick: Yardstick,
+) -> dict[str, float]:
+    """Share of texts whose best region is found again after the autoencoder, and after principal components."""
+    before = Pairs(texts, regions, (texts @ regions.T).argmax(dim=-1))
+    return measure_retrieval(autoencoder, before, yardstick)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,7 @@ from pretrain.artefact_commands import Evaluate, Export, Inspect
 from pretrain.evaluate import PROBE_TEXTS, measure, photo_embeddings
 from pretrain.fidelity import Yardstick
 from pretrain.mixtures import MixtureSampler, MixtureSettings
-from pretrain.shard_commands import Cross, Extract, Sweep, Train
+from pretrain.shard_commands import Check, Cross, Extract, Sweep, Train
 from pretrain.tables import show_fidelity
 from pretrain.train import TrainingSettings, train_autoencoder
 
@@ -51,7 +52,9 @@ class TrainConse:
     output: Path
     latent_dim: int = 16
     architecture: str = "mlp"
-    training: tyro.conf.OmitArgPrefixes[TrainingSettings] = TrainingSettings()  # noqa: RUF009 - frozen
+    training: tyro.conf.OmitArgPrefixes[TrainingSettings] = TrainingSettings(  # noqa: RUF009 - frozen
+        batch_size=512, average_decay=0.999
+    )
 
     def __call__(self) -> None:
         """Trains, writes the file, and shows how faithful it is."""
@@ -64,12 +67,7 @@ class TrainConse:
             latent_dim=self.latent_dim,
             architecture=self.architecture,
             training_data=f"{settings.steps * settings.batch_size} synthetic mixtures of 1000 class embeddings",
-            command=(
-                f"python -m pretrain train-conse --latent-dim {self.latent_dim} --architecture {self.architecture} "
-                f"--steps {settings.steps} --batch-size {settings.batch_size} "
-                f"--learning-rate {settings.learning_rate:g} --weight-decay {settings.weight_decay:g} "
-                f"--cosine-weight {settings.cosine_weight:g} --seed {settings.seed}"
-            ),
+            command="python -m pretrain train-conse " + shlex.join(_options(self)),
         )
         result = train_autoencoder(MixtureSampler.of_encoder(encoder, settings.seed), identity, settings)
         rows = evaluate_conse(result.autoencoder, encoder, images=())
@@ -121,6 +119,12 @@ def evaluate_conse(
     }
 
 
+def _options(command: TrainConse) -> list[str]:
+    """All settings of a training as its options, so that the recipe outlives other defaults."""
+    settings = {"latent_dim": command.latent_dim, "architecture": command.architecture, **asdict(command.training)}
+    return [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", f"{value}")]
+
+
 def _conse() -> ConSEEncoder:
     encoder = load_encoder("conse")
     assert isinstance(encoder, ConSEEncoder)
@@ -129,6 +133,7 @@ def _conse() -> ConSEEncoder:
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "extract": Extract,
+    "check": Check,
     "train": Train,
     "evaluate": Evaluate,
     "sweep": Sweep,

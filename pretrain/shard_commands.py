@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import tyro
 from rich.markup import escape
 
 from genlangsplat_ns.console import CONSOLE
@@ -23,7 +24,7 @@ from pretrain.images import ImageFolderSource
 from pretrain.scannet import ScanNetSource
 from pretrain.selection import read_rows
 from pretrain.settings import TrainingSettings
-from pretrain.shard_writer import FrameRows, ShardWriter, ingest
+from pretrain.shard_writer import FrameRows, ShardWriter, ingest, quarantine_damaged
 from pretrain.shards import ShardFolder, ShardIdentity
 from pretrain.stored import StoredEmbeddings
 from pretrain.stream import EmbeddingStream
@@ -130,6 +131,29 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Check:
+    """Read shards whole and say which are damaged; they can be taken out, and their frames extracted again."""
+
+    shards: Annotated[Path, tyro.conf.Positional]
+    """Folder of shards."""
+    quarantine: bool = False
+    """Take damaged shards out; the next extraction makes their frames again."""
+
+    def __call__(self) -> None:
+        """Reads and tells."""
+        if self.quarantine:
+            for file, problem in quarantine_damaged(self.shards).items():
+                CONSOLE.print(f"[yellow]Took {escape(file)} out: it {escape(problem)}.")
+        folder = ShardFolder.read(self.shards)
+        folder.verify()
+        index = folder.index
+        CONSOLE.print(
+            f"{len(index.shards)} shards are whole: {index.rows} embeddings of {len(index.frames)} frames; "
+            f"{len(index.failed)} frames failed, {len(index.quarantined)} shards were taken out."
+        )
+
+
+@dataclass(frozen=True)
 class Train:
     """Train an autoencoder on shards, measured on scenes held out; goes on where it was stopped."""
 
@@ -152,6 +176,10 @@ class Train:
         """Trains, measures and writes the file."""
         split = Split.of_folders(self.shards, self.held_out)
         workers = workers_of_environment()
+        if workers.is_first:
+            # A damaged shard shows now and not after hours.
+            for folder in self.shards:
+                ShardFolder.read(folder).verify()
         source = EmbeddingStream(
             self.shards, split.trained, seed=self.training.seed, rank=workers.rank, world_size=workers.world_size
         )

@@ -230,7 +230,7 @@ class OpenShard:
 
 
 REPAIR = (
-    "Take damaged shards out with `pretrain.shard_writer.quarantine_damaged(folder)`; the next extraction makes their "
+    "Take damaged shards out with `python -m pretrain check FOLDER --quarantine`; the next extraction makes their "
     "frames again."
 )
 """What to do about a damaged shard."""

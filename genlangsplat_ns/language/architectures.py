@@ -13,10 +13,9 @@ from genlangsplat_ns.errors import GenLangSplatError
 
 
 def _mlp(embedding_dim: int, latent_dim: int) -> tuple[nn.Module, nn.Module]:
-    wide, narrow = 640, 320
     return (
-        nn.Sequential(*_hidden(embedding_dim, wide), *_hidden(wide, narrow), nn.Linear(narrow, latent_dim)),
-        nn.Sequential(*_hidden(latent_dim, narrow), *_hidden(narrow, wide), nn.Linear(wide, embedding_dim)),
+        nn.Sequential(*_hidden(embedding_dim, 640), *_hidden(640, 320), nn.Linear(320, latent_dim)),
+        nn.Sequential(*_hidden(latent_dim, 512), *_hidden(512, 1024), nn.Linear(1024, embedding_dim)),
     )
 
 
@@ -86,7 +85,8 @@ ARCHITECTURES: dict[str, Callable[[int, int], tuple[nn.Module, nn.Module]]] = {
 }
 """Builders of (encoder, decoder) from (embedding_dim, latent_dim), by the name that stands in the identity.
 
-`mlp` is E-640-320-D and its mirror image (the paper gives neither widths nor activation). Its layer normalisation
+`mlp` is E-640-320-D and D-512-1024-E (the paper gives neither widths nor activation): width pays in the decoder, hardly
+in the encoder. Its layer normalisation
 trains as well as batch normalisation and, unlike that, codes an embedding alone exactly as among others. `linear` is
 the baseline whose decoding commutes with blending. `langsplat` has the widths and the batch normalisation of
 LangSplat's autoencoder, with D in the place of its 3. `residual` is a linear map, which can start from principal

@@ -15,9 +15,9 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features import front_end
 from genlangsplat_ns.features.extract import extract_features
 from genlangsplat_ns.language.named import load_autoencoder
-from pretrain.artefact_commands import Evaluate, Inspect
+from pretrain.artefact_commands import Evaluate, Export, Inspect
 from pretrain.settings import TrainingSettings
-from pretrain.shard_commands import Cross, Extract, Split, Sweep, Train, take_over_store
+from pretrain.shard_commands import Check, Cross, Extract, Split, Sweep, Train, take_over_store
 from pretrain.shards import ShardFolder
 from tests.features.fakes import DIM, MeanColorEncoder, TileMasks, make_views, open_store
 from tests.pretrain.shard_fakes import IDENTITY, write_frames
@@ -44,6 +44,35 @@ def test_training_writes_an_artefact_that_says_what_it_is(shards: Path, tmp_path
     Evaluate(str(output), (shards,))()
     said = capsys.readouterr().out
     assert MeanColorEncoder.identity in said and "subpart" in said and "whole" in said
+
+
+def test_a_trained_autoencoder_is_exported_under_its_name(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genlangsplat_ns.language.named.platformdirs.user_cache_dir", lambda name: str(tmp_path / name))
+    Train((shards,), tmp_path / "small.safetensors", latent_dim=3, training=QUICK)()
+    Export(str(tmp_path / "small.safetensors"))()
+    assert load_autoencoder("small").identity.latent_dim == 3
+
+
+def test_a_damaged_shard_is_told_before_training_and_can_be_taken_out(shards: Path, tmp_path: Path, capsys) -> None:
+    Check(shards)()
+    assert "are whole" in capsys.readouterr().out
+    damaged = sorted(shards.glob("shard-*.safetensors"))[0]
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    for command in (Check(shards), Train((shards,), tmp_path / "small.safetensors", training=QUICK)):
+        with pytest.raises(GenLangSplatError, match=r"checksum.*pretrain check"):
+            command()
+    Check(shards, quarantine=True)()
+    assert "Took" in capsys.readouterr().out
+
+
+def test_texts_are_embedded_by_the_encoder_of_the_shards(shards: Path, tmp_path: Path) -> None:
+    Train((shards,), tmp_path / "small.safetensors", latent_dim=3, training=QUICK)()
+    with pytest.raises(GenLangSplatError, match=r"shards hold embeddings of colors/1.*conse"):
+        Evaluate(str(tmp_path / "small.safetensors"), (shards,), texts=("a fox",), encoder="conse")()
 
 
 def test_without_names_every_tenth_scene_is_held_out(tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
+import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,3 +60,27 @@ def write_results(path: Path | None, rows: list[dict[str, Any]], bars: list[Bar]
         document = {"machine": machine(), "rows": rows, "bars": [asdict(bar) for bar in bars]}
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(document, indent=1))
+
+
+def in_own_process(script: str, *arguments: str) -> dict[str, Any]:
+    """Runs a part of a benchmark in a fresh process, whose peak of memory is its own, and returns the row it writes.
+
+    Threads that wait do so asleep, as in the programs of the package.
+
+    Args:
+        script: The benchmark, which takes `--worker` with the arguments and writes a row to `--json`.
+        arguments: Which part.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "row.json"
+        command = [sys.executable, "-W", "ignore", script, "--worker", *arguments, "--json", str(result)]
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+        row: dict[str, Any] = json.loads(result.read_text())
+        return row
+
+
+def peak_memory_gb() -> float:
+    """The most memory this process has held; the usual question would answer for its parent too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e6

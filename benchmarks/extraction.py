@@ -12,30 +12,19 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from common import Bar, write_results
+from common import Bar, in_own_process, peak_memory_gb, write_results
 from extraction_models import THRESHOLDS, blobs, measure_embedded, measure_encoding, measure_nms, read_images
 from extraction_store import extract_logged, measure_kills, weigh_store
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.features.mask_nms import mask_nms
 
 Row = dict[str, Any]
-
-
-def in_own_process(*arguments: str) -> Row:
-    """Runs a part of this file in a fresh process and returns its row with the peak of its memory."""
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "row.json"
-        command = [sys.executable, "-W", "ignore", __file__, "--worker", *arguments, "--json", str(result)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        return json.loads(result.read_text())
 
 
 def work(arguments: list[str]) -> Row:
@@ -52,12 +41,6 @@ def work(arguments: list[str]) -> Row:
         row = weigh_store(Path(folder), int(rest[0]))
         shutil.rmtree(folder)
     return row | {"peak_memory_gb": peak_memory_gb()}
-
-
-def peak_memory_gb() -> float:
-    """The most memory this process has held; the usual question would answer for its parent too."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e6
 
 
 def print_rows(nms: Row, encoding: Row, embedded: Row, kills: Row, store: Row) -> None:
@@ -124,11 +107,11 @@ def main() -> None:
     images = read_images(options.images, 10 if quick else 50)
     masks = 100 if quick else 400
     rows = [
-        measure_nms(masks, repetitions=3 if quick else 7) | in_own_process("nms", str(masks)),
+        measure_nms(masks, repetitions=3 if quick else 7) | in_own_process(__file__, "nms", str(masks)),
         measure_encoding(24 if quick else 300, blocks=3),
         measure_embedded(images),
         measure_kills(options.images, 10 if quick else 50, kills=3 if quick else 20),
-        in_own_process("store", "20" if quick else "300"),
+        in_own_process(__file__, "store", "20" if quick else "300"),
     ]
     print_rows(*rows)
     write_results(options.json, rows, bars_of(*rows))

@@ -1,0 +1,245 @@
+"""Measures the training of autoencoders: what is kept of unseen vectors, how fast, in how much memory, and on Ray.
+
+    python benchmarks/autoencoder.py --data DATA --json autoencoder.json
+
+DATA is the folder that holds `clip_embeddings` and `clip_text_embeddings_detic`; without it quality is not measured.
+All else is made by code, in temporary folders. Every part that has a speed or a peak of memory to tell runs in a
+process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from autoencoder_quality import measure_quality, print_quality, quality_bars
+from autoencoder_speed import (
+    RUNS,
+    measure_streaming,
+    measure_throughput,
+    print_streaming,
+    print_throughput,
+    stream_epoch,
+    streaming_bars,
+    throughput_bars,
+)
+from jaxtyping import Float16, UInt8
+from PIL import Image
+from rich.table import Table
+from torch import Tensor
+
+from common import Bar, in_own_process, peak_memory_gb, write_results
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.features.settings import FrontEndSettings
+from pretrain.extract import Engine, FrameModels, RaySettings, extract_shards
+from pretrain.images import ImageFolderSource
+from pretrain.shards import ShardFolder
+from pretrain.sources import Frame
+
+Row = dict[str, Any]
+
+BATCHES = (64, 4096)
+"""LangSplat's batch, and one that fills a machine."""
+
+PICTURE_SIZE = (120, 160)
+WORKERS = 2
+
+Content = dict[str, tuple[list[str], list[int], Float16[np.ndarray, "rows embedding_dim"]]]
+"""Scenes, levels and embeddings of the rows of each frame."""
+
+
+@dataclass(frozen=True)
+class DeadlyPictures(ImageFolderSource):
+    """A folder of pictures of which one kills the process that reads it, once.
+
+    Attributes:
+        deadly: Key of that picture; none while it is empty.
+        death: File that stands for the death.
+    """
+
+    deadly: str = ""
+    death: Path = Path()
+
+    def load(self, frame: Frame) -> UInt8[Tensor, "height width 3"]:
+        """Reads a picture, or dies."""
+        if frame.key == self.deadly and not self.death.exists():
+            self.death.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().load(frame)
+
+
+def paint_pictures(root: Path, count: int) -> None:
+    """Writes pictures of coloured patches with some noise, four to a scene."""
+    height, width = PICTURE_SIZE
+    rows, columns = np.mgrid[:height, :width]
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        centres = rng.uniform(0, 1, (12, 2)) * [height, width]
+        nearest = np.argmin([(rows - row) ** 2 + (columns - column) ** 2 for row, column in centres], axis=0)
+        colors = rng.uniform(20, 235, (len(centres), 3))[nearest] + rng.normal(0, 4, (height, width, 3))
+        path = root / f"scene{number // 4}" / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(colors.clip(0, 255).astype(np.uint8)).save(path)
+
+
+def content_of(folder: Path) -> Content:
+    """What a folder of shards holds, frame by frame; in which order the frames came is left out."""
+    found = ShardFolder.read(folder)
+    scenes = np.array([scene.name for scene in found.index.scenes])
+    content: Content = {}
+    parts = [found.open(shard).rows() for shard in found.index.shards]
+    for place, frame in enumerate(found.index.frames):
+        chosen = [part.frame == place for part in parts]
+        names = [str(name) for part, rows in zip(parts, chosen, strict=True) for name in scenes[part.scene[rows]]]
+        levels = [int(level) for part, rows in zip(parts, chosen, strict=True) for level in part.level[rows]]
+        vectors = np.concatenate([part.embeddings[rows] for part, rows in zip(parts, chosen, strict=True)])
+        content[frame] = names, levels, vectors
+    return content
+
+
+def same_content(one: Content, other: Content) -> bool:
+    """Whether all frames have the same rows, bit for bit."""
+    return one.keys() == other.keys() and all(
+        one[frame][:2] == other[frame][:2] and np.array_equal(one[frame][2], other[frame][2]) for frame in one
+    )
+
+
+def extract_three_times(root: Path, count: int) -> Row:
+    """Extracts the same pictures in this process, on Ray, and on Ray with a worker that dies half-way."""
+    import ray
+
+    paint_pictures(root / "pictures", count)
+    source = DeadlyPictures(root / "pictures")
+    frames = source.frames()
+    deadly = DeadlyPictures(source.root, deadly=frames[count // 2].key, death=root / "death")
+    models = FrameModels.of_front_end(FrontEndSettings(encoder="conse", masks="watershed"), "cpu")
+    settings = RaySettings(num_workers=WORKERS, num_cpus=0.5, frames_per_task=2)
+    ray.init(num_cpus=WORKERS, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
+    seconds: dict[str, float] = {}
+    contents: dict[str, Content] = {}
+    lost: dict[str, int] = {}
+    for name, pictures in {"local": source, "ray": source, "killed": deadly}.items():
+        start = time.perf_counter()
+        engine: Engine = "local" if name == "local" else "ray"
+        index = extract_shards(pictures, root / name, models, engine, settings).index
+        seconds[name] = time.perf_counter() - start
+        contents[name] = content_of(root / name)
+        lost[name] = sum(index.frames.get(f"{pictures.name}/{frame.key}") is None for frame in frames)
+    ray.shutdown()
+    return {
+        "part": "ray",
+        "frames": count,
+        "rows": sum(len(levels) for _, levels, _ in contents["local"].values()),
+        "workers": WORKERS,
+        "seconds": seconds,
+        "equal": {name: same_content(contents["local"], contents[name]) for name in ("ray", "killed")},
+        "frames_lost": lost,
+        "workers_killed": int(deadly.death.exists()),
+    }
+
+
+def print_ray(row: Row) -> None:
+    """One line an extraction."""
+    table = Table(
+        "extraction",
+        "seconds",
+        "frames lost",
+        "equal to local, bit for bit",
+        title=f"{row['frames']} pictures, {row['rows']} regions, conse + watershed",
+    )
+    names = {
+        "local": "in one process",
+        "ray": f"on Ray, {row['workers']} workers",
+        "killed": f"on Ray, {row['workers_killed']} worker killed half-way",
+    }
+    for name, words in names.items():
+        equal = str(row["equal"][name]) if name in row["equal"] else ""
+        table.add_row(words, f"{row['seconds'][name]:.1f}", str(row["frames_lost"][name]), equal)
+    CONSOLE.print(table)
+
+
+def ray_bars(row: Row) -> list[Bar]:
+    """The goals."""
+    return [
+        Bar("Ray, content equal to local", float(row["equal"]["ray"]), ">=", 1),
+        Bar("Ray, content equal to local after a kill", float(row["equal"]["killed"]), ">=", 1),
+        Bar("Ray, frames lost by a kill", row["frames_lost"]["killed"], "<=", 0),
+    ]
+
+
+def work(arguments: list[str]) -> Row:
+    """What a process of its own does."""
+    kind, *rest = arguments
+    row: Row = {}
+    if kind == "quality":
+        row = {"rows": measure_quality(Path(rest[0]), quick=rest[1] == "quick")}
+    elif kind == "throughput":
+        row = {"rates": RUNS[rest[0]](Path(rest[1]), int(rest[2]))}
+    elif kind == "stream":
+        row = stream_epoch(Path(rest[0]), int(rest[1]))
+    elif kind == "ray":
+        with tempfile.TemporaryDirectory() as folder:
+            row = extract_three_times(Path(folder), int(rest[0]))
+    return row | {"peak_memory_gb": peak_memory_gb()}
+
+
+def run_parts(data: Path | None, quick: bool) -> tuple[list[Row], list[Bar]]:
+    """Measures part by part, prints each, and gives all rows and goals."""
+    rows: list[Row] = []
+    bars: list[Bar] = []
+    if data is None:
+        CONSOLE.print("[yellow]Quality is left out: it needs real CLIP vectors; name their folder with --data.")
+    else:
+        CONSOLE.print("Measuring quality.")
+        quality = in_own_process(__file__, "quality", str(data.resolve()), "quick" if quick else "full")["rows"]
+        print_quality(quality)
+        rows += quality
+        bars += quality_bars(quality)
+    throughput = measure_throughput(20_000 if quick else 200_000, BATCHES, repetitions=3)
+    print_throughput(throughput)
+    rows += throughput
+    bars += throughput_bars(throughput)
+    streaming = measure_streaming(300_000 if quick else 10_000_000, BATCHES[-1])
+    if streaming is not None:
+        print_streaming(streaming)
+        rows.append(streaming)
+        bars += streaming_bars(streaming)
+    if find_spec("ray") is None or find_spec("pyarrow") is None:
+        CONSOLE.print('[yellow]Ray is left out: it is not installed. pip install "genlangsplat-ns\\[ray]"')
+    else:
+        CONSOLE.print("Extracting on Ray.")
+        spread_out = in_own_process(__file__, "ray", "8" if quick else "16")
+        print_ray(spread_out)
+        rows.append(spread_out)
+        bars += ray_bars(spread_out)
+    return rows, bars
+
+
+def main() -> None:
+    """Runs everything, or one part as a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with real CLIP vectors; without it quality is left out")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--quick", action="store_true", help="fewer steps, seeds, rows and pictures")
+    parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        row = work(options.worker)
+        if options.json:
+            options.json.write_text(json.dumps(row))
+        return
+    rows, bars = run_parts(options.data, options.quick)
+    write_results(options.json, rows, bars)
+
+
+if __name__ == "__main__":
+    main()

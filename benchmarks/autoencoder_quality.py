@@ -1,0 +1,216 @@
+"""The quality part of the autoencoder benchmark: real CLIP vectors, and whole sources that no training saw."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from rich.table import Table
+from torch import Tensor
+
+from common import Bar
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
+from pretrain.fidelity import Yardstick, fidelity
+from pretrain.retrieval import Pairs
+from pretrain.settings import TrainingSettings
+from pretrain.shard_commands import Train
+from pretrain.tensor_source import TensorSource
+from pretrain.train import train_autoencoder
+
+Row = dict[str, Any]
+
+LATENT_DIM = 16
+"""Width of the latents of everything compared here."""
+
+LEARNED = ("residual", "linear")
+"""Architectures that are trained."""
+
+SAME_PHOTO = 0.99
+"""Photographs whose vectors are nearer than this are one photograph."""
+
+STEPS, QUICK_STEPS = 1500, 60
+SEEDS, QUICK_SEEDS = (0, 1, 2), (0,)
+
+TEXT_FILES = (
+    "lvis_v1_clip_a+cname.npy",
+    "coco_clip_a+cname.npy",
+    "o365_clip_a+cnamefix.npy",
+    "oid_clip_a+cname.npy",
+)
+"""Class names as text vectors, in `clip_text_embeddings_detic`."""
+
+FIGURES = ("cosine", "centred cosine", "recall at 1")
+"""What is measured of a compressor."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What is trained on, and the source that is held out whole.
+
+    Attributes:
+        name: Letter and description.
+        trained: Rows to train on.
+        tested: Rows of the source held out.
+        pairs: These and sentences about them, where there are any.
+    """
+
+    name: str
+    trained: Float[Tensor, "trained embedding_dim"]
+    tested: Float[Tensor, "tested embedding_dim"]
+    pairs: Pairs | None = None
+
+
+def unit_vectors(path: Path) -> Float[Tensor, "count embedding_dim"]:
+    """Reads vectors and scales them to unit length."""
+    return F.normalize(torch.from_numpy(np.load(path)).float(), dim=-1)
+
+
+def read_folds(folder: Path) -> list[Fold]:
+    """Reads the vectors and says who is trained on what.
+
+    Args:
+        folder: Folder with `clip_embeddings` and `clip_text_embeddings_detic`.
+    """
+    images = folder / "clip_embeddings"
+    photos = unit_vectors(images / "flickr8k_1000_vitb32.npy")
+    watches = unit_vectors(images / "watches_696_vitb32.npy")
+    words = torch.cat([unit_vectors(folder / "clip_text_embeddings_detic" / name) for name in TEXT_FILES])
+    pairs = read_pairs(images, photos)
+    return [
+        Fold("a: photos + watches -> pairs", torch.cat([photos, watches]), pairs.images, pairs),
+        Fold("b: photos + watches + words -> pairs", torch.cat([photos, watches, words]), pairs.images, pairs),
+        Fold("c: photos -> watches", photos, watches),
+        Fold("d: watches -> photos", watches, photos),
+    ]
+
+
+def read_pairs(folder: Path, known: Float[Tensor, "known embedding_dim"]) -> Pairs:
+    """Reads photographs with captions, each photograph once, without those that are known, and without their captions.
+
+    Args:
+        folder: The folder `clip_embeddings`.
+        known: Vectors of photographs that are trained on.
+    """
+    with (folder / "flickr8k_pairs_500_metadata.csv").open(newline="") as file:
+        names = [row["image_id"] for row in csv.DictReader(file)]
+    images = unit_vectors(folder / "flickr8k_pairs_500_image_vitb32.npy")
+    texts = unit_vectors(folder / "flickr8k_pairs_500_text_vitb32.npy")
+    firsts = {name: names.index(name) for name in dict.fromkeys(names)}
+    is_new = (images @ known.T).amax(dim=1) <= SAME_PHOTO
+    kept = [name for name, first in firsts.items() if bool(is_new[first])]
+    rows = [row for row, name in enumerate(names) if name in set(kept)]
+    image_of_text = torch.tensor([kept.index(names[row]) for row in rows])
+    return Pairs(texts[rows], images[[firsts[name] for name in kept]], image_of_text)
+
+
+def recipe(steps: int, seed: int) -> TrainingSettings:
+    """The settings of `python -m pretrain train`, for so many steps and without measurements on the way."""
+    return replace(Train.training, steps=steps, seed=seed, patience=0)
+
+
+def measure(fold: Fold, reconstructions: Tensor, yardstick: Yardstick) -> dict[str, float]:
+    """What reconstructions of the tested rows keep."""
+    kept = fidelity(reconstructions, fold.tested, yardstick)
+    figures = {name: kept[name] for name in ("cosine", "centred cosine")}
+    if fold.pairs is not None:
+        figures["recall at 1"] = fold.pairs.recall_at_1(reconstructions)
+    return figures
+
+
+@torch.no_grad()
+def measure_untrained(fold: Fold, yardstick: Yardstick) -> dict[str, dict[str, float]]:
+    """What needs no training: nothing compressed, principal components, and one answer for all."""
+    constant = F.cosine_similarity(yardstick.mean[None], fold.tested, dim=-1).mean()
+    return {
+        "uncompressed": measure(fold, fold.tested, yardstick),
+        f"PCA {LATENT_DIM}": measure(fold, yardstick.pca(fold.tested, LATENT_DIM), yardstick),
+        "constant": {"cosine": float(constant)},
+    }
+
+
+def train_and_measure(fold: Fold, architecture: str, settings: TrainingSettings, yardstick: Yardstick) -> Row:
+    """Trains on the fold's rows alone, keeps the last weights, and measures these on the source held out."""
+    identity = AutoencoderIdentity(
+        f"{architecture}-{LATENT_DIM}", "CLIP ViT-B/32", fold.trained.shape[1], LATENT_DIM, architecture
+    )
+    result = train_autoencoder(TensorSource(fold.trained, seed=settings.seed), identity, settings)
+    with torch.no_grad():
+        return measure(fold, result.autoencoder(fold.tested), yardstick) | {"seconds": result.seconds}
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Mean and range."""
+    return {"mean": statistics.fmean(values), "min": min(values), "max": max(values)}
+
+
+def measure_quality(folder: Path, quick: bool) -> list[Row]:
+    """Trains and measures everything: one row a fold and compressor, with the spread over the seeds."""
+    steps, seeds = (QUICK_STEPS, QUICK_SEEDS) if quick else (STEPS, SEEDS)
+    rows: list[Row] = []
+    for fold in read_folds(folder):
+        yardstick = Yardstick(fold.trained)
+        runs = {name: [figures] for name, figures in measure_untrained(fold, yardstick).items()}
+        for architecture in LEARNED:
+            runs[architecture] = [
+                train_and_measure(fold, architecture, recipe(steps, seed), yardstick) for seed in seeds
+            ]
+        counts = {"trained": len(fold.trained), "tested": len(fold.tested)}
+        for name, figures in runs.items():
+            known = [figure for figure in (*FIGURES, "seconds") if figure in figures[0]]
+            spreads = {figure: spread([run[figure] for run in figures]) for figure in known}
+            rows.append({"part": "quality", "fold": fold.name, "compressor": name, **counts, **spreads})
+        CONSOLE.print(f"Measured fold {fold.name}: {steps} steps, {len(seeds)} seeds.")
+    return rows
+
+
+def print_quality(rows: list[Row]) -> None:
+    """One line a fold and compressor: the mean over the seeds with its range."""
+
+    def cell(row: Row, figure: str) -> str:
+        if figure not in row:
+            return "-"
+        values = row[figure]
+        if values["min"] == values["max"]:
+            return f"{values['mean']:.4f}"
+        return f"{values['mean']:.4f} ({values['min']:.4f} to {values['max']:.4f})"
+
+    table = Table(
+        "fold",
+        "compressor",
+        *FIGURES,
+        "s a training",
+        title=f"What {LATENT_DIM} numbers keep of real CLIP vectors of sources that no training saw",
+        caption="Mean (range over seeds). Centred: without the mean of the rows trained on, which differ by fold.",
+    )
+    for number, row in enumerate(rows):
+        is_first = number == 0 or rows[number - 1]["fold"] != row["fold"]
+        if is_first and number:
+            table.add_section()
+        fold = f"{row['fold']}\n({row['trained']} -> {row['tested']} rows)" if is_first else ""
+        seconds = f"{row['seconds']['mean']:.0f}" if "seconds" in row else ""
+        table.add_row(fold, row["compressor"], *(cell(row, figure) for figure in FIGURES), seconds)
+    CONSOLE.print(table)
+
+
+def quality_bars(rows: list[Row]) -> list[Bar]:
+    """The goals: on the first fold, the worst seed of `residual` is to reach the principal components."""
+    first = {row["compressor"]: row for row in rows if row["fold"] == rows[0]["fold"]}
+    learned, linear = first["residual"], first[f"PCA {LATENT_DIM}"]
+    return [
+        Bar(
+            f"fold a, residual, {figure}: margin over PCA, worst seed",
+            learned[figure]["min"] - linear[figure]["max"],
+            ">=",
+            0,
+        )
+        for figure in ("cosine", "recall at 1")
+    ]

@@ -1,0 +1,306 @@
+"""The speed part of the autoencoder benchmark: embeddings a second against a plain loop, and the memory of a stream.
+
+The plain loop is written here in the form in which LangSplat's autoencoder is trained: one array in memory, a data set
+that gives it row by row, a shuffling loader with as many processes as there are cores, squared error and cosine, Adam,
+and the loss read and logged at every step. Network, rows, batches and cores are the same for both. Every run has a
+process of its own, and what is compared takes turns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.tensorboard import SummaryWriter
+
+from common import Bar, in_own_process, peak_memory_gb
+from genlangsplat_ns.console import CONSOLE, track
+from genlangsplat_ns.cpu_products import fast_products
+from genlangsplat_ns.language.architectures import ARCHITECTURES
+from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
+from pretrain.settings import PrecisionName, TrainingSettings
+from pretrain.shard_writer import ShardWriter
+from pretrain.shards import ShardFolder, ShardIdentity
+from pretrain.stream import EmbeddingStream
+from pretrain.train import train_autoencoder
+from timing import repeat
+
+Row = dict[str, Any]
+
+WORKER = str(Path(__file__).with_name("autoencoder.py"))
+"""The script that runs a part in a process of its own."""
+
+ARCHITECTURE = "langsplat"
+EMBEDDING_DIM, LATENT_DIM = 512, 16
+LEARNING_RATE = 1e-4
+
+HIDDEN_DIM = 24
+"""Dimensions of what the made-up embeddings are made of."""
+
+FRAME_ROWS = 500
+"""Made-up embeddings that are written together."""
+
+ROW_BYTES = 2 * EMBEDDING_DIM + 9
+"""What an embedding takes on disk, with its scene, frame and level."""
+
+OURS, OURS_BFLOAT16, PLAIN = "train_autoencoder, float32", "train_autoencoder, bfloat16", "plain loop"
+FLOOR, FLOOR_FAST = "step alone, torch's products", "step alone, fast products"
+OUR_ROWS, PLAIN_ROWS = "rows alone, our stream", "rows alone, plain loader"
+
+
+def write_shards(folder: Path, rows: int) -> int:
+    """Writes distinct made-up embeddings near a space of few dimensions, piece by piece, and says how many there are.
+
+    Args:
+        folder: Where the shards go.
+        rows: How many are wanted; whole frames are written.
+    """
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.randn(HIDDEN_DIM, EMBEDDING_DIM, generator=generator)
+    levels = torch.zeros(FRAME_ROWS, dtype=torch.uint8)
+    kind = ShardIdentity("synthetic", EMBEDDING_DIM, "none")
+    with ShardWriter.open(folder, kind, "synthetic", flush_seconds=float("inf")) as writer:
+        for number in track(range(rows // FRAME_ROWS), f"Writing {rows:,} embeddings"):
+            hidden = torch.randn(FRAME_ROWS, HIDDEN_DIM, generator=generator)
+            writer.add(f"{number:06d}", f"scene{number // 100:04d}", hidden @ basis, levels)
+    return ShardFolder.read(folder).index.rows
+
+
+def built() -> AutoencoderIdentity:
+    """What is built."""
+    return AutoencoderIdentity("speed", "synthetic", EMBEDDING_DIM, LATENT_DIM, ARCHITECTURE)
+
+
+def train_on_stream(folder: Path, batch: int, precision: PrecisionName) -> float:
+    """Trains for an epoch, logging as the command does, and returns embeddings a second.
+
+    The stream is opened before the clock starts, as the array of the plain loop is. It reads ahead while it is
+    trained on, so that within the clock as many rows are read as are trained on.
+    """
+    stream = EmbeddingStream([folder])
+    steps = stream.rows // batch
+    settings = TrainingSettings(steps, batch, LEARNING_RATE, loss="squared", precision=precision)
+    with tempfile.TemporaryDirectory() as log:
+        start = time.perf_counter()
+        train_autoencoder(stream, built(), settings, log_dir=Path(log))
+        return steps * batch / (time.perf_counter() - start)
+
+
+class ArrayRows(Dataset[Tensor]):
+    """The rows of an array, one at a time."""
+
+    def __init__(self, rows: Float32[np.ndarray, "rows embedding_dim"]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Float[Tensor, " embedding_dim"]:
+        return torch.from_numpy(self._rows[index])
+
+
+class PlainNetwork(nn.Module):
+    """The same network without the package around it; latents and outputs are normalised once each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder = ARCHITECTURES[ARCHITECTURE](EMBEDDING_DIM, LATENT_DIM)
+
+    def forward(self, rows: Float[Tensor, "batch embedding_dim"]) -> Float[Tensor, "batch embedding_dim"]:
+        return F.normalize(self.decoder(F.normalize(self.encoder(rows), dim=-1)), dim=-1)
+
+
+def plain_loader(folder: Path, batch: int) -> DataLoader[Tensor]:
+    """Holds all rows in one array and shuffles them; a rest that fills no batch is left out, as it is with ours."""
+    shards = ShardFolder.read(folder)
+    rows = np.concatenate([shards.open(shard).rows().embeddings for shard in shards.index.shards]).astype(np.float32)
+    return DataLoader(ArrayRows(rows), batch, shuffle=True, num_workers=os.cpu_count() or 1, drop_last=True)
+
+
+def plain_step(
+    network: nn.Module, optimizer: torch.optim.Optimizer, rows: Float[Tensor, "batch embedding_dim"]
+) -> Float[Tensor, ""]:
+    """Forward, loss, backward and Adam."""
+    reconstructions = network(rows)
+    distance = F.mse_loss(reconstructions, rows)
+    loss = distance + (1 - F.cosine_similarity(reconstructions, rows, dim=-1)).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def train_plainly(folder: Path, batch: int) -> float:
+    """Trains for an epoch in the plain way and returns embeddings a second."""
+    torch.manual_seed(0)
+    loader = plain_loader(folder, batch)
+    with tempfile.TemporaryDirectory() as log, SummaryWriter(log) as writer:
+        start = time.perf_counter()
+        network = PlainNetwork().train()
+        optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+        for step, rows in enumerate(loader):
+            writer.add_scalar("loss", plain_step(network, optimizer, rows).item(), step)
+        return len(loader) * batch / (time.perf_counter() - start)
+
+
+def step_alone(folder: Path, batch: int) -> dict[str, float]:
+    """Embeddings a second of forward, backward and Adam on rows in memory: what nobody trains faster than.
+
+    Adam is the fused one, which takes less time than the plain loop's.
+    """
+    torch.manual_seed(0)
+    rows = EmbeddingStream([folder])(batch)
+    network = PlainNetwork().train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
+    rates = {}
+    products: dict[str, Callable[[], AbstractContextManager[None]]]
+    products = {FLOOR: contextlib.nullcontext, FLOOR_FAST: fast_products}
+    for name, context in products.items():
+        with context():
+            timing = repeat(max(10, 12_800 // batch), lambda: plain_step(network, optimizer, rows))
+        rates[name] = batch / (timing.median / 1e3)
+    return rates
+
+
+def rows_alone(folder: Path, batch: int) -> dict[str, float]:
+    """Embeddings a second that are dealt out when nothing is done with them."""
+    stream = EmbeddingStream([folder])
+    steps = stream.rows // batch
+    start = time.perf_counter()
+    for _ in range(steps):
+        stream(batch)
+    ours = time.perf_counter() - start
+    loader = plain_loader(folder, batch)
+    start = time.perf_counter()
+    for _ in loader:
+        pass
+    plain = time.perf_counter() - start
+    return {OUR_ROWS: steps * batch / ours, PLAIN_ROWS: steps * batch / plain}
+
+
+RUNS: dict[str, Callable[[Path, int], dict[str, float]]] = {
+    "float32": lambda folder, batch: {OURS: train_on_stream(folder, batch, "float32")},
+    "plain": lambda folder, batch: {PLAIN: train_plainly(folder, batch)},
+    "bfloat16": lambda folder, batch: {OURS_BFLOAT16: train_on_stream(folder, batch, "bfloat16")},
+    "step": step_alone,
+    "rows": rows_alone,
+}
+"""What takes turns, each in a process of its own."""
+
+
+def measure_throughput(rows: int, batches: Sequence[int], repetitions: int) -> list[Row]:
+    """Measures embeddings a second: one row a batch size.
+
+    Ratios are taken turn by turn, so that a machine which slows down meanwhile slows both sides of a ratio.
+    """
+    results: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        written = write_shards(Path(folder), rows)
+        for batch in batches:
+            turns: list[dict[str, float]] = []
+            for _ in track(range(repetitions), f"Training with batches of {batch}"):
+                turn: dict[str, float] = {}
+                for run in RUNS:
+                    turn |= in_own_process(WORKER, "throughput", run, folder, str(batch))["rates"]
+                turns.append(turn)
+            rates = {name: middle([turn[name] for turn in turns]) for name in turns[0]}
+            ratios = {name: middle([turn[name] / turn[PLAIN] for turn in turns]) for name in turns[0]}
+            results.append({"part": "throughput", "rows": written, "batch": batch, "rates": rates, "ratios": ratios})
+    return results
+
+
+def middle(values: Sequence[float]) -> dict[str, float]:
+    """Median and range."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def print_throughput(rows: list[Row]) -> None:
+    """One line for each thing that was timed, and two columns a batch size."""
+    headers = [header for row in rows for header in (f"batch {row['batch']}: embeddings/s", "times the plain loop")]
+    table = Table(
+        "what",
+        *headers,
+        title=f"{ARCHITECTURE}, {EMBEDDING_DIM} -> {LATENT_DIM}, an epoch of {rows[0]['rows']:,} rows",
+        caption="Median (from to). The ratio of a step alone is what a training could reach if rows cost nothing.",
+    )
+    for name in rows[0]["rates"]:
+        cells = []
+        for row in rows:
+            rate, ratio = row["rates"][name], row["ratios"][name]
+            cells.append(f"{rate['median']:,.0f} ({rate['min']:,.0f} to {rate['max']:,.0f})")
+            cells.append(f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})")
+        table.add_row(name, *cells)
+    CONSOLE.print(table)
+
+
+def throughput_bars(rows: list[Row]) -> list[Bar]:
+    """The goals."""
+    return [
+        Bar(f"training, batch {row['batch']}, times the plain loop", row["ratios"][OURS]["median"], ">=", 10)
+        for row in rows
+    ]
+
+
+def measure_streaming(rows: int, batch: int) -> Row | None:
+    """Trains an epoch on many rows in a process of its own; None when the disk has no room for them."""
+    with tempfile.TemporaryDirectory() as folder:
+        free, needed = shutil.disk_usage(folder).free, 1.1 * rows * ROW_BYTES
+        if free < needed:
+            CONSOLE.print(
+                f"[yellow]Streaming is left out: {rows:,} rows take {needed / 1e9:.1f} GB, but {folder} has "
+                f"{free / 1e9:.1f} GB. Point TMPDIR to a larger disk."
+            )
+            return None
+        start = time.perf_counter()
+        written = write_shards(Path(folder), rows)
+        writing = time.perf_counter() - start
+        gigabytes = sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e9
+        row = in_own_process(WORKER, "stream", folder, str(batch))
+    return {"part": "streaming", "rows": written, "gigabytes": gigabytes, "seconds_writing": writing, **row}
+
+
+def stream_epoch(folder: Path, batch: int) -> Row:
+    """Trains one epoch; the clock includes opening the stream."""
+    before, start = peak_memory_gb(), time.perf_counter()
+    stream = EmbeddingStream([folder])
+    steps = stream.rows // batch
+    settings = TrainingSettings(steps, batch, LEARNING_RATE, loss="squared", precision="float32")
+    losses = train_autoencoder(stream, built(), settings).losses
+    seconds = time.perf_counter() - start
+    rates = {"rows_per_second": steps * batch / seconds, "first_loss": losses[0], "last_loss": losses[-1]}
+    return {"batch": batch, "steps": steps, "seconds": seconds, "memory_before_gb": before, **rates}
+
+
+def print_streaming(row: Row) -> None:
+    """One line."""
+    table = Table("rows", "on disk", "batch", "seconds", "rows/s", "peak memory", "before training", title="Streaming")
+    table.add_row(
+        f"{row['rows']:,}",
+        f"{row['gigabytes']:.2f} GB",
+        str(row["batch"]),
+        f"{row['seconds']:.1f}",
+        f"{row['rows_per_second']:,.0f}",
+        f"{row['peak_memory_gb']:.2f} GB",
+        f"{row['memory_before_gb']:.2f} GB",
+    )
+    CONSOLE.print(table)
+
+
+def streaming_bars(row: Row) -> list[Bar]:
+    """The goal."""
+    return [Bar(f"streaming {row['rows']:,} rows, peak GB of the whole process", row["peak_memory_gb"], "<=", 2)]

@@ -129,7 +129,7 @@ def test_a_folder_without_photographs_is_refused(tmp_path: Path, encoder: ConSEE
         evaluate.photo_embeddings(tmp_path, encoder, load_mask_generator("watershed"))
 
 
-@pytest.mark.parametrize(("mixtures", "bar"), [(SHARP_MIXTURES, 0.93), (MixtureSettings(), 0.91)])
+@pytest.mark.parametrize(("mixtures", "bar"), [(SHARP_MIXTURES, 0.95), (MixtureSettings(), 0.92)])
 def test_the_packaged_autoencoder_is_faithful_on_unseen_mixtures(
     encoder: ConSEEncoder, mixtures: MixtureSettings, bar: float
 ) -> None:
@@ -150,7 +150,7 @@ def test_the_packaged_autoencoder_is_faithful_on_photographs(encoder: ConSEEncod
     autoencoder = load_autoencoder("conse", encoder_identity=encoder.identity)
     rows = evaluate_conse(autoencoder, encoder, (shared_data / "photos",))
     photos = rows[f"regions of {shared_data / 'photos'}"]
-    assert photos["cosine"] >= 0.85
+    assert photos["cosine"] >= 0.88
     assert photos["cosine"] > photos["PCA cosine"] > photos["constant"]
 
 

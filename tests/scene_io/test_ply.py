@@ -21,9 +21,8 @@ from genlangsplat_ns.scene_io.ply import read_ply, write_ply
 from tests.scene_io.gaussian_fakes import make_gaussians, same_bits
 
 REQUIRED = [
-    *"xyz",
-    *(f"{kind}_{n}" for kind, size in (("f_dc", 3), ("scale", 3), ("rot", 4)) for n in range(size)),
-    "opacity",
+    *("x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
+    *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
 ]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from rich.markup import escape
@@ -53,7 +54,7 @@ class GenLangSplatPipeline(VanillaPipeline):
     def __init__(
         self,
         config: GenLangSplatPipelineConfig,
-        device: str,
+        device: torch.device | str,
         test_mode: Literal["test", "val", "inference"] = "val",
         world_size: int = 1,
         local_rank: int = 0,

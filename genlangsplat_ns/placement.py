@@ -10,8 +10,12 @@ from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.rasterization import rasterization
 from genlangsplat_ns.scene_io.gaussians import Gaussians
 
-MIN_AGREEMENT = 0.25
-"""Gaussians that explain less of the photographs lie in another frame, or show another scene."""
+MIN_AGREEMENT = 0.4
+"""Gaussians that explain less of the photographs lie in another frame, or show another scene.
+
+Measured on the fox: 0.92 in the right frame, 0.7 where 5 % too large, below 0 where a quarter too large or turned by 15
+degrees.
+"""
 
 NUM_VIEWS = 5
 VIEW_SIDE = 200

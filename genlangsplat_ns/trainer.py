@@ -62,8 +62,8 @@ class GenLangSplatTrainer(Trainer):
                 load_kernels()
             resumed = _resumed_checkpoint(self.config)
             if resumed is not None and self.config.pipeline.init_from is not None:
-                # The checkpoint has all that came from there, which need not exist any more.
-                self.config.pipeline.init_from = resumed
+                # The checkpoint has all that came from there, in its own frame, and the source need not exist any more.
+                self.config.pipeline.init_from, self.config.pipeline.init_frame = resumed, "auto"
             super().setup(test_mode)
             # What auto stood for is settled now, and the run shall keep it when it is opened on another machine.
             self.config.save_config()

@@ -85,17 +85,11 @@ class RunConfig:
 
         for name, default in all_dataparsers.items():
             if _class_name(default) == self.dataparser.get(CLASS):
-                told = {
-                    item.name: self.dataparser[item.name]
-                    for item in fields(default)
-                    if item.name in self.dataparser and item.name not in ("_target", "data", "load_3D_points")
-                }
                 usual = {item.name: _as_stored(getattr(default, item.name)) for item in fields(default)}
-                words = [
-                    f"--{key.replace('_', '-')} {_word(value)}"
-                    for key, value in told.items()
-                    if key in FRAME_SETTINGS or value != usual[key]
-                ]
+                changed = [key for key, value in usual.items() if self.dataparser.get(key, value) != value]
+                told = [key for key in FRAME_SETTINGS if key in self.dataparser and key in usual]
+                told += [key for key in changed if key not in (*told, "_target", "data", "load_3D_points")]
+                words = [f"--{key.replace('_', '-')} {_word(self.dataparser[key])}" for key in told]
                 return " ".join([name, *words])
         return f"the dataparser of {self.dataparser.get(CLASS)} with the settings in {self.path}"
 

@@ -6,13 +6,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from nerfstudio.data.utils.colmap_parsing_utils import read_points3D_binary
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from genlangsplat_ns.dataparser import SeedPointNerfstudio
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization import rasterization
 from genlangsplat_ns.rasterization.reference import harmonic_bases, rotation_matrices
@@ -127,6 +132,25 @@ def test_frames_are_compared_wherever_the_data_lie() -> None:
     far = torch.tensor([[1e4], [-2e4], [5e3]], dtype=torch.float64)
     here = SceneFrame(torch.cat([rotation, far], dim=1), 0.01)
     assert here.distance(SceneFrame(torch.cat([rotation, far + 1e-5], dim=1), 0.01), positions) < 1e-6
+
+
+@pytest.mark.parametrize("parser", ["nerfstudio", "colmap"])
+def test_the_frame_of_real_data_is_that_of_colmap(shared_data: Path, parser: str) -> None:
+    """COLMAP's own points, moved, are the seed points that nerfstudio makes of them."""
+    scene = shared_data / "mipnerf360_kitchen"
+    if not scene.is_dir():
+        pytest.skip(f"needs {scene}, which is not part of the project")
+    config = {
+        "nerfstudio": NerfstudioDataParserConfig(_target=SeedPointNerfstudio, data=scene, load_3D_points=True),
+        "colmap": ColmapDataParserConfig(data=scene, colmap_path=Path("sparse/0")),
+    }[parser]
+    outputs = config.setup().get_dataparser_outputs("train")
+    frame = SceneFrame(outputs.dataparser_transform, float(outputs.dataparser_scale))
+    points = read_points3D_binary(scene / "sparse" / "0" / "points3D.bin").values()
+    positions = torch.from_numpy(np.stack([point.xyz for point in points]))[:100]
+    moved = positions @ frame.matrix[:3, :3].T + frame.matrix[:3, 3]
+    nearest = torch.cdist(moved.float(), outputs.metadata["points3D_xyz"]).amin(dim=1)
+    assert not frame.is_identity and nearest.max() < 1e-3
 
 
 def test_a_stored_frame_is_read(tmp_path: Path) -> None:

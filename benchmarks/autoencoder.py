@@ -9,8 +9,6 @@ process of its own.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import signal
 import tempfile
@@ -21,6 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float16, UInt8
+from PIL import Image
+from rich.table import Table
+from torch import Tensor
+
 from autoencoder_quality import measure_quality, print_quality, quality_bars
 from autoencoder_speed import (
     RUNS,
@@ -32,12 +35,7 @@ from autoencoder_speed import (
     streaming_bars,
     throughput_bars,
 )
-from jaxtyping import Float16, UInt8
-from PIL import Image
-from rich.table import Table
-from torch import Tensor
-
-from common import Bar, in_own_process, peak_memory_gb, write_results
+from common import Bar, in_own_process, options_of, worked, write_results
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.features.settings import FrontEndSettings
 from pretrain.extract import Engine, FrameModels, RaySettings, extract_shards
@@ -189,7 +187,7 @@ def work(arguments: list[str]) -> Row:
     elif kind == "ray":
         with tempfile.TemporaryDirectory() as folder:
             row = extract_three_times(Path(folder), int(rest[0]))
-    return row | {"peak_memory_gb": peak_memory_gb()}
+    return row
 
 
 def run_parts(data: Path | None, quick: bool) -> tuple[list[Row], list[Bar]]:
@@ -226,16 +224,10 @@ def run_parts(data: Path | None, quick: bool) -> tuple[list[Row], list[Bar]]:
 
 def main() -> None:
     """Runs everything, or one part as a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__, "fewer steps, seeds, rows and pictures")
     parser.add_argument("--data", type=Path, help="folder with real CLIP vectors; without it quality is left out")
-    parser.add_argument("--json", type=Path, help="file for all figures")
-    parser.add_argument("--quick", action="store_true", help="fewer steps, seeds, rows and pictures")
-    parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
-        row = work(options.worker)
-        if options.json:
-            options.json.write_text(json.dumps(row))
+    if worked(options, work):
         return
     rows, bars = run_parts(options.data, options.quick)
     write_results(options.json, rows, bars)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,30 @@ def write_results(path: Path | None, rows: list[dict[str, Any]], bars: list[Bar]
         document = {"machine": machine(), "rows": rows, "bars": [asdict(bar) for bar in bars]}
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(document, indent=1))
+
+
+def options_of(description: str | None, quick: str) -> argparse.ArgumentParser:
+    """The options of a benchmark some of whose parts run in processes of their own (see `in_own_process`).
+
+    Args:
+        description: The text of the script.
+        quick: What its `--quick` leaves out.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
+    return parser
+
+
+def worked(options: argparse.Namespace, work: Callable[[list[str]], dict[str, Any]]) -> bool:
+    """Does the part that a process of its own was made for, if this is one, and says so."""
+    if not options.worker:
+        return False
+    row = work(options.worker) | {"peak_memory_gb": peak_memory_gb()}
+    if options.json:
+        options.json.write_text(json.dumps(row))
+    return True
 
 
 def in_own_process(script: str, *arguments: str) -> dict[str, Any]:

@@ -9,8 +9,6 @@ memory to tell runs in a process of its own.
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 
 from rich.table import Table
 
-from common import Bar, in_own_process, peak_memory_gb, write_results
+from common import Bar, in_own_process, options_of, worked, write_results
 from extraction_models import THRESHOLDS, blobs, measure_embedded, measure_encoding, measure_nms, read_images
 from extraction_store import extract_logged, measure_kills, weigh_store
 from genlangsplat_ns.console import CONSOLE
@@ -40,7 +38,7 @@ def work(arguments: list[str]) -> Row:
         folder = tempfile.mkdtemp()
         row = weigh_store(Path(folder), int(rest[0]))
         shutil.rmtree(folder)
-    return row | {"peak_memory_gb": peak_memory_gb()}
+    return row
 
 
 def print_rows(nms: Row, encoding: Row, embedded: Row, kills: Row, store: Row) -> None:
@@ -92,16 +90,10 @@ def bars_of(nms: Row, encoding: Row, embedded: Row, kills: Row, store: Row) -> l
 
 def main() -> None:
     """Runs everything, or one part as a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__, "fewer masks, crops, views and kills")
     parser.add_argument("--images", type=Path, help="photographs; without them those of scikit-image")
-    parser.add_argument("--json", type=Path, help="file for all figures")
-    parser.add_argument("--quick", action="store_true", help="fewer masks, crops, views and kills")
-    parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
-        row = work(options.worker)
-        if options.json:
-            options.json.write_text(json.dumps(row))
+    if worked(options, work):
         return
     quick = options.quick
     images = read_images(options.images, 10 if quick else 50)

@@ -115,4 +115,4 @@ COMMANDS: dict[str, Callable[..., Any]] = {"query": Query, "extract": Extract, "
 
 def main() -> None:
     """The console script."""
-    run_commands(COMMANDS, "3D Gaussian scenes that understand words.")
+    run_commands(lambda: COMMANDS, "3D Gaussian scenes that understand words.")

@@ -13,11 +13,12 @@ from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 
 
-def run_commands(commands: Mapping[str, Callable[..., Any]], description: str) -> None:
+def run_commands(load_commands: Callable[[], Mapping[str, Callable[..., Any]]], description: str) -> None:
     """Parses the arguments into one of the commands and calls it; a user's mistake is told in one message.
 
     Args:
-        commands: Dataclasses by the name of their subcommand; an instance is called without arguments.
+        load_commands: Gives dataclasses by the name of their subcommand; an instance is called without arguments. What
+            imports torch is imported in there.
         description: What the program is, for `--help`.
     """
     import tyro
@@ -25,7 +26,7 @@ def run_commands(commands: Mapping[str, Callable[..., Any]], description: str) -
     # Threads of torch that spin while they wait slow each other down five times beside one other busy program. The
     # runtime reads this when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    command = tyro.extras.subcommand_cli_from_dict(dict(commands), description=description)
+    command = tyro.extras.subcommand_cli_from_dict(dict(load_commands()), description=description)
     try:
         command()
     except GenLangSplatError as error:

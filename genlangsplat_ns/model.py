@@ -35,7 +35,7 @@ class GenLangSplatModelConfig(SplatModelConfig):
     _target: type = field(default_factory=lambda: GenLangSplatModel)
     """target class to instantiate"""
     autoencoder: str = "auto"
-    """A .safetensors file, a name, or auto: the shipped autoencoder that fits, else one fitted to the scene."""
+    """A .safetensors file, a name, or auto: a packaged or exported one that fits, else one fitted to the scene."""
     language_start_step: int | None = None
     """Step at which all but the latents freeze and the language phase begins; None keeps the last steps for it."""
     language_solver: Literal["lift", "adam"] = "lift"

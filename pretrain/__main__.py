@@ -1,153 +1,36 @@
-"""`python -m pretrain`: trains and evaluates autoencoders."""
+"""`python -m pretrain`: extracts embeddings, trains and measures autoencoders."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Annotated, Any
-
-import torch
-import torch.nn.functional as F
-import tyro
+from typing import Any
 
 from genlangsplat_ns.commands import run_commands
-from genlangsplat_ns.console import CONSOLE
-from genlangsplat_ns.features.encoders import ConSEEncoder, encoder_identity, load_encoder
-from genlangsplat_ns.features.masks import load_mask_generator
-from genlangsplat_ns.language.autoencoder import (
-    Autoencoder,
-    AutoencoderIdentity,
-    save_autoencoder,
-)
-from genlangsplat_ns.language.named import load_autoencoder
-from pretrain.artefact_commands import Evaluate, Export, Inspect
-from pretrain.evaluate import PROBE_TEXTS, measure, photo_embeddings
-from pretrain.fidelity import Yardstick
-from pretrain.mixtures import MixtureSampler, MixtureSettings
-from pretrain.shard_commands import Check, Cross, Extract, Sweep, Train
-from pretrain.tables import show_fidelity
-from pretrain.train import TrainingSettings, train_autoencoder
-
-SHARP_MIXTURES = MixtureSettings(max_anchors=2, broadness=1.0)
-"""One or two classes at a time, hinted at directly: what the classifier says of photographs of one thing."""
-
-HELD_OUT_MIXTURES = 8192
-HELD_OUT_SEED = 1_000_003
-"""Far from any training seed, so that evaluation draws mixtures that no training saw."""
 
 
-@dataclass(frozen=True)
-class TrainConse:
-    """Train the autoencoder of the embedded encoder on synthetic mixtures; needs no images.
+def load_commands() -> dict[str, Callable[..., Any]]:
+    """Imports the commands, and torch with them."""
+    from pretrain.artefact_commands import Evaluate, Export, Inspect
+    from pretrain.conse_commands import EvaluateConse, TrainConse
+    from pretrain.shard_commands import Check, Cross, Extract, Sweep, Train
 
-    Attributes:
-        output: The .safetensors file to write.
-        latent_dim: Width D of the latents.
-        architecture: mlp or linear.
-        training: How to train.
-    """
-
-    output: Path
-    latent_dim: int = 16
-    architecture: str = "mlp"
-    training: tyro.conf.OmitArgPrefixes[TrainingSettings] = TrainingSettings(  # noqa: RUF009 - frozen
-        batch_size=512, average_decay=0.999
-    )
-
-    def __call__(self) -> None:
-        """Trains, writes the file, and shows how faithful it is."""
-        encoder = _conse()
-        settings = self.training
-        identity = AutoencoderIdentity(
-            name=f"conse-{self.latent_dim}",
-            encoder=encoder.identity,
-            embedding_dim=encoder.embedding_dim,
-            latent_dim=self.latent_dim,
-            architecture=self.architecture,
-            training_data=f"{settings.steps * settings.batch_size} synthetic mixtures of 1000 class embeddings",
-            command="python -m pretrain train-conse " + shlex.join(_options(self)),
-        )
-        result = train_autoencoder(MixtureSampler.of_encoder(encoder, settings.seed), identity, settings)
-        rows = evaluate_conse(result.autoencoder, encoder, images=())
-        figures = {f"{name}: {key}": round(value, 4) for name, row in rows.items() for key, value in row.items()}
-        figures["training seconds"] = round(result.seconds)
-        held_out_cosine = round(rows["held-out mixtures"]["cosine"], 4)
-        result.autoencoder.identity = replace(identity, held_out_cosine=held_out_cosine, figures=figures)
-        save_autoencoder(self.output, result.autoencoder)
-        show_fidelity(f"{identity.name}, trained in {result.seconds:.0f} s", "embeddings", rows)
-        CONSOLE.print(f"Wrote {self.output} ({self.output.stat().st_size / 1e6:.2f} MB).")
-
-
-@dataclass(frozen=True)
-class EvaluateConse:
-    """Show how faithful an autoencoder is, on unseen mixtures and on regions of photographs.
-
-    Attributes:
-        file: The .safetensors file, or the name of a packaged autoencoder.
-        images: Folders of photographs; each becomes a row.
-    """
-
-    file: Annotated[str, tyro.conf.Positional]
-    images: tuple[Path, ...] = ()
-
-    def __call__(self) -> None:
-        """Measures and prints a table."""
-        autoencoder = load_autoencoder(self.file, encoder_identity=encoder_identity("conse"))
-        rows = evaluate_conse(autoencoder, _conse(), self.images)
-        show_fidelity(autoencoder.identity.name, "embeddings", rows)
-
-
-def evaluate_conse(
-    autoencoder: Autoencoder, encoder: ConSEEncoder, images: tuple[Path, ...]
-) -> dict[str, dict[str, float]]:
-    """Measures an autoencoder on unseen mixtures, on the bare class embeddings and on folders of photographs."""
-    held_out = MixtureSampler.of_encoder(encoder, HELD_OUT_SEED)
-    yardstick = Yardstick(held_out(HELD_OUT_MIXTURES))
-    sets: dict[str, torch.Tensor] = {
-        "held-out mixtures": held_out(HELD_OUT_MIXTURES),
-        "held-out sharp mixtures": MixtureSampler.of_encoder(encoder, HELD_OUT_SEED, SHARP_MIXTURES)(HELD_OUT_MIXTURES),
-        "class names": F.normalize(encoder.class_embeddings, dim=-1),
-    }
-    for folder in images:
-        sets[f"regions of {folder}"] = photo_embeddings(folder, encoder, load_mask_generator("watershed"))
-    texts = encoder.encode_texts(PROBE_TEXTS)
     return {
-        name: measure(autoencoder, embeddings, yardstick, encoder.class_embeddings, texts)
-        for name, embeddings in sets.items()
+        "extract": Extract,
+        "check": Check,
+        "train": Train,
+        "evaluate": Evaluate,
+        "sweep": Sweep,
+        "cross": Cross,
+        "inspect": Inspect,
+        "export": Export,
+        "train-conse": TrainConse,
+        "evaluate-conse": EvaluateConse,
     }
-
-
-def _options(command: TrainConse) -> list[str]:
-    """All settings of a training as its options, so that the recipe outlives other defaults."""
-    settings = {"latent_dim": command.latent_dim, "architecture": command.architecture, **asdict(command.training)}
-    return [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", f"{value}")]
-
-
-def _conse() -> ConSEEncoder:
-    encoder = load_encoder("conse")
-    assert isinstance(encoder, ConSEEncoder)
-    return encoder
-
-
-COMMANDS: dict[str, Callable[..., Any]] = {
-    "extract": Extract,
-    "check": Check,
-    "train": Train,
-    "evaluate": Evaluate,
-    "sweep": Sweep,
-    "cross": Cross,
-    "inspect": Inspect,
-    "export": Export,
-    "train-conse": TrainConse,
-    "evaluate-conse": EvaluateConse,
-}
 
 
 def main() -> None:
     """Runs the command the arguments name."""
-    run_commands(COMMANDS, "Trains and measures autoencoders.")
+    run_commands(load_commands, "Extracts embeddings, trains and measures autoencoders.")
 
 
 if __name__ == "__main__":

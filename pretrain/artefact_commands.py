@@ -14,6 +14,7 @@ from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.settings import EncoderName, FrontEndSettings, OpenClipSettings
+from genlangsplat_ns.language.autoencoder import read_identity
 from genlangsplat_ns.language.named import export_autoencoder, find_autoencoder, load_autoencoder
 from pretrain.fidelity import Yardstick, fidelity_rows
 from pretrain.retrieval import Pairs, best_kept, measure_retrieval
@@ -82,7 +83,7 @@ class Inspect:
 
     def __call__(self) -> None:
         """Reads and prints."""
-        identity = load_autoencoder(self.file).identity
+        identity = read_identity(find_autoencoder(self.file))
         table = Table("what", "value", title=identity.name)
         for name, value in vars(identity).items():
             lines = [f"{key}: {figure}" for key, figure in value.items()] if isinstance(value, dict) else [str(value)]
@@ -102,7 +103,7 @@ class Export:
     def __call__(self) -> None:
         """Checks and copies."""
         path = find_autoencoder(self.file)
-        identity = load_autoencoder(path).identity
+        identity = read_identity(path)
         exported = export_autoencoder(path, self.name or identity.name)
         CONSOLE.print(
             f"Wrote {exported}. Use it with --pipeline.model.autoencoder {exported.stem}; auto takes it for "

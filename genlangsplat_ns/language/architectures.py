@@ -86,11 +86,10 @@ ARCHITECTURES: dict[str, Callable[[int, int], tuple[nn.Module, nn.Module]]] = {
 """Builders of (encoder, decoder) from (embedding_dim, latent_dim), by the name that stands in the identity.
 
 `mlp` is E-640-320-D and D-512-1024-E (the paper gives neither widths nor activation): width pays in the decoder, hardly
-in the encoder. Its layer normalisation
-trains as well as batch normalisation and, unlike that, codes an embedding alone exactly as among others. `linear` is
-the baseline whose decoding commutes with blending. `langsplat` has the widths and the batch normalisation of
-LangSplat's autoencoder, with D in the place of its 3. `residual` is a linear map, which can start from principal
-components, plus an MLP that learns what the linear map misses.
+in the encoder. Its layer normalisation trains as well as batch normalisation and, unlike that, codes an embedding alone
+exactly as among others. `linear` is the baseline whose decoding commutes with blending. `langsplat` has the widths and
+the batch normalisation of LangSplat's autoencoder, with D in the place of its 3. `residual` is a linear map, which can
+start from principal components, plus an MLP that learns what the linear map misses.
 """
 
 

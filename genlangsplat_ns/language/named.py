@@ -29,9 +29,7 @@ def load_autoencoder(path_or_name: str | Path, *, encoder_identity: str | None =
     Raises:
         GenLangSplatError: If there is none, it is damaged or not an autoencoder, or was trained for another encoder.
     """
-    if path_or_name == AUTO:
-        return read_autoencoder(_fitting(encoder_identity))
-    path = find_autoencoder(path_or_name)
+    path = _require_fitting(encoder_identity) if path_or_name == AUTO else find_autoencoder(path_or_name)
     autoencoder = read_autoencoder(path)
     if encoder_identity is not None and autoencoder.identity.encoder != encoder_identity:
         raise GenLangSplatError(
@@ -99,23 +97,25 @@ def export_autoencoder(file: Path, name: str) -> Path:
 
 def must_fit_autoencoder(path_or_name: str | Path, encoder_identity: str) -> bool:
     """Whether `auto` finds no named autoencoder for an encoder, so that one has to be fitted to the scene."""
-    return path_or_name == AUTO and not any(identity == encoder_identity for identity in _encoders().values())
+    return path_or_name == AUTO and _fitting(encoder_identity) is None
 
 
-def _fitting(encoder_identity: str | None) -> Path:
+def _require_fitting(encoder_identity: str | None) -> Path:
     if encoder_identity is None:
         raise GenLangSplatError(f"The autoencoder {AUTO!r} is chosen by the encoder, but no encoder was named.")
-    encoders = _encoders()
-    for name, encoder in encoders.items():
-        if encoder == encoder_identity:
-            return find_autoencoder(name)
-    listing = "; ".join(f"{name} for {encoder!r}" for name, encoder in encoders.items())
-    raise GenLangSplatError(
-        f"No named autoencoder fits the encoder {encoder_identity!r}; there is: {listing}. Train one with "
-        "`python -m pretrain train` and point to its file, or give it a name with `python -m pretrain export`."
-    )
+    path = _fitting(encoder_identity)
+    if path is None:
+        listing = "; ".join(
+            f"{name} for {read_identity(path).encoder!r}" for name, path in named_autoencoders().items()
+        )
+        raise GenLangSplatError(
+            f"No named autoencoder fits the encoder {encoder_identity!r}; there is: {listing}. Train one with "
+            "`python -m pretrain train` and point to its file, or give it a name with `python -m pretrain export`."
+        )
+    return path
 
 
-def _encoders() -> dict[str, str]:
-    """The encoder that each named autoencoder serves."""
-    return {name: read_identity(path).encoder for name, path in named_autoencoders().items()}
+def _fitting(encoder_identity: str) -> Path | None:
+    """The first named autoencoder of an encoder. Those behind it are not looked at, and may be damaged."""
+    paths = named_autoencoders().values()
+    return next((path for path in paths if read_identity(path).encoder == encoder_identity), None)

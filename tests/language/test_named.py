@@ -63,6 +63,14 @@ def test_of_several_that_fit_the_last_exported_is_taken(tmp_path: Path) -> None:
     assert load_autoencoder("auto", encoder_identity="tiny/1").identity.name == "newer"
 
 
+def test_a_damaged_export_is_no_matter_where_the_package_has_one(cache: Path) -> None:
+    cache.mkdir(parents=True)
+    (cache / "damaged.safetensors").write_bytes(b"damaged")
+    assert load_autoencoder("auto", encoder_identity=encoder_identity("conse")).identity.name == "conse-16"
+    with pytest.raises(GenLangSplatError, match=r"damaged\.safetensors cannot be read"):
+        load_autoencoder("auto", encoder_identity="tiny/1")
+
+
 @pytest.mark.parametrize("name", ["conse", "auto"])
 def test_names_of_the_package_cannot_be_taken(tmp_path: Path, name: str) -> None:
     with pytest.raises(GenLangSplatError, match="belongs to the package"):

@@ -17,7 +17,7 @@ from genlangsplat_ns.features.masks import load_mask_generator
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
 from genlangsplat_ns.language.named import load_autoencoder
 from pretrain import evaluate
-from pretrain.__main__ import HELD_OUT_SEED, SHARP_MIXTURES, evaluate_conse
+from pretrain.conse_commands import HELD_OUT_SEED, SHARP_MIXTURES, evaluate_conse
 from pretrain.fidelity import Yardstick, measure_fidelity, reconstruction_cosine
 from pretrain.mixtures import MixtureSampler, MixtureSettings
 from pretrain.train import TrainingSettings, reconstruction_loss, train_autoencoder

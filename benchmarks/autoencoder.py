@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float16, UInt8
 from PIL import Image
 from rich.table import Table
@@ -115,6 +116,8 @@ def extract_three_times(root: Path, count: int) -> Row:
     """Extracts the same pictures in this process, on Ray, and on Ray with a worker that dies half-way."""
     import ray
 
+    # Ray gives each worker one thread, and the classifier rounds otherwise with another number of them.
+    torch.set_num_threads(1)
     paint_pictures(root / "pictures", count)
     source = DeadlyPictures(root / "pictures")
     frames = source.frames()

@@ -17,7 +17,7 @@ from genlangsplat_ns.features.settings import EncoderName, FrontEndSettings, Ope
 from genlangsplat_ns.language.autoencoder import read_identity
 from genlangsplat_ns.language.named import export_autoencoder, find_autoencoder, load_autoencoder
 from pretrain.fidelity import Yardstick, fidelity_rows
-from pretrain.retrieval import Pairs, best_kept, measure_retrieval
+from pretrain.retrieval import Pairs, measure_ranking, measure_retrieval
 from pretrain.selection import read_rows
 from pretrain.shards import ShardFolder
 from pretrain.tables import show_fidelity
@@ -39,7 +39,7 @@ class Evaluate:
     pairs: Path | None = None
     """Texts with their images, for text to image R@1: .safetensors with texts, images and image_of_text."""
     texts: tuple[str, ...] = ()
-    """Texts whose best region should stay the best; embedded with the encoder below."""
+    """Texts whose best regions should stay the best; embedded with the encoder below."""
     encoder: EncoderName = "auto"
     """Encoder of the texts, that of the shards: conse or openclip."""
     open_clip: OpenClipSettings = OpenClipSettings()  # noqa: RUF009 - only read
@@ -65,8 +65,7 @@ class Evaluate:
                     f"{front_end.encoder_identity}. Choose the encoder of the shards with --encoder."
                 )
             texts = front_end.load_text_encoder().encode_texts(self.texts)
-            kept = best_kept(autoencoder, sample.embeddings, texts, yardstick)
-            retrieval[f"best of {len(sample.embeddings)} regions kept"] = kept
+            retrieval |= measure_ranking(autoencoder, sample.embeddings, texts, yardstick)
         if retrieval:
             table = Table("retrieval", *next(iter(retrieval.values())))
             for name, row in retrieval.items():

@@ -16,6 +16,7 @@ from genlangsplat_ns.features.masks import MaskGenerator
 from genlangsplat_ns.language.autoencoder import Autoencoder
 from pretrain.fidelity import Yardstick, measure_fidelity
 from pretrain.images import ImageFolderSource
+from pretrain.retrieval import best_count, overlap_of_best
 
 PHOTO_LONG_SIDE = 480
 """Photographs are scaled down to this long side, about what a training view has."""
@@ -36,32 +37,16 @@ PROBE_TEXTS: tuple[str, ...] = (
 
 
 def nearest_kept(
-    autoencoder: Autoencoder,
-    embeddings: Float[Tensor, "count embedding_dim"],
+    before: Float[Tensor, "count embedding_dim"],
+    after: Float[Tensor, "count embedding_dim"],
     candidates: Float[Tensor, "num_candidates embedding_dim"],
 ) -> float:
     """Share of embeddings whose nearest candidate is the same before and after the autoencoder."""
-    with torch.no_grad():
-        before = (embeddings @ candidates.T).argmax(dim=-1)
-        after = (autoencoder(embeddings) @ candidates.T).argmax(dim=-1)
-    return (before == after).float().mean().item()
+    nearest = [(rows @ candidates.T).argmax(dim=-1) for rows in (before, after)]
+    return (nearest[0] == nearest[1]).float().mean().item()
 
 
-def ranking_overlap(
-    autoencoder: Autoencoder,
-    embeddings: Float[Tensor, "count embedding_dim"],
-    texts: Float[Tensor, "num_texts embedding_dim"],
-    share: float = 0.05,
-) -> float:
-    """How much of what a text finds it still finds: overlap of the best `share` before and after, mean over texts."""
-    kept = max(1, round(share * len(embeddings)))
-    with torch.no_grad():
-        before = (embeddings @ texts.T).topk(kept, dim=0).indices
-        after = (autoencoder(embeddings) @ texts.T).topk(kept, dim=0).indices
-    overlaps = [torch.isin(before[:, i], after[:, i]).float().mean() for i in range(len(texts))]
-    return torch.stack(overlaps).mean().item()
-
-
+@torch.no_grad()
 def measure(
     autoencoder: Autoencoder,
     embeddings: Float[Tensor, "count embedding_dim"],
@@ -70,10 +55,11 @@ def measure(
     texts: Float[Tensor, "num_texts embedding_dim"],
 ) -> dict[str, float]:
     """All measurements of one set of the embedded encoder's embeddings."""
+    reconstructions = autoencoder(embeddings)
     return {
         **measure_fidelity(autoencoder, embeddings, yardstick),
-        "nearest class kept": nearest_kept(autoencoder, embeddings, F.normalize(classes, dim=-1)),
-        "text ranking kept": ranking_overlap(autoencoder, embeddings, texts),
+        "nearest class kept": nearest_kept(embeddings, reconstructions, F.normalize(classes, dim=-1)),
+        "text ranking kept": overlap_of_best(embeddings, reconstructions, texts, best_count(len(embeddings))),
     }
 
 

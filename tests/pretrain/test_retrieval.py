@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialise_from_pca
 from pretrain.fidelity import Yardstick
-from pretrain.retrieval import Pairs, best_kept, measure_retrieval
+from pretrain.retrieval import Pairs, measure_ranking, measure_retrieval, overlap_of_best
 
 
 def unit(count: int, width: int = 8, seed: int = 0) -> torch.Tensor:
@@ -42,10 +42,20 @@ def test_the_full_width_keeps_what_texts_find_and_one_number_does_not() -> None:
     assert lost["autoencoder"] < 0.3 and lost["PCA"] < 0.3
 
 
-def test_the_best_region_before_counts_as_the_right_one() -> None:
-    regions, texts = unit(30), unit(10, seed=1)
-    kept = best_kept(autoencoder_of(regions, 1), regions, texts, Yardstick(regions))
-    assert kept["uncompressed"] == 1.0 and kept["autoencoder"] < 0.5
+def test_the_overlap_of_the_best_is_counted_text_by_text() -> None:
+    before = torch.eye(4)
+    texts = F.normalize(torch.tensor([[4.0, 3, 2, 1], [1.0, 2, 3, 4]]), dim=-1)
+    after = before[[1, 0, 2, 3]]
+    assert overlap_of_best(before, after, texts, 1) == 0.5
+    assert overlap_of_best(before, after, texts, 2) == 1.0
+
+
+def test_a_ranking_survives_the_full_width_and_not_one_number() -> None:
+    regions, texts = unit(200), unit(10, seed=1)
+    for kept in measure_ranking(autoencoder_of(regions, 8), regions, texts, Yardstick(regions)).values():
+        assert set(kept.values()) == {1.0}
+    for kept in measure_ranking(autoencoder_of(regions, 1), regions, texts, Yardstick(regions)).values():
+        assert kept["uncompressed"] == 1.0 and kept["autoencoder"] < 0.5 and kept["PCA"] < 0.5
 
 
 def test_pairs_survive_their_file(tmp_path: Path) -> None:

@@ -130,7 +130,11 @@ class GenLangSplatDataManager(FullImageDatamanager):
         """Returns the camera of an undistorted view, on the device."""
         # Undistorting rewrites the cameras, so the pictures come first.
         _ = self.cached_train if split == "train" else self.cached_eval
-        return self.dataset(split).cameras[index : index + 1].to(self.device)
+        camera = self.dataset(split).cameras[index : index + 1].to(self.device)
+        if split == "train":
+            # As in `next_train`: by its number the camera optimiser knows a view.
+            camera.metadata = {"cam_idx": index}
+        return camera
 
     def undistort(self, split: Split, index: int, points: Any, size: tuple[int, int]) -> Any:
         """Moves points marked on the raw photograph (resized to `size`) to the undistorted view."""

@@ -10,17 +10,16 @@ from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor, nn
 
-from genlangsplat_ns.cameras import ViewGeometry, view_geometry
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.field_head import LanguageFieldHead
-from genlangsplat_ns.language.lifting import LiftedLatents, region_targets
+from genlangsplat_ns.language.lifting import LiftedLatents, LiftSettings, region_targets
 from genlangsplat_ns.language.named import load_autoencoder, must_fit_autoencoder
 from genlangsplat_ns.language.query import answer_texts, relevancy_maps
 from genlangsplat_ns.language.visualize import LatentPca, relevancy_overlay
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.rasterization import CompositingWeights, WeightCache, backproject, compositing_weights
+from genlangsplat_ns.rasterization import CompositingWeights, RenderedWeights, WeightCache, compositing_weights
 from genlangsplat_ns.splat_model import SplatModel, SplatModelConfig
 from genlangsplat_ns.viewer import LanguageControls
 
@@ -47,7 +46,19 @@ class GenLangSplatModelConfig(SplatModelConfig):
     language_cosine_weight: float = 1.0
     """With adam: weight of the cosine term beside the L1 term (gamma of the paper's equation 9, not stated there)."""
     language_cache_gb: float = 2.0
-    """With adam and no GPU: gigabytes for compositing weights kept from step to step; other views are rendered anew."""
+    """Without a GPU: gigabytes for compositing weights that are used more than once; other views are rendered anew."""
+    language_robust_rounds: int = 3
+    """With lift: rounds in which regions that contradict all other views lose weight; 0 for plain averaging."""
+    language_average: Literal["mean", "median"] = "mean"
+    """With lift: whether the views of a Gaussian are joined by their mean or by a streaming median of directions."""
+    language_visibility_gate: float = 1.0
+    """With lift: a view speaks only for the Gaussians that hold this share of its compositing weights; 1 for all."""
+    language_visibility_cap: float = 1.0
+    """With lift: a view speaks for at most this share of the Gaussians it sees; 1 for all."""
+    language_gradient_steps: int = 0
+    """With lift: steps of conjugate gradients from the average towards the least-squares fit of the views."""
+    language_damping: float = 0.1
+    """With lift: how strongly those steps are held at the average."""
     query_texts: str = ""
     """Texts the viewer and ns-render start with, separated by semicolons."""
 
@@ -57,6 +68,18 @@ class GenLangSplatModelConfig(SplatModelConfig):
         if self.language_steps is not None:
             return self.language_steps
         return 1 if self.language_solver == "lift" else 30_000
+
+    @property
+    def lift_settings(self) -> LiftSettings:
+        """How latents are lifted."""
+        return LiftSettings(
+            average=self.language_average,
+            visibility_gate=self.language_visibility_gate,
+            visibility_cap=self.language_visibility_cap,
+            robust_rounds=self.language_robust_rounds,
+            gradient_steps=self.language_gradient_steps,
+            damping=self.language_damping,
+        )
 
 
 class GenLangSplatModel(SplatModel):
@@ -68,6 +91,8 @@ class GenLangSplatModel(SplatModel):
     def populate_modules(self) -> None:
         """Adds the latents, the frozen autoencoder and the viewer's controls to the splats."""
         super().populate_modules()
+        # Settings that cannot be are told now and not after the RGB phase.
+        _ = self.config.lift_settings
         front_end: FrontEnd = self.kwargs["metadata"]["front_end"]
         if must_fit_autoencoder(self.config.autoencoder, front_end.encoder_identity):
             autoencoder = self.kwargs["metadata"]["fit_autoencoder"]()
@@ -110,6 +135,8 @@ class GenLangSplatModel(SplatModel):
         """Puts lifted latents onto the Gaussians."""
         self.latents.data.copy_(lifted.latents)
         self._latent_pca = self._latent_colours = None
+        if self.config.language_solver == "lift":
+            self._weight_cache = WeightCache(0)
 
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:
         """Loads a checkpoint; one of stock splatfacto arrives in the RGB phase with latents of zero."""
@@ -128,6 +155,10 @@ class GenLangSplatModel(SplatModel):
         """One optimiser group per kind of parameter, the latents among them."""
         return {name: [parameter] for name, parameter in self.gauss_params.items()}
 
+    def active_sh_degree(self) -> int:
+        """All degrees in the language phase: what the RGB phase has not come to is zero."""
+        return self.config.sh_degree if self.in_language_phase else super().active_sh_degree()
+
     def _get_downscale_factor(self) -> int:
         return 1 if self.in_language_phase else super()._get_downscale_factor()
 
@@ -143,28 +174,16 @@ class GenLangSplatModel(SplatModel):
         self, features: ViewFeatures
     ) -> tuple[Float[Tensor, "height width levels latent_dim"], Bool[Tensor, "height width levels"]]:
         """Encodes a view's embeddings and paints them over its regions."""
-        latents = self.field_head.autoencoder.encode(features.embeddings.to(self.device))
-        return region_targets(features.regions.to(self.device), latents)
+        return region_targets(features.regions.to(self.device), self.region_latents(features))
 
-    def backproject(self, view: ViewGeometry, values: Tensor) -> Float[Tensor, "num_gaussians channels"]:
-        """Sums pixel values onto the Gaussians, weighted as they are composited in this view."""
-        geometry = self.geometry()
-        return backproject(
-            geometry.means,
-            geometry.quats,
-            geometry.scales,
-            geometry.opacities,
-            view.viewmats[0],
-            view.intrinsics[0],
-            view.width,
-            view.height,
-            values,
-            rasterize_mode=self.config.rasterize_mode,
-        )
+    @torch.no_grad()
+    def region_latents(self, features: ViewFeatures) -> Float[Tensor, "num_regions latent_dim"]:
+        """Encodes a view's embeddings."""
+        return self.field_head.autoencoder.encode(features.embeddings.to(self.device))
 
     def render_latents(self, camera: Cameras) -> Float[Tensor, "height width levels latent_dim"]:
         """Composites the latents of all levels over black; neither normalised nor divided by the opacity."""
-        view = view_geometry(camera)
+        view = self.view(camera)
         keep = self.cropped()
         latents = self.latents if keep is None else self.latents[keep]
         geometry = self.geometry(keep)
@@ -176,22 +195,20 @@ class GenLangSplatModel(SplatModel):
         index = (camera.metadata or {}).get("cam_idx")
         if self.means.is_cuda or index is None:
             return self.render_latents(camera)
-        weights = self._weight_cache.get(index, lambda: self._view_weights(camera))
+        weights = self.view_weights(camera, index)
         return weights.composite(self.latents.flatten(1)).unflatten(-1, self.latents.shape[1:])
 
-    def _view_weights(self, camera: Cameras) -> CompositingWeights:
-        geometry, view = self.geometry(), view_geometry(camera)
-        return compositing_weights(
-            geometry.means,
-            geometry.quats,
-            geometry.scales,
-            geometry.opacities,
-            view.viewmats[0],
-            view.intrinsics[0],
-            view.width,
-            view.height,
-            rasterize_mode=self.config.rasterize_mode,
-            halved=True,
+    def view_weights(self, camera: Cameras, index: int) -> CompositingWeights | RenderedWeights:
+        """How a training view composites the Gaussians: on CUDA by rendering, else by weights kept within the cache."""
+        geometry, view = self.geometry(), self.view(camera)
+        gaussians = geometry.means, geometry.quats, geometry.scales, geometry.opacities
+        position = view.viewmats[0], view.intrinsics[0], view.width, view.height
+        mode = self.config.rasterize_mode
+        if self.means.is_cuda:
+            return RenderedWeights(*gaussians, *position, rasterize_mode=mode)
+        return self._weight_cache.get(
+            index,
+            lambda: compositing_weights(*gaussians, *position, rasterize_mode=mode, halved=True),
         )
 
     def render_rgb(self, camera: Cameras) -> Float[Tensor, "height width 3"]:
@@ -270,7 +287,7 @@ class GenLangSplatModel(SplatModel):
         """
         colours = self._colours_of_latents()
         colours = colours if keep is None else colours[keep]
-        render, alpha, _ = self.splat(self.geometry(keep), colours, view_geometry(camera), render_mode="RGB")
+        render, alpha, _ = self.splat(self.geometry(keep), colours, self.view(camera), render_mode="RGB")
         return (render[0] / alpha[0].clamp_min(1e-6)).clamp(0.0, 1.0)
 
     def _colours_of_latents(self) -> Float[Tensor, "num_gaussians 3"]:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from rich.markup import escape
 
-from genlangsplat_ns.cameras import view_geometry
-from genlangsplat_ns.console import CONSOLE, track
+from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.front_end import FrontEnd
-from genlangsplat_ns.language.lifting import LatentLift, LiftedLatents
+from genlangsplat_ns.init_from import GeometrySource, open_geometry
+from genlangsplat_ns.labelled_views import TrainingViews
+from genlangsplat_ns.language.lifting import LiftedLatents
 from genlangsplat_ns.language.named import load_autoencoder, must_fit_autoencoder
+from genlangsplat_ns.language.refinement import lift_latents
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
 from genlangsplat_ns.scene import LanguageScene
 from genlangsplat_ns.scene_metrics import language_metrics
@@ -36,6 +38,10 @@ class GenLangSplatPipelineConfig(VanillaPipelineConfig):
     """Views and language features."""
     model: GenLangSplatModelConfig = field(default_factory=GenLangSplatModelConfig)
     """Gaussians and latents."""
+    init_from: Path | None = None
+    """Begin with these Gaussians and the language phase: a splatfacto or own run, its checkpoint, or a .ply file."""
+    init_frame: Literal["auto", "nerfstudio", "data"] = "auto"
+    """Where a .ply lies: nerfstudio is the frame of ns-export, data that of the poses; auto asks the photographs."""
 
 
 class GenLangSplatPipeline(VanillaPipeline):
@@ -45,14 +51,53 @@ class GenLangSplatPipeline(VanillaPipeline):
     datamanager: GenLangSplatDataManager
     model: GenLangSplatModel
 
-    def __init__(self, config: GenLangSplatPipelineConfig, device: str, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        config: GenLangSplatPipelineConfig,
+        device: torch.device | str,
+        test_mode: Literal["test", "val", "inference"] = "val",
+        world_size: int = 1,
+        local_rank: int = 0,
+        grad_scaler: Any = None,
+    ) -> None:
+        # nerfstudio's own pipeline makes data and model in one go; here the features are extracted between them, and
+        # before that whatever can be wrong with the Gaussians to begin with is told.
+        super(VanillaPipeline, self).__init__()
+        self.config, self.test_mode, self.world_size = config, test_mode, world_size
         front_end = FrontEnd(config.datamanager, device)
         # What auto means depends on the machine, but a run keeps what it was trained with wherever it is opened.
         config.datamanager.encoder, config.datamanager.masks = front_end.encoder_name, front_end.mask_name
         # An autoencoder of another encoder is told before hours of extraction, not after them.
         if not must_fit_autoencoder(config.model.autoencoder, front_end.encoder_identity):
             load_autoencoder(config.model.autoencoder, encoder_identity=front_end.encoder_identity)
-        super().__init__(config, device, *args, **kwargs)
+        source: GeometrySource | None = None
+        if config.init_from is not None and test_mode == "val":
+            source = open_geometry(config.init_from)
+            source.take_settings(config.model)
+        self.datamanager = config.datamanager.setup(
+            device=device, test_mode=test_mode, world_size=world_size, local_rank=local_rank, prepare=False
+        )
+        gaussians = None if source is None else source.place(self.datamanager, config.init_frame)
+        if test_mode == "val":
+            self.datamanager.prepare_language()
+        points = self.datamanager.train_dataparser_outputs.metadata
+        self._model = config.model.setup(
+            scene_box=self.datamanager.train_dataset.scene_box,
+            num_train_data=len(self.datamanager.train_dataset),
+            metadata=self.datamanager.train_dataset.metadata,
+            device=device,
+            grad_scaler=grad_scaler,
+            seed_points=(points["points3D_xyz"], points["points3D_rgb"]) if "points3D_xyz" in points else None,
+            gaussians=gaussians,
+        )
+        if source is not None:
+            if source.pose_adjustment is not None:
+                self.model.camera_optimizer.pose_adjustment.data.copy_(source.pose_adjustment)
+            CONSOLE.print(
+                f"Took {self.model.num_points:,} Gaussians with harmonics of degree {config.model.sh_degree} from "
+                f"{escape(str(source.path))}; the language phase comes next."
+            )
+        self.model.to(device)
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
@@ -64,8 +109,16 @@ class GenLangSplatPipeline(VanillaPipeline):
         """
         trainer = training_callback_attributes.trainer
         assert trainer is not None, "nerfstudio's trainer passes itself"
-        start, end = self._language_span(trainer.config.max_num_iterations)
         done = trainer._start_step
+        if self.config.init_from is not None:
+            trainer.config.max_num_iterations = self.model.config.num_language_steps
+            if done > 0 and not self.model.in_language_phase:
+                raise GenLangSplatError(
+                    f"The checkpoint to resume from is from step {done - 1} of the RGB phase, but --pipeline.init-from "
+                    "begins with the language phase. To go on with that run, leave out --pipeline.init-from; to begin "
+                    "with its Gaussians, name the checkpoint there and leave out --load-dir and --load-checkpoint."
+                )
+        start, end = self._language_span(trainer.config.max_num_iterations)
         if done >= end:
             raise GenLangSplatError(
                 f"This run is complete: its checkpoint is from step {done - 1}, and the run ends after {end} steps. "
@@ -95,6 +148,8 @@ class GenLangSplatPipeline(VanillaPipeline):
         """First step of the language phase and end of a run of `total` steps."""
         steps = self.model.config.num_language_steps
         start = self.model.config.language_start_step
+        if self.model.in_language_phase:
+            start = int(self.model.language_phase_start)
         if start is None and total - steps < MIN_RGB_STEPS:
             raise GenLangSplatError(
                 f"A run of {total} steps leaves {max(total - steps, 0)} for the RGB phase, because the language phase "
@@ -115,19 +170,14 @@ class GenLangSplatPipeline(VanillaPipeline):
         if self.model.config.language_solver == "lift" or self.model.config.language_warm_start:
             lifted = self.lift()
             self.model.set_latents(lifted)
-            seen = float((lifted.mass > 0).any(dim=-1).float().mean())
+            seen = float(lifted.seen.any(dim=-1).float().mean())
             CONSOLE.print(f"Lifted latents onto {seen:.0%} of {self.model.num_points:,} Gaussians.")
 
-    @torch.no_grad()
     def lift(self) -> LiftedLatents:
-        """Aggregates the latents of all training views in one pass over all levels."""
-        _, levels, latent_dim = self.model.latents.shape
-        accumulator = LatentLift(self.model.num_points, levels, latent_dim, self.device)
-        for index in track(range(len(self.datamanager.train_dataset)), "Lifting latents"):
-            view = view_geometry(self.datamanager.camera("train", index))
-            targets, valid = self.model.language_targets(self.datamanager.language_features("train", index))
-            accumulator.add(partial(self.model.backproject, view), targets, valid)
-        return accumulator.solve()
+        """Lifts the latents of all training views, all levels at once."""
+        num_gaussians, levels, latent_dim = self.model.latents.shape
+        views, settings = TrainingViews(self.model, self.datamanager), self.model.config.lift_settings
+        return lift_latents(views, num_gaussians, levels, latent_dim, settings, self.device)
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """One training step of the phase the model is in."""

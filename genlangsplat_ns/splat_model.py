@@ -21,6 +21,7 @@ from genlangsplat_ns.densification import BudgetedStrategy
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization import rasterization
 from genlangsplat_ns.rasterization.ssim import structural_similarity
+from genlangsplat_ns.scene_io.gaussians import Gaussians
 
 VIEWER_BACKGROUND = (0.1490, 0.1647, 0.2157)
 """The viewer's own background colour, shown where training used random ones."""
@@ -88,7 +89,10 @@ class SplatModel(SplatfactoModel):
         self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
 
     def _initial_gaussians(self) -> dict[str, nn.Parameter]:
-        """Gaussians at the seed points with their colours, or at random places in a cube."""
+        """Gaussians given from elsewhere, at the seed points with their colours, or at random places in a cube."""
+        given: Gaussians | None = self.kwargs.get("gaussians")
+        if given is not None:
+            return {name: nn.Parameter(value) for name, value in given.tensors().items()}
         seeds = None if self.config.random_init else self.seed_points
         if seeds is not None:
             means = seeds[0].float()
@@ -159,8 +163,15 @@ class SplatModel(SplatfactoModel):
         constant, rest = (values if keep is None else values[keep] for values in (self.features_dc, self.features_rest))
         if self.config.sh_degree == 0:
             return torch.sigmoid(constant), None
-        degree = min(self.step // self.config.sh_degree_interval, self.config.sh_degree)
-        return torch.cat([constant[:, None], rest], dim=1), degree
+        return torch.cat([constant[:, None], rest], dim=1), self.active_sh_degree()
+
+    def active_sh_degree(self) -> int:
+        """The degree of the harmonics that training has come to."""
+        return min(self.step // self.config.sh_degree_interval, self.config.sh_degree)
+
+    def view(self, camera: Cameras, downscale: int = 1) -> ViewGeometry:
+        """Reads one camera; a training view, known by its `cam_idx`, stands where the camera optimiser moved it to."""
+        return view_geometry(camera, self.camera_optimizer.apply_to_camera(camera), downscale)
 
     def splat(
         self, geometry: SplatGeometry, values: Tensor, view: ViewGeometry, **options: Any
@@ -192,8 +203,7 @@ class SplatModel(SplatfactoModel):
 
     def get_outputs(self, camera: Cameras) -> dict[str, Any]:
         """Renders colour, opacity and (outside training) depth of one camera."""
-        pose = self.camera_optimizer.apply_to_camera(camera) if self.training else camera.camera_to_worlds
-        view = view_geometry(camera, pose, self._get_downscale_factor())
+        view = self.view(camera, self._get_downscale_factor())
         self.last_size = (view.height, view.width)
         keep = self.cropped()
         if keep is not None and not bool(keep.any()):

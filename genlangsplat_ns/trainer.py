@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.pipeline import GenLangSplatPipelineConfig
 from genlangsplat_ns.rasterization.library import load_kernels
 from genlangsplat_ns.scene_io.checkpoints import check_checkpoint, latest_checkpoint
 
@@ -23,6 +24,8 @@ class GenLangSplatTrainerConfig(TrainerConfig):
 
     _target: type = field(default_factory=lambda: GenLangSplatTrainer)
     """target class to instantiate"""
+    pipeline: GenLangSplatPipelineConfig = field(default_factory=GenLangSplatPipelineConfig)
+    """Views, Gaussians and latents."""
 
     def get_checkpoint_dir(self) -> Path:
         """Returns the folder of the run's checkpoints, after checking that the newest one is whole.
@@ -57,7 +60,10 @@ class GenLangSplatTrainer(Trainer):
                 # Kernels that are not built show here and not after the features are extracted. Loading them also
                 # teaches torch's threads to wait asleep, which the extraction gains from.
                 load_kernels()
-            _check_resume(self.config)
+            resumed = _resumed_checkpoint(self.config)
+            if resumed is not None and self.config.pipeline.init_from is not None:
+                # The checkpoint has all that came from there, in its own frame, and the source need not exist any more.
+                self.config.pipeline.init_from, self.config.pipeline.init_frame = resumed, "auto"
             super().setup(test_mode)
             # What auto stood for is settled now, and the run shall keep it when it is opened on another machine.
             self.config.save_config()
@@ -76,17 +82,21 @@ def _forget_run(folder: Path) -> None:
             parent.rmdir()
 
 
-def _check_resume(config: TrainerConfig) -> None:
-    """Raises when the checkpoint that a resume asks for is absent or broken."""
+def _resumed_checkpoint(config: TrainerConfig) -> Path | None:
+    """The checkpoint that a resume asks for, after checking that it is there and whole; None without a resume."""
     if config.load_checkpoint is not None:
-        check_checkpoint(config.load_checkpoint)
+        resumed = config.load_checkpoint
     elif config.load_dir is not None:
         newest = latest_checkpoint(config.load_dir)
         if newest is None:
             raise GenLangSplatError(
                 f"{config.load_dir} holds no step-*.ckpt. Give --load-dir the folder nerfstudio_models of a run."
             )
-        check_checkpoint(newest if config.load_step is None else config.load_dir / f"step-{config.load_step:09d}.ckpt")
+        resumed = newest if config.load_step is None else config.load_dir / f"step-{config.load_step:09d}.ckpt"
+    else:
+        return None
+    check_checkpoint(resumed)
+    return resumed
 
 
 def tell_user_errors_plainly() -> None:

@@ -1,19 +1,33 @@
 """Lifting: from the latents of many views to one latent per Gaussian and level, with the geometry frozen.
 
 Rendering is linear in what the Gaussians carry, so with weights `w` (pixel p, Gaussian i) the aggregate
-`sum_p w_pi * target_p / sum_p w_pi` needs one pass over the views and no optimiser (Occam's LGS and its kin).
+`sum_p w_pi * target_p / sum_p w_pi` needs one pass over the views and no optimiser (Occam's LGS and its kin). The
+module `refinement` tells regions that contradict all others from the rest and aggregates again without them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import ceil
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int32
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
+
+SHORTEST = 1e-8
+"""A sum of latents shorter than this has no direction."""
+
+GATED_TRUST = 1e-3
+"""What a view still counts for a Gaussian that the visibility gate shuts out there, so that one shut out of all views
+is not left without a latent: such holes cost far more than they spare."""
+
+MEDIAN_STEP = 1.0
+"""Radians by which the first views move the streaming median at most."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +37,97 @@ class LiftedLatents:
     latents: Float[Tensor, "num_gaussians levels latent_dim"]
     """Unit latents; zero where no region was ever seen."""
     mass: Float[Tensor, "num_gaussians levels"]
-    """Sum of the compositing weights over all labelled pixels of all views."""
+    """Sum of the compositing weights over all labelled pixels of all views, each times the trust in its region."""
+
+    @property
+    def seen(self) -> Bool[Tensor, "num_gaussians levels"]:
+        """Which Gaussians a region was seen on; the others have a latent of zero, which scores 0 in every query."""
+        return self.latents.any(dim=-1)
+
+
+@dataclass(frozen=True)
+class LiftSettings:
+    """How latents are lifted.
+
+    Raises:
+        GenLangSplatError: A setting is out of range.
+    """
+
+    average: Literal["mean", "median"] = "mean"
+    """What joins the views of a Gaussian: their weighted mean, or a streaming median of directions (VALA)."""
+    visibility_gate: float = 1.0
+    """A view speaks for the Gaussians that together hold this share of its compositing weights (VALA); 1 for all."""
+    visibility_cap: float = 1.0
+    """Nor does a view speak for more than this share of the Gaussians it sees (VALA)."""
+    robust_rounds: int = 3
+    """How often regions that contradict what all views together say lose weight, and latents are aggregated again."""
+    gradient_steps: int = 0
+    """Steps of conjugate gradients that sharpen the aggregate towards the least-squares fit of the views."""
+    damping: float = 0.1
+    """How strongly those steps are held at the aggregate, in units of the weights a Gaussian has."""
+
+    def __post_init__(self) -> None:
+        for name in ("visibility_gate", "visibility_cap"):
+            if not 0 < getattr(self, name) <= 1:
+                raise GenLangSplatError(f"Found a {name} of {getattr(self, name)}; choose a share above 0, at most 1.")
+        for name in ("robust_rounds", "gradient_steps"):
+            if getattr(self, name) < 0:
+                raise GenLangSplatError(f"Found {getattr(self, name)} {name}; choose 0 to leave them out, or more.")
+        if not 0 <= self.damping < float("inf"):
+            raise GenLangSplatError(f"Found a damping of {self.damping}; choose 0 or a positive number.")
+
+
+@runtime_checkable
+class ViewOperator(Protocol):
+    """Rendering of one view as a linear map W of what the Gaussians carry, and its transpose."""
+
+    width: int
+    height: int
+    num_gaussians: int
+
+    def composite(self, features: Tensor) -> Tensor:
+        """W @ features: (num_gaussians, channels) to (height, width, channels)."""
+        ...
+
+    def backproject(self, targets: Tensor) -> Tensor:
+        """W^T @ targets: (height, width, channels) to (num_gaussians, channels)."""
+        ...
+
+
+@dataclass(frozen=True)
+class LabelledView:
+    """One view: how it composites the Gaussians, and the latents of its regions.
+
+    Raises:
+        GenLangSplatError: The regions have another size than the view, or a latent is not finite.
+    """
+
+    operator: ViewOperator
+    """The view's compositing."""
+    regions: Int32[Tensor, "levels height width"]
+    """Row of `latents` for each pixel and level; -1 where no region is."""
+    latents: Float[Tensor, "num_regions latent_dim"]
+    """One unit latent per region, rows numbered through all levels."""
+    name: str = "a view"
+    """What messages call it."""
+
+    def __post_init__(self) -> None:
+        height, width = self.regions.shape[1:]
+        if (height, width) != (self.operator.height, self.operator.width):
+            raise GenLangSplatError(
+                f"The regions of {self.name} are {width}x{height} pixels, but the view is {self.operator.width}x"
+                f"{self.operator.height}. Extract the features from the pictures that are trained on, in their size."
+            )
+        broken = int((~self.latents.isfinite().all(dim=-1)).sum())
+        if broken:
+            raise GenLangSplatError(
+                f"{broken} of the {len(self.latents)} latents of {self.name} hold NaN or infinity, expected unit "
+                "vectors. Check the embeddings of the feature store and the autoencoder, or extract the view again."
+            )
+
+    def paint(self, values: Float[Tensor, "num_regions channels"]) -> Float[Tensor, "height width levels channels"]:
+        """Puts the values of each region on its pixels, and zero where no region is."""
+        return region_targets(self.regions, values)[0]
 
 
 def region_targets(
@@ -52,36 +156,134 @@ def region_targets(
     return padded[rows], rows >= 0
 
 
-class LatentLift:
-    """Accumulates `sum w * latent` and `sum w` over views; its memory does not grow with their number."""
+class LatentMean:
+    """Accumulates `sum w * latent` and `sum w` over views; its memory does not grow with their number.
 
-    def __init__(self, num_gaussians: int, levels: int, latent_dim: int, device: torch.device | str = "cpu") -> None:
-        self.weighted_latents = torch.zeros(num_gaussians, levels, latent_dim, device=device)
-        self.mass = torch.zeros(num_gaussians, levels, device=device)
+    Args:
+        num_gaussians: How many Gaussians there are.
+        levels: Levels of regions, all lifted at once.
+        latent_dim: Width of a latent.
+        settings: Of these the visibility gate.
+        device: Where the sums lie.
 
-    def add(
+    Raises:
+        GenLangSplatError: There is no Gaussian.
+    """
+
+    def __init__(
         self,
-        backproject: Callable[[Tensor], Tensor],
-        targets: Float[Tensor, "height width levels latent_dim"],
-        valid: Bool[Tensor, "height width levels"],
+        num_gaussians: int,
+        levels: int,
+        latent_dim: int,
+        settings: LiftSettings,
+        device: torch.device | str = "cpu",
     ) -> None:
-        """Adds one view.
+        if num_gaussians == 0:
+            raise GenLangSplatError(
+                "Found no Gaussian to lift latents onto, expected at least one. Train the RGB phase longer, or begin "
+                "with a scene that has some."
+            )
+        self.settings = settings
+        # The mass follows the latents, so that both are backprojected and added as they lie.
+        self.sums = torch.zeros(num_gaussians, levels, latent_dim + 1, device=device)
 
-        Args:
-            backproject: Maps pixel values `(height, width, channels)` to `(num_gaussians, channels)`, the sum over
-                pixels of compositing weight times value.
-            targets: The view's latents, zero where not valid.
-            valid: Where the view has a region.
-        """
-        levels, latent_dim = targets.shape[-2:]
-        values = torch.cat([targets.flatten(-2), valid.to(targets.dtype)], dim=-1)
-        sums = backproject(values)
-        self.weighted_latents += sums[:, : levels * latent_dim].unflatten(-1, (levels, latent_dim))
-        self.mass += sums[:, levels * latent_dim :]
+    def add(self, view: LabelledView, trust: Float[Tensor, " num_regions"] | None = None) -> None:
+        """Adds one view, its regions weighted by the trust in them when that is given."""
+        believed = view.latents.new_ones(len(view.latents), 1) if trust is None else trust[:, None]
+        values = view.paint(torch.cat([view.latents * believed, believed], dim=1)).flatten(-2)
+        gated = self.settings.visibility_gate < 1 or self.settings.visibility_cap < 1
+        if gated:
+            values = torch.cat([values, torch.ones_like(values[..., :1])], dim=-1)
+        sums = view.operator.backproject(values)
+        if gated:
+            open_to = visibility_gate(sums[:, -1], self.settings.visibility_gate, self.settings.visibility_cap)
+            sums[~open_to] *= GATED_TRUST
+            sums = sums[:, :-1]
+        self.accumulate(sums.unflatten(-1, self.sums.shape[1:]))
+
+    def accumulate(self, sums: Float[Tensor, "num_gaussians levels channels"]) -> None:
+        """Adds what one view says of each Gaussian."""
+        self.sums += sums
 
     def solve(self) -> LiftedLatents:
-        """Returns the unit aggregate of all views added so far."""
-        lengths = self.weighted_latents.norm(dim=-1, keepdim=True)
-        seen = (self.mass > 0).unsqueeze(-1) & (lengths > 1e-8)
-        latents = torch.where(seen, self.weighted_latents / lengths.clamp_min(1e-8), 0.0)
-        return LiftedLatents(latents, self.mass)
+        """Returns the unit latents of all views added so far."""
+        return LiftedLatents(unit_or_zero(self.sums[..., :-1]), self.sums[..., -1].clone())
+
+
+class LatentMedian(LatentMean):
+    """A streaming median on the sphere (VALA): each view pulls a Gaussian's latent by its weight, however far it is.
+
+    A view moves the latent along the great circle towards what it says, by its share of the weights seen so far but
+    never beyond; this is stochastic descent on the weighted sum of angles, whose minimum is the spherical median.
+    """
+
+    def accumulate(self, sums: Float[Tensor, "num_gaussians levels channels"]) -> None:
+        """Moves the latents towards those of one view."""
+        latents, mass = self.sums[..., :-1], self.sums[..., -1:]
+        mass += sums[..., -1:]
+        said = unit_or_zero(sums[..., :-1])
+        cosine = (latents * said).sum(dim=-1, keepdim=True).clamp(-1.0, 1.0)
+        tangent = unit_or_zero(said - cosine * latents)
+        angle = torch.minimum(cosine.acos(), MEDIAN_STEP * sums[..., -1:] / mass.clamp_min(SHORTEST))
+        moved = torch.where(said.any(dim=-1, keepdim=True), latents * angle.cos() + tangent * angle.sin(), latents)
+        latents.copy_(torch.where(latents.any(dim=-1, keepdim=True), unit_or_zero(moved), said))
+
+
+def visibility_gate(
+    mass: Float[Tensor, " num_gaussians"], share: float, cap: float = 1.0
+) -> Bool[Tensor, " num_gaussians"]:
+    """Which Gaussians a view shows well: the heaviest that together hold a share of its weights (VALA).
+
+    Args:
+        mass: Sum over the view's pixels of each Gaussian's weight.
+        share: The share of the sum of all weights that those kept reach.
+        cap: The most to keep, as a share of the Gaussians with any weight.
+    """
+    heaviest = mass[mass > 0].sort(descending=True).values
+    if len(heaviest) == 0:
+        return mass > 0
+    reached = heaviest.double().cumsum(dim=0)
+    count = int((reached < share * reached[-1]).sum()) + 1
+    count = min(count, ceil(cap * len(heaviest)), len(heaviest))
+    return mass >= heaviest[count - 1]
+
+
+def aggregate(
+    views: Iterable[tuple[LabelledView, Tensor | None]],
+    num_gaussians: int,
+    levels: int,
+    latent_dim: int,
+    settings: LiftSettings,
+    device: torch.device | str = "cpu",
+) -> LiftedLatents:
+    """Joins all views in one pass over them.
+
+    Args:
+        views: The labelled views, each with the trust in its regions from 0 to 1, or None for all alike.
+        num_gaussians: How many Gaussians they composite.
+        levels: Levels of their regions.
+        latent_dim: Width of their latents.
+        settings: How views are joined.
+        device: Where the latents lie.
+
+    Raises:
+        GenLangSplatError: There is no Gaussian, or no view has a region that falls on one.
+    """
+    kind = LatentMedian if settings.average == "median" else LatentMean
+    accumulator = kind(num_gaussians, levels, latent_dim, settings, device)
+    count = 0
+    for view, trust in views:
+        accumulator.add(view, trust)
+        count += 1
+    lifted = accumulator.solve()
+    if not bool(lifted.mass.any()):
+        raise GenLangSplatError(
+            f"Found no region on any Gaussian in {count} views, expected some in most. Look at the masks with "
+            "gen-langsplat extract, or extract the features again with another mask generator."
+        )
+    return lifted
+
+
+def unit_or_zero(vectors: Float[Tensor, "*batch latent_dim"]) -> Float[Tensor, "*batch latent_dim"]:
+    """Scales vectors to length 1, and those without a direction to zero."""
+    return torch.where(vectors.norm(dim=-1, keepdim=True) > SHORTEST, F.normalize(vectors, dim=-1), 0.0)

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from genlangsplat_ns.rasterization import cpu, cuda
+from genlangsplat_ns.rasterization.rendered_weights import RenderedWeights
 from genlangsplat_ns.rasterization.weight_cache import WeightCache
 from genlangsplat_ns.rasterization.weights import (
     CompositingWeights,
@@ -17,6 +18,7 @@ from genlangsplat_ns.rasterization.weights import (
 
 __all__ = [
     "CompositingWeights",
+    "RenderedWeights",
     "WeightCache",
     "backproject",
     "backproject_by_gradient",

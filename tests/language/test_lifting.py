@@ -7,56 +7,125 @@ import torch
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.lifting import LatentLift, region_targets
+from genlangsplat_ns.language.lifting import (
+    GATED_TRUST,
+    LabelledView,
+    LiftedLatents,
+    LiftSettings,
+    aggregate,
+    region_targets,
+    visibility_gate,
+)
+from genlangsplat_ns.rasterization import RenderedWeights, compositing_weights
+from tests.language.view_fakes import GAUSSIANS, HEIGHT, LATENT_DIM, LEVELS, WIDTH, DenseWeights, make_view
+from tests.rasterization.gaussian_scenes import small_scene
 
-HEIGHT, WIDTH, LEVELS, LATENT_DIM, GAUSSIANS = 4, 5, 2, 3, 6
-
-
-def make_view(seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Compositing weights (pixels, Gaussians), targets and their validity."""
-    generator = torch.Generator().manual_seed(seed)
-    weights = torch.rand(HEIGHT * WIDTH, GAUSSIANS, generator=generator)
-    weights[:, -1] = 0  # The last Gaussian is never seen.
-    targets = torch.nn.functional.normalize(torch.randn(HEIGHT, WIDTH, LEVELS, LATENT_DIM, generator=generator), dim=-1)
-    valid = torch.rand(HEIGHT, WIDTH, LEVELS, generator=generator) > 0.4
-    return weights, targets * valid[..., None], valid
-
-
-def lift(views: list[tuple[Tensor, Tensor, Tensor]]) -> LatentLift:
-    accumulator = LatentLift(GAUSSIANS, LEVELS, LATENT_DIM)
-    for weights, targets, valid in views:
-        accumulator.add(lambda values, weights=weights: weights.T @ values.flatten(0, 1), targets, valid)
-    return accumulator
+PLAIN = LiftSettings()
 
 
-def test_the_aggregate_is_the_weighted_mean_over_all_labelled_pixels_of_all_views() -> None:
-    views = [make_view(seed) for seed in range(3)]
-    lifted = lift(views).solve()
-    for gaussian in range(GAUSSIANS):
+def lift(views: list[LabelledView], settings: LiftSettings = PLAIN, trust: list[Tensor] | None = None) -> LiftedLatents:
+    pairs = zip(views, trust or [None] * len(views), strict=True)
+    return aggregate(pairs, GAUSSIANS, LEVELS, LATENT_DIM, settings)
+
+
+def slow_sums(views: list[LabelledView], trust: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Sums of weighted latents and of weights, pixel by pixel."""
+    sums, mass = torch.zeros(GAUSSIANS, LEVELS, LATENT_DIM), torch.zeros(GAUSSIANS, LEVELS)
+    for view, believed in zip(views, trust, strict=True):
         for level in range(LEVELS):
-            total, mass = torch.zeros(LATENT_DIM), 0.0
-            for weights, targets, valid in views:
-                for pixel in range(HEIGHT * WIDTH):
-                    row, column = divmod(pixel, WIDTH)
-                    if valid[row, column, level]:
-                        weight = float(weights[pixel, gaussian])
-                        total += weight * targets[row, column, level]
-                        mass += weight
-            assert float(lifted.mass[gaussian, level]) == pytest.approx(mass, abs=1e-4)
-            expected = total / total.norm() if mass > 0 else total
-            assert torch.allclose(lifted.latents[gaussian, level], expected, atol=1e-5)
+            for pixel in range(HEIGHT * WIDTH):
+                region = int(view.regions[level].flatten()[pixel])
+                if region >= 0:
+                    weights = believed[region] * view.operator.matrix[pixel]
+                    sums[:, level] += weights[:, None] * view.latents[region]
+                    mass[:, level] += weights
+    return sums, mass
 
 
-def test_gaussians_that_no_region_saw_stay_zero() -> None:
-    lifted = lift([make_view(0)]).solve()
-    assert not lifted.latents[-1].any() and not lifted.mass[-1].any()
+@pytest.mark.parametrize("believed", [True, False])
+def test_the_aggregate_is_the_weighted_mean_over_all_labelled_pixels_of_all_views(believed: bool) -> None:
+    views = [make_view(seed) for seed in range(3)]
+    generator = torch.Generator().manual_seed(9)
+    trust = [torch.ones(8) if believed else torch.rand(8, generator=generator) for _ in views]
+    lifted = lift(views, trust=None if believed else trust)
+    sums, mass = slow_sums(views, trust)
+    assert torch.allclose(lifted.mass, mass, atol=1e-5)
+    assert torch.allclose(lifted.latents, torch.nn.functional.normalize(sums, dim=-1), atol=1e-5)
+
+
+def test_gaussians_that_no_region_saw_stay_zero_and_are_told_apart() -> None:
+    lifted = lift([make_view(0)])
+    assert not lifted.latents[-1].any() and not lifted.mass[-1].any() and not lifted.seen[-1].any()
+    assert bool(lifted.seen[:-1].all())
     assert torch.allclose(lifted.latents[:-1].norm(dim=-1), torch.ones(GAUSSIANS - 1, LEVELS), atol=1e-5)
 
 
-def test_the_order_of_views_does_not_matter() -> None:
+def test_the_order_of_views_does_not_matter_to_the_mean() -> None:
     views = [make_view(seed) for seed in range(4)]
-    forward, backward = lift(views).solve(), lift(views[::-1]).solve()
-    assert torch.allclose(forward.latents, backward.latents, atol=1e-5)
+    assert torch.allclose(lift(views).latents, lift(views[::-1]).latents, atol=1e-5)
+
+
+def test_the_median_keeps_to_the_majority_of_views_where_the_mean_gives_way() -> None:
+    truth, wrong = torch.tensor([1.0, 0, 0]), torch.nn.functional.normalize(torch.tensor([-0.5, 1, 0]), dim=0)
+    regions = torch.zeros(LEVELS, 1, 1, dtype=torch.int32)
+    views = [
+        LabelledView(DenseWeights(torch.ones(1, GAUSSIANS), 1, 1), regions, (wrong if number % 3 == 2 else truth)[None])
+        for number in range(60)
+    ]
+    mean, median = lift(views), lift(views, LiftSettings(average="median"))
+    assert (median.latents @ truth).min() > 0.99 > 0.95 > (mean.latents @ truth).max()
+    assert torch.allclose(median.latents.norm(dim=-1), torch.ones(GAUSSIANS, LEVELS), atol=1e-5)
+    assert torch.equal(median.mass, mean.mass)
+
+
+def test_the_median_of_a_single_view_is_what_it_says_and_of_none_zero() -> None:
+    view = make_view(3)
+    median = lift([view], LiftSettings(average="median"))
+    assert torch.allclose(median.latents, lift([view]).latents, atol=1e-5)
+    assert not median.seen[-1].any()
+
+
+@pytest.mark.parametrize(
+    ("share", "cap", "kept"),
+    [(1.0, 1.0, 4), (0.5, 1.0, 1), (0.51, 1.0, 2), (0.8, 1.0, 2), (0.81, 1.0, 3), (1.0, 0.5, 2), (0.1, 0.1, 1)],
+)
+def test_the_gate_keeps_the_heaviest_that_hold_the_share(share: float, cap: float, kept: int) -> None:
+    mass = torch.tensor([1.0, 0.0, 5.0, 3.0, 1.0 - 1e-3])
+    expected = torch.zeros(5, dtype=torch.bool)
+    expected[mass.argsort(descending=True)[:kept]] = True
+    assert torch.equal(visibility_gate(mass, share, cap), expected)
+    assert not visibility_gate(torch.zeros(3), share, cap).any()
+
+
+def test_a_view_hardly_counts_for_gaussians_it_is_gated_from_but_leaves_no_hole() -> None:
+    first, second = make_view(0), make_view(1)
+    gated = lift([first], LiftSettings(visibility_gate=0.3))
+    whole = lift([first])
+    total = first.operator.matrix.sum(dim=0)
+    keep = visibility_gate(total, 0.3)
+    assert 0 < int(keep.sum()) < GAUSSIANS - 1
+    assert torch.allclose(gated.mass[keep], whole.mass[keep])
+    assert torch.allclose(gated.mass[~keep], GATED_TRUST * whole.mass[~keep])
+    assert torch.allclose(gated.latents, whole.latents, atol=1e-4)
+    assert bool(lift([first, second], LiftSettings(visibility_cap=0.2)).seen[:-1].all())
+
+
+def test_rendering_gives_the_same_latents_as_the_weights() -> None:
+    """The route that CUDA takes, on the CPU."""
+    scene = small_scene()
+    regions = (torch.arange(scene.height * scene.width) // 97 % 6 - 1).view(1, scene.height, scene.width)
+    regions = regions.repeat(LEVELS, 1, 1).int()
+    latents = torch.nn.functional.normalize(torch.randn(5, 20, generator=torch.Generator().manual_seed(0)), dim=1)
+    operators = RenderedWeights(*scene.geometry, *scene.view), compositing_weights(*scene.geometry, *scene.view)
+    lifted = [
+        aggregate([(LabelledView(operator, regions, latents), None)], len(scene.means), LEVELS, 20, PLAIN)
+        for operator in operators
+    ]
+    assert torch.allclose(lifted[0].mass, lifted[1].mass, rtol=1e-3, atol=1e-4)
+    heavy = lifted[1].mass > 1e-3
+    assert torch.allclose(lifted[0].latents[heavy], lifted[1].latents[heavy], atol=1e-3)
+    rendered = [operator.composite(lifted[1].latents.flatten(1)) for operator in operators]
+    assert torch.allclose(*rendered, atol=1e-4)
 
 
 def test_targets_are_the_latents_of_the_regions_and_zero_elsewhere() -> None:
@@ -69,11 +138,56 @@ def test_targets_are_the_latents_of_the_regions_and_zero_elsewhere() -> None:
     assert not targets[~valid].any() and int(valid.sum()) == 5
 
 
+def empty_view() -> LabelledView:
+    weights = DenseWeights(torch.full((HEIGHT * WIDTH, GAUSSIANS), 0.1), HEIGHT, WIDTH)
+    regions = torch.full((LEVELS, HEIGHT, WIDTH), -1, dtype=torch.int32)
+    return LabelledView(weights, regions, torch.zeros(0, LATENT_DIM))
+
+
 def test_a_view_without_regions_adds_nothing() -> None:
-    targets, valid = region_targets(torch.full((2, 3, 3), -1, dtype=torch.int32), torch.zeros(0, 4))
-    assert not valid.any() and not targets.any()
+    assert torch.equal(lift([make_view(0), empty_view()]).latents, lift([make_view(0)]).latents)
+
+
+def test_views_without_any_region_are_refused() -> None:
+    with pytest.raises(GenLangSplatError, match=r"no region .* in 2 views, expected some.*gen-langsplat extract"):
+        lift([empty_view(), empty_view()])
+
+
+def test_a_scene_without_gaussians_is_refused() -> None:
+    with pytest.raises(GenLangSplatError, match=r"no Gaussian .* expected at least one.*RGB phase"):
+        aggregate([], 0, LEVELS, LATENT_DIM, PLAIN)
 
 
 def test_a_region_without_a_latent_is_refused() -> None:
     with pytest.raises(GenLangSplatError, match="names region 2"):
         region_targets(torch.full((1, 2, 2), 2, dtype=torch.int32), torch.zeros(2, 4))
+
+
+def test_latents_that_are_not_finite_are_refused_with_their_view() -> None:
+    view = make_view(0)
+    latents = view.latents.clone()
+    latents[1, 0], latents[3, 2] = float("nan"), float("inf")
+    with pytest.raises(GenLangSplatError, match=r"2 of the 8 latents of view 7 .*expected unit vectors.*extract"):
+        LabelledView(view.operator, view.regions, latents, "view 7")
+
+
+def test_regions_of_another_size_than_the_view_are_refused() -> None:
+    view = make_view(0)
+    with pytest.raises(GenLangSplatError, match=r"view 7 are 4x4 pixels, but the view is 5x4.*Extract"):
+        LabelledView(view.operator, view.regions[:, :, :4], view.latents, "view 7")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("visibility_gate", 0.0),
+        ("visibility_cap", 1.5),
+        ("robust_rounds", -1),
+        ("gradient_steps", -2),
+        ("damping", -0.1),
+        ("damping", float("nan")),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting: str, value: float) -> None:
+    with pytest.raises(GenLangSplatError, match=f"{setting}.*choose"):
+        LiftSettings(**{setting: value})

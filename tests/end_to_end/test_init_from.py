@@ -1,0 +1,377 @@
+"""Runs that begin with Gaussians trained elsewhere: what is taken over and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
+
+from genlangsplat_ns.cameras import world_to_camera
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.init_from import open_geometry
+from genlangsplat_ns.placement import agreement
+from genlangsplat_ns.run import open_run
+from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
+from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians
+from genlangsplat_ns.scene_io.gaussians import Gaussians
+from genlangsplat_ns.scene_io.ply import write_ply
+from tests.end_to_end.conftest import make_config, make_trainer, train
+from tests.end_to_end.stock_runs import trained_gaussians, write_stock_run
+from tests.end_to_end.test_commands import run
+from tests.scene_io.gaussian_fakes import same_bits
+
+
+def config_from(source: Path, data: Path, output: Path, frame: str = "auto", **model: Any) -> Any:
+    """A run that begins with the Gaussians of a source."""
+    config = make_config(data, output, **model)
+    config.pipeline.init_from, config.pipeline.init_frame = source, frame
+    return config
+
+
+def assert_holds(model: Any, gaussians: Gaussians) -> None:
+    """The model has exactly these Gaussians, and latents on those that are seen."""
+    for name, value in gaussians.tensors().items():
+        assert torch.equal(model.gauss_params[name], value), name
+    assert model.in_language_phase and int(model.language_phase_start) == 0
+    assert model.latents.any(dim=-1).float().mean() > 0.5
+
+
+def picture(model: Any, datamanager: Any) -> torch.Tensor:
+    """A held-out view as the model draws it."""
+    with torch.no_grad():
+        return model.eval().render_rgb(datamanager.camera("eval", 0))
+
+
+def data_frame(trainer: Any) -> SceneFrame:
+    """The frame of a run's data as seen from its own."""
+    outputs = trainer.pipeline.datamanager.train_dataparser_outputs
+    here = SceneFrame(outputs.dataparser_transform, float(outputs.dataparser_scale))
+    back = torch.linalg.inv(here.matrix)[:3]
+    return SceneFrame(here.scale * back, 1 / here.scale)
+
+
+@pytest.mark.parametrize("degree", [0, 3])
+def test_a_stock_run_goes_straight_to_the_language_phase(
+    tiny_run: Any, tiny_scene: Path, tmp_path: Path, degree: int
+) -> None:
+    gaussians = trained_gaussians(tiny_run, degree)
+    settings = {"rasterize_mode": "antialiased", "background_color": "white"}
+    source = write_stock_run(tmp_path / "stock", tiny_scene, gaussians, model=settings)
+    before = {path: path.read_bytes() for path in (tmp_path / "stock").rglob("*") if path.is_file()}
+    trainer = train(config_from(source, tiny_scene, tmp_path / "outputs"))
+    assert {path: path.read_bytes() for path in before} == before
+    model = trainer.pipeline.model
+    assert_holds(model, gaussians)
+    assert trainer.step == 0 and trainer.config.max_num_iterations == 1
+    shown = picture(model, trainer.pipeline.datamanager)
+
+    shutil.rmtree(tmp_path / "stock")
+    scene = open_run(trainer.config.get_base_dir() / "config.yml")
+    assert_holds(scene.model, gaussians)
+    assert scene.model.config.sh_degree == degree and scene.model.colours()[1] == (degree or None)
+    assert scene.model.config.rasterize_mode == "antialiased" and scene.model.config.background_color == "white"
+    assert torch.equal(scene.model.latents, model.latents)
+    assert torch.equal(picture(scene.model, scene.datamanager), shown)
+
+
+def test_every_way_to_name_a_run_finds_its_newest_checkpoint(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+    gaussians = trained_gaussians(tiny_run, 1)
+    config = write_stock_run(tmp_path / "stock", tiny_scene, gaussians)
+    models = config.parent / "nerfstudio_models"
+    shutil.copy(models / "step-000029999.ckpt", models / "step-000002000.ckpt")
+    for path in (config, config.parent, models, models / "step-000029999.ckpt"):
+        source = open_geometry(path)
+        assert source.path == models / "step-000029999.ckpt" and same_bits(source.gaussians, gaussians)
+        assert source.run is not None and source.run.method == "splatfacto" and source.frame is not None
+    assert open_geometry(models / "step-000002000.ckpt").path.name == "step-000002000.ckpt"
+    config.unlink()
+    alone = open_geometry(config.parent)
+    assert alone.run is None and alone.frame is not None
+
+
+@pytest.mark.parametrize("mode", ["SO3xR3", "SE3"])
+def test_optimized_cameras_are_taken_over_and_lifted_from(
+    tiny_run: Any, tiny_scene: Path, tmp_path: Path, mode: str
+) -> None:
+    source = write_stock_run(tmp_path / "stock", tiny_scene, trained_gaussians(tiny_run, 1), camera_mode=mode)
+    (checkpoint,) = (tmp_path / "stock" / "nerfstudio_models").iterdir()
+    stored = torch.load(checkpoint, weights_only=True)["pipeline"]["_model.camera_optimizer.pose_adjustment"]
+    trainer = train(config_from(source, tiny_scene, tmp_path / "outputs"))
+    pipeline = trainer.pipeline
+    optimizer = pipeline.model.camera_optimizer
+    assert optimizer.config.mode == mode and torch.equal(optimizer.pose_adjustment, stored)
+
+    raw = pipeline.datamanager.train_dataset.cameras[2:3].camera_to_worlds
+    correction = optimizer(torch.tensor([2]))
+    moved = torch.cat([correction[:, :, :3] @ raw[:, :, :3], raw[:, :, 3:] + correction[:, :, 3:]], dim=2)
+    assert not torch.allclose(moved, raw, atol=1e-3)
+    view = pipeline.model.view(pipeline.datamanager.camera("train", 2))
+    assert torch.allclose(view.viewmats, world_to_camera(moved), atol=1e-6)
+    held_out = pipeline.datamanager.camera("eval", 1)
+    assert torch.equal(pipeline.model.view(held_out).viewmats, world_to_camera(held_out.camera_to_worlds))
+
+    assert torch.equal(pipeline.lift().latents, pipeline.model.latents)
+    optimizer.pose_adjustment.data.zero_()
+    assert not torch.equal(pipeline.lift().latents, pipeline.model.latents)
+    scene = open_run(trainer.config.get_base_dir() / "config.yml")
+    assert torch.equal(scene.model.camera_optimizer.pose_adjustment, stored)
+
+
+def test_a_lone_checkpoint_is_judged_by_the_photographs(
+    tiny_run: Any, tiny_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    gaussians = trained_gaussians(tiny_run, 1)
+    write_stock_run(tmp_path / "stock", tiny_scene, gaussians, camera_mode="SO3xR3")
+    (checkpoint,) = (tmp_path / "stock" / "nerfstudio_models").iterdir()
+    alone = Path(shutil.copy(checkpoint, tmp_path / "splat.ckpt"))
+    trainer = train(config_from(alone, tiny_scene, tmp_path / "outputs"))
+    assert_holds(trainer.pipeline.model, gaussians)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "SO3xR3 is taken" in said and "in the frame nerfstudio" in said
+
+
+@pytest.mark.parametrize("degree", [0, 3])
+def test_a_ply_file_of_nerfstudio_is_taken_as_it_is(
+    tiny_run: Any, tiny_scene: Path, tmp_path: Path, degree: int
+) -> None:
+    gaussians = trained_gaussians(tiny_run, max(degree, 1))
+    written = gaussians if degree > 0 else replace(gaussians, features_rest=gaussians.features_rest[:, :0])
+    write_ply(tmp_path / "splat.ply", written)
+    trainer = train(config_from(tmp_path / "splat.ply", tiny_scene, tmp_path / "outputs"))
+    model = trainer.pipeline.model
+    if degree == 0:
+        # Splatfacto's colours without harmonics are logits, which cannot hold the file's exactly.
+        gaussians = replace(gaussians, features_rest=torch.zeros_like(gaussians.features_rest))
+    assert_holds(model, gaussians)
+    assert model.config.sh_degree == max(degree, 1)
+    (tmp_path / "splat.ply").unlink()
+    assert_holds(open_run(trainer.config.get_base_dir() / "config.yml").model, gaussians)
+
+
+def test_a_ply_file_in_the_frame_of_the_data_is_moved(
+    tiny_run: Any, tiny_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """What Inria's program writes: the picture must be that of the Gaussians trained in nerfstudio's frame."""
+    gaussians = trained_gaussians(tiny_run, 3)
+    write_ply(tmp_path / "inria.ply", move_gaussians(gaussians, data_frame(tiny_run)))
+    write_ply(tmp_path / "here.ply", gaussians)
+    pictures = []
+    for name, frame in (("here", "auto"), ("inria", "auto"), ("inria", "data")):
+        config = config_from(tmp_path / f"{name}.ply", tiny_scene, tmp_path / "outputs", frame)
+        pipeline = make_trainer(config).pipeline
+        pictures.append(picture(pipeline.model, pipeline.datamanager))
+        assert torch.allclose(pipeline.model.means, gaussians.means, atol=1e-5)
+    assert (pictures[0] - pictures[1]).abs().max() < 1e-3
+    assert torch.equal(pictures[1], pictures[2])
+    assert "0% in the frame nerfstudio and" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_scene_of_the_wrong_size_explains_no_photographs(tiny_run: Any) -> None:
+    """Made smaller, all of it gathers before every camera, so that how much they see would tell nothing."""
+    gaussians, views = trained_gaussians(tiny_run, 1), tiny_run.pipeline.datamanager
+    assert agreement(gaussians, views) > 0.6
+    for factor in (0.1, 0.5, 2.0, 10.0):
+        scales = gaussians.scales + torch.tensor(factor).log()
+        assert agreement(replace(gaussians, means=factor * gaussians.means, scales=scales), views) < 0.1
+
+
+def test_a_frame_named_by_the_user_is_kept_to(
+    tiny_run: Any, tiny_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    moved = move_gaussians(trained_gaussians(tiny_run, 1), data_frame(tiny_run))
+    write_ply(tmp_path / "inria.ply", moved)
+    trainer = make_trainer(config_from(tmp_path / "inria.ply", tiny_scene, tmp_path / "outputs", "nerfstudio"))
+    assert torch.equal(trainer.pipeline.model.means, moved.means)
+    assert "little for the scene" in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_interrupted_run_goes_on_without_its_source(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+    gaussians = trained_gaussians(tiny_run, 2)
+    source = write_stock_run(tmp_path / "stock", tiny_scene, gaussians, camera_mode="SO3xR3")
+    adam = {"language_solver": "adam", "language_steps": 12}
+    first = make_trainer(config_from(source, tiny_scene, tmp_path / "outputs", **adam))
+
+    def interrupt(step: int) -> None:
+        if step == 4:
+            first.save_checkpoint(step)
+            raise KeyboardInterrupt
+
+    first.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    halfway = first.pipeline.model.latents.detach().clone()
+    shutil.rmtree(tmp_path / "stock")
+
+    # That the source lay in some frame does not matter any more either.
+    config = config_from(source, tiny_scene, tmp_path / "outputs", "data", **adam)
+    config.load_dir = first.config.get_checkpoint_dir()
+    second = make_trainer(config)
+    assert torch.equal(second.pipeline.model.latents, halfway)
+    second.train()
+    assert second.config.max_num_iterations == 12 and second.step in (11, 12)
+    assert_holds(second.pipeline.model, gaussians)
+    assert not torch.equal(second.pipeline.model.latents, halfway)
+
+    plain = make_config(tiny_scene, tmp_path / "outputs", sh_degree=2, **adam)
+    plain.max_num_iterations = 100
+    plain.pipeline.model.camera_optimizer.mode = "SO3xR3"
+    plain.load_dir = first.config.get_checkpoint_dir()
+    with pytest.raises(GenLangSplatError, match="the run ends after 12 steps"):
+        make_trainer(plain)
+
+
+def test_a_run_of_this_method_begins_another_and_its_latents_are_lifted_anew(
+    tiny_run: Any, tiny_scene: Path, tmp_path: Path
+) -> None:
+    source = tiny_run.config.get_base_dir() / "config.yml"
+    trainer = train(config_from(source, tiny_scene, tmp_path / "outputs"))
+    assert_holds(trainer.pipeline.model, trained_gaussians(tiny_run))
+    assert torch.allclose(trainer.pipeline.model.latents, tiny_run.pipeline.model.latents, atol=1e-5)
+
+
+def test_an_rgb_phase_cannot_be_resumed_into_another_beginning(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+    first = make_trainer(make_config(tiny_scene, tmp_path / "first"))
+    first.save_checkpoint(20)
+    outputs = first.pipeline.datamanager.train_dataparser_outputs
+    outputs.save_dataparser_transform(first.base_dir / "dataparser_transforms.json")
+    config = config_from(tmp_path / "gone.ply", tiny_scene, tmp_path / "second")
+    config.load_dir = first.config.get_checkpoint_dir()
+    with pytest.raises(GenLangSplatError, match="step 20 of the RGB phase"):
+        make_trainer(config)
+
+
+# What is refused, before anything is extracted or written
+
+
+def refuse(config: Any, message: str) -> str:
+    """Expects that a run is refused, with nothing extracted and no file left behind; returns what is said."""
+    with pytest.raises(GenLangSplatError, match=message) as caught:
+        make_trainer(config)
+    assert not (config.data / "language_features").exists()
+    assert not config.output_dir.exists()
+    return str(caught.value)
+
+
+@pytest.mark.usefixtures("no_models")
+def test_another_frame_is_refused_with_the_words_that_reproduce_it(
+    tiny_run: Any, tiny_scene: Path, scene: Path, tmp_path: Path
+) -> None:
+    other = {"orientation_method": "none", "center_method": "focus", "auto_scale_poses": False, "scale_factor": 0.5}
+    gaussians = trained_gaussians(tiny_run, 1)
+    gaussians = replace(gaussians, means=2 * gaussians.means, scales=gaussians.scales + torch.tensor(2.0).log())
+    source = write_stock_run(tmp_path / "stock", tiny_scene, gaussians, **other)
+    said = refuse(config_from(source, scene, tmp_path / "outputs"), "another frame")
+    words = "nerfstudio-data --orientation-method none --center-method focus --auto-scale-poses False"
+    assert words in said and "--scale-factor 0.5" in said
+    # Without the frame beside it, the photographs tell.
+    source.with_name("dataparser_transforms.json").unlink()
+    assert words in refuse(config_from(source, scene, tmp_path / "outputs"), "another frame")
+
+
+def test_the_words_reproduce_the_frame(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+    other = {"orientation_method": "none", "center_method": "focus", "auto_scale_poses": False, "scale_factor": 0.5}
+    gaussians = trained_gaussians(tiny_run, 1)
+    config = config_from(
+        write_stock_run(tmp_path / "stock", tiny_scene, gaussians, **other), tiny_scene, tmp_path / "outputs"
+    )
+    for name, value in other.items():
+        setattr(config.pipeline.datamanager.dataparser, name, value)
+    model = make_trainer(config).pipeline.model
+    assert all(torch.equal(model.gauss_params[name], value) for name, value in gaussians.tensors().items())
+
+
+@pytest.mark.usefixtures("no_models")
+def test_the_same_settings_on_other_data_are_told(tiny_run: Any, tiny_scene: Path, scene: Path, tmp_path: Path) -> None:
+    source = write_stock_run(tmp_path / "stock", tiny_scene, trained_gaussians(tiny_run, 1))
+    transforms = json.loads((scene / "transforms.json").read_text())
+    for frame in transforms["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] *= 2
+    (scene / "transforms.json").write_text(json.dumps(transforms))
+    said = refuse(config_from(source, scene, tmp_path / "outputs"), "data must differ")
+    assert str(tiny_scene) in said
+
+
+@pytest.mark.usefixtures("no_models")
+def test_optimized_cameras_of_other_views_are_refused(
+    tiny_run: Any, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The views are split by the dataparser here, not by the lists that the gallery's data have."""
+    transforms = json.loads((scene / "transforms.json").read_text())
+    lists = {key: transforms.pop(key) for key in list(transforms) if key.endswith("_filenames")}
+    (scene / "transforms.json").write_text(json.dumps(transforms))
+    gaussians = trained_gaussians(tiny_run, 1)
+    other = {"eval_mode": "interval", "eval_interval": 5}
+    source = write_stock_run(tmp_path / "stock", scene, gaussians, camera_mode="SO3xR3", **other)
+    said = refuse(config_from(source, scene, tmp_path / "outputs"), "must be the same views")
+    assert "--eval-mode interval --eval-interval 5" in said
+    # Where the data themselves say which views are which, settings do not matter.
+    (scene / "transforms.json").write_text(json.dumps({**transforms, **lists}))
+    source = write_stock_run(tmp_path / "listed", scene, gaussians, camera_mode="SO3xR3", **other)
+    with pytest.raises(pytest.fail.Exception, match="was called"):
+        make_trainer(config_from(source, scene, tmp_path / "listed-outputs"))
+    assert "held out here" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_models")
+def test_things_that_are_no_gaussians_are_refused(tiny_run: Any, scene: Path, tmp_path: Path) -> None:
+    def expect(source: Path, message: str, **settings: Any) -> None:
+        refuse(config_from(source, scene, tmp_path / "outputs", **settings), message)
+
+    stock = write_stock_run(tmp_path / "stock", scene, trained_gaussians(tiny_run, 1)).parent
+    (checkpoint,) = (stock / "nerfstudio_models").iterdir()
+    expect(stock / "config.yml", "is a checkpoint, whose Gaussians", frame="data")
+    expect(stock / "config.yml", "language-start-step 7", language_start_step=7)
+
+    expect(tmp_path / "nowhere", "There is no .*nowhere")
+    (tmp_path / "notes.txt").write_text("not a scene")
+    expect(tmp_path / "notes.txt", "nothing to begin from")
+    (tmp_path / "empty").mkdir()
+    expect(tmp_path / "empty", "nothing to begin from")
+    (tmp_path / "splat.ply").write_text("not a scene")
+    expect(tmp_path / "splat.ply", "cannot be read as a PLY")
+
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[: len(whole) // 2])
+    expect(stock, "truncated")
+    torch.save({"step": 1, "pipeline": {"_model.field.weight": torch.zeros(2)}}, checkpoint)
+    config = yaml.dump(yaml.unsafe_load((stock / "config.yml").read_text()))
+    (stock / "config.yml").write_text(config.replace("method_name: splatfacto", "method_name: nerfacto"))
+    expect(stock / "config.yml", "of nerfacto and lacks the means")
+    checkpoint.unlink()
+    expect(stock / "config.yml", r"no step-\*\.ckpt")
+
+
+@pytest.mark.usefixtures("no_models")
+def test_a_real_scene_of_another_place_is_refused(scene: Path, tmp_path: Path, shared_data: Path) -> None:
+    source = shared_data / "splat_ply_small" / "point_cloud.ply"
+    if not source.is_file():
+        pytest.skip(f"needs {source}, which is not part of the project")
+    said = refuse(config_from(source, scene, tmp_path / "outputs"), "another scene, or lie in another frame")
+    assert "0% in the frame nerfstudio and 0% in the frame data" in said and "--pipeline.init-frame" in said
+
+
+def test_the_real_commands_do_it(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+    source = write_stock_run(tmp_path / "stock", tiny_scene, trained_gaussians(tiny_run, 3))
+    run(
+        *("ns-train", "gen-langsplat", "--data", tiny_scene, "--vis", "tensorboard", "--pipeline.init-from", source),
+        *("nerfstudio-data", "--orientation-method", "up"),
+        folder=tmp_path,
+    )
+    shutil.rmtree(tmp_path / "stock")
+    (config,) = tmp_path.glob("outputs/**/config.yml")
+    newest = latest_checkpoint(config.parent / "nerfstudio_models")
+    assert newest is not None and newest.name == "step-000000000.ckpt"
+    run("ns-eval", "--load-config", config, "--output-path", tmp_path / "metrics.json", folder=tmp_path)
+    results = json.loads((tmp_path / "metrics.json").read_text())["results"]
+    assert results["psnr"] > 15 and results["lang_cosine"] > 0
+    asking = ("gen-langsplat", "query", "--load-config", config, "--text", "a cat", "--split", "eval")
+    run(*asking, "--output-dir", "answers", folder=tmp_path)
+    assert (tmp_path / "answers" / "query.json").is_file()

@@ -1,0 +1,171 @@
+"""Coordinate frames: compared, and Gaussians moved between them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from nerfstudio.data.utils.colmap_parsing_utils import read_points3D_binary
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from genlangsplat_ns.dataparser import SeedPointNerfstudio
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.rasterization import rasterization
+from genlangsplat_ns.rasterization.reference import harmonic_bases, rotation_matrices
+from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians, rotate_harmonics
+from tests.scene_io.gaussian_fakes import make_gaussians, same_bits
+
+
+def random_rotation(seed: int) -> Tensor:
+    return torch.from_numpy(Rotation.random(random_state=seed).as_matrix())
+
+
+def random_frame(seed: int) -> SceneFrame:
+    translation = torch.randn(3, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return SceneFrame(torch.cat([random_rotation(seed), translation], dim=1).float(), 0.3 + seed % 7)
+
+
+@given(degree=st.integers(1, 3), seed=st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_along_a_turned_direction_turned_harmonics_show_the_same_colour(degree: int, seed: int) -> None:
+    harmonics = make_gaussians(6, degree, seed).features_rest
+    rotation = random_rotation(seed)
+    turned = rotate_harmonics(harmonics, rotation)
+    directions = torch.nn.functional.normalize(torch.randn(9, 3, dtype=torch.float64), dim=1)
+
+    def colours(values: Tensor, along: Tensor) -> Tensor:
+        return torch.einsum("dk,nkc->dnc", harmonic_bases(degree, along)[:, 1:], values.double())
+
+    assert torch.allclose(colours(turned, directions @ rotation.T), colours(harmonics, directions), atol=1e-5)
+    # Each degree turns by itself, so its length stays.
+    for first, end in ((0, 3), (3, 8), (8, 15))[:degree]:
+        lengths = [values[:, first:end].norm(dim=1) for values in (turned, harmonics)]
+        assert torch.allclose(*lengths, rtol=1e-5)
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_no_rotation_changes_nothing_and_two_are_one(degree: int) -> None:
+    harmonics = make_gaussians(6, degree).features_rest
+    assert torch.allclose(rotate_harmonics(harmonics, torch.eye(3)), harmonics, atol=1e-6)
+    first, second = random_rotation(1), random_rotation(2)
+    twice = rotate_harmonics(rotate_harmonics(harmonics, first), second)
+    assert torch.allclose(rotate_harmonics(harmonics, second @ first), twice, atol=1e-5)
+
+
+def test_no_harmonics_stay_none() -> None:
+    assert rotate_harmonics(torch.zeros(4, 0, 3), random_rotation(0)).shape == (4, 0, 3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_moved_gaussians_have_the_moved_covariances(seed: int) -> None:
+    gaussians, frame = make_gaussians(20, 0, seed), random_frame(seed)
+    moved = move_gaussians(gaussians, frame)
+    axes = [rotation_matrices(item.quats) * item.scales.exp()[:, None] for item in (gaussians, moved)]
+    before, after = (half @ half.transpose(1, 2) for half in axes)
+    linear = frame.matrix[:3, :3].float()
+    assert torch.allclose(after, linear @ before @ linear.T, rtol=1e-3, atol=1e-4 * float(after.max()))
+    points = gaussians.means.double() @ frame.matrix[:3, :3].T + frame.matrix[:3, 3]
+    assert torch.allclose(moved.means.double(), points, atol=1e-4)
+    assert torch.equal(moved.opacities, gaussians.opacities) and torch.equal(moved.features_dc, gaussians.features_dc)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="draws with the kernels of the CPU")
+def test_a_camera_that_moves_along_sees_the_same_picture() -> None:
+    """Position, size, orientation and colour at once, through the real rasterizer."""
+    gaussians, frame = make_gaussians(200, 3), random_frame(3)
+    gaussians = replace(gaussians, scales=gaussians.scales - 2, features_rest=0.2 * gaussians.features_rest)
+    view = torch.eye(4, dtype=torch.float64)
+    view[2, 3] = 5.0
+    # The camera sees the moved scene from where it stood, and everything is `scale` times as far.
+    turn = torch.eye(4, dtype=torch.float64)
+    turn[:3] = torch.cat([frame.transform[:, :3].double(), frame.scale * frame.transform[:, 3:].double()], dim=1)
+    wide = view.clone()
+    wide[:3, 3] *= frame.scale
+    K = torch.tensor([[[60.0, 0, 32], [0, 60, 24], [0, 0, 1]]])
+
+    def picture(item, viewmat: Tensor) -> Tensor:
+        colours = torch.cat([item.features_dc[:, None], item.features_rest], dim=1)
+        options = {"width": 64, "height": 48, "sh_degree": 3, "near_plane": 1e-3}
+        opacities = torch.sigmoid(item.opacities[:, 0])
+        arguments = (item.means, item.quats, item.scales.exp(), opacities, colours, viewmat[None].float(), K)
+        return rasterization(*arguments, **options)[0]
+
+    before, after = picture(gaussians, view), picture(move_gaussians(gaussians, frame), wide @ torch.linalg.inv(turn))
+    assert before.std() > 0.05
+    assert (before - after).abs().mean() < 1e-4
+
+
+def test_the_frame_of_the_data_itself_moves_nothing() -> None:
+    still = SceneFrame(torch.eye(4)[:3], 1.0)
+    assert still.is_identity and not random_frame(1).is_identity
+    moved = move_gaussians(make_gaussians(10, 0), still)
+    assert same_bits(moved, make_gaussians(10, 0))
+
+
+def test_the_distance_of_frames_is_a_share_of_the_scenes_radius() -> None:
+    positions = torch.tensor([[-2.0, 0, 0], [2.0, 0, 0], [0.0, 0, 0]])
+    here = SceneFrame(torch.eye(4)[:3], 1.0)
+    assert here.distance(here, positions) == 0
+    shifted = torch.eye(4)[:3].clone()
+    shifted[1, 3] = 0.5
+    assert here.distance(SceneFrame(shifted, 1.0), positions) == pytest.approx(0.25)
+    assert here.distance(SceneFrame(torch.eye(4)[:3], 1.1), positions) == pytest.approx(0.1)
+    # All cameras stand on the axis of this turn.
+    turned = torch.cat([torch.from_numpy(Rotation.from_euler("x", 90, degrees=True).as_matrix()), torch.zeros(3, 1)], 1)
+    assert here.distance(SceneFrame(turned, 1.0), positions) > 1
+    one_camera = torch.zeros(1, 3)
+    assert here.distance(SceneFrame(shifted, 1.0), one_camera) > 1
+
+
+def test_frames_are_compared_wherever_the_data_lie() -> None:
+    """Data whose origin is far from the scene: the frames differ by less than one part in a million."""
+    rotation, positions = random_rotation(5), torch.randn(10, 3)
+    far = torch.tensor([[1e4], [-2e4], [5e3]], dtype=torch.float64)
+    here = SceneFrame(torch.cat([rotation, far], dim=1), 0.01)
+    assert here.distance(SceneFrame(torch.cat([rotation, far + 1e-5], dim=1), 0.01), positions) < 1e-6
+
+
+@pytest.mark.parametrize("parser", ["nerfstudio", "colmap"])
+def test_the_frame_of_real_data_is_that_of_colmap(shared_data: Path, parser: str) -> None:
+    """COLMAP's own points, moved, are the seed points that nerfstudio makes of them."""
+    scene = shared_data / "mipnerf360_kitchen"
+    if not scene.is_dir():
+        pytest.skip(f"needs {scene}, which is not part of the project")
+    config = {
+        "nerfstudio": NerfstudioDataParserConfig(_target=SeedPointNerfstudio, data=scene, load_3D_points=True),
+        "colmap": ColmapDataParserConfig(data=scene, colmap_path=Path("sparse/0")),
+    }[parser]
+    outputs = config.setup().get_dataparser_outputs("train")
+    frame = SceneFrame(outputs.dataparser_transform, float(outputs.dataparser_scale))
+    points = read_points3D_binary(scene / "sparse" / "0" / "points3D.bin").values()
+    positions = torch.from_numpy(np.stack([point.xyz for point in points]))[:100]
+    moved = positions @ frame.matrix[:3, :3].T + frame.matrix[:3, 3]
+    nearest = torch.cdist(moved.float(), outputs.metadata["points3D_xyz"]).amin(dim=1)
+    assert not frame.is_identity and nearest.max() < 1e-3
+
+
+def test_a_stored_frame_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "dataparser_transforms.json"
+    path.write_text(json.dumps({"transform": random_frame(2).transform.tolist(), "scale": 0.5}))
+    frame = SceneFrame.read(path)
+    assert torch.equal(frame.transform.float(), random_frame(2).transform) and frame.scale == 0.5
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"scale": 1}', '{"transform": [[1, 2]], "scale": 1}', '{"transform": "x", "scale": 1}'],
+)
+def test_a_damaged_frame_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "dataparser_transforms.json"
+    path.write_text(text)
+    with pytest.raises(GenLangSplatError, match=r"dataparser_transforms\.json"):
+        SceneFrame.read(path)

@@ -1,0 +1,98 @@
+"""The config.yml of a run, read without building what it names."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tyro
+import yaml
+from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion, method_configs
+from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.scene_io.run_config import FRAME_SETTINGS, SPLIT_SETTINGS, read_run_config
+
+
+def write_config(folder: Path, dataparser: Any, **model: Any) -> Path:
+    """The config.yml of a stock splatfacto run."""
+    config = deepcopy(method_configs["splatfacto"])
+    config.data = config.pipeline.datamanager.data = folder / "scene"
+    config.pipeline.datamanager.dataparser = dataparser
+    for name, value in model.items():
+        setattr(config.pipeline.model, name, value)
+    path = folder / "config.yml"
+    path.write_text(yaml.dump(config))
+    return path
+
+
+def test_what_matters_of_a_run_is_read(tmp_path: Path) -> None:
+    path = write_config(tmp_path, NerfstudioDataParserConfig(scale_factor=2.0), rasterize_mode="antialiased")
+    run = read_run_config(path)
+    assert run.method == "splatfacto" and run.data == tmp_path / "scene"
+    assert run.checkpoints == tmp_path / "nerfstudio_models"
+    assert run.model["rasterize_mode"] == "antialiased" and run.camera_mode == "off"
+    assert run.dataparser["scale_factor"] == 2.0
+
+
+def test_nothing_that_a_config_names_is_run(tmp_path: Path) -> None:
+    path = write_config(tmp_path, NerfstudioDataParserConfig())
+    trap = f"!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{tmp_path / 'trap'}']]"
+    path.write_text(path.read_text().replace("prompt: null", f"prompt: {trap}"))
+    read_run_config(path)
+    assert not (tmp_path / "trap").exists()
+
+
+def test_differences_are_told_apart(tmp_path: Path) -> None:
+    usual = NerfstudioDataParserConfig()
+    run = read_run_config(write_config(tmp_path, replace(usual, eval_mode="all", load_3D_points=True)))
+    assert not run.differs(usual, FRAME_SETTINGS)
+    assert run.differs(usual, SPLIT_SETTINGS)
+    assert run.differs(ColmapDataParserConfig(), ())
+
+
+@pytest.mark.parametrize(
+    "dataparser",
+    [
+        NerfstudioDataParserConfig(),
+        NerfstudioDataParserConfig(
+            orientation_method="none",
+            center_method="focus",
+            auto_scale_poses=False,
+            scale_factor=0.25,
+            eval_mode="interval",
+            downscale_factor=2,
+            mask_color=(0.5, 0.25, 1.0),
+        ),
+        ColmapDataParserConfig(
+            orientation_method="none",
+            assume_colmap_world_coordinate_convention=False,
+            colmap_path=Path("sparse/0"),
+            images_path=Path("pictures"),
+        ),
+    ],
+)
+def test_the_words_for_the_command_line_are_what_ns_train_takes(tmp_path: Path, dataparser: Any) -> None:
+    run = read_run_config(write_config(tmp_path, dataparser))
+    words = ["splatfacto", "--data", str(tmp_path), *run.dataparser_words().split()]
+    parsed = tyro.cli(AnnotatedBaseConfigUnion, args=words).pipeline.datamanager.dataparser
+    assert type(parsed) is type(dataparser)
+    assert replace(parsed, load_3D_points=True) == replace(dataparser, load_3D_points=True)
+
+
+def test_a_dataparser_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    path = write_config(tmp_path, NerfstudioDataParserConfig())
+    path.write_text(path.read_text().replace("NerfstudioDataParserConfig", "SomeonesDataParserConfig"))
+    assert "SomeonesDataParserConfig" in read_run_config(path).dataparser_words()
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "method_name: splatfacto", "- 1\n- 2", "\x00", "pipeline: 3"])
+def test_files_that_are_no_configs_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text(text)
+    with pytest.raises(GenLangSplatError, match=r"config\.yml cannot be read"):
+        read_run_config(path)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from genlangsplat_ns.commands import run_commands
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.ray_settings import RayLiftSettings
 
 
 @dataclass
@@ -110,7 +111,33 @@ class Convert(FrontEndSettings):
             export_langsplat(views, self.to_langsplat, self.overwrite)
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"query": Query, "extract": Extract, "convert": Convert, "demo": Demo}
+@dataclass(kw_only=True)
+class Lift:
+    """Lift the latents of a trained run anew, here or on a Ray cluster, into one more checkpoint of the run."""
+
+    load_config: Path
+    """The run's config.yml."""
+    engine: Literal["local", "ray"] = "local"
+    """local goes through the views in this process; ray shares them out over a cluster."""
+    robust_rounds: int | None = None
+    """Rounds in which regions that contradict all other views lose weight; None for what the run was trained with."""
+    ray: RayLiftSettings = field(default_factory=RayLiftSettings)
+    """How the engine ray spreads the views."""
+
+    def __call__(self) -> None:
+        """Runs the command."""
+        from genlangsplat_ns.lift_run import lift_run
+
+        lift_run(self.load_config, self.robust_rounds, self.ray if self.engine == "ray" else None)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "query": Query,
+    "extract": Extract,
+    "convert": Convert,
+    "lift": Lift,
+    "demo": Demo,
+}
 
 
 def main() -> None:

@@ -56,6 +56,10 @@ class Bar:
         """Shows how much is done in all."""
         self._progress.update(self._task, completed=completed)
 
+    def advance(self, count: int = 1) -> None:
+        """Shows that so much more is done."""
+        self._progress.update(self._task, advance=count)
+
     def describe(self, description: str) -> None:
         """Changes the words before the bar."""
         self._progress.update(self._task, description=description)

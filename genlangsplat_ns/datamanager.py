@@ -236,12 +236,16 @@ class GenLangSplatDataManager(FullImageDatamanager):
             save_autoencoder(path, fit_autoencoder(embeddings, self.front_end.encoder_identity))
         return load_autoencoder(path, encoder_identity=self.front_end.encoder_identity)
 
-    def language_features(self, split: Split, index: int) -> ViewFeatures:
-        """Loads the regions and embeddings of a view, extracting them when they are not in the store."""
+    def language_key(self, split: Split, index: int) -> str:
+        """Returns the key of a view in the feature store, extracting its features when they are not there."""
         view = (split, index)
         if view not in self._language_keys:
             (self._language_keys[view],) = self.front_end.extract(ViewImages(self, [view]), self.store)
-        return self.store.load(self._language_keys[view])
+        return self._language_keys[view]
+
+    def language_features(self, split: Split, index: int) -> ViewFeatures:
+        """Loads the regions and embeddings of a view, extracting them when they are not in the store."""
+        return self.store.load(self.language_key(split, index))
 
 
 def _scale_to(longest: int, side: int) -> float:

@@ -19,7 +19,7 @@ from genlangsplat_ns.language.named import load_autoencoder, must_fit_autoencode
 from genlangsplat_ns.language.query import answer_texts, relevancy_maps
 from genlangsplat_ns.language.visualize import LatentPca, relevancy_overlay
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.rasterization import CompositingWeights, RenderedWeights, WeightCache, compositing_weights
+from genlangsplat_ns.rasterization import CompositingWeights, WeightCache, compositing_weights
 from genlangsplat_ns.splat_model import SplatModel, SplatModelConfig
 from genlangsplat_ns.viewer import LanguageControls
 
@@ -198,17 +198,20 @@ class GenLangSplatModel(SplatModel):
         weights = self.view_weights(camera, index)
         return weights.composite(self.latents.flatten(1)).unflatten(-1, self.latents.shape[1:])
 
-    def view_weights(self, camera: Cameras, index: int) -> CompositingWeights | RenderedWeights:
-        """How a training view composites the Gaussians: on CUDA by rendering, else by weights kept within the cache."""
+    def view_weights(self, camera: Cameras, index: int) -> CompositingWeights:
+        """The compositing weights of a training view on the CPU, kept within the cache."""
         geometry, view = self.geometry(), self.view(camera)
-        gaussians = geometry.means, geometry.quats, geometry.scales, geometry.opacities
-        position = view.viewmats[0], view.intrinsics[0], view.width, view.height
-        mode = self.config.rasterize_mode
-        if self.means.is_cuda:
-            return RenderedWeights(*gaussians, *position, rasterize_mode=mode)
         return self._weight_cache.get(
             index,
-            lambda: compositing_weights(*gaussians, *position, rasterize_mode=mode, halved=True),
+            lambda: compositing_weights(
+                *geometry.tensors(),
+                view.viewmats[0],
+                view.intrinsics[0],
+                view.width,
+                view.height,
+                rasterize_mode=self.config.rasterize_mode,
+                halved=True,
+            ),
         )
 
     def render_rgb(self, camera: Cameras) -> Float[Tensor, "height width 3"]:

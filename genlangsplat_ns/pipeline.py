@@ -16,11 +16,12 @@ from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDat
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.init_from import GeometrySource, open_geometry
-from genlangsplat_ns.labelled_views import TrainingViews
+from genlangsplat_ns.labelled_views import LabelledViews, PosedView
 from genlangsplat_ns.language.lifting import LiftedLatents
 from genlangsplat_ns.language.named import load_autoencoder, must_fit_autoencoder
 from genlangsplat_ns.language.refinement import lift_latents
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
+from genlangsplat_ns.rasterization import WeightCache
 from genlangsplat_ns.scene import LanguageScene
 from genlangsplat_ns.scene_metrics import language_metrics
 
@@ -175,9 +176,27 @@ class GenLangSplatPipeline(VanillaPipeline):
 
     def lift(self) -> LiftedLatents:
         """Lifts the latents of all training views, all levels at once."""
+        views, settings = self.training_views(), self.model.config.lift_settings
         num_gaussians, levels, latent_dim = self.model.latents.shape
-        views, settings = TrainingViews(self.model, self.datamanager), self.model.config.lift_settings
-        return lift_latents(views, num_gaussians, levels, latent_dim, settings, self.device)
+        return lift_latents(views, num_gaussians, levels, latent_dim, settings, self.device, views.small())
+
+    @torch.no_grad()
+    def training_views(self) -> LabelledViews:
+        """The training views as lifting takes them; features that the store does not have are extracted."""
+        model, data = self.model, self.datamanager
+        views = []
+        for index in range(len(data.train_dataset)):
+            place = model.view(data.camera("train", index))
+            name, key = data.view_name("train", index), data.language_key("train", index)
+            views.append(PosedView(name, key, place.viewmats[0], place.intrinsics[0], place.width, place.height))
+        return LabelledViews(
+            gaussians=model.geometry().tensors(),
+            rasterize_mode=model.config.rasterize_mode,
+            views=views,
+            store=data.store,
+            autoencoder=model.field_head.autoencoder,
+            cache=WeightCache(int(model.config.language_cache_gb * 1e9)),
+        )
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """One training step of the phase the model is in."""

@@ -20,6 +20,22 @@ def open_run(config_path: Path) -> LanguageScene:
     Raises:
         GenLangSplatError: The file is not a run of this project, or the run has no language phase.
     """
+    pipeline, _ = open_pipeline(config_path)
+    return LanguageScene(pipeline.model, pipeline.datamanager)
+
+
+def open_pipeline(config_path: Path) -> tuple[GenLangSplatPipeline, Path]:
+    """Loads the newest checkpoint of a run, whatever its phase.
+
+    Args:
+        config_path: The run's `config.yml`. nerfstudio's loader runs what it names: open only runs you trust.
+
+    Returns:
+        Data and model, and the checkpoint.
+
+    Raises:
+        GenLangSplatError: The file is not a run of this project.
+    """
     # nerfstudio registers its methods while it imports this package, so this import cannot stand at the top.
     from nerfstudio.utils.eval_utils import eval_setup
 
@@ -33,10 +49,10 @@ def open_run(config_path: Path) -> LanguageScene:
             config.output_dir = location.parents[3]
         return config
 
-    _, pipeline, _, _ = eval_setup(config_path, test_mode="test", update_config_callback=where_it_lies)
+    _, pipeline, checkpoint, _ = eval_setup(config_path, test_mode="test", update_config_callback=where_it_lies)
     if not isinstance(pipeline, GenLangSplatPipeline):
         raise GenLangSplatError(
             f"{config_path} is a run of {type(pipeline).__name__}, expected one of gen-langsplat. Train one with "
             "`ns-train gen-langsplat --data SCENE`."
         )
-    return LanguageScene(pipeline.model, pipeline.datamanager)
+    return pipeline, checkpoint

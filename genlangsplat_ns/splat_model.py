@@ -48,6 +48,10 @@ class SplatGeometry:
     scales: Float[Tensor, "num_gaussians 3"]
     opacities: Float[Tensor, num_gaussians]
 
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All of them in the order the rasteriser takes them."""
+        return self.means, self.quats, self.scales, self.opacities
+
 
 class SplatModel(SplatfactoModel):
     """SplatfactoModel without its CUDA-only lines, its silent LPIPS download and its resume defect."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from math import ceil
 from typing import Any
 
 import numpy as np
 import torch
-from rich.markup import escape
 
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.ray_cluster import connected
 from pretrain.extract import FrameModels, FrameResult, FrameWorker, RaySettings
 from pretrain.sources import Frame, FrameSource
 
@@ -64,7 +63,7 @@ def ray_results(
             f"Ray needs at least one worker and one frame per task, got num_workers={settings.num_workers} and "
             f"frames_per_task={settings.frames_per_task}."
         )
-    with _cluster(settings):
+    with connected(settings.address):
         left = {frame.key: frame for frame in frames}
         per_task, alone = settings.frames_per_task, False
         while left:
@@ -130,29 +129,3 @@ def _unpack(row: dict[str, Any], frame: Frame, embedding_dim: int) -> FrameResul
     embeddings = np.frombuffer(row["embeddings"], dtype=np.float32).reshape(-1, embedding_dim)
     levels = np.frombuffer(row["levels"], dtype=np.uint8)
     return FrameResult(frame, torch.tensor(embeddings), torch.tensor(levels), row["failure"])
-
-
-@contextmanager
-def _cluster(settings: RaySettings) -> Iterator[None]:
-    """Connects to the cluster, unless this process is connected already."""
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise GenLangSplatError(
-            f'The engine ray needs Ray Data ({error}). Install it: pip install "genlangsplat-ns[ray]"'
-        ) from error
-    if ray.is_initialized():
-        yield
-        return
-    try:
-        ray.init(address=settings.address, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise GenLangSplatError(
-            f"There is no Ray cluster at {settings.address or 'the address of RAY_ADDRESS'} ({escape(str(error))}). "
-            "Start one with `ray start --head`, or leave the address out."
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()

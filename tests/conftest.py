@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,3 +24,19 @@ def shared_data() -> Path:
 def rng() -> np.random.Generator:
     """Random numbers that are the same in every run."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Ray with two cores of this machine."""
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        pytest.skip(f'needs Ray Data ({error}): pip install "genlangsplat-ns[ray]"')
+    # pytest keeps logged errors, and with them the dead workers and their CPUs.
+    logging.getLogger("ray.data").propagate = False
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
+    yield
+    ray.shutdown()
+    logging.getLogger("ray.data").propagate = True

@@ -30,6 +30,10 @@ MEDIAN_STEP = 1.0
 """Radians by which the first views move the streaming median at most."""
 
 
+Trust = list[Tensor]
+"""For every view how far each of its regions is believed, from 0 to 1."""
+
+
 @dataclass(frozen=True)
 class LiftedLatents:
     """What the views say about each Gaussian."""
@@ -184,6 +188,7 @@ class LatentMean:
                 "with a scene that has some."
             )
         self.settings = settings
+        self.num_views = 0
         # The mass follows the latents, so that both are backprojected and added as they lie.
         self.sums = torch.zeros(num_gaussians, levels, latent_dim + 1, device=device)
 
@@ -195,6 +200,7 @@ class LatentMean:
         if gated:
             values = torch.cat([values, torch.ones_like(values[..., :1])], dim=-1)
         sums = view.operator.backproject(values)
+        self.num_views += 1
         if gated:
             open_to = visibility_gate(sums[:, -1], self.settings.visibility_gate, self.settings.visibility_cap)
             sums[~open_to] *= GATED_TRUST
@@ -206,8 +212,18 @@ class LatentMean:
         self.sums += sums
 
     def solve(self) -> LiftedLatents:
-        """Returns the unit latents of all views added so far."""
-        return LiftedLatents(unit_or_zero(self.sums[..., :-1]), self.sums[..., -1].clone())
+        """Returns the unit latents of all views added so far.
+
+        Raises:
+            GenLangSplatError: None of them has a region that falls on a Gaussian.
+        """
+        mass = self.sums[..., -1].clone()
+        if not bool(mass.any()):
+            raise GenLangSplatError(
+                f"Found no region on any Gaussian in {self.num_views} views, expected some in most. Look at the masks "
+                "with gen-langsplat extract, or extract the features again with another mask generator."
+            )
+        return LiftedLatents(unit_or_zero(self.sums[..., :-1]), mass)
 
 
 class LatentMedian(LatentMean):
@@ -248,18 +264,20 @@ def visibility_gate(
     return mass >= heaviest[count - 1]
 
 
-def aggregate(
-    views: Iterable[tuple[LabelledView, Tensor | None]],
+def accumulate(
+    views: Iterable[LabelledView],
+    trust: Trust | None,
     num_gaussians: int,
     levels: int,
     latent_dim: int,
     settings: LiftSettings,
     device: torch.device | str = "cpu",
-) -> LiftedLatents:
-    """Joins all views in one pass over them.
+) -> LatentMean:
+    """Adds up views in one pass over them.
 
     Args:
-        views: The labelled views, each with the trust in its regions from 0 to 1, or None for all alike.
+        views: The labelled views.
+        trust: How far each region of each view is believed; None for all alike.
         num_gaussians: How many Gaussians they composite.
         levels: Levels of their regions.
         latent_dim: Width of their latents.
@@ -267,23 +285,20 @@ def aggregate(
         device: Where the latents lie.
 
     Raises:
-        GenLangSplatError: There is no Gaussian, or no view has a region that falls on one.
+        GenLangSplatError: There is no Gaussian.
     """
     kind = LatentMedian if settings.average == "median" else LatentMean
     accumulator = kind(num_gaussians, levels, latent_dim, settings, device)
-    count = 0
-    for view, trust in views:
-        accumulator.add(view, trust)
-        count += 1
-    lifted = accumulator.solve()
-    if not bool(lifted.mass.any()):
-        raise GenLangSplatError(
-            f"Found no region on any Gaussian in {count} views, expected some in most. Look at the masks with "
-            "gen-langsplat extract, or extract the features again with another mask generator."
-        )
-    return lifted
+    for number, view in enumerate(views):
+        accumulator.add(view, None if trust is None else trust[number])
+    return accumulator
 
 
 def unit_or_zero(vectors: Float[Tensor, "*batch latent_dim"]) -> Float[Tensor, "*batch latent_dim"]:
     """Scales vectors to length 1, and those without a direction to zero."""
     return torch.where(vectors.norm(dim=-1, keepdim=True) > SHORTEST, F.normalize(vectors, dim=-1), 0.0)
+
+
+def trust_of(view: LabelledView, number: int, trust: Trust | None) -> Float[Tensor, " num_regions"]:
+    """How far the regions of one of the views are believed: wholly, where nothing is known."""
+    return view.latents.new_ones(len(view.latents)) if trust is None else trust[number]

@@ -12,7 +12,7 @@ from genlangsplat_ns.language.lifting import (
     LabelledView,
     LiftedLatents,
     LiftSettings,
-    aggregate,
+    accumulate,
     region_targets,
     visibility_gate,
 )
@@ -24,8 +24,7 @@ PLAIN = LiftSettings()
 
 
 def lift(views: list[LabelledView], settings: LiftSettings = PLAIN, trust: list[Tensor] | None = None) -> LiftedLatents:
-    pairs = zip(views, trust or [None] * len(views), strict=True)
-    return aggregate(pairs, GAUSSIANS, LEVELS, LATENT_DIM, settings)
+    return accumulate(views, trust, GAUSSIANS, LEVELS, LATENT_DIM, settings).solve()
 
 
 def slow_sums(views: list[LabelledView], trust: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -118,7 +117,7 @@ def test_rendering_gives_the_same_latents_as_the_weights() -> None:
     latents = torch.nn.functional.normalize(torch.randn(5, 20, generator=torch.Generator().manual_seed(0)), dim=1)
     operators = RenderedWeights(*scene.geometry, *scene.view), compositing_weights(*scene.geometry, *scene.view)
     lifted = [
-        aggregate([(LabelledView(operator, regions, latents), None)], len(scene.means), LEVELS, 20, PLAIN)
+        accumulate([LabelledView(operator, regions, latents)], None, len(scene.means), LEVELS, 20, PLAIN).solve()
         for operator in operators
     ]
     assert torch.allclose(lifted[0].mass, lifted[1].mass, rtol=1e-3, atol=1e-4)
@@ -155,7 +154,7 @@ def test_views_without_any_region_are_refused() -> None:
 
 def test_a_scene_without_gaussians_is_refused() -> None:
     with pytest.raises(GenLangSplatError, match=r"no Gaussian .* expected at least one.*RGB phase"):
-        aggregate([], 0, LEVELS, LATENT_DIM, PLAIN)
+        accumulate([], None, 0, LEVELS, LATENT_DIM, PLAIN)
 
 
 def test_a_region_without_a_latent_is_refused() -> None:

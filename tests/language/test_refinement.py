@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from genlangsplat_ns.language.lifting import LabelledView, LiftedLatents, LiftSettings, aggregate
+from genlangsplat_ns.language.lifting import LabelledView, LiftedLatents, LiftSettings, accumulate
 from genlangsplat_ns.language.refinement import (
     LEAST_TRUST,
     USUAL_SHARE,
     Disagreement,
     lift_latents,
-    measure_disagreement,
     region_residuals,
-    sharpen,
+    sum_residuals,
 )
+from genlangsplat_ns.language.sharpening import sharpen
 from genlangsplat_ns.rasterization import RenderedWeights, compositing_weights
 from tests.language.view_fakes import GAUSSIANS, LATENT_DIM, LEVELS, DenseWeights, labelled_scene, make_view
 from tests.rasterization.gaussian_scenes import small_scene
@@ -34,8 +34,7 @@ def worst_cosine(views: list[LabelledView], **options: int) -> float:
 
 
 def plain_average(views: list[LabelledView], trust: list[Tensor] | None = None) -> LiftedLatents:
-    pairs = zip(views, trust or [None] * len(views), strict=True)
-    return aggregate(pairs, GAUSSIANS, LEVELS, LATENT_DIM, LiftSettings())
+    return accumulate(views, trust, GAUSSIANS, LEVELS, LATENT_DIM, LiftSettings()).solve()
 
 
 def one_view_in_five_is_wrong(view: int, thing: int) -> int:
@@ -132,7 +131,7 @@ def test_the_usual_residual_of_a_gaussian_is_the_mean_over_what_it_shows() -> No
     views = [make_view(seed) for seed in range(3)]
     lifted = plain_average(views)
     trust = [torch.linspace(0.1, 1.0, 8) for _ in views]
-    found = measure_disagreement(views, lifted, trust)
+    found = Disagreement.between(*sum_residuals(views, lifted, trust))
     sums, weights = torch.zeros(GAUSSIANS, LEVELS), torch.zeros(GAUSSIANS, LEVELS)
     for view, residuals, believed in zip(views, found.residuals, trust, strict=True):
         for level in range(LEVELS):
@@ -150,7 +149,7 @@ def test_residuals_of_nothing_are_no_disagreement() -> None:
         DenseWeights(torch.zeros(2, 1), 1, 2), torch.zeros(1, 1, 2, dtype=torch.int32), torch.eye(2)[:1]
     )
     lifted = LiftedLatents(torch.zeros(1, 1, 2), torch.zeros(1, 1))
-    assert torch.equal(measure_disagreement([view], lifted, None).trust(view, 0), torch.ones(1))
+    assert torch.equal(Disagreement.between(*sum_residuals([view], lifted, None)).trust(view, 0), torch.ones(1))
 
 
 def exact_fit(views: list[LabelledView], start: Tensor, mass: Tensor, level: int, trust: list[Tensor], damping: float):

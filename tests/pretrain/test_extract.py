@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,22 +174,6 @@ def test_without_ray_the_message_says_how_to_install_it(tmp_path: Path, monkeypa
 def test_ray_needs_a_worker(tmp_path: Path) -> None:
     with pytest.raises(GenLangSplatError, match="num_workers=0"):
         extract_shards(PaintedFrames(2), tmp_path, models(), engine="ray", ray_settings=RaySettings(num_workers=0))
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """Ray with two cores of this machine."""
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        pytest.skip(f'needs Ray Data ({error}): pip install "genlangsplat-ns[ray]"')
-    # pytest keeps logged errors, and with them the dead workers and their CPUs.
-    logging.getLogger("ray.data").propagate = False
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
-    yield
-    ray.shutdown()
-    logging.getLogger("ray.data").propagate = True
 
 
 TWO_WORKERS = RaySettings(num_workers=2, num_cpus=0.5, frames_per_task=3)

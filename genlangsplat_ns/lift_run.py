@@ -1,0 +1,58 @@
+"""Lifting the latents of a run that is trained already."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.markup import escape
+
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.files import atomic_path
+from genlangsplat_ns.language.lifting import LiftedLatents
+from genlangsplat_ns.lift_on_ray import lift_on_ray
+from genlangsplat_ns.pipeline import GenLangSplatPipeline
+from genlangsplat_ns.ray_settings import RayLiftSettings
+from genlangsplat_ns.run import open_pipeline
+
+
+def lift_run(config_path: Path, robust_rounds: int | None, spread: RayLiftSettings | None) -> Path:
+    """Lifts the latents of a run anew and writes them as one more checkpoint, which every command then opens.
+
+    A run that has not come to its language phase is put there, with the Gaussians it has.
+
+    Args:
+        config_path: The run's `config.yml`.
+        robust_rounds: Rounds in which regions are judged; None for what the run was trained with.
+        spread: How a Ray cluster shares the views; None to lift in this process.
+
+    Returns:
+        The new checkpoint.
+
+    Raises:
+        GenLangSplatError: The run cannot be opened, or its views cannot be lifted.
+    """
+    pipeline, checkpoint = open_pipeline(config_path)
+    if robust_rounds is not None:
+        pipeline.model.config.language_robust_rounds = robust_rounds
+    lifted = pipeline.lift() if spread is None else _lift_on_ray(pipeline, spread)
+    # The optimizers stay as they are: whoever raises the number of steps can go on.
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    step = int(state["step"]) + 1
+    if not pipeline.model.in_language_phase:
+        pipeline.model.enter_language_phase(step)
+    pipeline.model.set_latents(lifted)
+    written = checkpoint.with_name(f"step-{step:09d}.ckpt")
+    with atomic_path(written) as temporary:
+        torch.save({**state, "step": step, "pipeline": pipeline.state_dict()}, temporary)
+    seen = float(lifted.seen.any(dim=-1).float().mean())
+    CONSOLE.print(f"Lifted latents onto {seen:.0%} of {len(lifted.mass):,} Gaussians: {escape(str(written))}.")
+    return written
+
+
+def _lift_on_ray(pipeline: GenLangSplatPipeline, spread: RayLiftSettings) -> LiftedLatents:
+    num_gaussians, levels, latent_dim = pipeline.model.latents.shape
+    views = replace(pipeline.training_views().to("cpu"), cache=None)
+    lifted = lift_on_ray(views, (num_gaussians, levels, latent_dim), pipeline.model.config.lift_settings, spread)
+    return LiftedLatents(lifted.latents.to(pipeline.device), lifted.mass.to(pipeline.device))

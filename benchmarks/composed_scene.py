@@ -234,6 +234,22 @@ def source_vectors(scene: ComposedScene, settings: RegionSettings) -> Float[Tens
     return torch.cat([F.normalize(vectors, dim=1), scene.photographs[torch.from_numpy(behind)]])
 
 
+def unlike_looks(
+    scene: ComposedScene, texts: Float[Tensor, "count embedding_dim"], random: np.random.Generator
+) -> Float[Tensor, "count embedding_dim"]:
+    """Made-up image vectors of things that go by other words, as `mixed` makes those of the scene's objects.
+
+    Args:
+        scene: The scene, for the photographs and the mean text.
+        texts: Unit vectors of the words.
+        random: Draws looks and noise.
+    """
+    usual = RegionSettings()
+    means = scene.photographs.mean(dim=0) + usual.text_strength * F.normalize(texts - scene.text_mean, dim=1)
+    things = F.normalize(means + usual.object_offset * _looks(scene, len(texts), random), dim=1)
+    return F.normalize(things + usual.region_noise * _looks(scene, len(texts), random), dim=1)
+
+
 def _looks(scene: ComposedScene, count: int, random: np.random.Generator) -> Float[Tensor, "count embedding_dim"]:
     """Random unit directions that are spread as photographs are spread around their mean."""
     spread = scene.photographs - scene.photographs.mean(dim=0)

@@ -1,0 +1,101 @@
+"""A synthetic scene of a million Gaussians and hundreds of views: what lifting costs in time and memory."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.labelled_views import JUDGED_SIDE
+from genlangsplat_ns.language.lifting import LabelledView, LatentMean, LiftSettings
+from genlangsplat_ns.language.refinement import lift_latents
+from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.rasterization import compositing_weights
+
+WIDTH, HEIGHT = 988, 731
+LATENT_DIM = 16
+REGION_SIDES = (40, 90, 200)
+"""Pixels of a side of a region at each level."""
+
+
+@dataclass(frozen=True)
+class SyntheticViews:
+    """Cameras on a circle around a shell of Gaussians, with square regions of random latents."""
+
+    gaussians: tuple[Tensor, Tensor, Tensor, Tensor]
+    count: int
+    shrink: int = 1
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[LabelledView]:
+        return (self.view(number) for number in range(self.count))
+
+    def view(self, number: int) -> LabelledView:
+        """One view; the same each time."""
+        width, height = WIDTH // self.shrink, HEIGHT // self.shrink
+        focal = 0.9 * width
+        K = torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
+        angle = 2 * math.pi * number / self.count
+        viewmat = torch.eye(4)
+        viewmat[0, 0] = viewmat[2, 2] = math.cos(angle)
+        viewmat[0, 2], viewmat[2, 0] = math.sin(angle), -math.sin(angle)
+        viewmat[2, 3] = 3.0
+        weights = compositing_weights(*self.gaussians, viewmat, K, width, height, halved=True)
+        maps, count = [], 0
+        for side in REGION_SIDES:
+            columns = math.ceil(WIDTH / side)
+            rows = torch.arange(height)[:, None] * self.shrink // side
+            cells = rows * columns + torch.arange(width) * self.shrink // side
+            maps.append(cells + count)
+            count += columns * math.ceil(HEIGHT / side)
+        generator = torch.Generator().manual_seed(number)
+        latents = F.normalize(torch.randn(count, LATENT_DIM, generator=generator), dim=1)
+        return LabelledView(weights, torch.stack(maps).int(), latents)
+
+
+def shell_of_gaussians(count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Small Gaussians scattered about a sphere, most of them hidden from any one side, as in a scene."""
+    generator = torch.Generator().manual_seed(0)
+    directions = F.normalize(torch.randn(count, 3, generator=generator), dim=1)
+    means = directions * (1 + 0.05 * torch.randn(count, 1, generator=generator))
+    scales = torch.exp(0.4 * torch.randn(count, 3, generator=generator)) * 2.5 / math.sqrt(count)
+    quats = F.normalize(torch.randn(count, 4, generator=generator), dim=1)
+    return means, quats, scales, torch.sigmoid(1.5 * torch.randn(count, generator=generator) + 1)
+
+
+def lift_large(num_gaussians: int, num_views: int, rounds: int) -> dict[str, Any]:
+    """Lifts the scene with the default settings and some number of rounds, and notes the time after every tenth."""
+    views = SyntheticViews(shell_of_gaussians(num_gaussians), num_views)
+    shape = num_gaussians, len(LEVELS), LATENT_DIM
+    start = time.perf_counter(), time.process_time()
+    if rounds:
+        small = SyntheticViews(views.gaussians, num_views, max(1, WIDTH // JUDGED_SIDE))
+        lift_latents(views, *shape, LiftSettings(robust_rounds=rounds), judged=small)
+        marks = []
+    else:
+        # The plain aggregate, written out so that the clock can be read on the way.
+        accumulator, marks = LatentMean(*shape, LiftSettings()), []
+        for number, view in enumerate(views, start=1):
+            accumulator.add(view)
+            if number % max(1, num_views // 10) == 0:
+                marks.append((number, time.process_time() - start[1]))
+                CONSOLE.print(f"{number} of {num_views} views, {marks[-1][1]:.0f} s of processor time")
+        accumulator.solve()
+    return {
+        "part": "large",
+        "gaussians": num_gaussians,
+        "views": num_views,
+        "rounds": rounds,
+        "seconds": time.perf_counter() - start[0],
+        "processor_seconds": time.process_time() - start[1],
+        "marks": marks,
+    }

@@ -1,0 +1,302 @@
+"""Measures the language phase: lifting against the paper's Adam, errors of masks, levels, and a scene of large size.
+
+    python benchmarks/language_phase.py --data DATA --json language.json --plot linear.png
+
+DATA is the folder that holds `splat_objects`, `clip_embeddings` and `clip_text_embeddings_detic`. Composed scenes have
+exact labels; latents are compared where they live, so that no autoencoder and no text blurs what the solver does. With
+--run CONFIG the same clock runs on a trained scene of photographs. Every part is a process of its own.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot
+from rich.table import Table
+
+from common import Bar, in_own_process, options_of, worked, write_results
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.lifting import LiftSettings
+from genlangsplat_ns.language.refinement import lift_latents
+from language_adam import PAPER_STEPS, anew, kept, optimise
+from language_large import lift_large
+from language_scene import latent_scene, score
+
+Row = dict[str, Any]
+
+SMALL = {"num_objects": 6, "num_views": 16, "width": 162, "height": 108, "max_gaussians": 1500}
+"""The scene on which Adam goes all the way."""
+
+VARIANTS = {
+    "plain": LiftSettings(robust_rounds=0),
+    "robust (default)": LiftSettings(),
+    "median": LiftSettings(robust_rounds=0, average="median"),
+    "gate 0.75": LiftSettings(robust_rounds=0, visibility_gate=0.75),
+    "2 gradient steps": LiftSettings(robust_rounds=0, gradient_steps=2),
+    "robust, 2 gradient steps": LiftSettings(gradient_steps=2),
+}
+MISLABELLED = (0.0, 0.3)
+TIMED_STEPS = 200
+"""Steps by which Adam is extrapolated where it does not go all the way."""
+
+
+def measure_errors(data: Path, seed: int, variants: Iterable[str]) -> Row:
+    """Every variant of the solver on a scene with and without mislabelled regions."""
+    scene = latent_scene(data, seed)
+    rows = []
+    for share in MISLABELLED:
+        labelled = scene.mislabelled(share)
+        for name in variants:
+            start = time.process_time()
+            lifted = lift_latents(labelled.training(), *labelled.shape, VARIANTS[name])
+            seconds = time.process_time() - start
+            found = score(labelled, lifted.latents)
+            rows.append({"variant": name, "mislabelled": share, "processor_seconds": seconds, **vars(found)})
+    return {"part": "errors", "seed": seed, "gaussians": scene.num_gaussians, "rows": rows}
+
+
+def measure_levels(data: Path, repetitions: int) -> Row:
+    """Three levels against one of them."""
+    scene = latent_scene(data, 0)
+    seconds: dict[str, list[float]] = {"one": [], "three": []}
+    num_gaussians, _, latent_dim = scene.shape
+    for _ in range(repetitions):
+        for name, levels in {"one": slice(1, 2), "three": slice(None)}.items():
+            views = scene.training(levels)
+            count = 1 if name == "one" else 3
+            start = time.process_time()
+            lift_latents(views, num_gaussians, count, latent_dim, LiftSettings())
+            seconds[name].append(time.process_time() - start)
+    return {"part": "levels", "processor_seconds": seconds}
+
+
+def measure_adam(data: Path, size: str, steps: int) -> Row:
+    """Adam both ways beside lifting; rendering anew goes to the end in the small scene alone."""
+    scene = latent_scene(data, 0, **(SMALL if size == "small" else {}))
+    views, training = scene.training(), scene.scene.split("train")
+    cameras = [(view.viewmat, view.K, view.width, view.height) for view in map(scene.scene.views.__getitem__, training)]
+    rows = []
+    for name, settings in VARIANTS.items():
+        if name in ("plain", "robust (default)"):
+            start = time.perf_counter()
+            # A run makes the weights, too.
+            lifted = lift_latents(scene.with_new_weights().training(), *scene.shape, settings)
+            rows.append({"solver": name, "seconds": time.perf_counter() - start, **vars(score(scene, lifted.latents))})
+    ways = {
+        "Adam on kept weights": (kept(views), steps),
+        "Adam, rendered anew": (
+            anew(scene.scene.gaussians.geometry, cameras),
+            steps if size == "small" else TIMED_STEPS,
+        ),
+    }
+    for name, (render, last) in ways.items():
+        for progress in optimise(views, render, scene.shape, _stops(last)):
+            found = score(scene, progress.latents)
+            row = {"solver": name, "step": progress.step, "seconds": progress.seconds, **vars(found)}
+            rows.append(row | {"seconds_in_all": progress.seconds_in_all, "extrapolated": progress.step < PAPER_STEPS})
+            CONSOLE.print(rows[-1])
+    return {"part": "adam", "size": size, "gaussians": scene.num_gaussians, "views": len(views), "rows": rows}
+
+
+def measure_run(config: Path) -> Row:
+    """Lifting and the clock of Adam on a trained run."""
+    from genlangsplat_ns.run import open_pipeline
+    from genlangsplat_ns.scene import LanguageScene
+    from genlangsplat_ns.scene_metrics import language_metrics
+
+    pipeline, _ = open_pipeline(config)
+    model = pipeline.model
+    rows = []
+    for name in ("plain", "robust (default)"):
+        model.config.language_robust_rounds = VARIANTS[name].robust_rounds
+        start = time.perf_counter()
+        lifted = pipeline.lift()
+        seconds = time.perf_counter() - start
+        model.set_latents(lifted)
+        metrics = language_metrics(LanguageScene(model, pipeline.datamanager))
+        rows.append({"solver": name, "seconds": seconds, **metrics})
+    posed = pipeline.training_views()
+    views = list(posed)
+    cameras = [(view.viewmat, view.K, view.width, view.height) for view in posed.views]
+    ways = {"Adam on kept weights": kept(views), "Adam, rendered anew": anew(posed.gaussians, cameras)}
+    for name, render in ways.items():
+        (progress,) = optimise(views, render, tuple(model.latents.shape), [TIMED_STEPS])
+        rows.append(
+            {"solver": name, "step": TIMED_STEPS, "seconds_in_all": progress.seconds_in_all, "extrapolated": True}
+        )
+    return {"part": "run", "gaussians": model.num_points, "views": len(views), "rows": rows}
+
+
+def _stops(last: int) -> list[int]:
+    """Where Adam is scored: at doubling steps, and at the end."""
+    return sorted({*(step for step in (150, 500, 1000, 2000, 4000, 8000, 16000) if step < last), last})
+
+
+def work(arguments: list[str]) -> Row:
+    """What a process of its own does."""
+    kind, *rest = arguments
+    if kind == "errors":
+        return measure_errors(Path(rest[0]), int(rest[1]), rest[2].split(";"))
+    if kind == "levels":
+        return measure_levels(Path(rest[0]), int(rest[1]))
+    if kind == "adam":
+        return measure_adam(Path(rest[0]), rest[1], int(rest[2]))
+    if kind == "large":
+        return lift_large(int(rest[0]), int(rest[1]), int(rest[2]))
+    if kind == "run":
+        return measure_run(Path(rest[0]))
+    raise GenLangSplatError(f"There is no part {kind}.")
+
+
+def run_parts(options: Any) -> tuple[list[Row], list[Bar]]:
+    """Measures part by part, prints each, and gives all rows and goals."""
+    data, quick = str(options.data.resolve()), options.quick
+    wanted = options.parts or ["errors", "levels", "adam", "large"]
+    rows: list[Row] = []
+    bars: list[Bar] = []
+
+    def part(show: Callable[[list[Row]], list[Bar]], *calls: tuple[str, ...]) -> None:
+        found = []
+        for call in calls:
+            CONSOLE.print(f"Measuring {' '.join(call)}.")
+            found.append(in_own_process(__file__, *call))
+        rows.extend(found)
+        bars.extend(show(found))
+
+    if "errors" in wanted:
+        few, all_of_them = ";".join(list(VARIANTS)[:2]), ";".join(VARIANTS)
+        seeds = range(1 if quick else options.seeds)
+        part(show_errors, *(("errors", data, str(seed), few if quick or seed > 2 else all_of_them) for seed in seeds))
+    if "levels" in wanted:
+        part(show_levels, ("levels", data, "1" if quick else "3"))
+    if "adam" in wanted:
+        steps = str(TIMED_STEPS if quick else PAPER_STEPS)
+        part(show_adam, ("adam", data, "small", steps), ("adam", data, "large", str(TIMED_STEPS if quick else 2000)))
+    if options.run is not None:
+        part(show_adam, ("run", str(options.run.resolve())))
+    if "large" in wanted:
+        size = ("100000", "20") if quick else ("1000000", "300")
+        part(lambda found: show_large(found, options.plot), ("large", *size, "0"), ("large", *size, "3"))
+    return rows, bars
+
+
+def show_errors(found: list[Row]) -> list[Bar]:
+    """Means and spread over the scenes."""
+    table = Table("solver", "mislabelled", "mIoU", "cosine", "processor seconds")
+    means: dict[tuple[str, float], float] = {}
+    for name in VARIANTS:
+        for share in MISLABELLED:
+            rows = [
+                row for scene in found for row in scene["rows"] if (row["variant"], row["mislabelled"]) == (name, share)
+            ]
+            if rows:
+                means[name, share] = statistics.mean(row["miou"] for row in rows)
+                spread = (_spread([row[key] for row in rows]) for key in ("miou", "cosine", "processor_seconds"))
+                table.add_row(name, f"{share:.0%}", *spread)
+    CONSOLE.print(table)
+    robust = [
+        {row["mislabelled"]: row["miou"] for row in scene["rows"] if row["variant"] == "robust (default)"}
+        for scene in found
+    ]
+    losses = [100 * (scene[0.0] - scene[MISLABELLED[1]]) for scene in robust]
+    return [
+        Bar("robust, points of mIoU lost to 30 % mislabelled (mean of scenes)", statistics.mean(losses), "<=", 5),
+        Bar("robust, points of mIoU lost (worst scene)", max(losses), "<=", 5),
+    ]
+
+
+def show_levels(found: list[Row]) -> list[Bar]:
+    """Three levels over one."""
+    seconds = found[0]["processor_seconds"]
+    table = Table("levels", "processor seconds")
+    for name, values in seconds.items():
+        table.add_row(name, _spread(values))
+    CONSOLE.print(table)
+    ratio = statistics.median(seconds["three"]) / statistics.median(seconds["one"])
+    return [Bar("three levels over one, robust", ratio, "<=", 2)]
+
+
+def show_adam(found: list[Row]) -> list[Bar]:
+    """Time and quality of lifting and of Adam."""
+    bars = []
+    for scene in found:
+        title = f"{scene['gaussians']:,} Gaussians, {scene['views']} views"
+        quality = [key for key in ("cosine", "miou", "lang_cosine") if key in scene["rows"][0]]
+        table = Table("solver", "steps", "seconds", *quality, title=title)
+        for row in scene["rows"]:
+            seconds = row.get("seconds_in_all", row.get("seconds"))
+            note = f" (extrapolated to {PAPER_STEPS:,} steps)" if row.get("extrapolated") else ""
+            figures = (f"{row[key]:.4f}" if key in row else "" for key in quality)
+            table.add_row(row["solver"], str(row.get("step", "")), f"{seconds:.4g}{note}", *figures)
+        CONSOLE.print(table)
+        robust = next(row for row in scene["rows"] if row["solver"] == "robust (default)")
+        for way, goal in (("Adam, rendered anew", 100), ("Adam on kept weights", 30)):
+            last = [row for row in scene["rows"] if row["solver"] == way][-1]
+            bars.append(
+                Bar(f"{title}: {way}, time over lifting's", last["seconds_in_all"] / robust["seconds"], ">=", goal)
+            )
+            if not last["extrapolated"]:
+                bars += [
+                    Bar(f"{title}: {key} of lifting less that of {way}", robust[key] - last[key], ">=", 0)
+                    for key in quality
+                ]
+    return bars
+
+
+def show_large(found: list[Row], plot: Path | None) -> list[Bar]:
+    """Time and memory of the large scene, and how straight the line of its times is."""
+    table = Table("solver", "Gaussians", "views", "seconds", "processor seconds", "peak GB")
+    for row in found:
+        name = "robust" if row["rounds"] else "plain"
+        figures = (f"{row[key]:.0f}" for key in ("seconds", "processor_seconds"))
+        table.add_row(name, f"{row['gaussians']:,}", str(row["views"]), *figures, f"{row['peak_memory_gb']:.2f}")
+    CONSOLE.print(table)
+    marks = np.array(found[0]["marks"])
+    slope = (marks * marks[:, :1]).sum(axis=0)[1] / (marks[:, 0] ** 2).sum()
+    off = float(np.abs(marks[:, 1] - slope * marks[:, 0]).max() / marks[-1, 1])
+    if plot is not None:
+        figure, axes = pyplot.subplots(figsize=(6, 4))
+        axes.plot(*marks.T, "o", label="measured")
+        axes.plot(marks[:, 0], slope * marks[:, 0], label=f"{slope:.2f} s per view")
+        axes.set(xlabel="views", ylabel="processor seconds", title=f"Lifting onto {found[0]['gaussians']:,} Gaussians")
+        axes.legend()
+        figure.savefig(plot, dpi=120, bbox_inches="tight")
+        CONSOLE.print(f"Wrote {plot}.")
+    peak = max(row["peak_memory_gb"] for row in found)
+    return [
+        Bar("large scene, peak memory in GB", peak, "<=", 6),
+        Bar("large scene, farthest from a straight line through zero, share of all", off, "<=", 0.1),
+    ]
+
+
+def _spread(values: list[float]) -> str:
+    """Mean, and least and greatest value where they differ."""
+    mean = f"{statistics.mean(values):.4g}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.4g} to {max(values):.4g})"
+
+
+def main() -> None:
+    """Runs everything, or one part as a process of its own."""
+    parser = options_of(__doc__, "fewer scenes, steps and views")
+    parser.add_argument("--data", type=Path, help="the folder of all data sets")
+    parser.add_argument("--run", type=Path, help="config.yml of a trained run, on which to measure too")
+    parser.add_argument("--seeds", type=int, default=5, help="composed scenes for the errors of masks")
+    parser.add_argument("--parts", nargs="+", choices=("errors", "levels", "adam", "large", "none"), help="only these")
+    parser.add_argument("--plot", type=Path, help="PNG of time over views")
+    options = parser.parse_args()
+    if worked(options, work):
+        return
+    if options.data is None:
+        raise SystemExit("Name the folder of all data sets with --data.")
+    rows, bars = run_parts(options)
+    write_results(options.json, rows, bars)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""What the benchmarks of the language phase share: a composed scene with latents, and how well it is told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from composed_objects import read_words
+from composed_scene import ComposedScene, RegionSettings, compose, region_features, source_vectors, unlike_looks
+from genlangsplat_ns.language.autoencoder import Autoencoder
+from genlangsplat_ns.language.lifting import LabelledView
+from genlangsplat_ns.language.scene_fit import fit_autoencoder
+from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.rasterization import CompositingWeights, compositing_weights
+
+FOREIGN_THINGS = 1500
+"""Words of things that the scene does not have, of which the autoencoder learns what embeddings are like."""
+
+
+@dataclass(frozen=True)
+class LatentScene:
+    """A composed scene whose regions have latents, with some share of them mislabelled."""
+
+    scene: ComposedScene
+    autoencoder: Autoencoder
+    """Trained without the scene's objects."""
+    weights: tuple[CompositingWeights, ...]
+    """How each view composites the Gaussians."""
+    regions: tuple[tuple[Tensor, Tensor], ...]
+    """Region map and latents of each view."""
+    sources: Float[Tensor, "num_sources latent_dim"]
+    """The true latent of each object, and behind them of each patch of the background."""
+
+    @property
+    def num_gaussians(self) -> int:
+        """How many Gaussians there are."""
+        return len(self.scene.gaussians.means)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Gaussians, levels, width of a latent."""
+        return self.num_gaussians, len(LEVELS), self.sources.shape[1]
+
+    def training(self, levels: slice = slice(None)) -> list[LabelledView]:
+        """The training views, with some of the levels."""
+        return [
+            LabelledView(self.weights[index], self.regions[index][0][levels].contiguous(), self.regions[index][1])
+            for index in self.scene.split("train")
+        ]
+
+    def with_new_weights(self) -> LatentScene:
+        """The same scene with the weights made again, for the time that takes."""
+        return replace(self, weights=composite_all(self.scene))
+
+    def mislabelled(self, share: float) -> LatentScene:
+        """The same scene with so many of its regions mislabelled."""
+        return replace(self, regions=encode_regions(self.scene, self.autoencoder, RegionSettings(mislabelled=share)))
+
+
+def latent_scene(data: Path, seed: int, **size: int) -> LatentScene:
+    """Composes a scene and encodes its regions.
+
+    Args:
+        data: The folder of all data sets.
+        seed: Which scene.
+        size: What `compose` takes beside these.
+    """
+    scene = compose(data, seed, **size)
+    autoencoder = foreign_autoencoder(data, scene)
+    regions = encode_regions(scene, autoencoder, RegionSettings())
+    with torch.no_grad():
+        sources = autoencoder.encode(source_vectors(scene, RegionSettings()))
+    return LatentScene(scene, autoencoder, composite_all(scene), regions, sources)
+
+
+def composite_all(scene: ComposedScene) -> tuple[CompositingWeights, ...]:
+    """How each view composites the Gaussians."""
+    return tuple(
+        compositing_weights(*scene.gaussians.geometry, view.viewmat, view.K, view.width, view.height, halved=True)
+        for view in scene.views
+    )
+
+
+def foreign_autoencoder(data: Path, scene: ComposedScene) -> Autoencoder:
+    """An autoencoder of photographs and of things that the scene does not have."""
+    words, vectors = read_words(data)
+    foreign = vectors[[row for row, word in enumerate(words) if word not in scene.objects]]
+    chosen = foreign[torch.randperm(len(foreign), generator=torch.Generator().manual_seed(0))[:FOREIGN_THINGS]]
+    things = unlike_looks(scene, chosen.repeat(4, 1), np.random.default_rng(99))
+    return fit_autoencoder(torch.cat([scene.photographs.repeat(2, 1), things]), "clip-vit-b-32")
+
+
+@torch.no_grad()
+def encode_regions(
+    scene: ComposedScene, autoencoder: Autoencoder, settings: RegionSettings
+) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Region maps and latents of all views."""
+    features = (region_features(scene, index, settings) for index in range(len(scene.views)))
+    return tuple((view.regions, autoencoder.encode(view.embeddings)) for view in features)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well latents tell the objects of the held-out views apart."""
+
+    cosine: float
+    """Mean cosine of the rendered latents with those of what the pixels show."""
+    miou: float
+    """Mean over objects and levels of the IoU of the pixels whose rendered latent is nearest to that of the object."""
+
+
+@torch.no_grad()
+def score(scene: LatentScene, latents: Float[Tensor, "num_gaussians levels latent_dim"]) -> Scores:
+    """Measures latents on the held-out views of a scene."""
+    num_objects = len(scene.scene.objects)
+    cosines, overlap = [], _Overlap(num_objects)
+    for rendered, truth in _held_out_pixels(scene, latents):
+        cosines.append((rendered * scene.sources[truth][:, None]).sum(dim=-1).mean())
+        overlap.add((rendered @ scene.sources.T).argmax(dim=-1), truth)
+    return Scores(float(torch.stack(cosines).mean()), overlap.mean())
+
+
+def _held_out_pixels(scene: LatentScene, latents: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Unit latents of the labelled pixels of each held-out view, and the source that each pixel shows."""
+    for index in scene.scene.split("eval"):
+        labels, patches = scene.scene.labels[index], scene.scene.patches[index]
+        truth = torch.where(labels >= 0, labels, torch.where(patches >= 0, patches + len(scene.scene.objects), -1))
+        rendered = scene.weights[index].composite(latents.flatten(1).contiguous()).unflatten(-1, latents.shape[1:])
+        yield F.normalize(rendered[truth >= 0], dim=-1), truth[truth >= 0].long()
+
+
+class _Overlap:
+    """Adds up intersections and unions of each object and level over views."""
+
+    def __init__(self, num_objects: int) -> None:
+        self.num_objects = num_objects
+        self.both: Tensor | int = 0
+        self.either: Tensor | int = 0
+
+    def add(self, found: Tensor, truth: Tensor) -> None:
+        """Adds pixels: what was found at each level, and what they show."""
+        names = torch.arange(self.num_objects)[:, None, None]
+        is_found, is_true = found == names, (truth == names.squeeze(-1))[..., None]
+        self.both = self.both + (is_found & is_true).sum(dim=1)
+        self.either = self.either + (is_found | is_true).sum(dim=1)
+
+    def mean(self) -> float:
+        """Mean IoU over objects and levels."""
+        return float((self.both / self.either).mean())

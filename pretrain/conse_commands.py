@@ -49,7 +49,7 @@ class TrainConse:
     latent_dim: int = 16
     architecture: str = "mlp"
     training: tyro.conf.OmitArgPrefixes[TrainingSettings] = TrainingSettings(  # noqa: RUF009 - frozen
-        steps=32_000, batch_size=512, average_decay=0.999
+        batch_size=512, average_decay=0.999
     )
 
     def __call__(self) -> None:

@@ -37,9 +37,9 @@ class MixtureSettings:
     """
 
     max_anchors: int = 32
-    strength: tuple[float, float] = (0.35, 1.9)
+    strength: tuple[float, float] = (0.3, 2.2)
     noise: tuple[float, float] = (0.05, 0.4)
-    broadness: float = 20.0
+    broadness: float = 10.0
 
 
 class MixtureSampler:

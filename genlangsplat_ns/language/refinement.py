@@ -77,7 +77,7 @@ class Disagreement:
         carried = torch.cat([self.usual, torch.ones_like(self.usual[:, :1])], dim=1)
         rendered = view.operator.composite(carried)
         opacity = rendered[..., levels:].expand(-1, -1, levels)
-        usual = _sum_over_regions(view, rendered[..., :levels]) / _sum_over_regions(view, opacity).clamp_min(1e-6)
+        usual = view.sum_over_regions(rendered[..., :levels]) / view.sum_over_regions(opacity).clamp_min(1e-6)
         scale = torch.maximum(USUAL_SHARE * usual, self.typical)
         return torch.exp(-0.5 * (residuals / scale) ** 2).clamp_min(LEAST_TRUST).nan_to_num(1.0)
 
@@ -239,14 +239,4 @@ def region_residuals(
     lengths = rendered.norm(dim=-1)
     cosines = (rendered * view.paint(view.latents)).sum(dim=-1) / lengths.clamp_min(1e-6)
     shown = (lengths > 0).to(cosines.dtype)
-    return _sum_over_regions(view, (1 - cosines) * shown) / _sum_over_regions(view, shown)
-
-
-def _sum_over_regions(
-    view: LabelledView, values: Float[Tensor, "height width levels"]
-) -> Float[Tensor, " num_regions"]:
-    """Adds up what the pixels of each region have."""
-    # Index -1 adds to the last entry, which is no region's.
-    rows = view.regions.permute(1, 2, 0).flatten().long() % (len(view.latents) + 1)
-    sums = values.new_zeros(len(view.latents) + 1)
-    return sums.index_add_(0, rows, values.flatten())[:-1]
+    return view.sum_over_regions((1 - cosines) * shown) / view.sum_over_regions(shown)

@@ -123,7 +123,7 @@ class RayPasses:
         work = ray.remote(_work).options(
             num_cpus=self._spread.num_cpus, num_gpus=self._spread.num_gpus, num_returns=1 + chunks
         )
-        add = ray.remote(np.add).options(num_cpus=self._spread.num_cpus)
+        add = ray.remote(_add).options(num_cpus=self._spread.num_cpus)
         views, common = self._small if judging else self._views, ray.put(shared)
         starts = range(0, self._num_views, self._spread.views_per_task)
         tasks = []
@@ -187,6 +187,10 @@ def _add_residuals(views: LabelledViews, lifted: LiftedLatents, trust: Trust | N
 def _judge(views: LabelledViews, usual: Disagreement, residuals: list[Tensor]) -> tuple[Trust, None]:
     judge = Disagreement(residuals, usual.typical.to(views.device), usual.usual.to(views.device))
     return [judge.trust(view, number) for number, view in enumerate(views)], None
+
+
+def _add(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return first + second
 
 
 def _tree(terms: list[Any], add: Callable[[Any, Any], Any]) -> Any:

@@ -1,0 +1,57 @@
+"""`gen-langsplat lift`: a run gets new latents, and keeps all else."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from genlangsplat_ns.lift_run import lift_run
+from genlangsplat_ns.ray_settings import RayLiftSettings
+from genlangsplat_ns.run import open_run
+from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
+from tests.end_to_end.conftest import make_config, make_trainer
+
+
+@pytest.fixture
+def lifted_run(tiny_run: Any, tmp_path: Path) -> Path:
+    """config.yml of a copy of the finished run."""
+    outputs = Path(shutil.copytree(tiny_run.config.output_dir, tmp_path / "outputs"))
+    return outputs / tiny_run.config.get_base_dir().relative_to(tiny_run.config.output_dir) / "config.yml"
+
+
+def test_a_run_lifted_again_has_the_latents_it_had(lifted_run: Path, tiny_run: Any) -> None:
+    before = latest_checkpoint(lifted_run.parent / "nerfstudio_models")
+    kept = before.read_bytes()
+    written = lift_run(lifted_run, None, None)
+    assert written == latest_checkpoint(before.parent) and written != before
+    assert before.read_bytes() == kept
+    model, expected = open_run(lifted_run).model, tiny_run.pipeline.model
+    torch.testing.assert_close(model.latents, expected.latents, rtol=0, atol=1e-5)
+    for name, value in expected.gauss_params.items():
+        assert torch.equal(model.gauss_params[name], value) or name == "latents", name
+
+
+def test_other_settings_make_other_latents(lifted_run: Path, tiny_run: Any) -> None:
+    lift_run(lifted_run, 0, None)
+    assert not torch.allclose(open_run(lifted_run).model.latents, tiny_run.pipeline.model.latents, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_a_cluster_lifts_the_same(lifted_run: Path, tiny_run: Any) -> None:
+    lift_run(lifted_run, None, RayLiftSettings(views_per_task=4, num_cpus=0.5))
+    torch.testing.assert_close(open_run(lifted_run).model.latents, tiny_run.pipeline.model.latents, rtol=0, atol=1e-5)
+
+
+def test_a_run_stopped_before_its_language_phase_is_put_there(tiny_scene: Path, tmp_path: Path) -> None:
+    config = make_config(tiny_scene, tmp_path / "outputs")
+    trainer = make_trainer(config)
+    trainer.save_checkpoint(7)
+    assert not trainer.pipeline.model.in_language_phase
+    lift_run(config.get_base_dir() / "config.yml", 0, None)
+    model = open_run(config.get_base_dir() / "config.yml").model
+    assert model.in_language_phase and bool(model.latents.any())

@@ -28,7 +28,7 @@ class AdamProgress:
 
     step: int
     seconds: float
-    """Of the steps so far, and of nothing between them."""
+    """Processor time of the steps so far, and of nothing between them."""
     latents: Float[Tensor, "num_gaussians levels latent_dim"]
     """Unit latents."""
 
@@ -58,7 +58,7 @@ def optimise(
     for step in range(1, stops[-1] + 1):
         order = order or torch.randperm(len(views), generator=generator).tolist()
         number = order.pop()
-        start = time.perf_counter()
+        start = time.process_time()
         targets, labelled = region_targets(views[number].regions, views[number].latents)
         rendered = render(number, latents.flatten(1)).unflatten(-1, shape[1:])[labelled]
         cosine = F.cosine_similarity(rendered, targets[labelled], dim=-1, eps=1e-6)
@@ -66,7 +66,7 @@ def optimise(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        seconds += time.perf_counter() - start
+        seconds += time.process_time() - start
         if step in stops:
             yield AdamProgress(step, seconds, F.normalize(latents.detach(), dim=-1))
 

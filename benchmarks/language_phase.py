@@ -239,7 +239,12 @@ def show_adam(found: list[Row]) -> list[Bar]:
         for way, goal in (("Adam, rendered anew", 100), ("Adam on kept weights", 30)):
             last = [row for row in scene["rows"] if row["solver"] == way][-1]
             bars.append(
-                Bar(f"{title}: {way}, processor time over lifting's", last["seconds_in_all"] / robust["seconds"], ">=", goal)
+                Bar(
+                    f"{title}: {way}, processor time over lifting's",
+                    last["seconds_in_all"] / robust["seconds"],
+                    ">=",
+                    goal,
+                )
             )
             if not last["extrapolated"]:
                 bars += [

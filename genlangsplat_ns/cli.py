@@ -44,6 +44,24 @@ class Query:
 
 
 @dataclass
+class Compress:
+    """Write a run anew with its latents in fewer bytes, and print sizes and what is lost; the run itself stays."""
+
+    load_config: Path
+    """The run's config.yml."""
+    to: Literal["fp16", "int8"] = "int8"
+    """How latents are stored: two bytes a component or one. The new run's folder ends in this word."""
+    text: tuple[str, ...] = ()
+    """Texts whose masks are compared over the held-out views; without any, those of the run, or some general ones."""
+
+    def __call__(self) -> None:
+        """Runs the command."""
+        from genlangsplat_ns.compress_run import compress_run
+
+        compress_run(self.load_config, self.to, self.text)
+
+
+@dataclass
 class Demo:
     """Build the gallery scene, train both phases, ask texts, and write pictures and a report to look at."""
 
@@ -136,6 +154,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "extract": Extract,
     "convert": Convert,
     "lift": Lift,
+    "compress": Compress,
     "demo": Demo,
 }
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import pickle
 import re
+import shutil
 import struct
 import uuid
 from collections.abc import Iterator
@@ -34,20 +35,37 @@ bytes lead them to."""
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; it takes the final name on success and is removed on any error.
+def atomic_path(path: Path, within: Path | None = None) -> Iterator[Path]:
+    """Yields a temporary path; it takes the final name on success and is removed on any error.
 
     Args:
         path: The final file name. Its folder is made when it does not exist.
+        within: The folder of the temporary file, on the same disk; None for that of the final one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays at the end because numpy and Pillow choose the format by it.
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary = (within or path.parent) / f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}"
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yields a new temporary folder beside `path`; it takes the final name on success and is removed on any error.
+
+    Args:
+        path: The final name, which no other file may have.
+    """
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def safe_name(text: str, longest: int = 40) -> str:

@@ -44,7 +44,8 @@ def lift_run(config_path: Path, robust_rounds: int | None, spread: RayLiftSettin
         pipeline.model.enter_language_phase(step)
     pipeline.model.set_latents(lifted)
     written = checkpoint.with_name(f"step-{step:09d}.ckpt")
-    with atomic_path(written) as temporary:
+    # Not beside the checkpoints: nerfstudio takes every name there for that of a checkpoint.
+    with atomic_path(written, within=config_path.parent) as temporary:
         torch.save({**state, "step": step, "pipeline": pipeline.state_dict()}, temporary)
     seen = float(lifted.seen.any(dim=-1).float().mean())
     CONSOLE.print(f"Lifted latents onto {seen:.0%} of {len(lifted.mass):,} Gaussians: {escape(str(written))}.")

@@ -14,6 +14,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.field_head import LanguageFieldHead
+from genlangsplat_ns.language.compression import restore_latents
 from genlangsplat_ns.language.lifting import LiftedLatents, LiftSettings, region_targets
 from genlangsplat_ns.language.named import load_autoencoder, must_fit_autoencoder
 from genlangsplat_ns.language.query import answer_texts, relevancy_maps
@@ -140,7 +141,7 @@ class GenLangSplatModel(SplatModel):
 
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:
         """Loads a checkpoint; one of stock splatfacto arrives in the RGB phase with latents of zero."""
-        state = {"language_phase_start": torch.tensor(-1), **dict}
+        state = restore_latents({"language_phase_start": torch.tensor(-1), **dict})
         for key, value in self.field_head.state_dict(prefix="field_head.").items():
             state.setdefault(key, value)
         result = super().load_state_dict(state, **kwargs)

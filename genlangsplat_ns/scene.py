@@ -94,13 +94,13 @@ class LanguageScene:
 
         def moved(points: Any) -> Any:
             pixels = np.asarray(points, dtype=np.float64).reshape(-1, 2)
-            return self.datamanager.undistort(view.split, view.index, pixels, (labels.width, labels.height))
+            return self.datamanager.undistort(view.split, view.index, pixels, (labels.width, labels.height)).tolist()
 
         height, width = self.image(view).shape[:2]
         objects = []
         for item in labels.objects:
             (left, top), (right, bottom) = moved(item.box)
-            polygon = tuple((float(x), float(y)) for x, y in moved(item.polygon))
+            polygon = tuple((x, y) for x, y in moved(item.polygon))
             objects.append(LabeledObject(item.category, polygon, (left, top, right, bottom)))
         return ViewLabels(labels.name, width, height, tuple(objects), labels.skipped)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +11,7 @@ from types import TracebackType
 from typing import Literal
 
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.utils.decorators import check_main_thread
 from rich.markup import escape
 
 from genlangsplat_ns.console import CONSOLE
@@ -70,6 +73,25 @@ class GenLangSplatTrainer(Trainer):
         except GenLangSplatError:
             _forget_run(self.base_dir)
             raise
+
+    @check_main_thread
+    def save_checkpoint(self, step: int) -> None:
+        """Saves as nerfstudio does, but a checkpoint comes into its folder whole: a kill leaves the one before it."""
+        folder = self.checkpoint_dir
+        # Not inside the folder, where nerfstudio takes every name for that of a checkpoint.
+        self.checkpoint_dir = folder.with_name(f".{folder.name}-unfinished")
+        try:
+            super().save_checkpoint(step)
+            written = f"step-{step:09d}.ckpt"
+            folder.mkdir(parents=True, exist_ok=True)
+            os.replace(self.checkpoint_dir / written, folder / written)
+        finally:
+            shutil.rmtree(self.checkpoint_dir, ignore_errors=True)
+            self.checkpoint_dir = folder
+        if self.config.save_only_latest_checkpoint:
+            for path in folder.glob("*.ckpt"):
+                if path.name != written:
+                    path.unlink()
 
 
 def _forget_run(folder: Path) -> None:

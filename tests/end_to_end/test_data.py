@@ -9,7 +9,7 @@ import torch
 
 from genlangsplat_ns.datamanager import _scale_to
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.store import ViewFeatures
+from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
 from genlangsplat_ns.rasterization import library
 from tests.end_to_end.conftest import copy_scene, make_config, make_trainer
@@ -69,15 +69,16 @@ def test_pictures_and_cameras_are_capped_to_the_same_size(size: tuple[int, int])
         assert scale == 1.0 or max(picture) >= cap - 2
 
 
-def test_views_without_any_region_are_refused(tiny_scene: Path, tmp_path: Path) -> None:
+def test_views_without_any_region_are_refused(
+    tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trainer = make_trainer(make_config(tiny_scene, tmp_path, language_start_step=0))
-    datamanager = trainer.pipeline.datamanager
+    load = FeatureStore.load
 
-    def empty(split: str, index: int) -> ViewFeatures:
-        height, width = datamanager.image(split, index).shape[:2]
-        return ViewFeatures(torch.full((3, height, width), -1, dtype=torch.int32), torch.zeros(0, 384))
+    def empty(store: FeatureStore, key: str) -> ViewFeatures:
+        return ViewFeatures(torch.full_like(load(store, key).regions, -1), torch.zeros(0, 384))
 
-    datamanager.language_features = empty
+    monkeypatch.setattr(FeatureStore, "load", empty)
     with pytest.raises(GenLangSplatError, match="no region on any Gaussian"):
         trainer.train()
 

@@ -11,6 +11,8 @@ from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.encoders import encoder_identity
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
 from genlangsplat_ns.model import GEOMETRY
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
 from tests.end_to_end.conftest import LEARNING_STEPS, RGB_STEPS, make_config, make_trainer
@@ -182,6 +184,21 @@ def test_a_checkpoint_of_another_autoencoder_is_refused_by_name(tiny_run: Any) -
     state["field_head._extra_state"] = {**state["field_head._extra_state"], "name": "another-one"}
     with pytest.raises(GenLangSplatError, match="another-one"):
         model.load_state_dict(state)
+
+
+def test_an_autoencoder_of_another_width_than_the_checkpoint_is_refused(tiny_scene: Path, tmp_path: Path) -> None:
+    first = make_trainer(make_config(tiny_scene, tmp_path / "first"))
+    first.save_checkpoint(20)
+    narrow = tmp_path / "narrow.safetensors"
+    save_autoencoder(narrow, Autoencoder(AutoencoderIdentity("narrow", encoder_identity("conse"), 384, 8)))
+    config = make_config(tiny_scene, tmp_path / "second", autoencoder=str(narrow))
+    config.load_dir = checkpoints(first)
+    before = {path: path.read_bytes() for path in (tmp_path / "first").rglob("*") if path.is_file()}
+    expected = r"latents have shape \(\d+, 3, 16\), the config expects \(\d+, 3, 8\)\. Load it with the config\.yml"
+    with pytest.raises(GenLangSplatError, match=expected):
+        make_trainer(config)
+    assert not (tmp_path / "second").exists()
+    assert {path: path.read_bytes() for path in (tmp_path / "first").rglob("*") if path.is_file()} == before
 
 
 def test_stock_splatfacto_weights_arrive_in_the_rgb_phase(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:

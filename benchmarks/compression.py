@@ -1,0 +1,104 @@
+"""Measures what latents in fewer bytes cost: cosine and mIoU on composed scenes, and bytes beside those of others.
+
+    python benchmarks/compression.py --data DATA --json compression.json
+
+DATA is the folder that holds `splat_objects`, `clip_embeddings` and `clip_text_embeddings_detic`. Composed scenes have
+exact labels, so that what is lost is measured against the truth and not against the scene before.
+"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.table import Table
+
+from common import Bar, options_of, write_results
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.language.compression import compress_latents, directions_agree, storage_of_methods
+from genlangsplat_ns.language.lifting import LiftSettings
+from genlangsplat_ns.language.refinement import lift_latents
+from language_scene import latent_scene, score
+
+Row = dict[str, Any]
+
+ENCODINGS: tuple[Literal["float32", "fp16", "int8"], ...] = ("float32", "fp16", "int8")
+
+QUICK = {"num_objects": 6, "num_views": 16, "width": 162, "height": 108, "max_gaussians": 1500}
+"""A scene of seconds."""
+
+
+def measure(data: Path, seed: int, **size: int) -> list[Row]:
+    """Lifts one scene and scores its latents as they are and as each encoding leaves them."""
+    scene = latent_scene(data, seed, **size)
+    latents = lift_latents(scene.training(), *scene.shape, LiftSettings()).latents
+    rows = []
+    for encoding in ENCODINGS:
+        restored, stored = latents, latents.nbytes
+        if encoding != "float32":
+            compressed = compress_latents(latents, encoding)
+            restored, stored = compressed.restore(), sum(part.nbytes for part in compressed.weights().values())
+        agreements = {
+            "latents": directions_agree(latents, restored),
+            "embeddings": directions_agree(latents, restored, scene.autoencoder.decode),
+        }
+        found = score(scene, restored)
+        row = {"seed": seed, "gaussians": scene.num_gaussians, "encoding": encoding, **vars(found)}
+        row |= {f"{name}_{key}": value for name, pair in agreements.items() for key, value in vars(pair).items()}
+        rows.append(row | {"bytes_per_gaussian": stored / scene.num_gaussians, "shape": scene.shape})
+    return rows
+
+
+def show(rows: list[Row]) -> list[Bar]:
+    """Prints sizes and losses, and returns the goals."""
+    table = Table("method", "stored on a Gaussian", "MB per million Gaussians", title="Language of a scene, all levels")
+    for storage in storage_of_methods(*rows[0]["shape"][1:]):
+        table.add_row(storage.method, storage.stored, f"{storage.bytes_per_gaussian:,}")
+    CONSOLE.print(table)
+
+    kept = {(row["seed"], row["encoding"]): row for row in rows}
+    seeds = sorted({row["seed"] for row in rows})
+    figures = (
+        "bytes_per_gaussian",
+        "latents_mean",
+        "latents_worst",
+        "embeddings_mean",
+        "embeddings_worst",
+        "cosine",
+        "miou",
+    )
+    table = Table("", *ENCODINGS, title=f"{len(seeds)} composed scenes; cosine and miou against the truth")
+    joined = {
+        (name, encoding): (min if name.endswith("worst") else statistics.mean)(
+            kept[seed, encoding][name] for seed in seeds
+        )
+        for name in figures
+        for encoding in ENCODINGS
+    }
+    for name in figures:
+        table.add_row(name, *(f"{joined[name, encoding]:.6f}" for encoding in ENCODINGS))
+    CONSOLE.print(table)
+    bars = []
+    for encoding in ENCODINGS[1:]:
+        lost = [100 * (kept[seed, "float32"]["miou"] - kept[seed, encoding]["miou"]) for seed in seeds]
+        bars += [
+            Bar(f"{encoding}, worst cosine of an embedding", joined["embeddings_worst", encoding], ">=", 0.99),
+            Bar(f"{encoding}, points of mIoU lost (worst scene)", max(lost), "<=", 0.1),
+        ]
+    return bars
+
+
+def main() -> None:
+    """Measures some scenes and reports."""
+    parser = options_of(__doc__, "one small scene")
+    parser.add_argument("--data", type=Path, required=True, help="the folder of all data sets")
+    parser.add_argument("--seeds", type=int, default=3, help="composed scenes")
+    options = parser.parse_args()
+    seeds = range(1 if options.quick else options.seeds)
+    rows = [row for seed in seeds for row in measure(options.data, seed, **(QUICK if options.quick else {}))]
+    write_results(options.json, rows, show(rows))
+
+
+if __name__ == "__main__":
+    main()

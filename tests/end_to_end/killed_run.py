@@ -1,0 +1,53 @@
+"""A short run that is killed with signal 9 at one place, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from genlangsplat_ns.features import front_end
+from genlangsplat_ns.features.store import FeatureStore
+from genlangsplat_ns.language.lifting import LatentMean
+from genlangsplat_ns.pipeline import GenLangSplatPipeline
+from tests.end_to_end.conftest import make_config, train
+from tests.end_to_end.quick_extraction import ColourEncoder
+
+PLACES: dict[str, tuple[type, str, int]] = {
+    "extraction": (FeatureStore, "save", 5),
+    "splat training": (GenLangSplatPipeline, "get_train_loss_dict", 26),
+    "between the phases": (GenLangSplatPipeline, "begin_language_phase", 1),
+    "lifting": (LatentMean, "add", 4),
+}
+"""Where a run may be killed: just before the call of a method, and which of its calls."""
+
+
+def killed_run_config(scene: Path, output: Path) -> Any:
+    """A short run that saves a checkpoint every ten steps."""
+    config = make_config(scene, output)
+    config.steps_per_save = 10
+    return config
+
+
+def deadly(method: Callable[..., Any], fatal_call: int) -> Callable[..., Any]:
+    """Wraps a method so that one of its calls ends the process, as a power cut would."""
+    calls = 0
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == fatal_call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return method(*args, **kwargs)
+
+    return wrapped
+
+
+def train_until_killed(scene: Path, output: Path, place: str) -> None:
+    """Trains until the process is killed at the place."""
+    owner, name, call = PLACES[place]
+    setattr(owner, name, deadly(getattr(owner, name), call))
+    front_end.load_encoder = lambda *args, **kwargs: ColourEncoder()  # type: ignore[assignment]
+    train(killed_run_config(scene, output))

@@ -1,0 +1,110 @@
+"""Runs that are killed with signal 9 and go on: what they lose, and that they end with the same latents."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity
+
+from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
+from tests.end_to_end.conftest import RGB_STEPS, copy_scene, make_config, make_trainer, train
+from tests.end_to_end.killed_run import killed_run_config, train_until_killed
+from tests.end_to_end.quick_extraction import stored
+
+pytestmark = pytest.mark.usefixtures("quick_encoder")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory, quick_encoder: None) -> Any:
+    """The trainer of the same run that nobody killed."""
+    scene = copy_scene(tiny_scene, tmp_path_factory.mktemp("undisturbed"))
+    return train(killed_run_config(scene, scene.parent / "outputs"))
+
+
+def kill(scene: Path, output: Path, place: str) -> list[int]:
+    """Trains in a process of its own until it is killed there; returns the steps of the checkpoints it left."""
+    # A server that has imported everything forks the processes, so that they begin at once.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([train_until_killed.__module__])
+    process = context.Process(target=train_until_killed, args=(scene, output, place))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    return sorted(int(path.stem.split("-")[1]) for path in output.rglob("step-*.ckpt"))
+
+
+def resume(scene: Path, output: Path) -> Any:
+    """Goes on with a killed run, as its user would, and returns the trainer."""
+    config = killed_run_config(scene, output)
+    folder = config.get_checkpoint_dir()
+    config.load_dir = folder if latest_checkpoint(folder) is not None else None
+    trainer = train(config)
+    assert trainer.pipeline.model.in_language_phase and trainer.step in (RGB_STEPS, RGB_STEPS + 1)
+    return trainer
+
+
+def held_out_latents(trainer: Any) -> torch.Tensor:
+    """What a held-out view shows of the latents."""
+    with torch.no_grad():
+        return trainer.pipeline.model.eval().render_latents(trainer.pipeline.datamanager.camera("eval", 0))
+
+
+@pytest.mark.parametrize("place", ["between the phases", "lifting"])
+def test_a_kill_after_the_splats_costs_the_lift_alone(
+    undisturbed: Any, scene: Path, tmp_path: Path, place: str
+) -> None:
+    assert kill(scene, tmp_path / "outputs", place)[-1] == RGB_STEPS - 1
+    model, expected = resume(scene, tmp_path / "outputs").pipeline.model, undisturbed.pipeline.model
+    assert torch.equal(model.means, expected.means)
+    assert torch.equal(model.latents, expected.latents)
+
+
+def test_a_kill_during_extraction_keeps_what_is_stored(
+    undisturbed: Any, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert kill(scene, tmp_path / "outputs", "extraction") == []
+    model = resume(scene, tmp_path / "outputs").pipeline.model
+    assert "4 of 10 views are stored" in " ".join(capsys.readouterr().out.split())
+    assert torch.equal(model.latents, undisturbed.pipeline.model.latents)
+    assert stored(scene / "language_features") == stored(undisturbed.config.data / "language_features")
+
+
+def test_a_kill_in_splat_training_ends_with_nearly_the_same_latents(
+    undisturbed: Any, scene: Path, tmp_path: Path
+) -> None:
+    """The order of the views begins anew at a resume, so the splats differ a little, and so do their latents."""
+    assert kill(scene, tmp_path / "outputs", "splat training")[-1] == 20
+    first, second = held_out_latents(resume(scene, tmp_path / "outputs")), held_out_latents(undisturbed)
+    shown = second.norm(dim=-1) > 0.5
+    assert cosine_similarity(first[shown], second[shown], dim=-1).mean() > 0.99
+
+
+def test_a_checkpoint_comes_whole_or_not_at_all(
+    tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(make_config(tiny_scene, tmp_path))
+    folder = trainer.checkpoint_dir
+    trainer.save_checkpoint(10)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def cut(state: Any, path: Path) -> None:
+        path.write_bytes(b"half of it")
+        # What a killed process cannot clear away is there when the next one saves.
+        monkeypatch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", cut)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.save_checkpoint(20)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    monkeypatch.undo()
+    trainer.save_checkpoint(20)
+    assert [path.name for path in folder.iterdir()] == ["step-000000020.ckpt"]
+    assert torch.load(folder / "step-000000020.ckpt", weights_only=True)["step"] == 20

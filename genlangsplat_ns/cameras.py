@@ -64,6 +64,20 @@ def view_geometry(
     )
 
 
+def pixel_in_space(view: ViewGeometry, pixel: tuple[int, int], depth: float) -> tuple[float, float, float]:
+    """The point of the scene that a pixel shows.
+
+    Args:
+        view: The view.
+        pixel: The pixel (x, y); its centre is meant.
+        depth: Distance along the optical axis.
+    """
+    focal = view.intrinsics[0].diagonal()[:2]
+    ray = (focal.new_tensor(pixel) + 0.5 - view.intrinsics[0, :2, 2]) / focal
+    x, y, z = torch.linalg.inv(view.viewmats[0])[:3] @ torch.cat([ray * depth, ray.new_tensor([depth, 1.0])])
+    return float(x), float(y), float(z)
+
+
 def undistort_points(
     points: Float[np.ndarray, "count 2"], raw_size: tuple[int, int], raw: Cameras, view: Cameras
 ) -> Float[np.ndarray, "count 2"]:

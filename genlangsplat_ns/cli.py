@@ -5,42 +5,190 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from genlangsplat_ns.commands import run_commands
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import FrontEndSettings
 from genlangsplat_ns.ray_settings import RayLiftSettings
 
+if TYPE_CHECKING:
+    from genlangsplat_ns.chosen_gaussians import Choice
+    from genlangsplat_ns.language.query import TextQuery
+    from genlangsplat_ns.language.selection import SelectionSettings
 
-@dataclass
-class Query:
-    """Ask a trained run for texts: overlay and mask pictures of its views, and query.json with scores and peaks."""
+
+@dataclass(kw_only=True)
+class Asking:
+    """What is asked of which run."""
 
     load_config: Path
     """The run's config.yml."""
     text: tuple[str, ...]
-    """What to look for; several texts are answered one by one."""
+    """What to look for; several texts, also with semicolons between them, are answered one by one."""
+    negatives: str = "object; things; stuff; texture"
+    """What the texts compete with, separated by semicolons."""
+    level: Literal["mean", "auto", "subpart", "part", "whole"] = "mean"
+    """Mask level: their mean, the one with the highest peak (auto), or a named one."""
+    threshold: float = 0.8
+    """Pixels and Gaussians with more relevancy than this are selected."""
+    temperature: float = 10.0
+    """Sharpness of the relevancy; LERF's is 10."""
+    prompts: bool = False
+    """Put every text into sentences such as "a photo of ..." and average them, which helps CLIP."""
+
+    def query_for(self, texts: tuple[str, ...]) -> TextQuery:
+        """Makes the query of some texts."""
+        from genlangsplat_ns.language.query import TextQuery, split_texts
+
+        return TextQuery(
+            split_texts(";".join(texts)),
+            split_texts(self.negatives),
+            self.level,
+            self.threshold,
+            self.temperature,
+            self.prompts,
+        )
+
+
+@dataclass(kw_only=True)
+class Selecting(Asking):
+    """Which Gaussians the answer is made of."""
+
+    min_opacity: float = 0.05
+    """Gaussians fainter than this are not selected."""
+    clean_up: bool = True
+    """Leave out small groups of selected Gaussians that lie apart."""
+    radius: float | None = None
+    """For the clean-up: Gaussians within this distance hang together; None derives it from how far apart they lie."""
+    smallest_group: float = 0.1
+    """For the clean-up: groups with less than this share of the largest group's Gaussians are left out."""
+
+    @property
+    def selection(self) -> SelectionSettings:
+        """Opacity floor and clean-up."""
+        from genlangsplat_ns.language.selection import SelectionSettings
+
+        return SelectionSettings(self.min_opacity, self.clean_up, self.radius, self.smallest_group)
+
+
+@dataclass(kw_only=True)
+class Query(Selecting):
+    """Ask a trained run for texts: overlays and masks of its views or a video, and query.json with scores and peaks."""
+
     output_dir: Path
     """Folder for the pictures and query.json."""
     split: Literal["eval", "train", "all"] = "all"
     """Which views to ask: eval are the held-out ones."""
-    mode: Literal["rendered"] = "rendered"
-    """rendered: composite latents, decode and score every pixel."""
-    negatives: tuple[str, ...] = ("object", "things", "stuff", "texture")
-    """What the texts compete with."""
-    level: Literal["mean", "auto", "subpart", "part", "whole"] = "mean"
-    """Mask level: their mean, the one with the highest peak (auto), or a named one."""
-    threshold: float = 0.8
-    """Pixels with more relevancy than this are selected."""
+    camera_path: Path | None = None
+    """Ask along a camera path that the viewer saved as JSON, instead of in the views."""
+    interpolate: int | None = None
+    """Ask from so many cameras between each view of the split and the next one."""
+    mode: Literal["rendered", "gaussian"] = "rendered"
+    """rendered: decode and score every pixel (the paper). gaussian: score every Gaussian once; views are quick then."""
+    video: bool = False
+    """Write one video per text (needs ffmpeg) instead of pictures."""
 
     def __call__(self) -> None:
         """Runs the command."""
-        from genlangsplat_ns.language.query import TextQuery
+        query = self.query_for(self.text)
+        selection = self.selection
+        from genlangsplat_ns.query_cameras import CameraChoice
         from genlangsplat_ns.query_views import query_views
 
-        query = TextQuery(self.text, self.negatives, self.level, self.threshold)
-        query_views(self.load_config, query, self.split, self.mode, self.output_dir)
+        cameras = CameraChoice(self.split, self.camera_path, self.interpolate)
+        query_views(self.load_config, query, cameras, self.mode, selection, self.video, self.output_dir)
+
+
+@dataclass(kw_only=True)
+class Choosing(Selecting):
+    """Gaussians that are chosen by texts to be written or left out."""
+
+    without: tuple[str, ...] = ()
+    """Gaussians that answer these texts are not chosen, whatever else they answer."""
+    grow: float = 0.0
+    """Choose Gaussians within this distance of chosen ones, too."""
+    overwrite: bool = False
+    """Replace what is there already."""
+
+    @property
+    def choice(self) -> Choice | None:
+        """What to choose; None without a text."""
+        if not self.text:
+            return None
+        query = self.query_for(self.text)
+        without = self.query_for(self.without) if self.without else None
+        from genlangsplat_ns.chosen_gaussians import Choice
+
+        return Choice(query, without, self.selection, self.grow)
+
+
+@dataclass(kw_only=True)
+class Export(Choosing):
+    """Write the Gaussians that answer a text, or all others, as a PLY file that any splat program opens."""
+
+    text: tuple[str, ...] = ()
+    """What to export; Gaussians that answer any of several texts. Without a text the whole scene is written."""
+    output: Path
+    """The .ply file."""
+    rest: bool = False
+    """Write all Gaussians but the chosen ones."""
+    latents: Literal["nowhere", "file", "ply"] = "nowhere"
+    """Language latents: nowhere, in a .safetensors file beside the PLY (file), or as its properties (ply)."""
+
+    def __call__(self) -> None:
+        """Runs the command."""
+        choice = self.choice
+        from genlangsplat_ns.export_run import export_run
+
+        export_run(self.load_config, choice, self.rest, self.latents, self.output, self.overwrite)
+
+
+@dataclass(kw_only=True)
+class Remove(Choosing):
+    """Write a new run without the Gaussians that answer a text; ns-render and ns-viewer open it like any other."""
+
+    output_dir: Path = Path("outputs")
+    """Folder of runs that the new one goes to."""
+
+    def __call__(self) -> None:
+        """Runs the command."""
+        choice = self.choice
+        if choice is None:
+            raise GenLangSplatError("Found no text; say with --text what to remove.")
+        from genlangsplat_ns.remove_run import remove_from_run
+
+        remove_from_run(self.load_config, choice, self.output_dir, self.overwrite)
+
+
+@dataclass(kw_only=True)
+class Describe:
+    """Say what a scene consists of: groups of Gaussians of like meaning, each with the best texts of a vocabulary."""
+
+    load_config: Path
+    """The run's config.yml."""
+    vocabulary: Path
+    """File with one text per line."""
+    level: Literal["subpart", "part", "whole"] = "whole"
+    """Mask level whose latents are grouped."""
+    groups: int = 12
+    """How many groups to look for."""
+    texts: int = 3
+    """How many texts each group gets."""
+    negatives: str = "object; things; stuff; texture"
+    """What the texts compete with, separated by semicolons."""
+    output: Path | None = None
+    """JSON file for the groups."""
+    overwrite: bool = False
+    """Replace the file if it is there already."""
+
+    def __call__(self) -> None:
+        """Runs the command."""
+        from genlangsplat_ns.describe_run import describe_run, read_vocabulary
+        from genlangsplat_ns.language.query import TextQuery, split_texts
+
+        query = TextQuery(read_vocabulary(self.vocabulary), split_texts(self.negatives))
+        describe_run(self.load_config, query, self.level, self.groups, self.texts, self.output, self.overwrite)
 
 
 @dataclass
@@ -151,6 +299,9 @@ class Lift:
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "query": Query,
+    "export": Export,
+    "remove": Remove,
+    "describe": Describe,
     "extract": Extract,
     "convert": Convert,
     "lift": Lift,

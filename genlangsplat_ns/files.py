@@ -16,6 +16,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from genlangsplat_ns.errors import GenLangSplatError
+
 WEIGHTS_ERRORS = (
     OSError,
     EOFError,
@@ -86,3 +88,25 @@ def _file_sha256(path: Path, size: int, modified: int) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def check_new_file(path: Path, overwrite: bool) -> None:
+    """Checks before long work that a file can be written at its end; makes its folder.
+
+    Args:
+        path: The file.
+        overwrite: Whether it may exist.
+
+    Raises:
+        GenLangSplatError: It exists and may not, it is a folder, or its folder cannot be made or written to.
+    """
+    if path.is_dir():
+        raise GenLangSplatError(f"{path} is a folder. Name a file in it.")
+    if path.exists() and not overwrite:
+        raise GenLangSplatError(f"{path} exists. Name another file, or add --overwrite to replace it.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GenLangSplatError(f"{path} cannot be written: {error.strerror}. Name a file elsewhere.") from error
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise GenLangSplatError(f"{path} cannot be written: no permission for {path.parent}. Name a file elsewhere.")

@@ -15,9 +15,11 @@ from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.field_head import LanguageFieldHead
 from genlangsplat_ns.language.compression import restore_latents
+from genlangsplat_ns.language.decoding import Decode, decoding_of
+from genlangsplat_ns.language.gaussian_scores import GaussianEmbeddings, divide_by_alpha, join_levels
 from genlangsplat_ns.language.lifting import LiftedLatents, LiftSettings, region_targets
 from genlangsplat_ns.language.named import load_autoencoder, must_fit_autoencoder
-from genlangsplat_ns.language.query import answer_texts, relevancy_maps
+from genlangsplat_ns.language.query import EmbeddedQuery, QueryMode, answer_texts, relevancy_maps
 from genlangsplat_ns.language.visualize import LatentPca, relevancy_overlay
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.rasterization import CompositingWeights, WeightCache, compositing_weights
@@ -62,6 +64,8 @@ class GenLangSplatModelConfig(SplatModelConfig):
     """With lift: how strongly those steps are held at the average."""
     query_texts: str = ""
     """Texts the viewer and ns-render start with, separated by semicolons."""
+    query_mode: QueryMode = "gaussian"
+    """How the viewer and ns-render answer: gaussian splats scores, rendered decodes and scores every pixel."""
 
     @property
     def num_language_steps(self) -> int:
@@ -129,13 +133,20 @@ class GenLangSplatModel(SplatModel):
             if self.config.query_texts.strip():
                 self.language.ask()
         self._latent_pca: LatentPca | None = None
-        self._latent_colours: Tensor | None = None
+        self._forget_latents()
         self._weight_cache = WeightCache(int(self.config.language_cache_gb * 1e9))
+
+    def _forget_latents(self) -> None:
+        """Drops what was computed of latents that have changed."""
+        self._latent_colours: Tensor | None = None
+        self._gaussian_embeddings: GaussianEmbeddings | None = None
+        self._relevancy: tuple[EmbeddedQuery, Tensor, tuple[str, ...]] | None = None
 
     def set_latents(self, lifted: LiftedLatents) -> None:
         """Puts lifted latents onto the Gaussians."""
         self.latents.data.copy_(lifted.latents)
-        self._latent_pca = self._latent_colours = None
+        self._latent_pca = None
+        self._forget_latents()
         if self.config.language_solver == "lift":
             self._weight_cache = WeightCache(0)
 
@@ -215,9 +226,9 @@ class GenLangSplatModel(SplatModel):
             ),
         )
 
-    def render_rgb(self, camera: Cameras) -> Float[Tensor, "height width 3"]:
-        """Renders colours alone, as a person sees them."""
-        return super().get_outputs(camera)["rgb"]
+    def render_splats(self, camera: Cameras) -> dict[str, Tensor]:
+        """Renders splatfacto's outputs alone."""
+        return super().get_outputs(camera)
 
     def language_loss(
         self, rendered: Tensor, targets: Tensor, valid: Bool[Tensor, "height width levels"]
@@ -232,15 +243,13 @@ class GenLangSplatModel(SplatModel):
     def get_outputs(self, camera: Cameras) -> dict[str, Any]:
         """Renders what the phase needs: colours, latents to be fitted, or everything for a person."""
         if not self.training:
-            outputs = super().get_outputs(camera)
-            outputs.update(self._language_pictures(camera, outputs))
-            return outputs
+            return self._pictures(camera)
         if not self.in_language_phase:
             return super().get_outputs(camera)
         if self.config.language_solver == "lift":
             return {}
         # The optimiser is about to change the latents; the components stay, so that a colour keeps its meaning.
-        self._latent_colours = None
+        self._forget_latents()
         return {"latents": self._training_latents(camera)}
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
@@ -267,32 +276,64 @@ class GenLangSplatModel(SplatModel):
 
     # Pictures for the viewer and ns-render
 
+    @property
+    def decode(self) -> Decode:
+        """What turns latents into unit embeddings."""
+        return decoding_of(self.field_head.autoencoder)
+
     @torch.no_grad()
-    def _language_pictures(self, camera: Cameras, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Relevancy, its overlay and the latents' colours; the keys are always the same."""
-        rgb = outputs["rgb"]
-        relevancy = torch.zeros_like(rgb[..., :1])
-        pictures = {"relevancy": relevancy, "relevancy_overlay": rgb, "latent_pca": torch.zeros_like(rgb)}
-        keep = self.cropped()
-        if not self.in_language_phase or (keep is not None and not bool(keep.any())):
-            return pictures
-        pictures["latent_pca"] = self._latent_picture(camera, keep) * outputs["accumulation"]
-        query = self.language.query()
-        if query is not None:
-            maps = relevancy_maps(self.render_latents(camera), self.field_head, query)
-            relevancy = torch.stack([answer.map for answer in answer_texts(maps, query.query)]).amax(dim=0)
-            pictures |= {"relevancy": relevancy[..., None], "relevancy_overlay": relevancy_overlay(rgb, relevancy)}
-        return pictures
+    def gaussian_relevancy(
+        self, query: EmbeddedQuery
+    ) -> tuple[Float[Tensor, "num_gaussians num_texts"], tuple[str, ...]]:
+        """Scores every Gaussian against every text of a query; the last query asked is remembered.
 
-    def _latent_picture(self, camera: Cameras, keep: Tensor | None) -> Float[Tensor, "height width 3"]:
-        """Colours of the middle level's latents, by three fixed principal components.
+        Args:
+            query: The query.
 
-        The components are splatted, not computed from splatted latents: that costs three channels instead of 48.
+        Returns:
+            Relevancy, 0 for Gaussians that no region ever saw, and for each text the level or rule it came from.
         """
-        colours = self._colours_of_latents()
-        colours = colours if keep is None else colours[keep]
-        render, alpha, _ = self.splat(self.geometry(keep), colours, self.view(camera), render_mode="RGB")
-        return (render[0] / alpha[0].clamp_min(1e-6)).clamp(0.0, 1.0)
+        if self._relevancy is None or self._relevancy[0] is not query:
+            if self._gaussian_embeddings is None:
+                self._gaussian_embeddings = GaussianEmbeddings(self.latents.detach(), self.decode)
+            scores = self._gaussian_embeddings.score(query)
+            opacities = torch.sigmoid(self.opacities).squeeze(-1)
+            self._relevancy = query, *join_levels(scores, opacities, query.query.level)
+        return self._relevancy[1:]
+
+    @torch.no_grad()
+    def render_relevancy(
+        self, camera: Cameras, query: EmbeddedQuery
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "height width num_texts"]]:
+        """Renders the usual outputs of splats and, in the same pass, the relevancy of each text (mode `gaussian`)."""
+        outputs = super().get_outputs(camera, [self.gaussian_relevancy(query)[0]])
+        return outputs, divide_by_alpha(outputs.pop("carried"), outputs["accumulation"])
+
+    @torch.no_grad()
+    def _pictures(self, camera: Cameras) -> dict[str, Tensor]:
+        """Splatfacto's outputs, relevancy, its overlay and the latents' colours; the keys are always the same.
+
+        The components of latents are splatted, not computed from splatted latents: that costs three channels of the one
+        pass instead of a pass of 48.
+        """
+        query = self.language.query() if self.in_language_phase else None
+        carried = [self._colours_of_latents()] if self.in_language_phase else []
+        if query is not None and self.config.query_mode == "gaussian":
+            carried.append(self.gaussian_relevancy(query)[0].amax(dim=1, keepdim=True))
+        outputs = super().get_outputs(camera, carried)
+        rgb, alphas = outputs["rgb"], outputs["accumulation"]
+        shown = outputs.pop("carried", None)
+        relevancy, overlay, latent_pca = torch.zeros_like(alphas), rgb, torch.zeros_like(rgb)
+        if shown is not None:
+            latent_pca = shown[..., :3].clamp(0.0, 1.0)
+        if shown is not None and query is not None:
+            if self.config.query_mode == "gaussian":
+                relevancy = divide_by_alpha(shown[..., 3:], alphas)
+            else:
+                answers = answer_texts(relevancy_maps(self.render_latents(camera), self.decode, query), query.query)
+                relevancy = torch.stack([answer.map for answer in answers]).amax(dim=0)[..., None]
+            overlay = relevancy_overlay(rgb, relevancy[..., 0])
+        return {**outputs, "relevancy": relevancy, "relevancy_overlay": overlay, "latent_pca": latent_pca}
 
     def _colours_of_latents(self) -> Float[Tensor, "num_gaussians 3"]:
         """One colour per Gaussian, computed anew only when latents have changed; black while there are none."""

@@ -1,27 +1,32 @@
-"""A trained scene: its views, what they look like and what they mean."""
+"""A trained scene: its views, what they look like and what they mean. This is what scripts ask."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
+from genlangsplat_ns.cameras import pixel_in_space
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, Split
 from genlangsplat_ns.evaluation.lerf_ovs import LabeledObject, ViewLabels
 from genlangsplat_ns.features.encoders import ImageTextEncoder
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
+from genlangsplat_ns.language.decoding import Decode
 from genlangsplat_ns.language.query import (
     EmbeddedQuery,
+    QueryMode,
     TextQuery,
     ViewAnswer,
     answer_texts,
     embed_query,
     relevancy_maps,
 )
+from genlangsplat_ns.language.selection import Selection, SelectionSettings, select_gaussians
 from genlangsplat_ns.model import GenLangSplatModel
 
 
@@ -47,14 +52,44 @@ class RenderedView:
     """Composited latents, not normalised."""
 
 
+@dataclass(frozen=True, eq=False)
+class AnsweredView:
+    """A view and what it answers."""
+
+    rgb: Float[Tensor, "height width 3"]
+    """Colours, 0 to 1."""
+    answers: list[ViewAnswer]
+    """One per text."""
+    points: list[tuple[float, float, float]]
+    """For each text the point of the scene that its peak shows, in the run's own frame."""
+
+
+@dataclass(frozen=True, eq=False)
+class SceneAnswer:
+    """Where a scene answers one text, whatever the view."""
+
+    text: str
+    """The text asked for."""
+    level: str
+    """The level or rule the scores were read from."""
+    relevancy: Float[Tensor, " num_gaussians"]
+    """Relevancy of every Gaussian; 0 where no region was ever seen."""
+    peak: tuple[float, ...]
+    """Centre of the Gaussian with the highest relevancy among those that are not too faint."""
+    score: float
+    """Its relevancy."""
+    selection: Selection
+    """The Gaussians above the query's threshold."""
+
+
 class LanguageScene:
-    """A trained scene that can be asked.
+    """A trained scene that can be asked. Tensors come back on the CPU, where `.numpy()` gives an array.
 
     Example:
         scene = open_run(Path("outputs/fox/gen-langsplat-lite/2026-01-01_120000/config.yml"))
-        view = scene.views("eval")[0]
-        answer = scene.ask("a fox", view)
-        answer.map, answer.mask, answer.peak, answer.score
+        answer = scene.ask("a fox", scene.views("eval")[0])
+        heat, mask = answer.map.numpy(), answer.mask.numpy()
+        chosen = scene.select("a fox").keep.numpy()
     """
 
     def __init__(self, model: GenLangSplatModel, datamanager: GenLangSplatDataManager) -> None:
@@ -72,9 +107,10 @@ class LanguageScene:
         """Which autoencoder the latents belong to."""
         return self.model.field_head.autoencoder.identity
 
-    def decode(self, latents: Float[Tensor, "*batch latent_dim"]) -> Float[Tensor, "*batch embedding_dim"]:
-        """Turns latents into unit embeddings."""
-        return self.model.field_head(latents)
+    @property
+    def decode(self) -> Decode:
+        """What turns latents into unit embeddings."""
+        return self.model.decode
 
     def views(self, split: Literal["train", "eval", "all"] = "all") -> list[SceneView]:
         """Lists the views of a split, held-out ones last."""
@@ -104,20 +140,67 @@ class LanguageScene:
             objects.append(LabeledObject(item.category, polygon, (left, top, right, bottom)))
         return ViewLabels(labels.name, width, height, tuple(objects), labels.skipped)
 
+    def camera(self, view: SceneView) -> Cameras:
+        """Returns the camera of a view."""
+        return self.datamanager.camera(view.split, view.index)
+
     @torch.no_grad()
     def render(self, view: SceneView) -> RenderedView:
         """Renders colours and latents of a view."""
-        camera = self.datamanager.camera(view.split, view.index)
-        return RenderedView(self.model.render_rgb(camera), self.model.render_latents(camera))
+        camera = self.camera(view)
+        return RenderedView(self.model.render_splats(camera)["rgb"], self.model.render_latents(camera))
 
     def embed(self, query: TextQuery) -> EmbeddedQuery:
         """Embeds the texts of a query with the run's encoder."""
         return embed_query(query, self.encoder)
 
-    def answer(self, query: EmbeddedQuery, rendered: RenderedView) -> list[ViewAnswer]:
-        """Scores a rendered view against every text of a query."""
-        return answer_texts(relevancy_maps(rendered.latents, self.decode, query), query.query)
+    @torch.no_grad()
+    def answer(self, query: EmbeddedQuery, camera: Cameras, mode: QueryMode = "gaussian") -> AnsweredView:
+        """Draws a camera's view and reads from it the answer to each text of a query.
 
-    def ask(self, text: str, view: SceneView) -> ViewAnswer:
+        Args:
+            query: The query.
+            camera: One perspective camera, such as `camera` gives.
+            mode: `gaussian` splats the scores of Gaussians; `rendered` decodes and scores every pixel.
+        """
+        if mode == "gaussian":
+            outputs, relevancy = self.model.render_relevancy(camera, query)
+            # The levels are joined already, so the rule of the query has nothing left to choose.
+            answers = answer_texts(relevancy.permute(2, 0, 1)[:, None], replace(query.query, level="mean"))
+            levels = self.model.gaussian_relevancy(query)[1]
+            answers = [replace(answer, level=level) for answer, level in zip(answers, levels, strict=True)]
+        else:
+            outputs = self.model.render_splats(camera)
+            maps = relevancy_maps(self.model.render_latents(camera), self.decode, query)
+            answers = answer_texts(maps, query.query)
+        geometry, depth = self.model.view(camera), outputs["depth"]
+        points = [pixel_in_space(geometry, (x, y), float(depth[y, x])) for x, y in (item.peak for item in answers)]
+        on_cpu = [replace(answer, map=answer.map.cpu(), mask=answer.mask.cpu()) for answer in answers]
+        return AnsweredView(outputs["rgb"].cpu(), on_cpu, points)
+
+    @torch.no_grad()
+    def find(self, query: EmbeddedQuery, settings: SelectionSettings | None = None) -> list[SceneAnswer]:
+        """Scores and selects Gaussians for each text of a query.
+
+        Args:
+            query: The query; its threshold is that of the selection.
+            settings: Opacity floor and clean-up of the selections; None for the defaults.
+        """
+        settings = settings or SelectionSettings()
+        relevancy, levels = self.model.gaussian_relevancy(query)
+        means = self.model.means.detach().cpu()
+        opacities = torch.sigmoid(self.model.opacities.detach()).squeeze(-1).cpu()
+        found = []
+        for text, level, scores in zip(query.query.texts, levels, relevancy.T.cpu(), strict=True):
+            peak = int((scores * (opacities >= settings.min_opacity)).argmax())
+            selection = select_gaussians(scores, means, opacities, query.query.threshold, settings)
+            found.append(SceneAnswer(text, level, scores, tuple(means[peak].tolist()), float(scores[peak]), selection))
+        return found
+
+    def ask(self, text: str, view: SceneView, mode: QueryMode = "gaussian") -> ViewAnswer:
         """Answers one text in one view with the default settings."""
-        return self.answer(self.embed(TextQuery((text,))), self.render(view))[0]
+        return self.answer(self.embed(TextQuery((text,))), self.camera(view), mode).answers[0]
+
+    def select(self, text: str, settings: SelectionSettings | None = None) -> Selection:
+        """Selects the Gaussians that answer one text, with the default settings of a query."""
+        return self.find(self.embed(TextQuery((text,))), settings)[0].selection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from genlangsplat_ns.cameras import ViewGeometry, view_geometry
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.densification import BudgetedStrategy
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.rasterization import rasterization
+from genlangsplat_ns.rasterization import rasterization, shade
 from genlangsplat_ns.rasterization.ssim import structural_similarity
 from genlangsplat_ns.scene_io.gaussians import Gaussians
 
@@ -205,8 +206,14 @@ class SplatModel(SplatfactoModel):
             return None
         return self.crop_box.within(self.means).reshape(-1)
 
-    def get_outputs(self, camera: Cameras) -> dict[str, Any]:
-        """Renders colour, opacity and (outside training) depth of one camera."""
+    def get_outputs(self, camera: Cameras, carried: Sequence[Tensor] = ()) -> dict[str, Any]:
+        """Renders colour, opacity and (outside training) depth of one camera.
+
+        Args:
+            camera: The camera.
+            carried: Outside training, further values of all Gaussians, `(num_gaussians, channels)` each. They are drawn
+                in the same pass, over black, and come back together as the output `carried`.
+        """
         view = self.view(camera, self._get_downscale_factor())
         self.last_size = (view.height, view.width)
         keep = self.cropped()
@@ -215,8 +222,13 @@ class SplatModel(SplatfactoModel):
         with_depth = self.config.output_depth_during_training or not self.training
         background = self._get_background_color()
         features, degree = self.colours(keep)
+        geometry = self.geometry(keep)
+        if carried:
+            if degree is not None:
+                features, degree = self._shade(geometry, features, view, degree), None
+            features = torch.cat([features, *(values if keep is None else values[keep] for values in carried)], dim=1)
         render, alpha, self.info = self.splat(
-            self.geometry(keep),
+            geometry,
             features,
             view,
             render_mode="RGB+ED" if with_depth else "RGB",
@@ -227,7 +239,7 @@ class SplatModel(SplatfactoModel):
             self.strategy.step_pre_backward(
                 self.gauss_params, self.optimizers, self.strategy_state, self.step, self.info
             )
-        colour = render[0, ..., :3] if with_depth else render[0]
+        colour = render[0, ..., :3]
         rgb = colour + (1 - alpha[0]) * background
         if degree is not None or not self.training:
             # Colours without harmonics are sigmoids; only rounding takes them out of bounds, which a loss forgives.
@@ -237,11 +249,19 @@ class SplatModel(SplatfactoModel):
             rgb = self._apply_bilateral_grid(rgb[None], camera_index, view.height, view.width)[0]
         depth = None
         if with_depth:
-            depth = render[0, ..., 3:]
+            depth = render[0, ..., -1:]
             depth = torch.where(alpha[0] > 0, depth, depth.detach().max())
         if not self.training:
             background = background.expand(view.height, view.width, 3)
-        return {"rgb": rgb, "depth": depth, "accumulation": alpha[0], "background": background}
+        outputs = {"rgb": rgb, "depth": depth, "accumulation": alpha[0], "background": background}
+        if carried:
+            outputs["carried"] = render[0, ..., 3:-1]
+        return outputs
+
+    def _shade(self, geometry: SplatGeometry, harmonics: Tensor, view: ViewGeometry, degree: int) -> Tensor:
+        """Colours of all Gaussians in a view, of their harmonics."""
+        camera = view.viewmats, view.intrinsics, view.width, view.height
+        return shade(*geometry.tensors(), harmonics, *camera, sh_degree=degree)
 
     def get_gt_img(self, image: Tensor) -> Tensor:
         """Returns the true picture in the size that is rendered now; the loss and the metrics of a step share one."""

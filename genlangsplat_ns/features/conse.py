@@ -73,6 +73,11 @@ class ConSEEncoder:
         for text in texts:
             if not text.strip():
                 raise GenLangSplatError(f"A text to embed is blank ({text!r}); give it at least one word.")
+            if not self._sentences.knows(text):
+                raise GenLangSplatError(
+                    f"The embedded encoder knows no word of {text!r}; it reads English. Write English words, or train "
+                    "with --pipeline.datamanager.encoder openclip, which has seen some of every script."
+                )
         return F.normalize(self._sentences.encode([with_article(text) for text in texts]) - self._centre, dim=-1)
 
 

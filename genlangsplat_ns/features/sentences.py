@@ -100,6 +100,11 @@ class SentenceModel:
             embeddings[batch] = self._encode_batch([texts[index] for index in batch])
         return embeddings
 
+    def knows(self, text: str) -> bool:
+        """Whether the model knows any word, or piece of one, of a text; another text means nothing to it."""
+        unknown = self._tokenizer.token_to_id("[UNK]")
+        return any(token != unknown for token in self._tokenizer.encode(text, add_special_tokens=False).ids)
+
     def _encode_batch(self, texts: list[str]) -> Float[Tensor, "num_texts embedding_dim"]:
         encodings = self._tokenizer.encode_batch(texts)
         tokens = torch.tensor([encoding.ids for encoding in encodings])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +13,21 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.decoding import Decode, LinearDecode
 from genlangsplat_ns.language.relevancy import DEFAULT_NEGATIVES, DEFAULT_TEMPERATURE, relevancy
 from genlangsplat_ns.levels import LEVELS
 
 LEVEL_RULES: tuple[str, ...] = ("mean", "auto", *LEVELS)
 """How the levels' maps become one: their mean, the one with the highest peak, or a named one."""
+
+QueryMode = Literal["gaussian", "rendered"]
+"""`rendered` decodes and scores pixels (the paper); `gaussian` scores every Gaussian once and splats the scores."""
+
+LONGEST_TEXT = 1000
+"""Characters of a text; encoders cut off what lies beyond a few hundred, and would answer something else."""
+
+PROMPTS: tuple[str, ...] = ("{}", "a photo of {}", "a close-up of {}", "{} in a room", "there is {} in the picture")
+"""The sentences a text is put into where prompts are asked for; their unit embeddings are averaged."""
 
 EMPTY_NORM = 1e-2
 """A rendered latent shorter than this shows next to nothing (its length is at most the opacity) and scores 0."""
@@ -49,10 +60,11 @@ class TextQuery:
         threshold: Pixels with more relevancy than this are selected, in [0, 1]. The embedded encoder's centred
             embeddings lie further apart than CLIP's and push relevancy to 0 and 1, so its masks fit best high up.
         temperature: The factor on cosines in the relevancy.
+        prompts: Whether texts and negatives are put into the sentences of `PROMPTS`.
 
     Raises:
-        GenLangSplatError: Without a text, with a blank text, with only blank negatives, with an unknown level, or with
-            a threshold or temperature out of range.
+        GenLangSplatError: Without a text, with a blank or very long one, with only blank negatives, with a text that
+            is also a negative, with an unknown level, or with a threshold or temperature out of range.
     """
 
     texts: tuple[str, ...]
@@ -60,6 +72,7 @@ class TextQuery:
     level: str = "mean"
     threshold: float = 0.8
     temperature: float = DEFAULT_TEMPERATURE
+    prompts: bool = False
 
     def __post_init__(self) -> None:
         if not self.texts:
@@ -72,6 +85,19 @@ class TextQuery:
                 f"Found no negative text with a word in it; relevancy compares with at least one. "
                 f"Leave negatives at their default {list(DEFAULT_NEGATIVES)} or name some."
             )
+        for text in (*self.texts, *kept):
+            if len(text) > LONGEST_TEXT:
+                raise GenLangSplatError(
+                    f'Found a text of {len(text):,} characters ("{text[:30]}..."); give at most {LONGEST_TEXT:,}. '
+                    "A few words are best; separate several texts with semicolons."
+                )
+        negated = {negative.casefold() for negative in kept}
+        for text in self.texts:
+            if text.strip().casefold() in negated:
+                raise GenLangSplatError(
+                    f'Found "{text.strip()}" both as a text and as a negative; it can never beat itself. '
+                    f"Take it out of the negatives, which are {list(kept)}."
+                )
         if self.level not in LEVEL_RULES:
             raise GenLangSplatError(f'Found the level "{self.level}"; choose one of {", ".join(LEVEL_RULES)}.')
         if not 0.0 <= self.threshold <= 1.0:
@@ -98,6 +124,11 @@ class EmbeddedQuery:
     positives: Float[Tensor, "num_texts embedding_dim"]
     negatives: Float[Tensor, "num_negatives embedding_dim"]
 
+    def projected(self, basis: Float[Tensor, "embedding_dim smaller_dim"]) -> EmbeddedQuery:
+        """The query in the space that orthonormal columns span; cosines with what lies in it stay what they are."""
+        positives, negatives = (vectors.to(basis) @ basis for vectors in (self.positives, self.negatives))
+        return replace(self, positives=positives, negatives=negatives)
+
     def score(self, embeddings: Float[Tensor, "*batch embedding_dim"]) -> Float[Tensor, "*batch num_texts"]:
         """Relevancy of unit embeddings (of pixels or Gaussians) to each text."""
         return relevancy(
@@ -110,10 +141,10 @@ class EmbeddedQuery:
 
 @dataclass(frozen=True, eq=False)
 class LevelChoice:
-    """One relevancy map made of the levels' maps: the rule or level it came from, and the map."""
+    """One relevancy made of the levels': the rule or level it came from, and its value at each pixel or Gaussian."""
 
     name: str
-    map: Float[Tensor, "height width"]
+    map: Float[Tensor, "place ..."]
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,17 +168,34 @@ class ViewAnswer:
     mask: Bool[Tensor, "height width"]
 
 
+_EMBEDDED: WeakKeyDictionary[TextEncoder, dict[str, Tensor]] = WeakKeyDictionary()
+"""The unit vectors of the sentences that each encoder has been asked for, as long as the encoder lives."""
+
+
 def embed_query(query: TextQuery, encoder: TextEncoder) -> EmbeddedQuery:
-    """Encodes the texts and negatives of a query in one call."""
-    embeddings = encoder.encode_texts([*query.texts, *query.negatives])
+    """Encodes the texts and negatives of a query, in one call; what the encoder embedded before is remembered."""
+    prompts = PROMPTS if query.prompts else ("{}",)
+    texts = [*query.texts, *query.negatives]
+    sentences = [prompt.replace("{}", text) for text in texts for prompt in prompts]
+    known = _EMBEDDED.setdefault(encoder, {})
+    new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in known]
+    if new:
+        known.update(zip(new, encoder.encode_texts(new), strict=True))
+    rows = torch.stack([known[sentence] for sentence in sentences]).unflatten(0, (len(texts), len(prompts)))
+    embeddings = F.normalize(rows.mean(dim=1), dim=-1) if query.prompts else rows[:, 0]
     count = len(query.texts)
     return EmbeddedQuery(query=query, positives=embeddings[:count], negatives=embeddings[count:])
+
+
+def split_texts(line: str) -> tuple[str, ...]:
+    """Splits a line at semicolons into texts; blank ones are left out."""
+    return tuple(text.strip() for text in line.split(";") if text.strip())
 
 
 @torch.no_grad()
 def score_latents(
     latents: Float[Tensor, "count latent_dim"],
-    decode: Callable[[Tensor], Tensor],
+    decode: Decode,
     query: EmbeddedQuery,
     chunk_size: int | None = None,
 ) -> Float[Tensor, "count num_texts"]:
@@ -156,12 +204,15 @@ def score_latents(
     Args:
         latents: Latents of pixels or Gaussians, of any length. Those shorter than `EMPTY_NORM` score 0 and are not
             decoded.
-        decode: Maps unit latents (count, latent_dim) to embeddings (count, embedding_dim).
+        decode: Maps unit latents to embeddings; a `LinearDecode` never makes them.
         query: The embedded query.
         chunk_size: Latents decoded at a time; None takes `CHUNK_PIXELS` or `GPU_CHUNK_PIXELS` by the latents' device.
     """
     if chunk_size is None:
         chunk_size = CHUNK_PIXELS if latents.device.type == "cpu" else GPU_CHUNK_PIXELS
+    if isinstance(decode, LinearDecode):
+        decode, basis = decode.compact()
+        query = query.projected(basis)
     scores = latents.new_zeros(latents.shape[0], len(query.query.texts))
     filled = (latents.norm(dim=-1) > EMPTY_NORM).nonzero().squeeze(-1)
     for rows in filled.split(chunk_size):
@@ -172,7 +223,7 @@ def score_latents(
 
 def relevancy_maps(
     latents: Float[Tensor, "height width levels latent_dim"],
-    decode: Callable[[Tensor], Tensor],
+    decode: Decode,
     query: EmbeddedQuery,
 ) -> Float[Tensor, "num_texts levels height width"]:
     """Relevancy of every pixel and level of a rendered view to each text (the paper's query: render, decode, score).
@@ -187,12 +238,12 @@ def relevancy_maps(
     return scores.reshape(height, width, levels, -1).permute(3, 2, 0, 1)
 
 
-def choose_level(maps: Float[Tensor, "levels height width"], level: str) -> LevelChoice:
+def choose_level(maps: Float[Tensor, "levels ..."], level: str) -> LevelChoice:
     """Makes one map of the levels' maps.
 
     Args:
-        maps: One relevancy map per level; exactly 0 means that the level shows nothing there.
-        level: `mean` averages, at each pixel, the levels that show something; `auto` takes the level with the highest
+        maps: Relevancy of pixels or Gaussians, one map per level; exactly 0 means that the level shows nothing there.
+        level: `mean` averages, at each place, the levels that show something; `auto` takes the level with the highest
             raw peak, the first on ties (LangSplat's rule); a name of `LEVELS` takes that level.
 
     Raises:

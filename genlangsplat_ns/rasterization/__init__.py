@@ -24,6 +24,7 @@ __all__ = [
     "backproject_by_gradient",
     "compositing_weights",
     "rasterization",
+    "shade",
 ]
 
 
@@ -104,3 +105,32 @@ def rasterization(
         absgrad=absgrad,
         rasterize_mode=rasterize_mode,
     )
+
+
+def shade(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    harmonics: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    *,
+    sh_degree: int,
+) -> Tensor:
+    """The colors that `rasterization` makes of harmonics for one camera, so that others can be drawn beside them.
+
+    Args:
+        means, quats, scales, opacities, viewmats, Ks, width, height, sh_degree: As for `rasterization`.
+        harmonics: (N, bases, 3).
+
+    Returns:
+        (N, 3) without a gradient; what stands there for Gaussians outside the image has no meaning.
+
+    Raises:
+        GenLangSplatError: When an input does not fit, or the CPU kernels are not built.
+    """
+    device = cuda if isinstance(means, Tensor) and means.is_cuda else cpu
+    return device.shade(means, quats, scales, opacities, harmonics, viewmats, Ks, width, height, sh_degree)

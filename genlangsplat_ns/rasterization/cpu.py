@@ -330,8 +330,11 @@ def rasterization(
         means2d, conics, shown, values, background, depths.detach(), radii, width, height, absgrad
     )
     if render_mode.endswith("ED"):
-        expected = image[..., -1:] / alphas.clamp(min=1e-10)
-        image = torch.cat((image[..., :-1], expected), dim=-1)
+        opaque = alphas.clamp(min=1e-10)
+        if image.requires_grad:
+            image = torch.cat((image[..., :-1], image[..., -1:] / opaque), dim=-1)
+        else:
+            image[..., -1:] /= opaque
     info = {
         "camera_ids": None,
         "gaussian_ids": None,
@@ -348,6 +351,28 @@ def rasterization(
         "n_cameras": 1,
     }
     return image, alphas, info
+
+
+@torch.no_grad()
+def shade(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    harmonics: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    sh_degree: int,
+) -> Tensor:
+    """The CPU side of `genlangsplat_ns.rasterization.shade`, which documents the arguments."""
+    _check_options(viewmats, Ks, width, height, False, TILE, "RGB", False, "classic")
+    geometry = check_geometry(means, quats, scales, opacities, viewmats[0], Ks[0])
+    checked, _ = _check_colors(harmonics, geometry.means.shape[0], sh_degree)
+    shaded = project(geometry, checked, sh_degree, width, height, 0.01, 1e10, 0.3, False)[4]
+    assert shaded is not None, "harmonics were given"
+    return shaded
 
 
 def _layers(colors: Tensor | None, depths: Tensor, with_colors: bool, with_depth: bool) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -13,3 +14,23 @@ def rasterization(*arguments: Any, **options: Any) -> tuple[Tensor, Tensor, dict
     import gsplat
 
     return gsplat.rasterization(*arguments, **options)
+
+
+@torch.no_grad()
+def shade(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    harmonics: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    sh_degree: int,
+) -> Tensor:
+    """The CUDA side of `genlangsplat_ns.rasterization.shade`, which documents the arguments."""
+    import gsplat
+
+    directions = means - torch.linalg.inv(viewmats)[0, :3, 3]
+    return (gsplat.spherical_harmonics(sh_degree, directions, harmonics) + 0.5).clamp_(min=0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import plyfile
 import torch
 from jaxtyping import Float32
 from rich.markup import escape
+from torch import Tensor
 
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
@@ -84,12 +86,13 @@ def read_ply(path: Path) -> Gaussians:
     )
 
 
-def write_ply(path: Path, gaussians: Gaussians) -> None:
+def write_ply(path: Path, gaussians: Gaussians, further: Mapping[str, Tensor] | None = None) -> None:
     """Writes Gaussians as Inria's program does: binary, with normals of zero; `read_ply` returns the same bits.
 
     Args:
         path: The file, which is replaced as a whole.
         gaussians: What to write.
+        further: More properties by name, one number per Gaussian; programs that draw splats pass over them.
 
     Raises:
         GenLangSplatError: There are no Gaussians, a value cannot be drawn, a tensor is not float32 or has rows of its
@@ -114,7 +117,7 @@ def write_ply(path: Path, gaussians: Gaussians) -> None:
             f"The features_rest for {path} have shape {tuple(gaussians.features_rest.shape)}; expected 0, 3, 8 or 15 "
             "harmonics of 3 channels."
         )
-    columns = {
+    columns: dict[tuple[str, ...], Tensor] = {
         MEANS: gaussians.means,
         NORMALS: torch.zeros(count, 3),
         CONSTANT: gaussians.features_dc,
@@ -123,6 +126,7 @@ def write_ply(path: Path, gaussians: Gaussians) -> None:
         SCALES: gaussians.scales,
         QUATS: gaussians.quats,
     }
+    columns |= {(name,): values[:, None] for name, values in (further or {}).items()}
     rows = torch.cat([tensor.detach().cpu() for tensor in columns.values()], dim=1).numpy()
     layout = np.dtype([(name, "<f4") for names in columns for name in names])
     vertices = plyfile.PlyElement.describe(rows.astype("<f4", copy=False).view(layout).reshape(-1), "vertex")

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from genlangsplat_ns.scene_io.ply import read_ply
+from tests.scene_io.gaussian_fakes import same_bits
+
 BIN = Path(sys.executable).parent
 QUERY = ("gen-langsplat", "query", "--load-config", "nowhere.yml", "--text")
 SHORT = ("--vis", "tensorboard", "--max-num-iterations", "61", "--pipeline.model.warmup-length", "20")
@@ -88,6 +91,46 @@ def test_ns_render_shows_the_language_outputs(config: Path, workspace: Path) -> 
     assert len(list((workspace / "renders").glob("**/*.jpg"))) == 2 * 2
 
 
+def test_query_along_a_path_between_views(config: Path, workspace: Path) -> None:
+    output = workspace / "between"
+    words = "--text", "a cat; a rocket", "--split", "eval", "--interpolate", "3", "--mode", "gaussian"
+    run("gen-langsplat", "query", "--load-config", config, *words, "--output-dir", output, folder=workspace)
+    answer = json.loads((output / "query.json").read_text())
+    assert answer["mode"] == "gaussian" and [item["text"] for item in answer["selections"]] == ["a cat", "a rocket"]
+    assert {result["split"] for result in answer["results"]} == {"interpolated"}
+    assert len(answer["results"]) == 2 * 3 and len(list(output.glob("*-overlay.png"))) == 2 * 3
+    assert all(len(result["peak_3d"]) == 3 for result in answer["results"])
+
+
+def test_what_is_removed_is_gone_from_a_run_that_opens(config: Path, workspace: Path) -> None:
+    choice = "--text", "a cat", "--level", "auto", "--threshold", "0.3", "--no-clean-up"
+    exported, others = workspace / "cat.ply", workspace / "others.ply"
+    run("gen-langsplat", "export", "--load-config", config, *choice, "--output", exported, folder=workspace)
+    run("gen-langsplat", "export", "--load-config", config, *choice, "--rest", "--output", others, folder=workspace)
+    run("gen-langsplat", "remove", "--load-config", config, *choice, "--output-dir", "without", folder=workspace)
+    (without,) = (workspace / "without").glob("**/config.yml")
+    left = workspace / "left.ply"
+    run("gen-langsplat", "export", "--load-config", without, "--output", left, folder=workspace)
+    assert same_bits(read_ply(left), read_ply(others))
+    assert len(read_ply(exported)) > 0
+    run(
+        *("ns-render", "dataset", "--load-config", without, "--output-path", workspace / "gone", "--split", "test"),
+        *("--rendered-output-names", "rgb"),
+        folder=workspace,
+    )
+    assert list((workspace / "gone").glob("**/*.jpg"))
+
+
+def test_describe_names_groups_by_a_vocabulary(config: Path, workspace: Path) -> None:
+    (workspace / "words.txt").write_text("a cat\na rocket\n\na cat\na wall\n")
+    words = "--vocabulary", "words.txt", "--groups", "4", "--texts", "2", "--output", "groups.json"
+    run("gen-langsplat", "describe", "--load-config", config, *words, folder=workspace)
+    groups = json.loads((workspace / "groups.json").read_text())["groups"]
+    assert 1 <= len(groups) <= 4
+    assert all(len(group["texts"]) == 2 and group["gaussians"] > 0 for group in groups)
+    assert {item["text"] for group in groups for item in group["texts"]} <= {"a cat", "a rocket", "a wall"}
+
+
 def test_ns_export_writes_a_splat_file(config: Path, workspace: Path) -> None:
     try:
         import open3d  # noqa: F401
@@ -112,7 +155,12 @@ def test_a_resumed_run_goes_on_to_its_end(config: Path, tiny_scene: Path, worksp
     [
         (("ns-train", "gen-langsplat-lite", "--data", "nowhere"), "does not exist"),
         ((*QUERY, "a", "--output-dir", "o"), "no nowhere.yml"),
-        ((*QUERY, " ", "--output-dir", "o"), "blank text"),
+        ((*QUERY, " ; ", "--output-dir", "o"), "no text to look for"),
+        ((*QUERY, "a", "--negatives", "a", "--output-dir", "o"), "never beat itself"),
+        ((*QUERY, "a", "--camera-path", "p", "--interpolate", "3", "--output-dir", "o"), "give one of them"),
+        (("gen-langsplat", "export", "--load-config", "nowhere.yml", "--output", "x.txt"), "ends in .ply"),
+        (("gen-langsplat", "remove", "--load-config", "nowhere.yml", "--text", "a"), "no nowhere.yml"),
+        (("gen-langsplat", "describe", "--load-config", "nowhere.yml", "--vocabulary", "v"), "cannot be read"),
     ],
 )
 def test_mistakes_end_in_one_sentence(words: tuple[str, ...], message: str, tmp_path: Path) -> None:

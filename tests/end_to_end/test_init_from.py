@@ -46,7 +46,7 @@ def assert_holds(model: Any, gaussians: Gaussians) -> None:
 def picture(model: Any, datamanager: Any) -> torch.Tensor:
     """A held-out view as the model draws it."""
     with torch.no_grad():
-        return model.eval().render_rgb(datamanager.camera("eval", 0))
+        return model.eval().render_splats(datamanager.camera("eval", 0))["rgb"]
 
 
 def data_frame(trainer: Any) -> SceneFrame:

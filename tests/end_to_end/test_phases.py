@@ -43,7 +43,7 @@ def test_rgb_training_moves_the_gaussians_and_learns(tiny_run: Any) -> None:
     datamanager, model = tiny_run.pipeline.datamanager, tiny_run.pipeline.model.eval()
     truth = datamanager.image("train", 0).float() / 255
     with torch.no_grad():
-        render = model.render_rgb(datamanager.camera("train", 0))
+        render = model.render_splats(datamanager.camera("train", 0))["rgb"]
     assert (render - truth).square().mean() < 0.5 * (truth.mean(dim=(0, 1)) - truth).square().mean()
 
 

@@ -180,3 +180,10 @@ def test_pooling_shares_every_region_out_by_area(size: tuple[int, int], grid: tu
             expected[row, (y * grid[0] // size[0]) * grid[1] + x * grid[1] // size[1]] += 1
     expected = expected / expected.sum(dim=1, keepdim=True).clamp(min=1)
     torch.testing.assert_close(weights, expected)
+
+
+def test_a_text_of_which_no_word_is_known_is_refused(encoder: ConSEEncoder) -> None:
+    for text in ("🦊", "🦊🦊 🐈"):
+        with pytest.raises(GenLangSplatError, match="reads English"):
+            encoder.encode_texts(["a fox", text])
+    assert encoder.encode_texts(["a fox 🦊", "Füchse"]).shape == (2, 384)

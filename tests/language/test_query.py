@@ -119,6 +119,36 @@ def test_all_texts_are_encoded_in_one_call():
     torch.testing.assert_close(embedded.positives[1:], encoder.encode_texts(["a rocket"]))
 
 
+def test_a_text_is_encoded_once_as_long_as_its_encoder_lives():
+    encoder = HashEncoder()
+    first = embed_query(TextQuery(("a cat",)), encoder)
+    again = embed_query(TextQuery(("a cat",), threshold=0.3), encoder)
+    assert encoder.calls == 1 and torch.equal(first.positives, again.positives)
+    embed_query(TextQuery(("a cat", "a dog")), encoder)
+    assert encoder.calls == 2
+    assert embed_query(TextQuery(("a cat",)), HashEncoder()).positives is not first.positives
+
+
+def test_prompts_average_the_sentences_a_text_is_put_into():
+    encoder = HashEncoder()
+    embedded = embed_query(TextQuery(("a cat",), ("stuff",), prompts=True), encoder)
+    for vectors, text in ((embedded.positives, "a cat"), (embedded.negatives, "stuff")):
+        sentences = encoder.encode_texts([prompt.replace("{}", text) for prompt in query_module.PROMPTS])
+        torch.testing.assert_close(vectors, F.normalize(sentences.mean(dim=0, keepdim=True), dim=-1))
+
+
+def test_a_projected_query_scores_what_lies_in_the_projection_the_same(embedded):
+    basis, _ = torch.linalg.qr(torch.randn(EMBEDDING_DIM, 3, generator=torch.Generator().manual_seed(0)))
+    coordinates = F.normalize(torch.randn(10, 3, generator=torch.Generator().manual_seed(1)), dim=-1)
+    torch.testing.assert_close(embedded.projected(basis).score(coordinates), embedded.score(coordinates @ basis.T))
+
+
+def test_a_line_is_split_at_semicolons_and_any_script_survives():
+    assert query_module.split_texts(" a fox;; 狐狸 ;🦊 picture ; ") == ("a fox", "狐狸", "🦊 picture")
+    assert query_module.split_texts(" ; ") == ()
+    assert TextQuery(("狐狸", "🦊")).texts == ("狐狸", "🦊")
+
+
 LEVEL_MAPS = torch.tensor([[[0.2, 0.4], [0.0, 0.6]], [[0.4, 0.9], [0.0, 0.6]], [[0.6, 0.2], [0.5, 0.6]]])
 
 
@@ -175,6 +205,10 @@ def test_texts_are_trimmed_and_blank_negatives_left_out():
         ({"texts": ("a cat", " \t")}, "blank text"),
         ({"negatives": ("", "  ")}, "no negative"),
         ({"negatives": ()}, "no negative"),
+        ({"texts": ("a cat " * 2000,)}, "11,999 characters|12,000 characters"),
+        ({"negatives": ("x" * 10_000,)}, "10,000 characters"),
+        ({"texts": ("Object ",)}, '"Object".*never beat itself'),
+        ({"texts": ("a cat", "the sea"), "negatives": ("The Sea",)}, "Take it out of the negatives"),
         ({"level": "medium"}, '"medium".*subpart'),
         ({"threshold": 1.2}, "1.2"),
         ({"threshold": -0.1}, "-0.1"),

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from genlangsplat_ns.rasterization import compositing_weights, cpu, rasterization, reference
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.rasterization import compositing_weights, cpu, rasterization, reference, shade
 from tests.rasterization.gaussian_scenes import SmallScene, small_scene
 
 scenes = st.builds(
@@ -166,3 +167,29 @@ def test_a_forked_child_renders_with_threads_of_its_own() -> None:
     assert queue.get(timeout=60) == expected
     child.join(timeout=60)
     assert child.exitcode == 0
+
+
+@pytest.mark.parametrize("channels", [2, 5, 6, 7, 8, 9, 17])
+def test_channels_drawn_together_are_those_drawn_alone(channels: int) -> None:
+    arguments = small_scene(channels=channels).arguments()
+    together = rasterization(**arguments)[0]
+    for channel in range(channels):
+        alone = rasterization(**{**arguments, "colors": arguments["colors"][:, channel : channel + 1]})[0]
+        torch.testing.assert_close(together[..., channel : channel + 1], alone, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sh_degree", [0, 1, 3])
+def test_shaded_colors_draw_what_harmonics_draw(sh_degree: int) -> None:
+    scene = small_scene(harmonics=True)
+    camera = scene.viewmats, scene.Ks, scene.width, scene.height
+    shaded = shade(*scene.geometry, scene.colors, *camera, sh_degree=sh_degree)
+    plain = rasterization(**{**scene.arguments(), "colors": shaded}, render_mode="RGB+ED")[0]
+    expected = rasterization(**scene.arguments(), sh_degree=sh_degree, render_mode="RGB+ED")[0]
+    torch.testing.assert_close(plain, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_shade_refuses_what_the_rasterizer_refuses() -> None:
+    scene = small_scene(harmonics=True)
+    camera = scene.viewmats, scene.Ks, scene.width, scene.height
+    with pytest.raises(GenLangSplatError, match="sh_degree"):
+        shade(*scene.geometry, scene.colors, *camera, sh_degree=4)

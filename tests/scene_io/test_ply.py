@@ -228,3 +228,11 @@ def test_a_real_scene_of_inrias_program_comes_back_byte_for_byte(tmp_path: Path,
     copied_header, _, copied = (tmp_path / "copy.ply").read_bytes().partition(b"end_header\n")
     assert copied == rows
     assert copied_header == header
+
+
+def test_further_properties_are_written_beside_and_passed_over_by_readers(tmp_path: Path) -> None:
+    gaussians = make_gaussians(6, 1)
+    write_ply(tmp_path / "scene.ply", gaussians, {"latent_whole_0": torch.arange(6.0)})
+    assert same_bits(read_ply(tmp_path / "scene.ply"), gaussians)
+    vertices = plyfile.PlyData.read(str(tmp_path / "scene.ply"))["vertex"]
+    assert np.array_equal(vertices["latent_whole_0"], np.arange(6.0))

@@ -101,7 +101,8 @@ inline void composite_narrow(int threads, Scene& scene, const ForwardOutputs& ou
         walk_tile(
             scene, index, tile,
             [&](uint32_t, const Splat& splat) {
-                for (int k = 0; k < kChannels; ++k) color[k] = splat.color[k];
+                const float* from = kChannels <= kNarrow ? splat.color : out.features + kChannels * splat.gaussian;
+                for (int k = 0; k < kChannels; ++k) color[k] = from[k];
             },
             [&](int block, const Contribution& c) GLS_INLINE_LAMBDA {
                 for (int k = 0; k < kChannels; ++k) {
@@ -210,6 +211,11 @@ inline void composite(int threads, Scene& scene, const ForwardOutputs& out) {
         case 2: return composite_narrow<2>(threads, scene, out);
         case 3: return composite_narrow<3>(threads, scene, out);
         case 4: return composite_narrow<4>(threads, scene, out);
+        // A little wider, so that colors, depth and relevancy share one pass; batches pay off only for more.
+        case 5: return composite_narrow<5>(threads, scene, out);
+        case 6: return composite_narrow<6>(threads, scene, out);
+        case 7: return composite_narrow<7>(threads, scene, out);
+        case 8: return composite_narrow<8>(threads, scene, out);
         default: return composite_wide(threads, scene, out);
     }
 }

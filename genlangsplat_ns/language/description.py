@@ -1,0 +1,79 @@
+"""What a scene consists of, in the words of a vocabulary: its Gaussians in groups of like meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.decoding import Decode
+from genlangsplat_ns.language.query import EMPTY_NORM, EmbeddedQuery
+
+
+@dataclass(frozen=True, eq=False)
+class SceneGroup:
+    """Gaussians that mean about the same.
+
+    Attributes:
+        members: Which Gaussians they are.
+        texts: Indices of the texts that describe them, best first.
+        scores: Relevancy of those texts to the group's mean.
+    """
+
+    members: Bool[Tensor, " num_gaussians"]
+    texts: list[int]
+    scores: list[float]
+
+
+@torch.no_grad()
+def describe_gaussians(
+    latents: Float[Tensor, "num_gaussians latent_dim"],
+    opacities: Float[Tensor, " num_gaussians"],
+    decode: Decode,
+    vocabulary: EmbeddedQuery,
+    num_groups: int,
+    num_texts: int,
+    seed: int = 0,
+) -> list[SceneGroup]:
+    """Groups Gaussians by their latents (k-means on the sphere of directions) and describes each group.
+
+    Args:
+        latents: Latents of one level, of any length; those shorter than `EMPTY_NORM` belong to no group.
+        opacities: Opacities in 0..1, with which the Gaussians count.
+        decode: Turns latents into embeddings.
+        vocabulary: The texts to choose from.
+        num_groups: How many groups to look for.
+        num_texts: How many texts each group gets.
+        seed: Seeds the first centers.
+
+    Returns:
+        The groups, the one with the most opacity first.
+
+    Raises:
+        GenLangSplatError: A number is not positive, or no Gaussian has a latent.
+    """
+    # Importing scikit-learn takes a second, which only this needs.
+    from sklearn.cluster import MiniBatchKMeans
+
+    if num_groups < 1 or num_texts < 1:
+        raise GenLangSplatError(f"Found {num_groups} groups and {num_texts} texts for each; both must be at least 1.")
+    filled = latents.norm(dim=-1) > EMPTY_NORM
+    if not bool(filled.any()):
+        raise GenLangSplatError("No Gaussian has a latent at this level. Choose another level, or lift the run again.")
+    unit = F.normalize(latents[filled], dim=-1).cpu()
+    means = MiniBatchKMeans(min(num_groups, len(unit)), random_state=seed, n_init=3, batch_size=4096)
+    labels = torch.from_numpy(means.fit_predict(unit.numpy(), sample_weight=opacities[filled].cpu().numpy()))
+    centers = torch.from_numpy(means.cluster_centers_).to(latents)
+    scores = vocabulary.score(F.normalize(decode(F.normalize(centers, dim=-1)), dim=-1)).cpu()
+    groups = []
+    for group in labels.unique().tolist():
+        members = torch.zeros(len(latents), dtype=torch.bool)
+        members[filled.cpu()] = labels == group
+        best = scores[group].topk(min(num_texts, scores.shape[1]))
+        groups.append(SceneGroup(members, best.indices.tolist(), best.values.tolist()))
+    weights = opacities.cpu()
+    return sorted(groups, key=lambda group: -float(weights[group.members].sum()))

@@ -1,0 +1,80 @@
+"""A small scene in the language phase that can be asked without photographs, features or an encoder's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import SceneBox
+from torch import Tensor
+
+from genlangsplat_ns.features.front_end import FrontEnd
+from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.language.lifting import LiftedLatents
+from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
+from genlangsplat_ns.scene import LanguageScene
+
+NUM_GAUSSIANS = 600
+UNSEEN = 50
+"""Gaussians behind all others that no region saw."""
+
+
+def two_clouds(sh_degree: int = 0, **settings: Any) -> GenLangSplatModel:
+    """A cloud of Gaussians on the left and one on the right, each with a latent of its own; a few have none."""
+    torch.manual_seed(0)
+    config = GenLangSplatModelConfig(
+        sh_degree=sh_degree, random_init=True, num_random=NUM_GAUSSIANS, random_scale=1.0, **settings
+    )
+    metadata = {"front_end": FrontEnd(FrontEndSettings(encoder="conse", masks="watershed"))}
+    box = SceneBox(torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]))
+    model = config.setup(scene_box=box, num_train_data=1, metadata=metadata)
+    left = torch.arange(NUM_GAUSSIANS) < NUM_GAUSSIANS // 2
+    model.means.data[:, 0] += torch.where(left, -0.7, 0.7)
+    model.opacities.data += 3.0
+    if sh_degree:
+        model.features_rest.data.normal_(std=0.2)
+    kinds = F.normalize(torch.randn(2, 3, 16, generator=torch.Generator().manual_seed(1)), dim=-1)
+    latents = kinds[(~left).long()].clone()
+    latents[-UNSEEN:] = 0.0
+    model.enter_language_phase(0)
+    model.set_latents(LiftedLatents(latents, torch.ones(NUM_GAUSSIANS, 3)))
+    return model.eval()
+
+
+class NamedDirections:
+    """Embeds `left` and `right` as what the two clouds decode to, and any other text as its own random direction."""
+
+    def __init__(self, model: GenLangSplatModel) -> None:
+        level = model.latents[:, 2].detach()
+        self.known = {"left": model.decode(level[:1])[0], "right": model.decode(level[NUM_GAUSSIANS // 2][None])[0]}
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        def vector(text: str) -> Tensor:
+            generator = torch.Generator().manual_seed(sum(map(ord, text)))
+            return self.known.get(text, F.normalize(torch.randn(384, generator=generator), dim=0))
+
+        return torch.stack([vector(text) for text in texts])
+
+
+def some_camera(width: int = 48, height: int = 32) -> Cameras:
+    """A camera that sees both clouds."""
+    pose = torch.eye(4)[:3]
+    pose[2, 3] = 3.0
+    return Cameras(pose[None], fx=0.7 * width, fy=0.7 * width, cx=width / 2, cy=height / 2, width=width, height=height)
+
+
+def language_scene(model: GenLangSplatModel | None = None) -> LanguageScene:
+    """The scene with two views that are the same."""
+    model = model or two_clouds()
+    encoder = NamedDirections(model)
+    datamanager = SimpleNamespace(
+        front_end=SimpleNamespace(load_text_encoder=lambda: encoder),
+        dataset=lambda split: range(1),
+        view_name=lambda split, index: f"{split}.png",
+        camera=lambda split, index: some_camera(),
+    )
+    return LanguageScene(model, cast(Any, datamanager))

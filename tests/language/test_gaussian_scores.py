@@ -1,0 +1,113 @@
+"""Scores of Gaussians: computed once, near to exact, resumable, and zero where nothing was seen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from genlangsplat_ns.language import gaussian_scores
+from genlangsplat_ns.language.decoding import decoding_of
+from genlangsplat_ns.language.gaussian_scores import GaussianEmbeddings, divide_by_alpha, join_levels
+from tests.language.test_decoding import a_query, an_autoencoder
+
+
+def clustered_latents(count: int = 300, levels: int = 3) -> torch.Tensor:
+    """Latents that gather around a few directions, as those of things do; the first five were never seen."""
+    generator = torch.Generator().manual_seed(2)
+    centers = torch.randn(8, 6, generator=generator)
+    latents = centers[torch.randint(8, (count, levels), generator=generator)]
+    latents = F.normalize(latents + 0.02 * torch.randn(latents.shape, generator=generator), dim=-1)
+    latents[:5] = 0.0
+    return latents * (0.2 + torch.rand(count, levels, 1, generator=generator))
+
+
+@torch.no_grad()
+def one_by_one(latents: torch.Tensor, decode) -> torch.Tensor:
+    """The readable twin: every Gaussian and level by itself."""
+    scores = torch.zeros(*latents.shape[:2], 3)
+    for gaussian, levels in enumerate(latents):
+        for level, latent in enumerate(levels):
+            if latent.norm() > 0.01:
+                scores[gaussian, level] = a_query().score(F.normalize(decode(latent[None]), dim=-1))[0]
+    return scores
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "linear"])
+def test_without_cells_scores_are_those_of_every_gaussian_by_itself(architecture):
+    latents, decode = clustered_latents(), decoding_of(an_autoencoder(architecture))
+    scores = GaussianEmbeddings(latents, decode, cell=0.0).score(a_query())
+    torch.testing.assert_close(scores, one_by_one(latents, decode), atol=2e-3, rtol=0)
+
+
+def test_cells_spare_most_decoding_and_hardly_change_a_score():
+    latents, decode = clustered_latents(), decoding_of(an_autoencoder("mlp"))
+    gathered = GaussianEmbeddings(latents, decode)
+    assert gathered.num_decoded < 200 < 295 * 3
+    assert (gathered.score(a_query()) - one_by_one(latents, decode)).abs().max() < 0.05
+
+
+def test_latents_of_one_direction_are_decoded_once_whatever_their_length():
+    latents = torch.ones(40, 3, 6) * torch.linspace(0.1, 2.0, 40)[:, None, None]
+    assert GaussianEmbeddings(latents, decoding_of(an_autoencoder("mlp"))).num_decoded == 1
+
+
+def test_what_no_region_saw_never_answers():
+    scores = GaussianEmbeddings(clustered_latents(), decoding_of(an_autoencoder("mlp"))).score(a_query())
+    assert (scores[:5] == 0).all() and (scores[5:] > 0).all()
+
+
+def test_a_scene_without_latents_scores_zero():
+    scores = GaussianEmbeddings(torch.zeros(7, 3, 6), decoding_of(an_autoencoder("mlp"))).score(a_query())
+    assert scores.shape == (7, 3, 3) and not scores.any()
+
+
+def test_decoding_that_is_broken_off_goes_on_where_it_was(monkeypatch):
+    monkeypatch.setattr(gaussian_scores, "CHUNK_PIXELS", 50)
+    decode, rows = an_autoencoder("mlp").decode, []
+
+    def broken_off_once(latents):
+        rows.append(len(latents))
+        if len(rows) == 4:
+            raise KeyboardInterrupt
+        return decode(latents)
+
+    embeddings = GaussianEmbeddings(clustered_latents(), broken_off_once, cell=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        embeddings.score(a_query())
+    scores = embeddings.score(a_query())
+    assert sum(rows) == embeddings.num_decoded + 50, "only the chunk that was broken off is decoded again"
+    assert torch.equal(scores, GaussianEmbeddings(clustered_latents(), decode, cell=0.0).score(a_query()))
+
+
+def test_a_second_text_decodes_nothing():
+    decode, rows = an_autoencoder("mlp").decode, []
+    embeddings = GaussianEmbeddings(
+        clustered_latents(), lambda latents: (rows.append(len(latents)), decode(latents))[1]
+    )
+    embeddings.score(a_query(1))
+    seen = len(rows)
+    embeddings.score(a_query(2))
+    assert len(rows) == seen
+
+
+def test_levels_are_joined_by_the_rule_of_the_query():
+    scores = torch.tensor([[0.2, 0.6, 0.0], [0.9, 0.1, 0.5], [0.0, 0.0, 0.0]])[..., None]
+    opacities = torch.ones(3)
+    mean, names = join_levels(scores, opacities, "mean")
+    torch.testing.assert_close(mean[:, 0], torch.tensor([0.4, 0.5, 0.0]))
+    assert names == ("mean",)
+    assert torch.equal(join_levels(scores, opacities, "whole")[0], scores[:, 2])
+    assert join_levels(scores, opacities, "auto")[1] == ("subpart",)
+
+
+def test_the_automatic_level_is_not_that_of_haze():
+    scores = torch.tensor([[0.99, 0.1, 0.1], [0.2, 0.8, 0.3]])[..., None]
+    joined, names = join_levels(scores, torch.tensor([0.01, 0.9]), "auto")
+    assert names == ("part",) and torch.equal(joined, scores[:, 1])
+
+
+def test_splatted_scores_are_divided_by_the_opacity_and_zero_where_nothing_is_shown():
+    splatted = torch.tensor([[[0.4], [0.3], [1e-4], [0.0]]])
+    alphas = torch.tensor([[[0.5], [1.0], [1e-3], [0.0]]])
+    torch.testing.assert_close(divide_by_alpha(splatted, alphas), torch.tensor([[[0.8], [0.3], [0.0], [0.0]]]))

@@ -1,0 +1,131 @@
+"""Selections obey the laws of sets, clean-up keeps what hangs together, and mistakes are told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language import selection as selection_module
+from genlangsplat_ns.language.selection import Selection, SelectionSettings, select_gaussians
+
+
+def some(*keep: bool) -> Selection:
+    return Selection(torch.tensor(keep), torch.arange(3.0 * len(keep)).view(-1, 3))
+
+
+def two_groups(large: int = 30, small: int = 5, seed: int = 0) -> torch.Tensor:
+    """Points in two clumps that lie far apart."""
+    generator = torch.Generator().manual_seed(seed)
+    clumps = torch.randn(large, 3, generator=generator), torch.randn(small, 3, generator=generator) + 100
+    return torch.cat(clumps)
+
+
+def groups_by_spreading(points: np.ndarray, radius: float) -> list[set[int]]:
+    """The readable twin of the connected components."""
+    left, groups = set(range(len(points))), []
+    while left:
+        group, new = set(), {left.pop()}
+        while new:
+            group |= new
+            near = {i for i in left for j in new if np.linalg.norm(points[i] - points[j]) <= radius}
+            left, new = left - near, near
+        groups.append(group)
+    return groups
+
+
+@given(st.integers(0, 10_000), st.floats(0.2, 3.0), st.sampled_from([0.0, 0.3, 1.0]))
+@settings(max_examples=30, deadline=None)
+def test_the_clean_up_keeps_the_groups_that_are_not_small(seed: int, radius: float, share: float) -> None:
+    means = 2 * torch.randn(25, 3, generator=torch.Generator().manual_seed(seed))
+    cleaned = Selection(torch.ones(25, dtype=torch.bool), means).cleaned(radius, share)
+    groups = groups_by_spreading(means.double().numpy(), radius)
+    largest = max(map(len, groups))
+    expected = {index for group in groups if len(group) >= share * largest for index in group}
+    assert set(cleaned.keep.nonzero().squeeze(-1).tolist()) == expected
+
+
+def test_the_automatic_radius_drops_a_small_clump_far_away() -> None:
+    means = two_groups()
+    cleaned = Selection(torch.ones(35, dtype=torch.bool), means).cleaned(smallest_group=0.5)
+    assert cleaned.keep[30:].sum() == 0 and cleaned.keep[:30].float().mean() > 0.5
+
+
+def test_cleaning_looks_only_at_what_is_selected() -> None:
+    means = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [2.0, 0, 0]])
+    ends = Selection(torch.tensor([True, False, True]), means)
+    assert ends.cleaned(radius=1.5, smallest_group=0.0).count == 2
+    assert not (ends.cleaned(radius=1.5).keep & ~ends.keep).any()
+
+
+def test_a_radius_with_too_many_pairs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection_module, "MAX_PAIRS", 10)
+    with pytest.raises(GenLangSplatError, match="smaller radius"):
+        Selection(torch.ones(35, dtype=torch.bool), two_groups()).cleaned(radius=500.0)
+
+
+def test_selections_combine_like_sets() -> None:
+    a, b = some(True, True, False, False), some(True, False, True, False)
+    assert (a & b).keep.tolist() == [True, False, False, False]
+    assert (a | b).keep.tolist() == [True, True, True, False]
+    assert (a - b).keep.tolist() == [False, True, False, False]
+    assert (~a).keep.tolist() == [False, False, True, True]
+    assert torch.equal((a - b).keep, (a & ~b).keep)
+
+
+def test_selections_of_different_scenes_do_not_combine() -> None:
+    with pytest.raises(GenLangSplatError, match="one scene"):
+        some(True, False) & some(True, False, True)
+
+
+def test_growing_adds_what_lies_near_the_end_included() -> None:
+    means = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [3.0, 0, 0]])
+    chosen = Selection(torch.tensor([True, False, False]), means)
+    assert chosen.grown(1.0).keep.tolist() == [True, True, False]
+    assert chosen.grown(0.0) is chosen
+    with pytest.raises(GenLangSplatError, match="grow"):
+        chosen.grown(-1.0)
+
+
+def test_statistics() -> None:
+    chosen = some(True, False, True)
+    assert chosen.count == 2
+    assert chosen.box == ((0.0, 1.0, 2.0), (6.0, 7.0, 8.0)) and chosen.centroid == (3.0, 4.0, 5.0)
+    nothing = some(False, False)
+    assert (nothing.count, nothing.box, nothing.centroid) == (0, None, None)
+
+
+def test_an_empty_selection_is_told_where_some_is_wanted() -> None:
+    with pytest.raises(GenLangSplatError, match=r'"a fox".*Lower the threshold'):
+        some(False, False).require_some('"a fox"')
+    assert some(False, False).cleaned().count == 0 and some(False, False).grown(1.0).count == 0
+
+
+def test_gaussians_are_selected_above_threshold_and_opacity_floor() -> None:
+    relevancy, opacities = torch.tensor([0.9, 0.9, 0.5, 0.0]), torch.tensor([0.9, 0.01, 0.9, 0.9])
+    chosen = select_gaussians(relevancy, torch.zeros(4, 3), opacities, 0.5, SelectionSettings(clean_up=False))
+    assert chosen.keep.tolist() == [True, False, False, False]
+
+
+def test_centers_that_are_not_finite_are_never_selected() -> None:
+    means = torch.tensor([[0.0, 0, 0], [float("nan"), 0, 0], [0.1, 0, 0]])
+    chosen = select_gaussians(torch.ones(3), means, torch.ones(3), 0.5)
+    assert chosen.keep.tolist() == [True, False, True]
+    assert chosen.grown(5.0).keep.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"min_opacity": -0.1}, "min_opacity"), ({"smallest_group": 2.0}, "smallest_group"), ({"radius": 0.0}, "radius")],
+)
+def test_settings_out_of_range_are_refused(changes: dict[str, float], message: str) -> None:
+    with pytest.raises(GenLangSplatError, match=message):
+        SelectionSettings(**changes)
+
+
+def test_a_threshold_out_of_range_is_refused() -> None:
+    with pytest.raises(GenLangSplatError, match=r"1\.5"):
+        select_gaussians(torch.ones(3), torch.zeros(3, 3), torch.ones(3), 1.5)

@@ -184,8 +184,9 @@ class Describe:
 
     def __call__(self) -> None:
         """Runs the command."""
-        from genlangsplat_ns.describe_run import describe_run, read_vocabulary
+        from genlangsplat_ns.describe_run import describe_run
         from genlangsplat_ns.language.query import TextQuery, split_texts
+        from genlangsplat_ns.language.vocabulary import read_vocabulary
 
         query = TextQuery(read_vocabulary(self.vocabulary), split_texts(self.negatives))
         describe_run(self.load_config, query, self.level, self.groups, self.texts, self.output, self.overwrite)

@@ -147,7 +147,7 @@ def _carrying(scene: LanguageScene, latents: Tensor) -> Iterator[None]:
 
 
 def _masks(scene: LanguageScene, view: SceneView, query: EmbeddedQuery) -> list[np.ndarray]:
-    return [answer.mask.cpu().numpy() for answer in scene.answer(query, scene.render(view))]
+    return [answer.mask.cpu().numpy() for answer in scene.answer(query, scene.camera(view), "rendered").answers]
 
 
 def _print_sizes(stored: Tensor, compressed: CompressedLatents, before: Path, after: Path, encoding: Encoding) -> None:

@@ -20,24 +20,6 @@ from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.run import open_run
 
 
-def read_vocabulary(path: Path) -> tuple[str, ...]:
-    """Reads a file with one text per line; blank lines and repetitions are left out.
-
-    Raises:
-        GenLangSplatError: The file cannot be read or holds no text.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise GenLangSplatError(
-            f"The vocabulary {path} cannot be read ({error}). Expected a UTF-8 file with one text per line."
-        ) from error
-    texts = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if not texts:
-        raise GenLangSplatError(f"The vocabulary {path} holds no text. Write one text per line.")
-    return texts
-
-
 def describe_run(
     config_path: Path,
     query: TextQuery,

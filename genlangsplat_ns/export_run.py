@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Bool
-from nerfstudio.models.splatfacto import RGB2SH
 from rich.markup import escape
 from safetensors.torch import save_file
-from torch import Tensor
 
 from genlangsplat_ns.chosen_gaussians import Choice
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.files import atomic_path, check_new_file
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.run import open_run
-from genlangsplat_ns.scene_io.gaussians import Gaussians
 from genlangsplat_ns.scene_io.ply import write_ply
 
 LATENTS_FORMAT = "genlangsplat-latents-1"
@@ -65,7 +60,7 @@ def export_run(
         keep = choice.of(scene).keep
     if rest:
         keep = ~keep
-    keep = keep & _drawable(scene.model)
+    keep = keep & scene.model.drawable()
     if not bool(keep.any()):
         raise GenLangSplatError("No Gaussian is left to write. Raise the threshold, or leave out --rest.")
     chosen = scene.model.latents.detach().cpu()[keep]
@@ -76,7 +71,7 @@ def export_run(
             for index, level in enumerate(LEVELS)
             for place in range(chosen.shape[2])
         }
-    write_ply(output, splats_of(scene.model, keep), columns)
+    write_ply(output, scene.model.splats(keep), columns)
     if latents == "file":
         identity = json.dumps(asdict(scene.autoencoder_identity))
         metadata = {"format": LATENTS_FORMAT, "levels": ",".join(LEVELS), "autoencoder": identity}
@@ -85,24 +80,3 @@ def export_run(
     written = " and ".join(escape(str(path)) for path in ((output, side) if latents == "file" else (output,)))
     CONSOLE.print(f"Wrote {len(chosen):,} Gaussians to {written}.")
     return len(chosen)
-
-
-@torch.no_grad()
-def splats_of(model: GenLangSplatModel, keep: Bool[Tensor, " num_gaussians"]) -> Gaussians:
-    """Some Gaussians of a model as PLY files hold them, on the CPU.
-
-    Splatfacto without harmonics stores logits of colours; PLY files always hold the constant harmonic.
-    """
-    stored = {name: model.gauss_params[name].detach().cpu()[keep].float() for name in Gaussians.__dataclass_fields__}
-    gaussians = Gaussians(**stored)
-    if model.config.sh_degree == 0:
-        gaussians = replace(gaussians, features_dc=RGB2SH(torch.sigmoid(gaussians.features_dc)))
-    return gaussians
-
-
-def _drawable(model: GenLangSplatModel) -> Bool[Tensor, " num_gaussians"]:
-    """Gaussians that can be written: finite, and with a rotation; no rasterizer draws the others."""
-    usable = model.quats.detach().any(dim=1)
-    for name in Gaussians.__dataclass_fields__:
-        usable &= model.gauss_params[name].detach().flatten(1).isfinite().all(dim=1)
-    return usable.cpu()

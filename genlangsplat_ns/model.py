@@ -20,11 +20,12 @@ from genlangsplat_ns.language.gaussian_scores import GaussianEmbeddings, divide_
 from genlangsplat_ns.language.lifting import LiftedLatents, LiftSettings, region_targets
 from genlangsplat_ns.language.named import load_autoencoder, must_fit_autoencoder
 from genlangsplat_ns.language.query import EmbeddedQuery, QueryMode, answer_texts, relevancy_maps
-from genlangsplat_ns.language.visualize import LatentPca, relevancy_overlay
+from genlangsplat_ns.language.visualize import LatentPca, relevancy_overlay, soft_mask, stand_out
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.rasterization import CompositingWeights, WeightCache, compositing_weights
 from genlangsplat_ns.splat_model import SplatModel, SplatModelConfig
 from genlangsplat_ns.viewer import LanguageControls
+from genlangsplat_ns.viewer_tools import SceneTools
 
 GEOMETRY = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
 """Everything of a Gaussian that the language phase must not touch."""
@@ -108,7 +109,10 @@ class GenLangSplatModel(SplatModel):
         self.gauss_params["latents"] = nn.Parameter(latents)
         self.register_buffer("language_phase_start", torch.tensor(-1))
         self._apply_phase()
-        self.language = LanguageControls(front_end.load_text_encoder, self.config.query_texts)
+        self.shown: Tensor | None = None
+        self.language = LanguageControls(
+            front_end.load_text_encoder, SceneTools(self), self.config.query_texts, self.config.query_mode
+        )
 
     @property
     def latents(self) -> Tensor:
@@ -178,6 +182,13 @@ class GenLangSplatModel(SplatModel):
         """Densifies in the RGB phase only."""
         if not self.in_language_phase:
             super().step_post_backward(step)
+
+    def cropped(self) -> Tensor | None:
+        """Which Gaussians are drawn: those in the crop box that the viewer's buttons have not hidden; None for all."""
+        keep, shown = super().cropped(), self.shown
+        if shown is None or self.training:
+            return keep
+        return shown if keep is None else keep & shown
 
     # Language: targets, rendering, loss
 
@@ -318,22 +329,28 @@ class GenLangSplatModel(SplatModel):
         """
         query = self.language.query() if self.in_language_phase else None
         carried = [self._colours_of_latents()] if self.in_language_phase else []
-        if query is not None and self.config.query_mode == "gaussian":
+        in_one_pass = self.language.g_mode.value == "gaussian"
+        if query is not None and in_one_pass:
             carried.append(self.gaussian_relevancy(query)[0].amax(dim=1, keepdim=True))
         outputs = super().get_outputs(camera, carried)
         rgb, alphas = outputs["rgb"], outputs["accumulation"]
         shown = outputs.pop("carried", None)
-        relevancy, overlay, latent_pca = torch.zeros_like(alphas), rgb, torch.zeros_like(rgb)
+        relevancy, latent_pca = torch.zeros_like(alphas), torch.zeros_like(rgb)
+        overlay = composited = rgb
+        selection = torch.zeros_like(rgb)
         if shown is not None:
             latent_pca = shown[..., :3].clamp(0.0, 1.0)
         if shown is not None and query is not None:
-            if self.config.query_mode == "gaussian":
+            if in_one_pass:
                 relevancy = divide_by_alpha(shown[..., 3:], alphas)
             else:
                 answers = answer_texts(relevancy_maps(self.render_latents(camera), self.decode, query), query.query)
                 relevancy = torch.stack([answer.map for answer in answers]).amax(dim=0)[..., None]
             overlay = relevancy_overlay(rgb, relevancy[..., 0])
-        return {**outputs, "relevancy": relevancy, "relevancy_overlay": overlay, "latent_pca": latent_pca}
+            mask = soft_mask(relevancy, self.language.h_threshold.value, self.language.i_softness.value)
+            selection, composited = mask.expand_as(rgb), stand_out(rgb, mask)
+        pictures = {"relevancy": relevancy, "relevancy_overlay": overlay, "selection": selection}
+        return {**outputs, **pictures, "composited": composited, "latent_pca": latent_pca}
 
     def _colours_of_latents(self) -> Float[Tensor, "num_gaussians 3"]:
         """One colour per Gaussian, computed anew only when latents have changed; black while there are none."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.model_components.lib_bilagrid import BilateralGrid
 from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig, num_sh_bases
@@ -199,6 +199,25 @@ class SplatModel(SplatfactoModel):
             rasterize_mode=self.config.rasterize_mode,
             **options,
         )
+
+    @torch.no_grad()
+    def splats(self, keep: Bool[Tensor, " num_gaussians"]) -> Gaussians:
+        """Some of the Gaussians as PLY files hold them, on the CPU.
+
+        Splatfacto without harmonics stores logits of colours; PLY files always hold the constant harmonic.
+        """
+        names = (item.name for item in fields(Gaussians))
+        gaussians = Gaussians(**{name: self.gauss_params[name].detach().cpu()[keep.cpu()].float() for name in names})
+        if self.config.sh_degree == 0:
+            gaussians = replace(gaussians, features_dc=RGB2SH(torch.sigmoid(gaussians.features_dc)))
+        return gaussians
+
+    def drawable(self) -> Bool[Tensor, " num_gaussians"]:
+        """Gaussians that are finite and have a rotation; no rasterizer draws the others, and no file takes them."""
+        usable = self.quats.detach().any(dim=1)
+        for item in fields(Gaussians):
+            usable &= self.gauss_params[item.name].detach().flatten(1).isfinite().all(dim=1)
+        return usable.cpu()
 
     def cropped(self) -> Tensor | None:
         """Which Gaussians lie in the viewer's crop box; None when nothing is cropped."""

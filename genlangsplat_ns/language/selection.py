@@ -112,9 +112,26 @@ class Selection:
         Raises:
             GenLangSplatError: So many Gaussians lie within the distance that memory would not suffice.
         """
-        points = _points(self.means)[self._numpy()]
-        if len(points) < 2:
+        if self.count < 2:
             return self
+        groups = self._group_numbers(radius)
+        sizes = np.bincount(groups)
+        return self._some((sizes >= smallest_group * sizes.max())[groups])
+
+    def groups(self, radius: float | None = None) -> list[Selection]:
+        """Splits the selection into the groups that `cleaned` tells apart, the largest first.
+
+        Raises:
+            GenLangSplatError: As `cleaned`.
+        """
+        if self.count < 2:
+            return [self] if self.count else []
+        groups = self._group_numbers(radius)
+        return [self._some(groups == number) for number in np.argsort(-np.bincount(groups), kind="stable")]
+
+    def _group_numbers(self, radius: float | None) -> np.ndarray:
+        """Numbers the groups, and tells the group of each selected Gaussian."""
+        points = _points(self.means)[self._numpy()]
         tree = cKDTree(points)
         if radius is None:
             radius = AUTOMATIC_RADIUS * float(np.median(tree.query(points, k=2)[0][:, 1]))
@@ -126,11 +143,12 @@ class Selection:
             )
         first, second = tree.query_pairs(radius, output_type="ndarray").T
         links = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(len(points), len(points)))
-        _, groups = connected_components(links, directed=False)
-        sizes = np.bincount(groups)
-        stays = torch.from_numpy((sizes >= smallest_group * sizes.max())[groups])
+        return connected_components(links, directed=False)[1]
+
+    def _some(self, of_selected: np.ndarray) -> Selection:
+        """Some of the selected Gaussians."""
         keep = self.keep.clone()
-        keep[self.keep] = stays.to(keep.device)
+        keep[self.keep] = torch.from_numpy(of_selected).to(keep.device)
         return self._with(keep)
 
     def require_some(self, wanted: str) -> Selection:

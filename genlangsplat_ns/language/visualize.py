@@ -46,6 +46,28 @@ def relevancy_overlay(
     return ((1 - strength) * quiet + strength * relevancy_colors(relevancy)).clamp(0, 1)
 
 
+def soft_mask(
+    relevancy: Float[Tensor, "height width 1"], threshold: float, softness: float
+) -> Float[Tensor, "height width 1"]:
+    """One where relevancy is above a threshold and zero below, with a ramp of a given width between.
+
+    Args:
+        relevancy: Relevancy of every pixel, 0 to 1; what scores 0 is never selected.
+        threshold: The middle of the ramp.
+        softness: The width of the ramp in relevancy; 0 for a hard edge.
+    """
+    if softness <= 0:
+        return (relevancy > threshold).to(relevancy)
+    return ((relevancy - threshold) / softness + 0.5).clamp(0, 1) * (relevancy > 0)
+
+
+def stand_out(
+    rgb: Float[Tensor, "height width 3"], mask: Float[Tensor, "height width 1"]
+) -> Float[Tensor, "height width 3"]:
+    """Shows what a mask holds in its colours and the rest in faint grey."""
+    return mask * rgb + (1 - mask) * (0.3 * rgb.mean(dim=-1, keepdim=True) + 0.1)
+
+
 @dataclass(frozen=True, eq=False)
 class LatentPca:
     """Three principal directions of a scene's latents, fitted once so that a colour means the same in every view.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
+from unittest.mock import create_autospec
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,9 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor
 
+from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.features.front_end import FrontEnd
+from genlangsplat_ns.features.masks import ViewMasks
 from genlangsplat_ns.features.settings import FrontEndSettings
 from genlangsplat_ns.language.lifting import LiftedLatents
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
@@ -37,7 +40,10 @@ def two_clouds(sh_degree: int = 0, **settings: Any) -> GenLangSplatModel:
     model.opacities.data += 3.0
     if sh_degree:
         model.features_rest.data.normal_(std=0.2)
-    kinds = F.normalize(torch.randn(2, 3, 16, generator=torch.Generator().manual_seed(1)), dim=-1)
+    generator = torch.Generator().manual_seed(1)
+    # The levels differ a little; texts are known by the last of them.
+    kinds = torch.randn(2, 1, 16, generator=generator) + 0.2 * torch.randn(2, 3, 16, generator=generator)
+    kinds = F.normalize(kinds, dim=-1)
     latents = kinds[(~left).long()].clone()
     latents[-UNSEEN:] = 0.0
     model.enter_language_phase(0)
@@ -48,9 +54,16 @@ def two_clouds(sh_degree: int = 0, **settings: Any) -> GenLangSplatModel:
 class NamedDirections:
     """Embeds `left` and `right` as what the two clouds decode to, and any other text as its own random direction."""
 
+    name = identity = "directions"
+    embedding_dim = 384
+
     def __init__(self, model: GenLangSplatModel) -> None:
         level = model.latents[:, 2].detach()
         self.known = {"left": model.decode(level[:1])[0], "right": model.decode(level[NUM_GAUSSIANS // 2][None])[0]}
+
+    def encode_regions(self, image: Tensor, masks: ViewMasks) -> Tensor:
+        """Is never asked."""
+        raise NotImplementedError
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         def vector(text: str) -> Tensor:
@@ -71,10 +84,9 @@ def language_scene(model: GenLangSplatModel | None = None) -> LanguageScene:
     """The scene with two views that are the same."""
     model = model or two_clouds()
     encoder = NamedDirections(model)
-    datamanager = SimpleNamespace(
-        front_end=SimpleNamespace(load_text_encoder=lambda: encoder),
-        dataset=lambda split: range(1),
-        view_name=lambda split, index: f"{split}.png",
-        camera=lambda split, index: some_camera(),
-    )
-    return LanguageScene(model, cast(Any, datamanager))
+    datamanager = create_autospec(GenLangSplatDataManager, instance=True)
+    datamanager.front_end = SimpleNamespace(load_text_encoder=lambda: encoder)
+    datamanager.dataset.side_effect = lambda split: range(1)
+    datamanager.view_name.side_effect = lambda split, index: f"{split}.png"
+    datamanager.camera.side_effect = lambda split, index: some_camera()
+    return LanguageScene(model, datamanager)

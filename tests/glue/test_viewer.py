@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Event
+from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import torch
@@ -12,6 +14,12 @@ from torch import Tensor, nn
 
 from genlangsplat_ns.features.encoders import load_encoder
 from genlangsplat_ns.viewer import LanguageControls
+from genlangsplat_ns.viewer_tools import SceneTools
+
+
+def panel_with(load: Callable[[], Any], texts: str = "") -> LanguageControls:
+    """A panel whose buttons have no scene to work on."""
+    return LanguageControls(load, create_autospec(SceneTools, instance=True), texts)
 
 
 def ask(panel: LanguageControls, texts: str) -> None:
@@ -21,7 +29,7 @@ def ask(panel: LanguageControls, texts: str) -> None:
 
 
 def test_nothing_is_asked_until_the_button_is_pressed() -> None:
-    panel = LanguageControls(partial(load_encoder, "conse"))
+    panel = panel_with(partial(load_encoder, "conse"))
     assert panel.query() is None
     panel.a_texts.value = "a fox"
     assert panel.query() is None
@@ -32,14 +40,14 @@ def test_nothing_is_asked_until_the_button_is_pressed() -> None:
 
 
 def test_a_text_of_the_config_is_asked_at_once() -> None:
-    panel = LanguageControls(partial(load_encoder, "conse"), "a fox")
+    panel = panel_with(partial(load_encoder, "conse"), "a fox")
     panel.ask()
     embedded = panel.query()
     assert embedded is not None and embedded.query.texts == ("a fox",)
 
 
 def test_the_settings_of_the_panel_reach_the_query() -> None:
-    panel = LanguageControls(partial(load_encoder, "conse"))
+    panel = panel_with(partial(load_encoder, "conse"))
     panel.b_negatives.value = "wall; ; floor"
     panel.c_level.value = "whole"
     ask(panel, "a fox")
@@ -57,7 +65,7 @@ def test_a_question_that_was_overtaken_is_not_answered() -> None:
                 assert first_may_end.wait(timeout=60)
             return torch.eye(len(texts))
 
-    panel = LanguageControls(Encoder)
+    panel = panel_with(Encoder)
     ask(panel, "a fox")
     overtaken = panel._embedding
     ask(panel, "a cup")
@@ -70,7 +78,7 @@ def test_a_question_that_was_overtaken_is_not_answered() -> None:
 
 
 def test_a_mistake_is_said_and_the_panel_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
-    panel = LanguageControls(partial(load_encoder, "conse"))
+    panel = panel_with(partial(load_encoder, "conse"))
     panel.b_negatives.value = " ; "
     ask(panel, "a fox")
     assert panel.query() is None
@@ -82,7 +90,7 @@ def test_a_mistake_is_said_and_the_panel_goes_on(capsys: pytest.CaptureFixture[s
 
 
 def test_the_panel_adds_nothing_to_a_checkpoint() -> None:
-    panel = LanguageControls(partial(load_encoder, "conse"), "a fox")
+    panel = panel_with(partial(load_encoder, "conse"), "a fox")
     panel.ask()
     panel.query()
     assert isinstance(panel, nn.Module) and not panel.state_dict()

@@ -1,0 +1,193 @@
+"""The real viewer in a real browser, without a window: ask, look, move the threshold, cut out, save."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plyfile
+import pytest
+from PIL import Image
+
+from genlangsplat_ns.scene_io.ply import read_ply
+from tests.end_to_end.test_commands import BIN
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE = 180
+"""Seconds for what a busy machine without a GPU draws; a failure takes as long, a success a few seconds."""
+
+SIZE = {"width": 1100, "height": 1400}
+SCENE = {"x": 20, "y": 100, "width": 700, "height": 1200}
+"""The part of the page where the scene is."""
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> Any:
+    """Waits until something holds, and returns it."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.3)
+    pytest.fail(f"waited {PATIENCE} s in vain for {what}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the viewer runs."""
+    return tmp_path_factory.mktemp("viewer")
+
+
+@pytest.fixture(scope="module")
+def address(tiny_run: Any, folder: Path) -> Iterator[str]:
+    """Address of an `ns-viewer` of the finished run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = tiny_run.config.get_base_dir() / "config.yml"
+    log = folder / "log.txt"
+    command = [BIN / "ns-viewer", "--load-config", config, "--viewer.websocket-port", str(port)]
+    with log.open("w") as output:
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()[-3000:]
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=5).status == 200
+        except OSError:
+            return False
+
+    try:
+        wait_for(answers, "ns-viewer")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+class ViewerPage:
+    """The viewer as a person sees and uses it."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+
+    def box(self, name: str) -> Any:
+        """The input beside a label."""
+        return self.page.locator(f'xpath=//label[text()="{name}"]/../../..').locator("input:visible").last
+
+    def write(self, name: str, text: str) -> None:
+        """Writes into a box."""
+        self.box(name).fill(text)
+
+    def choose(self, name: str, option: str) -> None:
+        """Chooses from a list."""
+        self.box(name).click()
+        self.page.get_by_role("option", name=option, exact=True).click()
+
+    def press(self, button: str) -> None:
+        """Presses a button."""
+        self.page.get_by_role("button", name=button, exact=True).click()
+
+    def answer(self, expected: str) -> str:
+        """Waits until the panel says something that contains a text."""
+        return wait_for(lambda: (said := self.box("Answer").input_value()) and expected in said and said, expected)
+
+    def picture(self) -> np.ndarray:
+        """What the scene looks like now."""
+        image = Image.open(io.BytesIO(self.page.screenshot(clip=SCENE)))
+        return np.asarray(image.convert("RGB")).astype(np.float32)
+
+    def picture_with(self, holds: Callable[[np.ndarray], bool], what: str) -> np.ndarray:
+        """Waits for a picture."""
+        return wait_for(lambda: [picture for picture in [self.picture()] if holds(picture)], what)[0]
+
+
+@pytest.fixture(scope="module")
+def viewer(address: str) -> Iterator[ViewerPage]:
+    """The viewer in a browser."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser_path is None:
+        pytest.skip(f"needs a browser, one of {', '.join(BROWSERS)}: apt-get install chromium")
+    software = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=software)
+        page = browser.new_page(viewport=SIZE)
+        page.set_default_timeout(1000 * PATIENCE)
+        page.goto(address)
+        page.get_by_role("button", name="Ask", exact=True).wait_for()
+        yield ViewerPage(page)
+        browser.close()
+
+
+def test_the_panel_asks_selects_and_exports(viewer: ViewerPage, folder: Path) -> None:
+    before = viewer.picture_with(lambda picture: picture.std() > 5, "a picture of the scene")
+
+    viewer.press("Isolate")
+    viewer.answer("Nothing is asked yet")
+    viewer.write("Texts", "a cat; a rocket")
+    viewer.press("Ask")
+    viewer.answer("a cat; a rocket")
+
+    viewer.choose("Output type", "relevancy_overlay")
+    viewer.picture_with(lambda picture: np.abs(picture - before).mean() > 5, "the relevancy overlay")
+
+    viewer.choose("Output type", "selection")
+    viewer.write("Threshold", "0")
+    bright = viewer.picture_with(lambda picture: picture.mean() > 60, "a selection of all that was ever seen")
+    viewer.write("Threshold", "0.9")
+    viewer.picture_with(lambda picture: picture.mean() < bright.mean() - 20, "a smaller selection")
+    viewer.write("Threshold", "0.3")
+
+    target = folder / "exports" / "cat.ply"
+    viewer.write("File", str(target))
+    viewer.press("Export PLY")
+    said = viewer.answer("are written to")
+    count = int(said.split()[0].replace(",", ""))
+    assert len(read_ply(target)) == count > 0
+    assert plyfile.PlyData.read(str(target))["vertex"].count == count
+    kept = target.read_bytes()
+    viewer.press("Export PLY")
+    viewer.answer("exists already")
+    assert target.read_bytes() == kept
+
+    viewer.choose("Output type", "rgb")
+    viewer.picture_with(lambda picture: np.abs(picture - before).mean() < 3, "the scene as before")
+    viewer.press("Next peak")
+    viewer.answer("relevancy")
+    viewer.picture_with(lambda picture: np.abs(picture - before).mean() > 5, "the view of a peak")
+    time.sleep(3)
+    whole = viewer.picture()
+    viewer.press("Hide")
+    viewer.answer(f"{count:,} Gaussians are hidden")
+    viewer.picture_with(lambda picture: np.abs(picture - whole).mean() > 1, "the scene with a hole")
+    viewer.press("Show all")
+    viewer.picture_with(lambda picture: np.abs(picture - whole).mean() < 1, "the whole scene")
+
+    viewer.press("Click: what is here?")
+    viewer.answer("click on the scene")
+    viewer.page.mouse.click(SCENE["x"] + SCENE["width"] / 2, SIZE["height"] / 2)
+    names = viewer.answer("; ").split("; ")
+    assert len(names) == 5 and all(-1 <= float(name.rsplit(" ", 1)[1]) <= 1 for name in names)
+    viewer.press("Click: find what looks like this")
+    viewer.answer("click on the scene")
+    viewer.page.mouse.click(SCENE["x"] + SCENE["width"] / 2, SIZE["height"] / 2)
+    viewer.answer("looks like this")
+    viewer.press("Isolate")
+    viewer.answer("are shown alone")
+
+    viewer.write("Texts", "🦊 狐狸")
+    viewer.write("Negatives", " ; ")
+    viewer.press("Ask")
+    viewer.answer("no negative text")
+    viewer.write("Negatives", "things")
+    viewer.press("Ask")
+    viewer.answer("🦊 狐狸")

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from common import Bar, write_results
 from genlangsplat_ns.console import CONSOLE, track
-from genlangsplat_ns.evaluation.lerf_ovs import LabeledObject, ViewLabels
+from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels
 from genlangsplat_ns.evaluation.metrics import intersection_over_union, psnr
 from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.run import open_run
@@ -50,8 +50,8 @@ def ask_views(scene: LanguageScene, query: TextQuery) -> list[dict[str, Any]]:
         frame = frames[view.name]
         if not frame["visible"] and not frame["objects"]:
             continue
-        rendered = scene.render(view)
-        answer = scene.answer(embedded, rendered)[0]
+        answered = scene.answer(embedded, scene.camera(view), "rendered")
+        answer = answered.answers[0]
         truth = scene.undistort_labels(labels_of(frame), view).truth("fox").mask
         column, row = answer.peak
         overlaps = {}
@@ -68,7 +68,7 @@ def ask_views(scene: LanguageScene, query: TextQuery) -> list[dict[str, Any]]:
                 "hit": bool(truth[row, column]),
                 "score": answer.score,
                 "iou": overlaps,
-                "psnr": psnr(rendered.rgb, image),
+                "psnr": psnr(answered.rgb, image),
             }
         )
     return rows

@@ -119,7 +119,7 @@ def measure_run(config: Path) -> Row:
         lifted = pipeline.lift()
         seconds = time.process_time() - start
         model.set_latents(lifted)
-        metrics = language_metrics(LanguageScene(model, pipeline.datamanager))
+        metrics = language_metrics(LanguageScene(model, pipeline.datamanager)).means
         rows.append({"solver": name, "seconds": seconds, **metrics})
     posed = pipeline.training_views()
     views = list(posed)

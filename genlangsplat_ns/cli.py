@@ -298,11 +298,34 @@ class Lift:
         lift_run(self.load_config, self.robust_rounds, self.ray if self.engine == "ray" else None)
 
 
+@dataclass
+class Evaluate:
+    """Score a trained run against labels (LERF-OVS, 3D-OVS, folders of masks): tables, evaluation.json, report.html."""
+
+    load_config: Path
+    """The run's config.yml."""
+    output_dir: Path = Path("evaluation")
+    """Folder for evaluation.json and report.html."""
+    labels: Path | None = None
+    """Folder of the labels; None for labels, label or segmentations beside the data."""
+    protocol: tuple[str, ...] = ()
+    """Rules to score by, the one that decides first; none for those usual with the layout of the labels."""
+    holdout_labelled: bool = False
+    """Lift the latents anew without the labelled views, in memory only; the colours have seen them."""
+
+    def __call__(self) -> None:
+        """Runs the command."""
+        from genlangsplat_ns.evaluate_run import evaluate_run
+
+        evaluate_run(self.load_config, self.output_dir, self.labels, self.protocol, self.holdout_labelled)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "query": Query,
     "export": Export,
     "remove": Remove,
     "describe": Describe,
+    "evaluate": Evaluate,
     "extract": Extract,
     "convert": Convert,
     "lift": Lift,

@@ -121,9 +121,9 @@ def measure_loss(scene: LanguageScene, restored: Tensor, texts: Sequence[str] = 
     restored = restored.to(scene.model.device)
     latents = directions_agree(scene.model.latents, restored)
     embeddings = directions_agree(scene.model.latents, restored, scene.decode)
-    before = language_metrics(scene)
+    before = language_metrics(scene).means
     with _carrying(scene, restored):
-        after = language_metrics(scene)
+        after = language_metrics(scene).means
     overlaps, num_asked = [], 0
     for view in track(scene.views("eval") or scene.views("train"), "Comparing masks"):
         masks = _masks(scene, view, embedded)

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
 from nerfstudio.cameras.cameras import Cameras, CameraType
@@ -20,6 +21,7 @@ from genlangsplat_ns.cameras import undistort_points
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.dataparser import SeedPointNerfstudio
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.evaluation.labels import resized_mask
 from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.settings import FrontEndSettings
 from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
@@ -140,6 +142,17 @@ class GenLangSplatDataManager(FullImageDatamanager):
         """Moves points marked on the raw photograph (resized to `size`) to the undistorted view."""
         raw = self.dataset(split).raw_cameras[index]
         return undistort_points(points, size, raw, self.camera(split, index)[0])
+
+    def undistort_mask(self, split: Split, index: int, mask: Any) -> Any:
+        """Moves a mask of the raw photograph, at whatever size, to the undistorted view."""
+        raw = resized_mask(mask, *self.raw_size(split, index)).astype(np.float32)
+        # Undistorting interpolates between on and off.
+        return self.dataset(split).undistort(index, raw[..., None].repeat(3, axis=-1))[..., 0] > 0.5
+
+    def raw_size(self, split: Split, index: int) -> tuple[int, int]:
+        """Width and height of a photograph before it is undistorted."""
+        raw = self.dataset(split).raw_cameras[index]
+        return int(raw.width), int(raw.height)
 
     def create_train_dataset(self) -> ViewDataset:
         """Sets up the training views at the capped size."""

@@ -241,6 +241,17 @@ class GenLangSplatModel(SplatModel):
         """Renders splatfacto's outputs alone."""
         return super().get_outputs(camera)
 
+    def render_opacity(
+        self, camera: Cameras, selected: Bool[Tensor, " num_gaussians"]
+    ) -> Float[Tensor, "height width"]:
+        """Renders the opacity of the selected Gaussians alone."""
+        geometry = self.geometry(selected)
+        view = self.view(camera)
+        if len(geometry.means) == 0:
+            return geometry.means.new_zeros(view.height, view.width)
+        _, alpha, _ = self.splat(geometry, torch.ones_like(geometry.means[:, :1]), view, render_mode="RGB")
+        return alpha[0, ..., 0]
+
     def language_loss(
         self, rendered: Tensor, targets: Tensor, valid: Bool[Tensor, "height width levels"]
     ) -> tuple[Tensor, Tensor]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import tyro
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from rich.markup import escape
@@ -15,6 +18,7 @@ from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.front_end import FrontEnd
+from genlangsplat_ns.files import atomic_path
 from genlangsplat_ns.init_from import GeometrySource, open_geometry
 from genlangsplat_ns.labelled_views import LabelledViews, PosedView
 from genlangsplat_ns.language.lifting import LiftedLatents
@@ -43,6 +47,8 @@ class GenLangSplatPipelineConfig(VanillaPipelineConfig):
     """Begin with these Gaussians and the language phase: a splatfacto or own run, its checkpoint, or a .ply file."""
     init_frame: Literal["auto", "nerfstudio", "data"] = "auto"
     """Where a .ply lies: nerfstudio is the frame of ns-export, data that of the poses; auto asks the photographs."""
+    run_dir: tyro.conf.Suppress[Path | None] = None
+    """Folder of a run that is opened again, where ns-eval leaves its details; set by whoever opens it."""
 
 
 class GenLangSplatPipeline(VanillaPipeline):
@@ -174,9 +180,14 @@ class GenLangSplatPipeline(VanillaPipeline):
             seen = float(lifted.seen.any(dim=-1).float().mean())
             CONSOLE.print(f"Lifted latents onto {seen:.0%} of {self.model.num_points:,} Gaussians.")
 
-    def lift(self) -> LiftedLatents:
-        """Lifts the latents of all training views, all levels at once."""
+    def lift(self, left_out: Collection[str] = ()) -> LiftedLatents:
+        """Lifts the latents of all training views, all levels at once.
+
+        Args:
+            left_out: File names of training views that have no say.
+        """
         views, settings = self.training_views(), self.model.config.lift_settings
+        views = replace(views, views=[view for view in views.views if view.name not in left_out])
         num_gaussians, levels, latent_dim = self.model.latents.shape
         return lift_latents(views, num_gaussians, levels, latent_dim, settings, self.device, views.small())
 
@@ -214,6 +225,18 @@ class GenLangSplatPipeline(VanillaPipeline):
         metrics = super().get_average_eval_image_metrics(step, output_path, get_std)
         if self.model.in_language_phase:
             self.eval()
-            metrics |= language_metrics(LanguageScene(self.model, self.datamanager))
+            language = language_metrics(LanguageScene(self.model, self.datamanager))
+            metrics |= language.means
+            folder = output_path or self.config.run_dir
+            # Training asks with a step, ns-eval without.
+            if step is None and folder is not None:
+                details = {
+                    **metrics,
+                    "views": language.fidelity,
+                    "queries": [vars(query) for query in language.queries],
+                }
+                with atomic_path(folder / "language_metrics.json") as path:
+                    path.write_text(json.dumps(details, indent=1, default=float))
+                CONSOLE.print(f"Every answer of the held-out views is in {escape(str(folder))}/language_metrics.json.")
             self.train()
         return metrics

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from genlangsplat_ns.cameras import pixel_in_space
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, Split
-from genlangsplat_ns.evaluation.lerf_ovs import LabeledObject, ViewLabels
+from genlangsplat_ns.evaluation.labels import ViewLabels
 from genlangsplat_ns.features.encoders import ImageTextEncoder
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.decoding import Decode
@@ -126,19 +125,15 @@ class LanguageScene:
         return self.datamanager.image(view.split, view.index)
 
     def undistort_labels(self, labels: ViewLabels, view: SceneView) -> ViewLabels:
-        """Moves outlines drawn on the raw photograph to the undistorted view."""
-
-        def moved(points: Any) -> Any:
-            pixels = np.asarray(points, dtype=np.float64).reshape(-1, 2)
-            return self.datamanager.undistort(view.split, view.index, pixels, (labels.width, labels.height)).tolist()
-
+        """Moves labels of the raw photograph, at whatever size, to the undistorted view."""
         height, width = self.image(view).shape[:2]
-        objects = []
-        for item in labels.objects:
-            (left, top), (right, bottom) = moved(item.box)
-            polygon = tuple((x, y) for x, y in moved(item.polygon))
-            objects.append(LabeledObject(item.category, polygon, (left, top, right, bottom)))
-        return ViewLabels(labels.name, width, height, tuple(objects), labels.skipped)
+        size = (labels.width, labels.height)
+        return labels.warped(
+            width,
+            height,
+            lambda points: self.datamanager.undistort(view.split, view.index, points, size),
+            lambda mask: self.datamanager.undistort_mask(view.split, view.index, mask),
+        )
 
     def camera(self, view: SceneView) -> Cameras:
         """Returns the camera of a view."""
@@ -149,6 +144,22 @@ class LanguageScene:
         """Renders colours and latents of a view."""
         camera = self.camera(view)
         return RenderedView(self.model.render_splats(camera)["rgb"], self.model.render_latents(camera))
+
+    @torch.no_grad()
+    def render_rgb(self, view: SceneView) -> Float[Tensor, "height width 3"]:
+        """Renders the colours of a view alone."""
+        return self.model.render_splats(self.camera(view))["rgb"]
+
+    def gaussian_latents(self) -> Float[Tensor, "num_gaussians levels latent_dim"]:
+        """The latents of the Gaussians."""
+        return self.model.latents.detach()
+
+    @torch.no_grad()
+    def render_opacity(
+        self, view: SceneView, selected: Bool[Tensor, " num_gaussians"]
+    ) -> Float[Tensor, "height width"]:
+        """Renders how opaque the selected Gaussians alone are; none of the others stands before them."""
+        return self.model.render_opacity(self.camera(view), selected)
 
     def embed(self, query: TextQuery) -> EmbeddedQuery:
         """Embeds the texts of a query with the run's encoder."""

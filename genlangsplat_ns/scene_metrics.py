@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from genlangsplat_ns.evaluation.evaluate import evaluate_views
-from genlangsplat_ns.evaluation.lerf_ovs import ViewLabels, read_label_folder
-from genlangsplat_ns.evaluation.metrics import LANGSPLAT_LERF
-from genlangsplat_ns.scene import LanguageScene, SceneView
+from genlangsplat_ns.evaluation.evaluate import evaluate_views, match_views
+from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF
+from genlangsplat_ns.evaluation.scores import QueryScore
+from genlangsplat_ns.scene import LanguageScene
+from genlangsplat_ns.scene_labels import find_scene_labels, lay_over
 
-LABEL_FOLDERS = ("labels", "label")
-"""Where labels in LERF-OVS format are looked for, beside the images."""
+
+@dataclass(frozen=True)
+class LanguageMetrics:
+    """Numbers about the language of a scene.
+
+    Attributes:
+        means: `lang_cosine` and `lang_l1` between rendered latents and the latents of the views' own regions, over all
+            labelled pixels and levels; and where the views have labels, `miou` and `localization` by LangSplat's
+            LERF-OVS protocol over all pairs of view and text. A metric without anything to measure is left out, so
+            that no NaN poisons a mean.
+        fidelity: The first two of every view that has regions, by its name.
+        queries: One score per pair of view and text.
+    """
+
+    means: dict[str, float]
+    fidelity: dict[str, dict[str, float]]
+    queries: tuple[QueryScore, ...]
 
 
 @torch.no_grad()
-def language_metrics(scene: LanguageScene, split: Literal["train", "eval"] = "eval") -> dict[str, float]:
-    """Measures the language field on the views of a split.
-
-    Returns:
-        `lang_cosine` and `lang_l1` between rendered latents and the latents of the views' own regions, over all
-        labelled pixels and levels; and where the data has labels, `miou` and `localization` by LangSplat's LERF-OVS
-        protocol, averaged over all pairs of view and text. A metric without anything to measure is left out, so that
-        no NaN poisons a mean.
-    """
-    metrics: dict[str, float] = {}
+def language_metrics(scene: LanguageScene, split: Literal["train", "eval"] = "eval") -> LanguageMetrics:
+    """Measures the language field on the views of a split."""
+    means: dict[str, float] = {}
+    fidelity: dict[str, dict[str, float]] = {}
     views = scene.views(split)
     l1_sum, cosine_sum, count = 0.0, 0.0, 0
     for view in views:
@@ -34,29 +44,16 @@ def language_metrics(scene: LanguageScene, split: Literal["train", "eval"] = "ev
         pixels = int(valid.sum())
         if pixels > 0:
             l1, one_minus_cosine = scene.model.language_loss(scene.render(view).latents, targets, valid)
+            fidelity[view.name] = {"lang_cosine": 1 - float(one_minus_cosine), "lang_l1": float(l1)}
             l1_sum += float(l1) * pixels
             cosine_sum += (1 - float(one_minus_cosine)) * pixels
             count += pixels
     if count > 0:
-        metrics |= {"lang_cosine": cosine_sum / count, "lang_l1": l1_sum / count}
-    labels = scene_labels(scene, views)
-    if labels:
-        evaluation = evaluate_views(scene, views, labels, protocols=(LANGSPLAT_LERF,))
-        micro = evaluation.summary(LANGSPLAT_LERF.name, split)["micro"]
-        metrics |= {"miou": micro["miou"], "localization": micro["localization"]}
-    return metrics
-
-
-def scene_labels(scene: LanguageScene, views: list[SceneView]) -> dict[str, ViewLabels]:
-    """Reads the labels beside the data for the given views, undistorted as the views are; empty when there are none."""
-    data = Path(scene.datamanager.config.dataparser.data)
-    root = data if data.is_dir() else data.parent
-    folder = next((root / name for name in LABEL_FOLDERS if (root / name).is_dir()), None)
-    if folder is None:
-        return {}
-    found = read_label_folder(folder)
-    return {
-        Path(view.name).stem: scene.undistort_labels(found[Path(view.name).stem], view)
-        for view in views
-        if Path(view.name).stem in found
-    }
+        means |= {"lang_cosine": cosine_sum / count, "lang_l1": l1_sum / count}
+    labels = find_scene_labels(scene)
+    if labels is None or not match_views(views, labels.views).pairs:
+        return LanguageMetrics(means, fidelity, ())
+    evaluation = evaluate_views(scene, views, lay_over(labels, scene, views).views, protocols=(LANGSPLAT_LERF,))
+    micro = evaluation.summary(LANGSPLAT_LERF.name, split)["micro"]
+    means |= {"miou": micro["miou"], "localization": micro["localization"]}
+    return LanguageMetrics(means, fidelity, evaluation.scores)

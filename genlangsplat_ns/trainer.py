@@ -39,6 +39,7 @@ class GenLangSplatTrainerConfig(TrainerConfig):
         newest = latest_checkpoint(folder)
         if newest is not None:
             check_checkpoint(newest)
+        self.pipeline.run_dir = folder.parent
         return folder
 
 

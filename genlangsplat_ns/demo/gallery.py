@@ -13,7 +13,8 @@ from genlangsplat_ns.console import track
 from genlangsplat_ns.demo.raycast import FIRST_RAY, Pinhole, Rendering, look_at, render
 from genlangsplat_ns.demo.room import CATEGORIES, build_room
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.evaluation.lerf_ovs import LabeledObject, ViewLabels, outline_mask, write_labels
+from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels, outline_mask
+from genlangsplat_ns.evaluation.lerf_ovs import write_labels
 from genlangsplat_ns.files import atomic_path
 
 EVAL_INTERVAL = 5

@@ -27,10 +27,13 @@ from genlangsplat_ns.evaluation.evaluate import (
     evaluate_views,
 )
 from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder
-from genlangsplat_ns.evaluation.metrics import PROTOCOLS, THRESHOLD
+from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD, RenderedProtocol
 from genlangsplat_ns.evaluation.report import CardCollector, Report, answer_pictures, describe_encoder, write_report
 from genlangsplat_ns.files import atomic_path, safe_name
 from genlangsplat_ns.language.query import TextQuery
+
+PROTOCOLS: tuple[RenderedProtocol, ...] = (THRESHOLD, LANGSPLAT_LERF)
+"""What the answers are scored by; the first decides."""
 
 SPLIT_TITLES = {"eval": "Held-out views", "train": "Training views, counted apart"}
 
@@ -216,6 +219,6 @@ def _write_overlay(folder: Path, answered: AnsweredText) -> None:
     from PIL import Image
 
     score = answered.scores[0]
-    _, heat, _ = answer_pictures(answered)
+    _, heat, *_ = answer_pictures(answered)
     with atomic_path(folder / f"{Path(score.view).stem}-{safe_name(score.text)}.png") as temporary:
         Image.fromarray(heat).save(temporary)

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from genlangsplat_ns.console import track
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.evaluation.lerf_ovs import CategoryTruth, ViewLabels
-from genlangsplat_ns.evaluation.metrics import (
-    PROTOCOLS,
+from genlangsplat_ns.evaluation.labels import CategoryTruth, ViewLabels
+from genlangsplat_ns.evaluation.metrics import intersection_over_union, is_hit, psnr
+from genlangsplat_ns.evaluation.prediction import Prediction, predict
+from genlangsplat_ns.evaluation.protocols import (
+    LANGSPLAT_LERF,
+    THRESHOLD,
     EvaluationProtocol,
-    Prediction,
-    intersection_over_union,
-    is_hit,
-    macro_mean,
-    micro_mean,
-    predict,
-    psnr,
+    RenderedProtocol,
+    SelectionProtocol,
 )
+from genlangsplat_ns.evaluation.scores import Evaluation, QueryScore
+from genlangsplat_ns.evaluation.selection import GaussianSelection, select_gaussians, subset
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery, embed_query, relevancy_maps
 
@@ -80,41 +78,25 @@ class EvaluatedRun(Protocol):
         ...
 
 
+@runtime_checkable
+class SelectableRun(EvaluatedRun, Protocol):
+    """A run whose Gaussians can be selected and rendered alone."""
+
+    def gaussian_latents(self) -> Tensor:
+        """Latents of the Gaussians, (num_gaussians, levels, latent_dim)."""
+        ...
+
+    def render_opacity(self, view: Any, selected: Tensor) -> Tensor:
+        """Opacity (height, width) of a view that shows only the selected Gaussians."""
+        ...
+
+
 @dataclass(frozen=True)
 class TextTarget:
     """A text to ask and the labelled category it should find."""
 
     text: str
     category: str
-
-
-@dataclass(frozen=True)
-class QueryScore:
-    """How one text did in one view under one protocol.
-
-    Attributes:
-        view: File name of the view.
-        split: train or eval.
-        text: What was asked.
-        category: The labelled category it should find.
-        protocol: Name of the protocol.
-        level: The level or rule of the mask.
-        iou: Overlap of the mask with the outline.
-        hit: Whether the peak found the object.
-        peak: The first peak (x, y); None for a constant map.
-        score: The highest value of the raw relevancy.
-    """
-
-    view: str
-    split: str
-    text: str
-    category: str
-    protocol: str
-    level: str
-    iou: float
-    hit: bool
-    peak: tuple[int, int] | None
-    score: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,51 +109,34 @@ class AnsweredText:
     predictions: tuple[Prediction, ...]
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """The scores of a run.
+@dataclass(frozen=True, eq=False)
+class MatchedViews:
+    """Views with their labels, and what remained: `unmatched` labels of views that are not there."""
 
-    Attributes:
-        scores: One per view, text and protocol.
-        psnr: Peak signal-to-noise ratio of every view that was rendered, by name, in decibels.
-        unmatched: Labelled views that the run does not have.
-    """
-
-    scores: tuple[QueryScore, ...]
-    psnr: dict[str, float]
+    pairs: tuple[tuple[Any, ViewLabels], ...]
     unmatched: tuple[str, ...]
 
-    def summary(self, protocol: str, split: str) -> dict[str, Any]:
-        """Localisation and mean IoU over the views of a split.
 
-        `micro` averages over all (view, text) pairs, which in LERF-OVS is the score of a scene; `macro` averages over
-        the texts, each by the mean over its views. Over several scenes the literature takes the mean of the scenes'
-        scores.
-        """
-        chosen = [score for score in self.scores if score.protocol == protocol and score.split == split]
-        hits: dict[str, list[float]] = {}
-        overlaps: dict[str, list[float]] = {}
-        for score in chosen:
-            hits.setdefault(score.text, []).append(float(score.hit))
-            overlaps.setdefault(score.text, []).append(score.iou)
-        if not chosen:
-            return {"pairs": 0, "micro": None, "macro": None, "texts": []}
-        return {
-            "pairs": len(chosen),
-            "micro": {"localization": micro_mean(hits), "miou": micro_mean(overlaps)},
-            "macro": {"localization": macro_mean(hits), "miou": macro_mean(overlaps)},
-            "texts": [
-                {
-                    "text": text,
-                    "category": next(score.category for score in chosen if score.text == text),
-                    "views": len(found),
-                    "hits": int(sum(found)),
-                    "localization": float(np.mean(found)),
-                    "miou": float(np.mean(overlaps[text])),
-                }
-                for text, found in hits.items()
-            ],
-        }
+def match_views(views: Sequence[Any], labels: Mapping[str, ViewLabels]) -> MatchedViews:
+    """Finds the labels of views by the names of their files, never by numbers, which change with the split.
+
+    Args:
+        views: The views; those without labels are passed over.
+        labels: The labels by the stem of the view's file name.
+
+    Raises:
+        GenLangSplatError: If labels fit two views.
+    """
+    pairs: dict[str, tuple[Any, ViewLabels]] = {}
+    for view in views:
+        stem = Path(view.name).stem
+        if stem in pairs:
+            raise GenLangSplatError(
+                f"The labels {stem} fit two views, {pairs[stem][0].name} and {view.name}. Rename a photograph."
+            )
+        if stem in labels:
+            pairs[stem] = (view, labels[stem])
+    return MatchedViews(tuple(pairs.values()), tuple(sorted(set(labels) - set(pairs))))
 
 
 def evaluate_views(
@@ -180,82 +145,117 @@ def evaluate_views(
     labels: Mapping[str, ViewLabels],
     targets: Sequence[TextTarget] | None = None,
     query: TextQuery | None = None,
-    protocols: Sequence[EvaluationProtocol] = PROTOCOLS,
+    protocols: Sequence[EvaluationProtocol] = (THRESHOLD, LANGSPLAT_LERF),
     observe: Callable[[AnsweredText], None] | None = None,
 ) -> Evaluation:
     """Asks every text in every labelled view that shows its category, and scores the answers.
 
+    Every view is rendered and decoded once for all its texts, and nothing of it is kept.
+
     Args:
         run: The trained run.
         views: The views of the run to look at; those without labels are passed over.
-        labels: The labels by the stem of the view's file name; outlines are scaled to the size of the rendering.
+        labels: The labels by the stem of the view's file name; they are scaled to the size of the rendering.
         targets: What to ask. None asks every category by its own name, as LERF-OVS does.
         query: Negatives, level rule, threshold and temperature; its texts are not used.
         protocols: The rules to score by.
         observe: Called for each view and text with the pictures, so that none need be kept.
 
     Raises:
-        GenLangSplatError: If no view has labels, or no labelled view shows anything that is asked.
+        GenLangSplatError: If no view has labels, no labelled view shows anything that is asked, or a protocol wants
+            Gaussians of a run that has none.
     """
-    views = list(views)
     if targets is None:
         targets = [TextTarget(c, c) for c in dict.fromkeys(c for label in labels.values() for c in label.categories)]
     if not targets:
         raise GenLangSplatError("Found nothing to ask: the labels hold no object. Give labels with at least one.")
-    labeled = [view for view in views if Path(view.name).stem in labels]
-    if not labeled:
+    views = list(views)
+    matched = match_views(views, labels)
+    if not matched.pairs:
         raise GenLangSplatError(
             f"None of the {len(views)} views has labels. Labels are matched by file name: the labels name "
-            f"{', '.join(sorted(labels)[:3])}, the views are {', '.join(view.name for view in views[:3])}."
+            f"{', '.join(sorted(labels)[:3])}, the views are {', '.join(view.name for view in views[:3])}. Give the "
+            "labels of this scene."
         )
     texts = tuple(target.text for target in targets)
     query = TextQuery(texts) if query is None else replace(query, texts=texts)
-    embedded = embed_query(query, run.encoder)
+    asker = _Asker(run, embed_query(query, run.encoder), protocols)
     scores: list[QueryScore] = []
+    lost: list[str] = []
     decibels: dict[str, float] = {}
-    for view in track(labeled, "Evaluating views"):
+    for view, view_labels in track(matched.pairs, "Evaluating views"):
         rendered = run.render(view)
         height, width = rendered.rgb.shape[:2]
         decibels[view.name] = psnr(rendered.rgb, run.image(view).to(rendered.rgb) / 255)
-        truths = labels[Path(view.name).stem].resized(width, height)
-        asked = [index for index, target in enumerate(targets) if target.category in truths.categories]
-        if not asked:
-            continue
-        part = _select(embedded, asked)
-        maps = relevancy_maps(rendered.latents, run.decode, part)
-        for index, text_maps in zip(asked, maps, strict=True):
-            answered = _score(view, targets[index], rendered.rgb, text_maps, truths, protocols, query)
+        resized = view_labels.resized(width, height)
+        truths = {category: resized.truth(category) for category in resized.categories}
+        asked = []
+        for index, target in enumerate(targets):
+            if target.category in truths and truths[target.category].mask.any():
+                asked.append(index)
+            elif target.category in truths:
+                lost.append(f"{view.name}: {target.text}")
+        for index, predictions in asker.ask(view, rendered.latents, asked):
+            truth = truths[targets[index].category]
+            answered = _score(view, targets[index], rendered.rgb, truth, protocols, predictions)
             scores.extend(answered.scores)
             if observe is not None:
                 observe(answered)
     if not scores:
         raise GenLangSplatError(
-            f"None of the {len(labeled)} labelled views shows a category that was asked for: "
+            f"None of the {len(matched.pairs)} labelled views shows a category that was asked for: "
             f"{', '.join(dict.fromkeys(target.category for target in targets))}."
         )
-    unmatched = tuple(sorted(set(labels) - {Path(view.name).stem for view in labeled}))
-    return Evaluation(tuple(scores), decibels, unmatched)
+    splits = {view.name: str(view.split) for view, _ in matched.pairs}
+    return Evaluation(tuple(scores), decibels, splits, matched.unmatched, tuple(lost))
 
 
-def _select(embedded: EmbeddedQuery, indices: Sequence[int]) -> EmbeddedQuery:
-    """The query with only some of its texts."""
-    query = replace(embedded.query, texts=tuple(embedded.query.texts[index] for index in indices))
-    rows = torch.tensor(list(indices), device=embedded.positives.device)
-    return EmbeddedQuery(query, embedded.positives[rows], embedded.negatives)
+class _Asker:
+    """Answers texts in views under several protocols, from one decoding of a view and one selection of Gaussians."""
+
+    def __init__(self, run: EvaluatedRun, query: EmbeddedQuery, protocols: Sequence[EvaluationProtocol]) -> None:
+        self.run, self.query, self.protocols = run, query, protocols
+        self.selections: dict[str, list[GaussianSelection]] = {}
+        for protocol in protocols:
+            if isinstance(protocol, SelectionProtocol):
+                if not isinstance(run, SelectableRun):
+                    raise GenLangSplatError(
+                        f"The protocol {protocol.name} selects Gaussians, which {type(run).__name__} does not give. "
+                        "Leave it out."
+                    )
+                latents = run.gaussian_latents()
+                self.selections[protocol.name] = select_gaussians(latents, run.decode, query, protocol)
+
+    def ask(self, view: Any, latents: Tensor, asked: Sequence[int]) -> Iterator[tuple[int, tuple[Prediction, ...]]]:
+        """Yields the number of a text and its prediction under each protocol, for the texts with these numbers."""
+        if not asked:
+            return
+        part = subset(self.query, asked)
+        maps: Iterable[Tensor | None] = [None] * len(asked)
+        if any(isinstance(protocol, RenderedProtocol) for protocol in self.protocols):
+            maps = relevancy_maps(latents, self.run.decode, part)
+        for index, text_maps in zip(asked, maps, strict=True):
+            yield index, tuple(self._predict(view, index, text_maps, protocol) for protocol in self.protocols)
+
+    def _predict(self, view: Any, index: int, maps: Tensor | None, protocol: EvaluationProtocol) -> Prediction:
+        if isinstance(protocol, RenderedProtocol):
+            assert maps is not None, "rendered protocols have maps"
+            return predict(maps, protocol, self.query.query)
+        assert isinstance(self.run, SelectableRun), "checked above"
+        found = self.selections[protocol.name][index]
+        opacity = self.run.render_opacity(view, found.selected).cpu().double().numpy()
+        return Prediction(found.level, found.score, opacity, opacity > protocol.opacity, None)
 
 
 def _score(
     view: NamedView,
     target: TextTarget,
     rgb: Tensor,
-    maps: Tensor,
-    labels: ViewLabels,
+    truth: CategoryTruth,
     protocols: Sequence[EvaluationProtocol],
-    query: TextQuery,
+    predictions: tuple[Prediction, ...],
 ) -> AnsweredText:
-    """Scores the maps of one text in one view under every protocol."""
-    truth = labels.truth(target.category)
-    predictions = tuple(predict(maps, protocol, query) for protocol in protocols)
+    """Scores what every protocol read from one text in one view."""
     scores = tuple(
         QueryScore(
             view=view.name,
@@ -265,9 +265,11 @@ def _score(
             protocol=protocol.name,
             level=prediction.level,
             iou=intersection_over_union(prediction.mask, truth.mask),
-            hit=is_hit(prediction.peaks, truth, protocol.target),
+            hit=is_hit(prediction.peaks, truth, protocol.target)
+            if isinstance(protocol, RenderedProtocol) and prediction.peaks is not None
+            else None,
             peak=prediction.peaks[0] if prediction.peaks else None,
-            score=float(maps.max()),
+            score=prediction.score,
         )
         for protocol, prediction in zip(protocols, predictions, strict=True)
     )

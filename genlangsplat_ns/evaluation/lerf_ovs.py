@@ -3,121 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Bool
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.evaluation.labels import Box, LabeledObject, Polygon, ViewLabels
 from genlangsplat_ns.files import atomic_path
 
-Box = tuple[float, float, float, float]
-Polygon = tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True)
-class LabeledObject:
-    """One outlined object.
-
-    Attributes:
-        category: What it is; also the text of its query in LERF-OVS.
-        polygon: Its outline as (x, y) pixels, one closed ring.
-        box: Its bounding box x0, y0, x1, y1, both ends inside.
-    """
-
-    category: str
-    polygon: Polygon
-    box: Box
-
-    @classmethod
-    def from_polygon(cls, category: str, polygon: Iterable[Sequence[float]]) -> LabeledObject:
-        """An object whose box is that of its outline."""
-        points = tuple((float(x), float(y)) for x, y in polygon)
-        xs, ys = [x for x, _ in points], [y for _, y in points]
-        return cls(category, points, (min(xs), min(ys), max(xs), max(ys)))
-
-
-@dataclass(frozen=True, eq=False)
-class CategoryTruth:
-    """All of a category in one view: the union of its outlines, and each one's box."""
-
-    mask: Bool[np.ndarray, "height width"]
-    boxes: tuple[Box, ...]
-
-
-@dataclass(frozen=True)
-class ViewLabels:
-    """The labels of one view.
-
-    Attributes:
-        name: File name of the view's picture.
-        width: Width of the picture the outlines were drawn on.
-        height: Its height.
-        objects: The outlined objects.
-        skipped: Objects of the file that could not be used, as sentences.
-    """
-
-    name: str
-    width: int
-    height: int
-    objects: tuple[LabeledObject, ...]
-    skipped: tuple[str, ...] = ()
-
-    @property
-    def categories(self) -> tuple[str, ...]:
-        """The distinct categories in their order of appearance: LERF-OVS asks each once per view."""
-        return tuple(dict.fromkeys(item.category for item in self.objects))
-
-    def truth(self, category: str) -> CategoryTruth:
-        """The union of a category's outlines, filled as the official evaluation does, and their boxes."""
-        mask = np.zeros((self.height, self.width), np.uint8)
-        boxes = []
-        for item in self.objects:
-            if item.category == category:
-                cv2.fillPoly(mask, [np.asarray(item.polygon, np.float64).astype(np.int32)], (1,))
-                boxes.append(item.box)
-        return CategoryTruth(mask.astype(bool), tuple(boxes))
-
-    def resized(self, width: int, height: int) -> ViewLabels:
-        """The labels for the same picture at another size."""
-        if (width, height) == (self.width, self.height):
-            return self
-        x_scale, y_scale = width / self.width, height / self.height
-        objects = tuple(
-            LabeledObject(
-                item.category,
-                tuple((x * x_scale, y * y_scale) for x, y in item.polygon),
-                (item.box[0] * x_scale, item.box[1] * y_scale, item.box[2] * x_scale, item.box[3] * y_scale),
-            )
-            for item in self.objects
-        )
-        return ViewLabels(self.name, width, height, objects, self.skipped)
-
-
-def outline_mask(mask: Bool[np.ndarray, "height width"], min_pixels: int = 1) -> list[Polygon]:
-    """Outlines of the pieces of a mask, largest first; a hole inside a piece is not drawn, a flat polygon has none.
-
-    Args:
-        mask: What to outline.
-        min_pixels: Pieces of fewer pixels are left out.
-    """
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    pieces = []
-    for contour in contours:
-        filled = cv2.fillPoly(np.zeros(mask.shape, np.uint8), [contour], (1,))
-        area = int(np.count_nonzero(filled))
-        if len(contour) >= 3 and area >= min_pixels:
-            pieces.append((area, tuple((float(x), float(y)) for x, y in contour[:, 0])))
-    return [polygon for _, polygon in sorted(pieces, key=lambda piece: -piece[0])]
+PICTURE_ENDINGS = (".jpg", ".JPG", ".jpeg", ".png")
 
 
 def write_labels(path: Path, labels: ViewLabels) -> None:
-    """Writes the labels of a view as LERF-OVS JSON."""
+    """Writes the labels of a view as LERF-OVS JSON.
+
+    Raises:
+        GenLangSplatError: If an object is a mask and not an outline.
+    """
+    outlines = [item for item in labels.objects if isinstance(item, LabeledObject)]
+    if len(outlines) < len(labels.objects):
+        raise GenLangSplatError(f"Found a mask among the labels for {path}; LERF-OVS holds outlines, outline it first.")
     document = {
         "info": {"name": labels.name, "width": labels.width, "height": labels.height, "depth": 3, "note": ""},
         "objects": [
@@ -131,7 +38,7 @@ def write_labels(path: Path, labels: ViewLabels) -> None:
                 "iscrowd": False,
                 "note": "",
             }
-            for index, item in enumerate(labels.objects)
+            for index, item in enumerate(outlines)
         ],
     }
     with atomic_path(path) as temporary:
@@ -143,12 +50,13 @@ def read_labels(path: Path) -> ViewLabels:
 
     An object without three distinct points, or with its outline wholly outside the picture, can be in no mask: it is
     skipped and named in `skipped`. Outlines that reach a little over the border are cut there when they are filled.
+    Their points are cut to whole pixels, as the official evaluation cuts them; boxes stay as they are.
 
     Raises:
         GenLangSplatError: If the file is missing, is not JSON, or lacks what every label file has.
     """
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GenLangSplatError(
             f"Cannot read the labels {path}: {error.strerror}. Give the folder of the labels."
@@ -178,7 +86,8 @@ def read_labels(path: Path) -> ViewLabels:
             skipped.append(f"{path.name}, {place} ({category}): its outline is outside the {width}x{height} picture")
             continue
         objects.append(LabeledObject(category, polygon, _box(entry.get("bbox", item.box), path, place)))
-    return ViewLabels(name, width, height, tuple(objects), tuple(skipped))
+    picture = next((found for ending in PICTURE_ENDINGS if (found := path.with_suffix(ending)).is_file()), None)
+    return ViewLabels(name, width, height, tuple(objects), tuple(skipped), picture)
 
 
 def read_label_folder(folder: Path) -> dict[str, ViewLabels]:
@@ -199,9 +108,6 @@ def read_label_folder(folder: Path) -> dict[str, ViewLabels]:
         if stem in labels:
             raise GenLangSplatError(f"Found two label files in {folder} for the view {stem}; keep one of them.")
         labels[stem] = view
-    skipped = [sentence for view in labels.values() for sentence in view.skipped]
-    if skipped:
-        CONSOLE.print(f"[yellow]Skipped {len(skipped)} unusable labels in {folder}: {'; '.join(skipped[:5])}[/yellow]")
     return labels
 
 
@@ -218,7 +124,7 @@ def _field(container: Any, key: str, kind: type, path: Path, place: str) -> Any:
 
 def _polygon(points: list[Any], path: Path, place: str) -> Polygon:
     try:
-        polygon = tuple((float(x), float(y)) for x, y in points)
+        polygon = tuple((float(np.trunc(x)), float(np.trunc(y))) for x, y in points)
     except (TypeError, ValueError) as error:
         raise GenLangSplatError(
             f"Found an outline of {place} in the labels {path} that is not one list of [x, y]; LERF-OVS has one ring."
@@ -235,4 +141,4 @@ def _box(values: Any, path: Path, place: str) -> Box:
         raise GenLangSplatError(
             f'Found a "bbox" of {place} in the labels {path} that is not [x0, y0, x1, y1]; correct it.'
         ) from error
-    return x0, y0, x1, y1
+    return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)

@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from genlangsplat_ns.evaluation.evaluate import AnsweredText, Evaluation, IdentifiedEncoder, QueryScore
-from genlangsplat_ns.evaluation.metrics import EvaluationProtocol
+from genlangsplat_ns.evaluation.evaluate import AnsweredText, IdentifiedEncoder
+from genlangsplat_ns.evaluation.protocols import EvaluationProtocol
+from genlangsplat_ns.evaluation.published import PublishedScore
+from genlangsplat_ns.evaluation.scores import Evaluation, QueryScore
 from genlangsplat_ns.files import atomic_path
 from genlangsplat_ns.language.visualize import relevancy_overlay
 
@@ -25,12 +27,10 @@ Picture = UInt8[np.ndarray, "height width 3"]
 
 @dataclass(frozen=True)
 class Card:
-    """One answered text in one view: its scores and three pictures as data URIs."""
+    """One answered text in one view: its scores and its pictures as data URIs (see `answer_pictures`)."""
 
     scores: tuple[QueryScore, ...]
-    photograph: str
-    heat: str
-    selection: str
+    pictures: tuple[str, ...]
 
 
 @dataclass(eq=False)
@@ -41,8 +41,7 @@ class CardCollector:
 
     def observe(self, answered: AnsweredText) -> None:
         """Makes a card of an answer; its pictures show the first protocol."""
-        photograph, heat, selection = answer_pictures(answered)
-        self.cards.append(Card(answered.scores, data_uri(photograph), data_uri(heat), data_uri(selection)))
+        self.cards.append(Card(answered.scores, tuple(map(data_uri, answer_pictures(answered)))))
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,8 @@ class Report:
         splits: The splits to tabulate, the one that counts first.
         cards: The pictures.
         footer: Credits and notes.
+        published: What papers report, to stand beside the measured figures.
+        published_note: How far the two can be compared.
     """
 
     title: str
@@ -72,6 +73,8 @@ class Report:
     splits: Mapping[str, str]
     cards: Sequence[Card]
     footer: str = ""
+    published: Sequence[PublishedScore] = ()
+    published_note: str = ""
 
 
 def describe_encoder(encoder: IdentifiedEncoder) -> str:
@@ -90,17 +93,18 @@ def to_picture(values: Float[np.ndarray, "height width 3"]) -> Picture:
     return (values.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def answer_pictures(answered: AnsweredText) -> tuple[Picture, Picture, Picture]:
-    """The rendering, the relevancy over it, and the selection in light with the true outline."""
+def answer_pictures(answered: AnsweredText) -> tuple[Picture, Picture, Picture, Picture]:
+    """The rendering, the relevancy over it, and in light the selection and the truth, both with the true outline."""
     prediction = answered.predictions[0]
     rgb = answered.rgb.detach().cpu().float()
     overlay = relevancy_overlay(rgb, rgb.new_tensor(prediction.map)).numpy()
     photograph = to_picture(rgb.numpy())
-    selection = outline(_spotlit(photograph, prediction.mask), answered.truth.mask)
+    truth = answered.truth.mask
+    selection, wanted = (outline(_spotlit(photograph, mask), truth) for mask in (prediction.mask, truth))
     heat = to_picture(overlay)
     if prediction.peaks:
         cv2.drawMarker(heat, prediction.peaks[0], (255, 255, 255), cv2.MARKER_CROSS, 15, 2, cv2.LINE_AA)
-    return photograph, heat, selection
+    return photograph, heat, selection, wanted
 
 
 def outline(
@@ -117,7 +121,11 @@ def _spotlit(picture: Picture, mask: Bool[np.ndarray, "height width"]) -> Pictur
 
 
 def data_uri(picture: Picture) -> str:
-    """A JPEG of the picture that a page can hold itself."""
+    """A JPEG of the picture, not too large, that a page can hold itself."""
+    height, width = picture.shape[:2]
+    if width > LARGEST_WIDTH:
+        size = (LARGEST_WIDTH, round(height * LARGEST_WIDTH / width))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
 
@@ -130,7 +138,7 @@ def write_report(path: Path, report: Report) -> None:
 
 def render_report(report: Report) -> str:
     """The page as HTML."""
-    cards = sorted(report.cards, key=lambda card: (card.scores[0].hit, card.scores[0].iou))
+    cards = sorted(report.cards, key=lambda card: (bool(card.scores[0].hit), card.scores[0].iou))
     shown, rest = cards[:OPEN_CARDS], cards[OPEN_CARDS:]
     more = ""
     if rest:
@@ -155,8 +163,9 @@ def render_report(report: Report) -> str:
         f"<header><h1>{escape(report.title)}</h1><p class=lead>{escape(report.summary)}</p>"
         f"<div class=figures>{figures}</div><p class=encoder>{escape(report.encoder)}</p></header>"
         f"{tables}<section><h2>Answers, worst first</h2>"
-        "<p class=note>Left: the rendered view. Middle: relevancy on the fixed scale 0.5 to 1, the cross is its peak. "
-        f"Right: what is selected, with the true outline.</p>{_cards(shown)}{more}</section>"
+        "<p class=note>From the left: the rendered view; relevancy on the fixed scale 0.5 to 1, the cross is its peak; "
+        f"what is selected; the ground truth. Outlined is the truth.</p>{_cards(shown)}{more}</section>"
+        f"{_published(report)}"
         f"<section class=facts><h2>How it was measured</h2><ul>{protocols}</ul><dl>{facts}</dl></section>"
         f"<footer>{escape(report.footer)}</footer></main></html>\n"
     )
@@ -167,23 +176,58 @@ def _table(evaluation: Evaluation, protocols: Sequence[EvaluationProtocol], spli
     summaries = [evaluation.summary(protocol.name, split) for protocol in protocols]
     if not summaries[0]["pairs"]:
         return "<p class=note>No labelled view of this split was looked at.</p>"
-    heads = "".join(f"<th colspan=2>{escape(protocol.name)}" for protocol in protocols)
-    rows = ["<tr><th>text<th>object" + heads, "<tr class=sub><td><td>" + "<td>found<td>mean IoU" * len(protocols)]
+    heads = "".join(f"<th colspan=3>{escape(protocol.name)}" for protocol in protocols)
+    columns = "<td>found<td>mean IoU<td>IoU &gt; 0.25" * len(protocols)
+    rows = ["<tr><th>text<th>object" + heads, "<tr class=sub><td><td>" + columns]
     for index, text in enumerate(summaries[0]["texts"]):
-        cells = "".join(_cells(summary["texts"][index]) for summary in summaries)
+        cells = "".join(_text_cells(summary["texts"][index]) for summary in summaries)
         rows.append(f"<tr><td class=text>{escape(text['text'])}<td>{escape(text['category'])}{cells}")
     for name in ("micro", "macro"):
         over = "all views and texts" if name == "micro" else "texts, equally weighted"
         cells = "".join(
-            f"<td>{summary[name]['localization']:.0%}<td>{_bar(summary[name]['miou'])}" for summary in summaries
+            f"<td>{percent(summary[name]['localization'])}{_overlap_cells(summary[name])}" for summary in summaries
         )
         rows.append(f"<tr class=total><td>{name} mean<td>{over}{cells}")
     return f"<div class=scroll><table>{''.join(rows)}</table></div>"
 
 
-def _cells(text: dict[str, Any]) -> str:
+def _text_cells(text: dict[str, Any]) -> str:
+    if text["hits"] is None:
+        return f"<td>-{_overlap_cells(text)}"
     missed = " class=missed" if 2 * text["hits"] <= text["views"] else ""
-    return f"<td{missed}>{text['hits']} of {text['views']}<td>{_bar(text['miou'])}"
+    return f"<td{missed}>{text['hits']} of {text['views']}{_overlap_cells(text)}"
+
+
+def _overlap_cells(means: dict[str, Any]) -> str:
+    return f"<td>{_bar(means['miou'])}<td>{percent(means['acc_iou25'])}"
+
+
+def percent(share: float | None) -> str:
+    """A share in percent with one decimal, a hyphen for none."""
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _published(report: Report) -> str:
+    """The measured means, and under them what papers report."""
+    if not report.published:
+        return ""
+    rows = ["<tr><th>method<th>scene<th>masks from<th>localisation<th>mean IoU<th>IoU &gt; 0.25<th>source"]
+    for protocol in report.protocols:
+        micro = report.evaluation.summary(protocol.name, "all")["micro"]
+        rows.append(
+            f"<tr class=measured><td class=text>this run, {escape(protocol.name)}<td>this one<td>{protocol.family}"
+            f"<td>{percent(micro['localization'])}<td>{percent(micro['miou'])}<td>{percent(micro['acc_iou25'])}"
+            "<td>measured, micro mean over all labelled views"
+        )
+    for score in report.published:
+        rows.append(
+            f"<tr><td>{escape(score.method)}<td>{escape(score.scene)}<td>{score.family}<td>{percent(score.localization)}"
+            f"<td>{percent(score.miou)}<td>{percent(score.acc_iou25)}<td>{escape(score.source)}"
+        )
+    return (
+        f"<section><h2>Beside published figures</h2><p class=note>{escape(report.published_note)}</p>"
+        f"<div class=scroll><table>{''.join(rows)}</table></div></section>"
+    )
 
 
 def _bar(share: float) -> str:
@@ -198,16 +242,19 @@ def _card(card: Card) -> str:
     first = card.scores[0]
     scores = " · ".join(f"{escape(score.protocol)}: IoU {score.iou:.2f}" for score in card.scores)
     verdict = "<b class=hit>found</b>" if first.hit else "<b class=miss>missed</b>"
-    captions = ("the view", "its relevancy", "the selection")
+    captions = ("the view", "its relevancy", "the selection", "the ground truth")
     pictures = "".join(
         f'<img loading=lazy alt="{escape(first.text)} in {escape(first.view)}: {caption}" src="{uri}">'
-        for caption, uri in zip(captions, (card.photograph, card.heat, card.selection), strict=True)
+        for caption, uri in zip(captions, card.pictures, strict=True)
     )
     return (
         f"<article><div class=pictures>{pictures}</div><p>{verdict} <q>{escape(first.text)}</q> in {escape(first.view)}"
         f"<span>peak relevancy {first.score:.2f}, level {escape(first.level)} · {scores}</span></p></article>"
     )
 
+
+LARGEST_WIDTH = 480
+"""Width in pixels to which pictures of the page are reduced."""
 
 OPEN_CARDS = 18
 """Answers shown without unfolding."""
@@ -234,13 +281,14 @@ th,td{padding:.42rem 1rem .42rem 0;border-bottom:1px solid var(--line);white-spa
 .sub td{color:var(--soft);font-size:.8rem;padding-top:0}
 td.text{font-weight:500}
 td.missed{color:var(--bad)}
+tr.measured td{font-weight:600;color:var(--accent)}
 .total td{color:var(--soft);font-weight:500}
 .bar{display:inline-block;width:5rem;height:.42rem;border-radius:.3rem;background:var(--line);margin-right:.7rem;
 vertical-align:middle;overflow:hidden}
 .bar i{display:block;height:100%;background:var(--accent)}
-.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,34rem),1fr));gap:1.4rem;margin-top:1rem}
+.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,44rem),1fr));gap:1.4rem;margin-top:1rem}
 article{background:var(--card);border:1px solid var(--line);border-radius:.6rem;overflow:hidden}
-.pictures{display:grid;grid-template-columns:repeat(3,1fr);gap:1px;background:var(--line)}
+.pictures{display:grid;grid-template-columns:repeat(4,1fr);gap:1px;background:var(--line)}
 .pictures img{width:100%;display:block}
 article p{margin:0;padding:.7rem 1rem .8rem;font-size:.95rem}
 article span{display:block;color:var(--soft);font-size:.8rem}

@@ -58,6 +58,8 @@ class RunConfig:
     """Settings of the model; nested ones are mappings."""
     dataparser: dict[str, Any]
     """Settings of the dataparser, and under `CLASS` the class of its config."""
+    seed: int | None = None
+    """What training was seeded with."""
 
     @property
     def camera_mode(self) -> Literal["off", "SO3xR3", "SE3"]:
@@ -114,6 +116,7 @@ def read_run_config(path: Path) -> RunConfig:
             checkpoints=path.parent / _path(stored["relative_model_dir"]),
             model=dict(stored["pipeline"]["model"]),
             dataparser=dict(datamanager["dataparser"]),
+            seed=(stored.get("machine") or {}).get("seed"),
         )
     except (OSError, yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise GenLangSplatError(

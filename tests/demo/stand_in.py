@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from genlangsplat_ns.evaluation.lerf_ovs import ViewLabels
+from genlangsplat_ns.evaluation.labels import ViewLabels
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 
 LATENT_DIM = 12

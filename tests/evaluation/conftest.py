@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genlangsplat_ns.evaluation.lerf_ovs import LabeledObject, ViewLabels
+from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels
 from tests.demo.stand_in import StandInRun, WordEncoder
 
 MEANINGS = {"a cup": "cup", "cup": "cup", "a book": "book", "book": "book"}

@@ -7,7 +7,7 @@ import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.evaluate import TextTarget, evaluate_views
-from genlangsplat_ns.evaluation.metrics import PROTOCOLS, THRESHOLD
+from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD
 from genlangsplat_ns.language.query import TextQuery
 
 TARGETS = [TextTarget("a cup", "cup"), TextTarget("a book", "book")]
@@ -17,9 +17,9 @@ def test_a_perfect_field_scores_one_under_the_plain_protocol(make_run, labels):
     run = make_run()
     evaluation = evaluate_views(run, run.views("all"), labels, TARGETS)
     held_out = evaluation.summary("threshold", "eval")
-    assert held_out["pairs"] == 1 and held_out["micro"] == {"localization": 1.0, "miou": 1.0}
+    assert held_out["pairs"] == 1 and held_out["micro"] == {"localization": 1.0, "miou": 1.0, "acc_iou25": 1.0}
     training = evaluation.summary("threshold", "train")
-    assert training["pairs"] == 2 and training["macro"] == {"localization": 1.0, "miou": 1.0}
+    assert training["pairs"] == 2 and training["macro"] == {"localization": 1.0, "miou": 1.0, "acc_iou25": 1.0}
     lerf = evaluation.summary("langsplat-lerf", "train")
     assert lerf["micro"]["localization"] == 1.0 and lerf["micro"]["miou"] > 0.6
 
@@ -27,15 +27,19 @@ def test_a_perfect_field_scores_one_under_the_plain_protocol(make_run, labels):
 def test_crossed_texts_find_nothing(make_run, labels):
     run = make_run({"a cup": "book", "a book": "cup"})
     evaluation = evaluate_views(run, run.views("train"), labels, TARGETS)
-    assert evaluation.summary("threshold", "train")["micro"] == {"localization": 0.0, "miou": 0.0}
+    assert evaluation.summary("threshold", "train")["micro"] == {"localization": 0.0, "miou": 0.0, "acc_iou25": 0.0}
 
 
 def test_blank_latents_find_nothing(make_run, labels):
     run = make_run()
     run.latents = lambda view: torch.zeros(48, 64, 12)
     evaluation = evaluate_views(run, run.views("all"), labels, TARGETS)
-    for protocol in PROTOCOLS:
-        assert evaluation.summary(protocol.name, "train")["micro"] == {"localization": 0.0, "miou": 0.0}
+    for protocol in (THRESHOLD, LANGSPLAT_LERF):
+        assert evaluation.summary(protocol.name, "train")["micro"] == {
+            "localization": 0.0,
+            "miou": 0.0,
+            "acc_iou25": 0.0,
+        }
     assert all(score.peak is None for score in evaluation.scores)
 
 
@@ -89,7 +93,7 @@ def test_every_answer_is_shown_to_the_observer(make_run, labels):
     seen = []
     evaluate_views(run, run.views("all"), labels, TARGETS, observe=seen.append)
     assert [answer.scores[0].text for answer in seen] == ["a cup", "a book", "a cup"]
-    assert seen[0].rgb.shape == (48, 64, 3) and len(seen[0].predictions) == len(PROTOCOLS)
+    assert seen[0].rgb.shape == (48, 64, 3) and len(seen[0].predictions) == 2
 
 
 def test_nothing_to_evaluate_is_an_error_that_says_why(make_run, labels):

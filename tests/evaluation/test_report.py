@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from genlangsplat_ns.evaluation.evaluate import TextTarget, evaluate_views
-from genlangsplat_ns.evaluation.metrics import PROTOCOLS
+from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD
+from genlangsplat_ns.evaluation.published import published_scores
 from genlangsplat_ns.evaluation.report import CardCollector, Report, describe_encoder, outline, write_report
 
 
@@ -39,9 +40,11 @@ def page(make_run, labels, tmp_path):
             figures={"localisation": "50 %"},
             facts={"Seconds": "1.0"},
             evaluation=evaluation,
-            protocols=PROTOCOLS,
+            protocols=(THRESHOLD, LANGSPLAT_LERF),
             splits={"eval": "Held out", "train": "Training"},
             cards=collector.cards,
+            published=published_scores("lerf-ovs", "gallery"),
+            published_note="Compare with care.",
         )
         write_report(tmp_path / "report.html", report)
         return (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -53,7 +56,7 @@ def test_the_page_needs_no_other_resource(page):
     html = page({"a cup": "cup", "a book": "book"})
     parser = Outline()
     parser.feed(html)
-    assert len(parser.sources) == 9 and all(source.startswith("data:image/jpeg") for source in parser.sources)
+    assert len(parser.sources) == 12 and all(source.startswith("data:image/jpeg") for source in parser.sources)
     assert not {"script", "link", "iframe"} & set(parser.tags)
     assert "url(" not in html and "@import" not in html and "http" not in html
 
@@ -73,6 +76,13 @@ def test_figures_tables_and_both_splits_are_there(page):
     html = page({"a cup": "cup", "a book": "book"})
     for expected in ("50 %", "Held out", "Training", "langsplat-lerf", "micro mean", "macro mean", "1 of 1"):
         assert expected in html
+
+
+def test_published_figures_stand_beside_the_measured_ones_with_their_source(page):
+    html = page({"a cup": "cup", "a book": "book"})
+    section = html[html.index("Beside published figures") :]
+    assert "this run, threshold" in section and "100.0%" in section
+    assert "LangSplatV2 paper" in section and "59.9%" in section and "Compare with care." in section
 
 
 def test_the_embedded_encoder_is_not_passed_off_as_clip(page):

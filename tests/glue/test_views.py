@@ -218,6 +218,25 @@ def test_marks_on_a_photograph_move_to_the_pixels_that_show_them(tmp_path: Path,
         assert np.abs(moved - pixels[3:-3:10, 3:-3:10].reshape(-1, 2)).max() < 0.01
 
 
+@LENSES
+def test_masks_of_a_photograph_move_as_marks_do(tmp_path: Path, lens: Lens) -> None:
+    """A mask at twice the size; two pixels from its border all marks must be on its side."""
+    views = open_scene(photograph(tmp_path, lens, drawn(lens)))
+    width, height = RAW_SIZE
+    mask = np.zeros((height, width), bool)
+    mask[height // 4 : height // 2, width // 3 : 3 * width // 4] = True
+    moved = views.undistort_mask("train", 0, mask.repeat(2, axis=0).repeat(2, axis=1))
+    image = views.image("train", 0)
+    assert moved.shape == image.shape[:2] and moved.dtype == bool
+    marks = pixel_grid(RAW_SIZE)
+    for side in (True, False):
+        kept = np.pad(mask == side, 2, constant_values=True)
+        shifts = [kept[row : row + height, column : column + width] for row in range(5) for column in range(5)]
+        pixels = np.rint(views.undistort("train", 0, marks[np.all(shifts, axis=0)], RAW_SIZE)).astype(int)
+        seen = ((pixels >= 0) & (pixels < moved.shape[::-1])).all(axis=1)
+        assert seen.any() and (moved[pixels[seen, 1], pixels[seen, 0]] == side).all()
+
+
 def test_views_of_a_fisheye_lens_are_rendered_as_perspective_ones(tmp_path: Path) -> None:
     views = open_scene(photograph(tmp_path, FISHEYE, drawn(FISHEYE)))
     trained_on, batch = views.next_train(0)

@@ -1,0 +1,96 @@
+"""A composed scene as a run that can be evaluated: its views, labels, words and what its pixels carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from composed_scene import ComposedScene
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.evaluation.labels import LabeledMask, ViewLabels
+from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
+
+ENCODER = "CLIP ViT-B/32"
+
+THING = "thing"
+"""The word that stands for LERF's canonical texts, of which no vectors are at hand: the mean of all foreign words."""
+
+
+class WordTable:
+    """The half of CLIP that is at hand: vectors of the LVIS words, and of `THING`."""
+
+    name = "openclip"
+    identity = ENCODER
+
+    def __init__(self, words: Sequence[str], vectors: Float[Tensor, "num_words dim"], foreign: Sequence[str]) -> None:
+        self._rows = dict(zip(words, vectors, strict=True))
+        self._rows[THING] = F.normalize(torch.stack([self._rows[word] for word in foreign]).mean(dim=0), dim=0)
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Looks up one unit vector per text."""
+        missing = [text for text in texts if text not in self._rows]
+        if missing:
+            raise GenLangSplatError(f"There is no vector of {', '.join(missing)}. Ask for LVIS words.")
+        return torch.stack([self._rows[text] for text in texts])
+
+
+@dataclass(frozen=True)
+class ComposedView:
+    """A view of a composed scene."""
+
+    name: str
+    split: str
+    index: int
+
+
+def labels_of(scene: ComposedScene) -> dict[str, ViewLabels]:
+    """The exact masks of every view, of those objects that show at least 40 pixels."""
+    labels = {}
+    for index, pixels in enumerate(scene.labels):
+        masks = [(name, (pixels == number).numpy()) for number, name in enumerate(scene.objects)]
+        objects = tuple(LabeledMask(name, mask) for name, mask in masks if mask.sum() >= 40)
+        height, width = pixels.shape
+        labels[f"{index:04d}"] = ViewLabels(f"{index:04d}.png", width, height, objects)
+    return labels
+
+
+@dataclass(frozen=True)
+class FieldRun:
+    """A composed scene with anything in its pixels.
+
+    Attributes:
+        scene: The scene.
+        encoder: Its words.
+        latents: Gives what the pixels of a view carry, (height, width, levels, dim).
+        decode: Turns these into embeddings.
+        identity: The autoencoder.
+    """
+
+    scene: ComposedScene
+    encoder: WordTable
+    latents: Callable[[int], Tensor]
+    decode: Callable[[Tensor], Tensor]
+    autoencoder_identity: AutoencoderIdentity
+
+    def views(self, split: Any) -> list[ComposedView]:
+        """The views of a split."""
+        return [
+            ComposedView(f"{index:04d}.png", view.split, index)
+            for index, view in enumerate(self.scene.views)
+            if split in ("all", view.split)
+        ]
+
+    def image(self, view: ComposedView) -> Tensor:
+        """The picture of a view."""
+        return self.scene.images[view.index]
+
+    def render(self, view: ComposedView) -> Any:
+        """The picture and what its pixels carry."""
+        return SimpleNamespace(rgb=self.image(view).float() / 255, latents=self.latents(view.index))

@@ -1,0 +1,125 @@
+"""Measures time and memory of an evaluation as large as LERF-OVS: 22 labelled views, 208 pairs of view and text.
+
+    python benchmarks/evaluation.py --json evaluation.json
+
+A stand-in renders views of LERF's size with latents of random outlined objects; decoding, scoring by all protocols for
+LERF-OVS and the page's pictures are the real ones. Rendering of splats is not in it. `--quick` takes two views and
+multiplies.
+"""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.table import Table
+
+from common import Bar, in_own_process, options_of, worked, write_results
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.evaluation.evaluate import evaluate_views
+from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels
+from genlangsplat_ns.evaluation.ladder import paint_labels
+from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, THRESHOLD
+from genlangsplat_ns.evaluation.report import CardCollector
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
+from genlangsplat_ns.levels import LEVELS
+
+VIEWS, PAIRS, WIDTH, HEIGHT = 22, 208, 988, 731
+QUICK_VIEWS = 2
+MOST_MINUTES, MOST_GIGABYTES = 15.0, 6.0
+PROTOCOLS = (LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, THRESHOLD)
+LATENT_DIM = 16
+
+
+class RandomWords:
+    """Any text has a random direction."""
+
+    name = identity = "random"
+
+    def encode_texts(self, texts: list[str]) -> torch.Tensor:
+        """One unit vector per text."""
+        generators = (torch.Generator().manual_seed(sum(map(ord, text))) for text in texts)
+        return F.normalize(torch.stack([torch.randn(512, generator=generator) for generator in generators]), dim=-1)
+
+
+class StandInRun:
+    """Views of random objects."""
+
+    def __init__(self, labels: dict[str, ViewLabels]) -> None:
+        torch.manual_seed(0)
+        self.labels = labels
+        self.autoencoder_identity = AutoencoderIdentity("random", "random", 512, LATENT_DIM, "mlp")
+        self.autoencoder = Autoencoder(self.autoencoder_identity).eval().requires_grad_(False)
+        self.encoder = RandomWords()
+        self.decode = self.autoencoder.decode
+        self.categories = list(dict.fromkeys(name for view in labels.values() for name in view.categories))
+        self.vectors = torch.randn(len(self.categories) + 1, LATENT_DIM)
+
+    def views(self, split: Any) -> list[Any]:
+        """One view per label."""
+        return [SimpleNamespace(name=f"{stem}.jpg", split="train") for stem in self.labels]
+
+    def image(self, view: Any) -> torch.Tensor:
+        """Noise."""
+        return torch.randint(256, (HEIGHT, WIDTH, 3), dtype=torch.uint8)
+
+    def render(self, view: Any) -> Any:
+        """Noise, and the latents of the objects with some more."""
+        owners = paint_labels(self.labels[view.name.partition(".")[0]], self.categories, WIDTH, HEIGHT)
+        latents = self.vectors[owners.long()][:, :, None] + 0.3 * torch.randn(HEIGHT, WIDTH, len(LEVELS), LATENT_DIM)
+        return SimpleNamespace(rgb=torch.rand(HEIGHT, WIDTH, 3), latents=latents)
+
+
+def random_labels(num_views: int) -> dict[str, ViewLabels]:
+    """As many objects per view as LERF-OVS has, each of its own category: triangles."""
+    random = np.random.default_rng(0)
+    labels = {}
+    for number in range(num_views):
+        count = PAIRS // VIEWS + (number < PAIRS % VIEWS)
+        objects = []
+        for index in range(count):
+            corner = random.uniform([0, 0], [WIDTH - 200, HEIGHT - 200])
+            triangle = corner + random.uniform(0, 200, (3, 2))
+            objects.append(LabeledObject.from_polygon(f"object {index}", triangle.tolist()))
+        labels[f"frame_{number:05d}"] = ViewLabels(f"frame_{number:05d}.jpg", WIDTH, HEIGHT, tuple(objects))
+    return labels
+
+
+def measure(num_views: int) -> dict[str, Any]:
+    """Evaluates so many views and tells the time."""
+    torch.set_num_threads(2)
+    labels = random_labels(num_views)
+    run = StandInRun(labels)
+    collector = CardCollector()
+    start = time.perf_counter()
+    evaluation = evaluate_views(run, run.views("all"), labels, protocols=PROTOCOLS, observe=collector.observe)
+    seconds = time.perf_counter() - start
+    pairs = evaluation.summary(LANGSPLAT_LERF.name, "all")["pairs"]
+    megabytes = sum(len(picture) for card in collector.cards for picture in card.pictures) / 1e6
+    return {"views": num_views, "pairs": pairs, "seconds": seconds, "page_mb": megabytes}
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    options = options_of(__doc__, "two views, and the time of all by multiplication").parse_args()
+    if worked(options, lambda words: measure(int(words[0]))):
+        return
+    row = in_own_process(__file__, str(QUICK_VIEWS if options.quick else VIEWS))
+    minutes = row["seconds"] / 60 * VIEWS / row["views"]
+    table = Table("views", "pairs", "s", "minutes for all", "GB", "pictures of the page in MB")
+    cells = (f"{row['seconds']:.0f}", f"{minutes:.1f}", f"{row['peak_memory_gb']:.2f}", f"{row['page_mb']:.0f}")
+    table.add_row(str(row["views"]), str(row["pairs"]), *cells)
+    CONSOLE.print(table)
+    bars = [
+        Bar(f"minutes for {PAIRS} pairs in {VIEWS} views, 2 threads", minutes, "<=", MOST_MINUTES),
+        Bar("peak of memory in GB", row["peak_memory_gb"], "<=", MOST_GIGABYTES),
+    ]
+    write_results(options.json, [row], bars)
+
+
+if __name__ == "__main__":
+    main()

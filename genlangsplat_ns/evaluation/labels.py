@@ -1,0 +1,170 @@
+"""Labelled views: what lies where in a picture, whichever data set says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float
+
+Box = tuple[float, float, float, float]
+Polygon = tuple[tuple[float, float], ...]
+Mask = Bool[np.ndarray, "height width"]
+MovePoints = Callable[[Float[np.ndarray, "count 2"]], Float[np.ndarray, "count 2"]]
+
+
+@dataclass(frozen=True)
+class LabeledObject:
+    """One outlined object.
+
+    Attributes:
+        category: What it is; also the text of its query in LERF-OVS.
+        polygon: Its outline as (x, y) pixels, one closed ring.
+        box: Its bounding box x0, y0, x1, y1, both ends inside.
+    """
+
+    category: str
+    polygon: Polygon
+    box: Box
+
+    @classmethod
+    def from_polygon(cls, category: str, polygon: Iterable[Sequence[float]]) -> LabeledObject:
+        """An object whose box is that of its outline."""
+        points = tuple((float(x), float(y)) for x, y in polygon)
+        xs, ys = [x for x, _ in points], [y for _, y in points]
+        return cls(category, points, (min(xs), min(ys), max(xs), max(ys)))
+
+    def pixels(self, width: int, height: int) -> Mask:
+        """The filled outline, border included."""
+        corners = np.rint(np.asarray(self.polygon, np.float64)).astype(np.int32)
+        return cv2.fillPoly(np.zeros((height, width), np.uint8), [corners], (1,)).astype(bool)
+
+    def warped(self, move_points: MovePoints, move_mask: Callable[[Mask], Mask]) -> LabeledObject:
+        """The object in another picture of the same view."""
+        x0, y0, x1, y1 = self.box
+        polygon, box = move_points(np.asarray(self.polygon)), move_points(np.array([(x0, y0), (x1, y1)]))
+        (left, top), (right, bottom) = box.tolist()
+        return LabeledObject(self.category, tuple((float(x), float(y)) for x, y in polygon), (left, top, right, bottom))
+
+
+@dataclass(frozen=True, eq=False)
+class LabeledMask:
+    """One object, or all of a category, as a mask.
+
+    Attributes:
+        category: What it is.
+        mask: Its pixels in the whole picture.
+    """
+
+    category: str
+    mask: Mask
+
+    @property
+    def box(self) -> Box:
+        """The bounding box x0, y0, x1, y1, both ends inside; one without pixels holds nothing."""
+        rows, columns = np.nonzero(self.mask)
+        if len(rows) == 0:
+            return (0.0, 0.0, -1.0, -1.0)
+        return (float(columns.min()), float(rows.min()), float(columns.max()), float(rows.max()))
+
+    def pixels(self, width: int, height: int) -> Mask:
+        """The mask."""
+        return self.mask
+
+    def warped(self, move_points: MovePoints, move_mask: Callable[[Mask], Mask]) -> LabeledMask:
+        """The object in another picture of the same view."""
+        return LabeledMask(self.category, move_mask(self.mask))
+
+
+@dataclass(frozen=True, eq=False)
+class CategoryTruth:
+    """All of a category in one view: the union of its objects, and each one's box."""
+
+    mask: Mask
+    boxes: tuple[Box, ...]
+
+
+@dataclass(frozen=True)
+class ViewLabels:
+    """The labels of one view.
+
+    Attributes:
+        name: File name of the view's picture.
+        width: Width of the picture the labels were drawn on.
+        height: Its height.
+        objects: The labelled objects.
+        skipped: Objects that could not be used, as sentences.
+        picture: The picture the labels were drawn on, where it lies beside them.
+    """
+
+    name: str
+    width: int
+    height: int
+    objects: tuple[LabeledObject | LabeledMask, ...]
+    skipped: tuple[str, ...] = ()
+    picture: Path | None = None
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The distinct categories in their order of appearance: each is asked once per view."""
+        return tuple(dict.fromkeys(item.category for item in self.objects))
+
+    def truth(self, category: str) -> CategoryTruth:
+        """The union of a category's objects, and their boxes."""
+        mask = np.zeros((self.height, self.width), bool)
+        boxes = []
+        for item in self.objects:
+            if item.category == category:
+                mask |= item.pixels(self.width, self.height)
+                boxes.append(item.box)
+        return CategoryTruth(mask, tuple(boxes))
+
+    def warped(self, width: int, height: int, move_points: MovePoints, move_mask: Callable[[Mask], Mask]) -> ViewLabels:
+        """The labels in another picture of the same view.
+
+        Args:
+            width: Width of that picture.
+            height: Its height.
+            move_points: Takes pixel positions (x, y) there.
+            move_mask: Takes a mask of the whole picture there.
+        """
+        objects = tuple(item.warped(move_points, move_mask) for item in self.objects)
+        return ViewLabels(self.name, width, height, objects, self.skipped, self.picture)
+
+    def resized(self, width: int, height: int) -> ViewLabels:
+        """The labels for the same picture at another size; masks by their nearest pixel."""
+        if (width, height) == (self.width, self.height):
+            return self
+        scale = np.array([width / self.width, height / self.height])
+        # The centres of pixels lie at whole numbers.
+        return self.warped(
+            width,
+            height,
+            lambda points: (points + 0.5) * scale - 0.5,
+            lambda mask: resized_mask(mask, width, height),
+        )
+
+
+def resized_mask(mask: Mask, width: int, height: int) -> Bool[np.ndarray, "new_height new_width"]:
+    """A mask at another size, each pixel that of the nearest one."""
+    return cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
+
+
+def outline_mask(mask: Mask, min_pixels: int = 1) -> list[Polygon]:
+    """Outlines of the pieces of a mask, largest first; a hole inside a piece is not drawn, a flat polygon has none.
+
+    Args:
+        mask: What to outline.
+        min_pixels: Pieces of fewer pixels are left out.
+    """
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    pieces = []
+    for contour in contours:
+        filled = cv2.fillPoly(np.zeros(mask.shape, np.uint8), [contour], (1,))
+        area = int(np.count_nonzero(filled))
+        if len(contour) >= 3 and area >= min_pixels:
+            pieces.append((area, tuple((float(x), float(y)) for x, y in contour[:, 0])))
+    return [polygon for _, polygon in sorted(pieces, key=lambda piece: -piece[0])]

@@ -1,0 +1,141 @@
+"""From relevancy maps to a mask and a peak, by the rules of a protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from genlangsplat_ns.evaluation.labels import Mask
+from genlangsplat_ns.evaluation.protocols import RenderedProtocol
+from genlangsplat_ns.language.query import TextQuery, choose_level
+from genlangsplat_ns.levels import LEVELS
+
+Map = Float[np.ndarray, "height width"]
+Peaks = tuple[tuple[int, int], ...]
+
+TIE = 1e-6
+"""Values this near to the highest tie with it where ties count: a filter's rounding must not decide which one hits."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a protocol answers to one text in one view.
+
+    Attributes:
+        level: The level or rule of the mask.
+        score: The highest raw relevancy.
+        map: The map the threshold was laid on.
+        mask: The selected pixels.
+        peaks: The pixels (x, y) of the highest value that may hit, in reading order; none for a constant map. None when
+            the protocol knows no peak.
+    """
+
+    level: str
+    score: float
+    map: Map
+    mask: Mask
+    peaks: Peaks | None
+
+
+def predict(maps: Float[Tensor, "levels height width"], protocol: RenderedProtocol, query: TextQuery) -> Prediction:
+    """Reads the mask and the peaks of one text in one view.
+
+    Args:
+        maps: Its raw relevancy per level.
+        protocol: The rules.
+        query: Gives the level rule and the threshold where the protocol leaves them to the query.
+    """
+    names = tuple(name for name in LEVELS[: len(maps)] if name in protocol.levels)
+    raw = np.stack([maps[LEVELS.index(name)].detach().cpu().double().numpy() for name in names])
+    filtered = smoothed = raw
+    if protocol.kernel:
+        filtered = np.stack([box_filter(level, protocol.kernel, protocol.kernel_border) for level in raw])
+        smoothed = 0.5 * (raw + filtered)
+    threshold = query.threshold if protocol.threshold is None else protocol.threshold
+
+    def finish(level: str, values: Map, peak_map: Map) -> Prediction:
+        if protocol.normalisation == "min-max":
+            lowered = values - values.min()
+            values = lowered / (lowered.max() + 1e-9)
+        mask = values > threshold
+        if protocol.smoothing:
+            mask = majority_vote(mask, protocol.smoothing, protocol.smoothing_border)
+        peaks = find_peaks(peak_map, TIE) if protocol.any_tied_peak else find_peaks(peak_map)[:1]
+        return Prediction(level, float(raw.max()), values, mask, peaks)
+
+    if protocol.level == "query":
+        choice = choose_level(maps.new_tensor(smoothed), query.level)
+        peak_map = choose_level(maps.new_tensor(filtered), query.level).map
+        return finish(choice.name, choice.map.cpu().double().numpy(), peak_map.cpu().numpy())
+    if protocol.level == "raw-peak":
+        # Mask and peak choose their levels apart, each by the maps it is read from, as the official code does.
+        level, peak_level = (int(stack.max(axis=(1, 2)).argmax()) for stack in (smoothed, filtered))
+        return finish(names[level], smoothed[level], filtered[peak_level])
+    answers = [finish(*answer) for answer in zip(names, smoothed, filtered, strict=True)]
+    means = [float(answer.map[answer.mask].mean()) if answer.mask.any() else 0.0 for answer in answers]
+    return answers[int(np.argmax(means))]
+
+
+def box_filter(values: Map, size: int, border: str = "mirrored") -> Map:
+    """Mean over a size x size window.
+
+    The window of an even size reaches one pixel further up and left than down and right, as OpenCV's filter2D has it.
+
+    Args:
+        values: The map.
+        size: Side of the window.
+        border: `mirrored` without repeating the edge (OpenCV's default), or `inside`: the mean of what the window
+            covers (torch's average pooling without counting the padding).
+    """
+    if border == "mirrored":
+        return cv2.blur(values, (size, size), borderType=cv2.BORDER_REFLECT_101)
+    sums, counts = (
+        cv2.boxFilter(array, -1, (size, size), normalize=False, borderType=cv2.BORDER_CONSTANT)
+        for array in (values, np.ones_like(values))
+    )
+    return sums / counts
+
+
+def majority_vote(mask: Mask, size: int, border: str = "short") -> Mask:
+    """Sets each pixel to the majority of the window around it; a tie, and a window without pixels, is off.
+
+    Args:
+        mask: The mask.
+        size: Side of the window, odd.
+        border: `short` as LangSplat's window, which ends before the last row and the last column of the picture, whose
+            own values thus never vote; `inside` lets all vote.
+    """
+    height, width = (side - 1 if border == "short" else side for side in mask.shape)
+    sums = cv2.integral(mask[:height, :width].astype(np.uint8))
+    top, bottom = _window(mask.shape[0], height, size // 2)
+    left, right = _window(mask.shape[1], width, size // 2)
+    on = sums[bottom][:, right] - sums[top][:, right] - sums[bottom][:, left] + sums[top][:, left]
+    votes = (bottom - top)[:, None] * (right - left)[None]
+    return 2 * on > votes
+
+
+def _window(length: int, voters: int, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """First and one past the last voter around each of `length` positions."""
+    position = np.arange(length)
+    return np.clip(position - reach, 0, voters), np.clip(position + reach + 1, 0, voters)
+
+
+def find_peaks(values: Map, tie: float = 0.0) -> Peaks:
+    """Every pixel (x, y) that has the highest value, in reading order; a constant map has no peak.
+
+    The official code lets every pixel of a constant map be a peak and so scores it as a hit: a run that answers nothing
+    would be perfect. This is the one deliberate difference.
+
+    Args:
+        values: The map.
+        tie: How far below the highest a value may lie to count as one.
+    """
+    highest = values.max()
+    if highest - values.min() <= tie:
+        return ()
+    rows, columns = np.nonzero(values >= highest - tie)
+    return tuple(zip(columns.tolist(), rows.tolist(), strict=True))

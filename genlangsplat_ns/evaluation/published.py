@@ -1,0 +1,151 @@
+"""What papers report on the labelled data sets, to stand beside what is measured; nothing of it was reproduced here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from genlangsplat_ns.evaluation.protocols import Family
+
+OVERALL = "overall"
+"""The mean of a data set's scenes, all weighing the same."""
+
+LERF_SCENES = ("ramen", "figurines", "teatime", "waldo_kitchen")
+OVS3D_SCENES = ("bed", "bench", "room", "sofa", "lawn")
+
+
+@dataclass(frozen=True)
+class PublishedScore:
+    """What one source says of a method in one scene, or over all of them.
+
+    Attributes:
+        method: The method.
+        dataset: `lerf-ovs` or `3d-ovs`.
+        scene: The scene, or `overall`.
+        family: How masks come about.
+        source: Where it stands.
+        localization: Localisation accuracy in 0 to 1; None where it is not stated.
+        miou: Mean IoU in 0 to 1.
+        acc_iou25: Share of masks with an IoU above 0.25.
+    """
+
+    method: str
+    dataset: str
+    scene: str
+    family: Family
+    source: str
+    localization: float | None
+    miou: float | None
+    acc_iou25: float | None = None
+
+
+def published_scores(dataset: str, scene: str) -> tuple[PublishedScore, ...]:
+    """The scores of a scene and over all scenes of its data set.
+
+    Args:
+        dataset: `lerf-ovs`, `3d-ovs`, or any other, of which nothing is known.
+        scene: Name of the scene's folder.
+    """
+    return tuple(score for score in PUBLISHED if score.dataset == dataset and score.scene in (scene, OVERALL))
+
+
+def is_published_scene(dataset: str, scene: str) -> bool:
+    """Whether a scene belongs to those that papers report on."""
+    return scene in {"lerf-ovs": LERF_SCENES, "3d-ovs": OVS3D_SCENES}.get(dataset, ())
+
+
+def _share(percent: float | None) -> float | None:
+    return None if percent is None else round(percent / 100, 4)
+
+
+def _lerf_by_scene() -> list[PublishedScore]:
+    """Tables 1 and 2 of the Gen-LangSplat paper: localisation and IoU per scene, and their means."""
+    tables: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+        "LERF": ((62.0, 75.0, 84.8, 72.7, 73.6), (28.2, 38.6, 45.0, 37.9, 37.4)),
+        "LangSplat": ((73.2, 80.4, 88.1, 95.5, 84.3), (51.2, 44.7, 65.1, 44.5, 51.4)),
+        "Gen-LangSplat": ((72.8, 80.7, 88.9, 95.1, 84.4), (50.9, 45.3, 65.8, 44.3, 51.6)),
+    }
+    source = "Gen-LangSplat paper, tables 1 and 2"
+    return [
+        PublishedScore(method, "lerf-ovs", scene, "rendered maps", source, _share(hit), _share(iou))
+        for method, (hits, ious) in tables.items()
+        for scene, hit, iou in zip((*LERF_SCENES, OVERALL), hits, ious, strict=True)
+    ]
+
+
+def _lerf_overall() -> list[PublishedScore]:
+    """Means of LERF-OVS by rendered maps: method, source, localisation, IoU."""
+    rows: tuple[tuple[str, str, float | None, float], ...] = (
+        ("LEGaussians", "LangSplatV2 paper (other papers say 46.9)", 67.4, 24.6),
+        ("GOI", "LangSplatV2 paper (other papers say 50.6)", 59.2, 42.0),
+        ("GS-Grouping", "LangSplatV2 paper", 49.1, 36.6),
+        ("Feature 3DGS", "GALA, CaRF, ExtrinSplat papers; doubtful", 77.0, 45.7),
+        ("GAGS", "LangSplatV2 paper", 81.7, 54.1),
+        ("N2F2", "secondary summaries", None, 54.4),
+        ("GALA", "GALA paper", 73.4, 55.5),
+        ("LangSplatV2", "LangSplatV2 paper", 84.1, 59.9),
+        ("Occam's LGS", "Occam's LGS paper", 82.5, 61.3),
+        ("Occam's LGS, rerun", "RADIO-GS audit", 82.85, 63.62),
+        ("VALA", "VALA paper", 86.4, 61.7),
+        ("3D VL-GS", "secondary summary", None, 62.0),
+        ("CCL-LGS", "secondary summary", None, 65.6),
+    )
+    return [
+        PublishedScore(method, "lerf-ovs", OVERALL, "rendered maps", source, _share(hit), _share(iou))
+        for method, source, hit, iou in rows
+    ]
+
+
+def _lerf_selected() -> list[PublishedScore]:
+    """Means of LERF-OVS by selected Gaussians: method, source, IoU, share with an IoU above 0.25."""
+    rows: tuple[tuple[str, str, float, float | None], ...] = (
+        ("LangSplat", "VALA paper", 10.4, 13.6),
+        ("OpenGaussian", "VALA paper", 38.4, 51.4),
+        ("Dr. Splat", "VALA paper", 43.6, 64.3),
+        ("Occam's LGS", "VALA paper", 47.2, 74.8),
+        ("LightSplat", "secondary summary", 47.6, 68.3),
+        ("LUDVIG", "ExtrinSplat paper", 50.4, None),
+        ("ExtrinSplat", "ExtrinSplat paper", 54.3, None),
+        ("VALA", "VALA paper", 58.0, 82.9),
+        ("VALA, rerun", "RADIO-GS audit", 54.1, 79.4),
+        ("LaGa", "secondary summary", 64.0, None),
+    )
+    return [
+        PublishedScore(method, "lerf-ovs", OVERALL, "selected Gaussians", source, None, _share(iou), _share(accurate))
+        for method, source, iou, accurate in rows
+    ]
+
+
+def _ovs3d() -> list[PublishedScore]:
+    """Table 3 of the Gen-LangSplat paper per scene, and means of others."""
+    table: dict[str, tuple[float, ...]] = {
+        "LSeg": (56.0, 6.0, 19.2, 4.5, 17.5, 20.6),
+        "ODISE": (52.6, 24.1, 52.5, 48.3, 39.8, 43.5),
+        "OV-Seg": (79.8, 88.9, 71.4, 66.1, 81.2, 77.5),
+        "FFD": (56.6, 6.1, 25.1, 3.7, 42.9, 26.9),
+        "LERF": (73.5, 53.2, 46.6, 27.0, 73.7, 54.8),
+        "3D-OVS": (89.5, 89.3, 92.8, 74.0, 88.2, 86.8),
+        "LangSplat": (92.5, 94.2, 94.1, 90.0, 96.1, 93.4),
+    }
+    source = "Gen-LangSplat paper, table 3"
+    scores = [
+        PublishedScore(method, "3d-ovs", scene, "rendered maps", source, None, _share(iou))
+        for method, ious in table.items()
+        for scene, iou in zip((*OVS3D_SCENES, OVERALL), ious, strict=True)
+    ]
+    overall = (
+        ("Gen-LangSplat", source, 93.3),
+        ("LangSplatV2", "LangSplatV2 paper", 94.6),
+        ("LEGaussians", "LangSplatV2 paper", 88.5),
+        ("GOI", "LangSplatV2 paper", 90.6),
+        ("GS-Grouping", "LangSplatV2 paper", 87.7),
+        ("LaGa", "secondary summary", 95.3),
+        ("SAGA", "secondary summary", 96.0),
+    )
+    return scores + [
+        PublishedScore(method, "3d-ovs", OVERALL, "rendered maps", where, None, _share(iou))
+        for method, where, iou in overall
+    ]
+
+
+PUBLISHED: tuple[PublishedScore, ...] = (*_lerf_by_scene(), *_lerf_overall(), *_lerf_selected(), *_ovs3d())
+"""Every published score that is known here."""

@@ -1,0 +1,154 @@
+"""`gen-langsplat evaluate` and the numbers of ns-eval, on a run that has finished both phases."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.evaluate_run import evaluate_run
+from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder
+from genlangsplat_ns.files import file_sha256
+from genlangsplat_ns.run import open_pipeline
+
+LEAST_KEYS = {
+    *("config", "protocol", "split", "seeds", "autoencoder", "checkpoint_sha256", "geometry", "macro", "micro"),
+    *("queries", "version", "labels"),
+}
+
+
+@pytest.fixture(scope="module")
+def config(tiny_run: Any) -> Path:
+    return Path(tiny_run.base_dir) / "config.yml"
+
+
+@pytest.fixture
+def labels(tiny_scene: Path, tmp_path: Path) -> Path:
+    """The labels of the tiny scene, to be damaged."""
+    return Path(shutil.copytree(tiny_scene / "labels", tmp_path / "given"))
+
+
+def test_tables_json_and_page_are_written(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = evaluate_run(config, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert written.keys() == document.keys() and written.keys() >= LEAST_KEYS
+    assert written["protocol"] == "langsplat-lerf" and written["seeds"] == {"training": 42}
+    (checkpoint,) = config.parent.glob("nerfstudio_models/*.ckpt")
+    assert written["checkpoint_sha256"] == file_sha256(checkpoint)
+    assert 5 < written["geometry"]["psnr"] < 60 and 0 < written["geometry"]["ssim"] <= 1
+    assert set(written["labels"]["frames"].values()) == {"train", "eval"}
+    assert len(written["labels"]["in_training"]) == 8
+    for protocol in written["protocols"].values():
+        assert protocol["all"]["pairs"] == protocol["train"]["pairs"] + protocol["eval"]["pairs"] > 0
+        assert 0 <= protocol["all"]["micro"]["miou"] <= 1
+    assert written["protocols"]["gaussian-selection"]["all"]["micro"]["localization"] is None
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "No paper reports on this scene" in page and "http" not in page
+    assert "8 of 10 labelled views are training views" in " ".join(capsys.readouterr().out.split())
+
+
+def test_named_protocols_are_used_in_their_order(config: Path, tmp_path: Path) -> None:
+    document = evaluate_run(config, tmp_path, protocols=("threshold", "occam-lerf"))
+    assert list(document["protocols"]) == ["threshold", "occam-lerf"] and document["protocol"] == "threshold"
+
+
+def test_labelled_views_can_be_held_out_of_the_lift(config: Path, labels: Path, tmp_path: Path) -> None:
+    # Those of one training view and of the held-out ones.
+    pipeline, _ = open_pipeline(config)
+    kept = [pipeline.datamanager.view_name("train", 0), pipeline.datamanager.view_name("eval", 0)]
+    for path in labels.glob("*.json"):
+        if path.stem not in {Path(name).stem for name in kept}:
+            path.unlink()
+    whole, held_out = (
+        evaluate_run(config, tmp_path / str(flag), labels, ("threshold",), holdout_labelled=flag)
+        for flag in (False, True)
+    )
+    assert held_out["labels"]["held_out_of_lifting"] and set(held_out["labels"]["frames"]) == set(kept)
+    scores = [[query["score"] for query in document["queries"]] for document in (whole, held_out)]
+    assert scores[0] != scores[1]
+
+
+def test_labels_of_frames_that_do_not_exist_are_named(
+    config: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = next(labels.glob("*.json"))
+    document = json.loads(path.read_text())
+    document["info"]["name"] = "frame_99999.png"
+    (labels / "frame_99999.json").write_text(json.dumps(document))
+    found = evaluate_run(config, tmp_path / "out", labels, ("threshold",))
+    assert found["labels"]["no_such_view"] == ["frame_99999"]
+    assert "1 labelled views are not in this scene: frame_99999" in " ".join(capsys.readouterr().out.split())
+
+
+def test_labels_of_another_data_set_are_refused(config: Path, labels: Path, tmp_path: Path) -> None:
+    for path in labels.glob("*.json"):
+        document = json.loads(path.read_text())
+        document["info"]["name"] = f"other_{document['info']['name']}"
+        path.write_text(json.dumps(document))
+    with pytest.raises(GenLangSplatError, match="None of the 10 views has labels"):
+        evaluate_run(config, tmp_path / "out", labels)
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_of_another_shape_than_the_photograph_are_refused(config: Path, labels: Path, tmp_path: Path) -> None:
+    path = next(labels.glob("*.json"))
+    document = json.loads(path.read_text())
+    document["info"]["width"], document["info"]["height"] = document["info"]["height"], document["info"]["width"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(GenLangSplatError, match="not the same shape"):
+        evaluate_run(config, tmp_path / "out", labels)
+
+
+def test_labels_drawn_on_another_picture_of_the_same_name_are_refused(
+    config: Path, labels: Path, tiny_scene: Path, tmp_path: Path
+) -> None:
+    stem = next(iter(read_label_folder(labels)))
+    photograph = next((tiny_scene / "images").glob(f"{stem}.*"))
+    own = Image.open(photograph).convert("RGB")
+    own.save(labels / f"{stem}.jpg")
+    evaluate_run(config, tmp_path / "own", labels, ("threshold",))
+    Image.fromarray(255 - np.asarray(own)).save(labels / f"{stem}.jpg")
+    with pytest.raises(GenLangSplatError, match="another scene with the same file names"):
+        evaluate_run(config, tmp_path / "out", labels, ("threshold",))
+
+
+def test_masks_are_scored_like_outlines(config: Path, labels: Path, tmp_path: Path) -> None:
+    for stem, view in read_label_folder(labels).items():
+        for category in view.categories:
+            # Twice as large as the photographs, as masks of data sets are.
+            mask = view.truth(category).mask.repeat(2, axis=0).repeat(2, axis=1)
+            path = tmp_path / "segmentations" / stem / f"{category}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(path)
+    outlines, masks = (
+        evaluate_run(config, tmp_path / folder.name, folder, ("threshold",))
+        for folder in (labels, tmp_path / "segmentations")
+    )
+    assert masks["labels"]["kind"] == "masks"
+    assert masks["micro"]["miou"] == pytest.approx(outlines["micro"]["miou"], abs=0.01)
+
+
+def test_a_scene_without_labels_says_where_they_are_looked_for(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genlangsplat_ns.evaluate_run.find_scene_labels", lambda scene: None)
+    with pytest.raises(GenLangSplatError, match="--labels FOLDER"):
+        evaluate_run(config, tmp_path)
+
+
+def test_ns_eval_writes_every_answer_beside_the_means(config: Path, tmp_path: Path) -> None:
+    pipeline, _ = open_pipeline(config)
+    means = pipeline.get_average_eval_image_metrics(output_path=tmp_path)
+    details = json.loads((tmp_path / "language_metrics.json").read_text())
+    assert {"psnr", "ssim", "lang_cosine", "lang_l1", "miou", "localization"} <= means.keys()
+    assert all(np.isfinite(value) for value in means.values())
+    assert len(details["views"]) == 2
+    assert all(view.keys() == {"lang_cosine", "lang_l1"} for view in details["views"].values())
+    assert np.mean([query["iou"] for query in details["queries"]]) == pytest.approx(means["miou"])
+    assert np.mean([query["hit"] for query in details["queries"]]) == pytest.approx(means["localization"])

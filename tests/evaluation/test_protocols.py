@@ -1,0 +1,176 @@
+"""Every protocol against a small example worked by hand, and against slow twins on random cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.evaluation.labels import CategoryTruth
+from genlangsplat_ns.evaluation.metrics import intersection_over_union, is_hit
+from genlangsplat_ns.evaluation.prediction import predict
+from genlangsplat_ns.evaluation.protocols import (
+    GAUSSIAN_SELECTION,
+    LANGSPLAT_3DOVS,
+    LANGSPLAT_LERF,
+    LANGSPLATV2_LERF,
+    OCCAM_LERF,
+    PROTOCOLS,
+    named_protocols,
+)
+from genlangsplat_ns.evaluation.selection import select_gaussians
+from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery
+from tests.evaluation.slow_protocols import in_any_box, lerf_answer, overlap, ovs3d_answer
+
+QUERY = TextQuery(("it",))
+LEVELS = ("subpart", "part", "whole")
+SMALLEST = 24
+"""Maps must be larger than what a 30 pixel window reaches over their border."""
+
+
+def random_case(seed: int) -> tuple[np.ndarray, CategoryTruth]:
+    """Maps with a disc per level on noise, and an object in one box or two."""
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(SMALLEST, SMALLEST + 9, 2)
+    y, x = np.mgrid[:height, :width]
+    maps = 0.3 + 0.1 * rng.random((3, height, width))
+    for level in maps:
+        cx, cy, radius = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(2, 8)
+        level += rng.uniform(0.1, 0.5) * ((x - cx) ** 2 + (y - cy) ** 2 < radius**2)
+    truth = np.zeros((height, width), bool)
+    boxes = []
+    for _ in range(rng.integers(1, 3)):
+        left, top = rng.integers(0, width - 4), rng.integers(0, height - 4)
+        right, bottom = left + rng.integers(1, width), top + rng.integers(1, height)
+        truth[top : bottom + 1, left : right + 1] = True
+        boxes.append((float(left), float(top), float(right), float(bottom)))
+    return maps.astype(np.float32).astype(np.float64), CategoryTruth(truth, tuple(boxes))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "rules"),
+    [
+        (LANGSPLAT_LERF, (30, True, 0.4, False)),
+        (LANGSPLATV2_LERF, (29, False, 0.4, True)),
+        (OCCAM_LERF, (30, True, 0.5, False)),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_lerf_scores_equal_the_slow_twin(protocol, rules):
+    hits = 0
+    for seed in range(100):
+        maps, truth = random_case(seed)
+        level, mask, peaks = lerf_answer(maps, *rules)
+        found = predict(torch.from_numpy(maps).float(), protocol, QUERY)
+        assert found.level == LEVELS[level], seed
+        assert abs(intersection_over_union(found.mask, truth.mask) - overlap(mask, truth.mask)) < 1e-6, seed
+        assert is_hit(found.peaks, truth, protocol.target) == in_any_box(peaks, truth.boxes), seed
+        hits += in_any_box(peaks, truth.boxes)
+    assert 10 < hits < 90, "Cases that all hit or all miss would show nothing."
+
+
+def test_3dovs_scores_equal_the_slow_twin():
+    for seed in range(100):
+        maps, truth = random_case(seed)
+        level, mask = ovs3d_answer(maps, 0.4)
+        found = predict(torch.from_numpy(maps).float(), LANGSPLAT_3DOVS, QUERY)
+        assert found.level == LEVELS[level]
+        assert abs(intersection_over_union(found.mask, truth.mask) - overlap(mask, truth.mask)) < 1e-6
+
+
+def test_selections_equal_the_slow_twin():
+    for seed in range(100):
+        generator = torch.Generator().manual_seed(seed)
+        latents = torch.randn(12, 3, 4, generator=generator)
+        latents[0] = 0
+        texts = torch.nn.functional.normalize(torch.randn(3, 4, generator=generator), dim=-1)
+        query = EmbeddedQuery(TextQuery(("it",), ("thing",)), texts[:1], texts[1:])
+        (found,) = select_gaussians(latents, lambda rows: rows, query, GAUSSIAN_SELECTION)
+        scores = np.zeros((12, 3))
+        for gaussian in range(1, 12):
+            for level in range(3):
+                unit = latents[gaussian, level] / latents[gaussian, level].norm()
+                logits = [10 * float(unit @ text) for text in texts]
+                shares = [np.exp(logits[0]) / (np.exp(logits[0]) + np.exp(other)) for other in logits[1:]]
+                scores[gaussian, level] = min(shares)
+        level = int(scores.max(axis=0).argmax())
+        assert found.level == LEVELS[level]
+        assert found.score == pytest.approx(scores.max(), abs=1e-6)
+        np.testing.assert_array_equal(found.selected.numpy(), scores[:, level] > 0.6)
+
+
+def flat_maps(value: float = 0.2, side: int = 40) -> torch.Tensor:
+    return torch.full((3, side, side), value)
+
+
+def test_langsplat_lerf_worked_example():
+    # A bright left half at one level. The filter is flat there, rises over 30 columns, and mixed with the map itself
+    # the step stays: the left half is above 0.7 of the range, the right half below.
+    maps = flat_maps()
+    maps[1, :, :20] = 0.8
+    found = predict(maps, LANGSPLAT_LERF, QUERY)
+    assert found.level == "part"
+    expected = np.zeros((40, 40), bool)
+    expected[:, :20] = True
+    np.testing.assert_array_equal(found.mask, expected)
+
+
+def test_occam_differs_from_langsplat_by_its_threshold_alone():
+    maps = flat_maps()
+    maps[0] = torch.linspace(0.0, 1.0, 40).expand(40, 40)
+    loose, strict = (predict(maps, protocol, QUERY).mask for protocol in (LANGSPLAT_LERF, OCCAM_LERF))
+    assert (loose | ~strict).all() and loose.sum() > strict.sum()
+
+
+def test_version_two_lets_the_last_row_and_column_vote():
+    maps = flat_maps()
+    maps[2, -1] = 1.0
+    assert not predict(maps, LANGSPLAT_LERF, QUERY).mask[-1].any()
+    # Of the four rows around the last one, one is bright: 7 of 28 votes; so a corner needs more than a row.
+    assert not predict(maps, LANGSPLATV2_LERF, QUERY).mask[-1].any()
+    maps[2, -3:] = 1.0
+    assert predict(maps, LANGSPLATV2_LERF, QUERY).mask[-1].all()
+    # Without the last row two of three voting rows are bright.
+    assert predict(maps, LANGSPLAT_LERF, QUERY).mask[-1].all()
+
+
+def test_langsplat_3dovs_worked_example():
+    maps = torch.zeros(3, 4, 4)
+    maps[0, 0, 0] = 0.95  # One pixel, and another that pulls its mean down.
+    maps[0, 0, 1] = 0.41
+    maps[2, 1:3, 1:3] = 0.8
+    found = predict(maps, LANGSPLAT_3DOVS, QUERY)
+    assert found.level == "whole" and found.mask.sum() == 4
+    assert found.score == pytest.approx(0.95), "The score is the highest of all levels."
+
+
+def test_relevancy_at_the_threshold_is_out():
+    maps = torch.full((3, 4, 4), 0.4, dtype=torch.float64)
+    assert not predict(maps, LANGSPLAT_3DOVS, QUERY).mask.any()
+
+
+def test_a_box_counts_where_the_outline_does_not():
+    maps = flat_maps(0.2)
+    maps[0, 4:8, 30:34] = 0.9
+    ((x, y), *_) = predict(maps, LANGSPLAT_LERF, QUERY).peaks
+    empty = np.zeros((40, 40), bool)
+    assert is_hit([(x, y)], CategoryTruth(empty, ((float(x), float(y), float(x), float(y)),)), LANGSPLAT_LERF.target)
+    assert not is_hit([(x, y)], CategoryTruth(~empty, ((0.0, 0.0, 1.0, 1.0),)), LANGSPLAT_LERF.target)
+
+
+def test_any_of_several_tied_peaks_may_hit():
+    maps = flat_maps(0.2, side=90)
+    maps[0, 40:50, 10:20] = 0.9
+    maps[0, 40:50, 70:80] = 0.9
+    peaks = predict(maps, LANGSPLAT_LERF, QUERY).peaks
+    truth = CategoryTruth(np.zeros((90, 90), bool), ((60.0, 30.0, 89.0, 60.0),))
+    assert len({x // 45 for x, _ in peaks}) == 2, "Both patches tie, however the filter rounds."
+    assert is_hit(peaks, truth, "box") and not is_hit(peaks[:1], truth, "box")
+
+
+def test_protocols_are_named_after_themselves():
+    assert all(protocol.name == name for name, protocol in PROTOCOLS.items())
+    assert named_protocols(("occam-lerf", "langsplat-lerf")) == (OCCAM_LERF, LANGSPLAT_LERF)
+    with pytest.raises(GenLangSplatError, match="langsplat-lerf"):
+        named_protocols(("lerf",))

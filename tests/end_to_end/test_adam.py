@@ -128,7 +128,7 @@ def test_an_interrupted_optimisation_goes_on_where_it_was(tiny_scene: Path, tmp_
     assert second.step in (STEPS - 1, STEPS) and not torch.equal(model.latents, begun)
     assert there["step"] == STEPS
     cosines = [
-        language_metrics(LanguageScene(trainer.pipeline.model.eval(), trainer.pipeline.datamanager)).means["lang_cosine"]
-        for trainer in (whole, second)
+        language_metrics(LanguageScene(pipeline.model.eval(), pipeline.datamanager)).means["lang_cosine"]
+        for pipeline in (whole.pipeline, second.pipeline)
     ]
     assert cosines[1] == pytest.approx(cosines[0], abs=0.05)

@@ -103,8 +103,8 @@ def test_query_along_a_path_between_views(config: Path, workspace: Path) -> None
 
 
 def test_what_is_removed_is_gone_from_a_run_that_opens(config: Path, workspace: Path) -> None:
-    choice = "--text", "a cat", "--level", "auto", "--threshold", "0.3", "--no-clean-up"
-    exported, others = workspace / "cat.ply", workspace / "others.ply"
+    choice = "--text", "a rocket", "--level", "auto", "--threshold", "0.3", "--no-clean-up"
+    exported, others = workspace / "rocket.ply", workspace / "others.ply"
     run("gen-langsplat", "export", "--load-config", config, *choice, "--output", exported, folder=workspace)
     run("gen-langsplat", "export", "--load-config", config, *choice, "--rest", "--output", others, folder=workspace)
     run("gen-langsplat", "remove", "--load-config", config, *choice, "--output-dir", "without", folder=workspace)

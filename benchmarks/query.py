@@ -29,7 +29,7 @@ from common import Bar, in_own_process, options_of, peak_memory_gb, worked, writ
 from composed_scene import ComposedScene, RegionSettings, compose, source_vectors, unlike_looks
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.evaluation.lerf_ovs import CategoryTruth
+from genlangsplat_ns.evaluation.labels import CategoryTruth
 from genlangsplat_ns.evaluation.metrics import LANGSPLAT_LERF, THRESHOLD, intersection_over_union, is_hit, predict
 from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.settings import FrontEndSettings
@@ -223,7 +223,7 @@ def measure_agreement(data: Path, seed: int, quick: bool) -> Row:
             alphas = weights.composite(torch.ones(len(latents), 1))
             rows, columns = np.nonzero(shown)
             box = (float(columns.min()), float(rows.min()), float(columns.max()), float(rows.max()))
-            truth = CategoryTruth(name, shown, (box,))
+            truth = CategoryTruth(shown, (box,))
             for protocol, rule in ((THRESHOLD, "mean"), (LANGSPLAT_LERF, "auto")):
                 splatted = divide_by_alpha(weights.composite(joined[rule]), alphas)
                 maps = {"rendered": relevancy_maps(rendered, decode, asked)[0], "gaussian": splatted.permute(2, 0, 1)}

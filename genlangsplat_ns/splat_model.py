@@ -290,7 +290,7 @@ class SplatModel(SplatfactoModel):
         return self._truth[2]
 
     def get_image_metrics_and_images(
-        self, outputs: dict[str, Tensor], batch: dict[str, Tensor]
+        self, outputs: dict[str, Tensor], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """PSNR and SSIM of a view, and LPIPS when its weights lie on this machine already."""
         truth = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])

@@ -30,7 +30,9 @@ from composed_scene import ComposedScene, RegionSettings, compose, source_vector
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import CategoryTruth
-from genlangsplat_ns.evaluation.metrics import LANGSPLAT_LERF, THRESHOLD, intersection_over_union, is_hit, predict
+from genlangsplat_ns.evaluation.metrics import intersection_over_union, is_hit
+from genlangsplat_ns.evaluation.prediction import predict
+from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD
 from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.settings import FrontEndSettings
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialise_from_pca

@@ -158,7 +158,7 @@ def test_a_text_is_embedded_once_however_often_frames_are_broken_off(
 
 
 def test_latents_are_decoded_in_small_chunks_and_only_where_something_shows(model: GenLangSplatModel) -> None:
-    model.config.query_mode = "rendered"
+    model.language.g_mode.value = "rendered"
     ask(model, "a fox")
     rows: list[int] = []
     model.field_head.autoencoder.decoder.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))

@@ -205,14 +205,15 @@ def measure_score(data: Path, kind: str, count: int) -> Row:
 def measure_agreement(data: Path, seed: int, quick: bool) -> Row:
     """IoU of both modes with the labels of held-out views, under both protocols."""
     scene, latents = lifted_scene(data, seed, quick)
-    names, texts = scene.scene.objects, scene.scene.texts
+    # Sixteen numbers hardly keep how a word differs from others, so objects are asked for by what their regions share.
+    names, sources = scene.scene.objects, source_vectors(scene.scene, RegionSettings())
     decode = decoding_of(scene.autoencoder)
     embeddings = GaussianEmbeddings(latents, decode)
     scored: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for number, name in enumerate(names):
-        # The words of the other objects and what all words share stand for the canonical negatives.
-        negatives = torch.cat([texts[:number], texts[number + 1 :], F.normalize(scene.scene.text_mean, dim=0)[None]])
-        asked = EmbeddedQuery(TextQuery((name,), ("the others",), threshold=0.5), texts[number : number + 1], negatives)
+        query = TextQuery((name,), ("everything else",), threshold=0.5)
+        negatives = torch.cat([sources[:number], sources[number + 1 :]])
+        asked = EmbeddedQuery(query, sources[number : number + 1], negatives)
         scores = embeddings.score(asked)
         opacities = scene.scene.gaussians.opacities
         joined = {rule: join_levels(scores, opacities, rule)[0] for rule in ("mean", "auto")}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int32
+from jaxtyping import Float, Int32
 from torch import Tensor
 
 from genlangsplat_ns.language.decoding import Decode, LinearDecode
@@ -129,5 +129,6 @@ def divide_by_alpha(
     splatted: Float[Tensor, "height width num_texts"], alphas: Float[Tensor, "height width 1"]
 ) -> Float[Tensor, "height width num_texts"]:
     """Makes relevancy of scores that were composited over black; 0 where next to nothing is shown."""
-    shown: Bool[Tensor, "height width 1"] = alphas > EMPTY_NORM
-    return (splatted / alphas).clamp_(max=1.0).mul_(shown).nan_to_num_(0.0)
+    # Infinity divides to zero, in one pass less than a choice afterwards.
+    divisors = alphas.masked_fill(alphas <= EMPTY_NORM, float("inf"))
+    return (splatted / divisors).clamp_(max=1.0)

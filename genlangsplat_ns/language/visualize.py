@@ -24,7 +24,7 @@ def _turbo() -> Tensor:
     return torch.tensor(matplotlib.colormaps["turbo"](range(256))[:, :3], dtype=torch.float32)
 
 
-def relevancy_colors(relevancy: Float[Tensor, "height width"]) -> Float[Tensor, "height width 3"]:
+def relevancy_colors(relevancy: Float[Tensor, "*pixels"]) -> Float[Tensor, "*pixels 3"]:
     """Turbo colours of relevancy on the fixed scale 0.5 to 1: the same colour means the same score in every picture."""
     index = ((relevancy - 0.5) * 2 * 255).round().clamp(0, 255).long()
     return _turbo().to(relevancy)[index]
@@ -39,11 +39,15 @@ def relevancy_overlay(
         rgb: The picture, 0 to 1.
         relevancy: Relevancy of every pixel, 0 to 1.
     """
-    grey = rgb.mean(dim=-1, keepdim=True)
-    quiet = 0.5 * (0.4 * rgb + 0.6 * grey)
+    # Half of 0.4 of the picture and 0.6 of its grey, as one product.
+    picture = rgb @ (0.2 * torch.eye(3).to(rgb) + 0.1)
+    # Most of a picture is quiet, so colours are only looked up where there are some.
+    loud = (relevancy > 0.5).nonzero(as_tuple=True)
+    scores = relevancy[loud]
     # The colour fades in over the first fifth of the scale, so that there is no hard edge at 0.5.
-    strength = ((relevancy - 0.5) / 0.1).clamp(0, 1)[..., None] * 0.72
-    return ((1 - strength) * quiet + strength * relevancy_colors(relevancy)).clamp(0, 1)
+    strength = ((scores - 0.5) / 0.1).clamp_(0, 1).mul_(0.72)[:, None]
+    picture[loud] = torch.lerp(picture[loud], relevancy_colors(scores), strength)
+    return picture.clamp_(0, 1)
 
 
 def soft_mask(

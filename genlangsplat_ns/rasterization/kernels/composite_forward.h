@@ -101,7 +101,7 @@ inline void composite_narrow(int threads, Scene& scene, const ForwardOutputs& ou
         walk_tile(
             scene, index, tile,
             [&](uint32_t, const Splat& splat) {
-                const float* from = kChannels <= kNarrow ? splat.color : out.features + kChannels * splat.gaussian;
+                const float* from = kChannels <= kInside ? splat.color : out.features + kChannels * splat.gaussian;
                 for (int k = 0; k < kChannels; ++k) color[k] = from[k];
             },
             [&](int block, const Contribution& c) GLS_INLINE_LAMBDA {

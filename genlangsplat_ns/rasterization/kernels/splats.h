@@ -21,7 +21,8 @@ namespace gls {
 constexpr int kTile = 16;
 constexpr int kBlock = 4;             // a tile is composited in blocks of 4x4 pixels, one per vector
 constexpr int kBlocks = 16;           // blocks per tile
-constexpr int kNarrow = 4;            // colors of at most this many channels travel inside the splat
+constexpr int kInside = 5;            // colors of at most this many channels travel inside the splat
+constexpr int kNarrow = 4;            // and gradients of at most this many inside a partial sum
 constexpr float kMinLogOpacity = -7.99435344f;  // log2(1 / 255): fainter than this is not drawn
 
 // A Gaussian as the camera sees it. Its opacity at an offset (dx, dy) from (x, y) is
@@ -30,11 +31,10 @@ struct alignas(64) Splat {
     float x, y;
     float xx, xy, yy, level;
     float slope_x, slope_y;  // the offset of the brightest point along a column or row, per unit of the other offset
-    float color[kNarrow];
+    float color[kInside];
     int32_t gaussian;
     float opacity;
     float radius;  // in pixels
-    int32_t unused;
 };
 static_assert(sizeof(Splat) == 64, "a splat fills one cache line");
 
@@ -89,7 +89,7 @@ inline Splat make_splat(const SplatInputs& in, int64_t i) {
     s.gaussian = static_cast<int32_t>(i);
     s.opacity = in.opacities[i];
     s.radius = static_cast<float>(in.radii[i]);
-    if (in.features != nullptr && in.channels <= kNarrow)
+    if (in.features != nullptr && in.channels <= kInside)
         for (int64_t k = 0; k < in.channels; ++k) s.color[k] = in.features[in.channels * i + k];
     return s;
 }

@@ -312,12 +312,14 @@ class Evaluate:
     """Rules to score by, the one that decides first; none for those usual with the layout of the labels."""
     holdout_labelled: bool = False
     """Lift the latents anew without the labelled views, in memory only; the colours have seen them."""
+    mode: Literal["rendered", "gaussian"] = "rendered"
+    """rendered decodes every pixel, as papers do; gaussian scores Gaussians and draws that, faster without a GPU."""
 
     def __call__(self) -> None:
         """Runs the command."""
         from genlangsplat_ns.evaluate_run import evaluate_run
 
-        evaluate_run(self.load_config, self.output_dir, self.labels, self.protocol, self.holdout_labelled)
+        evaluate_run(self.load_config, self.output_dir, self.labels, self.protocol, self.holdout_labelled, self.mode)
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

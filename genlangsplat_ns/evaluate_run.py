@@ -34,7 +34,7 @@ from genlangsplat_ns.evaluation.published import PublishedScore, is_published_sc
 from genlangsplat_ns.evaluation.report import CardCollector, Report, describe_encoder, percent, write_report
 from genlangsplat_ns.evaluation.scores import Evaluation
 from genlangsplat_ns.files import atomic_path, file_sha256
-from genlangsplat_ns.language.query import TextQuery
+from genlangsplat_ns.language.query import QueryMode, TextQuery
 from genlangsplat_ns.pipeline import GenLangSplatPipeline
 from genlangsplat_ns.rasterization.ssim import structural_similarity
 from genlangsplat_ns.run import open_pipeline
@@ -62,6 +62,7 @@ def evaluate_run(
     labels_folder: Path | None = None,
     protocols: Sequence[str] = (),
     holdout_labelled: bool = False,
+    mode: QueryMode = "rendered",
 ) -> dict[str, Any]:
     """Asks a run for every labelled category in every labelled view and writes `evaluation.json` and `report.html`.
 
@@ -71,6 +72,7 @@ def evaluate_run(
         labels_folder: The labels; None for those beside the data.
         protocols: Names of protocols, the one that decides first; none for those usual with the labels' layout.
         holdout_labelled: Lift the latents anew without the labelled views, in memory only. The colours have seen them.
+        mode: Where the relevancy of pixels comes from (see `evaluate_views`).
 
     Returns:
         What `evaluation.json` holds.
@@ -94,8 +96,8 @@ def evaluate_run(
     if holdout_labelled:
         _lift_without(pipeline, [view.name for view, _ in match_views(views, labels.views).pairs])
     collector = CardCollector()
-    evaluation = evaluate_views(scene, views, labels.views, protocols=chosen, observe=collector.observe)
-    document = _document(scene, labels, evaluation, chosen, holdout_labelled)
+    evaluation = evaluate_views(scene, views, labels.views, protocols=chosen, observe=collector.observe, mode=mode)
+    document = _document(scene, labels, evaluation, chosen, holdout_labelled) | {"mode": mode}
     document |= _provenance(config_path, checkpoint, scene) | {"seconds": round(time.perf_counter() - start, 1)}
     with atomic_path(output_dir / "evaluation.json") as path:
         path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -220,6 +222,7 @@ def _page(
             "Training views among them": f"{', '.join(facts['in_training']) or 'none'}; {held_out}",
             "Labels without a view": ", ".join(facts["no_such_view"]) or "none",
             "Unusable labels": "; ".join((*facts["skipped"], *facts["not_in_view"])) or "none",
+            "Relevancy": "of rendered and decoded pixels" if document["mode"] == "rendered" else "of Gaussians, drawn",
             "Means": "micro: all pairs of view and text; macro: texts, equally weighted",
             "Held-out pictures": decibels,
             "Autoencoder": f"{autoencoder['name']}, {autoencoder['embedding_dim']} to {autoencoder['latent_dim']}",

@@ -328,7 +328,14 @@ class GenLangSplatModel(SplatModel):
         self, camera: Cameras, query: EmbeddedQuery
     ) -> tuple[dict[str, Tensor], Float[Tensor, "height width num_texts"]]:
         """Renders the usual outputs of splats and, in the same pass, the relevancy of each text (mode `gaussian`)."""
-        outputs = super().get_outputs(camera, [self.gaussian_relevancy(query)[0]])
+        return self.render_scores(camera, self.gaussian_relevancy(query)[0])
+
+    @torch.no_grad()
+    def render_scores(
+        self, camera: Cameras, scores: Float[Tensor, "num_gaussians channels"]
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "height width channels"]]:
+        """Renders the usual outputs of splats and, in the same pass, scores of the Gaussians over the opacity."""
+        outputs = super().get_outputs(camera, [scores])
         return outputs, divide_by_alpha(outputs.pop("carried"), outputs["accumulation"])
 
     @torch.no_grad()

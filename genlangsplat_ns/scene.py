@@ -161,6 +161,13 @@ class LanguageScene:
         """Renders how opaque the selected Gaussians alone are; none of the others stands before them."""
         return self.model.render_opacity(self.camera(view), selected)
 
+    @torch.no_grad()
+    def render_scores(
+        self, view: SceneView, scores: Float[Tensor, "num_gaussians channels"]
+    ) -> Float[Tensor, "height width channels"]:
+        """Renders scores of the Gaussians over the opacity; 0 where nothing is."""
+        return self.model.render_scores(self.camera(view), scores)[1]
+
     def embed(self, query: TextQuery) -> EmbeddedQuery:
         """Embeds the texts of a query with the run's encoder."""
         return embed_query(query, self.encoder)

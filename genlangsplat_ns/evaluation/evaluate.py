@@ -24,7 +24,8 @@ from genlangsplat_ns.evaluation.protocols import (
 from genlangsplat_ns.evaluation.scores import Evaluation, QueryScore
 from genlangsplat_ns.evaluation.selection import GaussianSelection, select_gaussians, subset
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
-from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery, embed_query, relevancy_maps
+from genlangsplat_ns.language.gaussian_scores import GaussianEmbeddings
+from genlangsplat_ns.language.query import EmbeddedQuery, QueryMode, TextQuery, embed_query, relevancy_maps
 
 
 @runtime_checkable
@@ -80,7 +81,7 @@ class EvaluatedRun(Protocol):
 
 @runtime_checkable
 class SelectableRun(EvaluatedRun, Protocol):
-    """A run whose Gaussians can be selected and rendered alone."""
+    """A run whose Gaussians can be scored and selected."""
 
     def gaussian_latents(self) -> Tensor:
         """Latents of the Gaussians, (num_gaussians, levels, latent_dim)."""
@@ -88,6 +89,10 @@ class SelectableRun(EvaluatedRun, Protocol):
 
     def render_opacity(self, view: Any, selected: Tensor) -> Tensor:
         """Opacity (height, width) of a view that shows only the selected Gaussians."""
+        ...
+
+    def render_scores(self, view: Any, scores: Tensor) -> Tensor:
+        """Scores (num_gaussians, channels) of the Gaussians drawn over the opacity, (height, width, channels)."""
         ...
 
 
@@ -147,6 +152,7 @@ def evaluate_views(
     query: TextQuery | None = None,
     protocols: Sequence[EvaluationProtocol] = (THRESHOLD, LANGSPLAT_LERF),
     observe: Callable[[AnsweredText], None] | None = None,
+    mode: QueryMode = "rendered",
 ) -> Evaluation:
     """Asks every text in every labelled view that shows its category, and scores the answers.
 
@@ -160,10 +166,12 @@ def evaluate_views(
         query: Negatives, level rule, threshold and temperature; its texts are not used.
         protocols: The rules to score by.
         observe: Called for each view and text with the pictures, so that none need be kept.
+        mode: Where the maps of rendered protocols come from: `rendered` decodes and scores every pixel, as the papers
+            do; `gaussian` decodes the Gaussians once for all views and draws their scores.
 
     Raises:
         GenLangSplatError: If no view has labels, no labelled view shows anything that is asked, or a protocol wants
-            Gaussians of a run that has none.
+            Gaussians of a run that has none, as the mode `gaussian` does.
     """
     if targets is None:
         targets = [TextTarget(c, c) for c in dict.fromkeys(c for label in labels.values() for c in label.categories)]
@@ -179,7 +187,7 @@ def evaluate_views(
         )
     texts = tuple(target.text for target in targets)
     query = TextQuery(texts) if query is None else replace(query, texts=texts)
-    asker = _Asker(run, embed_query(query, run.encoder), protocols)
+    asker = _Asker(run, embed_query(query, run.encoder), protocols, mode)
     scores: list[QueryScore] = []
     lost: list[str] = []
     decibels: dict[str, float] = {}
@@ -213,9 +221,19 @@ def evaluate_views(
 class _Asker:
     """Answers texts in views under several protocols, from one decoding of a view and one selection of Gaussians."""
 
-    def __init__(self, run: EvaluatedRun, query: EmbeddedQuery, protocols: Sequence[EvaluationProtocol]) -> None:
+    def __init__(
+        self, run: EvaluatedRun, query: EmbeddedQuery, protocols: Sequence[EvaluationProtocol], mode: QueryMode
+    ) -> None:
         self.run, self.query, self.protocols = run, query, protocols
         self.selections: dict[str, list[GaussianSelection]] = {}
+        self.embeddings: GaussianEmbeddings | None = None
+        if mode == "gaussian":
+            if not isinstance(run, SelectableRun):
+                raise GenLangSplatError(
+                    f"The mode gaussian scores Gaussians, which {type(run).__name__} does not give. "
+                    "Take the mode rendered."
+                )
+            self.embeddings = GaussianEmbeddings(run.gaussian_latents(), run.decode)
         for protocol in protocols:
             if isinstance(protocol, SelectionProtocol):
                 if not isinstance(run, SelectableRun):
@@ -233,9 +251,18 @@ class _Asker:
         part = subset(self.query, asked)
         maps: Iterable[Tensor | None] = [None] * len(asked)
         if any(isinstance(protocol, RenderedProtocol) for protocol in self.protocols):
-            maps = relevancy_maps(latents, self.run.decode, part)
+            maps = self._maps(view, latents, part)
         for index, text_maps in zip(asked, maps, strict=True):
             yield index, tuple(self._predict(view, index, text_maps, protocol) for protocol in self.protocols)
+
+    def _maps(self, view: Any, latents: Tensor, query: EmbeddedQuery) -> Tensor:
+        """Relevancy of a view by the mode, (num_texts, levels, height, width)."""
+        if self.embeddings is None:
+            return relevancy_maps(latents, self.run.decode, query)
+        assert isinstance(self.run, SelectableRun), "checked above"
+        scores = self.embeddings.score(query)
+        drawn = self.run.render_scores(view, scores.flatten(start_dim=1))
+        return drawn.unflatten(-1, scores.shape[1:]).permute(3, 2, 0, 1)
 
     def _predict(self, view: Any, index: int, maps: Tensor | None, protocol: EvaluationProtocol) -> Prediction:
         if isinstance(protocol, RenderedProtocol):

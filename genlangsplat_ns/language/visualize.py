@@ -69,7 +69,9 @@ def stand_out(
     rgb: Float[Tensor, "height width 3"], mask: Float[Tensor, "height width 1"]
 ) -> Float[Tensor, "height width 3"]:
     """Shows what a mask holds in its colours and the rest in faint grey."""
-    return mask * rgb + (1 - mask) * (0.3 * rgb.mean(dim=-1, keepdim=True) + 0.1)
+    # Faint grey is 0.3 of the mean channel over 0.1; a product takes means over three faster than a reduction.
+    faint = (rgb @ rgb.new_full((3, 1), 0.1)).add_(0.1)
+    return torch.lerp(faint.expand_as(rgb), rgb, mask.expand_as(rgb))
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,6 +53,17 @@ def test_tables_json_and_page_are_written(config: Path, tmp_path: Path, capsys: 
     assert "8 of 10 labelled views are training views" in " ".join(capsys.readouterr().out.split())
 
 
+def test_drawn_scores_of_gaussians_are_near_those_of_pixels(config: Path, tmp_path: Path) -> None:
+    rendered, drawn = (
+        evaluate_run(config, tmp_path / mode, protocols=("threshold",), mode=mode) for mode in ("rendered", "gaussian")
+    )
+    assert (rendered["mode"], drawn["mode"]) == ("rendered", "gaussian")
+    pairs = list(zip(rendered["queries"], drawn["queries"], strict=True))
+    assert all((one["view"], one["text"]) == (other["view"], other["text"]) for one, other in pairs)
+    assert np.mean([abs(one["score"] - other["score"]) for one, other in pairs]) < 0.05
+    assert abs(rendered["micro"]["miou"] - drawn["micro"]["miou"]) < 0.1
+
+
 def test_named_protocols_are_used_in_their_order(config: Path, tmp_path: Path) -> None:
     document = evaluate_run(config, tmp_path, protocols=("threshold", "occam-lerf"))
     assert list(document["protocols"]) == ["threshold", "occam-lerf"] and document["protocol"] == "threshold"

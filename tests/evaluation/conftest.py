@@ -33,7 +33,7 @@ def make_run(tmp_path, labels):
     for name in labels:
         Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(images / f"{name}.png")
 
-    def make(meanings=MEANINGS, name="stand-in"):
-        return StandInRun(images, labels, WordEncoder(meanings, name), held_out={"0002.png", "0003.png"})
+    def make(meanings=MEANINGS, name="stand-in", kind=StandInRun):
+        return kind(images, labels, WordEncoder(meanings, name), held_out={"0002.png", "0003.png"})
 
     return make

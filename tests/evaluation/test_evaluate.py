@@ -9,6 +9,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.evaluate import TextTarget, evaluate_views
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD
 from genlangsplat_ns.language.query import TextQuery
+from tests.demo.stand_in import StandInRun
 
 TARGETS = [TextTarget("a cup", "cup"), TextTarget("a book", "book")]
 
@@ -104,3 +105,32 @@ def test_nothing_to_evaluate_is_an_error_that_says_why(make_run, labels):
         evaluate_views(run, run.views("all"), labels, [TextTarget("a dog", "dog")])
     with pytest.raises(GenLangSplatError, match="no object"):
         evaluate_views(run, run.views("all"), {"0003": labels["0003"]})
+
+
+class RunOfPixels(StandInRun):
+    """Every pixel of every view is a Gaussian that no other view sees."""
+
+    def gaussian_latents(self):
+        return torch.cat([self.render(view).latents.flatten(0, 1) for view in self.views("all")])
+
+    def render_opacity(self, view, selected):
+        raise NotImplementedError
+
+    def render_scores(self, view, scores):
+        number, (height, width) = self.views("all").index(view), self.image(view).shape[:2]
+        return scores.unflatten(0, (-1, height, width))[number]
+
+
+def test_scores_of_gaussians_answer_as_decoded_pixels_do(make_run, labels):
+    run = make_run(kind=RunOfPixels)
+    rendered, drawn = (evaluate_views(run, run.views("all"), labels, mode=mode) for mode in ("rendered", "gaussian"))
+    assert len(rendered.scores) == len(drawn.scores) == 6
+    for expected, found in zip(rendered.scores, drawn.scores, strict=True):
+        assert found.score == pytest.approx(expected.score, abs=1e-3)
+        assert (found.iou, found.hit, found.peak) == (expected.iou, expected.hit, expected.peak)
+
+
+def test_a_run_without_gaussians_has_no_scores_of_them(make_run, labels):
+    run = make_run()
+    with pytest.raises(GenLangSplatError, match="mode rendered"):
+        evaluate_views(run, run.views("all"), labels, mode="gaussian")

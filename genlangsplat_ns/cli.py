@@ -84,8 +84,8 @@ class Query(Selecting):
     """Ask along a camera path that the viewer saved as JSON, instead of in the views."""
     interpolate: int | None = None
     """Ask from so many cameras between each view of the split and the next one."""
-    mode: Literal["rendered", "gaussian"] = "rendered"
-    """rendered: decode and score every pixel (the paper). gaussian: score every Gaussian once; views are quick then."""
+    mode: Literal["gaussian", "rendered"] = "gaussian"
+    """gaussian: score every Gaussian once; views are quick. rendered: decode and score every pixel (the paper)."""
     video: bool = False
     """Write one video per text (needs ffmpeg) instead of pictures."""
 

@@ -8,10 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mediapy
 import numpy as np
 import pytest
 from PIL import Image
 
+from genlangsplat_ns.language.query import TextQuery
+from genlangsplat_ns.language.selection import SelectionSettings
+from genlangsplat_ns.query_cameras import CameraChoice
+from genlangsplat_ns.query_views import query_views
 from genlangsplat_ns.scene_io.ply import read_ply
 from tests.scene_io.gaussian_fakes import same_bits
 
@@ -55,6 +60,7 @@ def test_query_writes_pictures_and_scores(config: Path, workspace: Path) -> None
     output = workspace / "answers"
     run(
         *("gen-langsplat", "query", "--load-config", config, "--text", "a cat", "a rocket", "--output-dir", output),
+        *("--mode", "rendered"),
         folder=workspace,
     )
     answer = json.loads((output / "query.json").read_text())
@@ -69,6 +75,21 @@ def test_query_writes_pictures_and_scores(config: Path, workspace: Path) -> None
         assert set(np.unique(mask)) <= {0, 255}
         assert 0 <= result["peak"][0] < width and 0 <= result["peak"][1] < height
         assert 0 <= result["score"] <= 1
+
+
+def test_a_video_has_a_frame_for_every_camera(config: Path, tmp_path: Path) -> None:
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("needs ffmpeg: apt-get install ffmpeg")
+    query, cameras = TextQuery(("a cat", "a rocket")), CameraChoice("eval", None, 3)
+    query_views(config, query, cameras, "gaussian", SelectionSettings(), True, tmp_path)
+    answer = json.loads((tmp_path / "query.json").read_text())
+    names = {result["overlay"] for result in answer["results"]}
+    assert len(names) == 2
+    for name in names:
+        frames = mediapy.read_video(tmp_path / name)
+        sizes = {tuple(result["size"]) for result in answer["results"] if result["overlay"] == name}
+        assert sizes == {(frames.shape[2], frames.shape[1])}
+        assert len(frames) == sum(result["overlay"] == name for result in answer["results"]) > 2
 
 
 def test_a_moved_run_opens_from_another_folder(config: Path, tmp_path: Path) -> None:
@@ -93,7 +114,7 @@ def test_ns_render_shows_the_language_outputs(config: Path, workspace: Path) -> 
 
 def test_query_along_a_path_between_views(config: Path, workspace: Path) -> None:
     output = workspace / "between"
-    words = "--text", "a cat; a rocket", "--split", "eval", "--interpolate", "3", "--mode", "gaussian"
+    words = "--text", "a cat; a rocket", "--split", "eval", "--interpolate", "3"
     run("gen-langsplat", "query", "--load-config", config, *words, "--output-dir", output, folder=workspace)
     answer = json.loads((output / "query.json").read_text())
     assert answer["mode"] == "gaussian" and [item["text"] for item in answer["selections"]] == ["a cat", "a rocket"]

@@ -91,6 +91,10 @@ class SelectableRun(EvaluatedRun, Protocol):
         """Opacity (height, width) of a view that shows only the selected Gaussians."""
         ...
 
+    def render_rgb(self, view: Any) -> Tensor:
+        """The colours of a view alone, (height, width, 3) in 0 to 1."""
+        ...
+
     def render_scores(self, view: Any, scores: Tensor) -> Tensor:
         """Scores (num_gaussians, channels) of the Gaussians drawn over the opacity, (height, width, channels)."""
         ...
@@ -192,9 +196,9 @@ def evaluate_views(
     lost: list[str] = []
     decibels: dict[str, float] = {}
     for view, view_labels in track(matched.pairs, "Evaluating views"):
-        rendered = run.render(view)
-        height, width = rendered.rgb.shape[:2]
-        decibels[view.name] = psnr(rendered.rgb, run.image(view).to(rendered.rgb) / 255)
+        rgb, latents = asker.render(view)
+        height, width = rgb.shape[:2]
+        decibels[view.name] = psnr(rgb, run.image(view).to(rgb) / 255)
         resized = view_labels.resized(width, height)
         truths = {category: resized.truth(category) for category in resized.categories}
         asked = []
@@ -203,9 +207,9 @@ def evaluate_views(
                 asked.append(index)
             elif target.category in truths:
                 lost.append(f"{view.name}: {target.text}")
-        for index, predictions in asker.ask(view, rendered.latents, asked):
+        for index, predictions in asker.ask(view, latents, asked):
             truth = truths[targets[index].category]
-            answered = _score(view, targets[index], rendered.rgb, truth, protocols, predictions)
+            answered = _score(view, targets[index], rgb, truth, protocols, predictions)
             scores.extend(answered.scores)
             if observe is not None:
                 observe(answered)
@@ -244,7 +248,17 @@ class _Asker:
                 latents = run.gaussian_latents()
                 self.selections[protocol.name] = select_gaussians(latents, run.decode, query, protocol)
 
-    def ask(self, view: Any, latents: Tensor, asked: Sequence[int]) -> Iterator[tuple[int, tuple[Prediction, ...]]]:
+    def render(self, view: Any) -> tuple[Tensor, Tensor | None]:
+        """Colours of a view, and latents where its pixels are decoded."""
+        if self.embeddings is None:
+            rendered = self.run.render(view)
+            return rendered.rgb, rendered.latents
+        assert isinstance(self.run, SelectableRun), "checked above"
+        return self.run.render_rgb(view), None
+
+    def ask(
+        self, view: Any, latents: Tensor | None, asked: Sequence[int]
+    ) -> Iterator[tuple[int, tuple[Prediction, ...]]]:
         """Yields the number of a text and its prediction under each protocol, for the texts with these numbers."""
         if not asked:
             return
@@ -255,9 +269,10 @@ class _Asker:
         for index, text_maps in zip(asked, maps, strict=True):
             yield index, tuple(self._predict(view, index, text_maps, protocol) for protocol in self.protocols)
 
-    def _maps(self, view: Any, latents: Tensor, query: EmbeddedQuery) -> Tensor:
+    def _maps(self, view: Any, latents: Tensor | None, query: EmbeddedQuery) -> Tensor:
         """Relevancy of a view by the mode, (num_texts, levels, height, width)."""
         if self.embeddings is None:
+            assert latents is not None, "rendered above"
             return relevancy_maps(latents, self.run.decode, query)
         assert isinstance(self.run, SelectableRun), "checked above"
         scores = self.embeddings.score(query)

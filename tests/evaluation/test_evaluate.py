@@ -116,6 +116,9 @@ class RunOfPixels(StandInRun):
     def render_opacity(self, view, selected):
         raise NotImplementedError
 
+    def render_rgb(self, view):
+        return self.render(view).rgb
+
     def render_scores(self, view, scores):
         number, (height, width) = self.views("all").index(view), self.image(view).shape[:2]
         return scores.unflatten(0, (-1, height, width))[number]

@@ -30,8 +30,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Two processes, each of which takes the tests of a file in turn: nearly all tests keep one core busy.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 sanitize: install
 	$(BIN)/python -m pytest tests/rasterization/test_sanitizers.py

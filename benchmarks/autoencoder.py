@@ -39,8 +39,10 @@ from autoencoder_speed import (
 from common import Bar, in_own_process, options_of, worked, write_results
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.features.settings import FrontEndSettings
-from pretrain.extract import Engine, FrameModels, RaySettings, extract_shards
+from pretrain.extract import Engine, extract_shards
+from pretrain.frame_worker import FrameModels
 from pretrain.images import ImageFolderSource
+from pretrain.ray_engine import RaySettings
 from pretrain.shards import ShardFolder
 from pretrain.sources import Frame
 

@@ -20,7 +20,7 @@ from plyfile import PlyData, PlyElement
 from torch import Tensor
 
 from garden import GardenScene
-from genlangsplat_ns.rasterization import compositing_weights, cpu, rasterization, reference
+from genlangsplat_ns.rasterization import autograd, compositing_weights, cpu, rasterization, reference
 from genlangsplat_ns.rasterization.inputs import check_geometry
 from genlangsplat_ns.rasterization.library import load_kernels
 from genlangsplat_ns.rasterization.ssim import structural_similarity
@@ -82,7 +82,9 @@ def _time_compositing(scene: GardenScene, repetitions: int) -> dict[str, Timing]
     for channels in CHANNELS:
         features = scene.features(channels)
         splats = (means2d, conics, opacities, depths, radii, features, scene.width, scene.height)
-        binning = repeat(repetitions, lambda splats=splats: cpu.SceneHandle(kernels, cpu.splat_inputs(*splats)))
+        binning = repeat(
+            repetitions, lambda splats=splats: autograd.SceneHandle(kernels, autograd.splat_inputs(*splats))
+        )
         if channels == CHANNELS[0]:
             timings["binning"] = binning
         leaves = scene.leaves(channels)
@@ -97,7 +99,7 @@ def _time_compositing(scene: GardenScene, repetitions: int) -> dict[str, Timing]
 
         def composite(parts=parts):
             picture = (scene.width, scene.height)
-            return cpu.Composite.apply(*parts, None, depths, radii, *picture, True)[0]
+            return autograd.Composite.apply(*parts, None, depths, radii, *picture, True)[0]
 
         both = repeat(repetitions, composite)
         # The autograd function lists and composites at once; what the lists take has been timed on its own.

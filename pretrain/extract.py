@@ -3,135 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import torch
-from jaxtyping import Float, Integer, UInt8
 from rich.markup import escape
-from torch import Tensor
 
 from genlangsplat_ns.console import CONSOLE, moving_bar
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.encoders import ImageTextEncoder, load_encoder
-from genlangsplat_ns.features.extract import view_features
-from genlangsplat_ns.features.front_end import FrontEnd
-from genlangsplat_ns.features.masks import MaskGenerator, load_mask_generator
 from genlangsplat_ns.features.settings import FrontEndSettings
-from genlangsplat_ns.levels import LEVELS
+from pretrain.frame_worker import FrameModels, FrameResult, FrameWorker
+from pretrain.ray_engine import RaySettings, ray_results
 from pretrain.shard_writer import FLUSH_SECONDS, ShardWriter
-from pretrain.shards import SHARD_ROWS, ShardFolder, ShardIdentity
+from pretrain.shards import SHARD_ROWS, ShardFolder
 from pretrain.sources import Frame, FrameSource
-from pretrain.stored import row_levels
 
 Engine = Literal["local", "ray"]
 """Where frames are worked on: in this process, or by the actors of a Ray cluster."""
-
-
-@dataclass(frozen=True)
-class FrameModels:
-    """How frames become embeddings. It travels to other machines, so the models are loaded where they run.
-
-    Attributes:
-        identity: Whose embeddings they are.
-        load_masks: Returns the mask generator.
-        load_encoder: Returns the encoder.
-    """
-
-    identity: ShardIdentity
-    load_masks: Callable[[], MaskGenerator]
-    load_encoder: Callable[[], ImageTextEncoder]
-
-    @classmethod
-    def of_front_end(cls, settings: FrontEndSettings, device: str | None = None) -> FrameModels:
-        """Resolves what is chosen about masks and encoder.
-
-        Args:
-            settings: What is asked for; `auto` is decided here and not by each worker, so that all take the same.
-            device: Where the models run; None for CUDA where a worker has it.
-
-        Raises:
-            GenLangSplatError: If what is asked for does not exist.
-        """
-        front_end = FrontEnd(settings, device or _default_device())
-        return cls(
-            ShardIdentity.of_store(front_end.store_identity),
-            partial(_load_masks, front_end.mask_name, settings, device),
-            partial(_load_encoder, front_end.encoder_name, settings, device),
-        )
-
-
-@dataclass(frozen=True)
-class RaySettings:
-    """How the engine ray spreads the work.
-
-    Attributes:
-        address: The cluster; None for the one that the environment names, or else a new one on this machine.
-        num_workers: Actors, each with models of its own.
-        num_cpus: CPU cores of each.
-        num_gpus: GPUs of each; a part of one lets several share it.
-        frames_per_task: Frames handed out together; so many are done again at most when a worker dies.
-    """
-
-    address: str | None = None
-    num_workers: int = 2
-    num_cpus: float = 1.0
-    num_gpus: float = 0.0
-    frames_per_task: int = 8
-
-
-@dataclass(frozen=True)
-class FrameResult:
-    """What became of a frame: the embeddings and levels of its regions, or why there are none."""
-
-    frame: Frame
-    embeddings: Float[Tensor, "rows embedding_dim"]
-    levels: Integer[Tensor, " rows"]
-    failure: str = ""
-
-
-class FrameWorker:
-    """Turns frames into embeddings, with models that are loaded once.
-
-    Raises:
-        GenLangSplatError: If a model cannot be loaded, or the encoder is not the one that was announced.
-    """
-
-    def __init__(self, source: FrameSource, models: FrameModels) -> None:
-        self._source = source
-        self._masks, self._encoder = models.load_masks(), models.load_encoder()
-        self._levels = [LEVELS.index(name) for name in models.identity.levels]
-        found = (self._encoder.identity, self._encoder.embedding_dim)
-        expected = (models.identity.encoder, models.identity.embedding_dim)
-        if found != expected:
-            raise GenLangSplatError(
-                f"The encoder is {found[0]} with {found[1]} dimensions, but {expected[0]} with {expected[1]} was "
-                "announced. Install the same packages and weights on all machines."
-            )
-
-    def load(self, frame: Frame) -> UInt8[Tensor, "height width 3"] | str:
-        """Reads the pixels of a frame, or says why they cannot be read."""
-        try:
-            return self._source.load(frame)
-        except GenLangSplatError as error:
-            return str(error)
-
-    def embed(self, frame: Frame, image: UInt8[Tensor, "height width 3"] | str) -> FrameResult:
-        """Finds and embeds the regions of what `load` gave. A frame the models cannot take is no reason to stop."""
-        nothing = torch.zeros(0, self._encoder.embedding_dim), torch.zeros(0, dtype=torch.uint8)
-        if isinstance(image, str):
-            return FrameResult(frame, *nothing, failure=image)
-        try:
-            features = view_features(image, self._masks, self._encoder, self._levels)
-        except (GenLangSplatError, RuntimeError, ValueError, IndexError) as error:
-            return FrameResult(frame, *nothing, failure=f"{type(error).__name__}: {error}")
-        embeddings = features.embeddings.cpu()
-        return FrameResult(frame, embeddings, row_levels(features.regions, len(embeddings)))
 
 
 def extract_shards(
@@ -193,8 +83,6 @@ def _results(
     engine: Engine, source: FrameSource, models: FrameModels, frames: Sequence[Frame], settings: RaySettings
 ) -> Generator[FrameResult, None, None]:
     if engine == "ray":
-        from pretrain.ray_engine import ray_results
-
         return ray_results(source, models, frames, settings)
     return local_results(source, models, frames)
 
@@ -251,15 +139,3 @@ def _refuse_nothing(writer: ShardWriter, frames: Sequence[Frame]) -> None:
             f"All {len(frames)} frames failed; the first, {frames[0].key}, because: {writer.reason(frames[0].key)} "
             "Mend what is wrong, and run it again with failed frames retried."
         )
-
-
-def _default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _load_masks(name: str, settings: FrontEndSettings, device: str | None) -> MaskGenerator:
-    return load_mask_generator(name, settings.sam, device or _default_device(), settings.download_weights)
-
-
-def _load_encoder(name: str, settings: FrontEndSettings, device: str | None) -> ImageTextEncoder:
-    return load_encoder(name, device or _default_device(), settings.open_clip, settings.download_weights)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any
 
@@ -14,11 +14,30 @@ import torch
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.ray_cluster import connected
-from pretrain.extract import FrameModels, FrameResult, FrameWorker, RaySettings
+from pretrain.frame_worker import FrameModels, FrameResult, FrameWorker
 from pretrain.sources import Frame, FrameSource
 
 TASK_RETRIES = 1
 """How often Ray itself repeats the frames of a worker that died; without end, one bad frame would last for ever."""
+
+
+@dataclass(frozen=True)
+class RaySettings:
+    """How the engine ray spreads the work.
+
+    Attributes:
+        address: The cluster; None for the one that the environment names, or else a new one on this machine.
+        num_workers: Actors, each with models of its own.
+        num_cpus: CPU cores of each.
+        num_gpus: GPUs of each; a part of one lets several share it.
+        frames_per_task: Frames handed out together; so many are done again at most when a worker dies.
+    """
+
+    address: str | None = None
+    num_workers: int = 2
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+    frames_per_task: int = 8
 
 
 class FrameActor:

@@ -18,9 +18,10 @@ from genlangsplat_ns.features.settings import FrontEndSettings
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity, save_autoencoder
 from pretrain.cross import Domain, measure_across
 from pretrain.distributed import workers_of_environment
-from pretrain.extract import Engine, RaySettings, extract_shards
+from pretrain.extract import Engine, extract_shards
 from pretrain.fidelity import Yardstick, fidelity_rows
 from pretrain.images import ImageFolderSource
+from pretrain.ray_engine import RaySettings
 from pretrain.scannet import ScanNetSource
 from pretrain.selection import read_rows
 from pretrain.settings import TrainingSettings

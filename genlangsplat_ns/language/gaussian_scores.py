@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int32
 from torch import Tensor
 
+from genlangsplat_ns.cpu_products import fast_products
 from genlangsplat_ns.language.decoding import Decode, LinearDecode
 from genlangsplat_ns.language.query import CHUNK_PIXELS, EMPTY_NORM, GPU_CHUNK_PIXELS, EmbeddedQuery, choose_level
 
@@ -67,7 +68,8 @@ class GaussianEmbeddings:
         chunk = CHUNK_PIXELS if self._representatives.device.type == "cpu" else GPU_CHUNK_PIXELS
         while self._done < len(self._representatives):
             rows = slice(self._done, self._done + chunk)
-            decoded = F.normalize(self._decode(self._representatives[rows]), dim=-1).half()
+            with fast_products():
+                decoded = F.normalize(self._decode(self._representatives[rows]), dim=-1).half()
             if self._embeddings is None:
                 self._embeddings = decoded.new_empty(len(self._representatives), decoded.shape[1])
             self._embeddings[rows] = decoded

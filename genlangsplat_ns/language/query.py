@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from genlangsplat_ns.cpu_products import fast_products
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.decoding import Decode, LinearDecode
 from genlangsplat_ns.language.relevancy import DEFAULT_NEGATIVES, DEFAULT_TEMPERATURE, relevancy
@@ -215,9 +216,10 @@ def score_latents(
         query = query.projected(basis)
     scores = latents.new_zeros(latents.shape[0], len(query.query.texts))
     filled = (latents.norm(dim=-1) > EMPTY_NORM).nonzero().squeeze(-1)
-    for rows in filled.split(chunk_size):
-        embeddings = decode(F.normalize(latents[rows], dim=-1))
-        scores[rows] = query.score(F.normalize(embeddings, dim=-1)).to(scores)
+    with fast_products():
+        for rows in filled.split(chunk_size):
+            embeddings = decode(F.normalize(latents[rows], dim=-1))
+            scores[rows] = query.score(F.normalize(embeddings, dim=-1)).to(scores)
     return scores
 
 

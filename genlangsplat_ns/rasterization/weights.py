@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization import cpu, library
+from genlangsplat_ns.rasterization.autograd import splat_inputs
 from genlangsplat_ns.rasterization.inputs import (
     RASTERIZE_MODES,
     check_choice,
@@ -159,7 +160,7 @@ def compositing_weights(
     means2d, conics, depths, shown, _, radii = cpu.project(
         geometry, None, 0, width, height, near_plane, far_plane, eps2d, rasterize_mode == "antialiased"
     )
-    inputs = cpu.splat_inputs(means2d, conics, shown, depths, radii, None, width, height)
+    inputs = splat_inputs(means2d, conics, shown, depths, radii, None, width, height)
     return CompositingWeights(library.load_kernels(), inputs, halved)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.regions import ViewMasks
-from pretrain.extract import FrameModels
+from pretrain.frame_worker import FrameModels
 from pretrain.sources import Frame
 from tests.features.fakes import MeanColorEncoder, TileMasks
 from tests.pretrain.shard_fakes import IDENTITY

@@ -14,7 +14,9 @@ import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import FrontEndSettings
-from pretrain.extract import FrameModels, RaySettings, extract_shards
+from pretrain.extract import extract_shards
+from pretrain.frame_worker import FrameModels
+from pretrain.ray_engine import RaySettings
 from pretrain.shards import ShardFolder
 from tests.features.fakes import MeanColorEncoder, TileMasks
 from tests.pretrain.frame_fakes import REGIONS, PaintedFrames, models, picture

@@ -124,8 +124,8 @@ def test_a_feature_store_is_taken_over_as_it_is(tmp_path: Path) -> None:
 
 
 def test_photographs_become_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pretrain.extract._load_masks", lambda *asked: TileMasks())
-    monkeypatch.setattr("pretrain.extract._load_encoder", lambda *asked: MeanColorEncoder())
+    monkeypatch.setattr("pretrain.frame_worker._load_masks", lambda *asked: TileMasks())
+    monkeypatch.setattr("pretrain.frame_worker._load_encoder", lambda *asked: MeanColorEncoder())
     monkeypatch.setattr(front_end, "encoder_identity", lambda *asked: MeanColorEncoder.identity)
     monkeypatch.setattr(front_end, "encoder_embedding_dim", lambda *asked: DIM)
     for scene in ("kitchen", "garden"):

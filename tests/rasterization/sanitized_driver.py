@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from genlangsplat_ns.rasterization import compositing_weights, cpu, library, rasterization
+from genlangsplat_ns.rasterization import autograd, compositing_weights, library, rasterization
 from genlangsplat_ns.rasterization.ssim import structural_similarity
 from tests.rasterization.gaussian_scenes import SmallScene, small_scene
 
@@ -111,10 +111,10 @@ def many_faint_gaussians_per_tile() -> None:
 
 
 def pictures_in_bands() -> None:
-    whole, cpu.BAND_VALUES = cpu.BAND_VALUES, 1
+    whole, autograd.BAND_VALUES = autograd.BAND_VALUES, 1
     for channels in (3, 20):
         draw(small_scene(channels=channels))
-    cpu.BAND_VALUES = whole
+    autograd.BAND_VALUES = whole
 
 
 def harmonics_and_modes() -> None:

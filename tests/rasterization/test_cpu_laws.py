@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.rasterization import compositing_weights, cpu, rasterization, reference, shade
+from genlangsplat_ns.rasterization import autograd, compositing_weights, rasterization, reference, shade
 from tests.rasterization.gaussian_scenes import SmallScene, small_scene
 
 scenes = st.builds(
@@ -95,7 +95,7 @@ def test_results_are_the_same_bits_in_every_run_and_with_any_number_of_threads(c
 def test_a_picture_that_needs_no_gradient_is_drawn_in_bands_and_is_the_same(
     channels: int, values: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu, "BAND_VALUES", values)
+    monkeypatch.setattr(autograd, "BAND_VALUES", values)
     scene = small_scene(count=500, width=70, height=90, channels=channels)
     background = torch.rand(1, channels)
     whole = rasterization(**scene.leaves(torch.float32).arguments(), backgrounds=background)
@@ -105,12 +105,12 @@ def test_a_picture_that_needs_no_gradient_is_drawn_in_bands_and_is_the_same(
 
 @given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 600))
 def test_bands_cover_the_tiles_once_and_stay_small(width: int, height: int, channels: int) -> None:
-    bands = list(cpu.bands(width, height, channels, whole=False))
+    bands = list(autograd.bands(width, height, channels, whole=False))
     columns, rows = -(-width // 16), -(-height // 16)
     assert [tile for first, count in bands for tile in range(first, first + count)] == list(range(columns * rows))
     for _, count in bands:
-        assert count <= columns or count * 256 * channels <= 2 * cpu.BAND_VALUES
-    assert list(cpu.bands(width, height, channels, whole=True)) == ([(0, columns * rows)] if rows else [])
+        assert count <= columns or count * 256 * channels <= 2 * autograd.BAND_VALUES
+    assert list(autograd.bands(width, height, channels, whole=True)) == ([(0, columns * rows)] if rows else [])
 
 
 def test_absolute_gradients_are_summed_over_pixels() -> None:

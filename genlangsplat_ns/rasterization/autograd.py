@@ -1,0 +1,233 @@
+"""The C++ kernels behind two autograd functions.
+
+The first projects the Gaussians and evaluates their colors, the second composites them. The projected means lie between
+the two as a tensor of the graph, because densification reads the gradient that arrives there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int32
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from genlangsplat_ns.rasterization import library
+from genlangsplat_ns.rasterization.library import address, load_kernels
+
+TILE = 16
+"""Side of a tile in pixels."""
+
+
+def make_camera(
+    viewmat: Float[Tensor, "4 4"],
+    intrinsics: Float[Tensor, "3 3"],
+    position: Float[Tensor, " 3"],
+    width: int,
+    height: int,
+    near_plane: float,
+    far_plane: float,
+    eps2d: float,
+) -> library.Camera:
+    """Packs one camera for the kernels."""
+    camera = library.Camera()
+    camera.rotation[:] = viewmat[:3, :3].flatten().tolist()
+    camera.translation[:] = viewmat[:3, 3].tolist()
+    camera.intrinsics[:] = [float(intrinsics[row, column]) for row, column in ((0, 0), (1, 1), (0, 2), (1, 2))]
+    camera.position[:] = position.tolist()
+    camera.near_plane, camera.far_plane, camera.blur = near_plane, far_plane, eps2d
+    camera.width, camera.height = width, height
+    return camera
+
+
+class SceneHandle:
+    """Owns the sorted splats of one image between its forward and its backward pass."""
+
+    def __init__(self, kernels: library.Kernels, inputs: ctypes.Structure) -> None:
+        self.kernels = kernels
+        self.pointer = ctypes.c_void_p()
+        kernels.own(self, "scene_destroy", self.pointer)
+        kernels.run("scene_create", ctypes.byref(inputs), ctypes.byref(self.pointer))
+
+
+def _contiguous(gradient: Tensor | None) -> Tensor | None:
+    return None if gradient is None else gradient.contiguous()
+
+
+class Project(torch.autograd.Function):
+    """Gaussians to splats: means2d (1, N, 2), conics (1, N, 3), depths, opacities, colors (N, 3) or None, and radii."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        opacities: Tensor,
+        harmonics: Tensor | None,
+        viewmat: Tensor,
+        position: Tensor,
+        camera: library.Camera,
+        sh_degree: int,
+        compensated: bool,
+    ) -> tuple[Tensor | None, ...]:
+        kernels = load_kernels()
+        count = means.shape[0]
+        means2d, conics = means.new_empty(1, count, 2), means.new_empty(1, count, 3)
+        depths, shown = means.new_empty(1, count), means.new_empty(1, count)
+        radii = torch.empty(1, count, dtype=torch.int32)
+        colors = None if harmonics is None else means.new_empty(count, 3)
+        gaussians = _gaussians(means, quats, scales, opacities, harmonics, sh_degree, compensated)
+        outputs = library.ProjectionOutputs(
+            *(address(tensor) for tensor in (radii, means2d, depths, conics, shown, colors))
+        )
+        kernels.run("project", ctypes.byref(camera), ctypes.byref(gaussians), ctypes.byref(outputs))
+        ctx.save_for_backward(means, quats, scales, opacities, harmonics, radii, colors)
+        ctx.settings = (camera, sh_degree, compensated, kernels)
+        ctx.mark_non_differentiable(radii)
+        ctx.set_materialize_grads(False)
+        return means2d, conics, depths, shown, colors, radii
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        means, quats, scales, opacities, harmonics, radii, colors = ctx.saved_tensors
+        camera, sh_degree, compensated, kernels = ctx.settings
+        to_means2d, to_conics, to_depths, to_opacities, to_colors = map(_contiguous, gradients[:5])
+        wanted = [
+            torch.empty_like(tensor) if needed and tensor is not None else None
+            for tensor, needed in zip((means, quats, scales, opacities, harmonics), ctx.needs_input_grad, strict=False)
+        ]
+        camera_wanted = ctx.needs_input_grad[5] or ctx.needs_input_grad[6]
+        camera_sums = torch.empty(15, dtype=torch.float64) if camera_wanted else None
+        gaussians = _gaussians(means, quats, scales, opacities, harmonics, sh_degree, compensated)
+        sums = library.ProjectionGradients(
+            *(address(tensor) for tensor in (to_means2d, to_depths, to_conics, to_opacities, to_colors)),
+            *(address(tensor) for tensor in wanted),
+            address(camera_sums),
+        )
+        if to_colors is None and wanted[4] is not None:
+            wanted[4].zero_()
+        kernels.run(
+            "project_backward",
+            ctypes.byref(camera),
+            ctypes.byref(gaussians),
+            ctypes.c_void_p(address(radii)),
+            ctypes.c_void_p(address(colors)),
+            ctypes.byref(sums),
+        )
+        to_viewmat = to_position = None
+        if camera_sums is not None:
+            sums32 = camera_sums.float()
+            to_viewmat = means.new_zeros(4, 4)
+            to_viewmat[:3, :3] = sums32[:9].view(3, 3)
+            to_viewmat[:3, 3] = sums32[9:12]
+            to_position = sums32[12:15]
+        return (*wanted, to_viewmat, to_position, None, None, None)
+
+
+def _gaussians(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    harmonics: Tensor | None,
+    sh_degree: int,
+    compensated: bool,
+) -> ctypes.Structure:
+    bases = 0 if harmonics is None else harmonics.shape[1]
+    tensors = (address(tensor) for tensor in (means, quats, scales, opacities, harmonics))
+    return library.Gaussians(means.shape[0], *tensors, bases, sh_degree, compensated)
+
+
+BAND_VALUES = 1 << 20
+"""Numbers drawn by one call of a kernel when a person may be waiting, some ten milliseconds on two cores.
+
+The viewer breaks a picture off between two lines of Python, so no line may take long.
+"""
+
+
+def bands(width: int, height: int, channels: int, whole: bool) -> Iterator[tuple[int, int]]:
+    """Splits a picture into bands of whole rows of tiles, as (first tile, number of tiles); one band when `whole`."""
+    columns, rows = -(-width // TILE), -(-height // TILE)
+    step = max(1, rows if whole else BAND_VALUES // max(1, TILE * width * channels))
+    for row in range(0, rows, step):
+        yield row * columns, min(step, rows - row) * columns
+
+
+class Composite(torch.autograd.Function):
+    """Splats to an image [1,H,W,C] and its alphas [1,H,W,1]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        means2d: Tensor,
+        conics: Tensor,
+        opacities: Tensor,
+        features: Tensor,
+        background: Tensor | None,
+        depths: Tensor,
+        radii: Tensor,
+        width: int,
+        height: int,
+        absgrad: bool,
+    ) -> tuple[Tensor, Tensor]:
+        kernels = load_kernels()
+        channels = features.shape[1]
+        scene = SceneHandle(kernels, splat_inputs(means2d, conics, opacities, depths, radii, features, width, height))
+        image, alphas = means2d.new_empty(1, height, width, channels), means2d.new_empty(1, height, width, 1)
+        pointers = (address(tensor) for tensor in (background, image, alphas))
+        outputs = library.ForwardOutputs(address(features), channels, *pointers)
+        for first_tile, tiles in bands(width, height, channels, whole=any(ctx.needs_input_grad)):
+            outputs.first_tile, outputs.tiles = first_tile, tiles
+            kernels.run("composite", scene.pointer, ctypes.byref(outputs))
+        ctx.save_for_backward(means2d, conics, opacities, features, background, image, alphas)
+        ctx.scene, ctx.absgrad = scene, absgrad
+        ctx.set_materialize_grads(False)
+        return image, alphas
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, to_image: Tensor | None, to_alphas: Tensor | None) -> tuple[Tensor | None, ...]:
+        means2d, conics, opacities, features, background, image, alphas = ctx.saved_tensors
+        if to_image is None:
+            to_image = torch.zeros_like(image)
+        to_image, to_alphas = to_image.contiguous(), _contiguous(to_alphas)
+        geometry = any(ctx.needs_input_grad[:3])
+        grads = [torch.empty_like(tensor) if geometry else None for tensor in (means2d, conics, opacities)]
+        absolute = torch.empty_like(means2d) if geometry and ctx.absgrad else None
+        to_features = torch.empty_like(features) if ctx.needs_input_grad[3] else None
+        if geometry or to_features is not None:
+            inputs = library.BackwardInputs(
+                address(features),
+                features.shape[1],
+                *(address(tensor) for tensor in (image, alphas, to_image, to_alphas, conics)),
+                features.shape[0],
+            )
+            outputs = library.BackwardOutputs(*(address(tensor) for tensor in (*grads, absolute, to_features)))
+            ctx.scene.kernels.run("composite_backward", ctx.scene.pointer, ctypes.byref(inputs), ctypes.byref(outputs))
+        if absolute is not None:
+            means2d.absgrad = absolute
+        to_background = None
+        if background is not None and ctx.needs_input_grad[4]:
+            to_background = ((1.0 - alphas) * to_image).sum(dim=(0, 1, 2))
+        return (*grads, to_features, to_background, None, None, None, None, None)
+
+
+def splat_inputs(
+    means2d: Float[Tensor, "1 num_gaussians 2"],
+    conics: Float[Tensor, "1 num_gaussians 3"],
+    opacities: Float[Tensor, "1 num_gaussians"],
+    depths: Float[Tensor, "1 num_gaussians"],
+    radii: Int32[Tensor, "1 num_gaussians"],
+    features: Float[Tensor, "num_gaussians channels"] | None,
+    width: int,
+    height: int,
+) -> ctypes.Structure:
+    """Packs projected Gaussians for the kernels; the caller keeps the tensors alive during the call."""
+    tensors = (address(tensor) for tensor in (radii, means2d, depths, conics, opacities, features))
+    channels = 0 if features is None else features.shape[1]
+    return library.SplatInputs(means2d.shape[1], width, height, *tensors, channels)

@@ -167,8 +167,8 @@ class Describe:
 
     load_config: Path
     """The run's config.yml."""
-    vocabulary: Path
-    """File with one text per line."""
+    vocabulary: Path | None = None
+    """File with one text per line; without one some 120 common things."""
     level: Literal["subpart", "part", "whole"] = "whole"
     """Mask level whose latents are grouped."""
     groups: int = 12

@@ -10,7 +10,6 @@ LERF-OVS and the page's pictures are the real ones, in both modes. Rendering of 
 from __future__ import annotations
 
 import time
-from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, get_args
 
@@ -87,15 +86,10 @@ class StandInRun:
         """Noise."""
         return torch.rand(HEIGHT, WIDTH, 3)
 
-    @cached_property
-    def gaussian_owners(self) -> torch.Tensor:
-        """The object of each Gaussian; all have about as many."""
-        return torch.arange(NUM_GAUSSIANS) % len(self.vectors)
-
     def gaussian_latents(self) -> torch.Tensor:
-        """The latents of the objects with some more."""
-        noise = NOISE * torch.randn(NUM_GAUSSIANS, len(LEVELS), LATENT_DIM)
-        return self.vectors[self.gaussian_owners][:, None] + noise
+        """The latents of the objects, which take turns, with some more noise."""
+        owners = torch.arange(NUM_GAUSSIANS) % len(self.vectors)
+        return self.vectors[owners][:, None] + NOISE * torch.randn(NUM_GAUSSIANS, len(LEVELS), LATENT_DIM)
 
     def render_scores(self, view: Any, scores: torch.Tensor) -> torch.Tensor:
         """Every pixel shows a Gaussian of its object."""

@@ -11,9 +11,9 @@ import torch
 
 @contextmanager
 def fast_products() -> Iterator[None]:
-    """Lets torch hand fp32 products to oneDNN inside the block, which doubles their speed on AMD processors.
+    """Lets torch hand fp32 products to oneDNN inside the block: up to twice as fast on AMD processors.
 
-    torch computes them with MKL, which uses only half of the vector width there. It takes oneDNN for them when bf16
+    torch computes them with MKL, which falls short there, by half on some. It takes oneDNN for them when bf16
     inside the product is allowed; but oneDNN has a use for bf16 only where there are matrix tiles (AMX), and computes
     in fp32 elsewhere. With tiles, where results would change, nothing is switched: MKL is fast on those processors.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,9 +35,18 @@ def cluster() -> Iterator[None]:
         import ray.data
     except ImportError as error:
         pytest.skip(f'needs Ray Data ({error}): pip install "genlangsplat-ns[ray]"')
-    # pytest keeps logged errors, and with them the dead workers and their CPUs.
-    logging.getLogger("ray.data").propagate = False
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
-    yield
-    ray.shutdown()
-    logging.getLogger("ray.data").propagate = True
+    # pytest keeps logged errors, through them the dead workers, and so the CPUs that the next ones wait for.
+    record_of = logging.getLogRecordFactory()
+
+    def record_without_error(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = record_of(*args, **kwargs)
+        record.exc_info = None
+        return record
+
+    logging.setLogRecordFactory(record_without_error)
+    try:
+        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
+        yield
+    finally:
+        ray.shutdown()
+        logging.setLogRecordFactory(record_of)

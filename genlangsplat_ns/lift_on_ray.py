@@ -56,7 +56,7 @@ def lift_on_ray(
             "which joins means alone. Use the engine local, or the average mean without gradient steps."
         )
     with connected(spread.address), moving_bar("Lifting", num_passes(settings.robust_rounds) * len(views)) as bar:
-        return refine(RayPasses(views, shape, settings, spread, bar), settings.robust_rounds)[0]
+        return refine(RayPasses(views, shape, settings, spread, bar), settings.robust_rounds)
 
 
 class RayPasses:

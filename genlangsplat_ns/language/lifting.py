@@ -43,6 +43,8 @@ class LiftedLatents:
     """Unit latents; zero where no region was ever seen."""
     mass: Float[Tensor, "num_gaussians levels"]
     """Sum of the compositing weights over all labelled pixels of all views, each times the trust in its region."""
+    region_weights: Trust | None = None
+    """For every view how far each of its regions was believed; None where all counted alike."""
 
     @property
     def seen(self) -> Bool[Tensor, "num_gaussians levels"]:

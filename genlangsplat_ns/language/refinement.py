@@ -9,7 +9,7 @@ Which regions are wrong shows in small views already, so only the last pass, whi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -108,7 +108,7 @@ class LiftPasses(Protocol):
         ...
 
 
-def refine(passes: LiftPasses, rounds: int) -> tuple[LiftedLatents, Trust | None]:
+def refine(passes: LiftPasses, rounds: int) -> LiftedLatents:
     """Aggregates views in rounds, each time without the regions that the aggregate before contradicts.
 
     Args:
@@ -116,13 +116,13 @@ def refine(passes: LiftPasses, rounds: int) -> tuple[LiftedLatents, Trust | None
         rounds: How often regions are judged; 0 for one plain aggregate.
 
     Returns:
-        The latents, and how far each region was believed.
+        The latents, with how far each region was believed.
     """
     trust: Trust | None = None
     for _ in range(rounds):
         lifted = passes.aggregate(trust, judging=True)
         trust = passes.judge(passes.compare(lifted, trust))
-    return passes.aggregate(trust, judging=False), trust
+    return replace(passes.aggregate(trust, judging=False), region_weights=trust)
 
 
 def num_passes(rounds: int) -> int:
@@ -158,9 +158,10 @@ def lift_latents(
         passes = LocalPasses(
             views, views if judged is None else judged, (num_gaussians, levels, latent_dim), settings, device, bar
         )
-        lifted, trust = refine(passes, settings.robust_rounds)
+        lifted = refine(passes, settings.robust_rounds)
     if settings.gradient_steps > 0:
-        lifted = sharpen(views, lifted, trust, settings.gradient_steps, settings.damping)
+        sharpened = sharpen(views, lifted, lifted.region_weights, settings.gradient_steps, settings.damping)
+        lifted = replace(sharpened, region_weights=lifted.region_weights)
     return lifted
 
 

@@ -6,22 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from composed_objects import read_words
-from composed_scene import ComposedScene, RegionSettings, compose, region_features, source_vectors, unlike_looks
+from composed_autoencoders import STEPS, foreign_vectors, train_on
+from composed_scene import ComposedScene, RegionSettings, compose, region_features, source_vectors
 from genlangsplat_ns.language.autoencoder import Autoencoder
 from genlangsplat_ns.language.lifting import LabelledView
-from genlangsplat_ns.language.scene_fit import fit_autoencoder
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.rasterization import CompositingWeights, compositing_weights
-
-FOREIGN_THINGS = 1500
-"""Words of things that the scene does not have, of which the autoencoder learns what embeddings are like."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ def latent_scene(data: Path, seed: int, **size: int) -> LatentScene:
         size: What `compose` takes beside these.
     """
     scene = compose(data, seed, **size)
-    autoencoder = foreign_autoencoder(data, scene)
+    autoencoder = train_on(foreign_vectors(data, scene), "images", "residual", 16, STEPS)
     regions = encode_regions(scene, autoencoder, RegionSettings())
     with torch.no_grad():
         sources = autoencoder.encode(source_vectors(scene, RegionSettings()))
@@ -86,15 +81,6 @@ def composite_all(scene: ComposedScene) -> tuple[CompositingWeights, ...]:
         compositing_weights(*scene.gaussians.geometry, view.viewmat, view.K, view.width, view.height, halved=True)
         for view in scene.views
     )
-
-
-def foreign_autoencoder(data: Path, scene: ComposedScene) -> Autoencoder:
-    """An autoencoder of photographs and of things that the scene does not have."""
-    words, vectors = read_words(data)
-    foreign = vectors[[row for row, word in enumerate(words) if word not in scene.objects]]
-    chosen = foreign[torch.randperm(len(foreign), generator=torch.Generator().manual_seed(0))[:FOREIGN_THINGS]]
-    things = unlike_looks(scene, chosen.repeat(4, 1), np.random.default_rng(99))
-    return fit_autoencoder(torch.cat([scene.photographs.repeat(2, 1), things]), "clip-vit-b-32")
 
 
 @torch.no_grad()

@@ -14,20 +14,15 @@ from jaxtyping import UInt8
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
-from rich.markup import escape
 from torch import Tensor
 
 from genlangsplat_ns.cameras import undistort_points
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.dataparser import SeedPointNerfstudio
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import resized_mask
 from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.settings import FrontEndSettings
 from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
-from genlangsplat_ns.language.autoencoder import Autoencoder, save_autoencoder
-from genlangsplat_ns.language.named import load_autoencoder
-from genlangsplat_ns.language.scene_fit import fit_autoencoder
 from genlangsplat_ns.views import ViewDataset
 
 Split = Literal["train", "eval"]
@@ -105,7 +100,6 @@ class GenLangSplatDataManager(FullImageDatamanager):
         self.front_end = FrontEnd(config, device)
         # The model learns from the metadata which encoder its autoencoder must fit, and asks it for texts.
         self.train_dataset.metadata["front_end"] = self.front_end
-        self.train_dataset.metadata["fit_autoencoder"] = self.fit_autoencoder
         self._language_keys: dict[tuple[Split, int], str] = {}
         if test_mode == "val" and prepare:
             self.prepare_language()
@@ -233,21 +227,6 @@ class GenLangSplatDataManager(FullImageDatamanager):
         keys = self.front_end.extract(ViewImages(self, views), self.store)
         self._language_keys |= dict(zip(views, keys, strict=True))
         return views
-
-    def fit_autoencoder(self) -> Autoencoder:
-        """The autoencoder of this scene alone, fitted to the embeddings of its training views and kept beside them."""
-        path = self.store.folder / "autoencoder" / "scene.safetensors"
-        if not path.is_file():
-            encoder = escape(self.front_end.encoder_identity)
-            CONSOLE.print(
-                f"[bold yellow]No pre-trained autoencoder fits the encoder {encoder}; one is "
-                "fitted to this scene, as LangSplat does. Its latents mean nothing in other scenes. Name a "
-                "pre-trained one with --pipeline.model.autoencoder."
-            )
-            views = range(len(self.train_dataset))
-            embeddings = torch.cat([self.language_features("train", index).embeddings for index in views])
-            save_autoencoder(path, fit_autoencoder(embeddings, self.front_end.encoder_identity))
-        return load_autoencoder(path, encoder_identity=self.front_end.encoder_identity)
 
     def language_key(self, split: Split, index: int) -> str:
         """Returns the key of a view in the feature store, extracting its features when they are not there."""

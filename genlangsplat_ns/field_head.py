@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from jaxtyping import Float
 from nerfstudio.field_components.field_heads import FieldHead, FieldHeadNames
+from rich.markup import escape
 from torch import Tensor
 
+from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.autoencoder import Autoencoder
+from genlangsplat_ns.features.front_end import FrontEnd
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
+from genlangsplat_ns.language.named import PROJECTION, falls_back_to_projection, load_autoencoder
+from genlangsplat_ns.language.projection import projection_autoencoder
+
+
+def scene_autoencoder(path_or_name: str, front_end: FrontEnd) -> Autoencoder:
+    """The autoencoder of a scene: a file, a named one, or the projection, by its name or where `auto` finds no other.
+
+    Raises:
+        GenLangSplatError: If there is none, it is damaged or not an autoencoder, or was trained for another encoder.
+    """
+    encoder = front_end.encoder_identity
+    if path_or_name == PROJECTION or falls_back_to_projection(path_or_name, encoder):
+        return projection_autoencoder(encoder, front_end.embedding_dim)
+    return load_autoencoder(path_or_name, encoder_identity=encoder)
 
 
 class LanguageFieldHead(FieldHead):
@@ -27,6 +45,11 @@ class LanguageFieldHead(FieldHead):
         )
         self.autoencoder = autoencoder.requires_grad_(False).eval()
 
+    @property
+    def latent_dim(self) -> int:
+        """Width D of the latents."""
+        return self.autoencoder.identity.latent_dim
+
     def _construct_net(self) -> None:
         """The network is the autoencoder, which exists already."""
 
@@ -38,6 +61,29 @@ class LanguageFieldHead(FieldHead):
         """Stays in evaluation mode: the autoencoder is never trained inside a scene."""
         return super().train(False)
 
+    def take_autoencoder(self, checkpoint: Mapping[str, Any], prefix: str) -> bool:
+        """Makes room for the autoencoder of a checkpoint, where it is another one of the same encoder.
+
+        What `auto` finds changes with what is exported, and early versions fitted an autoencoder to the scene; a run
+        keeps the one it was trained with.
+
+        Args:
+            checkpoint: The entries of a checkpoint, from which the weights are loaded afterwards.
+            prefix: Where this module's entries begin.
+
+        Returns:
+            Whether there is another autoencoder now.
+        """
+        entries, own = checkpoint.get(f"{prefix}_extra_state"), self.autoencoder.identity
+        identity = own if entries is None else AutoencoderIdentity.from_entries(entries)
+        if identity == own or identity.encoder != own.encoder:
+            return False
+        device = next(self.autoencoder.parameters()).device
+        self.autoencoder = Autoencoder(identity).to(device).requires_grad_(False).eval()
+        self.in_dim, self.out_dim = identity.latent_dim, identity.embedding_dim
+        CONSOLE.print(f"The run keeps the autoencoder of its checkpoint, {escape(identity.name)}.")
+        return True
+
     def get_extra_state(self) -> dict[str, Any]:
         """Returns the autoencoder's identity for the checkpoint."""
         return asdict(self.autoencoder.identity)
@@ -48,11 +94,10 @@ class LanguageFieldHead(FieldHead):
         Raises:
             GenLangSplatError: The two identities differ.
         """
-        own = asdict(self.autoencoder.identity)
-        if state != own:
-            differing = sorted(key for key in own.keys() | state.keys() if own.get(key) != state.get(key))
-            found = {key: state.get(key) for key in differing}
-            expected = {key: own.get(key) for key in differing}
+        own, stored = asdict(self.autoencoder.identity), asdict(AutoencoderIdentity.from_entries(state))
+        if stored != own:
+            differing = sorted(key for key in own if own[key] != stored[key])
+            found, expected = ({key: identity[key] for key in differing} for identity in (stored, own))
             raise GenLangSplatError(
                 f"The checkpoint was made with another autoencoder: it has {found}, the config asks for {expected}. "
                 "Point --pipeline.model.autoencoder (or model.autoencoder in config.yml) to the artefact the run was "

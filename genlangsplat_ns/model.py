@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.store import ViewFeatures
-from genlangsplat_ns.field_head import LanguageFieldHead
+from genlangsplat_ns.field_head import LanguageFieldHead, scene_autoencoder
 from genlangsplat_ns.language.compression import restore_latents
 from genlangsplat_ns.language.decoding import Decode, decoding_of
 from genlangsplat_ns.language.gaussian_scores import GaussianEmbeddings, divide_by_alpha, join_levels
 from genlangsplat_ns.language.lifting import LiftedLatents, LiftSettings, region_targets
-from genlangsplat_ns.language.named import load_autoencoder, must_fit_autoencoder
+from genlangsplat_ns.language.named import AUTO
 from genlangsplat_ns.language.query import EmbeddedQuery, QueryMode, answer_texts, relevancy_maps
 from genlangsplat_ns.language.visualize import LatentPca, relevancy_overlay, soft_mask, stand_out
 from genlangsplat_ns.levels import LEVELS
@@ -38,7 +38,7 @@ class GenLangSplatModelConfig(SplatModelConfig):
     _target: type = field(default_factory=lambda: GenLangSplatModel)
     """target class to instantiate"""
     autoencoder: str = "auto"
-    """A .safetensors file, a name, or auto: a packaged or exported one that fits, else one fitted to the scene."""
+    """A .safetensors file, a name, projection, or auto: a named one that fits the encoder, else the projection."""
     language_start_step: int | None = None
     """Step at which all but the latents freeze and the language phase begins; None keeps the last steps for it."""
     language_solver: Literal["lift", "adam"] = "lift"
@@ -100,12 +100,8 @@ class GenLangSplatModel(SplatModel):
         # Settings that cannot be are told now and not after the RGB phase.
         _ = self.config.lift_settings
         front_end: FrontEnd = self.kwargs["metadata"]["front_end"]
-        if must_fit_autoencoder(self.config.autoencoder, front_end.encoder_identity):
-            autoencoder = self.kwargs["metadata"]["fit_autoencoder"]()
-        else:
-            autoencoder = load_autoencoder(self.config.autoencoder, encoder_identity=front_end.encoder_identity)
-        self.field_head = LanguageFieldHead(autoencoder)
-        latents = torch.zeros(self.num_points, len(LEVELS), autoencoder.identity.latent_dim)
+        self.field_head = LanguageFieldHead(scene_autoencoder(self.config.autoencoder, front_end))
+        latents = torch.zeros(self.num_points, len(LEVELS), self.field_head.latent_dim)
         self.gauss_params["latents"] = nn.Parameter(latents)
         self.register_buffer("language_phase_start", torch.tensor(-1))
         self._apply_phase()
@@ -157,6 +153,8 @@ class GenLangSplatModel(SplatModel):
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:
         """Loads a checkpoint; one of stock splatfacto arrives in the RGB phase with latents of zero."""
         state = restore_latents({"language_phase_start": torch.tensor(-1), **dict})
+        if self.config.autoencoder == AUTO and self.field_head.take_autoencoder(state, "field_head."):
+            self.latents.data = self.latents.data.new_zeros(self.num_points, len(LEVELS), self.field_head.latent_dim)
         for key, value in self.field_head.state_dict(prefix="field_head.").items():
             state.setdefault(key, value)
         result = super().load_state_dict(state, **kwargs)

@@ -18,11 +18,12 @@ from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.front_end import FrontEnd
+from genlangsplat_ns.field_head import scene_autoencoder
 from genlangsplat_ns.files import atomic_path
 from genlangsplat_ns.init_from import GeometrySource, open_geometry
 from genlangsplat_ns.labelled_views import LabelledViews, PosedView
 from genlangsplat_ns.language.lifting import LiftedLatents
-from genlangsplat_ns.language.named import load_autoencoder, must_fit_autoencoder
+from genlangsplat_ns.language.named import falls_back_to_projection
 from genlangsplat_ns.language.refinement import lift_latents
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
 from genlangsplat_ns.rasterization import WeightCache
@@ -75,8 +76,14 @@ class GenLangSplatPipeline(VanillaPipeline):
         # What auto means depends on the machine, but a run keeps what it was trained with wherever it is opened.
         config.datamanager.encoder, config.datamanager.masks = front_end.encoder_name, front_end.mask_name
         # An autoencoder of another encoder is told before hours of extraction, not after them.
-        if not must_fit_autoencoder(config.model.autoencoder, front_end.encoder_identity):
-            load_autoencoder(config.model.autoencoder, encoder_identity=front_end.encoder_identity)
+        autoencoder = scene_autoencoder(config.model.autoencoder, front_end).identity
+        if test_mode == "val" and falls_back_to_projection(config.model.autoencoder, front_end.encoder_identity):
+            CONSOLE.print(
+                f"[bold yellow]No pre-trained autoencoder fits the encoder {escape(autoencoder.encoder)}; a fixed "
+                f"random projection of its embeddings to {autoencoder.latent_dim} numbers takes its place. With the "
+                "scene's memory it finds as much as a trained one. Name a pre-trained one with "
+                "--pipeline.model.autoencoder."
+            )
         source: GeometrySource | None = None
         if config.init_from is not None and test_mode == "val":
             source = open_geometry(config.init_from)

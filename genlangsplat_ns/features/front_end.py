@@ -48,6 +48,11 @@ class FrontEnd:
         self.encoder_name, self.mask_name = _choose(settings, self._device)
         self.encoder_identity = encoder_identity(self.encoder_name, settings.open_clip)
 
+    @property
+    def embedding_dim(self) -> int:
+        """Width E of the encoder's embeddings; no weights are loaded."""
+        return encoder_embedding_dim(self.encoder_name, self._settings.open_clip)
+
     @cached_property
     def store_identity(self) -> StoreIdentity:
         """Whose features belong to this front end."""
@@ -57,7 +62,7 @@ class FrontEnd:
         return StoreIdentity(
             encoder=self.encoder_name,
             encoder_identity=self.encoder_identity,
-            embedding_dim=encoder_embedding_dim(self.encoder_name, self._settings.open_clip),
+            embedding_dim=self.embedding_dim,
             masks=self.mask_name,
             mask_settings=mask_settings(self.mask_name, self._settings.sam),
             levels=levels,

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +55,15 @@ class AutoencoderIdentity:
     command: str = ""
     figures: dict[str, float] = field(default_factory=dict)
     version: str = "1"
+
+    @classmethod
+    def from_entries(cls, entries: Mapping[str, Any]) -> AutoencoderIdentity:
+        """Takes what a file says of its autoencoder.
+
+        A newer version may have added entries; those that this version does not know cannot matter to it.
+        """
+        known = {item.name for item in fields(cls)}
+        return cls(**{name: value for name, value in entries.items() if name in known})
 
 
 class Autoencoder(nn.Module):
@@ -195,10 +206,7 @@ def _hash(weights: dict[str, Tensor]) -> str:
 
 def _parse_identity(path: Path, text: str) -> AutoencoderIdentity:
     try:
-        entries = json.loads(text)
-        known = {item.name for item in fields(AutoencoderIdentity)}
-        # A newer version may have added entries; those that this version does not know cannot matter to it.
-        return AutoencoderIdentity(**{name: value for name, value in entries.items() if name in known})
+        return AutoencoderIdentity.from_entries(json.loads(text))
     except (json.JSONDecodeError, AttributeError, TypeError) as error:
         raise GenLangSplatError(
             f"The identity in {path} cannot be read ({error}). The file is damaged; train it again with "

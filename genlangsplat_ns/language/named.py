@@ -17,6 +17,9 @@ PACKAGED: dict[str, str] = {"conse": "conse-16.safetensors"}
 AUTO = "auto"
 """The name that leaves the choice to the encoder."""
 
+PROJECTION = "projection"
+"""The name of the fixed random projection, which is no file and fits every encoder."""
+
 
 def load_autoencoder(path_or_name: str | Path, *, encoder_identity: str | None = None) -> Autoencoder:
     """Loads an artefact, in float32, in evaluation mode and without gradients.
@@ -51,7 +54,8 @@ def find_autoencoder(path_or_name: str | Path) -> Path:
     if not path.is_file():
         raise GenLangSplatError(
             f"There is no autoencoder {path_or_name}. Give a .safetensors file, one of the names "
-            f"{', '.join(named)}, or {AUTO}; `python -m pretrain export` gives a file a name."
+            f"{', '.join(named)}, or {AUTO}; `python -m pretrain export` gives a file a name. Training also takes "
+            f"{PROJECTION}."
         )
     return path
 
@@ -84,7 +88,7 @@ def export_autoencoder(file: Path, name: str) -> Path:
     Raises:
         GenLangSplatError: If the name is taken by the package or unusable, or the file is no autoencoder.
     """
-    if name in PACKAGED or name == AUTO:
+    if name in PACKAGED or name in (AUTO, PROJECTION):
         raise GenLangSplatError(f"The name {name} belongs to the package. Choose another with --name.")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise GenLangSplatError(
@@ -95,8 +99,8 @@ def export_autoencoder(file: Path, name: str) -> Path:
     return target
 
 
-def must_fit_autoencoder(path_or_name: str | Path, encoder_identity: str) -> bool:
-    """Whether `auto` finds no named autoencoder for an encoder, so that one has to be fitted to the scene."""
+def falls_back_to_projection(path_or_name: str | Path, encoder_identity: str) -> bool:
+    """Whether `auto` finds no named autoencoder for an encoder, so that the projection takes its place."""
     return path_or_name == AUTO and _fitting(encoder_identity) is None
 
 

@@ -1,0 +1,66 @@
+"""The autoencoder where no trained one is: a fixed random projection, the same for every scene and on every machine.
+
+The latents of a scene need only tell its own regions apart. What they mean is said by the scene's memory, which keeps
+embeddings that were really seen. For that, numbers along random directions do as well as trained ones (Johnson and
+Lindenstrauss 1984, "Extensions of Lipschitz mappings into a Hilbert space", says why: such a projection keeps angles).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
+
+LATENT_DIM = 16
+"""Width of the latents: eight are too few to tell regions apart, thirty-two are hardly better."""
+
+
+def projection_autoencoder(
+    encoder_identity: str, embedding_dim: int, latent_dim: int = LATENT_DIM, seed: int = 0
+) -> Autoencoder:
+    """Makes an autoencoder of orthonormal random directions: it encodes by their matrix, and decodes by its transpose.
+
+    Args:
+        encoder_identity: Identity of the encoder it is to serve.
+        embedding_dim: Width E of its embeddings.
+        latent_dim: Width D of the latents.
+        seed: Seeds the directions.
+
+    Returns:
+        The autoencoder, in float32, in evaluation mode and without gradients; its identity says what it is.
+
+    Raises:
+        GenLangSplatError: If a width is not positive, or there are more latent than embedding dimensions.
+    """
+    identity = AutoencoderIdentity(
+        f"projection-{latent_dim}",
+        encoder_identity,
+        embedding_dim,
+        latent_dim,
+        architecture="linear",
+        training_data=f"none: a fixed random projection with seed {seed}",
+    )
+    if latent_dim > embedding_dim:
+        raise GenLangSplatError(
+            f"A projection cannot have more latents ({latent_dim}) than embeddings have numbers ({embedding_dim}). "
+            "Choose a smaller D."
+        )
+    autoencoder = Autoencoder(identity)
+    directions = torch.from_numpy(orthonormal_directions(embedding_dim, latent_dim, seed)).float()
+    autoencoder.load_state_dict({"encoder.weight": directions.T, "decoder.weight": directions})
+    return autoencoder.eval().requires_grad_(False)
+
+
+def orthonormal_directions(
+    embedding_dim: int, latent_dim: int, seed: int
+) -> Float[np.ndarray, "embedding_dim latent_dim"]:
+    """Draws random directions at right angles to each other.
+
+    numpy's generator gives the same numbers everywhere; the signs, which a QR decomposition leaves open, are fixed.
+    """
+    drawn = np.random.Generator(np.random.PCG64(seed)).standard_normal((embedding_dim, latent_dim))
+    basis, triangle = np.linalg.qr(drawn)
+    return basis * np.where(np.diag(triangle) < 0, -1.0, 1.0)

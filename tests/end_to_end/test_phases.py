@@ -178,8 +178,9 @@ def test_a_truncated_checkpoint_is_told_before_loading(tiny_run: Any, tiny_scene
         make_trainer(config)
 
 
-def test_a_checkpoint_of_another_autoencoder_is_refused_by_name(tiny_run: Any) -> None:
+def test_a_checkpoint_of_another_autoencoder_is_refused_by_name(tiny_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_run.pipeline.model
+    monkeypatch.setattr(model.config, "autoencoder", "conse")
     state = model.state_dict()
     state["field_head._extra_state"] = {**state["field_head._extra_state"], "name": "another-one"}
     with pytest.raises(GenLangSplatError, match="another-one"):

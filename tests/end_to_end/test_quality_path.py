@@ -15,6 +15,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import _loaded, encoder_identity
 from genlangsplat_ns.features.settings import OpenClipSettings, SamSettings
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
+from genlangsplat_ns.run import open_pipeline
 from genlangsplat_ns.scene import LanguageScene
 from tests.end_to_end.conftest import make_config, make_trainer
 from tests.features.tiny_clip import DIM, settings_for, tiny_clip_models
@@ -64,16 +65,19 @@ def test_a_run_with_sam_and_clip_can_be_asked(config: Any) -> None:
     assert "clip" not in names and "sam" not in names, "no checkpoint may carry the encoders"
 
 
-def test_without_an_autoencoder_for_the_encoder_one_is_fitted_to_the_scene_and_said_so(config: Any, capsys) -> None:
+def test_without_an_autoencoder_for_the_encoder_a_projection_takes_its_place_and_says_so(config: Any, capsys) -> None:
     config.pipeline.model.autoencoder = "auto"
     trainer = make_trainer(config)
-    assert "fitted to this scene" in " ".join(capsys.readouterr().out.split())
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.count("fixed random projection of its embeddings to 16 numbers takes its place") == 1
     identity = trainer.pipeline.model.field_head.autoencoder.identity
     assert identity.encoder == trainer.pipeline.datamanager.front_end.encoder_identity
-    assert identity.figures["cosine on regions left out"] > 0.9
-    again = make_trainer(config).pipeline.model.field_head.autoencoder
-    assert "fitted to this scene" not in " ".join(capsys.readouterr().out.split())
-    assert again.identity == identity
+    assert (identity.name, identity.embedding_dim) == ("projection-16", DIM)
+    trainer.train()
+    pipeline, _ = open_pipeline(trainer.config.get_base_dir() / "config.yml")
+    assert "random projection" not in capsys.readouterr().out
+    assert pipeline.model.field_head.autoencoder.identity == identity
+    assert torch.equal(pipeline.model.latents, trainer.pipeline.model.latents)
 
 
 def test_an_autoencoder_of_another_encoder_is_told_before_anything_is_extracted(config: Any) -> None:

@@ -15,9 +15,9 @@ from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentit
 from genlangsplat_ns.language.named import (
     PACKAGED,
     export_autoencoder,
+    falls_back_to_projection,
     find_autoencoder,
     load_autoencoder,
-    must_fit_autoencoder,
     named_autoencoders,
 )
 
@@ -45,15 +45,15 @@ def test_the_packaged_autoencoder_belongs_to_the_embedded_encoder() -> None:
 
 
 def test_an_exported_one_is_found_by_its_name_and_by_its_encoder(tmp_path: Path, cache: Path) -> None:
-    assert must_fit_autoencoder("auto", "tiny/1")
+    assert falls_back_to_projection("auto", "tiny/1")
     file = artefact(tmp_path / "trained.safetensors")
     assert export_autoencoder(file, "tiny-4") == cache / "tiny-4.safetensors"
     file.unlink()
     by_name, by_encoder = load_autoencoder("tiny-4"), load_autoencoder("auto", encoder_identity="tiny/1")
     assert by_name.identity == by_encoder.identity
-    assert not must_fit_autoencoder("auto", "tiny/1")
-    assert must_fit_autoencoder("auto", "tiny/2")
-    assert not must_fit_autoencoder("tiny-4", "tiny/2")
+    assert not falls_back_to_projection("auto", "tiny/1")
+    assert falls_back_to_projection("auto", "tiny/2")
+    assert not falls_back_to_projection("tiny-4", "tiny/2")
 
 
 def test_of_several_that_fit_the_last_exported_is_taken(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_damaged_export_is_no_matter_where_the_package_has_one(cache: Path) ->
         load_autoencoder("auto", encoder_identity="tiny/1")
 
 
-@pytest.mark.parametrize("name", ["conse", "auto"])
+@pytest.mark.parametrize("name", ["conse", "auto", "projection"])
 def test_names_of_the_package_cannot_be_taken(tmp_path: Path, name: str) -> None:
     with pytest.raises(GenLangSplatError, match="belongs to the package"):
         export_autoencoder(artefact(tmp_path / "trained.safetensors"), name)

@@ -18,7 +18,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 """The builds of the kernels, fastest first."""
 
-INTERFACE_VERSION = 6
+INTERFACE_VERSION = 7
 """What `gls_interface_version()` of a library that fits this Python code returns."""
 
 _HOW_TO_BUILD = (
@@ -98,6 +98,18 @@ BackwardInputs = _structure(
 )
 BackwardOutputs = _structure(
     "BackwardOutputs", **dict.fromkeys(("means2d", "conics", "opacities", "absolute", "features"), _pointers)
+)
+
+AttentionInputs = _structure(
+    "AttentionInputs",
+    **dict.fromkeys(("count", "dim"), ctypes.c_int64),
+    latents=_pointers,
+    **dict.fromkeys(("keys", "padded"), ctypes.c_int64),
+    **dict.fromkeys(("directions", "biases", "products"), _pointers),
+    prior=ctypes.c_float,
+)
+AttentionOutputs = _structure(
+    "AttentionOutputs", **dict.fromkeys(("indices", "weights", "priors", "lengths"), _pointers)
 )
 
 

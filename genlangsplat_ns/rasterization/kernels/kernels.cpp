@@ -5,6 +5,7 @@
 #include <exception>
 #include <string>
 
+#include "attention.h"
 #include "composite_backward.h"
 #include "projection.h"
 #include "ssim.h"
@@ -34,7 +35,7 @@ int guarded(const Work& work) {
 }  // namespace
 
 // Raised with every change of a signature, so that a stale build is recognised.
-GLS_EXPORT int gls_interface_version() { return 6; }
+GLS_EXPORT int gls_interface_version() { return 7; }
 
 GLS_EXPORT const char* gls_last_error() { return last_failure.c_str(); }
 
@@ -123,4 +124,13 @@ GLS_EXPORT void gls_weights_entries(const gls::Weights* weights, int64_t* pixels
 GLS_EXPORT int gls_ssim(int threads, int64_t height, int64_t width, int64_t channels, const float* moving,
                         const float* fixed, float* gradient, double* mean) {
     return guarded([&] { *mean = gls::ssim(moving, fixed, height, width, channels, gradient, threads); });
+}
+
+GLS_EXPORT int gls_attend(int threads, const gls::AttentionInputs* in, const gls::AttentionOutputs* out) {
+    return guarded([&] { gls::attend(threads, *in, *out); });
+}
+
+GLS_EXPORT int gls_attention_sums(int threads, int64_t count, const int32_t* indices, const float* weights,
+                                  int64_t columns, const float* table, float* sums) {
+    return guarded([&] { gls::attention_sums(threads, count, indices, weights, columns, table, sums); });
 }

@@ -1,0 +1,158 @@
+// Attention of latents over the keys of a scene's memory: the keys of the greatest weight, and what these weights are.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "memory.h"
+#include "simd.h"
+#include "thread_pool.h"
+
+namespace gls {
+
+constexpr int kNeighbors = 16;  // keys that a latent attends to at most: the lanes of a vector
+
+struct AttentionInputs {
+    int64_t count, dim;
+    const float* latents;     // count x dim, of any length; one of length zero has no direction and takes the biases
+    int64_t keys, padded;     // padded is keys rounded up to whole vectors
+    const float* directions;  // dim x padded: unit keys, times the concentration over the logarithm of two
+    const float* biases;      // padded: logarithms to base two of the masses, minus infinity behind the keys
+    const float* products;    // keys x keys: inner products of the values
+    float prior;              // logarithm to base two of the prior's weight
+};
+
+struct AttentionOutputs {
+    int32_t* indices;  // count x kNeighbors, the heaviest first; unused places repeat the first key with weight zero
+    float* weights;    // count x kNeighbors
+    float* priors;     // count: what is left for the prior, so that all add up to one
+    float* lengths;    // count: length of the weighted sum of the values
+};
+
+// Keys lighter than the heaviest by this many powers of two are left out: they weigh less than 1e-4 of it.
+constexpr float kNegligible = 14.0f;
+
+struct Candidate {
+    float logit;
+    int32_t key;
+    bool operator<(const Candidate& other) const {
+        return logit != other.logit ? logit > other.logit : key < other.key;
+    }
+};
+
+constexpr int kAttentionRows = 4;  // latents whose logits are computed together, which read the keys once
+
+// Logits of `kAttentionRows` unit latents (dim x kAttentionRows) with all keys.
+inline void attention_logits(const AttentionInputs& in, const float* unit, float* const* logits) {
+    for (int64_t first = 0; first < in.padded; first += kLanes) {
+        Float16 sums[kAttentionRows];
+        const Float16 bias = Float16::load(in.biases + first);
+        GLS_UNROLL for (int row = 0; row < kAttentionRows; ++row) sums[row] = bias;
+        for (int64_t d = 0; d < in.dim; ++d) {
+            const Float16 key = Float16::load(in.directions + d * in.padded + first);
+            GLS_UNROLL for (int row = 0; row < kAttentionRows; ++row)
+                sums[row] = fma(key, Float16(unit[d * kAttentionRows + row]), sums[row]);
+        }
+        GLS_UNROLL for (int row = 0; row < kAttentionRows; ++row) sums[row].store(logits[row] + first);
+    }
+}
+
+// Weights of one latent from its logits.
+inline void attend_one(const AttentionInputs& in, const float* logits, std::vector<Candidate>& found, int32_t* indices,
+                       float* weights, float* prior, float* length) {
+    Float16 highest = Float16::load(logits);
+    for (int64_t first = kLanes; first < in.padded; first += kLanes)
+        highest = max(highest, Float16::load(logits + first));
+    alignas(64) float lanes[kLanes];
+    highest.store(lanes);
+    const float top = *std::max_element(lanes, lanes + kLanes);
+
+    found.clear();
+    const Float16 least(top - kNegligible);
+    for (int64_t first = 0; first < in.padded; first += kLanes)
+        for (uint32_t bits = (least <= Float16::load(logits + first)).bits(); bits != 0; bits &= bits - 1) {
+            const int64_t key = first + __builtin_ctz(bits);
+            found.push_back({logits[key], static_cast<int32_t>(key)});
+        }
+    if (found.empty()) found.push_back({top, 0});  // a latent that is not a number
+    const size_t size = std::min<size_t>(found.size(), kNeighbors);
+    std::partial_sort(found.begin(), found.begin() + size, found.end());
+
+    const float reference = std::max(top, in.prior);
+    alignas(64) float exponents[kLanes];
+    for (size_t k = 0; k < kLanes; ++k) exponents[k] = k < size ? found[k].logit - reference : -126.0f;
+    exp2(clamp(Float16::load(exponents), Float16(-126.0f), Float16(0.0f))).store(weights);
+    float sum = std::exp2(in.prior - reference);
+    *prior = sum;
+    for (size_t k = 0; k < size; ++k) sum += weights[k];
+    const float scale = 1 / sum;
+    *prior *= scale;
+    for (size_t k = 0; k < kLanes; ++k) {
+        weights[k] = k < size ? weights[k] * scale : 0.0f;
+        indices[k] = found[k < size ? k : 0].key;
+    }
+    double square = 0;
+    for (size_t k = 0; k < size; ++k) {
+        const float* row = in.products + indices[k] * in.keys;
+        double others = 0;
+        for (size_t j = 0; j < k; ++j) others += weights[j] * row[indices[j]];
+        square += weights[k] * (weights[k] * row[indices[k]] + 2 * others);
+    }
+    *length = static_cast<float>(std::sqrt(std::max(square, 0.0)));
+}
+
+inline void attend(int threads, const AttentionInputs& in, const AttentionOutputs& out) {
+    constexpr int64_t kRows = 256;  // latents handed to a thread at a time
+    struct Worker {
+        Buffer<float> logits, unit;
+        std::vector<Candidate> found;
+    };
+    std::vector<Worker> workers(threads);
+    parallel_for(threads, (in.count + kRows - 1) / kRows, [&](int number, size_t item) {
+        Worker& worker = workers[number];
+        worker.logits.resize(kAttentionRows * in.padded);
+        worker.unit.resize(kAttentionRows * in.dim);
+        float* logits[kAttentionRows];
+        for (int row = 0; row < kAttentionRows; ++row) logits[row] = worker.logits.data() + row * in.padded;
+        const int64_t end = std::min<int64_t>(in.count, (item + 1) * kRows);
+        for (int64_t first = item * kRows; first < end; first += kAttentionRows) {
+            const int64_t rows = std::min<int64_t>(kAttentionRows, end - first);
+            for (int64_t row = 0; row < kAttentionRows; ++row) {
+                const float* latent = in.latents + (first + std::min(row, rows - 1)) * in.dim;
+                float square = 0;
+                for (int64_t d = 0; d < in.dim; ++d) square += latent[d] * latent[d];
+                const float scale = square > 1e-24f ? 1 / std::sqrt(square) : 0.0f;
+                for (int64_t d = 0; d < in.dim; ++d) worker.unit[d * kAttentionRows + row] = scale * latent[d];
+            }
+            attention_logits(in, worker.unit.data(), logits);
+            for (int64_t row = 0; row < rows; ++row) {
+                const int64_t at = first + row;
+                attend_one(in, logits[row], worker.found, out.indices + at * kNeighbors, out.weights + at * kNeighbors,
+                           out.priors + at, out.lengths + at);
+            }
+        }
+    });
+}
+
+// sums (count x columns) = for every latent the weighted sum of the rows of a table (keys x columns) it attends to.
+inline void attention_sums(int threads, int64_t count, const int32_t* indices, const float* weights, int64_t columns,
+                           const float* table, float* sums) {
+    constexpr int64_t kRows = 4096;
+    parallel_for(threads, (count + kRows - 1) / kRows, [&](int, size_t item) {
+        const int64_t end = std::min<int64_t>(count, (item + 1) * kRows);
+        for (int64_t at = item * kRows; at < end; ++at) {
+            float* sum = sums + at * columns;
+            std::fill_n(sum, columns, 0.0f);
+            for (int k = 0; k < kNeighbors; ++k) {
+                const float weight = weights[at * kNeighbors + k];
+                // The heaviest come first.
+                if (weight == 0.0f) break;
+                const float* row = table + indices[at * kNeighbors + k] * columns;
+                for (int64_t column = 0; column < columns; ++column) sum[column] += weight * row[column];
+            }
+        }
+    });
+}
+
+}  // namespace gls

@@ -103,7 +103,10 @@ class SelectableRun(EvaluatedRun, Protocol):
         ...
 
     def render_scores(self, view: Any, scores: Tensor) -> Tensor:
-        """Scores (num_gaussians, channels) of the Gaussians drawn over the opacity, (height, width, channels)."""
+        """Scores (num_gaussians, channels) drawn over the opacity of the Gaussians whose score is not exactly 0.
+
+        The result is (height, width, channels), exactly 0 where none of these is shown.
+        """
         ...
 
 

@@ -17,6 +17,7 @@ from genlangsplat_ns.levels import LEVELS
 Map = Float[np.ndarray, "height width"]
 Peaks = tuple[tuple[int, int], ...]
 
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What a protocol answers to one text in one view.
@@ -119,8 +120,8 @@ def box_filter(values: Map, size: int, border: str = "mirrored") -> Map:
         for array in (values.astype(np.float64), np.ones(values.shape))
     )
     means = (sums / counts).astype(np.float32)
-    # torch adds up a window row by row, and its rounding decides which windows tie. That takes a hundred times as long,
-    # so it is done only for rows of the map with a value so near to the highest that rounding could make it the highest.
+    # torch adds up a window row by row, and its rounding decides which windows tie. That takes a hundred times as long;
+    # so it is done only for rows of the map that have a value so near to the highest that rounding could make it so.
     slack = size**2 * np.finfo(np.float32).eps * np.abs(means).max()
     rows = np.flatnonzero((means >= means.max() - slack).any(axis=1))
     padded = np.pad(values, size // 2)

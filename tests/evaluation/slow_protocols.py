@@ -63,10 +63,7 @@ def lerf_answer(maps, kernel, mirrored, part_of_upper_half, last_votes):
     mask = majority(upper > part_of_upper_half, 7, last_votes)
     peak_map = filtered[first_highest(filtered)]
     peaks = [
-        (x, y)
-        for y in range(peak_map.shape[0])
-        for x in range(peak_map.shape[1])
-        if peak_map[y, x] == peak_map.max()
+        (x, y) for y in range(peak_map.shape[0]) for x in range(peak_map.shape[1]) if peak_map[y, x] == peak_map.max()
     ]
     return level, mask, peaks
 

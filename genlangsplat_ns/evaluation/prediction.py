@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -74,9 +75,9 @@ def predict(
         return Prediction(level, float(shown.max()), values, mask, peaks)
 
     if protocol.level == "query":
-        choice = choose_level(maps.new_tensor(smoothed), query.level)
-        peak_map = choose_level(maps.new_tensor(filtered), query.level).map
-        return finish(choice.name, choice.map.cpu().float().numpy(), peak_map.cpu().float().numpy())
+        choice = choose_level(torch.from_numpy(smoothed), query.level)
+        peak_map = choose_level(torch.from_numpy(filtered), query.level).map
+        return finish(choice.name, choice.map.numpy(), peak_map.numpy())
     if protocol.level == "raw-peak":
         # Mask and peak choose their levels apart, each by the maps it is read from, as the official code does.
         level, peak_level = (int(stack.max(axis=(1, 2)).argmax()) for stack in (smoothed, filtered))

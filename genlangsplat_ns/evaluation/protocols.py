@@ -34,8 +34,8 @@ class RenderedProtocol:
         smoothing: Side of the window of the majority vote that cleans the mask, 0 for none. A tie is off.
         smoothing_border: Whether the last row and column vote (`inside`) or not (`short`).
         target: A peak is a hit inside the object's `outline`, or inside one of its boxes, ends included.
-        any_tied_peak: Whether any of several peaks, equal to the last bit, may hit; otherwise the first in reading order
-            counts.
+        any_tied_peak: Whether any of several peaks, equal to the last bit, may hit; otherwise the first in reading
+            order counts.
     """
 
     name: str

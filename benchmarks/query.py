@@ -37,10 +37,10 @@ from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.settings import FrontEndSettings
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialise_from_pca
 from genlangsplat_ns.language.decoding import decoding_of
-from genlangsplat_ns.language.gaussian_scores import GaussianEmbeddings, divide_by_alpha, join_levels
+from genlangsplat_ns.language.gaussian_scores import GaussianEmbeddings, SeenScores, join_levels
 from genlangsplat_ns.language.lifting import LiftedLatents, LiftSettings
 from genlangsplat_ns.language.named import load_autoencoder
-from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery, relevancy_maps
+from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery, relevancy_maps, relevancy_of_zero
 from genlangsplat_ns.language.refinement import lift_latents
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
@@ -214,6 +214,7 @@ def measure_agreement(data: Path, seed: int, quick: bool) -> Row:
         query = TextQuery((name,), ("everything else",), threshold=0.5)
         negatives = torch.cat([sources[:number], sources[number + 1 :]])
         asked = EmbeddedQuery(query, sources[number : number + 1], negatives)
+        decoded_zero = float(relevancy_of_zero(latents, decode, asked))
         scores = embeddings.score(asked)
         opacities = scene.scene.gaussians.opacities
         joined = {rule: join_levels(scores, opacities, rule)[0] for rule in ("mean", "auto")}
@@ -228,10 +229,11 @@ def measure_agreement(data: Path, seed: int, quick: bool) -> Row:
             box = (float(columns.min()), float(rows.min()), float(columns.max()), float(rows.max()))
             truth = CategoryTruth(shown, (box,))
             for protocol, rule in ((THRESHOLD, "mean"), (LANGSPLAT_LERF, "auto")):
-                splatted = divide_by_alpha(weights.composite(joined[rule]), alphas)
+                seen = SeenScores(joined[rule])
+                splatted = seen.divide(weights.composite(seen.channels), alphas)
                 maps = {"rendered": relevancy_maps(rendered, decode, asked)[0], "gaussian": splatted.permute(2, 0, 1)}
                 for mode, found in maps.items():
-                    answer = predict(found, protocol, replace(asked.query, level="mean"))
+                    answer = predict(found, protocol, replace(asked.query, level="mean"), decoded_zero)
                     iou = intersection_over_union(answer.mask, shown)
                     hit = float(is_hit(answer.peaks, truth, protocol.target))
                     scored.setdefault((protocol.name, mode), []).append((iou, hit))

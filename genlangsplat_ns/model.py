@@ -16,7 +16,7 @@ from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.field_head import LanguageFieldHead, scene_autoencoder
 from genlangsplat_ns.language.compression import restore_latents
 from genlangsplat_ns.language.decoding import Decode, decoding_of
-from genlangsplat_ns.language.gaussian_scores import GaussianEmbeddings, divide_by_alpha, join_levels
+from genlangsplat_ns.language.gaussian_scores import GaussianEmbeddings, SeenScores, join_levels
 from genlangsplat_ns.language.lifting import LiftedLatents, LiftSettings, region_targets
 from genlangsplat_ns.language.named import AUTO
 from genlangsplat_ns.language.query import EmbeddedQuery, QueryMode, answer_texts, relevancy_maps
@@ -332,9 +332,10 @@ class GenLangSplatModel(SplatModel):
     def render_scores(
         self, camera: Cameras, scores: Float[Tensor, "num_gaussians channels"]
     ) -> tuple[dict[str, Tensor], Float[Tensor, "height width channels"]]:
-        """Renders the usual outputs of splats and, in the same pass, scores of the Gaussians over the opacity."""
-        outputs = super().get_outputs(camera, [scores])
-        return outputs, divide_by_alpha(outputs.pop("carried"), outputs["accumulation"])
+        """Renders the usual outputs of splats and, in the same pass, scores of Gaussians over the seen opacity."""
+        seen = SeenScores(scores)
+        outputs = super().get_outputs(camera, [seen.channels])
+        return outputs, seen.divide(outputs.pop("carried"), outputs["accumulation"])
 
     @torch.no_grad()
     def _pictures(self, camera: Cameras) -> dict[str, Tensor]:
@@ -347,7 +348,8 @@ class GenLangSplatModel(SplatModel):
         carried = [self._colours_of_latents()] if self.in_language_phase else []
         in_one_pass = self.language.g_mode.value == "gaussian"
         if query is not None and in_one_pass:
-            carried.append(self.gaussian_relevancy(query)[0].amax(dim=1, keepdim=True))
+            seen = SeenScores(self.gaussian_relevancy(query)[0].amax(dim=1, keepdim=True))
+            carried.append(seen.channels)
         outputs = super().get_outputs(camera, carried)
         rgb, alphas = outputs["rgb"], outputs["accumulation"]
         shown = outputs.pop("carried", None)
@@ -358,7 +360,7 @@ class GenLangSplatModel(SplatModel):
             latent_pca = shown[..., :3].clamp(0.0, 1.0)
         if shown is not None and query is not None:
             if in_one_pass:
-                relevancy = divide_by_alpha(shown[..., 3:], alphas)
+                relevancy = seen.divide(shown[..., 3:], alphas)
             else:
                 answers = answer_texts(relevancy_maps(self.render_latents(camera), self.decode, query), query.query)
                 relevancy = torch.stack([answer.map for answer in answers]).amax(dim=0)[..., None]

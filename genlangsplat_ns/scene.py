@@ -165,7 +165,7 @@ class LanguageScene:
     def render_scores(
         self, view: SceneView, scores: Float[Tensor, "num_gaussians channels"]
     ) -> Float[Tensor, "height width channels"]:
-        """Renders scores of the Gaussians over the opacity; 0 where nothing is."""
+        """Renders scores of the Gaussians over the opacity of those that have one; 0 where none is shown."""
         return self.model.render_scores(self.camera(view), scores)[1]
 
     def embed(self, query: TextQuery) -> EmbeddedQuery:

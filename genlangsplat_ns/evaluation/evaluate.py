@@ -25,7 +25,14 @@ from genlangsplat_ns.evaluation.scores import Evaluation, QueryScore
 from genlangsplat_ns.evaluation.selection import GaussianSelection, select_gaussians, subset
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.gaussian_scores import GaussianEmbeddings
-from genlangsplat_ns.language.query import EmbeddedQuery, QueryMode, TextQuery, embed_query, relevancy_maps
+from genlangsplat_ns.language.query import (
+    EmbeddedQuery,
+    QueryMode,
+    TextQuery,
+    embed_query,
+    relevancy_maps,
+    relevancy_of_zero,
+)
 
 
 @runtime_checkable
@@ -96,7 +103,10 @@ class SelectableRun(EvaluatedRun, Protocol):
         ...
 
     def render_scores(self, view: Any, scores: Tensor) -> Tensor:
-        """Scores (num_gaussians, channels) of the Gaussians drawn over the opacity, (height, width, channels)."""
+        """Scores (num_gaussians, channels) drawn over the opacity of the Gaussians whose score is not exactly 0.
+
+        The result is (height, width, channels), exactly 0 where none of these is shown.
+        """
         ...
 
 
@@ -231,13 +241,16 @@ class _Asker:
         self.run, self.query, self.protocols = run, query, protocols
         self.selections: dict[str, list[GaussianSelection]] = {}
         self.embeddings: GaussianEmbeddings | None = None
+        self.decoded_zero: list[float] | None = None
         if mode == "gaussian":
             if not isinstance(run, SelectableRun):
                 raise GenLangSplatError(
                     f"The mode gaussian scores Gaussians, which {type(run).__name__} does not give. "
                     "Take the mode rendered."
                 )
-            self.embeddings = GaussianEmbeddings(run.gaussian_latents(), run.decode)
+            latents = run.gaussian_latents()
+            self.embeddings = GaussianEmbeddings(latents, run.decode)
+            self.decoded_zero = relevancy_of_zero(latents, run.decode, query).tolist()
         for protocol in protocols:
             if isinstance(protocol, SelectionProtocol):
                 if not isinstance(run, SelectableRun):
@@ -273,6 +286,8 @@ class _Asker:
         """Relevancy of a view by the mode, (num_texts, levels, height, width)."""
         if self.embeddings is None:
             assert latents is not None, "rendered above"
+            if self.decoded_zero is None:
+                self.decoded_zero = relevancy_of_zero(latents, self.run.decode, self.query).tolist()
             return relevancy_maps(latents, self.run.decode, query)
         assert isinstance(self.run, SelectableRun), "checked above"
         scores = self.embeddings.score(query)
@@ -281,8 +296,8 @@ class _Asker:
 
     def _predict(self, view: Any, index: int, maps: Tensor | None, protocol: EvaluationProtocol) -> Prediction:
         if isinstance(protocol, RenderedProtocol):
-            assert maps is not None, "rendered protocols have maps"
-            return predict(maps, protocol, self.query.query)
+            assert maps is not None and self.decoded_zero is not None, "rendered protocols have maps"
+            return predict(maps, protocol, self.query.query, self.decoded_zero[index])
         assert isinstance(self.run, SelectableRun), "checked above"
         found = self.selections[protocol.name][index]
         opacity = self.run.render_opacity(view, found.selected).cpu().double().numpy()

@@ -20,6 +20,8 @@ class RenderedProtocol:
         name: What the results are filed under.
         description: One sentence for reports.
         levels: The levels that take part.
+        empty: The relevancy of a pixel that shows nothing: `zero`; `half`, as a vector of length zero has; or that of
+            the `decoded zero`, the embedding a latent of zero is decoded to.
         kernel: Side of the mean filter, 0 for none. For the mask the filtered map is averaged with the raw one, for
             the peak it stands alone.
         kernel_border: At the border the filter sees the map `mirrored` (without repeating the edge), or only what is
@@ -32,12 +34,14 @@ class RenderedProtocol:
         smoothing: Side of the window of the majority vote that cleans the mask, 0 for none. A tie is off.
         smoothing_border: Whether the last row and column vote (`inside`) or not (`short`).
         target: A peak is a hit inside the object's `outline`, or inside one of its boxes, ends included.
-        any_tied_peak: Whether any of several tied peaks may hit; otherwise the first in reading order counts.
+        any_tied_peak: Whether any of several peaks, equal to the last bit, may hit; otherwise the first in reading
+            order counts.
     """
 
     name: str
     description: str
     levels: tuple[str, ...] = LEVELS
+    empty: Literal["zero", "half", "decoded zero"] = "zero"
     kernel: int = 0
     kernel_border: Literal["mirrored", "inside"] = "mirrored"
     level: Literal["query", "raw-peak", "mask-mean"] = "raw-peak"
@@ -75,7 +79,8 @@ EvaluationProtocol = RenderedProtocol | SelectionProtocol
 
 THRESHOLD = RenderedProtocol(
     name="threshold",
-    description="the query's own level rule and threshold on the raw relevancy; a hit is a peak inside the outline",
+    description="the query's own level rule and threshold on the raw relevancy; a hit is a peak inside the outline; a "
+    "pixel that shows nothing counts as 0",
     level="query",
 )
 
@@ -83,7 +88,8 @@ LANGSPLAT_LERF = RenderedProtocol(
     name="langsplat-lerf",
     description="LangSplat's LERF-OVS rule as coded (its paper says another kernel and leaves out the threshold): half "
     "of a 30 pixel box filter, level by raw peak, min-max, above 0.7 (coded as 0.4 of the upper half), 7x7 majority; a "
-    "hit is a box-filtered peak inside a ground-truth box",
+    "hit is a box-filtered peak inside a ground-truth box; a pixel that shows nothing counts as the decoded zero",
+    empty="decoded zero",
     kernel=30,
     normalisation="min-max",
     threshold=0.7,
@@ -96,7 +102,8 @@ LANGSPLAT_LERF = RenderedProtocol(
 LANGSPLATV2_LERF = RenderedProtocol(
     name="langsplatv2-lerf",
     description="LangSplatV2's LERF-OVS rule as coded: as LangSplat's, with a 29 pixel filter that does not look over "
-    "the border, and all rows and columns voting",
+    "the border, and all rows and columns voting; a pixel that shows nothing counts as 0.5",
+    empty="half",
     kernel=29,
     kernel_border="inside",
     normalisation="min-max",
@@ -109,7 +116,8 @@ LANGSPLATV2_LERF = RenderedProtocol(
 OCCAM_LERF = RenderedProtocol(
     name="occam-lerf",
     description="the LERF-OVS rule of the Occam's LGS paper, after a third party's audit: as LangSplat's, above 0.75 "
-    "(coded as 0.5 of the upper half)",
+    "(coded as 0.5 of the upper half); a pixel that shows nothing counts as 0.5, as it carries embeddings undecoded",
+    empty="half",
     kernel=30,
     normalisation="min-max",
     threshold=0.75,
@@ -123,7 +131,8 @@ LANGSPLAT_3DOVS = RenderedProtocol(
     name="langsplat-3dovs",
     description="LangSplat's 3D-OVS rule as its supplement states it (its code was never released): raw relevancy "
     "above 0.4, the level with the highest mean inside its mask; a hit, which it does not report, is a peak inside the "
-    "labelled pixels",
+    "labelled pixels; a pixel that shows nothing counts as the decoded zero",
+    empty="decoded zero",
     level="mask-mean",
     threshold=0.4,
 )

@@ -127,10 +127,48 @@ def join_levels(
     return torch.stack(joined, dim=-1), tuple(names)
 
 
-def divide_by_alpha(
-    splatted: Float[Tensor, "height width num_texts"], alphas: Float[Tensor, "height width 1"]
-) -> Float[Tensor, "height width num_texts"]:
-    """Makes relevancy of scores that were composited over black; 0 where next to nothing is shown."""
-    # Infinity divides to zero, in one pass less than a choice afterwards.
-    divisors = alphas.masked_fill(alphas <= EMPTY_NORM, float("inf"))
-    return (splatted / divisors).clamp_(max=1.0)
+class SeenScores:
+    """Scores, with what must be splatted beside them to divide them by the opacity of the Gaussians that were seen.
+
+    A score of exactly 0 is that of a Gaussian no region was ever seen on. It says nothing, so it must not pull down
+    what others in its pixel say. Scores that all Gaussians have are divided by the opacity, which is drawn anyway.
+
+    Args:
+        scores: The scores.
+
+    Attributes:
+        channels: What to splat: the scores, and behind them 1 where a Gaussian was seen. All scores that were seen on
+            the same Gaussians share one such column, and those seen on all need none.
+    """
+
+    channels: Float[Tensor, "num_gaussians num_channels"]
+
+    def __init__(self, scores: Float[Tensor, "num_gaussians num_scores"]) -> None:
+        sets: list[Tensor] = []
+        self._places: list[int] = []
+        for seen in (scores > 0).T.contiguous():
+            if bool(seen.all()):
+                self._places.append(-1)
+                continue
+            known = [place for place, other in enumerate(sets) if torch.equal(seen, other)]
+            if not known:
+                sets.append(seen)
+            self._places.append(known[0] if known else len(sets) - 1)
+        self.channels = torch.cat([scores, torch.stack(sets, dim=-1).to(scores)], dim=-1) if sets else scores
+
+    def divide(
+        self, splatted: Float[Tensor, "height width num_channels"], alphas: Float[Tensor, "height width 1"]
+    ) -> Float[Tensor, "height width num_scores"]:
+        """Makes relevancy of what was splatted; exactly 0 where next to nothing of what was seen is shown.
+
+        Args:
+            splatted: `channels`, composited over black.
+            alphas: The opacity of all Gaussians.
+        """
+        count = len(self._places)
+        opacities = torch.cat([splatted[..., count:], alphas], dim=-1)
+        # Infinity divides to zero, in one pass less than a choice afterwards.
+        divisors = opacities.masked_fill_(opacities <= EMPTY_NORM, float("inf"))
+        if divisors.shape[-1] > 1:
+            divisors = divisors[..., self._places]
+        return (splatted[..., :count] / divisors).clamp_(max=1.0)

@@ -223,6 +223,21 @@ def score_latents(
     return scores
 
 
+@torch.no_grad()
+def relevancy_of_zero(
+    latents: Float[Tensor, "*batch latent_dim"], decode: Decode, query: EmbeddedQuery
+) -> Float[Tensor, " num_texts"]:
+    """Relevancy to each text of what a latent of zero is decoded to; one half where that has no direction.
+
+    Args:
+        latents: Any latents of the run, for their width and where they lie.
+        decode: Maps latents (count, latent_dim) to embeddings (count, embedding_dim).
+        query: The embedded query.
+    """
+    embeddings = decode(latents.new_zeros(1, latents.shape[-1]))
+    return query.score(F.normalize(embeddings, dim=-1))[0]
+
+
 def relevancy_maps(
     latents: Float[Tensor, "height width levels latent_dim"],
     decode: Decode,

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 
 def smooth(values, size, mirrored):
-    """Mean of the window around every pixel; outside the picture it is mirrored without its edge, or left out."""
+    """Mean of the window around every pixel; outside the picture it is mirrored without its edge, or left out.
+
+    Mirrored windows are added up in double precision and rounded at the end, the others in single precision, number by
+    number in reading order.
+    """
     before, after = size // 2, size - 1 - size // 2
-    fill = {"mode": "reflect"} if mirrored else {"constant_values": np.nan}
-    padded = np.pad(values, (before, after), **fill)
-    height, width = values.shape
-    return np.array([[np.nanmean(padded[y : y + size, x : x + size]) for x in range(width)] for y in range(height)])
+    result = np.zeros(values.shape, np.float32)
+    padded = np.pad(values, (before, after), mode="reflect")
+    for y in range(values.shape[0]):
+        for x in range(values.shape[1]):
+            if mirrored:
+                result[y, x] = padded[y : y + size, x : x + size].mean(dtype=np.float64)
+            else:
+                rows = slice(max(0, y - before), y + after + 1)
+                window = values[rows, max(0, x - before) : x + after + 1].astype(np.float32)
+                result[y, x] = window.ravel().cumsum()[-1] / np.float32(window.size)
+    return result
 
 
 def majority(mask, size, last_votes):
@@ -45,7 +54,7 @@ def lerf_answer(maps, kernel, mirrored, part_of_upper_half, last_votes):
     half stretched to 0 to 1 again; above the threshold; cleaned by a vote in a 7x7 window. The peak: of the filtered
     map alone, at its own level.
     """
-    filtered = [smooth(level, kernel, mirrored) for level in maps]
+    filtered = [smooth(level, kernel, mirrored) for level in maps.astype(np.float32)]
     mixed = [(level + blurred) / 2 for level, blurred in zip(maps, filtered, strict=True)]
     level = first_highest(mixed)
     chosen = mixed[level] - mixed[level].min()
@@ -54,10 +63,7 @@ def lerf_answer(maps, kernel, mirrored, part_of_upper_half, last_votes):
     mask = majority(upper > part_of_upper_half, 7, last_votes)
     peak_map = filtered[first_highest(filtered)]
     peaks = [
-        (x, y)
-        for y in range(peak_map.shape[0])
-        for x in range(peak_map.shape[1])
-        if math.isclose(peak_map[y, x], peak_map.max(), abs_tol=1e-6)
+        (x, y) for y in range(peak_map.shape[0]) for x in range(peak_map.shape[1]) if peak_map[y, x] == peak_map.max()
     ]
     return level, mask, peaks
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.evaluate import TextTarget, evaluate_views
-from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD
+from genlangsplat_ns.evaluation.protocols import LANGSPLAT_3DOVS, LANGSPLAT_LERF, THRESHOLD
 from genlangsplat_ns.language.query import TextQuery
 from tests.demo.stand_in import StandInRun
 
@@ -131,6 +133,20 @@ def test_scores_of_gaussians_answer_as_decoded_pixels_do(make_run, labels):
     for expected, found in zip(rendered.scores, drawn.scores, strict=True):
         assert found.score == pytest.approx(expected.score, abs=1e-3)
         assert (found.iou, found.hit, found.peak) == (expected.iou, expected.hit, expected.peak)
+
+
+@pytest.mark.parametrize("mode", ["rendered", "gaussian"])
+def test_pixels_without_a_latent_score_what_a_latent_of_zero_is_decoded_to(make_run, labels, mode):
+    run = make_run(kind=RunOfPixels)
+    full = run.latents
+    run.latents = lambda view: full(view).index_fill(0, torch.arange(40, 48), 0.0)
+    run.decode = lambda latents: torch.where(latents.any(dim=-1, keepdim=True), latents, run.encoder.direction("cup"))
+    shown = []
+    protocols = (LANGSPLAT_3DOVS, THRESHOLD, replace(LANGSPLAT_3DOVS, name="half", empty="half"))
+    evaluate_views(run, run.views("train"), labels, TARGETS[:1], protocols=protocols, observe=shown.append, mode=mode)
+    decoded, plain, half = (prediction.map[40:] for prediction in shown[0].predictions)
+    assert (plain == 0).all() and (half == 0.5).all()
+    assert (decoded > 0.99).all() and (decoded == decoded[0, 0]).all()
 
 
 def test_a_run_without_gaussians_has_no_scores_of_them(make_run, labels):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,6 +20,7 @@ from genlangsplat_ns.evaluation.protocols import (
     LANGSPLATV2_LERF,
     OCCAM_LERF,
     PROTOCOLS,
+    RenderedProtocol,
     named_protocols,
 )
 from genlangsplat_ns.evaluation.selection import select_gaussians
@@ -139,7 +143,7 @@ def test_version_two_lets_the_last_row_and_column_vote():
 
 
 def test_langsplat_3dovs_worked_example():
-    maps = torch.zeros(3, 4, 4)
+    maps = torch.full((3, 4, 4), 0.1)
     maps[0, 0, 0] = 0.95  # One pixel, and another that pulls its mean down.
     maps[0, 0, 1] = 0.41
     maps[2, 1:3, 1:3] = 0.8
@@ -168,8 +172,106 @@ def test_any_of_several_tied_peaks_may_hit():
     maps[0, 40:50, 70:80] = 0.9
     peaks = predict(maps, LANGSPLAT_LERF, QUERY).peaks
     truth = CategoryTruth(np.zeros((90, 90), bool), ((60.0, 30.0, 89.0, 60.0),))
-    assert len({x // 45 for x, _ in peaks}) == 2, "Both patches tie, however the filter rounds."
+    assert len({x // 45 for x, _ in peaks}) == 2
     assert is_hit(peaks, truth, "box") and not is_hit(peaks[:1], truth, "box")
+
+
+def official_filter(maps: torch.Tensor, protocol: RenderedProtocol) -> np.ndarray:
+    """The very operation the official code calls."""
+    if protocol is LANGSPLATV2_LERF:
+        pool = torch.nn.AvgPool2d(kernel_size=29, stride=1, padding=14, count_include_pad=False)
+        return pool(maps[:, None])[:, 0].numpy()
+    return cv2.filter2D(maps.permute(1, 2, 0).numpy(), -1, np.ones((30, 30)) / 30**2).transpose(2, 0, 1)
+
+
+def two_patches(difference: float) -> torch.Tensor:
+    """Two patches far apart on one level, the second brighter by so much."""
+    maps = flat_maps(0.21, side=90)
+    maps[1, 40:50, 10:20] = 0.83
+    maps[1, 40:50, 70:80] = 0.83 + difference
+    return maps
+
+
+@pytest.mark.parametrize("protocol", [LANGSPLAT_LERF, LANGSPLATV2_LERF], ids=lambda protocol: protocol.name)
+@pytest.mark.parametrize("difference", [0.0, 1e-7, 3e-7, 1e-5, -1e-7, -1e-5])
+def test_peaks_tie_exactly_where_they_do_in_the_official_arithmetic(protocol, difference):
+    maps = two_patches(difference)
+    filtered = official_filter(maps, protocol)
+    level = filtered[int(filtered.max(axis=(1, 2)).argmax())]
+    rows, columns = np.nonzero(level == level.max())
+    assert predict(maps, protocol, QUERY).peaks == tuple(zip(columns.tolist(), rows.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("protocol", [LANGSPLAT_LERF, LANGSPLATV2_LERF], ids=lambda protocol: protocol.name)
+def test_peaks_of_random_maps_are_those_of_the_official_arithmetic(protocol):
+    for seed in range(20):
+        maps = torch.from_numpy(random_case(seed)[0]).float()
+        maps = torch.cat([maps, maps.flip(-1)], dim=-1)  # Mirrored halves all but tie.
+        filtered = official_filter(maps, protocol)
+        level = filtered[int(filtered.max(axis=(1, 2)).argmax())]
+        rows, columns = np.nonzero(level == level.max())
+        assert predict(maps, protocol, QUERY).peaks == tuple(zip(columns.tolist(), rows.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(("difference", "sides"), [(0.0, {0, 1}), (1e-5, {1}), (-1e-5, {0})])
+def test_a_patch_that_is_brighter_by_little_does_not_tie(difference, sides):
+    for protocol in (LANGSPLAT_LERF, LANGSPLATV2_LERF):
+        assert {x // 45 for x, _ in predict(two_patches(difference), protocol, QUERY).peaks} == sides
+
+
+EMPTY = {
+    "threshold": 0.0,
+    "langsplat-lerf": 0.3,
+    "langsplatv2-lerf": 0.5,
+    "occam-lerf": 0.5,
+    "langsplat-3dovs": 0.3,
+}
+"""What a pixel without a latent scores, where a latent of zero is decoded to something with a relevancy of 0.3."""
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_pixels_that_show_nothing_score_what_the_official_code_gives_them(name):
+    maps = flat_maps(0.6)
+    maps[:, 12:28, 12:28] = 0.9
+    maps[:, 30:] = 0.0
+    filled = maps.where(maps > 0, EMPTY[name])
+    found, expected = (predict(case, PROTOCOLS[name], QUERY, decoded_zero=0.3) for case in (maps, filled))
+    np.testing.assert_array_equal(found.map, expected.map)
+    np.testing.assert_array_equal(found.mask, expected.mask)
+    assert found.peaks == expected.peaks and found.score == expected.score
+
+
+def test_pixels_that_show_nothing_do_not_bend_the_stretched_map():
+    maps = flat_maps(0.5)
+    maps[:, :, :20] = 0.56
+    torn = maps.clone()
+    torn[:, :3, :3] = 0.0
+    for protocol in (LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF):
+        whole, holed = (predict(case, protocol, QUERY).mask for case in (maps, torn))
+        assert intersection_over_union(whole, holed) > 0.95
+        bent = predict(torn, replace(protocol, empty="zero"), QUERY).mask
+        assert intersection_over_union(whole, bent) < 0.7, "Against a minimum of 0 all of the rest is high."
+
+
+def test_what_shows_nothing_is_never_the_highest_score():
+    maps = torch.zeros(3, 40, 40)
+    maps[1, :5] = 0.2
+    for protocol in (LANGSPLAT_LERF, LANGSPLATV2_LERF, LANGSPLAT_3DOVS):
+        found = predict(maps, protocol, QUERY, decoded_zero=0.9)
+        assert found.level == "part", "A level that was never learned does not take part."
+        assert found.score == pytest.approx(0.2)
+
+
+def test_a_view_that_shows_nothing_has_neither_mask_nor_peak():
+    for protocol in (LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, LANGSPLAT_3DOVS):
+        found = predict(torch.zeros(3, 40, 40), protocol, QUERY, decoded_zero=0.9)
+        assert not found.mask.any() and found.peaks == () and found.score == 0
+
+
+@pytest.mark.parametrize("value", [0.2, 0.7, 0.123])
+def test_the_rounding_of_a_filter_makes_no_peak_on_a_constant_map(value):
+    for protocol in (LANGSPLAT_LERF, LANGSPLATV2_LERF):
+        assert predict(flat_maps(value), protocol, QUERY).peaks == ()
 
 
 def test_protocols_are_named_after_themselves():

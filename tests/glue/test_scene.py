@@ -69,8 +69,10 @@ def test_scores_ride_in_the_pass_of_the_colours_and_change_none(sh_degree: int) 
     for name in ("rgb", "depth", "accumulation"):
         torch.testing.assert_close(outputs[name], plain[name], atol=1e-5, rtol=1e-5)
     scores = model.gaussian_relevancy(query)[0]
-    splatted, alphas, _ = model.splat(model.geometry(), scores, model.view(camera), render_mode="RGB")
-    expected = torch.where(alphas[0] > 0.01, splatted[0] / alphas[0].clamp(min=0.01), 0.0)
+    seen = (scores[:, :1] > 0).float()
+    splatted = model.splat(model.geometry(), torch.cat([scores, seen], dim=1), model.view(camera), render_mode="RGB")[0]
+    opacity = splatted[0, ..., 2:]
+    expected = torch.where(opacity > 0.01, splatted[0, ..., :2] / opacity.clamp(min=0.01), 0.0)
     torch.testing.assert_close(relevancy, expected.clamp(max=1.0), atol=1e-4, rtol=1e-4)
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from genlangsplat_ns.language import gaussian_scores
 from genlangsplat_ns.language.decoding import decoding_of
-from genlangsplat_ns.language.gaussian_scores import GaussianEmbeddings, divide_by_alpha, join_levels
+from genlangsplat_ns.language.gaussian_scores import GaussianEmbeddings, SeenScores, join_levels
 from tests.language.test_decoding import a_query, an_autoencoder
 
 
@@ -107,7 +107,36 @@ def test_the_automatic_level_is_not_that_of_haze():
     assert names == ("part",) and torch.equal(joined, scores[:, 1])
 
 
+def splat(weights: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """Relevancy of a row of pixels, by the weights (pixels, Gaussians) with which each shows the Gaussians."""
+    seen = SeenScores(scores)
+    return seen.divide((weights @ seen.channels)[None], weights.sum(dim=1)[None, :, None])[0]
+
+
 def test_splatted_scores_are_divided_by_the_opacity_and_zero_where_nothing_is_shown():
-    splatted = torch.tensor([[[0.4], [0.3], [1e-4], [0.0]]])
-    alphas = torch.tensor([[[0.5], [1.0], [1e-3], [0.0]]])
-    torch.testing.assert_close(divide_by_alpha(splatted, alphas), torch.tensor([[[0.8], [0.3], [0.0], [0.0]]]))
+    weights = torch.tensor([[0.5, 0.0], [0.0, 1.0], [1e-3, 0.0], [0.0, 0.0]])
+    scores = torch.tensor([[0.8], [0.3]])
+    torch.testing.assert_close(splat(weights, scores), torch.tensor([[0.8], [0.3], [0.0], [0.0]]))
+
+
+def test_gaussians_that_were_never_seen_do_not_lower_the_score_of_their_pixel():
+    weights = torch.tensor([[0.5, 0.5], [0.1, 0.9], [1e-3, 0.9]])
+    relevancy = splat(weights, torch.tensor([[0.8], [0.0]]))
+    torch.testing.assert_close(relevancy[:2], torch.tensor([[0.8], [0.8]]))
+    assert relevancy[2] == 0, "Next to nothing of this pixel was seen."
+
+
+def test_every_score_is_divided_by_its_own_seen_opacity():
+    scores = torch.tensor([[0.8, 0.0, 0.6, 0.9], [0.0, 0.4, 0.2, 0.0]])
+    relevancy = splat(torch.tensor([[0.3, 0.6]]), scores)
+    torch.testing.assert_close(relevancy, torch.tensor([[0.8, 0.4, (0.18 + 0.12) / 0.9, 0.9]]))
+
+
+def test_only_sets_of_seen_gaussians_that_are_not_all_cost_a_channel():
+    all_seen = torch.full((5, 3), 0.5)
+    assert SeenScores(all_seen).channels is all_seen
+    scores = all_seen.clone()
+    scores[0, :2] = 0.0
+    assert SeenScores(scores).channels.shape == (5, 3 + 1)
+    scores[1, 0] = 0.0
+    assert SeenScores(scores).channels.shape == (5, 3 + 2)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor
@@ -57,6 +60,28 @@ def test_gaussians_that_no_region_saw_stay_zero_and_are_told_apart() -> None:
     assert not lifted.latents[-1].any() and not lifted.mass[-1].any() and not lifted.seen[-1].any()
     assert bool(lifted.seen[:-1].all())
     assert torch.allclose(lifted.latents[:-1].norm(dim=-1), torch.ones(GAUSSIANS - 1, LEVELS), atol=1e-5)
+
+
+@pytest.mark.parametrize("average", ["mean", "median"])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_what_views_show_next_to_nothing_of_was_not_seen(average: Literal["mean", "median"], scale: float) -> None:
+    weights = scale * torch.tensor([[0.9, 0.5, 1e-3, 1e-9, 0.0, 0.5]])
+    regions = torch.zeros(LEVELS, 1, 1, dtype=torch.int32)
+    regions[1] = -1
+    view = LabelledView(DenseWeights(weights, 1, 1), regions, torch.eye(LATENT_DIM)[:1])
+    lifted = lift([view], LiftSettings(average=average))
+    assert lifted.seen[:, 0].tolist() == [True, True, True, False, False, True]
+    assert not lifted.seen[:, 1].any()
+    assert lifted.mass[3, 0] > 0, "The mass stays what the views gave."
+
+
+def test_sums_that_are_joined_later_have_the_floor_of_all_views() -> None:
+    hazy, clear = make_view(0), make_view(1)
+    hazy = replace(hazy, operator=DenseWeights(1e-8 * hazy.operator.matrix, HEIGHT, WIDTH))
+    parts = [accumulate([view], None, GAUSSIANS, LEVELS, LATENT_DIM, PLAIN) for view in (hazy, clear)]
+    joined = parts[0]
+    joined.accumulate(parts[1].sums)
+    assert torch.allclose(joined.solve().latents, lift([hazy, clear]).latents, atol=1e-6)
 
 
 def test_the_order_of_views_does_not_matter_to_the_mean() -> None:

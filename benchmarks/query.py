@@ -37,7 +37,7 @@ from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.settings import FrontEndSettings
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialise_from_pca
 from genlangsplat_ns.language.decoding import decoding_of
-from genlangsplat_ns.language.gaussian_scores import GaussianEmbeddings, SeenScores, join_levels
+from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, SeenScores, join_levels
 from genlangsplat_ns.language.lifting import LiftedLatents, LiftSettings
 from genlangsplat_ns.language.named import load_autoencoder
 from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery, relevancy_maps, relevancy_of_zero
@@ -181,7 +181,7 @@ def measure_score(data: Path, kind: str, count: int) -> Row:
         latents = torch.randn(count, len(LEVELS), 16, generator=torch.Generator().manual_seed(0))
     before = peak_memory_gb()
     start = time.perf_counter(), time.process_time()
-    embeddings = GaussianEmbeddings(latents, decode)
+    embeddings = DecodedGaussians(latents, decode)
     scores = embeddings.score(some_query(384))
     first = time.perf_counter() - start[0], time.process_time() - start[1]
     start = time.perf_counter(), time.process_time()
@@ -208,7 +208,7 @@ def measure_agreement(data: Path, seed: int, quick: bool) -> Row:
     # Sixteen numbers hardly keep how a word differs from others, so objects are asked for by what their regions share.
     names, sources = scene.scene.objects, source_vectors(scene.scene, RegionSettings())
     decode = decoding_of(scene.autoencoder)
-    embeddings = GaussianEmbeddings(latents, decode)
+    embeddings = DecodedGaussians(latents, decode)
     scored: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for number, name in enumerate(names):
         query = TextQuery((name,), ("everything else",), threshold=0.5)

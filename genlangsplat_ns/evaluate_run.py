@@ -121,7 +121,7 @@ def _lift_without(pipeline: GenLangSplatPipeline, names: Sequence[str]) -> None:
             "The latents of this run were optimised, and lifting them anew would evaluate another method. Leave out "
             "--holdout-labelled, or train with --pipeline.model.language-solver lift."
         )
-    pipeline.model.set_latents(pipeline.lift(left_out=names))
+    pipeline.model.set_latents(*pipeline.lift(left_out=names))
 
 
 def _document(

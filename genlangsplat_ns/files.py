@@ -9,14 +9,18 @@ import re
 import shutil
 import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
 from genlangsplat_ns.errors import GenLangSplatError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WEIGHTS_ERRORS = (
     OSError,
@@ -110,3 +114,12 @@ def check_new_file(path: Path, overwrite: bool) -> None:
         raise GenLangSplatError(f"{path} cannot be written: {error.strerror}. Name a file elsewhere.") from error
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise GenLangSplatError(f"{path} cannot be written: no permission for {path.parent}. Name a file elsewhere.")
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Digest of named tensors: of their names, types, shapes and numbers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

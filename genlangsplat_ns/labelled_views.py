@@ -74,6 +74,7 @@ class LabelledViews:
                 regions=regions.contiguous().to(self.device),
                 latents=self.autoencoder.encode(features.embeddings.to(self.device)),
                 name=f"the training view {view.name}",
+                embeddings=features.embeddings,
             )
 
     @property

@@ -36,13 +36,13 @@ def lift_run(config_path: Path, robust_rounds: int | None, spread: RayLiftSettin
     pipeline, checkpoint = open_pipeline(config_path)
     if robust_rounds is not None:
         pipeline.model.config.language_robust_rounds = robust_rounds
-    lifted = pipeline.lift() if spread is None else _lift_on_ray(pipeline, spread)
+    lifted, memory = pipeline.lift() if spread is None else _lift_on_ray(pipeline, spread)
     # The optimizers stay as they are: whoever raises the number of steps can go on.
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     step = int(state["step"]) + 1
     if not pipeline.model.in_language_phase:
         pipeline.model.enter_language_phase(step)
-    pipeline.model.set_latents(lifted)
+    pipeline.model.set_latents(lifted, memory)
     written = checkpoint.with_name(f"step-{step:09d}.ckpt")
     # Not beside the checkpoints: nerfstudio takes every name there for that of a checkpoint.
     with atomic_path(written, within=config_path.parent) as temporary:

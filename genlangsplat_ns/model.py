@@ -10,14 +10,16 @@ from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor, nn
 
+from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.field_head import LanguageFieldHead, scene_autoencoder
 from genlangsplat_ns.language.compression import restore_latents
-from genlangsplat_ns.language.decoding import Decode, decoding_of
-from genlangsplat_ns.language.gaussian_scores import GaussianEmbeddings, SeenScores, join_levels
+from genlangsplat_ns.language.decoding import Decode
+from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, SeenScores, join_levels
 from genlangsplat_ns.language.lifting import LiftedLatents, LiftSettings, region_targets
+from genlangsplat_ns.language.memory import NO_MEMORY, DecoderName, MemoryDecoder, SceneMemory, take_memory
 from genlangsplat_ns.language.named import AUTO
 from genlangsplat_ns.language.query import EmbeddedQuery, QueryMode, answer_texts, relevancy_maps
 from genlangsplat_ns.language.visualize import LatentPca, relevancy_overlay, soft_mask, stand_out
@@ -39,6 +41,8 @@ class GenLangSplatModelConfig(SplatModelConfig):
     """target class to instantiate"""
     autoencoder: str = "auto"
     """A .safetensors file, a name, projection, or auto: a named one that fits the encoder, else the projection."""
+    decoder: DecoderName = "memory"
+    """What turns latents into embeddings: the scene's memory, or the autoencoder's decoder alone (the paper's way)."""
     language_start_step: int | None = None
     """Step at which all but the latents freeze and the language phase begins; None keeps the last steps for it."""
     language_solver: Literal["lift", "adam"] = "lift"
@@ -93,6 +97,7 @@ class GenLangSplatModel(SplatModel):
 
     config: GenLangSplatModelConfig
     language_phase_start: Tensor
+    memory: SceneMemory | None
 
     def populate_modules(self) -> None:
         """Adds the latents, the frozen autoencoder and the viewer's controls to the splats."""
@@ -104,6 +109,7 @@ class GenLangSplatModel(SplatModel):
         latents = torch.zeros(self.num_points, len(LEVELS), self.field_head.latent_dim)
         self.gauss_params["latents"] = nn.Parameter(latents)
         self.register_buffer("language_phase_start", torch.tensor(-1))
+        self.register_module("memory", None)
         self._apply_phase()
         self.shown: Tensor | None = None
         self.language = LanguageControls(
@@ -139,16 +145,21 @@ class GenLangSplatModel(SplatModel):
     def _forget_latents(self) -> None:
         """Drops what was computed of latents that have changed."""
         self._latent_colours: Tensor | None = None
-        self._gaussian_embeddings: GaussianEmbeddings | None = None
+        self._decoded_gaussians: DecodedGaussians | None = None
         self._relevancy: tuple[EmbeddedQuery, Tensor, tuple[str, ...]] | None = None
 
-    def set_latents(self, lifted: LiftedLatents) -> None:
-        """Puts lifted latents onto the Gaussians."""
+    def set_latents(self, lifted: LiftedLatents, memory: SceneMemory | None = None) -> None:
+        """Puts lifted latents onto the Gaussians, and the memory that decodes them into the scene."""
         self.latents.data.copy_(lifted.latents)
         self._latent_pca = None
-        self._forget_latents()
+        self.set_memory(memory)
         if self.config.language_solver == "lift":
             self._weight_cache = WeightCache(0)
+
+    def set_memory(self, memory: SceneMemory | None) -> None:
+        """Lets a memory decode the latents from now on; None leaves it to the autoencoder."""
+        self.memory = None if memory is None else memory.to(self.device)
+        self._forget_latents()
 
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:
         """Loads a checkpoint; one of stock splatfacto arrives in the RGB phase with latents of zero."""
@@ -157,8 +168,11 @@ class GenLangSplatModel(SplatModel):
             self.latents.data = self.latents.data.new_zeros(self.num_points, len(LEVELS), self.field_head.latent_dim)
         for key, value in self.field_head.state_dict(prefix="field_head.").items():
             state.setdefault(key, value)
+        self.set_memory(take_memory(state, "memory.", self.field_head.autoencoder.identity, self.config.decoder))
         result = super().load_state_dict(state, **kwargs)
         self._apply_phase()
+        if self.in_language_phase and self.memory is None and self.config.decoder == "memory":
+            CONSOLE.print(f"[yellow]{NO_MEMORY}")
         return result
 
     def update_to_step(self, step: int) -> None:
@@ -298,8 +312,11 @@ class GenLangSplatModel(SplatModel):
 
     @property
     def decode(self) -> Decode:
-        """What turns latents into unit embeddings."""
-        return decoding_of(self.field_head.autoencoder)
+        """What turns latents into unit embeddings: the scene's memory where there is one, unless told otherwise."""
+        autoencoder = self.field_head.autoencoder
+        if self.memory is None or self.config.decoder == "autoencoder":
+            return autoencoder.decode
+        return MemoryDecoder(self.memory, autoencoder.decode)
 
     @torch.no_grad()
     def gaussian_relevancy(
@@ -314,9 +331,9 @@ class GenLangSplatModel(SplatModel):
             Relevancy, 0 for Gaussians that no region ever saw, and for each text the level or rule it came from.
         """
         if self._relevancy is None or self._relevancy[0] is not query:
-            if self._gaussian_embeddings is None:
-                self._gaussian_embeddings = GaussianEmbeddings(self.latents.detach(), self.decode)
-            scores = self._gaussian_embeddings.score(query)
+            if self._decoded_gaussians is None:
+                self._decoded_gaussians = DecodedGaussians(self.latents.detach(), self.decode)
+            scores = self._decoded_gaussians.score(query)
             opacities = torch.sigmoid(self.opacities).squeeze(-1)
             self._relevancy = query, *join_levels(scores, opacities, query.query.level)
         return self._relevancy[1:]

@@ -23,6 +23,8 @@ from genlangsplat_ns.files import atomic_path
 from genlangsplat_ns.init_from import GeometrySource, open_geometry
 from genlangsplat_ns.labelled_views import LabelledViews, PosedView
 from genlangsplat_ns.language.lifting import LiftedLatents
+from genlangsplat_ns.language.memory import SceneMemory
+from genlangsplat_ns.language.memory_fit import SeenRegions, fit_memory, see_regions
 from genlangsplat_ns.language.named import falls_back_to_projection
 from genlangsplat_ns.language.refinement import lift_latents
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
@@ -150,6 +152,9 @@ class GenLangSplatPipeline(VanillaPipeline):
             # nerfstudio runs max_num_iterations more steps after a resume.
             if step + 1 >= end:
                 trainer.stop_training = True
+                if self.model.config.language_solver == "adam":
+                    regions = see_regions(self.training_views().small(), self.model.latents.detach(), None)
+                    self.model.set_memory(self.fit_memory(regions))
 
         before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
         return [
@@ -181,14 +186,16 @@ class GenLangSplatPipeline(VanillaPipeline):
     def begin_language_phase(self, step: int) -> None:
         """Freezes the scene and lifts the latents of all training views onto it."""
         self.model.enter_language_phase(step)
-        if self.model.config.language_solver == "lift" or self.model.config.language_warm_start:
-            lifted = self.lift()
-            self.model.set_latents(lifted)
+        solver = self.model.config.language_solver
+        if solver == "lift" or self.model.config.language_warm_start:
+            lifted, memory = self.lift()
+            # The optimisation is about to change what the memory decodes; it is fitted at the end.
+            self.model.set_latents(lifted, memory if solver == "lift" else None)
             seen = float(lifted.seen.any(dim=-1).float().mean())
             CONSOLE.print(f"Lifted latents onto {seen:.0%} of {self.model.num_points:,} Gaussians.")
 
-    def lift(self, left_out: Collection[str] = ()) -> LiftedLatents:
-        """Lifts the latents of all training views, all levels at once.
+    def lift(self, left_out: Collection[str] = ()) -> tuple[LiftedLatents, SceneMemory]:
+        """Lifts the latents of all training views, all levels at once, and fits the memory that decodes them.
 
         Args:
             left_out: File names of training views that have no say.
@@ -196,7 +203,12 @@ class GenLangSplatPipeline(VanillaPipeline):
         views, settings = self.training_views(), self.model.config.lift_settings
         views = replace(views, views=[view for view in views.views if view.name not in left_out])
         num_gaussians, levels, latent_dim = self.model.latents.shape
-        return lift_latents(views, num_gaussians, levels, latent_dim, settings, self.device, views.small())
+        lifted = lift_latents(views, num_gaussians, levels, latent_dim, settings, self.device, views.small())
+        return lifted, self.fit_memory(see_regions(views.small(), lifted.latents, lifted.region_weights))
+
+    def fit_memory(self, regions: SeenRegions) -> SceneMemory:
+        """Fits the scene's memory to the regions of training views."""
+        return fit_memory(regions, self.model.field_head.autoencoder.identity.encoder)
 
     @torch.no_grad()
     def training_views(self) -> LabelledViews:

@@ -24,7 +24,7 @@ from genlangsplat_ns.evaluation.protocols import (
 from genlangsplat_ns.evaluation.scores import Evaluation, QueryScore
 from genlangsplat_ns.evaluation.selection import GaussianSelection, select_gaussians, subset
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
-from genlangsplat_ns.language.gaussian_scores import GaussianEmbeddings
+from genlangsplat_ns.language.gaussian_scores import DecodedGaussians
 from genlangsplat_ns.language.query import (
     EmbeddedQuery,
     QueryMode,
@@ -240,7 +240,7 @@ class _Asker:
     ) -> None:
         self.run, self.query, self.protocols = run, query, protocols
         self.selections: dict[str, list[GaussianSelection]] = {}
-        self.embeddings: GaussianEmbeddings | None = None
+        self.embeddings: DecodedGaussians | None = None
         self.decoded_zero: list[float] | None = None
         if mode == "gaussian":
             if not isinstance(run, SelectableRun):
@@ -249,7 +249,7 @@ class _Asker:
                     "Take the mode rendered."
                 )
             latents = run.gaussian_latents()
-            self.embeddings = GaussianEmbeddings(latents, run.decode)
+            self.embeddings = DecodedGaussians(latents, run.decode)
             self.decoded_zero = relevancy_of_zero(latents, run.decode, query).tolist()
         for protocol in protocols:
             if isinstance(protocol, SelectionProtocol):

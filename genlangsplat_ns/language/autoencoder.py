@@ -6,14 +6,12 @@ it was trained and how faithful it is. Training lives in the `pretrain` package;
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -21,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.files import atomic_path
+from genlangsplat_ns.files import atomic_path, tensors_sha256
 from genlangsplat_ns.language.architectures import ARCHITECTURES, start_from_pca
 
 FORMAT = "genlangsplat-autoencoder-2"
@@ -134,7 +132,11 @@ def save_autoencoder(path: Path, autoencoder: Autoencoder) -> None:
         name: (value.half() if name in parameters else value).detach().cpu().contiguous()
         for name, value in autoencoder.state_dict().items()
     }
-    metadata = {"format": FORMAT, "identity": json.dumps(asdict(autoencoder.identity)), "sha256": _hash(weights)}
+    metadata = {
+        "format": FORMAT,
+        "identity": json.dumps(asdict(autoencoder.identity)),
+        "sha256": tensors_sha256(weights),
+    }
     with atomic_path(Path(path)) as temporary:
         save_file(weights, temporary, metadata=metadata)
 
@@ -149,7 +151,7 @@ def read_autoencoder(path: Path) -> Autoencoder:
         GenLangSplatError: If the file is missing, damaged or no autoencoder, or its weights do not fit its identity.
     """
     identity, sha256, weights = _read(path)
-    if _hash(weights) != sha256:
+    if tensors_sha256(weights) != sha256:
         raise GenLangSplatError(
             f"The weights in {path} are not those that were written there: their hash differs. The file is damaged; "
             "copy it again, or train it again with `python -m pretrain`."
@@ -194,14 +196,6 @@ def _read(path: Path) -> tuple[AutoencoderIdentity, str, dict[str, Tensor]]:
             f"{metadata.get('format')!r}, expected {FORMAT!r}."
         )
     return _parse_identity(path, metadata.get("identity", "")), metadata.get("sha256", ""), weights
-
-
-def _hash(weights: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(weights.items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _parse_identity(path: Path, text: str) -> AutoencoderIdentity:

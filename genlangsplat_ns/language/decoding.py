@@ -1,48 +1,65 @@
-"""How latents become embeddings: by a network, or by one matrix, with which nothing need be decoded at all."""
+"""How latents become embeddings, and what texts are compared with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from genlangsplat_ns.language.autoencoder import Autoencoder
+from genlangsplat_ns.cpu_products import fast_products
 
 Decode = Callable[[Tensor], Tensor]
 """Maps latents (count, latent_dim) to embeddings (count, embedding_dim)."""
 
 
+@runtime_checkable
+class Decoded(Protocol):
+    """What latents decode to, in a form that vectors can be compared with."""
+
+    def cosines(self, vectors: Tensor) -> Tensor:
+        """Cosines (count, num_vectors) with unit vectors (num_vectors, embedding_dim)."""
+        ...
+
+
+@runtime_checkable
+class AttendingDecoder(Protocol):
+    """A decoder whose answers can be compared with vectors without making embeddings."""
+
+    def attend(self, latents: Tensor) -> Decoded:
+        """Gives what latents (count, latent_dim) decode to."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
-class LinearDecode:
-    """Decoding by one matrix.
+class DecodedEmbeddings:
+    """Embeddings, of unit length, in any precision."""
 
-    With `matrix = basis @ triangle`, `basis` having orthonormal columns, a decoded latent is the point `triangle @
-    latent` of a space of latent_dim dimensions, in which lengths and cosines are the same. Texts are projected there
-    once; then cosines cost no embedding.
+    embeddings: Float[Tensor, "count embedding_dim"]
 
-    Attributes:
-        matrix: The weight of the decoder.
+    def cosines(self, vectors: Float[Tensor, "num_vectors embedding_dim"]) -> Float[Tensor, "count num_vectors"]:
+        """Cosines with unit vectors."""
+        return self.embeddings.float() @ vectors.to(self.embeddings.device, torch.float32).T
+
+
+def decode_to_compare(decode: Decode, latents: Float[Tensor, "count latent_dim"]) -> Decoded:
+    """Decodes latents of any length but zero, in the cheapest form that texts can be compared with."""
+    if isinstance(decode, AttendingDecoder):
+        return decode.attend(latents)
+    with fast_products():
+        return DecodedEmbeddings(F.normalize(decode(F.normalize(latents, dim=-1)), dim=-1))
+
+
+def rows_at_a_time(decode: Decode, device: torch.device) -> int:
+    """How many latents to decode at a time.
+
+    The viewer breaks off a frame between two lines of Python; on two cores of a CPU these take 5 to 10 ms. Elsewhere
+    they are enough to keep a GPU busy and few enough for a few tens of megabytes.
     """
-
-    matrix: Float[Tensor, "embedding_dim latent_dim"]
-
-    def __call__(self, latents: Float[Tensor, "*batch latent_dim"]) -> Float[Tensor, "*batch embedding_dim"]:
-        """Gives the unit embeddings of latents."""
-        return F.normalize(latents @ self.matrix.T, dim=-1)
-
-    def compact(self) -> tuple[Decode, Float[Tensor, "embedding_dim latent_dim"]]:
-        """Gives the map to that space, and the basis on which embeddings of texts are projected."""
-        basis, triangle = torch.linalg.qr(self.matrix)
-        return (lambda latents: latents @ triangle.T), basis
-
-
-def decoding_of(autoencoder: Autoencoder) -> Decode:
-    """Gives what decodes the latents of an autoencoder: its one matrix where it has no more, else its network."""
-    decoder = autoencoder.decoder
-    if isinstance(decoder, nn.Linear) and decoder.bias is None:
-        return LinearDecode(decoder.weight)
-    return autoencoder.decode
+    if isinstance(decode, AttendingDecoder):
+        return 16_384 if device.type == "cpu" else 131_072
+    return 2048 if device.type == "cpu" else 8192

@@ -122,6 +122,8 @@ class LabelledView:
     """One unit latent per region, rows numbered through all levels."""
     name: str = "a view"
     """What messages call it."""
+    embeddings: Float[Tensor, "num_regions embedding_dim"] | None = None
+    """The embeddings that the latents were encoded from, where somebody wants them."""
 
     def __post_init__(self) -> None:
         height, width = self.regions.shape[1:]
@@ -150,6 +152,11 @@ class LabelledView:
         """Adds up what the pixels of each region have."""
         sums = values.new_zeros(len(self.latents) + 1)
         return sums.index_add_(0, self.rows.flatten(), values.flatten())[:-1]
+
+    def sum_rows(self, values: Float[Tensor, "height width levels channels"]) -> Float[Tensor, "num_regions channels"]:
+        """Adds up the vectors that the pixels of each region have."""
+        sums = values.new_zeros(len(self.latents) + 1, values.shape[-1])
+        return sums.index_add_(0, self.rows.flatten(), values.flatten(0, 2))[:-1]
 
 
 def region_targets(
@@ -335,6 +342,6 @@ def unit_or_zero(vectors: Float[Tensor, "*batch latent_dim"]) -> Float[Tensor, "
     return torch.where(vectors.norm(dim=-1, keepdim=True) > SHORTEST, F.normalize(vectors, dim=-1), 0.0)
 
 
-def trust_of(view: LabelledView, number: int, trust: Trust | None) -> Float[Tensor, " num_regions"]:
+def region_weights_of(view: LabelledView, number: int, trust: Trust | None) -> Float[Tensor, " num_regions"]:
     """How far the regions of one of the views are believed: wholly, where nothing is known."""
     return view.latents.new_ones(len(view.latents)) if trust is None else trust[number]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -12,10 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from genlangsplat_ns.cpu_products import fast_products
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.decoding import Decode, LinearDecode
-from genlangsplat_ns.language.relevancy import DEFAULT_NEGATIVES, DEFAULT_TEMPERATURE, relevancy
+from genlangsplat_ns.language.decoding import Decode, Decoded, decode_to_compare, rows_at_a_time
+from genlangsplat_ns.language.relevancy import DEFAULT_NEGATIVES, DEFAULT_TEMPERATURE, relevancy_of_cosines
 from genlangsplat_ns.levels import LEVELS
 
 LEVEL_RULES: tuple[str, ...] = ("mean", "auto", *LEVELS)
@@ -32,13 +31,6 @@ PROMPTS: tuple[str, ...] = ("{}", "a photo of {}", "a close-up of {}", "{} in a 
 
 EMPTY_NORM = 1e-2
 """A rendered latent shorter than this shows next to nothing (its length is at most the opacity) and scores 0."""
-
-CHUNK_PIXELS = 2048
-"""Latents decoded at a time on a CPU. The viewer breaks off a frame between two lines of Python, and a product of
-matrices with this many rows takes 5 to 10 ms on two cores; more rows at a time are not faster."""
-
-GPU_CHUNK_PIXELS = 8192
-"""Latents decoded at a time elsewhere: enough to keep a GPU busy, few enough for a few tens of megabytes."""
 
 
 @runtime_checkable
@@ -125,19 +117,21 @@ class EmbeddedQuery:
     positives: Float[Tensor, "num_texts embedding_dim"]
     negatives: Float[Tensor, "num_negatives embedding_dim"]
 
-    def projected(self, basis: Float[Tensor, "embedding_dim smaller_dim"]) -> EmbeddedQuery:
-        """The query in the space that orthonormal columns span; cosines with what lies in it stay what they are."""
-        positives, negatives = (vectors.to(basis) @ basis for vectors in (self.positives, self.negatives))
-        return replace(self, positives=positives, negatives=negatives)
-
     def score(self, embeddings: Float[Tensor, "*batch embedding_dim"]) -> Float[Tensor, "*batch num_texts"]:
         """Relevancy of unit embeddings (of pixels or Gaussians) to each text."""
-        return relevancy(
-            embeddings,
-            self.positives.to(embeddings),
-            self.negatives.to(embeddings),
-            temperature=self.query.temperature,
-        )
+        return self._relevancy(embeddings @ self._vectors.to(embeddings).T)
+
+    def score_decoded(self, decoded: Decoded) -> Float[Tensor, "count num_texts"]:
+        """Relevancy of decoded latents to each text."""
+        return self._relevancy(decoded.cosines(self._vectors))
+
+    @property
+    def _vectors(self) -> Tensor:
+        return torch.cat([self.positives, self.negatives])
+
+    def _relevancy(self, cosines: Tensor) -> Tensor:
+        positives, negatives = cosines.split([len(self.positives), len(self.negatives)], dim=-1)
+        return relevancy_of_cosines(positives, negatives, self.query.temperature)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,21 +199,15 @@ def score_latents(
     Args:
         latents: Latents of pixels or Gaussians, of any length. Those shorter than `EMPTY_NORM` score 0 and are not
             decoded.
-        decode: Maps unit latents to embeddings; a `LinearDecode` never makes them.
+        decode: Maps unit latents to embeddings.
         query: The embedded query.
-        chunk_size: Latents decoded at a time; None takes `CHUNK_PIXELS` or `GPU_CHUNK_PIXELS` by the latents' device.
+        chunk_size: Latents decoded at a time; None takes as many as suit the decoder and the latents' device.
     """
-    if chunk_size is None:
-        chunk_size = CHUNK_PIXELS if latents.device.type == "cpu" else GPU_CHUNK_PIXELS
-    if isinstance(decode, LinearDecode):
-        decode, basis = decode.compact()
-        query = query.projected(basis)
+    chunk_size = chunk_size or rows_at_a_time(decode, latents.device)
     scores = latents.new_zeros(latents.shape[0], len(query.query.texts))
     filled = (latents.norm(dim=-1) > EMPTY_NORM).nonzero().squeeze(-1)
-    with fast_products():
-        for rows in filled.split(chunk_size):
-            embeddings = decode(F.normalize(latents[rows], dim=-1))
-            scores[rows] = query.score(F.normalize(embeddings, dim=-1)).to(scores)
+    for rows in filled.split(chunk_size):
+        scores[rows] = query.score_decoded(decode_to_compare(decode, latents[rows])).to(scores)
     return scores
 
 

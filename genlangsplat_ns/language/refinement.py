@@ -23,7 +23,7 @@ from genlangsplat_ns.language.lifting import (
     LiftSettings,
     Trust,
     accumulate,
-    trust_of,
+    region_weights_of,
 )
 from genlangsplat_ns.language.sharpening import sharpen
 
@@ -221,7 +221,7 @@ def sum_residuals(
     sums = torch.stack([torch.zeros_like(lifted.mass)] * 2, dim=-1)
     for number, view in enumerate(views):
         residuals.append(region_residuals(view, reference))
-        believed = trust_of(view, number, trust)
+        believed = region_weights_of(view, number, trust)
         values = torch.stack([believed * residuals[-1].nan_to_num(0.0), believed], dim=1)
         sums += view.operator.backproject(view.paint(values).flatten(-2)).unflatten(-1, (levels, 2))
     return residuals, sums

@@ -37,11 +37,19 @@ def relevancy(
     Raises:
         GenLangSplatError: Without a negative, or with a temperature that is not positive.
     """
-    if negatives.shape[0] == 0:
+    return relevancy_of_cosines(embeddings @ positives.T, embeddings @ negatives.T, temperature)
+
+
+def relevancy_of_cosines(
+    positives: Float[Tensor, "*batch num_texts"],
+    negatives: Float[Tensor, "*batch num_negatives"],
+    temperature: float = DEFAULT_TEMPERATURE,
+) -> Float[Tensor, "*batch num_texts"]:
+    """`relevancy`, given the cosines of embeddings with texts and with negatives."""
+    if negatives.shape[-1] == 0:
         raise GenLangSplatError(
             f"Found no negative text; relevancy compares with at least one. Use the default {list(DEFAULT_NEGATIVES)}."
         )
     if not temperature > 0:
         raise GenLangSplatError(f"Found a relevancy temperature of {temperature}; it must be positive (LERF's is 10).")
-    hardest_negative = (embeddings @ negatives.T).amax(dim=-1, keepdim=True)
-    return torch.sigmoid(temperature * (embeddings @ positives.T - hardest_negative))
+    return torch.sigmoid(temperature * (positives - negatives.amax(dim=-1, keepdim=True)))

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genlangsplat_ns.language.lifting import LabelledView, LiftedLatents, Trust, trust_of, unit_or_zero
+from genlangsplat_ns.language.lifting import LabelledView, LiftedLatents, Trust, region_weights_of, unit_or_zero
 
 
 @torch.no_grad()
@@ -63,7 +63,7 @@ def _conjugate_gradients(
             pixels = view.operator.composite(latents)
             if with_targets:
                 pixels = view.paint(view.latents)[:, :, level] - pixels
-            believed = view.paint(trust_of(view, number, trust)[:, None])[:, :, level]
+            believed = view.paint(region_weights_of(view, number, trust)[:, None])[:, :, level]
             total += view.operator.backproject(believed * pixels)
         return total
 

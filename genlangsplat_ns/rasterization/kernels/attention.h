@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <vector>
 
+#include "channels.h"
 #include "memory.h"
 #include "simd.h"
 #include "thread_pool.h"

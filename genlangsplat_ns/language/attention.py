@@ -1,0 +1,163 @@
+"""Attention of latents over a few of many keys: the fast half of decoding by a scene's memory."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from math import log
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int32
+from torch import Tensor
+
+from genlangsplat_ns.rasterization import library
+
+NEIGHBORS = 16
+"""A latent attends to so many keys at most, those with the greatest weights."""
+
+NEGLIGIBLE = 2.0**-14
+"""Keys that weigh less than this share of the heaviest one are left out."""
+
+_LANES = 16
+_LOG2 = log(2.0)
+_ROWS = 1 << 14
+
+
+@dataclass(frozen=True, eq=False)
+class KeyTable:
+    """Keys with their values, prepared for attention.
+
+    Attributes:
+        keys: Unit keys.
+        log_masses: Logarithm of the mass of each key.
+        values: What each key stands for; of any length.
+        concentration: Of the von Mises-Fisher kernel: the weight of a key is `mass * exp(concentration * cosine)`.
+        prior: Logarithm of the weight of the prior, which competes with all keys.
+        products: Inner products of the values.
+    """
+
+    keys: Float[Tensor, "num_keys latent_dim"]
+    log_masses: Float[Tensor, " num_keys"]
+    values: Float[Tensor, "num_keys embedding_dim"]
+    concentration: float
+    prior: float
+    products: Float[Tensor, "num_keys num_keys"]
+
+    @classmethod
+    def of(cls, keys: Tensor, log_masses: Tensor, values: Tensor, concentration: float, prior: float) -> KeyTable:
+        """Prepares keys and values; all tensors in float32 on one device."""
+        return cls(keys, log_masses, values, concentration, prior, values @ values.T)
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Which keys latents attend to.
+
+    Attributes:
+        indices: Keys, the heaviest first; unused places repeat the first key with a weight of 0.
+        weights: Their weights, which add up to 1 together with the prior's.
+        priors: The weight of the prior.
+        lengths: Length of the weighted sum of the values, without the prior.
+    """
+
+    indices: Int32[Tensor, "count neighbors"]
+    weights: Float[Tensor, "count neighbors"]
+    priors: Float[Tensor, " count"]
+    lengths: Float[Tensor, " count"]
+
+
+@torch.no_grad()
+def attend(table: KeyTable, latents: Float[Tensor, "count latent_dim"]) -> Weights:
+    """Weighs the keys for each latent by mass and nearness, and the prior beside them.
+
+    On the CPU a compiled kernel does it, elsewhere torch.
+
+    Args:
+        table: The keys.
+        latents: Latents of any length; one of zero has no direction, and attends by the masses alone.
+    """
+    if latents.device.type != "cpu":
+        return attend_in_torch(table, latents)
+    latents = latents.float().contiguous()
+    count, num_keys = len(latents), len(table.keys)
+    padded = -(-num_keys // _LANES) * _LANES
+    directions = F.pad(table.keys.T * (table.concentration / _LOG2), (0, padded - num_keys)).contiguous()
+    biases = F.pad(table.log_masses / _LOG2, (0, padded - num_keys), value=float("-inf")).contiguous()
+    result = Weights(
+        torch.empty(count, NEIGHBORS, dtype=torch.int32),
+        torch.empty(count, NEIGHBORS),
+        torch.empty(count),
+        torch.empty(count),
+    )
+    address = library.address
+    inputs = library.AttentionInputs(
+        count=count,
+        dim=latents.shape[1],
+        latents=address(latents),
+        keys=num_keys,
+        padded=padded,
+        directions=address(directions),
+        biases=address(biases),
+        products=address(table.products),
+        prior=table.prior / _LOG2,
+    )
+    outputs = library.AttentionOutputs(
+        *(address(tensor) for tensor in (result.indices, result.weights, result.priors, result.lengths))
+    )
+    library.load_kernels().run("attend", ctypes.byref(inputs), ctypes.byref(outputs))
+    return result
+
+
+@torch.no_grad()
+def attend_in_torch(table: KeyTable, latents: Float[Tensor, "count latent_dim"]) -> Weights:
+    """`attend` on any device."""
+    parts = [_attend_rows(table, rows) for rows in latents.split(_ROWS)] or [_attend_rows(table, latents)]
+    return Weights(*(torch.cat([getattr(part, name) for part in parts]) for name in Weights.__dataclass_fields__))
+
+
+def _attend_rows(table: KeyTable, latents: Tensor) -> Weights:
+    unit = F.normalize(latents.float(), dim=-1)
+    logits = table.concentration * (unit @ table.keys.T) + table.log_masses
+    top, indices = logits.topk(min(NEIGHBORS, logits.shape[1]), dim=1)
+    top = top.masked_fill(top < top[:, :1] + log(NEGLIGIBLE), float("-inf"))
+    every = torch.softmax(F.pad(top, (0, 1), value=table.prior), dim=1)
+    weights, priors = every[:, :-1], every[:, -1]
+    indices = torch.where(weights > 0, indices, indices[:, :1])
+    pairs = table.products[indices[:, :, None], indices[:, None, :]]
+    squares = (weights[:, :, None] * weights[:, None, :] * pairs).sum(dim=(1, 2))
+    missing = NEIGHBORS - indices.shape[1]
+    if missing:
+        indices = torch.cat([indices, indices[:, :1].expand(-1, missing)], dim=1)
+        weights = F.pad(weights, (0, missing))
+    return Weights(indices.int(), weights.contiguous(), priors.contiguous(), squares.clamp_min(0).sqrt())
+
+
+@torch.no_grad()
+def weighted_sums(
+    indices: Int32[Tensor, "count neighbors"],
+    weights: Float[Tensor, "count neighbors"],
+    table: Float[Tensor, "num_keys columns"],
+) -> Float[Tensor, "count columns"]:
+    """Adds up the rows of a table that each latent attends to.
+
+    Args:
+        indices: Rows of the table, the heaviest first.
+        weights: Their weights; nothing follows a weight of 0.
+        table: Anything of the keys.
+    """
+    if weights.device.type != "cpu":
+        return F.embedding_bag(indices, table, per_sample_weights=weights, mode="sum")
+    table = table.contiguous()
+    sums = torch.empty(len(indices), table.shape[1])
+    address = library.address
+    library.load_kernels().run(
+        "attention_sums",
+        ctypes.c_int64(len(indices)),
+        ctypes.c_void_p(address(indices)),
+        ctypes.c_void_p(address(weights)),
+        ctypes.c_int64(table.shape[1]),
+        ctypes.c_void_p(address(table)),
+        ctypes.c_void_p(address(sums)),
+    )
+    return sums

@@ -1,0 +1,256 @@
+"""Fitting a scene's memory in closed form, right after lifting, from the regions of all training views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.attention import KeyTable, attend, weighted_sums
+from genlangsplat_ns.language.lifting import LabelledView, Trust, region_weights_of, unit_or_zero
+from genlangsplat_ns.language.memory import SceneMemory, prior_of
+from genlangsplat_ns.language.relevancy import DEFAULT_TEMPERATURE
+
+AGREEMENT_POWER = 8.0
+"""Power of the cosine between what all views say of a region and what it says itself, by which it counts."""
+
+LEAST_AGREEMENT = 0.1
+"""A region that contradicts all views counts as if it agreed so much, so that a scene of such regions has a memory."""
+
+NUM_KEYS = (64, 128, 256, 512, 1024)
+"""Numbers of keys to choose from; a scene with fewer regions gets one key each at most."""
+
+CONCENTRATIONS = (30.0, 60.0, 120.0, 240.0)
+"""Concentrations to choose from."""
+
+LEFT_OUT_EVERY = 5
+"""One view in so many is left out while number and concentration are chosen."""
+
+MAX_JUDGED = 1024
+"""Regions of left-out views that a choice is judged by."""
+
+MAX_CLUSTERED = 32_768
+"""Regions that the keys are placed by; all regions count in the values."""
+
+ROUNDS = 12
+"""Rounds of k-means."""
+
+
+@dataclass(frozen=True, eq=False)
+class SeenRegions:
+    """What regions mean, and where the scene files it.
+
+    Attributes:
+        consensus: What all views together say of a region: the direction of the rendered latents of its pixels, summed;
+            zero where they show nothing.
+        embeddings: What the encoder said of it.
+        weights: How much it counts: visible area, region weight of the robust rounds, and agreement.
+        views: The number of its view.
+    """
+
+    consensus: Float[Tensor, "num_regions latent_dim"]
+    embeddings: Float[Tensor, "num_regions embedding_dim"]
+    weights: Float[Tensor, " num_regions"]
+    views: Int64[Tensor, " num_regions"]
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def chosen(self, rows: Tensor) -> SeenRegions:
+        """Some of the regions."""
+        return SeenRegions(self.consensus[rows], self.embeddings[rows], self.weights[rows], self.views[rows])
+
+    @classmethod
+    def joined(cls, parts: Sequence[SeenRegions]) -> SeenRegions:
+        """The regions of several views, in their order.
+
+        Raises:
+            GenLangSplatError: There is none.
+        """
+        if not parts:
+            raise GenLangSplatError("Found no view to fit a scene's memory to, expected the training views.")
+        names = cls.__dataclass_fields__
+        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+
+@torch.no_grad()
+def see_regions(
+    views: Iterable[LabelledView],
+    latents: Float[Tensor, "num_gaussians levels latent_dim"],
+    region_weights: Trust | None,
+    first_view: int = 0,
+) -> SeenRegions:
+    """Looks at the regions of views, in one pass over them.
+
+    Args:
+        views: Views that carry embeddings; small ones do.
+        latents: What lifting gave the Gaussians.
+        region_weights: How much each region of each view counted in lifting; None for all alike.
+        first_view: Number of the first of these views.
+
+    Raises:
+        GenLangSplatError: A view has no embeddings, or an embedding is not finite.
+    """
+    parts = []
+    for number, view in enumerate(views):
+        embeddings = _embeddings_of(view)
+        rendered = view.operator.composite(latents.flatten(1)).unflatten(-1, latents.shape[1:])
+        consensus = unit_or_zero(view.sum_rows(rendered))
+        area = view.sum_over_regions((rendered.norm(dim=-1) > 0).to(rendered))
+        agreement = (consensus * view.latents).sum(dim=-1).clamp_min(LEAST_AGREEMENT)
+        weights = area * region_weights_of(view, number, region_weights) * agreement**AGREEMENT_POWER
+        views_of = torch.full((len(weights),), first_view + number)
+        parts.append(SeenRegions(consensus.cpu(), embeddings.half().cpu(), weights.cpu(), views_of))
+    return SeenRegions.joined(parts)
+
+
+def _embeddings_of(view: LabelledView) -> Tensor:
+    if view.embeddings is None:
+        raise GenLangSplatError(f"The regions of {view.name} have no embeddings, which a scene's memory is made of.")
+    broken = int((~view.embeddings.isfinite().all(dim=-1)).sum())
+    if broken:
+        raise GenLangSplatError(
+            f"{broken} of the {len(view.embeddings)} embeddings of {view.name} hold NaN or infinity, expected unit "
+            "vectors. Extract the view again."
+        )
+    return F.normalize(view.embeddings.float(), dim=-1)
+
+
+@dataclass(frozen=True)
+class MemoryChoice:
+    """What a memory could be like."""
+
+    num_keys: int
+    """How many keys."""
+    concentration: float
+    """How quickly the weight of a key falls with its angle."""
+    evidence: float
+    """Mean logarithm of the chance with which LERF's softmax tells a region of a left-out view from all others there,
+    by what its consensus is decoded to. A mean cosine would not see that two small things have become one."""
+
+
+@torch.no_grad()
+def fit_memory(regions: SeenRegions, encoder: str, seed: int = 0) -> SceneMemory:
+    """Fits the memory of a scene.
+
+    Number of keys and concentration are those that predict the regions of left-out views best.
+
+    Args:
+        regions: The regions of all training views.
+        encoder: Identity of the encoder of their embeddings.
+        seed: Seeds the first keys.
+
+    Raises:
+        GenLangSplatError: No region shows anything.
+    """
+    shown = (regions.weights > 0) & regions.consensus.any(dim=-1)
+    if not bool(shown.any()):
+        raise GenLangSplatError(
+            f"None of the {len(regions)} regions shows a Gaussian with a latent, so the scene has nothing to remember. "
+            "Look at the masks with gen-langsplat extract, or train the RGB phase longer."
+        )
+    regions = regions.chosen(shown)
+    best = choose_memory(regions, seed)[0]
+    keys, log_masses, values = make_keys(regions, best.num_keys, seed)
+    return SceneMemory(keys, log_masses, values, best.concentration, encoder)
+
+
+@torch.no_grad()
+def choose_memory(regions: SeenRegions, seed: int = 0) -> list[MemoryChoice]:
+    """Tries numbers of keys and concentrations on left-out views, the best first.
+
+    Where there are not enough views to leave one out, every region is judged by the memory it is part of.
+    """
+    left_out = regions.views % LEFT_OUT_EVERY == LEFT_OUT_EVERY - 1
+    if not bool(left_out.any()) or bool(left_out.all()):
+        left_out = torch.ones_like(left_out)
+        kept = regions
+    else:
+        kept = regions.chosen(~left_out)
+    judged = regions.chosen(left_out)
+    if len(judged) > MAX_JUDGED:
+        judged = judged.chosen(torch.linspace(0, len(judged) - 1, MAX_JUDGED).long())
+    embeddings, shares = judged.embeddings.float(), judged.weights / judged.weights.sum()
+    odds = shares.log()
+    choices = []
+    for num_keys in sorted({min(number, len(kept)) for number in NUM_KEYS}):
+        keys, log_masses, values = make_keys(kept, num_keys, seed)
+        for concentration in CONCENTRATIONS:
+            table = KeyTable.of(keys, log_masses, values, concentration, prior_of(concentration))
+            found = attend(table, judged.consensus)
+            decoded = F.normalize(weighted_sums(found.indices, found.weights, values), dim=-1)
+            logits = DEFAULT_TEMPERATURE * decoded @ embeddings.T
+            evidence = logits.diagonal() - torch.logsumexp(logits + odds, dim=1)
+            choices.append(MemoryChoice(num_keys, concentration, float((shares * evidence).sum())))
+    return sorted(choices, key=lambda choice: -choice.evidence)
+
+
+def make_keys(
+    regions: SeenRegions, num_keys: int, seed: int = 0
+) -> tuple[Float[Tensor, "num_keys latent_dim"], Float[Tensor, " num_keys"], Float[Tensor, "num_keys embedding_dim"]]:
+    """Clusters regions by their consensus, and averages what the encoder said of each cluster.
+
+    Args:
+        regions: The regions.
+        num_keys: How many clusters at most.
+        seed: Seeds the first keys.
+
+    Returns:
+        Unit keys, the logarithm of the share of each in all weights, and the mean embeddings, which are the shorter
+        the more the regions of a key differ.
+    """
+    keys = spherical_kmeans(regions.consensus, regions.weights, num_keys, seed)
+    owners = nearest_keys(regions.consensus, keys)
+    masses = torch.zeros(len(keys)).index_add_(0, owners, regions.weights)
+    sums = torch.zeros(len(keys), regions.embeddings.shape[1])
+    for rows in torch.arange(len(regions)).split(MAX_CLUSTERED):
+        sums.index_add_(0, owners[rows], regions.weights[rows, None] * regions.embeddings[rows].float())
+    kept = masses > 0
+    return keys[kept], (masses[kept] / masses.sum()).log(), sums[kept] / masses[kept, None]
+
+
+def spherical_kmeans(
+    vectors: Float[Tensor, "count dim"], weights: Float[Tensor, " count"], num_keys: int, seed: int = 0
+) -> Float[Tensor, "num_keys dim"]:
+    """Unit directions that represent unit vectors: k-means by cosine from a k-means++ start.
+
+    Args:
+        vectors: Unit vectors.
+        weights: How much each counts.
+        num_keys: How many directions at most; fewer where fewer vectors differ.
+        seed: Seeds the start.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if len(vectors) > MAX_CLUSTERED:
+        rows = torch.randperm(len(vectors), generator=generator)[:MAX_CLUSTERED]
+        vectors, weights = vectors[rows], weights[rows]
+    drawn = torch.rand(num_keys, generator=generator, dtype=torch.float64)
+    distances = torch.ones(len(vectors), dtype=torch.float64)
+    chosen: list[int] = []
+    for share in drawn.tolist():
+        odds = (distances * weights).cumsum(0)
+        if not float(odds[-1]) > 0:
+            break
+        row = min(int(torch.searchsorted(odds, share * float(odds[-1]), right=True)), len(vectors) - 1)
+        chosen.append(row)
+        distances = torch.minimum(distances, (1 - vectors @ vectors[row]).clamp_min(0).double())
+        distances[distances < 1e-6] = 0.0
+    keys = vectors[chosen]
+    for _ in range(ROUNDS):
+        owners = nearest_keys(vectors, keys)
+        sums = torch.zeros_like(keys).index_add_(0, owners, weights[:, None] * vectors)
+        moved = torch.where(sums.norm(dim=-1, keepdim=True) > 0, F.normalize(sums, dim=-1), keys)
+        if torch.equal(moved, keys):
+            break
+        keys = moved
+    return keys
+
+
+def nearest_keys(vectors: Float[Tensor, "count dim"], keys: Float[Tensor, "num_keys dim"]) -> Int64[Tensor, " count"]:
+    """The key with the greatest cosine to each vector, the first on ties."""
+    return torch.cat([(rows @ keys.T).argmax(dim=1) for rows in vectors.split(4096)])

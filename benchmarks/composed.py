@@ -8,12 +8,15 @@ any scene. Words are asked of held-out views by LangSplat's rules, with the filt
 against one negative at LERF's temperature. The rival carries the uncompressed embeddings themselves, lifted as
 robustly.
 
-`--run` names a finished run of the fox scene with the embedded encoder, which is lifted anew with each width.
+`--run` names a finished run of the fox scene with the embedded encoder, which is lifted anew with each width. All takes
+half an hour of two cores; parts of it can be measured one after the other: `--seeds` without a number leaves the composed
+scenes out, and `--with` shows the rows of earlier runs beside the new ones.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -114,6 +117,22 @@ def _answers(scene: LiftedScene, recipe: str) -> Iterable[Row]:
         }
 
 
+def measure_scenes(data: Path, plan: Plan) -> list[Row]:
+    """All rows of the composed scenes and of the domains."""
+    first = Road(data, plan.seeds[0])
+    codes = codes_of(plan, first)
+    domains = {recipe: code for (recipe, width), code in codes.items() if width == USUAL and recipe != "images"}
+    rows = domain_fidelity(first.foreign, domains)
+    for seed in plan.seeds:
+        road = first if seed == plan.seeds[0] else Road(data, seed, first.foreign)
+        for row in measure_scene(road, codes, seed in plan.mislabelled):
+            rows.append(row)
+            if "miou" in row:
+                words = (str(row[key]) for key in ("part", "code", "latent_dim", "decoder") if key in row)
+                CONSOLE.print(f"Scene {seed}, {' '.join(words)}: {row['miou']:.3f} ({row['localization']:.2f})")
+    return rows
+
+
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -121,21 +140,14 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="config.yml of a run of the fox scene; none leaves the fox out")
     parser.add_argument("--json", type=Path, help="file for all figures")
     parser.add_argument("--plot", type=Path, help="picture of the overlap over the width")
+    parser.add_argument("--seeds", type=int, nargs="*", help="the composed scenes; all, unless named")
+    parser.add_argument("--with", type=Path, nargs="*", default=[], dest="earlier", help="JSON files of earlier runs")
     parser.add_argument("--quick", action="store_true", help="one scene, two widths, one other domain")
     options = parser.parse_args()
     start, plan = time.perf_counter(), Plan.of(options.quick)
-    rows: list[Row] = []
-    first = Road(options.data, plan.seeds[0])
-    codes = codes_of(plan, first)
-    domains = {recipe: code for (recipe, width), code in codes.items() if width == USUAL and recipe != "images"}
-    rows += domain_fidelity(first.foreign, domains)
-    for seed in plan.seeds:
-        road = first if seed == plan.seeds[0] else Road(options.data, seed, first.foreign)
-        for row in measure_scene(road, codes, seed in plan.mislabelled):
-            rows.append(row)
-            if row["part"] == "scene":
-                figures = f"{row['miou']:.3f} ({row['localization']:.2f})"
-                CONSOLE.print(f"Scene {seed}, {row['code']} {row['latent_dim']}, {row['decoder']}: {figures}")
+    plan = plan if options.seeds is None else replace(plan, seeds=tuple(options.seeds))
+    rows: list[Row] = [row for path in options.earlier for row in json.loads(path.read_text())["rows"]]
+    rows += measure_scenes(options.data, plan) if plan.seeds else []
     if options.run is not None:
         # nerfstudio takes a while to load, and only the fox needs it.
         from composed_fox import measure_fox

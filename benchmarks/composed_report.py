@@ -31,14 +31,16 @@ def mean_of(rows: Sequence[Row], figure: str) -> float:
 
 
 def show_all(rows: list[Row]) -> None:
-    """Prints every table that there are rows for."""
+    """Prints every table; those of the composed scenes only where there are any."""
+    _show_fox(chosen(rows, part="fox"))
+    if not chosen(rows, part="scene"):
+        return
     _by_scene("Scenes: mIoU (localization)", chosen(rows, part="scene"), _name)
     others = [row for part in ("bounds", "rival", "gaussian", "mislabelled") for row in chosen(rows, part=part)]
     _by_scene("Bounds, rivals, mode gaussian, 30 % mislabelled", others, lambda row: f"{row['part']}: {_name(row)}")
     _show_costs(chosen(rows, part="scene", decoder="memory"))
     _show_fidelity(chosen(rows, part="fidelity"))
     _show_domains(chosen(rows, part="domains"))
-    _show_fox(chosen(rows, part="fox"))
 
 
 def _name(row: Row) -> str:
@@ -120,6 +122,8 @@ def _show_fox(rows: list[Row]) -> None:
 def bars_of(rows: list[Row], width: int) -> list[Bar]:
     """The goals."""
     scenes = chosen(rows, part="scene")
+    if not scenes:
+        return []
     raw = {row["seed"]: row for row in chosen(scenes, code="none", decoder="autoencoder")}
     bars = []
     for code, leniency in (("images", 0.0), ("projection", 0.02)):
@@ -136,7 +140,7 @@ def bars_of(rows: list[Row], width: int) -> list[Bar]:
     watches = chosen(scenes, code="watches", decoder="memory")
     bars.append(Bar("watches alone, memory: mean mIoU", mean_of(watches, "miou"), ">=", 0.75))
     wrong = chosen(rows, part="mislabelled")
-    for code in ("images", "projection"):
+    for code in ("images", "projection") if wrong else ():
         gain = mean_of(chosen(wrong, code=code), "miou") - mean_of(chosen(wrong, code="none, robust"), "miou")
         bars.append(Bar(f"30 % mislabelled, {code}: mean gain of mIoU over the uncompressed lift", gain, ">=", 0.03))
     own = {row["seed"]: row["miou"] for row in chosen(scenes, code="images", latent_dim=width, decoder="memory")}

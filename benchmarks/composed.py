@@ -8,9 +8,9 @@ any scene. Words are asked of held-out views by LangSplat's rules, with the filt
 against one negative at LERF's temperature. The rival carries the uncompressed embeddings themselves, lifted as
 robustly.
 
-`--run` names a finished run of the fox scene with the embedded encoder, which is lifted anew with each width. All takes
-half an hour of two cores; parts of it can be measured one after the other: `--seeds` without a number leaves the composed
-scenes out, and `--with` shows the rows of earlier runs beside the new ones.
+`--run` names a finished run of the fox scene with the embedded encoder, which is lifted anew with each width. All
+takes a while; parts of it can be measured one after the other: `--seeds` without a number leaves the composed scenes
+out, and `--with` shows the rows of earlier runs beside the new ones.
 """
 
 from __future__ import annotations

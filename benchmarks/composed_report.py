@@ -174,7 +174,8 @@ def draw_widths(rows: list[Row], path: Path) -> None:
         ("images", "autoencoder", "tab:red"),
     ):
         own = chosen(scenes, code=code, decoder=decoder)
-        own += chosen(scenes, code="none", decoder=decoder) if code == "images" else []
+        if (code, decoder) == ("images", "memory"):
+            own += chosen(scenes, code="none", decoder="memory")
         label = {"memory": f"{code}, memory", "autoencoder": f"{code}, its decoder"}[decoder]
         _line(panel, own, color, label)
     raw = chosen(scenes, code="none", decoder="autoencoder")

@@ -33,6 +33,9 @@ CONCENTRATIONS = (60.0, 90.0, 120.0)
 JUDGING_SHARE = 0.6
 """A choice is judged by this part of the left-out area, which it explains best: what it cannot explain may be wrong."""
 
+CLEAR_GAIN, EQUAL_EVIDENCE = 0.12, 0.1
+"""Differences of evidence that are clear, and that are none."""
+
 LEFT_OUT_EVERY = 5
 """One view in so many is left out while number and concentration are chosen."""
 
@@ -184,14 +187,27 @@ def fit_memory(regions: SeenRegions, encoder: str, seed: int = 0) -> SceneMemory
             "Look at the masks with gen-langsplat extract, or train the RGB phase longer."
         )
     regions = regions.chosen(shown)
-    best = choose_memory(regions, seed)[0]
+    best = choose_memory(judge_memories(regions, seed))
     keys, log_masses, values = make_keys(regions, regions.weights(best.trusting), best.num_keys, seed)
     return SceneMemory(keys, log_masses, values, best.concentration, encoder)
 
 
+def choose_memory(choices: Sequence[MemoryChoice]) -> MemoryChoice:
+    """Takes the simplest of the choices that are about as good as the best.
+
+    Trust in regions counts only where it clearly helps, because it also leaves out what is rare by right. Fewer keys
+    and a lower concentration average over more regions.
+    """
+    best = {trusting: max(choice.evidence for choice in choices if choice.trusting == trusting) for trusting in (0, 1)}
+    trusting = best[1] > best[0] + CLEAR_GAIN
+    enough = best[trusting] - EQUAL_EVIDENCE
+    good = [choice for choice in choices if choice.trusting == trusting and choice.evidence >= enough]
+    return min(good, key=lambda choice: (choice.num_keys, choice.concentration))
+
+
 @torch.no_grad()
-def choose_memory(regions: SeenRegions, seed: int = 0) -> list[MemoryChoice]:
-    """Tries numbers of keys and concentrations on left-out views, the best first.
+def judge_memories(regions: SeenRegions, seed: int = 0) -> list[MemoryChoice]:
+    """Tries trust, numbers of keys and concentrations on left-out views.
 
     Where there are not enough views to leave one out, every region is judged by the memory it is part of.
     """
@@ -215,11 +231,12 @@ def choose_memory(regions: SeenRegions, seed: int = 0) -> list[MemoryChoice]:
             decoded = F.normalize(weighted_sums(found.indices, found.weights, values), dim=-1)
             logits = DEFAULT_TEMPERATURE * decoded @ embeddings.T
             evidence = logits.diagonal() - torch.logsumexp(logits + odds, dim=1)
-            best = evidence.argsort(descending=True)
-            best = best[shares[best].cumsum(0) <= JUDGING_SHARE] if len(best) > 1 else best
-            mean = (shares[best] * evidence[best]).sum() / shares[best].sum()
+            explained = evidence.argsort(descending=True)
+            # The best one counts in any case.
+            explained = explained[: 1 + int((shares[explained].cumsum(0) <= JUDGING_SHARE).sum())]
+            mean = (shares[explained] * evidence[explained]).sum() / shares[explained].sum()
             choices.append(MemoryChoice(trusting, num_keys, concentration, float(mean)))
-    return sorted(choices, key=lambda choice: -choice.evidence)
+    return choices
 
 
 def make_keys(

@@ -313,10 +313,24 @@ class GenLangSplatModel(SplatModel):
     @property
     def decode(self) -> Decode:
         """What turns latents into unit embeddings: the scene's memory where there is one, unless told otherwise."""
-        autoencoder = self.field_head.autoencoder
-        if self.memory is None or self.config.decoder == "autoencoder":
-            return autoencoder.decode
-        return MemoryDecoder(self.memory, autoencoder.decode)
+        prior = self.field_head.autoencoder.decode
+        return prior if self.memory is None or self.decoder == "autoencoder" else MemoryDecoder(self.memory, prior)
+
+    @property
+    def decoder(self) -> DecoderName:
+        """What decodes."""
+        return "autoencoder" if self.memory is None else self.config.decoder
+
+    def decode_by(self, decoder: DecoderName) -> None:
+        """Decodes by the memory or by the autoencoder alone from now on.
+
+        Raises:
+            GenLangSplatError: The run has no memory.
+        """
+        if decoder == "memory" and self.memory is None:
+            raise GenLangSplatError(NO_MEMORY)
+        self.config.decoder = decoder
+        self._forget_latents()
 
     @torch.no_grad()
     def gaussian_relevancy(

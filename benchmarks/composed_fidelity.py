@@ -110,7 +110,8 @@ def domain_fidelity(foreign: ForeignVectors, codes: dict[str, Code]) -> list[Row
         kept, asked = vectors[~left_out], vectors[left_out]
         for trained_on, code in codes.items():
             views = torch.arange(len(kept)) % 20
-            seen = SeenRegions(code.encode(kept), kept.half(), torch.ones(len(kept)), views)
+            own, ones = code.encode(kept), torch.ones(len(kept))
+            seen = SeenRegions(own, kept.half(), own, areas=ones, trusts=ones, views=views)
             memory = MemoryDecoder(fit_memory(seen, ENCODER), code.decode)
             latents = code.encode(asked)
             cosines = {

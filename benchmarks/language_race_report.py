@@ -14,8 +14,7 @@ from rich.table import Table
 
 from common import Bar
 from genlangsplat_ns.console import CONSOLE
-from language_adam import LANGSPLAT_EPSILON
-from language_race import ANEW
+from language_race import ADAM, ANEW, TUNED_ADAM, rival_of
 
 Row = dict[str, Any]
 
@@ -57,9 +56,8 @@ def first_to(curves: Sequence[Row], key: str, value: float) -> Stop | None:
 
 
 def rivals_of(scene: Row) -> dict[str, list[Row]]:
-    """Adam as LangSplat has it but for its rate, and with everything that was tried."""
-    plain = [curve for curve in scene["curves"] if curve["settings"]["epsilon"] == LANGSPLAT_EPSILON]
-    return {"Adam": plain, "Adam with tuned epsilon": scene["curves"]}
+    """The runs that each rival may choose from: whoever tunes epsilon may leave it as well."""
+    return {ADAM: [curve for curve in scene["curves"] if rival_of(curve) == ADAM], TUNED_ADAM: scene["curves"]}
 
 
 def qualities_of(scene: Row) -> list[str]:
@@ -134,7 +132,7 @@ def plot_race(found: Sequence[Row], path: Path) -> None:
                 continue
             for curve in (curve for curve in scene["curves"] if curve["solver"] != ANEW):
                 stops = stops_of([curve], key)
-                style = "-" if curve["settings"]["epsilon"] == LANGSPLAT_EPSILON else "--"
+                style = "-" if rival_of(curve) == ADAM else "--"
                 points = [stop.seconds for stop in stops], [stop.value for stop in stops]
                 axes.plot(*points, style, label=f"Adam, {curve['name']}", linewidth=1.2)
             for lift, mark in zip(scene["lifts"], "o*", strict=True):

@@ -63,7 +63,7 @@ def test_a_race_is_drawn(tmp_path: Path) -> None:
 
 def test_a_race_tells_every_stop_and_keeps_the_best_latents() -> None:
     from language_adam import AdamSettings, kept
-    from language_race import KEPT, Course, Curve, run_curves
+    from language_race import KEPT, Course, Curve, rival_of, run_curves
 
     truth = F.normalize(torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), dim=-1)
     views, shape = labelled_scene(2, truth), (6, 1, 4)
@@ -76,6 +76,7 @@ def test_a_race_tells_every_stop_and_keeps_the_best_latents() -> None:
     rows, best = run_curves(course, [Curve(each, 30) for each in settings])
     assert [[stop["step"] for stop in row["stops"]] for row in rows] == 3 * [[5, 10, 15, 20, 25, 30]]
     assert all(stop["seconds"] > 100 for row in rows for stop in row["stops"])
-    assert best["cosine"] == max(stop["cosine"] for row in rows for stop in row["stops"])
-    assert figures(best["latents"])["cosine"] == pytest.approx(best["cosine"])
-    assert best["cosine"] > 0.95
+    for rival, moment in best.items():
+        told = [stop["cosine"] for row in rows if rival_of(row) == rival for stop in row["stops"]]
+        assert moment["cosine"] == max(told) and moment["cosine"] > 0.9
+        assert figures(moment["latents"])["cosine"] == pytest.approx(moment["cosine"])

@@ -40,7 +40,7 @@ BEST_RATES = (0.0025, 0.01)
 TUNED = (AdamSettings(0.3, epsilon=0.01), AdamSettings(0.1, epsilon=0.001))
 """The best of a dozen pairs of rate and epsilon on the small scene, and the best of those of a smaller epsilon."""
 
-CURVE_STEPS, TUNED_STEPS, CLOCK_STEPS, QUICK_STEPS = 1000, 400, 100, 100
+CURVE_STEPS, RUN_STEPS, TUNED_STEPS, CLOCK_STEPS, QUICK_STEPS = 1000, 600, 400, 100, 100
 STOPS = (5, 10, 15, 20, 25, 35, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1000, 1600, 3000, 6000, 12_000, 20_000)
 """After how many steps Adam is scored, beside the last."""
 
@@ -74,7 +74,7 @@ def curves_of(name: str, steps: int, quick: bool) -> list[Curve]:
     if quick:
         return [Curve(AdamSettings(rate), QUICK_STEPS) for rate in BEST_RATES] + [Curve(TUNED[0], QUICK_STEPS // 2)]
     rates = RATES if name == "small" else BEST_RATES
-    curves = [Curve(AdamSettings(rate), CURVE_STEPS) for rate in rates]
+    curves = [Curve(AdamSettings(rate), CURVE_STEPS if name in SCENES else RUN_STEPS) for rate in rates]
     curves += [Curve(settings, TUNED_STEPS) for settings in TUNED]
     if name == "small":
         best = AdamSettings(BEST_RATES[0])

@@ -122,6 +122,7 @@ def _show_equal_quality(scene: Row) -> None:
 
 def plot_race(found: Sequence[Row], path: Path) -> None:
     """Draws quality over processor time, a column for each scene and a row for each figure."""
+    names = list(dict.fromkeys(curve["name"] for scene in found for curve in scene["curves"]))
     figure, grid = pyplot.subplots(2, len(found), figsize=(4.6 * len(found), 7.2), squeeze=False)
     for scene, column in zip(found, grid.T, strict=True):
         axes: Axes
@@ -134,17 +135,19 @@ def plot_race(found: Sequence[Row], path: Path) -> None:
                 stops = stops_of([curve], key)
                 style = "-" if rival_of(curve) == ADAM else "--"
                 points = [stop.seconds for stop in stops], [stop.value for stop in stops]
-                axes.plot(*points, style, label=f"Adam, {curve['name']}", linewidth=1.2)
+                color = f"C{names.index(curve['name'])}"
+                axes.plot(*points, style, color=color, label=f"Adam, {curve['name']}", linewidth=1.2)
             for lift, mark in zip(scene["lifts"], "o*", strict=True):
                 label = f"lifting, {lift['solver']}"
                 axes.plot(lift["seconds"], lift[key], mark, label=label, color="black", markersize=9)
-            top = max(*(stop.value for stop in stops_of(scene["curves"], key)), *(lift[key] for lift in scene["lifts"]))
-            axes.set(xscale="log", ylim=(top - 0.2, top + 0.02), ylabel=QUALITIES[key], xlabel="processor seconds")
+            tops = [best_of([curve], key).value for curve in scene["curves"]] + [lift[key] for lift in scene["lifts"]]
+            limits = min(tops) - 0.12, max(tops) + 0.015
+            axes.set(xscale="log", ylim=limits, ylabel=QUALITIES[key], xlabel="processor seconds")
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.grid(alpha=0.3)
         column[0].set_title(title_of(scene), fontsize=9)
-        column[0].legend(fontsize=6, loc="lower right")
+        column[0].legend(fontsize=6, loc="lower right", framealpha=0.6)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     CONSOLE.print(f"Wrote {path}.")

@@ -37,9 +37,9 @@ class SyntheticViews:
         return self.count
 
     def __iter__(self) -> Iterator[LabelledView]:
-        return (self.view(number) for number in range(self.count))
+        return (self[number] for number in range(self.count))
 
-    def view(self, number: int) -> LabelledView:
+    def __getitem__(self, number: int) -> LabelledView:
         """One view; the same each time."""
         width, height = WIDTH // self.shrink, HEIGHT // self.shrink
         focal = 0.9 * width

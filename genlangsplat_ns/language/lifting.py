@@ -2,7 +2,7 @@
 
 Rendering is linear in what the Gaussians carry, so with weights `w` (pixel p, Gaussian i) the aggregate
 `sum_p w_pi * target_p / sum_p w_pi` needs one pass over the views and no optimiser (Occam's LGS and its kin). The
-module `refinement` tells regions that contradict all others from the rest and aggregates again without them.
+module `refinement` tells regions that contradict all others from the rest and aggregates without them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class LiftedLatents:
     mass: Float[Tensor, "num_gaussians levels"]
     """Sum of the compositing weights over all labelled pixels of all views, each times the trust in its region."""
     region_weights: Trust | None = None
-    """For every view how far each of its regions was believed; None where all counted alike."""
+    """For every view how far each of its regions was believed; None where none was judged."""
+    region_consensus: list[Tensor] | None = None
+    """For every view and region the unit latent that a sample of the views says of it; None where none was judged."""
 
     @property
     def seen(self) -> Bool[Tensor, "num_gaussians levels"]:
@@ -67,7 +69,7 @@ class LiftSettings:
     visibility_cap: float = 1.0
     """Nor does a view speak for more than this share of the Gaussians it sees (VALA)."""
     robust_rounds: int = 3
-    """How often regions that contradict what all views together say lose weight, and latents are aggregated again."""
+    """How often at most regions that contradict what all views together say lose weight; 0 for the plain average."""
     gradient_steps: int = 0
     """Steps of conjugate gradients that sharpen the aggregate towards the least-squares fit of the views."""
     damping: float = 0.1
@@ -141,10 +143,12 @@ class LabelledView:
         """Puts the values of each region on its pixels, and zero where no region is."""
         return _paint(self.rows, values)
 
-    def sum_over_regions(self, values: Float[Tensor, "height width levels"]) -> Float[Tensor, " num_regions"]:
+    def sum_over_regions(
+        self, values: Float[Tensor, "height width levels *channels"]
+    ) -> Float[Tensor, "num_regions *channels"]:
         """Adds up what the pixels of each region have."""
-        sums = values.new_zeros(len(self.latents) + 1)
-        return sums.index_add_(0, self.rows.flatten(), values.flatten())[:-1]
+        sums = values.new_zeros(len(self.latents) + 1, *values.shape[3:])
+        return sums.index_add_(0, self.rows.flatten(), values.flatten(0, 2))[:-1]
 
 
 def region_targets(

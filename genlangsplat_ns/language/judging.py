@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genlangsplat_ns.language.lifting import LabelledView, Trust, trust_of, unit_or_zero
+from genlangsplat_ns.language.lifting import LabelledView, Trust, paint, trust_of, unit_or_zero
 
 LEAST_TRUST = 1e-3
 """What a wholly contradicted region still counts, so that it speaks where no other does."""
@@ -113,14 +113,30 @@ def usual_residuals(
     return sums[..., 0] / sums[..., 1].clamp_min(1e-6)
 
 
-def usual_of_regions(
-    view: LabelledView, usual: Float[Tensor, "num_gaussians levels"]
-) -> Float[Tensor, " num_regions"]:
+def usual_of_regions(view: LabelledView, usual: Float[Tensor, "num_gaussians levels"]) -> Float[Tensor, " num_regions"]:
     """The residual that is usual where each region of a view lies."""
     levels = usual.shape[1]
     rendered = view.operator.composite(torch.cat([usual, torch.ones_like(usual[:, :1])], dim=1))
     opacity = rendered[..., levels:].expand(-1, -1, levels)
     return view.sum_over_regions(rendered[..., :levels]) / view.sum_over_regions(opacity).clamp_min(1e-6)
+
+
+def summed_residual(
+    view: LabelledView, latents: Float[Tensor, "num_gaussians levels latent_dim"]
+) -> Float[Tensor, " residual_and_count"]:
+    """The sum of one minus cosine over pixels of regions that show something, and how many these are.
+
+    A mean needs no more than every second row and column.
+
+    Args:
+        view: The view.
+        latents: What other views say.
+    """
+    rendered, rows = (pixels[::2, ::2].contiguous() for pixels in (_composite(view, latents), view.rows))
+    lengths = rendered.norm(dim=-1)
+    cosines = (rendered * paint(rows, view.latents)).sum(dim=-1) / lengths.clamp_min(1e-6)
+    valid = (rows < len(view.latents)) & (lengths > 0)
+    return torch.stack([((1 - cosines) * valid).sum(), valid.sum().to(cosines.dtype)])
 
 
 @dataclass(frozen=True)

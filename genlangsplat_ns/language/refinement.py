@@ -50,12 +50,15 @@ LEAST_SAMPLE = 40
 LEAST_HALVED = 8
 """With fewer views in the sample, its halves tell nothing, and regions are judged with full strength."""
 
-STRENGTHS = (0.5, 1.0)
+STRENGTHS = (1.0, 0.5)
 """How hard regions may be judged."""
 
 WORTH = 0.975
 """Regions are judged when that lowers the residuals of left-out views to this share of the plain mean's. Half a sample
 gains more by weights than all views do, so a small gain is none."""
+
+CLEAR = 0.95
+"""When the first strength lowers those residuals to this share, the others are not tried."""
 
 SETTLED = 0.02
 """When the trust in regions changes by less than this on average, another round changes nothing."""

@@ -17,6 +17,7 @@ from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.field_head import LanguageFieldHead, scene_autoencoder
 from genlangsplat_ns.language.compression import restore_latents
 from genlangsplat_ns.language.decoding import Decode
+from genlangsplat_ns.language.fitting_loss import language_fidelity, language_loss
 from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, SeenScores, join_levels
 from genlangsplat_ns.language.lifting import LiftedLatents, LiftSettings, region_targets
 from genlangsplat_ns.language.memory import NO_MEMORY, DecoderName, MemoryDecoder, SceneMemory, take_memory
@@ -55,8 +56,8 @@ class GenLangSplatModelConfig(SplatModelConfig):
     """With adam: weight of the cosine term beside the L1 term (gamma of the paper's equation 9, not stated there)."""
     language_cache_gb: float = 2.0
     """Without a GPU: gigabytes for compositing weights that are used more than once; other views are rendered anew."""
-    language_robust_rounds: int = 3
-    """With lift: rounds in which regions that contradict all other views lose weight; 0 for plain averaging."""
+    language_robust_rounds: int = 2
+    """With lift: rounds at most in which regions that contradict all other views lose weight; 0 for plain averaging."""
     language_average: Literal["mean", "median"] = "mean"
     """With lift: whether the views of a Gaussian are joined by their mean or by a streaming median of directions."""
     language_visibility_gate: float = 1.0
@@ -268,11 +269,7 @@ class GenLangSplatModel(SplatModel):
         self, rendered: Tensor, targets: Tensor, valid: Bool[Tensor, "height width levels"]
     ) -> tuple[Tensor, Tensor]:
         """L1 and one minus cosine between rendered and target latents over the labelled pixels (paper, equation 9)."""
-        rendered, targets = rendered[valid], targets[valid]
-        if len(rendered) == 0:
-            return rendered.sum(), rendered.sum()
-        cosine = nn.functional.cosine_similarity(rendered, targets, dim=-1, eps=1e-6)
-        return (rendered - targets).abs().mean(), 1 - cosine.mean()
+        return language_loss(rendered, targets, valid)
 
     def get_outputs(self, camera: Cameras) -> dict[str, Any]:
         """Renders what the phase needs: colours, latents to be fitted, or everything for a person."""
@@ -293,8 +290,8 @@ class GenLangSplatModel(SplatModel):
         metrics: dict[str, Any] = {"gaussian_count": self.num_points}
         if "latents" in outputs:
             targets, valid = self.language_targets(batch["language"])
-            l1, one_minus_cosine = self.language_loss(outputs["latents"].detach(), targets, valid)
-            metrics |= {"lang_l1": l1, "lang_cosine": 1 - one_minus_cosine}
+            l1, cosine = language_fidelity(outputs["latents"].detach(), targets, valid)
+            metrics |= {"lang_l1": l1, "lang_cosine": cosine}
         return metrics
 
     def get_loss_dict(self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: Any = None) -> dict[str, Any]:

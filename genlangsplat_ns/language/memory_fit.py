@@ -202,7 +202,7 @@ def choose_memory(choices: Sequence[MemoryChoice]) -> MemoryChoice:
     trusting = best[1] > best[0] + CLEAR_GAIN
     enough = best[trusting] - EQUAL_EVIDENCE
     good = [choice for choice in choices if choice.trusting == trusting and choice.evidence >= enough]
-    return min(good, key=lambda choice: (choice.num_keys, choice.concentration))
+    return min(good, key=lambda choice: (choice.concentration, choice.num_keys))
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -23,11 +23,11 @@ from genlangsplat_ns.evaluation.ladder import PaintedRun, climb
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
-from genlangsplat_ns.language.lifting import LabelledView, LatentMean, LiftedLatents, LiftSettings, Trust
+from genlangsplat_ns.language.lifting import LabelledView, LatentMean, LiftedLatents, LiftSettings
 from genlangsplat_ns.language.memory import MemoryDecoder, SceneMemory
 from genlangsplat_ns.language.memory_fit import fit_memory, see_regions
 from genlangsplat_ns.language.query import QueryMode, TextQuery
-from genlangsplat_ns.language.refinement import LocalPasses, lift_latents, num_passes, refine
+from genlangsplat_ns.language.refinement import Job, LocalPasses, Refinement, add_latents, lift_latents, most_views
 from genlangsplat_ns.language.relevancy import DEFAULT_TEMPERATURE
 from genlangsplat_ns.levels import LEVELS
 from language_scene import composite_all
@@ -209,41 +209,50 @@ class Road:
 def lift_embeddings(
     views: list[LabelledView], num_gaussians: int, levels: int, settings: LiftSettings
 ) -> LiftedLatents:
-    """`lift_latents` for embeddings themselves: the same to rounding, in a fraction of the time."""
+    """`lift_latents` for embeddings themselves: the same to rounding, in a part of the time."""
     shape = num_gaussians, levels, views[0].latents.shape[1]
-    with moving_bar("Lifting embeddings", num_passes(settings.robust_rounds) * len(views)) as bar:
-        return refine(WidePasses(views, views, shape, settings, "cpu", bar), settings.robust_rounds)
+    total = most_views(len(views), settings.robust_rounds)
+    with moving_bar("Lifting embeddings", total) as bar:
+        lifted = Refinement(WidePasses(views, views, "cpu", bar), shape, settings).lift()
+        bar.move_to(total)
+    return lifted
 
 
 class WidePasses(LocalPasses):
-    """Passes over views whose latents are wide.
+    """Jobs on views whose latents are wide.
 
     What views say of a Gaussian is a mean of their regions' latents. So the shares of the regions are found once, and
-    each aggregate is one product of matrices.
+    each sum over views is one product of matrices.
     """
 
-    def aggregate(self, trust: Trust | None, judging: bool) -> LiftedLatents:
-        """Joins all views."""
-        views = list(self._walk(self.views))
-        mean = LatentMean(*self.shape, self.settings)
-        mean.num_views = len(views)
-        for level, (shares, rows) in enumerate(self._shares):
+    def run(
+        self, job: Job, part: Sequence[int], shared: Any, own: list[Tensor] | None, small: bool, summed: bool
+    ) -> tuple[list[Tensor], Tensor]:
+        """Does a job."""
+        if job is not add_latents:
+            return super().run(job, part, shared, own, small, summed)
+        shape, settings = shared
+        joined = LatentMean(*shape, settings)
+        believed = [torch.ones(len(self.views[number].latents)) for number in part] if own is None else own
+        for level, shares in enumerate(self._shares):
             said = []
-            for number, (view, own) in enumerate(zip(views, rows, strict=True)):
-                believed = view.latents.new_ones(len(own), 1) if trust is None else trust[number][own, None]
-                said.append(torch.cat([view.latents[own] * believed, believed], dim=1))
-            mean.sums[:, level] = shares @ torch.cat(said)
-        return mean.solve()
+            for number, trust in zip(part, believed, strict=True):
+                rows = shares[number][1]
+                said.append(
+                    torch.cat([self.views[number].latents[rows], torch.ones(len(rows), 1)], dim=1) * trust[rows, None]
+                )
+            joined.sums[:, level] = torch.cat([shares[number][0] for number in part], dim=1) @ torch.cat(said)
+        return [torch.zeros(0)] * len(part), joined.sums
 
     @cached_property
-    def _shares(self) -> list[tuple[Float[Tensor, "num_gaussians num_regions"], list[Tensor]]]:
-        """For every level the weights of Gaussians in regions, and the regions of each view."""
+    def _shares(self) -> list[list[tuple[Float[Tensor, "num_gaussians num_regions"], Tensor]]]:
+        """For every level and view the weights of Gaussians in its regions, and which regions these are."""
         found = []
-        for level in range(self.shape[1]):
-            rows = [view.regions[level][view.regions[level] >= 0].unique().long() for view in self.views]
-            shares = [
-                view.operator.backproject((view.regions[level][..., None] == own).float())
-                for view, own in zip(self.views, rows, strict=True)
-            ]
-            found.append((torch.cat(shares, dim=1), rows))
+        for level in range(len(LEVELS)):
+            shares = []
+            for number in range(len(self.views)):
+                regions, operator = self.views[number].regions[level], self.views[number].operator
+                rows = regions[regions >= 0].unique().long()
+                shares.append((operator.backproject((regions[..., None] == rows).float()), rows))
+            found.append(shares)
         return found

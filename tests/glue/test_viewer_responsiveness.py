@@ -20,8 +20,8 @@ from torch.nn.functional import normalize
 
 from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.language.decoding import rows_at_a_time
 from genlangsplat_ns.language.lifting import LiftedLatents
-from genlangsplat_ns.language.query import CHUNK_PIXELS
 from genlangsplat_ns.language.visualize import LatentPca
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
 
@@ -165,8 +165,9 @@ def test_latents_are_decoded_in_small_chunks_and_only_where_something_shows(mode
     camera = some_camera(96, 64)
     render(model, camera=camera)
     shown = int((model.render_latents(camera).norm(dim=-1) > 1e-2).sum())
-    assert CHUNK_PIXELS < shown < 96 * 64 * 3
-    assert max(rows) <= CHUNK_PIXELS and sum(rows) == shown
+    chunk = rows_at_a_time(model.decode, model.device)
+    assert chunk < shown < 96 * 64 * 3
+    assert max(rows) <= chunk and sum(rows) == shown
 
 
 def test_gaussians_are_coloured_by_their_latents_once_and_again_when_latents_change(

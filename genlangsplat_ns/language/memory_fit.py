@@ -126,7 +126,7 @@ class MemoryChoice:
     """What a memory could be like."""
 
     num_keys: int
-    """How many keys."""
+    """How many keys at most."""
     concentration: float
     """How quickly the weight of a key falls with its angle."""
     evidence: float
@@ -177,8 +177,10 @@ def choose_memory(regions: SeenRegions, seed: int = 0) -> list[MemoryChoice]:
         judged = judged.chosen(torch.linspace(0, len(judged) - 1, MAX_JUDGED).long())
     embeddings, shares = judged.embeddings.float(), judged.weights / judged.weights.sum()
     odds = shares.log()
-    choices = []
-    for num_keys in sorted({min(number, len(kept)) for number in NUM_KEYS}):
+    choices: list[MemoryChoice] = []
+    for num_keys in NUM_KEYS:
+        if choices and choices[-1].num_keys >= len(kept):
+            break
         keys, log_masses, values = make_keys(kept, num_keys, seed)
         for concentration in CONCENTRATIONS:
             table = KeyTable.of(keys, log_masses, values, concentration, prior_of(concentration))

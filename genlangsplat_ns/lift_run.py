@@ -11,6 +11,8 @@ from rich.markup import escape
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.files import atomic_path
 from genlangsplat_ns.language.lifting import LiftedLatents
+from genlangsplat_ns.language.memory import SceneMemory
+from genlangsplat_ns.language.memory_fit import see_regions
 from genlangsplat_ns.lift_on_ray import lift_on_ray
 from genlangsplat_ns.pipeline import GenLangSplatPipeline
 from genlangsplat_ns.ray_settings import RayLiftSettings
@@ -52,8 +54,11 @@ def lift_run(config_path: Path, robust_rounds: int | None, spread: RayLiftSettin
     return written
 
 
-def _lift_on_ray(pipeline: GenLangSplatPipeline, spread: RayLiftSettings) -> LiftedLatents:
+def _lift_on_ray(pipeline: GenLangSplatPipeline, spread: RayLiftSettings) -> tuple[LiftedLatents, SceneMemory]:
     num_gaussians, levels, latent_dim = pipeline.model.latents.shape
     views = replace(pipeline.training_views().to("cpu"), cache=None)
     lifted = lift_on_ray(views, (num_gaussians, levels, latent_dim), pipeline.model.config.lift_settings, spread)
-    return LiftedLatents(lifted.latents.to(pipeline.device), lifted.mass.to(pipeline.device))
+    # One walk through the small views is little beside those of the tasks.
+    memory = pipeline.fit_memory(see_regions(views.small(), lifted.latents, lifted.region_weights))
+    latents, mass = (tensor.to(pipeline.device) for tensor in (lifted.latents, lifted.mass))
+    return replace(lifted, latents=latents, mass=mass), memory

@@ -128,7 +128,7 @@ def test_a_memory_of_another_scene_is_named(changes: dict[str, Any], message: st
 def test_a_damaged_memory_stops_a_run_that_needs_it_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
     state = checkpoint_of(remembering())
     state["memory.values"][3, 5] += 0.5
-    with pytest.raises(GenLangSplatError, match="(?s)damaged.*--decoder autoencoder"):
+    with pytest.raises(GenLangSplatError, match=r"(?s)damaged.*--decoder autoencoder"):
         two_clouds().load_state_dict(state)
     model = two_clouds(decoder="autoencoder")
     with caplog.at_level(logging.WARNING):

@@ -156,7 +156,7 @@ class MemoryChoice:
     """Whether the trust in regions counts, or their area alone. Embeddings that differ from view to view by right are
     all worth keeping, and those of wrong masks are not."""
     num_keys: int
-    """How many keys."""
+    """How many keys at most."""
     concentration: float
     """How quickly the weight of a key falls with its angle."""
     evidence: float
@@ -221,8 +221,10 @@ def judge_memories(regions: SeenRegions, seed: int = 0) -> list[MemoryChoice]:
         judged = judged.chosen(torch.linspace(0, len(judged) - 1, MAX_JUDGED).long())
     embeddings, shares = judged.embeddings.float(), judged.areas / judged.areas.sum()
     odds = shares.log()
+    # All regions together may get more keys than there are regions in the views that are kept.
+    numbers = [number for before, number in zip((0, *NUM_KEYS), NUM_KEYS, strict=False) if before < len(kept)]
     choices = []
-    for trusting, num_keys in product((False, True), sorted({min(number, len(kept)) for number in NUM_KEYS})):
+    for trusting, num_keys in product((False, True), numbers):
         keys, log_masses, values = make_keys(kept, kept.weights(trusting), num_keys, seed)
         for concentration in CONCENTRATIONS:
             table = KeyTable.of(keys, log_masses, values, concentration, prior_of(concentration))

@@ -65,7 +65,7 @@ def shown_in(
 ) -> Float[Tensor, "num_regions dim"]:
     """What the lifted scene shows in the pixels of each region of a view."""
     rendered = view.operator.composite(latents.flatten(1)).unflatten(-1, latents.shape[1:])
-    return unit_or_zero(view.sum_rows(rendered))
+    return unit_or_zero(view.sum_over_regions(rendered))
 
 
 def _truths(road: Road, index: int, view: LabelledView) -> Float[Tensor, "num_regions 512"]:

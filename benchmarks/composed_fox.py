@@ -19,7 +19,7 @@ from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD
 from genlangsplat_ns.labelled_views import LabelledViews, PosedView
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
 from genlangsplat_ns.language.memory import MemoryDecoder
-from genlangsplat_ns.language.memory_fit import fit_memory, see_regions
+from genlangsplat_ns.language.memory_fit import SeenRegions, fit_memory
 from genlangsplat_ns.language.projection import projection_autoencoder
 from genlangsplat_ns.language.refinement import lift_latents
 from genlangsplat_ns.levels import LEVELS
@@ -111,9 +111,11 @@ class _AskedViews:
         shape = len(self.gaussians[0]), len(LEVELS), code.identity.latent_dim
         lifting, remembering = Stopwatch(), Stopwatch()
         with lifting:
-            lifted = lift_latents(views, *shape, self.pipeline.model.config.lift_settings, "cpu", views.small())
+            settings = self.pipeline.model.config.lift_settings
+            lifted = lift_latents(views, *shape, settings, "cpu", views.small(), remember=True)
+        assert lifted.region_consensus is not None, "lifting was told to remember"
         with remembering:
-            regions = see_regions(views.small(), lifted.latents, lifted.region_weights)
+            regions = SeenRegions.gather(lifted.region_consensus, lifted.region_weights)
             memory = fit_memory(regions, code.identity.encoder)
         decoders = {"autoencoder": code.decode, "memory": MemoryDecoder(memory, code.decode)}
         held_out = list(replace(views, views=self.held_out))

@@ -25,7 +25,7 @@ from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.lifting import LabelledView, LatentMean, LiftedLatents, LiftSettings
 from genlangsplat_ns.language.memory import MemoryDecoder, SceneMemory
-from genlangsplat_ns.language.memory_fit import fit_memory, see_regions
+from genlangsplat_ns.language.memory_fit import SeenRegions, fit_memory
 from genlangsplat_ns.language.query import QueryMode, TextQuery
 from genlangsplat_ns.language.refinement import Job, LocalPasses, Refinement, add_latents, lift_latents, most_views
 from genlangsplat_ns.language.relevancy import DEFAULT_TEMPERATURE
@@ -156,13 +156,13 @@ class Road:
         lifting, remembering = Stopwatch(), Stopwatch()
         with lifting:
             if isinstance(code, NoCode):
-                lifted = lift_embeddings(views, *shape, lift)
+                lifted = lift_embeddings(views, *shape, lift, remember)
             else:
-                lifted = lift_latents(views, *shape, code.identity.latent_dim, lift)
+                lifted = lift_latents(views, *shape, code.identity.latent_dim, lift, remember=remember)
         memory = None
-        if remember:
+        if lifted.region_consensus is not None:
             with remembering:
-                memory = fit_memory(see_regions(views, lifted.latents, lifted.region_weights), ENCODER)
+                memory = fit_memory(SeenRegions.gather(lifted.region_consensus, lifted.region_weights), ENCODER)
         costs: dict[str, float] = {
             f"{name}{kind}_seconds": getattr(watch, time) / 1e3
             for name, watch in (("lift", lifting), ("memory", remembering))
@@ -207,13 +207,13 @@ class Road:
 
 
 def lift_embeddings(
-    views: list[LabelledView], num_gaussians: int, levels: int, settings: LiftSettings
+    views: list[LabelledView], num_gaussians: int, levels: int, settings: LiftSettings, remember: bool
 ) -> LiftedLatents:
     """`lift_latents` for embeddings themselves: the same to rounding, in a part of the time."""
     shape = num_gaussians, levels, views[0].latents.shape[1]
     total = most_views(len(views), settings.robust_rounds)
     with moving_bar("Lifting embeddings", total) as bar:
-        lifted = Refinement(WidePasses(views, views, "cpu", bar), shape, settings).lift()
+        lifted = Refinement(WidePasses(views, views, "cpu", bar), shape, settings, remember).lift()
         bar.move_to(total)
     return lifted
 

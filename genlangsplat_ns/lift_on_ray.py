@@ -53,7 +53,7 @@ def lift_on_ray(
         )
     total = most_views(len(views), settings.robust_rounds)
     with connected(spread.address), moving_bar("Lifting", total) as bar:
-        lifted = Refinement(RayPasses(views, shape[0], spread, bar), shape, settings).lift()
+        lifted = Refinement(RayPasses(views, shape[0], spread, bar), shape, settings, remember=True).lift()
         bar.move_to(total)
     return lifted
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.files import atomic_path
 from genlangsplat_ns.language.lifting import LiftedLatents
+from genlangsplat_ns.language.memory import SceneMemory
 from genlangsplat_ns.lift_on_ray import lift_on_ray
 from genlangsplat_ns.pipeline import GenLangSplatPipeline
 from genlangsplat_ns.ray_settings import RayLiftSettings
@@ -56,8 +57,9 @@ def lift_run(config_path: Path, robust_rounds: int | None, spread: RayLiftSettin
     return written
 
 
-def _lift_on_ray(pipeline: GenLangSplatPipeline, spread: RayLiftSettings) -> LiftedLatents:
+def _lift_on_ray(pipeline: GenLangSplatPipeline, spread: RayLiftSettings) -> tuple[LiftedLatents, SceneMemory]:
     num_gaussians, levels, latent_dim = pipeline.model.latents.shape
     views = replace(pipeline.training_views().to("cpu"), cache=None)
     lifted = lift_on_ray(views, (num_gaussians, levels, latent_dim), pipeline.model.config.lift_settings, spread)
-    return LiftedLatents(lifted.latents.to(pipeline.device), lifted.mass.to(pipeline.device))
+    memory = pipeline.fit_memory(lifted)
+    return LiftedLatents(lifted.latents.to(pipeline.device), lifted.mass.to(pipeline.device)), memory

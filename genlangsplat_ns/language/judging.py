@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genlangsplat_ns.language.lifting import LabelledView, Trust, paint, region_weights_of, unit_or_zero
+from genlangsplat_ns.language.lifting import LabelledView, RegionConsensus, Trust, paint, region_weights_of
 
 LEAST_TRUST = 1e-3
 """What a wholly contradicted region still counts, so that it speaks where no other does."""
@@ -99,7 +99,7 @@ def sum_residuals(
     residuals: list[Tensor] = []
     sums = latents.new_zeros(*latents.shape[:2], 2)
     for number, view in enumerate(views):
-        residuals.append(region_residuals(view, with_other_levels(_composite(view, latents))))
+        residuals.append(region_residuals(view, with_other_levels(composite_latents(view, latents))))
         believed = region_weights_of(view, number, trust)
         values = torch.stack([believed * residuals[-1].nan_to_num(0.0), believed], dim=1)
         sums += view.operator.backproject(view.paint(values).flatten(-2)).unflatten(-1, sums.shape[1:])
@@ -132,7 +132,7 @@ def summed_residual(
         view: The view.
         latents: What other views say.
     """
-    rendered, rows = (pixels[::2, ::2].contiguous() for pixels in (_composite(view, latents), view.rows))
+    rendered, rows = (pixels[::2, ::2].contiguous() for pixels in (composite_latents(view, latents), view.rows))
     lengths = rendered.norm(dim=-1)
     cosines = (rendered * paint(rows, view.latents)).sum(dim=-1) / lengths.clamp_min(1e-6)
     valid = (rows < len(view.latents)) & (lengths > 0)
@@ -147,8 +147,8 @@ class RegionReport:
     """See `region_residuals`."""
     usual: Float[Tensor, " num_regions"]
     """See `usual_of_regions`."""
-    consensus: Float[Tensor, "num_regions latent_dim"]
-    """The unit latent that the views together say of the region; zero where they say nothing."""
+    consensus: RegionConsensus
+    """What the views together say."""
 
     @classmethod
     def of(
@@ -164,19 +164,22 @@ class RegionReport:
             latents: What the views together say.
             usual: The residual that is usual on each Gaussian.
         """
-        rendered = _composite(view, latents)
+        rendered = composite_latents(view, latents)
         residuals = region_residuals(view, with_other_levels(rendered))
-        return cls(residuals, usual_of_regions(view, usual), unit_or_zero(view.sum_over_regions(rendered)))
+        return cls(residuals, usual_of_regions(view, usual), view.consensus(rendered))
 
     def packed(self) -> Float[Tensor, "num_regions columns"]:
         """All of it in one matrix."""
-        return torch.cat([self.residuals[:, None], self.usual[:, None], self.consensus], dim=1)
+        return torch.cat([self.residuals[:, None], self.usual[:, None], self.consensus.packed()], dim=1)
 
     @classmethod
-    def unpacked(cls, packed: Float[Tensor, "num_regions columns"]) -> RegionReport:
+    def unpacked(cls, packed: Float[Tensor, "num_regions columns"], latent_dim: int) -> RegionReport:
         """The report that was packed."""
-        return cls(packed[:, 0], packed[:, 1], packed[:, 2:])
+        return cls(packed[:, 0], packed[:, 1], RegionConsensus.unpacked(packed[:, 2:], latent_dim))
 
 
-def _composite(view: LabelledView, latents: Tensor) -> Float[Tensor, "height width levels latent_dim"]:
+def composite_latents(
+    view: LabelledView, latents: Float[Tensor, "num_gaussians levels latent_dim"]
+) -> Float[Tensor, "height width levels latent_dim"]:
+    """What the pixels of a view show of latents."""
     return view.operator.composite(latents.flatten(1)).unflatten(-1, latents.shape[1:])

@@ -109,14 +109,7 @@ class SceneMemory(nn.Module):
         Raises:
             GenLangSplatError: What is wrong.
         """
-        count = len(self.keys)
-        shapes = {name: tuple(value.shape) for name, value in self.named_buffers()}
-        fits = self.keys.dim() == self.values.dim() == 2 and len(self.values) == count
-        if not fits or not 0 < count <= MAX_KEYS or shapes["log_masses"] != (count,) or shapes["concentration"] != ():
-            raise GenLangSplatError(
-                f"The scene's memory has parts of the shapes {shapes}, expected (keys, latent_dim), (keys,), (keys, "
-                f"embedding_dim) and (), with 1 to {MAX_KEYS:,} keys. {REFIT}"
-            )
+        _check_shapes(dict(self.named_buffers()))
         broken = [name for name, value in self.named_buffers() if not bool(value.isfinite().all())]
         if broken or not float(self.concentration) > 0:
             raise GenLangSplatError(
@@ -136,6 +129,11 @@ class SceneMemory(nn.Module):
     def embedding_dim(self) -> int:
         """Width E of the embeddings."""
         return self.values.shape[1]
+
+    @property
+    def mean(self) -> Float[Tensor, " embedding_dim"]:
+        """The unit mean of all embeddings, by their masses."""
+        return F.normalize(self.table.log_masses.exp() @ self.table.values, dim=-1)
 
     @property
     def table(self) -> KeyTable:
@@ -200,13 +198,22 @@ class SceneMemory(nn.Module):
             raise GenLangSplatError(f"The scene's memory lacks its {', '.join(missing)}. {REFIT}")
         extra = state["_extra_state"]
         parts = {name: state[name] for name in BUFFERS}
-        if any(part.dim() != dims for part, dims in zip(parts.values(), (2, 1, 2, 0), strict=True)):
-            shapes = {name: tuple(part.shape) for name, part in parts.items()}
-            raise GenLangSplatError(f"The scene's memory has parts of the shapes {shapes}. {REFIT}")
+        _check_shapes(parts)
         keys, log_masses, values, concentration = parts.values()
         memory = cls(keys, log_masses, values, float(concentration), str(extra.get("encoder")))
         memory.set_extra_state(extra)
         return memory
+
+
+def _check_shapes(parts: Mapping[str, Tensor]) -> None:
+    shapes = {name: tuple(part.shape) for name, part in parts.items()}
+    keys, log_masses, values, concentration = (shapes[name] for name in BUFFERS)
+    fits = len(keys) == len(values) == 2 and log_masses == keys[:1] == values[:1] and concentration == ()
+    if not fits or not 0 < keys[0] <= MAX_KEYS:
+        raise GenLangSplatError(
+            f"The scene's memory has parts of the shapes {shapes}, expected (keys, latent_dim), (keys,), (keys, "
+            f"embedding_dim) and (), with 1 to {MAX_KEYS:,} keys. {REFIT}"
+        )
 
 
 def take_memory(
@@ -257,7 +264,7 @@ class MemoryDecoder:
     def __call__(self, latents: Float[Tensor, "*batch latent_dim"]) -> Float[Tensor, "*batch embedding_dim"]:
         """Gives the unit embeddings of latents of any length; a latent of zero becomes the mean of the scene."""
         decoded = self.attend(latents.reshape(-1, latents.shape[-1])).embeddings()
-        return decoded.reshape(*latents.shape[:-1], -1)
+        return decoded.reshape(*latents.shape[:-1], self.memory.embedding_dim)
 
     @torch.no_grad()
     def attend(self, latents: Float[Tensor, "count latent_dim"]) -> AttendedLatents:
@@ -268,7 +275,9 @@ class MemoryDecoder:
         rows = (found.priors > LEAST_PRIOR).nonzero().squeeze(-1)
         guesses = latents.new_zeros(0, self.memory.embedding_dim)
         if len(rows):
-            guesses = found.priors[rows, None] * self.prior(latents[rows])
+            # A latent of zero is far from all keys, but the prior knows nothing of it.
+            known = latents[rows].any(dim=-1, keepdim=True)
+            guesses = found.priors[rows, None] * torch.where(known, self.prior(latents[rows]), self.memory.mean)
             sums = weighted_sums(found.indices[rows], weights[rows], table.values) + guesses
             lengths = lengths.index_copy(0, rows, sums.norm(dim=-1))
             guesses = guesses / lengths[rows, None].clamp_min(SHORTEST)

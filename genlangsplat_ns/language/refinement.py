@@ -25,6 +25,7 @@ from genlangsplat_ns.console import Bar, moving_bar
 from genlangsplat_ns.language.judging import (
     Disagreement,
     RegionReport,
+    composite_latents,
     sum_residuals,
     summed_residual,
     usual_of_regions,
@@ -35,6 +36,7 @@ from genlangsplat_ns.language.lifting import (
     LatentMean,
     LiftedLatents,
     LiftSettings,
+    RegionConsensus,
     Trust,
     accumulate,
     unit_or_zero,
@@ -150,6 +152,14 @@ def report_regions(
     return [RegionReport.of(view, latents, usual).packed() for view in views], torch.zeros(0)
 
 
+def look_at_regions(
+    views: Iterable[LabelledView], latents: Tensor, _: Trust | None, device: torch.device | str
+) -> tuple[list[Tensor], Tensor]:
+    """The job of telling what the views together say of each region."""
+    latents = latents.to(device)
+    return [view.consensus(composite_latents(view, latents)).packed() for view in views], torch.zeros(0)
+
+
 @dataclass
 class Reference:
     """What a sample of views says together."""
@@ -177,17 +187,20 @@ class Refinement:
         passes: Does the jobs.
         shape: Gaussians, levels, width of a latent.
         settings: How views are joined.
+        remember: Whether to tell what the views together say of each region, of which a memory is made.
     """
 
     passes: LiftPasses
     shape: tuple[int, int, int]
     settings: LiftSettings
+    remember: bool = False
 
     def lift(self) -> LiftedLatents:
         """Lifts all views; unless that is to be plain, judges their regions first."""
         everything = range(self.passes.num_views)
         if self.settings.robust_rounds == 0:
-            return self._solve(everything, None)
+            lifted = self._solve(everything, None)
+            return replace(lifted, region_consensus=self._look(lifted.latents)) if self.remember else lifted
         reference = self.refer()
         reports = self._report(everything, reference)
         trust = Disagreement([report.residuals for report in reports], [report.usual for report in reports]).trust(
@@ -275,7 +288,13 @@ class Refinement:
         """Compares views that need not be in the sample with what the sample says."""
         shared = reference.latents, reference.usual
         answers, _ = self.passes.run(report_regions, part, shared, None, small=True, summed=False)
-        return [RegionReport.unpacked(answer) for answer in answers]
+        return [RegionReport.unpacked(answer, self.shape[2]) for answer in answers]
+
+    def _look(self, latents: Tensor) -> list[RegionConsensus]:
+        """Tells what latents say of all regions."""
+        everything = range(self.passes.num_views)
+        answers, _ = self.passes.run(look_at_regions, everything, latents, None, small=True, summed=False)
+        return [RegionConsensus.unpacked(answer, self.shape[2]) for answer in answers]
 
 
 def sample_halves(num_views: int) -> tuple[list[int], list[int]]:
@@ -295,7 +314,7 @@ def _add_up(sums: list[Tensor]) -> Tensor:
 def most_views(num_views: int, rounds: int) -> int:
     """How many views `Refinement.lift` goes through at most."""
     if rounds == 0:
-        return num_views
+        return 2 * num_views
     sample = sum(map(len, sample_halves(num_views)))
     return 2 * num_views + sample * (3 * rounds + 1 + 2 * len(STRENGTHS))
 
@@ -309,6 +328,7 @@ def lift_latents(
     settings: LiftSettings,
     device: torch.device | str = "cpu",
     judged: ViewWalk | None = None,
+    remember: bool = False,
 ) -> LiftedLatents:
     """Lifts the latents of all views onto the Gaussians, in this process.
 
@@ -320,6 +340,7 @@ def lift_latents(
         settings: How.
         device: Where the latents lie.
         judged: The same views in small, on which regions are judged; None for the views themselves.
+        remember: Whether to tell what the views together say of each region, of which a memory is made.
 
     Raises:
         GenLangSplatError: There is no Gaussian, or no view has a region that falls on one.
@@ -327,7 +348,7 @@ def lift_latents(
     total = most_views(len(views), settings.robust_rounds)
     with moving_bar("Lifting latents", total) as bar:
         passes = LocalPasses(views, views if judged is None else judged, device, bar)
-        lifted = Refinement(passes, (num_gaussians, levels, latent_dim), settings).lift()
+        lifted = Refinement(passes, (num_gaussians, levels, latent_dim), settings, remember).lift()
         bar.move_to(total)
     if settings.gradient_steps > 0:
         walk = [views[number] for number in range(len(views))] if not isinstance(views, Iterable) else views

@@ -95,7 +95,7 @@ def test_a_warm_start_begins_where_lifting_ends(tiny_scene: Path, tmp_path: Path
     trainer = make_trainer(adam_config(tiny_scene, tmp_path, language_warm_start=True))
     trainer.pipeline.begin_language_phase(0)
     model = trainer.pipeline.model
-    assert torch.equal(model.latents, trainer.pipeline.lift().latents)
+    assert torch.equal(model.latents, trainer.pipeline.lift()[0].latents)
     assert model.latents.requires_grad and model.latents.any()
     begun = cosines_of_levels(trainer)
     trainer.train()

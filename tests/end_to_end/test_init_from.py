@@ -117,9 +117,9 @@ def test_optimized_cameras_are_taken_over_and_lifted_from(
     held_out = pipeline.datamanager.camera("eval", 1)
     assert torch.equal(pipeline.model.view(held_out).viewmats, world_to_camera(held_out.camera_to_worlds))
 
-    assert torch.equal(pipeline.lift().latents, pipeline.model.latents)
+    assert torch.equal(pipeline.lift()[0].latents, pipeline.model.latents)
     optimizer.pose_adjustment.data.zero_()
-    assert not torch.equal(pipeline.lift().latents, pipeline.model.latents)
+    assert not torch.equal(pipeline.lift()[0].latents, pipeline.model.latents)
     scene = open_run(trainer.config.get_base_dir() / "config.yml")
     assert torch.equal(scene.model.camera_optimizer.pose_adjustment, stored)
 

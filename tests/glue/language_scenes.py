@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.masks import ViewMasks
 from genlangsplat_ns.features.settings import FrontEndSettings
 from genlangsplat_ns.language.lifting import LiftedLatents
+from genlangsplat_ns.language.memory import SceneMemory
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
 from genlangsplat_ns.scene import LanguageScene
 
@@ -49,6 +51,25 @@ def two_clouds(sh_degree: int = 0, **settings: Any) -> GenLangSplatModel:
     model.enter_language_phase(0)
     model.set_latents(LiftedLatents(latents, torch.ones(NUM_GAUSSIANS, 3)))
     return model.eval()
+
+
+def memory_of_clouds(model: GenLangSplatModel, num_keys: int = 20, **changes: Any) -> SceneMemory:
+    """A memory that the scene could have: a key for each cloud and level, and random ones, with random values.
+
+    Args:
+        model: The scene.
+        num_keys: How many keys there are altogether.
+        changes: `encoder`, `latent_dim` or `embedding_dim` of another scene.
+    """
+    identity = model.field_head.autoencoder.identity
+    dims = {name: changes.get(name, getattr(identity, name)) for name in ("encoder", "latent_dim", "embedding_dim")}
+    generator = torch.Generator().manual_seed(5)
+    keys = torch.randn(num_keys, dims["latent_dim"], generator=generator)
+    values = torch.randn(num_keys, dims["embedding_dim"], generator=generator)
+    if dims["latent_dim"] == model.latents.shape[2]:
+        keys[:6] = model.latents.detach()[[0, NUM_GAUSSIANS // 2]].flatten(0, 1)
+    log_masses = torch.full((num_keys,), -math.log(num_keys))
+    return SceneMemory(F.normalize(keys, dim=-1), log_masses, F.normalize(values, dim=-1), 60.0, dims["encoder"])
 
 
 class NamedDirections:

@@ -6,15 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from genlangsplat_ns.language.lifting import LiftedLatents
 from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.language.selection import SelectionSettings
 from genlangsplat_ns.scene import LanguageScene
-from tests.glue.language_scenes import NUM_GAUSSIANS, UNSEEN, language_scene, some_camera, two_clouds
+from tests.glue.language_scenes import NUM_GAUSSIANS, UNSEEN, language_scene, memory_of_clouds, some_camera, two_clouds
 
 
-@pytest.fixture(scope="module")
-def scene() -> LanguageScene:
-    return language_scene()
+@pytest.fixture(scope="module", params=["autoencoder", "memory"])
+def scene(request: pytest.FixtureRequest) -> LanguageScene:
+    """The scene, decoded by the pre-trained autoencoder or by its own memory."""
+    model = two_clouds()
+    if request.param == "memory":
+        model.set_memory(memory_of_clouds(model))
+    return language_scene(model)
 
 
 @pytest.mark.parametrize("level", ["mean", "auto", "whole"])
@@ -76,12 +81,10 @@ def test_scores_ride_in_the_pass_of_the_colours_and_change_none(sh_degree: int) 
     torch.testing.assert_close(relevancy, expected.clamp(max=1.0), atol=1e-4, rtol=1e-4)
 
 
-def test_scores_follow_the_latents(scene: LanguageScene) -> None:
+def test_scores_follow_the_latents() -> None:
     model = two_clouds()
     own = language_scene(model)
     query = own.embed(TextQuery(("left",)))
     before = model.gaussian_relevancy(query)[0]
-    from genlangsplat_ns.language.lifting import LiftedLatents
-
     model.set_latents(LiftedLatents(model.latents.detach().flip(0), torch.ones(NUM_GAUSSIANS, 3)))
     assert not torch.equal(model.gaussian_relevancy(query)[0], before)

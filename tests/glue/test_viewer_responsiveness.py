@@ -20,8 +20,9 @@ from torch.nn.functional import normalize
 
 from genlangsplat_ns.features.front_end import FrontEnd
 from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.language.decoding import rows_at_a_time
 from genlangsplat_ns.language.lifting import LiftedLatents
-from genlangsplat_ns.language.query import CHUNK_PIXELS
+from genlangsplat_ns.language.memory import SceneMemory
 from genlangsplat_ns.language.visualize import LatentPca
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
 
@@ -52,6 +53,13 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> BlockedEncoder:
     encoder.ready.set()
     monkeypatch.setattr(FrontEnd, "load_text_encoder", lambda front_end: encoder)
     return encoder
+
+
+def some_memory(model: GenLangSplatModel) -> SceneMemory:
+    """A memory that knows some of the Gaussians' latents; the prior answers for others."""
+    values = normalize(torch.randn(90, 384, generator=torch.Generator().manual_seed(2)), dim=-1)
+    keys, encoder = some_latents().latents[:30].flatten(0, 1), model.field_head.autoencoder.identity.encoder
+    return SceneMemory(keys, torch.full((90,), -4.5), values, 60.0, encoder)
 
 
 def some_latents() -> LiftedLatents:
@@ -120,16 +128,22 @@ def assert_same(outputs: dict[str, Tensor], expected: dict[str, Tensor]) -> None
         assert torch.equal(outputs[name], value), name
 
 
-@pytest.mark.parametrize("texts", ["", "a fox; a picture frame"])
-def test_a_frame_broken_off_at_any_line_leaves_the_next_one_undisturbed(model: GenLangSplatModel, texts: str) -> None:
+@pytest.mark.parametrize(
+    ("texts", "decoder"), [("", "autoencoder"), ("a fox; a frame", "autoencoder"), ("a fox; a frame", "memory")]
+)
+def test_a_frame_broken_off_at_any_line_leaves_the_next_one_undisturbed(
+    model: GenLangSplatModel, texts: str, decoder: str
+) -> None:
     ask(model, texts)
-    model.set_latents(some_latents())
+    memory = some_memory(model) if decoder == "memory" else None
+    model.set_latents(some_latents(), memory)
     count = Interrupt()
     expected = render(model, count)
     assert bool(expected["latent_pca"].any()) and bool(expected["relevancy"].any()) == bool(texts)
     broken_off = 0
     for line in range(1, count.num_lines, max(1, count.num_lines // NUM_INTERRUPTS)):
-        model.set_latents(some_latents())  # The frame that is broken off is a first one, which fits the components.
+        # The frame that is broken off is a first one, which fits the components and decodes.
+        model.set_latents(some_latents(), None if memory is None else some_memory(model))
         try:
             render(model, Interrupt(line))
         except BROKEN_OFF:
@@ -165,8 +179,9 @@ def test_latents_are_decoded_in_small_chunks_and_only_where_something_shows(mode
     camera = some_camera(96, 64)
     render(model, camera=camera)
     shown = int((model.render_latents(camera).norm(dim=-1) > 1e-2).sum())
-    assert CHUNK_PIXELS < shown < 96 * 64 * 3
-    assert max(rows) <= CHUNK_PIXELS and sum(rows) == shown
+    chunk = rows_at_a_time(model.decode, model.device)
+    assert chunk < shown < 96 * 64 * 3
+    assert max(rows) <= chunk and sum(rows) == shown
 
 
 def test_gaussians_are_coloured_by_their_latents_once_and_again_when_latents_change(

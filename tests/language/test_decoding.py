@@ -1,14 +1,25 @@
-"""A linear autoencoder answers without decoding, and answers the same."""
+"""What texts are compared with: embeddings, or whatever cheaper a decoder offers."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
-from genlangsplat_ns.language.decoding import LinearDecode, decoding_of
+from genlangsplat_ns.language.decoding import (
+    AttendingDecoder,
+    Decoded,
+    DecodedEmbeddings,
+    decode_to_compare,
+    rows_at_a_time,
+)
 from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery, relevancy_maps, score_latents
+
+CPU = torch.device("cpu")
 
 
 def an_autoencoder(architecture: str) -> Autoencoder:
@@ -22,33 +33,68 @@ def a_query(num_texts: int = 3, width: int = 24) -> EmbeddedQuery:
     return EmbeddedQuery(query, vectors[:num_texts], vectors[num_texts:])
 
 
+@dataclass
+class ComparesInTheSpaceOfLatents:
+    """A decoder by one matrix: cosines need only the texts brought into the space of latents."""
+
+    matrix: Tensor
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        raise AssertionError("an embedding was made")
+
+    def attend(self, latents: Tensor) -> Decoded:
+        return _Compared(latents @ self.matrix.T)
+
+
+@dataclass
+class _Compared:
+    sums: Tensor
+
+    def cosines(self, vectors: Tensor) -> Tensor:
+        return F.normalize(self.sums, dim=-1) @ vectors.T
+
+
+@pytest.mark.parametrize("architecture", ["linear", "mlp", "residual", "langsplat"])
 @torch.no_grad()
-def test_scores_in_latent_space_are_those_of_decoded_latents():
+def test_cosines_are_those_of_the_unit_embeddings(architecture: str) -> None:
+    autoencoder, vectors = an_autoencoder(architecture), a_query().positives
+    latents = torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
+    decoded = decode_to_compare(autoencoder.decode, latents)
+    assert isinstance(decoded, DecodedEmbeddings)
+    torch.testing.assert_close(decoded.cosines(vectors), autoencoder.decode(latents) @ vectors.T)
+
+
+@torch.no_grad()
+def test_neither_the_length_of_a_latent_nor_of_its_embedding_matters() -> None:
+    autoencoder, vectors = an_autoencoder("mlp"), a_query().positives
+    latents = torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
+    stretched = decode_to_compare(lambda rows: 3 * autoencoder.decode(rows), 0.05 * latents)
+    torch.testing.assert_close(
+        stretched.cosines(vectors), decode_to_compare(autoencoder.decode, latents).cosines(vectors)
+    )
+
+
+def test_embeddings_in_half_precision_compare_in_single_precision() -> None:
+    vectors = a_query().positives
+    embeddings = F.normalize(torch.randn(20, 24, generator=torch.Generator().manual_seed(1)), dim=-1)
+    cosines = DecodedEmbeddings(embeddings.half()).cosines(vectors)
+    assert cosines.dtype == torch.float32
+    torch.testing.assert_close(cosines, embeddings @ vectors.T, atol=1e-3, rtol=0)
+
+
+@torch.no_grad()
+def test_a_decoder_that_compares_by_itself_is_not_asked_for_embeddings() -> None:
     autoencoder = an_autoencoder("linear")
+    decode = ComparesInTheSpaceOfLatents(autoencoder.decoder.weight)
     latents = torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
     expected = a_query().score(autoencoder.decode(latents))
-    decode = decoding_of(autoencoder)
-    assert isinstance(decode, LinearDecode)
     torch.testing.assert_close(score_latents(latents, decode, a_query()), expected)
     maps = relevancy_maps(latents.view(5, 5, 2, 6), decode, a_query())
     torch.testing.assert_close(maps, expected.view(5, 5, 2, 3).permute(3, 2, 0, 1))
 
 
-@torch.no_grad()
-def test_a_linear_decoder_is_not_asked_for_embeddings(monkeypatch):
-    decode = decoding_of(an_autoencoder("linear"))
-    monkeypatch.setattr(LinearDecode, "__call__", lambda *arguments: pytest.fail("an embedding was made"))
-    score_latents(torch.randn(10, 6), decode, a_query())
-
-
-@pytest.mark.parametrize("architecture", ["mlp", "residual", "langsplat"])
-def test_other_architectures_are_decoded_by_their_network(architecture):
-    autoencoder = an_autoencoder(architecture)
-    assert decoding_of(autoencoder) == autoencoder.decode
-
-
-@torch.no_grad()
-def test_a_linear_decoder_gives_the_autoencoders_embeddings_to_whoever_wants_them():
-    autoencoder = an_autoencoder("linear")
-    latents = torch.randn(10, 6)
-    torch.testing.assert_close(decoding_of(autoencoder)(latents), autoencoder.decode(latents))
+def test_a_decoder_that_makes_embeddings_gets_fewer_latents_at_a_time() -> None:
+    attending = ComparesInTheSpaceOfLatents(torch.eye(6))
+    assert isinstance(attending, AttendingDecoder) and not isinstance(an_autoencoder("mlp").decode, AttendingDecoder)
+    for device in (CPU, torch.device("cuda")):
+        assert 0 < rows_at_a_time(an_autoencoder("mlp").decode, device) < rows_at_a_time(attending, device)

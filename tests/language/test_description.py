@@ -7,12 +7,16 @@ import torch
 import torch.nn.functional as F
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.decoding import LinearDecode
 from genlangsplat_ns.language.description import describe_gaussians
 from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery
 
 THINGS = torch.eye(6)[:4]
 VOCABULARY = EmbeddedQuery(TextQuery(("fox", "cat", "wall", "moon"), ("stuff",)), THINGS, torch.eye(6)[5:])
+
+
+def as_they_are(latents: torch.Tensor) -> torch.Tensor:
+    """A decoder of latents that are embeddings."""
+    return latents
 
 
 def scene() -> torch.Tensor:
@@ -23,7 +27,7 @@ def scene() -> torch.Tensor:
 
 
 def test_each_group_gets_its_texts_best_first_and_the_largest_group_comes_first() -> None:
-    groups = describe_gaussians(scene(), torch.ones(100), LinearDecode(torch.eye(6)), VOCABULARY, 2, 2)
+    groups = describe_gaussians(scene(), torch.ones(100), as_they_are, VOCABULARY, 2, 2)
     assert [int(group.members.sum()) for group in groups] == [60, 30]
     assert [group.texts[0] for group in groups] == [0, 2]
     assert all(len(group.texts) == 2 and group.scores[0] > group.scores[1] for group in groups)
@@ -32,13 +36,13 @@ def test_each_group_gets_its_texts_best_first_and_the_largest_group_comes_first(
 
 def test_opacity_decides_which_group_is_largest() -> None:
     opacities = torch.cat([torch.full((60,), 0.1), torch.ones(40)])
-    groups = describe_gaussians(scene(), opacities, LinearDecode(torch.eye(6)), VOCABULARY, 2, 9)
+    groups = describe_gaussians(scene(), opacities, as_they_are, VOCABULARY, 2, 9)
     assert [int(group.members.sum()) for group in groups] == [30, 60]
     assert len(groups[0].texts) == 4, "there are no more texts than the vocabulary has"
 
 
 def test_what_cannot_be_described_is_told() -> None:
     with pytest.raises(GenLangSplatError, match="No Gaussian has a latent"):
-        describe_gaussians(torch.zeros(5, 6), torch.ones(5), LinearDecode(torch.eye(6)), VOCABULARY, 2, 2)
+        describe_gaussians(torch.zeros(5, 6), torch.ones(5), as_they_are, VOCABULARY, 2, 2)
     with pytest.raises(GenLangSplatError, match="at least 1"):
-        describe_gaussians(scene(), torch.ones(100), LinearDecode(torch.eye(6)), VOCABULARY, 0, 2)
+        describe_gaussians(scene(), torch.ones(100), as_they_are, VOCABULARY, 0, 2)

@@ -1,4 +1,4 @@
-"""Scores of Gaussians: computed once, near to exact, resumable, and zero where nothing was seen."""
+"""Scores of Gaussians: decoded once, near to exact, resumable, and zero where nothing was seen."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from genlangsplat_ns.language import gaussian_scores
-from genlangsplat_ns.language.decoding import decoding_of
-from genlangsplat_ns.language.gaussian_scores import GaussianEmbeddings, SeenScores, join_levels
+from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, SeenScores, join_levels
 from tests.language.test_decoding import a_query, an_autoencoder
 
 
@@ -20,6 +19,19 @@ def clustered_latents(count: int = 300, levels: int = 3) -> torch.Tensor:
     latents = F.normalize(latents + 0.02 * torch.randn(latents.shape, generator=generator), dim=-1)
     latents[:5] = 0.0
     return latents * (0.2 + torch.rand(count, levels, 1, generator=generator))
+
+
+def counted(decode, breaks_off_at: int | None = None):
+    """The decoder, interrupted once at one of its calls, and the list of how many latents it was given in each."""
+    rows: list[int] = []
+
+    def decode_and_count(latents):
+        rows.append(len(latents))
+        if len(rows) == breaks_off_at:
+            raise KeyboardInterrupt
+        return decode(latents)
+
+    return decode_and_count, rows
 
 
 @torch.no_grad()
@@ -34,60 +46,42 @@ def one_by_one(latents: torch.Tensor, decode) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "linear"])
-def test_without_cells_scores_are_those_of_every_gaussian_by_itself(architecture):
-    latents, decode = clustered_latents(), decoding_of(an_autoencoder(architecture))
-    scores = GaussianEmbeddings(latents, decode, cell=0.0).score(a_query())
+def test_scores_are_those_of_every_gaussian_by_itself(architecture):
+    latents, decode = clustered_latents(40), an_autoencoder(architecture).decode
+    scores = DecodedGaussians(latents, decode).score(a_query())
     torch.testing.assert_close(scores, one_by_one(latents, decode), atol=2e-3, rtol=0)
 
 
-def test_cells_spare_most_decoding_and_hardly_change_a_score():
-    latents, decode = clustered_latents(), decoding_of(an_autoencoder("mlp"))
-    gathered = GaussianEmbeddings(latents, decode)
-    assert gathered.num_decoded < 200 < 295 * 3
-    assert (gathered.score(a_query()) - one_by_one(latents, decode)).abs().max() < 0.05
-
-
-def test_latents_of_one_direction_are_decoded_once_whatever_their_length():
-    latents = torch.ones(40, 3, 6) * torch.linspace(0.1, 2.0, 40)[:, None, None]
-    assert GaussianEmbeddings(latents, decoding_of(an_autoencoder("mlp"))).num_decoded == 1
-
-
-def test_what_no_region_saw_never_answers():
-    scores = GaussianEmbeddings(clustered_latents(), decoding_of(an_autoencoder("mlp"))).score(a_query())
+def test_what_no_region_saw_never_answers_and_is_not_decoded():
+    decode, rows = counted(an_autoencoder("mlp").decode)
+    scores = DecodedGaussians(clustered_latents(), decode).score(a_query())
     assert (scores[:5] == 0).all() and (scores[5:] > 0).all()
+    assert sum(rows) == 295 * 3
 
 
 def test_a_scene_without_latents_scores_zero():
-    scores = GaussianEmbeddings(torch.zeros(7, 3, 6), decoding_of(an_autoencoder("mlp"))).score(a_query())
+    scores = DecodedGaussians(torch.zeros(7, 3, 6), an_autoencoder("mlp").decode).score(a_query())
     assert scores.shape == (7, 3, 3) and not scores.any()
 
 
 def test_decoding_that_is_broken_off_goes_on_where_it_was(monkeypatch):
-    monkeypatch.setattr(gaussian_scores, "CHUNK_PIXELS", 50)
-    decode, rows = an_autoencoder("mlp").decode, []
-
-    def broken_off_once(latents):
-        rows.append(len(latents))
-        if len(rows) == 4:
-            raise KeyboardInterrupt
-        return decode(latents)
-
-    embeddings = GaussianEmbeddings(clustered_latents(), broken_off_once, cell=0.0)
+    monkeypatch.setattr(gaussian_scores, "rows_at_a_time", lambda decode, device: 50)
+    decode, rows = counted(an_autoencoder("mlp").decode, breaks_off_at=4)
+    decoded = DecodedGaussians(clustered_latents(), decode)
     with pytest.raises(KeyboardInterrupt):
-        embeddings.score(a_query())
-    scores = embeddings.score(a_query())
-    assert sum(rows) == embeddings.num_decoded + 50, "only the chunk that was broken off is decoded again"
-    assert torch.equal(scores, GaussianEmbeddings(clustered_latents(), decode, cell=0.0).score(a_query()))
+        decoded.score(a_query())
+    scores = decoded.score(a_query())
+    assert max(rows) == 50
+    assert sum(rows) == 295 * 3 + 50, "only the chunk that was broken off is decoded again"
+    assert torch.equal(scores, DecodedGaussians(clustered_latents(), an_autoencoder("mlp").decode).score(a_query()))
 
 
 def test_a_second_text_decodes_nothing():
-    decode, rows = an_autoencoder("mlp").decode, []
-    embeddings = GaussianEmbeddings(
-        clustered_latents(), lambda latents: (rows.append(len(latents)), decode(latents))[1]
-    )
-    embeddings.score(a_query(1))
+    decode, rows = counted(an_autoencoder("mlp").decode)
+    decoded = DecodedGaussians(clustered_latents(), decode)
+    decoded.score(a_query(1))
     seen = len(rows)
-    embeddings.score(a_query(2))
+    decoded.score(a_query(2))
     assert len(rows) == seen
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language import query as query_module
+from genlangsplat_ns.language.decoding import DecodedEmbeddings
 from genlangsplat_ns.language.query import (
     EmbeddedQuery,
     TextQuery,
@@ -18,6 +19,7 @@ from genlangsplat_ns.language.query import (
     embed_query,
     find_peak,
     relevancy_maps,
+    relevancy_of_zero,
     score_latents,
 )
 from genlangsplat_ns.language.relevancy import relevancy
@@ -137,10 +139,19 @@ def test_prompts_average_the_sentences_a_text_is_put_into():
         torch.testing.assert_close(vectors, F.normalize(sentences.mean(dim=0, keepdim=True), dim=-1))
 
 
-def test_a_projected_query_scores_what_lies_in_the_projection_the_same(embedded):
-    basis, _ = torch.linalg.qr(torch.randn(EMBEDDING_DIM, 3, generator=torch.Generator().manual_seed(0)))
-    coordinates = F.normalize(torch.randn(10, 3, generator=torch.Generator().manual_seed(1)), dim=-1)
-    torch.testing.assert_close(embedded.projected(basis).score(coordinates), embedded.score(coordinates @ basis.T))
+def test_what_is_decoded_scores_like_its_embeddings(embedded):
+    embeddings = F.normalize(torch.randn(10, EMBEDDING_DIM, generator=torch.Generator().manual_seed(1)), dim=-1)
+    torch.testing.assert_close(embedded.score_decoded(DecodedEmbeddings(embeddings)), embedded.score(embeddings))
+
+
+def test_a_latent_of_zero_scores_as_what_it_is_decoded_to(embedded):
+    latents = some_latents()
+    assert relevancy_of_zero(latents, lambda rows: rows @ torch.ones(LATENT_DIM, EMBEDDING_DIM), embedded).tolist() == [
+        pytest.approx(0.5)
+    ] * len(embedded.query.texts)
+    mean = embedded.positives[:1] + 0.1
+    expected = embedded.score(F.normalize(mean, dim=-1))[0]
+    torch.testing.assert_close(relevancy_of_zero(latents, lambda rows: mean.expand(len(rows), -1), embedded), expected)
 
 
 def test_a_line_is_split_at_semicolons_and_any_script_survives():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -40,8 +41,18 @@ def make_view(seed: int, regions_per_level: int = 4) -> LabelledView:
     )
 
 
+def with_embeddings(view: LabelledView, seed: int, embedding_dim: int = 8) -> LabelledView:
+    """The view with random unit embeddings of its regions."""
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(len(view.latents), embedding_dim, generator=generator)
+    return replace(view, embeddings=torch.nn.functional.normalize(embeddings, dim=1))
+
+
 def labelled_scene(
-    num_views: int, truth: Tensor, tell: Callable[[int, int], int] = lambda view, thing: thing
+    num_views: int,
+    truth: Tensor,
+    tell: Callable[[int, int], int] = lambda view, thing: thing,
+    embed: Callable[[int, Tensor], Tensor] | None = None,
 ) -> list[LabelledView]:
     """Views of things side by side, each of one region and two Gaussians, at one level.
 
@@ -49,6 +60,7 @@ def labelled_scene(
         num_views: How many.
         truth: Unit latent of each thing.
         tell: The thing whose latent a view gives to a thing.
+        embed: The embeddings that a view has of what it tells, given its number and the things; None for none.
     """
     count = len(truth)
     views = []
@@ -59,7 +71,8 @@ def labelled_scene(
         weights = torch.rand(2 * 3 * count, 2 * count, generator=generator)
         weights = weights * (0.02 + 0.98 * (columns.repeat(2)[:, None] == shown))
         weights /= weights.sum(dim=1, keepdim=True)
-        latents = truth[[tell(number, thing) for thing in range(count)]]
+        told = torch.tensor([tell(number, thing) for thing in range(count)])
         regions = columns.expand(1, 2, -1).int()
-        views.append(LabelledView(DenseWeights(weights, 2, 3 * count), regions, latents))
+        embeddings = None if embed is None else embed(number, told)
+        views.append(LabelledView(DenseWeights(weights, 2, 3 * count), regions, truth[told], embeddings=embeddings))
     return views

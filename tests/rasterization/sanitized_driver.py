@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from genlangsplat_ns.language.attention import KeyTable, attend, weighted_sums
 from genlangsplat_ns.rasterization import autograd, compositing_weights, library, rasterization
 from genlangsplat_ns.rasterization.ssim import structural_similarity
 from tests.rasterization.gaussian_scenes import SmallScene, small_scene
@@ -223,6 +224,44 @@ def similar_pictures() -> None:
                 structural_similarity(torch.full_like(moving, bad, requires_grad=True), fixed).backward()
 
 
+def attend_to(keys: int, dim: int, latents: Tensor, columns: int) -> None:
+    """Weighs random keys for latents, and adds up rows of a table by these weights."""
+    unit = torch.nn.functional.normalize(torch.randn(keys, dim), dim=-1)
+    table = KeyTable.of(unit, torch.full((keys,), -3.0), torch.randn(keys, 8), 60.0, 30.0)
+    found = attend(table, latents)
+    assert not len(latents) or 0 <= int(found.indices.min()) <= int(found.indices.max()) < keys
+    sums = weighted_sums(found.indices, found.weights, torch.randn(keys, columns))
+    if bool(latents.isfinite().all()):
+        check_finite([found.weights, found.priors, found.lengths, sums])
+
+
+def attention_to_any_number_of_keys() -> None:
+    for keys in (1, 5, 16, 17, 300, 1024):
+        for dim in (1, 3, 16):
+            for count in (0, 1, 5, 300):
+                attend_to(keys, dim, torch.randn(count, dim), columns=keys % 7 + 1)
+    attend_to(40, 6, torch.randn(9000, 6), columns=513)
+
+
+def attention_of_any_latents() -> None:
+    for value in (0.0, 1e-45, 1e-30, 1e30, 3e38, float("nan"), float("inf"), -float("inf")):
+        for keys in (1, 40):
+            attend_to(keys, 5, torch.full((7, 5), value), columns=3)
+            mixed = torch.randn(7, 5)
+            mixed[::3, 2] = value
+            attend_to(keys, 5, mixed, columns=3)
+
+
+def attention_with_extreme_weights() -> None:
+    latents, keys = torch.randn(30, 5), torch.nn.functional.normalize(torch.randn(40, 5), dim=-1)
+    for concentration in (0.0, 1e-30, 1e4, 1e30):
+        for log_mass in (0.0, -60000.0, 60000.0):
+            for prior in (0.0, -float("inf"), -1e30, 1e30):
+                table = KeyTable.of(keys, torch.full((40,), log_mass), torch.randn(40, 8), concentration, prior)
+                found = attend(table, latents)
+                weighted_sums(found.indices, found.weights, table.values)
+
+
 def two_callers_at_once() -> None:
     with ThreadPoolExecutor(2) as pool:
         for done in [pool.submit(draw, small_scene(channels=channels, seed=channels)) for channels in (3, 20, 3, 5)]:
@@ -241,6 +280,9 @@ CASES = (
     cameras_at_the_limits,
     tensors_with_gaps,
     similar_pictures,
+    attention_to_any_number_of_keys,
+    attention_of_any_latents,
+    attention_with_extreme_weights,
     two_callers_at_once,
 )
 

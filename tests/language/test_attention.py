@@ -1,0 +1,221 @@
+"""The attention of latents over keys: a softmax over all of them, of which the few that count are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import exp, log
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from genlangsplat_ns.language.attention import (
+    NEGLIGIBLE,
+    NEIGHBORS,
+    KeyTable,
+    Weights,
+    attend,
+    attend_in_torch,
+    weighted_sums,
+)
+from genlangsplat_ns.rasterization import library
+from tests.language.memory_fakes import a_table, latents_about, unit_rows
+
+NUMBERS_OF_KEYS = (1, 5, 16, 17, 300, 1024)
+
+
+@pytest.fixture(params=library.available_instruction_sets())
+def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every build of the kernels that this machine can run."""
+    monkeypatch.setenv("GENLANGSPLAT_ISA", request.param)
+    return request.param
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Lets a test change torch's number of threads."""
+    count = torch.get_num_threads()
+    yield
+    torch.set_num_threads(count)
+
+
+def weights_over_all_keys(table: KeyTable, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """The readable twin: a softmax over all keys and the prior, one latent at a time, in double precision.
+
+    Returns:
+        Weights (count, num_keys) and the weight of the prior (count).
+    """
+    weights = torch.zeros(len(latents), len(table.keys), dtype=torch.float64)
+    priors = torch.zeros(len(latents), dtype=torch.float64)
+    for row, latent in enumerate(latents.double()):
+        direction = latent / latent.norm() if latent.any() else latent
+        logits = table.concentration * (table.keys.double() @ direction) + table.log_masses.double()
+        order = sorted(range(len(logits)), key=lambda key: -float(logits[key]))
+        kept = [key for key in order if logits[key] >= logits[order[0]] + log(NEGLIGIBLE)][:NEIGHBORS]
+        highest = max(float(logits[order[0]]), table.prior)
+        share = {key: exp(float(logits[key]) - highest) for key in kept}
+        prior = exp(table.prior - highest)
+        total = sum(share.values()) + prior
+        for key, value in share.items():
+            weights[row, key] = value / total
+        priors[row] = prior / total
+    return weights, priors
+
+
+def spread(found: Weights, num_keys: int) -> Tensor:
+    """The weights of all keys, (count, num_keys)."""
+    every = torch.zeros(len(found.weights), num_keys, dtype=torch.float64)
+    return every.scatter_add_(1, found.indices.long(), found.weights.double())
+
+
+def assert_same_weights(found: Weights, expected: Weights, num_keys: int) -> None:
+    torch.testing.assert_close(spread(found, num_keys), spread(expected, num_keys), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.priors, expected.priors, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.lengths, expected.lengths, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("num_keys", NUMBERS_OF_KEYS)
+@pytest.mark.usefixtures("instruction_set")
+def test_weights_are_those_of_a_softmax_over_all_keys_and_the_prior(num_keys: int) -> None:
+    table = a_table(num_keys)
+    latents = latents_about(table.keys, 90)
+    found = attend(table, latents)
+    weights, priors = weights_over_all_keys(table, latents)
+    torch.testing.assert_close(spread(found, num_keys), weights, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.priors.double(), priors, atol=1e-5, rtol=0)
+    assert priors.min() < 0.01 and priors.max() > 0.1, "both sides of the prior are tried"
+
+
+@pytest.mark.parametrize("num_keys", NUMBERS_OF_KEYS)
+@pytest.mark.parametrize("concentration", [5.0, 60.0])
+@pytest.mark.usefixtures("instruction_set")
+def test_the_kernel_gives_what_torch_gives(num_keys: int, concentration: float) -> None:
+    table = a_table(num_keys, concentration=concentration)
+    latents = torch.cat([latents_about(table.keys, 301), torch.zeros(2, 16)])
+    found, expected = attend(table, latents), attend_in_torch(table, latents)
+    assert_same_weights(found, expected, num_keys)
+    for weights in (found, expected):
+        assert weights.indices.shape == weights.weights.shape == (303, NEIGHBORS)
+
+
+@pytest.mark.parametrize("latent_dim", [1, 3, 8, 33])
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 257])
+@pytest.mark.usefixtures("instruction_set")
+def test_any_width_and_number_of_latents_will_do(latent_dim: int, count: int) -> None:
+    table = a_table(40, latent_dim)
+    latents = latents_about(table.keys, count)
+    assert_same_weights(attend(table, latents), attend_in_torch(table, latents), 40)
+
+
+@pytest.mark.parametrize("way", [attend, attend_in_torch])
+def test_no_latent_gets_no_weights(way) -> None:
+    found = way(a_table(5), torch.zeros(0, 16))
+    assert found.indices.shape == found.weights.shape == (0, NEIGHBORS)
+    assert found.priors.shape == found.lengths.shape == (0,)
+
+
+@pytest.mark.parametrize("way", [attend, attend_in_torch])
+@settings(max_examples=20, deadline=None)
+@given(exponent=st.floats(-6, 6), seed=st.integers(0, 1000))
+def test_the_length_of_a_latent_does_not_matter(way, exponent: float, seed: int) -> None:
+    table, latents = a_table(50), unit_rows(8, 16, seed)
+    assert_same_weights(way(table, latents * 10**exponent), way(table, latents), 50)
+
+
+@pytest.mark.parametrize("way", [attend, attend_in_torch])
+@settings(max_examples=20, deadline=None)
+@given(num_keys=st.integers(1, 60), concentration=st.floats(1, 240), seed=st.integers(0, 1000))
+def test_weights_and_prior_add_up_to_one_the_heaviest_first(
+    way, num_keys: int, concentration: float, seed: int
+) -> None:
+    table = a_table(num_keys, concentration=concentration, seed=seed)
+    found = way(table, torch.cat([latents_about(table.keys, 20), torch.zeros(1, 16)]))
+    torch.testing.assert_close(found.weights.sum(dim=1) + found.priors, torch.ones(21))
+    assert (found.weights.diff(dim=1) <= 0).all() and (found.weights >= 0).all()
+    unused = found.weights == 0
+    assert torch.equal(found.indices[unused], found.indices[:, :1].expand_as(unused)[unused])
+    used = found.weights > 0
+    for keys, some in zip(found.indices, used, strict=True):
+        assert len(keys[some].unique()) == int(some.sum()), "no key counts twice"
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_a_latent_of_zero_attends_by_the_masses_alone() -> None:
+    table = replace(a_table(5), prior=float("-inf"))
+    masses = table.log_masses.exp().double()[None]
+    for way in (attend, attend_in_torch):
+        torch.testing.assert_close(spread(way(table, torch.zeros(1, 16)), 5), masses, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("num_keys", NUMBERS_OF_KEYS)
+@pytest.mark.usefixtures("instruction_set")
+def test_lengths_are_those_of_the_weighted_sums(num_keys: int) -> None:
+    table = a_table(num_keys)
+    latents = latents_about(table.keys, 60)
+    for found in (attend(table, latents), attend_in_torch(table, latents)):
+        sums = weighted_sums(found.indices, found.weights, table.values)
+        torch.testing.assert_close(found.lengths, sums.norm(dim=-1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("columns", [1, 3, 16, 17, 384])
+@pytest.mark.usefixtures("instruction_set")
+def test_weighted_sums_are_those_of_an_embedding_bag(columns: int) -> None:
+    table = a_table(300)
+    found = attend(table, latents_about(table.keys, 50))
+    of_keys = torch.randn(300, columns, generator=torch.Generator().manual_seed(1))
+    expected = F.embedding_bag(found.indices.long(), of_keys, per_sample_weights=found.weights, mode="sum")
+    torch.testing.assert_close(weighted_sums(found.indices, found.weights, of_keys), expected, atol=1e-5, rtol=1e-5)
+    columns_apart = of_keys.T.contiguous().T
+    assert torch.equal(
+        weighted_sums(found.indices, found.weights, columns_apart),
+        weighted_sums(found.indices, found.weights, of_keys),
+    )
+
+
+def test_sixteen_neighbors_are_enough_where_keys_gather() -> None:
+    """A thing seen in many views has many keys; with 25 about each, a decoded direction turns by 0.1 at most."""
+    kinds = torch.arange(1000) % 40
+    keys = F.normalize(unit_rows(40, 16, 0)[kinds] + 0.15 * unit_rows(1000, 16, 1), dim=-1)
+    values = F.normalize(unit_rows(40, 64, 2)[kinds] + 0.4 * unit_rows(1000, 64, 3), dim=-1)
+    table = KeyTable.of(keys, torch.full((1000,), -log(1000.0)), values, 60.0, float("-inf"))
+    latents = F.normalize(keys[::3] + 0.1 * unit_rows(334, 16, 4), dim=-1)
+    found = attend(table, latents)
+    decoded = weighted_sums(found.indices, found.weights, values)
+    every = torch.softmax(60.0 * latents @ keys.T, dim=1) @ values
+    cosines = F.cosine_similarity(decoded, every, dim=-1)
+    assert cosines.min() > 0.995 and cosines.mean() > 0.999
+    assert (found.weights > 0).all(), "all neighbors are taken"
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.usefixtures("instruction_set")
+def test_latents_that_are_not_numbers_disturb_no_other(bad: float) -> None:
+    table = a_table(100)
+    latents = latents_about(table.keys, 11)
+    broken = latents.clone()
+    broken[::3, 2] = bad
+    whole = torch.arange(11) % 3 != 0
+    for way in (attend, attend_in_torch):
+        found, expected = way(table, broken), way(table, latents)
+        assert ((found.indices >= 0) & (found.indices < 100)).all()
+        for name in ("indices", "weights", "priors", "lengths"):
+            assert torch.equal(getattr(found, name)[whole], getattr(expected, name)[whole]), name
+        weighted_sums(found.indices, found.weights, table.values)
+
+
+@pytest.mark.usefixtures("threads")
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    table = a_table(100)
+    latents = latents_about(table.keys, 9000)
+    results = []
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        found = attend(table, latents)
+        results.append((found, weighted_sums(found.indices, found.weights, table.values)))
+    (first, first_sums), (second, second_sums) = results
+    assert torch.equal(first.indices, second.indices) and torch.equal(first.weights, second.weights)
+    assert torch.equal(first.lengths, second.lengths) and torch.equal(first_sums, second_sums)

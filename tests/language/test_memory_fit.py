@@ -1,0 +1,328 @@
+"""Fitting a memory: what all views agree on becomes its keys, and what the encoder said of them its values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language import memory_fit
+from genlangsplat_ns.language.lifting import LiftSettings
+from genlangsplat_ns.language.memory import MemoryDecoder, SceneMemory
+from genlangsplat_ns.language.memory_fit import (
+    AGREEMENT_POWER,
+    CONCENTRATIONS,
+    LEAST_AGREEMENT,
+    LEFT_OUT_EVERY,
+    SeenRegions,
+    choose_memory,
+    fit_memory,
+    make_keys,
+    nearest_keys,
+    see_regions,
+    spherical_kmeans,
+)
+from genlangsplat_ns.language.refinement import lift_latents
+from tests.language.memory_fakes import unit_rows
+from tests.language.view_fakes import (
+    GAUSSIANS,
+    HEIGHT,
+    LATENT_DIM,
+    LEVELS,
+    WIDTH,
+    labelled_scene,
+    make_view,
+    with_embeddings,
+)
+
+EMBEDDING_DIM = 32
+ENCODE = torch.linalg.qr(torch.randn(EMBEDDING_DIM, 8, generator=torch.Generator().manual_seed(0)))[0]
+
+
+def encode(embeddings: Tensor) -> Tensor:
+    """A projection to 8 numbers."""
+    return F.normalize(embeddings @ ENCODE, dim=-1)
+
+
+def noisy(vectors: Tensor, noise: float, seed: int) -> Tensor:
+    """Unit vectors with noise of that length."""
+    return F.normalize(vectors + noise * unit_rows(len(vectors), vectors.shape[1], seed), dim=-1)
+
+
+def regions_of(kinds: Tensor, truth: Tensor, weight: float = 100.0, noise: float = 0.6, seed: int = 1) -> SeenRegions:
+    """Regions of kinds, one after the other in ten views; the encoder is noisy, the consensus hardly."""
+    embeddings = noisy(truth[kinds], noise, seed)
+    consensus = noisy(encode(truth[kinds]), 0.1, seed + 1)
+    return SeenRegions(consensus, embeddings, torch.full((len(kinds),), weight), torch.arange(len(kinds)) % 10)
+
+
+def decode(memory: SceneMemory, latents: Tensor) -> Tensor:
+    """What the memory says, with a prior that is of no use."""
+    return MemoryDecoder(memory, lambda rows: torch.eye(EMBEDDING_DIM)[:1].expand(len(rows), -1))(latents)
+
+
+def cosines(first: Tensor, second: Tensor) -> Tensor:
+    return F.cosine_similarity(first, second, dim=-1)
+
+
+# What is seen of regions
+
+
+def seen_one_by_one(view, latents: Tensor, believed: Tensor) -> tuple[Tensor, Tensor]:
+    """The readable twin of `see_regions`: consensus and weight of each region of a view."""
+    consensus, weights = torch.zeros(len(view.latents), LATENT_DIM), torch.zeros(len(view.latents))
+    for region, own in enumerate(view.latents):
+        total, area = torch.zeros(LATENT_DIM), 0
+        for level, y, x in product(range(LEVELS), range(HEIGHT), range(WIDTH)):
+            if view.regions[level, y, x] != region:
+                continue
+            rendered = view.operator.matrix[y * WIDTH + x] @ latents[:, level]
+            total += rendered
+            area += bool(rendered.norm() > 0)
+        if total.any():
+            consensus[region] = total / total.norm()
+        agreement = max(float(consensus[region] @ own), LEAST_AGREEMENT)
+        weights[region] = area * believed[region] * agreement**AGREEMENT_POWER
+    return consensus, weights
+
+
+def some_views(count: int) -> list:
+    return [with_embeddings(make_view(seed), seed) for seed in range(count)]
+
+
+def test_regions_are_seen_as_all_views_show_them_and_count_by_area_belief_and_agreement() -> None:
+    views = some_views(3)
+    latents = unit_rows(GAUSSIANS * LEVELS, LATENT_DIM, 4).view(GAUSSIANS, LEVELS, LATENT_DIM)
+    believed = [torch.rand(len(view.latents), generator=torch.Generator().manual_seed(8)) for view in views]
+    seen = see_regions(views, latents, believed)
+    twins = [seen_one_by_one(view, latents, some) for view, some in zip(views, believed, strict=True)]
+    torch.testing.assert_close(seen.consensus, torch.cat([consensus for consensus, _ in twins]))
+    torch.testing.assert_close(seen.weights, torch.cat([weights for _, weights in twins]), rtol=1e-4, atol=1e-6)
+    expected = torch.cat([view.embeddings for view in views])
+    torch.testing.assert_close(seen.embeddings.float(), expected, atol=1e-3, rtol=0)
+    assert seen.views.tolist() == [number for number, view in enumerate(views) for _ in view.latents]
+
+
+def test_without_the_robust_rounds_all_regions_are_believed() -> None:
+    views = some_views(2)
+    latents = unit_rows(GAUSSIANS * LEVELS, LATENT_DIM, 4).view(GAUSSIANS, LEVELS, LATENT_DIM)
+    believed = [torch.ones(len(view.latents)) for view in views]
+    assert torch.equal(see_regions(views, latents, None).weights, see_regions(views, latents, believed).weights)
+
+
+def test_views_are_numbered_on_from_the_first() -> None:
+    latents = unit_rows(GAUSSIANS * LEVELS, LATENT_DIM, 4).view(GAUSSIANS, LEVELS, LATENT_DIM)
+    views = some_views(4)
+    whole = see_regions(views, latents, None)
+    parts = [see_regions(views[:3], latents, None), see_regions(views[3:], latents, None, first_view=3)]
+    joined = SeenRegions.joined(parts)
+    for name in ("consensus", "embeddings", "weights", "views"):
+        assert torch.equal(getattr(joined, name), getattr(whole, name)), name
+
+
+def test_regions_without_a_latent_in_sight_count_nothing() -> None:
+    seen = see_regions(some_views(1), torch.zeros(GAUSSIANS, LEVELS, LATENT_DIM), None)
+    assert not seen.weights.any() and not seen.consensus.any()
+
+
+def test_views_without_sound_embeddings_are_named() -> None:
+    latents, view = torch.ones(GAUSSIANS, LEVELS, LATENT_DIM), replace(some_views(1)[0], name="the view 7.jpg")
+    assert view.embeddings is not None
+    with pytest.raises(GenLangSplatError, match=r"7\.jpg have no embeddings"):
+        see_regions([replace(view, embeddings=None)], latents, None)
+    broken = view.embeddings.clone()
+    broken[2, 1], broken[5, 0] = float("nan"), float("inf")
+    with pytest.raises(GenLangSplatError, match=r"2 of the 8 embeddings of the view 7\.jpg hold NaN"):
+        see_regions([replace(view, embeddings=broken)], latents, None)
+    with pytest.raises(GenLangSplatError, match="no view"):
+        see_regions([], latents, None)
+
+
+# What the memory makes of them
+
+
+def test_one_region_is_remembered() -> None:
+    truth = unit_rows(1, EMBEDDING_DIM, 2)
+    regions = regions_of(torch.zeros(1).long(), truth)
+    memory = fit_memory(regions, "tiny/1")
+    assert len(memory) == 1 and memory.encoder == "tiny/1"
+    assert cosines(decode(memory, regions.consensus), regions.embeddings).min() > 0.999
+
+
+def test_fewer_regions_than_keys_get_one_key_each_those_of_left_out_views_too() -> None:
+    regions = regions_of(torch.arange(7), unit_rows(7, EMBEDDING_DIM, 2))
+    memory = fit_memory(regions, "tiny/1")
+    assert len(memory) == 7
+    assert cosines(decode(memory, regions.consensus), regions.embeddings).min() > 0.95
+
+
+def test_regions_that_are_all_alike_make_one_key() -> None:
+    regions = regions_of(torch.zeros(1).long(), unit_rows(1, EMBEDDING_DIM, 2))
+    memory = fit_memory(regions.chosen(torch.zeros(30).long()), "tiny/1")
+    assert len(memory) == 1 and float(memory.log_masses) == 0
+
+
+def test_regions_that_show_nothing_are_left_out_and_named_when_they_are_all() -> None:
+    shown = regions_of(torch.arange(3).repeat(10), unit_rows(3, EMBEDDING_DIM, 2))
+    hidden = replace(shown, weights=torch.zeros(30))
+    nowhere = replace(shown, consensus=torch.zeros(30, 8))
+    with pytest.raises(GenLangSplatError, match="None of the 60 regions shows"):
+        fit_memory(SeenRegions.joined([hidden, nowhere]), "tiny/1")
+    alone, among = fit_memory(shown, "tiny/1"), fit_memory(SeenRegions.joined([shown, hidden, nowhere]), "tiny/1")
+    assert alone.sha256 == among.sha256
+
+
+def test_noise_of_many_regions_averages_out() -> None:
+    truth = unit_rows(2, EMBEDDING_DIM, 2)
+    kinds = torch.arange(200) % 2
+    regions = regions_of(kinds, truth, noise=1.0)
+    decoded = decode(fit_memory(regions, "tiny/1"), encode(truth))
+    single = torch.stack([cosines(regions.embeddings[kinds == kind], truth[kind]).max() for kind in range(2)])
+    found = cosines(decoded, truth)
+    assert (found > single).all(), "better than the best of the regions alone"
+    assert found.min() > 0.95
+
+
+def lifted_regions(share: float) -> tuple[SeenRegions, Tensor, Tensor]:
+    """Six things in twenty views, of which a share of the regions has the label of another thing.
+
+    Returns:
+        The regions as seen, the unit embedding of each thing, and the consensus of each.
+    """
+    truth = unit_rows(6, EMBEDDING_DIM, 3)
+    wrong = torch.rand(20, 6, generator=torch.Generator().manual_seed(6)) < share
+    views = labelled_scene(
+        20,
+        encode(truth),
+        lambda view, thing: (thing + 1 + view % 5) % 6 if wrong[view, thing] else thing,
+        lambda view, told: noisy(truth[told], 0.3, 100 + view),
+    )
+    lifted = lift_latents(views, 12, 1, 8, LiftSettings())
+    regions = see_regions(views, lifted.latents, lifted.region_weights)
+    return regions, truth, regions.consensus[:6]
+
+
+def test_mislabelled_regions_hardly_move_what_is_remembered() -> None:
+    for share, least in ((0.0, 0.98), (0.3, 0.95)):
+        regions, truth, consensus = lifted_regions(share)
+        decoded = decode(fit_memory(regions, "tiny/1"), consensus)
+        assert cosines(decoded, truth).min() > least, share
+        assert torch.equal((decoded @ truth.T).argmax(dim=1), torch.arange(6))
+
+
+def test_a_rare_thing_of_three_small_regions_keeps_a_key_of_its_own() -> None:
+    truth = unit_rows(6, EMBEDDING_DIM, 2)
+    common = regions_of(torch.arange(400) % 5, truth)
+    rare = regions_of(torch.full((3,), 5), truth, weight=3.0, noise=0.3, seed=20)
+    rare = replace(rare, views=torch.tensor([1, 4, 7]))
+    memory = fit_memory(SeenRegions.joined([common, rare]), "tiny/1")
+    keys = memory.keys.float()
+    own = nearest_keys(rare.consensus, keys)
+    assert not set(own.tolist()) & set(nearest_keys(common.consensus, keys).tolist())
+    assert cosines(decode(memory, rare.consensus), truth[5:]).min() > 0.9
+
+
+def test_the_same_seed_gives_the_same_memory() -> None:
+    regions = regions_of(torch.arange(300) % 6, unit_rows(6, EMBEDDING_DIM, 2))
+    first, again, other = (fit_memory(regions, "tiny/1", seed) for seed in (3, 3, 4))
+    assert first.sha256 == again.sha256 != other.sha256
+
+
+# Keys
+
+
+@settings(max_examples=20, deadline=None)
+@given(count=st.integers(1, 80), num_keys=st.integers(1, 40), seed=st.integers(0, 1000))
+def test_masses_of_keys_add_up_to_one_and_values_are_means(count: int, num_keys: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    regions = regions_of(torch.randint(4, (count,), generator=generator), unit_rows(4, EMBEDDING_DIM, 2), seed=seed)
+    regions = replace(regions, weights=0.01 + torch.rand(count, generator=generator))
+    keys, log_masses, values = make_keys(regions, num_keys, seed)
+    assert 1 <= len(keys) == len(log_masses) == len(values) <= num_keys
+    torch.testing.assert_close(log_masses.exp().sum(), torch.tensor(1.0))
+    torch.testing.assert_close(keys.norm(dim=-1), torch.ones(len(keys)))
+    assert (values.norm(dim=-1) <= 1 + 1e-3).all()
+    shares = regions.weights / regions.weights.sum()
+    torch.testing.assert_close(log_masses.exp() @ values, shares @ regions.embeddings, atol=1e-5, rtol=0)
+
+
+def best_by_brute_force(vectors: Tensor, weights: Tensor, num_keys: int) -> float:
+    """The greatest weighted sum of cosines with the keys, over all ways to put vectors into groups."""
+    best = -float("inf")
+    for owners in product(range(num_keys), repeat=len(vectors)):
+        groups = torch.zeros(num_keys, vectors.shape[1])
+        groups.index_add_(0, torch.tensor(owners), weights[:, None] * vectors)
+        best = max(best, float(groups.norm(dim=-1).sum()))
+    return best
+
+
+@pytest.mark.parametrize("num_keys", [1, 2, 3])
+def test_clustering_finds_the_best_of_all_partitions_of_a_toy(num_keys: int) -> None:
+    centers = torch.eye(3)[torch.tensor([0, 0, 0, 1, 1, 2, 2])]
+    vectors = noisy(centers, 0.3, 5)
+    weights = torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0, 1.0, 0.2])
+    keys = [spherical_kmeans(vectors, weights, num_keys, seed) for seed in range(5)]
+    reached = max(float(weights @ (vectors @ some.T).amax(dim=1)) for some in keys)
+    assert reached == pytest.approx(best_by_brute_force(vectors, weights, num_keys), rel=1e-5)
+
+
+def test_every_vector_becomes_a_key_where_there_are_enough() -> None:
+    vectors = unit_rows(9, 8, 0)
+    keys = spherical_kmeans(vectors, torch.ones(9), 20)
+    assert len(keys) == 9 and (keys @ vectors.T).amax(dim=0).min() > 1 - 1e-6
+
+
+def test_the_nearest_key_is_the_first_on_ties() -> None:
+    keys = torch.eye(3)
+    assert nearest_keys(F.normalize(torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 2.0]]), dim=-1), keys).tolist() == [0, 2]
+
+
+def test_keys_are_placed_by_a_sample_of_many_regions_but_all_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = unit_rows(3, EMBEDDING_DIM, 2)
+    regions = regions_of(torch.arange(500) % 3, truth)
+    monkeypatch.setattr(memory_fit, "MAX_CLUSTERED", 60)
+    keys, log_masses, values = make_keys(regions, 3)
+    torch.testing.assert_close(log_masses.exp() @ values, regions.embeddings.mean(dim=0), atol=1e-5, rtol=0)
+    owners = nearest_keys(encode(truth), keys)
+    assert owners.unique().tolist() == [0, 1, 2]
+    assert cosines(values[owners], truth).min() > 0.95
+
+
+# The choice
+
+
+def test_the_best_choice_comes_first_and_is_what_is_fitted() -> None:
+    regions = regions_of(torch.arange(300) % 6, unit_rows(6, EMBEDDING_DIM, 2))
+    choices = choose_memory(regions)
+    evidence = [choice.evidence for choice in choices]
+    assert evidence == sorted(evidence, reverse=True)
+    # 240 regions are in views that are not left out; still more keys would be the same ones.
+    assert {choice.num_keys for choice in choices} == {64, 128, 256}
+    assert len(choices) == 3 * len(CONCENTRATIONS)
+    memory = fit_memory(regions, "tiny/1")
+    assert float(memory.concentration) == choices[0].concentration and len(memory) <= choices[0].num_keys
+
+
+@pytest.mark.parametrize("view", [0, LEFT_OUT_EVERY - 1])
+def test_the_regions_of_a_single_view_are_judged_by_their_own_memory(view: int) -> None:
+    truth = unit_rows(6, EMBEDDING_DIM, 2)
+    regions = regions_of(torch.arange(40) % 6, truth)
+    regions = replace(regions, views=torch.full((40,), view))
+    assert {choice.num_keys for choice in choose_memory(regions)} == {64}
+    assert cosines(decode(fit_memory(regions, "tiny/1"), encode(truth)), truth).min() > 0.8
+
+
+def test_a_choice_is_judged_by_a_bounded_number_of_regions(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[int] = []
+    attend = memory_fit.attend
+    monkeypatch.setattr(memory_fit, "attend", lambda table, rows: (judged.append(len(rows)), attend(table, rows))[1])
+    monkeypatch.setattr(memory_fit, "MAX_JUDGED", 20)
+    choose_memory(regions_of(torch.arange(300) % 6, unit_rows(6, EMBEDDING_DIM, 2)))
+    assert set(judged) == {20}

@@ -85,9 +85,10 @@ def measure_scene(road: Road, codes: dict[tuple[str, int], Code], mislabelled: b
     about = {"part": "rival", "seed": seed}
     yield {**about, "code": f"temperature {SHARP:g}", **road.ask(raw.run("autoencoder"), temperature=SHARP)}
     del raw
-    once = road.lift(NoCode(), lift=plain, remember=False)
-    yield {**about, "code": "plain mean", **road.ask(once.run("autoencoder"))}
-    del once
+    for name, settings, firm in (("plain mean", plain, False), ("always judged", None, True)):
+        other = road.lift(NoCode(), lift=settings, remember=False, firm=firm)
+        yield {**about, "code": name, **road.ask(other.run("autoencoder"))}
+        del other
     for (recipe, width), code in codes.items():
         scene = road.lift(code)
         yield from _answers(scene, recipe)

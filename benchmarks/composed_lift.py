@@ -27,7 +27,15 @@ from genlangsplat_ns.language.lifting import LabelledView, LatentMean, LiftedLat
 from genlangsplat_ns.language.memory import MemoryDecoder, SceneMemory
 from genlangsplat_ns.language.memory_fit import SeenRegions, fit_memory
 from genlangsplat_ns.language.query import QueryMode, TextQuery
-from genlangsplat_ns.language.refinement import Job, LocalPasses, Refinement, add_latents, lift_latents, most_views
+from genlangsplat_ns.language.refinement import (
+    Job,
+    LocalPasses,
+    Reference,
+    Refinement,
+    add_latents,
+    lift_latents,
+    most_views,
+)
 from genlangsplat_ns.language.relevancy import DEFAULT_TEMPERATURE
 from genlangsplat_ns.levels import LEVELS
 from language_scene import composite_all
@@ -138,7 +146,12 @@ class Road:
 
     @torch.no_grad()
     def lift(
-        self, code: Code, settings: RegionSettings = DIRTY, lift: LiftSettings | None = None, remember: bool = True
+        self,
+        code: Code,
+        settings: RegionSettings = DIRTY,
+        lift: LiftSettings | None = None,
+        remember: bool = True,
+        firm: bool = False,
     ) -> LiftedScene:
         """Lifts the latents of the training views and fits the memory to their regions.
 
@@ -147,6 +160,7 @@ class Road:
             settings: What the regions are like.
             lift: How to lift; None for the defaults.
             remember: Whether to fit a memory.
+            firm: Whether embeddings are judged with full strength in any case, see `FirmRefinement`.
         """
         views, shape, lift = (
             self.views(code, settings),
@@ -156,7 +170,7 @@ class Road:
         lifting, remembering = Stopwatch(), Stopwatch()
         with lifting:
             if isinstance(code, NoCode):
-                lifted = lift_embeddings(views, *shape, lift, remember)
+                lifted = lift_embeddings(views, *shape, lift, remember, FirmRefinement if firm else Refinement)
             else:
                 lifted = lift_latents(views, *shape, code.identity.latent_dim, lift, remember=remember)
         memory = None
@@ -207,15 +221,27 @@ class Road:
 
 
 def lift_embeddings(
-    views: list[LabelledView], num_gaussians: int, levels: int, settings: LiftSettings, remember: bool
+    views: list[LabelledView],
+    num_gaussians: int,
+    levels: int,
+    settings: LiftSettings,
+    remember: bool,
+    kind: type[Refinement] = Refinement,
 ) -> LiftedLatents:
     """`lift_latents` for embeddings themselves: the same to rounding, in a part of the time."""
     shape = num_gaussians, levels, views[0].latents.shape[1]
     total = most_views(len(views), settings.robust_rounds)
     with moving_bar("Lifting embeddings", total) as bar:
-        lifted = Refinement(WidePasses(views, views, "cpu", bar), shape, settings, remember).lift()
+        lifted = kind(WidePasses(views, views, "cpu", bar), shape, settings, remember).lift()
         bar.move_to(total)
     return lifted
+
+
+class FirmRefinement(Refinement):
+    """Robust lifting that does not ask whether judging regions helps."""
+
+    def _choose(self, parts: list[Sequence[int]]) -> Reference:
+        return super()._choose([[number for part in parts for number in part]])
 
 
 class WidePasses(LocalPasses):

@@ -41,6 +41,13 @@ SCENES, MISLABELLED_SCENES = 6, 3
 SHARP = 50.0
 """A temperature that favors whoever carries much noise."""
 
+RIVALS = (
+    ("robust", None, False),
+    ("plain mean", LiftSettings(robust_rounds=0), False),
+    ("always judged", None, True),
+)
+"""Ways to lift the embeddings: as the package does, which asks whether judging regions helps; and without asking."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -78,14 +85,13 @@ def measure_scene(road: Road, codes: dict[tuple[str, int], Code], mislabelled: b
     for name, run in road.upper_bounds().items():
         yield {"part": "bounds", "seed": seed, "code": name, "latent_dim": 512, **road.ask(run, shuffled=True)}
     yield noise_row(road)
-    plain = LiftSettings(robust_rounds=0)
     raw = road.lift(NoCode())
     yield from _answers(raw, "none")
     yield from scene_fidelity(raw, "none")
     about = {"part": "rival", "seed": seed}
     yield {**about, "code": f"temperature {SHARP:g}", **road.ask(raw.run("autoencoder"), temperature=SHARP)}
     del raw
-    for name, settings, firm in (("plain mean", plain, False), ("always judged", None, True)):
+    for name, settings, firm in RIVALS[1:]:
         other = road.lift(NoCode(), lift=settings, remember=False, firm=firm)
         yield {**about, "code": name, **road.ask(other.run("autoencoder"))}
         del other
@@ -101,9 +107,9 @@ def measure_scene(road: Road, codes: dict[tuple[str, int], Code], mislabelled: b
         for recipe in ("images", "projection"):
             scene = road.lift(codes[recipe, USUAL], MISLABELLED)
             yield {**about, "code": recipe, "latent_dim": USUAL, **road.ask(scene.run("memory"))}
-        for name, settings in (("none, robust", None), ("none, plain mean", plain)):
-            scene = road.lift(NoCode(), MISLABELLED, settings, remember=False)
-            yield {**about, "code": name, "latent_dim": 512, **road.ask(scene.run("autoencoder"))}
+        for name, settings, firm in RIVALS:
+            scene = road.lift(NoCode(), MISLABELLED, settings, remember=False, firm=firm)
+            yield {**about, "code": f"none, {name}", "latent_dim": 512, **road.ask(scene.run("autoencoder"))}
 
 
 def _answers(scene: LiftedScene, recipe: str) -> Iterable[Row]:

@@ -1,17 +1,18 @@
 """Measures the language phase: lifting against the paper's Adam, errors of masks, levels, and a scene of large size.
 
-    python benchmarks/language_phase.py --data DATA --json language.json --plot linear.png
+    python benchmarks/language_phase.py --data DATA --json language.json --plot linear.png --plot-adam adam.png
 
 DATA is the folder that holds `splat_objects`, `clip_embeddings` and `clip_text_embeddings_detic`. Composed scenes have
 exact labels; latents are compared where they live, so that no autoencoder and no text blurs what the solver does. With
---run CONFIG the same clock runs on a trained scene of photographs. Every part is a process of its own.
+--run CONFIG lifting and Adam race on a trained scene of photographs, too. Every part is a process of its own.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,13 @@ from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.lifting import LiftSettings
 from genlangsplat_ns.language.refinement import lift_latents
-from language_adam import PAPER_STEPS, anew, kept, optimise
+from language_adam import PAPER_STEPS
 from language_large import lift_large
+from language_race import SCENES, measure_adam, measure_run
+from language_race_report import plot_race, show_race
 from language_scene import latent_scene, score
 
 Row = dict[str, Any]
-
-SMALL = {"num_objects": 6, "num_views": 16, "width": 162, "height": 108, "max_gaussians": 1500}
-"""The scene on which Adam goes all the way."""
 
 VARIANTS = {
     "plain": LiftSettings(robust_rounds=0),
@@ -42,8 +42,7 @@ VARIANTS = {
     "robust, 2 gradient steps": LiftSettings(gradient_steps=2),
 }
 MISLABELLED = (0.0, 0.3)
-TIMED_STEPS = 200
-"""Steps by which Adam is extrapolated where it does not go all the way."""
+NO_FOLDER = "-"
 
 
 def measure_errors(data: Path, seed: int, variants: Iterable[str]) -> Row:
@@ -77,67 +76,6 @@ def measure_levels(data: Path, repetitions: int) -> Row:
     return {"part": "levels", "processor_seconds": seconds}
 
 
-def measure_adam(data: Path, size: str, steps: int) -> Row:
-    """Adam both ways beside lifting; rendering anew goes to the end in the small scene alone."""
-    scene = latent_scene(data, 0, **(SMALL if size == "small" else {}))
-    views, training = scene.training(), scene.scene.split("train")
-    cameras = [(view.viewmat, view.K, view.width, view.height) for view in map(scene.scene.views.__getitem__, training)]
-    rows = []
-    for name, settings in VARIANTS.items():
-        if name in ("plain", "robust (default)"):
-            start = time.process_time()
-            lifted = lift_latents(scene.with_new_weights().training(), *scene.shape, settings)
-            rows.append({"solver": name, "seconds": time.process_time() - start, **vars(score(scene, lifted.latents))})
-    ways = {
-        "Adam on kept weights": (kept(views), steps),
-        "Adam, rendered anew": (
-            anew(scene.scene.gaussians.geometry, cameras),
-            steps if size == "small" else TIMED_STEPS,
-        ),
-    }
-    for name, (render, last) in ways.items():
-        for progress in optimise(views, render, scene.shape, _stops(last)):
-            found = score(scene, progress.latents)
-            row = {"solver": name, "step": progress.step, "seconds": progress.seconds, **vars(found)}
-            rows.append(row | {"seconds_in_all": progress.seconds_in_all, "extrapolated": progress.step < PAPER_STEPS})
-            CONSOLE.print(rows[-1])
-    return {"part": "adam", "size": size, "gaussians": scene.num_gaussians, "views": len(views), "rows": rows}
-
-
-def measure_run(config: Path) -> Row:
-    """Lifting and the clock of Adam on a trained run."""
-    from genlangsplat_ns.run import open_pipeline
-    from genlangsplat_ns.scene import LanguageScene
-    from genlangsplat_ns.scene_metrics import language_metrics
-
-    pipeline, _ = open_pipeline(config)
-    model = pipeline.model
-    rows = []
-    for name in ("plain", "robust (default)"):
-        model.config.language_robust_rounds = VARIANTS[name].robust_rounds
-        start = time.process_time()
-        lifted = pipeline.lift()
-        seconds = time.process_time() - start
-        model.set_latents(lifted)
-        metrics = language_metrics(LanguageScene(model, pipeline.datamanager)).means
-        rows.append({"solver": name, "seconds": seconds, **metrics})
-    posed = pipeline.training_views()
-    views = list(posed)
-    cameras = [(view.viewmat, view.K, view.width, view.height) for view in posed.views]
-    ways = {"Adam on kept weights": kept(views), "Adam, rendered anew": anew(posed.gaussians, cameras)}
-    for name, render in ways.items():
-        (progress,) = optimise(views, render, tuple(model.latents.shape), [TIMED_STEPS])
-        rows.append(
-            {"solver": name, "step": TIMED_STEPS, "seconds_in_all": progress.seconds_in_all, "extrapolated": True}
-        )
-    return {"part": "run", "gaussians": model.num_points, "views": len(views), "rows": rows}
-
-
-def _stops(last: int) -> list[int]:
-    """Where Adam is scored: at doubling steps, and at the end."""
-    return sorted({*(step for step in (150, 500, 1000, 2000, 4000, 8000, 16000) if step < last), last})
-
-
 def work(arguments: list[str]) -> Row:
     """What a process of its own does."""
     kind, *rest = arguments
@@ -146,43 +84,53 @@ def work(arguments: list[str]) -> Row:
     if kind == "levels":
         return measure_levels(Path(rest[0]), int(rest[1]))
     if kind == "adam":
-        return measure_adam(Path(rest[0]), rest[1], int(rest[2]))
+        return measure_adam(Path(rest[0]), rest[1], int(rest[2]), rest[3] == "quick", _folder(rest[4]))
     if kind == "large":
         return lift_large(int(rest[0]), int(rest[1]), int(rest[2]))
     if kind == "run":
-        return measure_run(Path(rest[0]))
+        return measure_run(Path(rest[0]), rest[1] == "quick", _folder(rest[2]))
     raise GenLangSplatError(f"There is no part {kind}.")
+
+
+def _folder(argument: str) -> Path | None:
+    """The folder a part was given, if any."""
+    return None if argument == NO_FOLDER else Path(argument)
 
 
 def run_parts(options: Any) -> tuple[list[Row], list[Bar]]:
     """Measures part by part, prints each, and gives all rows and goals."""
     data, quick = str(options.data.resolve()), options.quick
     wanted = options.parts or ["errors", "levels", "adam", "large"]
-    rows: list[Row] = []
+    rows = [row for path in options.earlier for row in json.loads(path.read_text())["rows"] if "curves" in row]
     bars: list[Bar] = []
 
-    def part(show: Callable[[list[Row]], list[Bar]], *calls: tuple[str, ...]) -> None:
+    def measured(*calls: tuple[str, ...]) -> list[Row]:
         found = []
         for call in calls:
             CONSOLE.print(f"Measuring {' '.join(call)}.")
             found.append(in_own_process(__file__, *call))
         rows.extend(found)
-        bars.extend(show(found))
+        return found
 
     if "errors" in wanted:
         few, all_of_them = ";".join(list(VARIANTS)[:2]), ";".join(VARIANTS)
         seeds = range(1 if quick else options.seeds)
-        part(show_errors, *(("errors", data, str(seed), few if quick or seed > 2 else all_of_them) for seed in seeds))
+        calls = (("errors", data, str(seed), few if quick or seed > 2 else all_of_them) for seed in seeds)
+        bars += show_errors(measured(*calls))
     if "levels" in wanted:
-        part(show_levels, ("levels", data, "1" if quick else "3"))
+        bars += show_levels(measured(("levels", data, "1" if quick else "3")))
+    how = ("quick" if quick else "full", str(options.latents.resolve()) if options.latents else NO_FOLDER)
     if "adam" in wanted:
-        steps = str(TIMED_STEPS if quick else PAPER_STEPS)
-        part(show_adam, ("adam", data, "small", steps), ("adam", data, "large", str(TIMED_STEPS if quick else 2000)))
+        measured(*(("adam", data, name, str(options.steps), *how) for name in (list(SCENES)[:1] if quick else SCENES)))
     if options.run is not None:
-        part(show_adam, ("run", str(options.run.resolve())))
+        measured(("run", str(options.run.resolve()), *how))
+    races = [row for row in rows if "curves" in row]
+    bars += show_race(races)
+    if races and options.plot_adam is not None:
+        plot_race(races, options.plot_adam)
     if "large" in wanted:
         size = ("100000", "20") if quick else ("1000000", "300")
-        part(lambda found: show_large(found, options.plot), ("large", *size, "0"), ("large", *size, "3"))
+        bars += show_large(measured(("large", *size, "0"), ("large", *size, "3")), options.plot)
     return rows, bars
 
 
@@ -220,38 +168,6 @@ def show_levels(found: list[Row]) -> list[Bar]:
     CONSOLE.print(table)
     ratio = statistics.median(seconds["three"]) / statistics.median(seconds["one"])
     return [Bar("three levels over one, robust", ratio, "<=", 2)]
-
-
-def show_adam(found: list[Row]) -> list[Bar]:
-    """Time and quality of lifting and of Adam."""
-    bars = []
-    for scene in found:
-        title = f"{scene['gaussians']:,} Gaussians, {scene['views']} views"
-        quality = [key for key in ("cosine", "miou", "lang_cosine") if key in scene["rows"][0]]
-        table = Table("solver", "steps", "processor seconds", *quality, title=title)
-        for row in scene["rows"]:
-            seconds = row.get("seconds_in_all", row.get("seconds"))
-            note = f" (extrapolated to {PAPER_STEPS:,} steps)" if row.get("extrapolated") else ""
-            figures = (f"{row[key]:.4f}" if key in row else "" for key in quality)
-            table.add_row(row["solver"], str(row.get("step", "")), f"{seconds:.4g}{note}", *figures)
-        CONSOLE.print(table)
-        robust = next(row for row in scene["rows"] if row["solver"] == "robust (default)")
-        for way, goal in (("Adam, rendered anew", 100), ("Adam on kept weights", 30)):
-            last = [row for row in scene["rows"] if row["solver"] == way][-1]
-            bars.append(
-                Bar(
-                    f"{title}: {way}, processor time over lifting's",
-                    last["seconds_in_all"] / robust["seconds"],
-                    ">=",
-                    goal,
-                )
-            )
-            if not last["extrapolated"]:
-                bars += [
-                    Bar(f"{title}: {key} of lifting less that of {way}", robust[key] - last[key], ">=", 0)
-                    for key in quality
-                ]
-    return bars
 
 
 def show_large(found: list[Row], plot: Path | None) -> list[Bar]:
@@ -294,6 +210,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="composed scenes for the errors of masks")
     parser.add_argument("--parts", nargs="+", choices=("errors", "levels", "adam", "large", "none"), help="only these")
     parser.add_argument("--plot", type=Path, help="PNG of time over views")
+    parser.add_argument("--plot-adam", type=Path, help="PNG of the quality of lifting and Adam over time")
+    parser.add_argument("--steps", type=int, default=PAPER_STEPS, help="how far Adam goes on the small scene")
+    parser.add_argument("--latents", type=Path, help="folder for the latents of lifting and of Adam's best stop")
+    parser.add_argument("--earlier", nargs="+", type=Path, default=[], help="results whose races are shown again")
     options = parser.parse_args()
     if worked(options, work):
         return

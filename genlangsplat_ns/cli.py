@@ -36,6 +36,8 @@ class Asking:
     """Sharpness of the relevancy; LERF's is 10."""
     prompts: bool = False
     """Put every text into sentences such as "a photo of ..." and average them, which helps CLIP."""
+    decoder: Literal["memory", "autoencoder"] | None = None
+    """What decodes latents: the scene's memory, or the autoencoder alone (the paper); None for what the run says."""
 
     def query_for(self, texts: tuple[str, ...]) -> TextQuery:
         """Makes the query of some texts."""
@@ -97,7 +99,7 @@ class Query(Selecting):
         from genlangsplat_ns.query_views import query_views
 
         cameras = CameraChoice(self.split, self.camera_path, self.interpolate)
-        query_views(self.load_config, query, cameras, self.mode, selection, self.video, self.output_dir)
+        query_views(self.load_config, query, cameras, self.mode, selection, self.video, self.output_dir, self.decoder)
 
 
 @dataclass(kw_only=True)
@@ -141,7 +143,7 @@ class Export(Choosing):
         choice = self.choice
         from genlangsplat_ns.export_run import export_run
 
-        export_run(self.load_config, choice, self.rest, self.latents, self.output, self.overwrite)
+        export_run(self.load_config, choice, self.rest, self.latents, self.output, self.overwrite, self.decoder)
 
 
 @dataclass(kw_only=True)
@@ -158,7 +160,7 @@ class Remove(Choosing):
             raise GenLangSplatError("Found no text; say with --text what to remove.")
         from genlangsplat_ns.remove_run import remove_from_run
 
-        remove_from_run(self.load_config, choice, self.output_dir, self.overwrite)
+        remove_from_run(self.load_config, choice, self.output_dir, self.overwrite, self.decoder)
 
 
 @dataclass(kw_only=True)
@@ -181,6 +183,8 @@ class Describe:
     """JSON file for the groups."""
     overwrite: bool = False
     """Replace the file if it is there already."""
+    decoder: Literal["memory", "autoencoder"] | None = None
+    """What decodes latents: the scene's memory, or the autoencoder alone (the paper); None for what the run says."""
 
     def __call__(self) -> None:
         """Runs the command."""
@@ -189,7 +193,9 @@ class Describe:
         from genlangsplat_ns.language.vocabulary import read_vocabulary
 
         query = TextQuery(read_vocabulary(self.vocabulary), split_texts(self.negatives))
-        describe_run(self.load_config, query, self.level, self.groups, self.texts, self.output, self.overwrite)
+        describe_run(
+            *(self.load_config, query, self.level, self.groups, self.texts, self.output, self.overwrite, self.decoder)
+        )
 
 
 @dataclass
@@ -314,12 +320,23 @@ class Evaluate:
     """Lift the latents anew without the labelled views, in memory only; the colours have seen them."""
     mode: Literal["rendered", "gaussian"] = "rendered"
     """rendered decodes every pixel, as papers do; gaussian scores Gaussians and draws that, faster without a GPU."""
+    decoder: Literal["memory", "autoencoder", "both"] | None = None
+    """What decodes latents: the scene's memory, the autoencoder alone (the paper), or first one, then the other, side
+    by side; None for what the run says."""
 
     def __call__(self) -> None:
         """Runs the command."""
         from genlangsplat_ns.evaluate_run import evaluate_run
 
-        evaluate_run(self.load_config, self.output_dir, self.labels, self.protocol, self.holdout_labelled, self.mode)
+        evaluate_run(
+            self.load_config,
+            self.output_dir,
+            self.labels,
+            self.protocol,
+            self.holdout_labelled,
+            self.mode,
+            self.decoder,
+        )
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

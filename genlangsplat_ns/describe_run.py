@@ -14,6 +14,7 @@ from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.files import atomic_path, check_new_file
 from genlangsplat_ns.language.description import describe_gaussians
+from genlangsplat_ns.language.memory import DecoderName
 from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.language.selection import Selection
 from genlangsplat_ns.levels import LEVELS
@@ -28,6 +29,7 @@ def describe_run(
     num_texts: int,
     output: Path | None,
     overwrite: bool,
+    decoder: DecoderName | None = None,
 ) -> list[dict[str, Any]]:
     """Prints, and writes as JSON, the best texts of each group of a scene's Gaussians.
 
@@ -39,6 +41,7 @@ def describe_run(
         num_texts: How many texts each group gets.
         output: JSON file; None to print only.
         overwrite: Whether it may exist.
+        decoder: What decodes latents; None for what the run says.
 
     Raises:
         GenLangSplatError: The level is unknown, the run cannot be opened, or the file exists or cannot be written.
@@ -47,7 +50,7 @@ def describe_run(
         raise GenLangSplatError(f'Found the level "{level}"; groups are made of one of {", ".join(LEVELS)}.')
     if output is not None:
         check_new_file(output, overwrite)
-    scene = open_run(config_path)
+    scene = open_run(config_path, decoder)
     model = scene.model
     groups = describe_gaussians(
         model.latents.detach()[:, LEVELS.index(level)],

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from genlangsplat_ns.evaluation.published import PublishedScore, is_published_sc
 from genlangsplat_ns.evaluation.report import CardCollector, Report, describe_encoder, percent, write_report
 from genlangsplat_ns.evaluation.scores import Evaluation
 from genlangsplat_ns.files import atomic_path, file_sha256
+from genlangsplat_ns.language.memory import DecoderName
 from genlangsplat_ns.language.query import QueryMode, TextQuery
 from genlangsplat_ns.pipeline import GenLangSplatPipeline
 from genlangsplat_ns.rasterization.ssim import structural_similarity
@@ -63,6 +65,7 @@ def evaluate_run(
     protocols: Sequence[str] = (),
     holdout_labelled: bool = False,
     mode: QueryMode = "rendered",
+    decoder: DecoderName | Literal["both"] | None = None,
 ) -> dict[str, Any]:
     """Asks a run for every labelled category in every labelled view and writes `evaluation.json` and `report.html`.
 
@@ -73,16 +76,19 @@ def evaluate_run(
         protocols: Names of protocols, the one that decides first; none for those usual with the labels' layout.
         holdout_labelled: Lift the latents anew without the labelled views, in memory only. The colours have seen them.
         mode: Where the relevancy of pixels comes from (see `evaluate_views`).
+        decoder: What decodes latents; `both` for the memory, and the autoencoder beside it; None for what the run says.
 
     Returns:
         What `evaluation.json` holds.
 
     Raises:
-        GenLangSplatError: If the run cannot be opened, or there are no labels, or those of another scene.
+        GenLangSplatError: If the run cannot be opened or lacks the memory asked for, or there are no labels, or those
+            of another scene.
     """
     start = time.perf_counter()
     chosen = named_protocols(tuple(protocols))
-    pipeline, checkpoint = open_pipeline(config_path)
+    first: DecoderName | None = "memory" if decoder == "both" else decoder
+    pipeline, checkpoint = open_pipeline(config_path, first)
     scene = LanguageScene(pipeline.model, pipeline.datamanager)
     labels = find_scene_labels(scene) if labels_folder is None else read_label_set(labels_folder)
     if labels is None:
@@ -95,15 +101,29 @@ def evaluate_run(
     labels = lay_over(labels, scene, views)
     if holdout_labelled:
         _lift_without(pipeline, [view.name for view, _ in match_views(views, labels.views).pairs])
+    if first is not None:
+        pipeline.model.decode_by(first)
     collector = CardCollector()
     evaluation = evaluate_views(scene, views, labels.views, protocols=chosen, observe=collector.observe, mode=mode)
-    document = _document(scene, labels, evaluation, chosen, holdout_labelled) | {"mode": mode}
+    decoders = {pipeline.model.decoder: evaluation}
+    document = _document(scene, labels, evaluation, chosen, holdout_labelled)
+    document |= {"mode": mode, "decoder": pipeline.model.decoder}
+    if decoder == "both":
+        pipeline.model.decode_by("autoencoder")
+        decoders["autoencoder"] = evaluate_views(scene, views, labels.views, protocols=chosen, mode=mode)
+        document["decoders"] = {
+            name: {
+                protocol.name: {split: found.summary(protocol.name, split) for split in SPLIT_TITLES}
+                for protocol in chosen
+            }
+            for name, found in decoders.items()
+        }
     document |= _provenance(config_path, checkpoint, scene) | {"seconds": round(time.perf_counter() - start, 1)}
     with atomic_path(output_dir / "evaluation.json") as path:
         path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     published = published_scores(labels.kind, scene_name(scene))
     write_report(output_dir / "report.html", _page(document, scene, labels, evaluation, chosen, published, collector))
-    _print(evaluation, chosen, published, document)
+    _print(decoders, chosen, published, document)
     CONSOLE.print(f"Wrote {escape(str(output_dir))}/evaluation.json and report.html.")
     return document
 
@@ -222,6 +242,7 @@ def _page(
             "Training views among them": f"{', '.join(facts['in_training']) or 'none'}; {held_out}",
             "Labels without a view": ", ".join(facts["no_such_view"]) or "none",
             "Unusable labels": "; ".join((*facts["skipped"], *facts["not_in_view"])) or "none",
+            "Decoder": "the scene's memory" if document["decoder"] == "memory" else "the autoencoder alone",
             "Relevancy": "of rendered and decoded pixels" if document["mode"] == "rendered" else "of Gaussians, drawn",
             "Means": "micro: all pairs of view and text; macro: texts, equally weighted",
             "Held-out pictures": decibels,
@@ -252,21 +273,21 @@ def _published_note(kind: LabelKind, scene: str) -> str:
 
 
 def _print(
-    evaluation: Evaluation,
+    decoders: Mapping[str, Evaluation],
     protocols: Sequence[EvaluationProtocol],
     published: Sequence[PublishedScore],
     document: dict[str, Any],
 ) -> None:
     """Prints the means of every protocol and split, and what papers report."""
-    means = Table("protocol", "views", "pairs", *_MEANS, title=f"{document['scene']}, micro / macro means")
-    for protocol in protocols:
-        for split in SPLIT_TITLES:
-            summary = evaluation.summary(protocol.name, split)
-            if summary["pairs"]:
-                cells = [
-                    f"{percent(summary['micro'][name])} / {percent(summary['macro'][name])}" for name in _MEANS.values()
-                ]
-                means.add_row(protocol.name, split, str(summary["pairs"]), *cells)
+    title = f"{document['scene']}, micro / macro means"
+    means = Table("protocol", "views", "decoder", "pairs", *_MEANS, title=title)
+    for protocol, split, (decoder, evaluation) in product(protocols, SPLIT_TITLES, decoders.items()):
+        summary = evaluation.summary(protocol.name, split)
+        if summary["pairs"]:
+            cells = [
+                f"{percent(summary['micro'][name])} / {percent(summary['macro'][name])}" for name in _MEANS.values()
+            ]
+            means.add_row(protocol.name, split, decoder, str(summary["pairs"]), *cells)
     CONSOLE.print(means)
     facts = document["labels"]
     if facts["in_training"]:

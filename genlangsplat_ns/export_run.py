@@ -15,12 +15,14 @@ from genlangsplat_ns.chosen_gaussians import Choice
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.files import atomic_path, check_new_file
+from genlangsplat_ns.language.memory import DecoderName
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene_io.ply import write_ply
 
-LATENTS_FORMAT = "genlangsplat-latents-1"
-"""Stands in the metadata of a file of latents."""
+LATENTS_FORMAT = "genlangsplat-latents-2"
+"""Stands in the metadata of a file of latents. Version 2 has the scene's memory beside them, where there is one, as
+`memory.keys`, `memory.log_masses`, `memory.values` and `memory.concentration`; the formula is in docs/memory.md."""
 
 LatentsGoTo = Literal["nowhere", "file", "ply"]
 
@@ -32,6 +34,7 @@ def export_run(
     latents: LatentsGoTo,
     output: Path,
     overwrite: bool,
+    decoder: DecoderName | None = None,
 ) -> int:
     """Writes Gaussians of a run, in the run's own frame, as `ns-export gaussian-splat` does.
 
@@ -42,6 +45,7 @@ def export_run(
         latents: Whether language latents go to a .safetensors file of the same name, or into properties of the PLY.
         output: The PLY file.
         overwrite: Whether files may be replaced.
+        decoder: What decodes latents; None for what the run says.
 
     Returns:
         How many Gaussians were written.
@@ -54,7 +58,7 @@ def export_run(
     side = output.with_suffix(".safetensors")
     for path in (output, side)[: 2 if latents == "file" else 1]:
         check_new_file(path, overwrite)
-    scene = open_run(config_path)
+    scene = open_run(config_path, decoder)
     keep = torch.ones(scene.model.num_points, dtype=torch.bool)
     if choice is not None:
         keep = choice.of(scene).keep
@@ -76,7 +80,9 @@ def export_run(
         identity = json.dumps(asdict(scene.autoencoder_identity))
         metadata = {"format": LATENTS_FORMAT, "levels": ",".join(LEVELS), "autoencoder": identity}
         with atomic_path(side) as temporary:
-            save_file({"latents": chosen.contiguous()}, temporary, metadata=metadata)
+            parts = () if scene.model.memory is None else scene.model.memory.named_buffers(prefix="memory")
+            remembered = {name: part.cpu() for name, part in parts}
+            save_file({"latents": chosen.contiguous(), **remembered}, temporary, metadata=metadata)
     written = " and ".join(escape(str(path)) for path in ((output, side) if latents == "file" else (output,)))
     CONSOLE.print(f"Wrote {len(chosen):,} Gaussians to {written}.")
     return len(chosen)

@@ -35,7 +35,8 @@ def lift_run(config_path: Path, robust_rounds: int | None, spread: RayLiftSettin
     Raises:
         GenLangSplatError: The run cannot be opened, or its views cannot be lifted.
     """
-    pipeline, checkpoint = open_pipeline(config_path)
+    # Whatever the run remembers is about to be replaced, so a damaged memory is no reason to stop.
+    pipeline, checkpoint = open_pipeline(config_path, "autoencoder")
     if robust_rounds is not None:
         pipeline.model.config.language_robust_rounds = robust_rounds
     lifted, memory = pipeline.lift() if spread is None else _lift_on_ray(pipeline, spread)
@@ -50,7 +51,10 @@ def lift_run(config_path: Path, robust_rounds: int | None, spread: RayLiftSettin
     with atomic_path(written, within=config_path.parent) as temporary:
         torch.save({**state, "step": step, "pipeline": pipeline.state_dict()}, temporary)
     seen = float(lifted.seen.any(dim=-1).float().mean())
-    CONSOLE.print(f"Lifted latents onto {seen:.0%} of {len(lifted.mass):,} Gaussians: {escape(str(written))}.")
+    CONSOLE.print(
+        f"Lifted latents onto {seen:.0%} of {len(lifted.mass):,} Gaussians, with a memory of {len(memory)} keys: "
+        f"{escape(str(written))}."
+    )
     return written
 
 

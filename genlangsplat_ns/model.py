@@ -17,6 +17,7 @@ from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.field_head import LanguageFieldHead, scene_autoencoder
 from genlangsplat_ns.language.compression import restore_latents
 from genlangsplat_ns.language.decoding import Decode
+from genlangsplat_ns.language.fitting_loss import language_fidelity, language_loss
 from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, SeenScores, join_levels
 from genlangsplat_ns.language.lifting import LiftedLatents, LiftSettings, region_targets
 from genlangsplat_ns.language.memory import NO_MEMORY, DecoderName, MemoryDecoder, SceneMemory, take_memory
@@ -268,11 +269,7 @@ class GenLangSplatModel(SplatModel):
         self, rendered: Tensor, targets: Tensor, valid: Bool[Tensor, "height width levels"]
     ) -> tuple[Tensor, Tensor]:
         """L1 and one minus cosine between rendered and target latents over the labelled pixels (paper, equation 9)."""
-        rendered, targets = rendered[valid], targets[valid]
-        if len(rendered) == 0:
-            return rendered.sum(), rendered.sum()
-        cosine = nn.functional.cosine_similarity(rendered, targets, dim=-1, eps=1e-6)
-        return (rendered - targets).abs().mean(), 1 - cosine.mean()
+        return language_loss(rendered, targets, valid)
 
     def get_outputs(self, camera: Cameras) -> dict[str, Any]:
         """Renders what the phase needs: colours, latents to be fitted, or everything for a person."""
@@ -293,8 +290,8 @@ class GenLangSplatModel(SplatModel):
         metrics: dict[str, Any] = {"gaussian_count": self.num_points}
         if "latents" in outputs:
             targets, valid = self.language_targets(batch["language"])
-            l1, one_minus_cosine = self.language_loss(outputs["latents"].detach(), targets, valid)
-            metrics |= {"lang_l1": l1, "lang_cosine": 1 - one_minus_cosine}
+            l1, cosine = language_fidelity(outputs["latents"].detach(), targets, valid)
+            metrics |= {"lang_l1": l1, "lang_cosine": cosine}
         return metrics
 
     def get_loss_dict(self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: Any = None) -> dict[str, Any]:
@@ -313,10 +310,24 @@ class GenLangSplatModel(SplatModel):
     @property
     def decode(self) -> Decode:
         """What turns latents into unit embeddings: the scene's memory where there is one, unless told otherwise."""
-        autoencoder = self.field_head.autoencoder
-        if self.memory is None or self.config.decoder == "autoencoder":
-            return autoencoder.decode
-        return MemoryDecoder(self.memory, autoencoder.decode)
+        prior = self.field_head.autoencoder.decode
+        return prior if self.memory is None or self.decoder == "autoencoder" else MemoryDecoder(self.memory, prior)
+
+    @property
+    def decoder(self) -> DecoderName:
+        """What decodes."""
+        return "autoencoder" if self.memory is None else self.config.decoder
+
+    def decode_by(self, decoder: DecoderName) -> None:
+        """Decodes by the memory or by the autoencoder alone from now on.
+
+        Raises:
+            GenLangSplatError: The run has no memory.
+        """
+        if decoder == "memory" and self.memory is None:
+            raise GenLangSplatError(NO_MEMORY)
+        self.config.decoder = decoder
+        self._forget_latents()
 
     @torch.no_grad()
     def gaussian_relevancy(

@@ -192,7 +192,8 @@ class GenLangSplatPipeline(VanillaPipeline):
             # The optimisation is about to change what the memory decodes; it is fitted at the end.
             self.model.set_latents(lifted, memory if solver == "lift" else None)
             seen = float(lifted.seen.any(dim=-1).float().mean())
-            CONSOLE.print(f"Lifted latents onto {seen:.0%} of {self.model.num_points:,} Gaussians.")
+            remembered = f" The scene's memory has {len(memory)} keys." if solver == "lift" else ""
+            CONSOLE.print(f"Lifted latents onto {seen:.0%} of {self.model.num_points:,} Gaussians.{remembered}")
 
     def lift(self, left_out: Collection[str] = ()) -> tuple[LiftedLatents, SceneMemory]:
         """Lifts the latents of all training views, all levels at once, and fits the memory that decodes them.

@@ -19,6 +19,7 @@ from torch import Tensor
 from genlangsplat_ns.console import CONSOLE, track
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.files import atomic_path, safe_name
+from genlangsplat_ns.language.memory import DecoderName
 from genlangsplat_ns.language.query import QueryMode, TextQuery, ViewAnswer
 from genlangsplat_ns.language.selection import SelectionSettings
 from genlangsplat_ns.language.visualize import relevancy_overlay
@@ -37,6 +38,7 @@ def query_views(
     selection: SelectionSettings,
     video: bool,
     output_dir: Path,
+    decoder: DecoderName | None = None,
 ) -> None:
     """Answers a query from every camera; writes overlays and masks as pictures or overlays as videos, and `query.json`.
 
@@ -48,13 +50,14 @@ def query_views(
         selection: Opacity floor and clean-up of the Gaussians that the JSON counts.
         video: One video per text instead of two pictures per text and view.
         output_dir: Where pictures, videos and the JSON go.
+        decoder: What decodes latents; None for what the run says.
 
     Raises:
         GenLangSplatError: The run or the camera path cannot be read, or there is no ffmpeg for a video.
     """
     if video and shutil.which("ffmpeg") is None:
         raise GenLangSplatError("Could not find ffmpeg, which writes videos: `apt-get install ffmpeg`. PNGs need none.")
-    scene = open_run(config_path)
+    scene = open_run(config_path, decoder)
     places = cameras.cameras(scene)
     embedded = scene.embed(query)
     found = scene.find(embedded, selection)

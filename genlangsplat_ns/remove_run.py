@@ -16,11 +16,14 @@ from genlangsplat_ns.chosen_gaussians import Choice
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.files import atomic_path, check_new_file, safe_name
+from genlangsplat_ns.language.memory import DecoderName
 from genlangsplat_ns.run import open_pipeline
 from genlangsplat_ns.scene import LanguageScene
 
 
-def remove_from_run(config_path: Path, choice: Choice, output_dir: Path, overwrite: bool) -> Path:
+def remove_from_run(
+    config_path: Path, choice: Choice, output_dir: Path, overwrite: bool, decoder: DecoderName | None = None
+) -> Path:
     """Writes a new run without the chosen Gaussians; ns-render, ns-viewer and gen-langsplat open it like any other.
 
     Args:
@@ -28,6 +31,7 @@ def remove_from_run(config_path: Path, choice: Choice, output_dir: Path, overwri
         choice: The Gaussians to leave out.
         output_dir: Where the folder of the new run goes, as ns-train's --output-dir.
         overwrite: Whether a run of the same name may be replaced.
+        decoder: What decodes latents; None for what the run says.
 
     Returns:
         The config.yml of the new run.
@@ -44,7 +48,7 @@ def remove_from_run(config_path: Path, choice: Choice, output_dir: Path, overwri
     config.output_dir, config.timestamp = output_dir.resolve(), f"{config.timestamp}-without-{texts}"
     written = config.get_base_dir() / "config.yml"
     check_new_file(written, overwrite)
-    pipeline, checkpoint = open_pipeline(config_path)
+    pipeline, checkpoint = open_pipeline(config_path, decoder)
     scene = LanguageScene(pipeline.model, pipeline.datamanager)
     stays = ~choice.of(scene).keep
     if not bool(stays.any()):

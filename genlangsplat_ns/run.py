@@ -7,28 +7,34 @@ from pathlib import Path
 from nerfstudio.engine.trainer import TrainerConfig
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.memory import DecoderName
 from genlangsplat_ns.pipeline import GenLangSplatPipeline
 from genlangsplat_ns.scene import LanguageScene
 
 
-def open_run(config_path: Path) -> LanguageScene:
+def open_run(config_path: Path, decoder: DecoderName | None = None) -> LanguageScene:
     """Loads a run for asking.
 
     Args:
         config_path: The run's `config.yml`. nerfstudio's loader runs what it names: open only runs you trust.
+        decoder: What decodes; None for what the run says.
 
     Raises:
-        GenLangSplatError: The file is not a run of this project, or the run has no language phase.
+        GenLangSplatError: The file is not a run of this project, or the run has no language phase, or not the memory
+            that was asked for.
     """
-    pipeline, _ = open_pipeline(config_path)
+    pipeline, _ = open_pipeline(config_path, decoder)
+    if decoder is not None:
+        pipeline.model.decode_by(decoder)
     return LanguageScene(pipeline.model, pipeline.datamanager)
 
 
-def open_pipeline(config_path: Path) -> tuple[GenLangSplatPipeline, Path]:
+def open_pipeline(config_path: Path, decoder: DecoderName | None = None) -> tuple[GenLangSplatPipeline, Path]:
     """Loads the newest checkpoint of a run, whatever its phase.
 
     Args:
         config_path: The run's `config.yml`. nerfstudio's loader runs what it names: open only runs you trust.
+        decoder: What decodes; None for what the run says. With `autoencoder` a damaged memory is left out.
 
     Returns:
         Data and model, and the checkpoint.
@@ -47,6 +53,8 @@ def open_pipeline(config_path: Path) -> tuple[GenLangSplatPipeline, Path]:
         # A run may have been moved, or be opened from another working folder.
         if len(location.parents) > 3:
             config.output_dir = location.parents[3]
+        if decoder is not None:
+            config.pipeline.model.decoder = decoder
         return config
 
     _, pipeline, checkpoint, _ = eval_setup(config_path, test_mode="test", update_config_callback=where_it_lies)

@@ -10,6 +10,7 @@ import torch
 from genlangsplat_ns.evaluation.evaluate import evaluate_views, match_views
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF
 from genlangsplat_ns.evaluation.scores import QueryScore
+from genlangsplat_ns.language.fitting_loss import language_fidelity
 from genlangsplat_ns.scene import LanguageScene
 from genlangsplat_ns.scene_labels import find_scene_labels, lay_over
 
@@ -43,10 +44,10 @@ def language_metrics(scene: LanguageScene, split: Literal["train", "eval"] = "ev
         targets, valid = scene.model.language_targets(scene.datamanager.language_features(split, view.index))
         pixels = int(valid.sum())
         if pixels > 0:
-            l1, one_minus_cosine = scene.model.language_loss(scene.render(view).latents, targets, valid)
-            fidelity[view.name] = {"lang_cosine": 1 - float(one_minus_cosine), "lang_l1": float(l1)}
+            l1, cosine = language_fidelity(scene.render(view).latents, targets, valid)
+            fidelity[view.name] = {"lang_cosine": float(cosine), "lang_l1": float(l1)}
             l1_sum += float(l1) * pixels
-            cosine_sum += (1 - float(one_minus_cosine)) * pixels
+            cosine_sum += float(cosine) * pixels
             count += pixels
     if count > 0:
         means |= {"lang_cosine": cosine_sum / count, "lang_l1": l1_sum / count}

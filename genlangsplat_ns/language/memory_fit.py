@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -16,17 +17,24 @@ from genlangsplat_ns.language.lifting import LabelledView, Trust, region_weights
 from genlangsplat_ns.language.memory import SceneMemory, prior_of
 from genlangsplat_ns.language.relevancy import DEFAULT_TEMPERATURE
 
-AGREEMENT_POWER = 8.0
-"""Power of the cosine between what all views say of a region and what it says itself, by which it counts."""
+AGREEMENT_POWER, REGION_WEIGHT_POWER = 2.0, 0.25
+"""Powers of the agreement, the cosine between what all views say of a region and what it says itself, and of its weight
+in the robust rounds of lifting, in the trust in a region."""
 
 LEAST_AGREEMENT = 0.1
 """A region that contradicts all views counts as if it agreed so much, so that a scene of such regions has a memory."""
 
-NUM_KEYS = (64, 128, 256, 512, 1024)
+NUM_KEYS = (128, 256, 512, 1024)
 """Numbers of keys to choose from; a scene with fewer regions gets one key each at most."""
 
-CONCENTRATIONS = (30.0, 60.0, 120.0, 240.0)
+CONCENTRATIONS = (60.0, 90.0, 120.0)
 """Concentrations to choose from."""
+
+JUDGING_SHARE = 0.6
+"""A choice is judged by this part of the left-out area, which it explains best: what it cannot explain may be wrong."""
+
+CLEAR_GAIN, EQUAL_EVIDENCE = 0.12, 0.1
+"""Differences of evidence that are clear, and that are none."""
 
 LEFT_OUT_EVERY = 5
 """One view in so many is left out while number and concentration are chosen."""
@@ -49,21 +57,29 @@ class SeenRegions:
         consensus: What all views together say of a region: the direction of the rendered latents of its pixels, summed;
             zero where they show nothing.
         embeddings: What the encoder said of it.
-        weights: How much it counts: visible area, region weight of the robust rounds, and agreement.
+        samples: The rendered latents of one of its pixels, drawn at random.
+        areas: How many of its pixels show anything.
+        trusts: How far to believe the encoder there, from 0 to 1: region weight of the robust rounds, and agreement.
         views: The number of its view.
     """
 
     consensus: Float[Tensor, "num_regions latent_dim"]
     embeddings: Float[Tensor, "num_regions embedding_dim"]
-    weights: Float[Tensor, " num_regions"]
+    samples: Float[Tensor, "num_regions latent_dim"]
+    areas: Float[Tensor, " num_regions"]
+    trusts: Float[Tensor, " num_regions"]
     views: Int64[Tensor, " num_regions"]
 
     def __len__(self) -> int:
-        return len(self.weights)
+        return len(self.views)
+
+    def weights(self, trusting: bool) -> Float[Tensor, " num_regions"]:
+        """How much each region counts: by its area, or by the trust in it as well."""
+        return self.areas * self.trusts if trusting else self.areas
 
     def chosen(self, rows: Tensor) -> SeenRegions:
         """Some of the regions."""
-        return SeenRegions(self.consensus[rows], self.embeddings[rows], self.weights[rows], self.views[rows])
+        return SeenRegions(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
     @classmethod
     def joined(cls, parts: Sequence[SeenRegions]) -> SeenRegions:
@@ -103,10 +119,22 @@ def see_regions(
         consensus = unit_or_zero(view.sum_rows(rendered))
         area = view.sum_over_regions((rendered.norm(dim=-1) > 0).to(rendered))
         agreement = (consensus * view.latents).sum(dim=-1).clamp_min(LEAST_AGREEMENT)
-        weights = area * region_weights_of(view, number, region_weights) * agreement**AGREEMENT_POWER
-        views_of = torch.full((len(weights),), first_view + number)
-        parts.append(SeenRegions(consensus.cpu(), embeddings.half().cpu(), weights.cpu(), views_of))
+        trusts = region_weights_of(view, number, region_weights) ** REGION_WEIGHT_POWER * agreement**AGREEMENT_POWER
+        samples = rendered.flatten(0, 2)[_one_pixel_each(view, first_view + number)]
+        columns = (consensus, embeddings.half(), samples, area, trusts)
+        numbers = torch.full((len(area),), first_view + number)
+        parts.append(SeenRegions(*(column.cpu() for column in columns), numbers))
     return SeenRegions.joined(parts)
+
+
+def _one_pixel_each(view: LabelledView, seed: int) -> Int64[Tensor, " num_regions"]:
+    """Draws a pixel of each region: its place among all pixels and levels; the first one where a region has none."""
+    rows = view.rows.flatten()
+    drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).to(rows.device)
+    highest = torch.full((len(view.latents) + 1,), -1, device=rows.device).scatter_reduce(0, rows, drawn, "amax")
+    places = torch.empty_like(drawn)
+    places[drawn] = torch.arange(len(rows), device=rows.device)
+    return places[highest[:-1].clamp_min(0)]
 
 
 def _embeddings_of(view: LabelledView) -> Tensor:
@@ -125,13 +153,17 @@ def _embeddings_of(view: LabelledView) -> Tensor:
 class MemoryChoice:
     """What a memory could be like."""
 
+    trusting: bool
+    """Whether the trust in regions counts, or their area alone. Embeddings that differ from view to view by right are
+    all worth keeping, and those of wrong masks are not."""
     num_keys: int
     """How many keys at most."""
     concentration: float
     """How quickly the weight of a key falls with its angle."""
     evidence: float
     """Mean logarithm of the chance with which LERF's softmax tells a region of a left-out view from all others there,
-    by what its consensus is decoded to. A mean cosine would not see that two small things have become one."""
+    by what a pixel of it is decoded to; over the `JUDGING_SHARE` of the area with the highest. A mean cosine would not
+    see that two small things have become one."""
 
 
 @torch.no_grad()
@@ -148,21 +180,34 @@ def fit_memory(regions: SeenRegions, encoder: str, seed: int = 0) -> SceneMemory
     Raises:
         GenLangSplatError: No region shows anything.
     """
-    shown = (regions.weights > 0) & regions.consensus.any(dim=-1)
+    shown = (regions.areas > 0) & regions.consensus.any(dim=-1)
     if not bool(shown.any()):
         raise GenLangSplatError(
             f"None of the {len(regions)} regions shows a Gaussian with a latent, so the scene has nothing to remember. "
             "Look at the masks with gen-langsplat extract, or train the RGB phase longer."
         )
     regions = regions.chosen(shown)
-    best = choose_memory(regions, seed)[0]
-    keys, log_masses, values = make_keys(regions, best.num_keys, seed)
+    best = choose_memory(judge_memories(regions, seed))
+    keys, log_masses, values = make_keys(regions, regions.weights(best.trusting), best.num_keys, seed)
     return SceneMemory(keys, log_masses, values, best.concentration, encoder)
 
 
+def choose_memory(choices: Sequence[MemoryChoice]) -> MemoryChoice:
+    """Takes the simplest of the choices that are about as good as the best.
+
+    Trust in regions counts only where it clearly helps, because it also leaves out what is rare by right. Fewer keys
+    and a lower concentration average over more regions.
+    """
+    best = {trusting: max(choice.evidence for choice in choices if choice.trusting == trusting) for trusting in (0, 1)}
+    trusting = best[1] > best[0] + CLEAR_GAIN
+    enough = best[trusting] - EQUAL_EVIDENCE
+    good = [choice for choice in choices if choice.trusting == trusting and choice.evidence >= enough]
+    return min(good, key=lambda choice: (choice.concentration, choice.num_keys))
+
+
 @torch.no_grad()
-def choose_memory(regions: SeenRegions, seed: int = 0) -> list[MemoryChoice]:
-    """Tries numbers of keys and concentrations on left-out views, the best first.
+def judge_memories(regions: SeenRegions, seed: int = 0) -> list[MemoryChoice]:
+    """Tries trust, numbers of keys and concentrations on left-out views.
 
     Where there are not enough views to leave one out, every region is judged by the memory it is part of.
     """
@@ -175,30 +220,35 @@ def choose_memory(regions: SeenRegions, seed: int = 0) -> list[MemoryChoice]:
     judged = regions.chosen(left_out)
     if len(judged) > MAX_JUDGED:
         judged = judged.chosen(torch.linspace(0, len(judged) - 1, MAX_JUDGED).long())
-    embeddings, shares = judged.embeddings.float(), judged.weights / judged.weights.sum()
+    embeddings, shares = judged.embeddings.float(), judged.areas / judged.areas.sum()
     odds = shares.log()
-    choices: list[MemoryChoice] = []
-    for num_keys in NUM_KEYS:
-        if choices and choices[-1].num_keys >= len(kept):
-            break
-        keys, log_masses, values = make_keys(kept, num_keys, seed)
+    # Where there are fewer regions than keys, still more keys would be the same ones.
+    numbers = [number for number, less in zip(NUM_KEYS, (0, *NUM_KEYS), strict=False) if less < len(kept)]
+    choices = []
+    for trusting, num_keys in product((False, True), numbers):
+        keys, log_masses, values = make_keys(kept, kept.weights(trusting), num_keys, seed)
         for concentration in CONCENTRATIONS:
             table = KeyTable.of(keys, log_masses, values, concentration, prior_of(concentration))
-            found = attend(table, judged.consensus)
+            found = attend(table, judged.samples)
             decoded = F.normalize(weighted_sums(found.indices, found.weights, values), dim=-1)
             logits = DEFAULT_TEMPERATURE * decoded @ embeddings.T
             evidence = logits.diagonal() - torch.logsumexp(logits + odds, dim=1)
-            choices.append(MemoryChoice(num_keys, concentration, float((shares * evidence).sum())))
-    return sorted(choices, key=lambda choice: -choice.evidence)
+            explained = evidence.argsort(descending=True)
+            # The best one counts in any case.
+            explained = explained[: 1 + int((shares[explained].cumsum(0) <= JUDGING_SHARE).sum())]
+            mean = (shares[explained] * evidence[explained]).sum() / shares[explained].sum()
+            choices.append(MemoryChoice(trusting, num_keys, concentration, float(mean)))
+    return choices
 
 
 def make_keys(
-    regions: SeenRegions, num_keys: int, seed: int = 0
+    regions: SeenRegions, weights: Float[Tensor, " num_regions"], num_keys: int, seed: int = 0
 ) -> tuple[Float[Tensor, "num_keys latent_dim"], Float[Tensor, " num_keys"], Float[Tensor, "num_keys embedding_dim"]]:
     """Clusters regions by their consensus, and averages what the encoder said of each cluster.
 
     Args:
         regions: The regions.
+        weights: How much each counts.
         num_keys: How many clusters at most.
         seed: Seeds the first keys.
 
@@ -206,12 +256,12 @@ def make_keys(
         Unit keys, the logarithm of the share of each in all weights, and the mean embeddings, which are the shorter
         the more the regions of a key differ.
     """
-    keys = spherical_kmeans(regions.consensus, regions.weights, num_keys, seed)
+    keys = spherical_kmeans(regions.consensus, weights, num_keys, seed)
     owners = nearest_keys(regions.consensus, keys)
-    masses = torch.zeros(len(keys)).index_add_(0, owners, regions.weights)
+    masses = torch.zeros(len(keys)).index_add_(0, owners, weights)
     sums = torch.zeros(len(keys), regions.embeddings.shape[1])
     for rows in torch.arange(len(regions)).split(MAX_CLUSTERED):
-        sums.index_add_(0, owners[rows], regions.weights[rows, None] * regions.embeddings[rows].float())
+        sums.index_add_(0, owners[rows], weights[rows, None] * regions.embeddings[rows].float())
     kept = masses > 0
     return keys[kept], (masses[kept] / masses.sum()).log(), sums[kept] / masses[kept, None]
 

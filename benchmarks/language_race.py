@@ -1,0 +1,225 @@
+"""Lifting against Adam over time: both solvers on one scene, scored on the way."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.language.lifting import LabelledView, LiftSettings
+from genlangsplat_ns.language.refinement import lift_latents
+from language_adam import LANGSPLAT_EPSILON, PAPER_STEPS, AdamSettings, Render, anew, kept, optimize
+from language_scene import LatentScene, latent_scene, score
+
+Row = dict[str, Any]
+Figures = dict[str, float]
+
+SMALL = {"num_objects": 6, "num_views": 16, "width": 162, "height": 108, "max_gaussians": 1500}
+"""The scene on which Adam goes all the way."""
+
+SCENES: dict[str, tuple[dict[str, int], float]] = {
+    "small": (SMALL, 0.0),
+    "small, 30 % mislabelled": (SMALL, 0.3),
+    "large": ({}, 0.0),
+}
+"""Size of each composed scene, and what share of its regions is mislabelled."""
+
+LIFTS = {"plain": LiftSettings(robust_rounds=0), "robust (default)": LiftSettings()}
+KEPT, ANEW = "Adam", "Adam, rendered anew"
+
+RATES = (0.001, 0.0025, 0.01, 0.03)
+BEST_RATES = (0.0025, 0.01)
+"""The two best of the four, and the best first."""
+TUNED = (AdamSettings(0.3, epsilon=0.01), AdamSettings(0.1, epsilon=0.001))
+"""The best of a dozen pairs of rate and epsilon on the small scene, and the best of those of a smaller epsilon."""
+
+CURVE_STEPS, RUN_STEPS, TUNED_STEPS, CLOCK_STEPS, QUICK_STEPS = 1000, 600, 400, 100, 100
+STOPS = (5, 10, 15, 20, 25, 35, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1000, 1600, 3000, 6000, 12_000, 20_000)
+"""After how many steps Adam is scored, beside the last."""
+
+
+ADAM, TUNED_ADAM = "Adam", "Adam with tuned epsilon"
+"""The rivals of lifting: Adam as LangSplat has it but for its rate, and Adam with whatever helps."""
+
+
+def rival_of(curve: Row) -> str:
+    """Which rival a run of Adam belongs to."""
+    return ADAM if curve["settings"]["epsilon"] == LANGSPLAT_EPSILON else TUNED_ADAM
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run of Adam."""
+
+    settings: AdamSettings
+    steps: int
+    way: str = KEPT
+
+
+def curves_of(name: str, steps: int, quick: bool) -> list[Curve]:
+    """The runs of Adam on a scene.
+
+    Args:
+        name: One of `SCENES`, or another.
+        steps: How far the best rate goes on the small scene.
+        quick: Whether only the two best rates and one epsilon are tried, and not for long.
+    """
+    if quick:
+        return [Curve(AdamSettings(rate), QUICK_STEPS) for rate in BEST_RATES] + [Curve(TUNED[0], QUICK_STEPS // 2)]
+    rates = RATES if name == "small" else BEST_RATES
+    curves = [Curve(AdamSettings(rate), CURVE_STEPS if name in SCENES else RUN_STEPS) for rate in rates]
+    curves += [Curve(settings, TUNED_STEPS) for settings in TUNED]
+    if name == "small":
+        best = AdamSettings(BEST_RATES[0])
+        curves = [replace(curve, steps=steps) if curve.settings == best else curve for curve in curves]
+        curves.append(Curve(AdamSettings(BEST_RATES[1], start=0.01), TUNED_STEPS))
+        curves.append(Curve(AdamSettings(BEST_RATES[1], views_a_step=4), TUNED_STEPS))
+    return [*curves, Curve(AdamSettings(BEST_RATES[0]), CLOCK_STEPS, ANEW)]
+
+
+@dataclass(frozen=True)
+class Course:
+    """What both solvers are let loose on.
+
+    Attributes:
+        views: The labelled views, with their weights made.
+        renders: How Adam renders, by its way.
+        shape: Gaussians, levels, width of a latent.
+        setup_seconds: Processor time of what comes before the first step: weights, and latents of regions.
+        score: Figures of latents, all the better the greater.
+    """
+
+    views: Sequence[LabelledView]
+    renders: dict[str, Render]
+    shape: tuple[int, int, int]
+    setup_seconds: float
+    score: Callable[[Tensor], Figures]
+
+
+def run_curves(course: Course, curves: Sequence[Curve]) -> tuple[list[Row], dict[str, Row]]:
+    """Runs Adam in all ways asked for.
+
+    Returns:
+        One row a curve with the figures at its stops, and of each rival the best stop with its latents.
+    """
+    # The first steps of a process are slow, and none of Adam's should be.
+    list(optimize(course.views, course.renders[KEPT], course.shape, [3], AdamSettings()))
+    rows: list[Row] = []
+    best: dict[str, Row] = {}
+    for curve in curves:
+        stops = [*(stop for stop in STOPS if stop < curve.steps), curve.steps]
+        row: Row = {"solver": curve.way, "settings": asdict(curve.settings), "name": str(curve.settings), "stops": []}
+        rival = rival_of(row)
+        # Whoever renders anew makes no weights.
+        setup = course.setup_seconds if curve.way == KEPT else 0.0
+        for progress in optimize(course.views, course.renders[curve.way], course.shape, stops, curve.settings):
+            figures = course.score(progress.latents)
+            row["stops"].append({"step": progress.step, "seconds": setup + progress.seconds, **figures})
+            quality = statistics.mean(figures.values())
+            if rival not in best or quality > best[rival]["quality"]:
+                moment = {"quality": quality, "name": row["name"], "latents": progress.latents.clone()}
+                best[rival] = moment | row["stops"][-1]
+        CONSOLE.print(row["solver"], row["name"], row["stops"][-1])
+        rows.append(row)
+    return rows, best
+
+
+def latent_figures(scene: LatentScene, latents: Tensor) -> Figures:
+    """Cosine and mIoU of the latents themselves."""
+    return vars(score(scene, latents))
+
+
+def measure_adam(
+    data: Path,
+    name: str,
+    steps: int = PAPER_STEPS,
+    quick: bool = False,
+    latents: Path | None = None,
+    figures: Callable[[LatentScene, Tensor], Figures] = latent_figures,
+) -> Row:
+    """Lifting and Adam on a composed scene.
+
+    Args:
+        data: The folder of all data sets.
+        name: One of `SCENES`.
+        steps: How far the best rate of Adam goes on the small scene.
+        quick: Fewer runs of Adam, and shorter ones.
+        latents: A folder for the latents of lifting and of Adam's best stop, with the scene they belong to.
+        figures: What is measured of latents; all of it the better the greater.
+    """
+    size, share = SCENES[name]
+    scene = latent_scene(data, 0, **size)
+    scene = scene.mislabelled(share) if share else scene
+    training = [scene.scene.views[index] for index in scene.scene.split("train")]
+    cameras = [(view.viewmat, view.K, view.width, view.height) for view in training]
+    lifts, lifted, setups = [], {}, []
+    for solver, settings in LIFTS.items():
+        seconds = []
+        for _ in range(3):
+            start = time.process_time()
+            views = scene.with_new_weights().training()
+            setups.append((time.process_time() - start) * len(views) / len(scene.scene.views))
+            start = time.process_time()
+            lifted[solver] = lift_latents(views, *scene.shape, settings).latents
+            seconds.append(setups[-1] + time.process_time() - start)
+        row = {"solver": solver, "seconds": statistics.median(seconds), "least": min(seconds), "most": max(seconds)}
+        lifts.append(row | figures(scene, lifted[solver]))
+        CONSOLE.print(lifts[-1])
+    views = scene.training()
+    renders = {KEPT: kept(views), ANEW: anew(scene.scene.gaussians.geometry, cameras)}
+    course = Course(views, renders, scene.shape, statistics.median(setups), lambda found: figures(scene, found))
+    curves, best = run_curves(course, curves_of(name, steps, quick))
+    if latents is not None:
+        saved = {"scene": replace(scene, weights=()), "lifted": lifted, "adam": best}
+        torch.save(saved, latents / f"{name.replace(' %', '').replace(', ', '-').replace(' ', '-')}.pt")
+    result = {"part": "adam", "scene": name, "gaussians": scene.num_gaussians, "views": len(views)}
+    return result | {"setup_seconds": course.setup_seconds, "lifts": lifts, "curves": curves}
+
+
+def measure_run(config: Path, quick: bool = False, latents: Path | None = None) -> Row:
+    """Lifting and Adam on a trained run.
+
+    Args:
+        config: Its `config.yml`.
+        quick: Fewer runs of Adam, and shorter ones.
+        latents: A folder for the latents of lifting and of Adam's best stop.
+    """
+    from genlangsplat_ns.run import open_pipeline
+    from genlangsplat_ns.scene import LanguageScene
+    from genlangsplat_ns.scene_metrics import language_metrics
+
+    pipeline, _ = open_pipeline(config)
+    model = pipeline.model
+    language_scene = LanguageScene(model, pipeline.datamanager)
+
+    def figures(found: Tensor) -> Figures:
+        model.latents.data.copy_(found)
+        means = language_metrics(language_scene).means
+        return {key: means[key] for key in ("lang_cosine", "miou") if key in means}
+
+    lifts, lifted = [], {}
+    for solver, settings in LIFTS.items():
+        model.config.language_robust_rounds = settings.robust_rounds
+        start = time.process_time()
+        lifted[solver] = pipeline.lift().latents
+        lifts.append({"solver": solver, "seconds": time.process_time() - start, **figures(lifted[solver])})
+        CONSOLE.print(lifts[-1])
+    start = time.process_time()
+    posed = pipeline.training_views()
+    views = list(posed)
+    setup_seconds = time.process_time() - start
+    cameras = [(view.viewmat, view.K, view.width, view.height) for view in posed.views]
+    renders = {KEPT: kept(views), ANEW: anew(posed.gaussians, cameras)}
+    course = Course(views, renders, tuple(model.latents.shape), setup_seconds, figures)
+    curves, best = run_curves(course, curves_of("run", PAPER_STEPS, quick))
+    if latents is not None:
+        torch.save({"lifted": lifted, "adam": best}, latents / "run.pt")
+    result = {"part": "run", "scene": "photographs", "gaussians": model.num_points, "views": len(views)}
+    return result | {"setup_seconds": setup_seconds, "lifts": lifts, "curves": curves}

@@ -1,0 +1,153 @@
+"""What came of lifting against Adam: time to equal quality as tables, bars and a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
+from rich.table import Table
+
+from common import Bar
+from genlangsplat_ns.console import CONSOLE
+from language_race import ADAM, ANEW, TUNED_ADAM, rival_of
+
+Row = dict[str, Any]
+
+QUALITIES = {"cosine": "cosine of latents", "lang_cosine": "cosine of latents", "miou": "mIoU"}
+"""Figures by which the solvers are compared, and what they are called."""
+NEAR = 0.005
+"""A difference in quality that counts as none."""
+DEFAULT = "robust (default)"
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A moment of one run of Adam."""
+
+    name: str
+    step: int
+    seconds: float
+    value: float
+
+
+def stops_of(curves: Sequence[Row], key: str) -> list[Stop]:
+    """Every moment of some runs at which one figure was taken."""
+    return [
+        Stop(f"{curve['solver']}, {curve['name']}", stop["step"], stop["seconds"], stop[key])
+        for curve in curves
+        for stop in curve["stops"]
+    ]
+
+
+def best_of(curves: Sequence[Row], key: str) -> Stop:
+    """The best moment of all."""
+    return max(stops_of(curves, key), key=lambda stop: stop.value)
+
+
+def first_to(curves: Sequence[Row], key: str, value: float) -> Stop | None:
+    """The moment at which a value is reached first in processor time, if it is."""
+    there = [stop for stop in stops_of(curves, key) if stop.value >= value]
+    return min(there, key=lambda stop: stop.seconds, default=None)
+
+
+def rivals_of(scene: Row) -> dict[str, list[Row]]:
+    """The runs that each rival may choose from: whoever tunes epsilon may leave it as well."""
+    return {ADAM: [curve for curve in scene["curves"] if rival_of(curve) == ADAM], TUNED_ADAM: scene["curves"]}
+
+
+def qualities_of(scene: Row) -> list[str]:
+    """Which figures a scene has."""
+    return [key for key in QUALITIES if key in scene["lifts"][0]]
+
+
+def title_of(scene: Row) -> str:
+    """What a scene is called."""
+    return f"{scene['scene']}, {scene['gaussians']:,} Gaussians, {scene['views']} views"
+
+
+def show_race(found: Sequence[Row]) -> list[Bar]:
+    """Prints each scene and says how lifting stands against Adam at its best."""
+    bars = []
+    for scene in found:
+        _show_runs(scene)
+        _show_equal_quality(scene)
+        lifted = next(lift for lift in scene["lifts"] if lift["solver"] == DEFAULT)
+        for rival, curves in rivals_of(scene).items():
+            for key in qualities_of(scene):
+                best = best_of(curves, key)
+                near = first_to(curves, key, best.value - NEAR)
+                name = f"{scene['scene']}: {key} of lifting less the best of {rival}"
+                bars.append(Bar(name, lifted[key] - best.value, ">=", -NEAR))
+                name = f"{scene['scene']}: time of lifting over that of {rival} to {key} near its best"
+                bars.append(Bar(name, lifted["seconds"] / near.seconds, "<=", 0.1))
+    return bars
+
+
+def _show_runs(scene: Row) -> None:
+    """The quality of every run at its best stop."""
+    keys = qualities_of(scene)
+    heads = (f"{key} (best stop, seconds there)" for key in keys)
+    table = Table("solver", "steps", "seconds", *heads, title=title_of(scene))
+    for lift in scene["lifts"]:
+        spread = f" ({lift['least']:.3g} to {lift['most']:.3g})" if "least" in lift else ""
+        figures = (f"{lift[key]:.4f}" for key in keys)
+        table.add_row(f"lifting, {lift['solver']}", "", f"{lift['seconds']:.3g}{spread}", *figures)
+    for curve in scene["curves"]:
+        last = curve["stops"][-1]
+        bests = (best_of([curve], key) for key in keys)
+        cells = (f"{best.value:.4f} ({best.step}, {best.seconds:.3g})" for best in bests)
+        table.add_row(f"{curve['solver']}, {curve['name']}", str(last["step"]), f"{last['seconds']:.4g}", *cells)
+    CONSOLE.print(table)
+
+
+def _show_equal_quality(scene: Row) -> None:
+    """What Adam takes to come near its own best, and near what lifting finds."""
+    lifts = {lift["solver"]: lift for lift in scene["lifts"]}
+    heads = ("its best", f"within {NEAR:g} of that", *(f"within {NEAR:g} of {name} lifting" for name in lifts))
+    table = Table("figure", "rival", *heads, title="seconds to equal quality")
+    for key in qualities_of(scene):
+        for rival, curves in rivals_of(scene).items():
+            best = best_of(curves, key)
+            marks = [best.value - NEAR, *(lift[key] - NEAR for lift in lifts.values())]
+            firsts = (first_to(curves, key, mark) for mark in marks)
+            cells = (f"{stop.seconds:.3g}" if stop else "never" for stop in firsts)
+            table.add_row(key, rival, f"{best.value:.4f}", *cells)
+    CONSOLE.print(table)
+
+
+def plot_race(found: Sequence[Row], path: Path) -> None:
+    """Draws quality over processor time, a column for each scene and a row for each figure."""
+    names = list(dict.fromkeys(curve["name"] for scene in found for curve in scene["curves"]))
+    figure, grid = pyplot.subplots(2, len(found), figsize=(4.6 * len(found), 7.2), squeeze=False)
+    for scene, column in zip(found, grid.T, strict=True):
+        axes: Axes
+        for axes, key in zip(column, ("cosine", "miou"), strict=True):
+            key = "lang_cosine" if key == "cosine" and key not in scene["lifts"][0] else key
+            if key not in scene["lifts"][0]:
+                axes.set_axis_off()
+                continue
+            for curve in (curve for curve in scene["curves"] if curve["solver"] != ANEW):
+                stops = stops_of([curve], key)
+                style = "-" if rival_of(curve) == ADAM else "--"
+                points = [stop.seconds for stop in stops], [stop.value for stop in stops]
+                color = f"C{names.index(curve['name'])}"
+                axes.plot(*points, style, color=color, label=f"Adam, {curve['name']}", linewidth=1.2)
+            for lift, mark in zip(scene["lifts"], "o*", strict=True):
+                label = f"lifting, {lift['solver']}"
+                axes.plot(lift["seconds"], lift[key], mark, label=label, color="black", markersize=9)
+            tops = [best_of([curve], key).value for curve in scene["curves"]] + [lift[key] for lift in scene["lifts"]]
+            limits = min(tops) - 0.12, max(tops) + 0.015
+            axes.set(xscale="log", ylim=limits, ylabel=QUALITIES[key], xlabel="processor seconds")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.grid(alpha=0.3)
+        column[0].set_title(title_of(scene), fontsize=9)
+        column[0].legend(fontsize=6, loc="lower right", framealpha=0.6)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    CONSOLE.print(f"Wrote {path}.")

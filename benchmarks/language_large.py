@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,29 +17,34 @@ from genlangsplat_ns.labelled_views import JUDGED_SIDE
 from genlangsplat_ns.language.lifting import LabelledView, LatentMean, LiftSettings
 from genlangsplat_ns.language.refinement import lift_latents
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.rasterization import compositing_weights
+from genlangsplat_ns.rasterization import WeightCache, compositing_weights
 
 WIDTH, HEIGHT = 988, 731
 LATENT_DIM = 16
 REGION_SIDES = (40, 90, 200)
 """Pixels of a side of a region at each level."""
+MISLABELLED = 0.3
+"""Share of regions that say anything, so that robust lifting has something to do; the others say the same."""
+CACHE_BYTES = int(2e9)
+"""For compositing weights that are used more than once, as in a run by default."""
 
 
 @dataclass(frozen=True)
 class SyntheticViews:
-    """Cameras on a circle around a shell of Gaussians, with square regions of random latents."""
+    """Cameras on a circle around a shell of Gaussians, with square regions."""
 
     gaussians: tuple[Tensor, Tensor, Tensor, Tensor]
     count: int
     shrink: int = 1
+    cache: WeightCache = field(default_factory=lambda: WeightCache(0))
 
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self) -> Iterator[LabelledView]:
-        return (self.view(number) for number in range(self.count))
+        return (self[number] for number in range(self.count))
 
-    def view(self, number: int) -> LabelledView:
+    def __getitem__(self, number: int) -> LabelledView:
         """One view; the same each time."""
         width, height = WIDTH // self.shrink, HEIGHT // self.shrink
         focal = 0.9 * width
@@ -49,7 +54,9 @@ class SyntheticViews:
         viewmat[0, 0] = viewmat[2, 2] = math.cos(angle)
         viewmat[0, 2], viewmat[2, 0] = math.sin(angle), -math.sin(angle)
         viewmat[2, 3] = 3.0
-        weights = compositing_weights(*self.gaussians, viewmat, K, width, height, halved=True)
+        weights = self.cache.get(
+            number, lambda: compositing_weights(*self.gaussians, viewmat, K, width, height, halved=True)
+        )
         maps, count = [], 0
         for side in REGION_SIDES:
             columns = math.ceil(WIDTH / side)
@@ -58,7 +65,11 @@ class SyntheticViews:
             maps.append(cells + count)
             count += columns * math.ceil(HEIGHT / side)
         generator = torch.Generator().manual_seed(number)
-        latents = F.normalize(torch.randn(count, LATENT_DIM, generator=generator), dim=1)
+        latents = 0.1 * torch.randn(count, LATENT_DIM, generator=generator)
+        latents[:, 0] += 1
+        wrong = torch.rand(count, generator=generator) < MISLABELLED
+        latents[wrong] = torch.randn(count, LATENT_DIM, generator=generator)[wrong]
+        latents = F.normalize(latents, dim=1)
         return LabelledView(weights, torch.stack(maps).int(), latents)
 
 
@@ -78,7 +89,8 @@ def lift_large(num_gaussians: int, num_views: int, rounds: int) -> dict[str, Any
     shape = num_gaussians, len(LEVELS), LATENT_DIM
     start = time.perf_counter(), time.process_time()
     if rounds:
-        small = SyntheticViews(views.gaussians, num_views, max(1, WIDTH // JUDGED_SIDE))
+        shrink = max(1, WIDTH // JUDGED_SIDE)
+        small = SyntheticViews(views.gaussians, num_views, shrink, WeightCache(CACHE_BYTES))
         lift_latents(views, *shape, LiftSettings(robust_rounds=rounds), judged=small)
         marks = []
     else:

@@ -59,23 +59,26 @@ class LabelledViews:
     def __len__(self) -> int:
         return len(self.views)
 
-    @torch.no_grad()
     def __iter__(self) -> Iterator[LabelledView]:
-        for view in self.views:
-            operator = self._operator(view)
-            features = self.store.load(view.key)
-            middle = self.shrink // 2
-            # A pixel of the small view shows what lies in the middle of those it stands for.
-            regions = features.regions[:, middle :: self.shrink, middle :: self.shrink]
-            if self.shrink > 1:
-                regions = regions[:, : operator.height, : operator.width]
-            yield LabelledView(
-                operator=operator,
-                regions=regions.contiguous().to(self.device),
-                latents=self.autoencoder.encode(features.embeddings.to(self.device)),
-                name=f"the training view {view.name}",
-                embeddings=features.embeddings,
-            )
+        return (self[number] for number in range(len(self)))
+
+    @torch.no_grad()
+    def __getitem__(self, number: int) -> LabelledView:
+        view = self.views[number]
+        operator = self._operator(view)
+        features = self.store.load(view.key)
+        middle = self.shrink // 2
+        # A pixel of the small view shows what lies in the middle of those it stands for.
+        regions = features.regions[:, middle :: self.shrink, middle :: self.shrink]
+        if self.shrink > 1:
+            regions = regions[:, : operator.height, : operator.width]
+        return LabelledView(
+            operator=operator,
+            regions=regions.contiguous().to(self.device),
+            latents=self.autoencoder.encode(features.embeddings.to(self.device)),
+            name=f"the training view {view.name}",
+            embeddings=features.embeddings,
+        )
 
     @property
     def device(self) -> torch.device:
@@ -89,9 +92,9 @@ class LabelledViews:
             self, gaussians=(means, quats, scales, opacities), autoencoder=deepcopy(self.autoencoder).to(device)
         )
 
-    def part(self, start: int, stop: int) -> LabelledViews:
+    def part(self, numbers: Sequence[int]) -> LabelledViews:
         """Some of the views."""
-        return replace(self, views=self.views[start:stop])
+        return replace(self, views=[self.views[number] for number in numbers])
 
     def small(self) -> LabelledViews:
         """The same views in small, on which regions are judged."""

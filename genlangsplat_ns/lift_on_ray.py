@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import ceil
 from typing import Any
@@ -14,14 +14,10 @@ from torch import Tensor
 from genlangsplat_ns.console import Bar, moving_bar
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.labelled_views import LabelledViews
-from genlangsplat_ns.language.lifting import LatentMean, LiftedLatents, LiftSettings, Trust, accumulate
-from genlangsplat_ns.language.refinement import Disagreement, num_passes, refine, sum_residuals
+from genlangsplat_ns.language.lifting import LiftedLatents, LiftSettings
+from genlangsplat_ns.language.refinement import Job, Refinement, most_views
 from genlangsplat_ns.ray_cluster import connected
 from genlangsplat_ns.ray_settings import RayLiftSettings
-
-Job = Callable[[LabelledViews, Any, Any], tuple[list[Tensor], Tensor | None]]
-"""What a task does with its views, with what all tasks share and with what is said of its views: it gives an answer for
-each view, and sums over them."""
 
 
 def lift_on_ray(
@@ -55,82 +51,48 @@ def lift_on_ray(
             f"Found the average {settings.average} and {settings.gradient_steps} gradient steps with the engine ray, "
             "which joins means alone. Use the engine local, or the average mean without gradient steps."
         )
-    with connected(spread.address), moving_bar("Lifting", num_passes(settings.robust_rounds) * len(views)) as bar:
-        return refine(RayPasses(views, shape, settings, spread, bar), settings.robust_rounds)
+    total = most_views(len(views), settings.robust_rounds)
+    with connected(spread.address), moving_bar("Lifting", total) as bar:
+        lifted = Refinement(RayPasses(views, shape[0], spread, bar), shape, settings, remember=True).lift()
+        bar.move_to(total)
+    return lifted
 
 
 class RayPasses:
-    """The passes of robust lifting as tasks on a cluster; a cluster must be connected.
+    """Jobs on views as tasks on a cluster; a cluster must be connected.
 
     Args:
         views: The labelled views, on the CPU.
-        shape: Gaussians, levels, width of a latent.
-        settings: How views are joined.
-        spread: How they are spread.
-        bar: Moves with every view of every pass.
+        num_gaussians: How many rows sums have.
+        spread: How the views are spread.
+        bar: Moves with every view of every job.
     """
 
-    def __init__(
-        self,
-        views: LabelledViews,
-        shape: tuple[int, int, int],
-        settings: LiftSettings,
-        spread: RayLiftSettings,
-        bar: Bar,
-    ) -> None:
+    def __init__(self, views: LabelledViews, num_gaussians: int, spread: RayLiftSettings, bar: Bar) -> None:
         import ray
 
         # A cache of weights stays behind: no task sees a view twice.
         self._views, self._small = (ray.put(replace(walk, cache=None)) for walk in (views, views.small()))
-        self._num_views = len(views)
-        self._shape, self._settings, self._spread, self._bar = shape, settings, spread, bar
+        self.num_views = len(views)
+        self._num_gaussians, self._spread, self._bar = num_gaussians, spread, bar
 
-    def aggregate(self, trust: Trust | None, judging: bool) -> LiftedLatents:
-        """Joins all views."""
-        _, sums = self._run(_add_latents, (self._shape, self._settings), trust, judging, summed=True)
-        joined = LatentMean(*self._shape, self._settings)
-        joined.sums, joined.num_views = sums, self._num_views
-        return joined.solve()
-
-    def compare(self, lifted: LiftedLatents, trust: Trust | None) -> Disagreement:
-        """Measures how the regions of all views differ from the lifted latents."""
-        residuals, sums = self._run(_add_residuals, lifted, trust, judging=True, summed=True)
-        return Disagreement.between(residuals, sums)
-
-    def judge(self, disagreement: Disagreement) -> Trust:
-        """Decides how far each region of each view is believed."""
-        usual = replace(disagreement, residuals=[])
-        return self._run(_judge, usual, disagreement.residuals, judging=True, summed=False)[0]
-
-    def _run(
-        self, job: Job, shared: Any, of_views: list[Tensor] | None, judging: bool, summed: bool
+    def run(
+        self, job: Job, part: Sequence[int], shared: Any, own: list[Tensor] | None, small: bool, summed: bool
     ) -> tuple[list[Tensor], Tensor]:
-        """Does a job on all views, in tasks.
-
-        Args:
-            job: The job.
-            shared: What every task needs.
-            of_views: Something of each view, of which a task gets its own part.
-            judging: Whether the views are the small ones.
-            summed: Whether there are sums to be joined.
-
-        Returns:
-            The answers of all views, and the sums over them.
-        """
+        """Does a job in tasks, see `LiftPasses`."""
         import ray
 
-        chunks = ceil(self._shape[0] / self._spread.gaussians_per_chunk) if summed else 0
+        chunks = ceil(self._num_gaussians / self._spread.gaussians_per_chunk) if summed else 0
         work = ray.remote(_work).options(
             num_cpus=self._spread.num_cpus, num_gpus=self._spread.num_gpus, num_returns=1 + chunks
         )
         add = ray.remote(_add).options(num_cpus=self._spread.num_cpus)
-        views, common = self._small if judging else self._views, ray.put(shared)
-        starts = range(0, self._num_views, self._spread.views_per_task)
+        views, common = self._small if small else self._views, ray.put(shared)
         tasks = []
-        for start in starts:
-            stop = min(start + self._spread.views_per_task, self._num_views)
-            own = None if of_views is None else of_views[start:stop]
-            returned: Any = work.remote(job, views, start, stop, common, own, self._spread)
+        for start in range(0, len(part), self._spread.views_per_task):
+            some = slice(start, start + self._spread.views_per_task)
+            said = None if own is None else own[some]
+            returned: Any = work.remote(job, views, list(part[some]), common, said, chunks > 0, self._spread)
             tasks.append(returned if chunks else [returned])
         answers = [task[0] for task in tasks]
         joined = [_tree([task[1 + chunk] for task in tasks], add.remote) for chunk in range(chunks)]
@@ -156,37 +118,20 @@ class RayPasses:
 def _work(
     job: Job,
     views: LabelledViews,
-    start: int,
-    stop: int,
+    part: list[int],
     shared: Any,
     own: list[Tensor] | None,
+    summed: bool,
     spread: RayLiftSettings,
 ) -> Any:
     """One task: its answer for each view, and where there are sums, these in chunks of Gaussians behind it."""
     device = "cuda" if spread.num_gpus > 0 else "cpu"
     own = None if own is None else [values.to(device) for values in own]
-    answers, sums = job(views.part(start, stop).to(device), shared, own)
+    answers, sums = job(views.part(part).to(device), shared, own, device)
     answers = [values.cpu() for values in answers]
-    if sums is None:
+    if not summed:
         return answers
     return [answers, *(chunk.cpu().numpy() for chunk in sums.split(spread.gaussians_per_chunk))]
-
-
-def _add_latents(
-    views: LabelledViews, shared: tuple[tuple[int, int, int], LiftSettings], trust: Trust | None
-) -> tuple[list[Tensor], Tensor]:
-    shape, settings = shared
-    return [torch.zeros(0)] * len(views), accumulate(views, trust, *shape, settings, views.device).sums
-
-
-def _add_residuals(views: LabelledViews, lifted: LiftedLatents, trust: Trust | None) -> tuple[list[Tensor], Tensor]:
-    there = LiftedLatents(lifted.latents.to(views.device), lifted.mass.to(views.device))
-    return sum_residuals(views, there, trust)
-
-
-def _judge(views: LabelledViews, usual: Disagreement, residuals: list[Tensor]) -> tuple[Trust, None]:
-    judge = Disagreement(residuals, usual.typical.to(views.device), usual.usual.to(views.device))
-    return [judge.trust(view, number) for number, view in enumerate(views)], None
 
 
 def _add(first: np.ndarray, second: np.ndarray) -> np.ndarray:

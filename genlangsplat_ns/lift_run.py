@@ -12,7 +12,6 @@ from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.files import atomic_path
 from genlangsplat_ns.language.lifting import LiftedLatents
 from genlangsplat_ns.language.memory import SceneMemory
-from genlangsplat_ns.language.memory_fit import see_regions
 from genlangsplat_ns.lift_on_ray import lift_on_ray
 from genlangsplat_ns.pipeline import GenLangSplatPipeline
 from genlangsplat_ns.ray_settings import RayLiftSettings
@@ -62,7 +61,5 @@ def _lift_on_ray(pipeline: GenLangSplatPipeline, spread: RayLiftSettings) -> tup
     num_gaussians, levels, latent_dim = pipeline.model.latents.shape
     views = replace(pipeline.training_views().to("cpu"), cache=None)
     lifted = lift_on_ray(views, (num_gaussians, levels, latent_dim), pipeline.model.config.lift_settings, spread)
-    # One walk through the small views is little beside those of the tasks.
-    memory = pipeline.fit_memory(see_regions(views.small(), lifted.latents, lifted.region_weights))
-    latents, mass = (tensor.to(pipeline.device) for tensor in (lifted.latents, lifted.mass))
-    return replace(lifted, latents=latents, mass=mass), memory
+    memory = pipeline.fit_memory(lifted)
+    return LiftedLatents(lifted.latents.to(pipeline.device), lifted.mass.to(pipeline.device)), memory

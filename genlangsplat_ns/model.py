@@ -56,8 +56,8 @@ class GenLangSplatModelConfig(SplatModelConfig):
     """With adam: weight of the cosine term beside the L1 term (gamma of the paper's equation 9, not stated there)."""
     language_cache_gb: float = 2.0
     """Without a GPU: gigabytes for compositing weights that are used more than once; other views are rendered anew."""
-    language_robust_rounds: int = 3
-    """With lift: rounds in which regions that contradict all other views lose weight; 0 for plain averaging."""
+    language_robust_rounds: int = 2
+    """With lift: rounds at most in which regions that contradict all other views lose weight; 0 for plain averaging."""
     language_average: Literal["mean", "median"] = "mean"
     """With lift: whether the views of a Gaussian are joined by their mean or by a streaming median of directions."""
     language_visibility_gate: float = 1.0

@@ -154,7 +154,7 @@ class GenLangSplatPipeline(VanillaPipeline):
                 trainer.stop_training = True
                 if self.model.config.language_solver == "adam":
                     regions = see_regions(self.training_views().small(), self.model.latents.detach(), None)
-                    self.model.set_memory(self.fit_memory(regions))
+                    self.model.set_memory(fit_memory(regions, self.model.field_head.autoencoder.identity.encoder))
 
         before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
         return [
@@ -203,12 +203,14 @@ class GenLangSplatPipeline(VanillaPipeline):
         """
         views, settings = self.training_views(), self.model.config.lift_settings
         views = replace(views, views=[view for view in views.views if view.name not in left_out])
-        num_gaussians, levels, latent_dim = self.model.latents.shape
-        lifted = lift_latents(views, num_gaussians, levels, latent_dim, settings, self.device, views.small())
-        return lifted, self.fit_memory(see_regions(views.small(), lifted.latents, lifted.region_weights))
+        shape = self.model.latents.shape
+        lifted = lift_latents(views, *shape, settings, self.device, views.small(), remember=True)
+        return lifted, self.fit_memory(lifted)
 
-    def fit_memory(self, regions: SeenRegions) -> SceneMemory:
-        """Fits the scene's memory to the regions of training views."""
+    def fit_memory(self, lifted: LiftedLatents) -> SceneMemory:
+        """Fits the scene's memory to what the training views said while they were lifted."""
+        assert lifted.region_consensus is not None, "lifting was told to remember"
+        regions = SeenRegions.gather(lifted.region_consensus, lifted.region_weights)
         return fit_memory(regions, self.model.field_head.autoencoder.identity.encoder)
 
     @torch.no_grad()

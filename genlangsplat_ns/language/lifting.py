@@ -2,7 +2,7 @@
 
 Rendering is linear in what the Gaussians carry, so with weights `w` (pixel p, Gaussian i) the aggregate
 `sum_p w_pi * target_p / sum_p w_pi` needs one pass over the views and no optimiser (Occam's LGS and its kin). The
-module `refinement` tells regions that contradict all others from the rest and aggregates again without them.
+module `refinement` tells regions that contradict all others from the rest and aggregates without them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int32, Int64
+from jaxtyping import Bool, Float, Float16, Int32, Int64
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -49,7 +49,9 @@ class LiftedLatents:
     mass: Float[Tensor, "num_gaussians levels"]
     """Sum of the compositing weights over all labelled pixels of all views, each times the trust in its region."""
     region_weights: Trust | None = None
-    """For every view how far each of its regions was believed; None where all counted alike."""
+    """For every view how far each of its regions was believed; None where none was judged."""
+    region_consensus: list[RegionConsensus] | None = None
+    """For every view what the views together say of its regions; None where nobody looked."""
 
     @property
     def seen(self) -> Bool[Tensor, "num_gaussians levels"]:
@@ -71,8 +73,8 @@ class LiftSettings:
     """A view speaks for the Gaussians that together hold this share of its compositing weights (VALA); 1 for all."""
     visibility_cap: float = 1.0
     """Nor does a view speak for more than this share of the Gaussians it sees (VALA)."""
-    robust_rounds: int = 3
-    """How often regions that contradict what all views together say lose weight, and latents are aggregated again."""
+    robust_rounds: int = 2
+    """How often at most regions that contradict what all views together say lose weight; 0 for the plain average."""
     gradient_steps: int = 0
     """Steps of conjugate gradients that sharpen the aggregate towards the least-squares fit of the views."""
     damping: float = 0.1
@@ -146,17 +148,68 @@ class LabelledView:
 
     def paint(self, values: Float[Tensor, "num_regions channels"]) -> Float[Tensor, "height width levels channels"]:
         """Puts the values of each region on its pixels, and zero where no region is."""
-        return _paint(self.rows, values)
+        return paint(self.rows, values)
 
-    def sum_over_regions(self, values: Float[Tensor, "height width levels"]) -> Float[Tensor, " num_regions"]:
+    def sum_over_regions(
+        self, values: Float[Tensor, "height width levels *channels"]
+    ) -> Float[Tensor, num_regions * channels]:
         """Adds up what the pixels of each region have."""
-        sums = values.new_zeros(len(self.latents) + 1)
-        return sums.index_add_(0, self.rows.flatten(), values.flatten())[:-1]
-
-    def sum_rows(self, values: Float[Tensor, "height width levels channels"]) -> Float[Tensor, "num_regions channels"]:
-        """Adds up the vectors that the pixels of each region have."""
-        sums = values.new_zeros(len(self.latents) + 1, values.shape[-1])
+        sums = values.new_zeros(len(self.latents) + 1, *values.shape[3:])
         return sums.index_add_(0, self.rows.flatten(), values.flatten(0, 2))[:-1]
+
+    def consensus(self, rendered: Float[Tensor, "height width levels latent_dim"]) -> RegionConsensus:
+        """What all views together say of each region of this one.
+
+        Args:
+            rendered: The lifted latents, composited into this view.
+        """
+        latents = unit_or_zero(self.sum_over_regions(rendered))
+        embeddings = self.latents.new_zeros(len(self.latents), 0) if self.embeddings is None else self.embeddings
+        return RegionConsensus(
+            latents=latents,
+            samples=rendered.flatten(0, 2)[self._one_pixel_each()],
+            areas=self.sum_over_regions(rendered.any(dim=-1).to(rendered)),
+            agreements=(latents * self.latents).sum(dim=-1),
+            embeddings=embeddings.to(latents.device, torch.float16),
+        )
+
+    def _one_pixel_each(self) -> Int64[Tensor, " num_regions"]:
+        """A pixel of each region, drawn at random: its place among all pixels and levels; any where it has none."""
+        rows = self.rows.flatten()
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(len(rows))).to(rows.device)
+        highest = torch.full((len(self.latents) + 1,), -1, device=rows.device).scatter_reduce(0, rows, order, "amax")
+        places = torch.empty_like(order)
+        places[order] = torch.arange(len(rows), device=rows.device)
+        return places[highest[:-1].clamp_min(0)]
+
+
+@dataclass(frozen=True, eq=False)
+class RegionConsensus:
+    """What all views together say of the regions of one view."""
+
+    latents: Float[Tensor, "num_regions latent_dim"]
+    """Direction of the rendered latents of a region's pixels, summed; zero where they show nothing."""
+    samples: Float[Tensor, "num_regions latent_dim"]
+    """The rendered latents of one of its pixels, drawn at random."""
+    areas: Float[Tensor, " num_regions"]
+    """How many of its pixels show anything."""
+    agreements: Float[Tensor, " num_regions"]
+    """Cosine between that direction and the region's own latent."""
+    embeddings: Float16[Tensor, "num_regions embedding_dim"]
+    """What the encoder said of it; of width 0 where the view does not tell."""
+
+    def packed(self) -> Float[Tensor, "num_regions columns"]:
+        """All of it in one matrix."""
+        columns = (self.areas[:, None], self.agreements[:, None], self.latents, self.samples, self.embeddings.float())
+        return torch.cat(columns, dim=1)
+
+    @classmethod
+    def unpacked(cls, packed: Float[Tensor, "num_regions columns"], latent_dim: int) -> RegionConsensus:
+        """What was packed."""
+        areas, agreements, latents, samples, embeddings = packed.split(
+            [1, 1, latent_dim, latent_dim, packed.shape[1] - 2 - 2 * latent_dim], dim=1
+        )
+        return cls(latents, samples, areas[:, 0], agreements[:, 0], embeddings.half())
 
 
 def region_targets(
@@ -175,7 +228,7 @@ def region_targets(
         GenLangSplatError: A region has no latent.
     """
     rows = region_rows(regions, len(latents))
-    return _paint(rows, latents), rows < len(latents)
+    return paint(rows, latents), rows < len(latents)
 
 
 def region_rows(
@@ -196,7 +249,7 @@ def region_rows(
     return torch.where(rows < 0, num_regions, rows)
 
 
-def _paint(rows: Tensor, values: Tensor) -> Float[Tensor, "height width levels channels"]:
+def paint(rows: Tensor, values: Tensor) -> Float[Tensor, "height width levels channels"]:
     """Puts values on the pixels of their regions; selecting flat rows is five times as fast as indexing with a map."""
     padded = torch.cat([values, values.new_zeros(1, values.shape[1])])
     return padded.index_select(0, rows.flatten()).unflatten(0, rows.shape)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.attention import KeyTable, attend, weighted_sums
-from genlangsplat_ns.language.lifting import LabelledView, Trust, region_weights_of, unit_or_zero
+from genlangsplat_ns.language.judging import composite_latents
+from genlangsplat_ns.language.lifting import LabelledView, RegionConsensus, Trust
 from genlangsplat_ns.language.memory import SceneMemory, prior_of
 from genlangsplat_ns.language.relevancy import DEFAULT_TEMPERATURE
 
@@ -82,16 +83,37 @@ class SeenRegions:
         return SeenRegions(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
     @classmethod
-    def joined(cls, parts: Sequence[SeenRegions]) -> SeenRegions:
-        """The regions of several views, in their order.
+    def gather(
+        cls, consensus: Sequence[RegionConsensus], region_weights: Trust | None, names: Sequence[str] = ()
+    ) -> SeenRegions:
+        """Gathers the regions of all views, on the CPU.
+
+        Args:
+            consensus: What the views together say of the regions of each.
+            region_weights: How much each region counted in lifting; None for all alike.
+            names: What messages call the views.
 
         Raises:
-            GenLangSplatError: There is none.
+            GenLangSplatError: There is no view, or an embedding is missing or not finite.
         """
-        if not parts:
+        if not consensus:
             raise GenLangSplatError("Found no view to fit a scene's memory to, expected the training views.")
-        names = cls.__dataclass_fields__
-        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+        parts = []
+        for number, view in enumerate(consensus):
+            name = names[number] if names else f"view {number}"
+            believed = torch.ones_like(view.areas) if region_weights is None else region_weights[number].to(view.areas)
+            agreements = view.agreements.clamp_min(LEAST_AGREEMENT)
+            parts.append(
+                cls(
+                    consensus=view.latents.cpu(),
+                    embeddings=_unit_embeddings(view, name).cpu(),
+                    samples=view.samples.cpu(),
+                    areas=view.areas.cpu(),
+                    trusts=(believed**REGION_WEIGHT_POWER * agreements**AGREEMENT_POWER).cpu(),
+                    views=torch.full((len(view.areas),), number),
+                )
+            )
+        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__})
 
 
 @torch.no_grad()
@@ -99,54 +121,31 @@ def see_regions(
     views: Iterable[LabelledView],
     latents: Float[Tensor, "num_gaussians levels latent_dim"],
     region_weights: Trust | None,
-    first_view: int = 0,
 ) -> SeenRegions:
-    """Looks at the regions of views, in one pass over them.
+    """Looks at the regions of views, in one pass over them; robust lifting has done it already.
 
     Args:
         views: Views that carry embeddings; small ones do.
         latents: What lifting gave the Gaussians.
         region_weights: How much each region of each view counted in lifting; None for all alike.
-        first_view: Number of the first of these views.
 
     Raises:
-        GenLangSplatError: A view has no embeddings, or an embedding is not finite.
+        GenLangSplatError: There is no view, or an embedding is missing or not finite.
     """
-    parts = []
-    for number, view in enumerate(views):
-        embeddings = _embeddings_of(view)
-        rendered = view.operator.composite(latents.flatten(1)).unflatten(-1, latents.shape[1:])
-        consensus = unit_or_zero(view.sum_rows(rendered))
-        area = view.sum_over_regions((rendered.norm(dim=-1) > 0).to(rendered))
-        agreement = (consensus * view.latents).sum(dim=-1).clamp_min(LEAST_AGREEMENT)
-        trusts = region_weights_of(view, number, region_weights) ** REGION_WEIGHT_POWER * agreement**AGREEMENT_POWER
-        samples = rendered.flatten(0, 2)[_one_pixel_each(view, first_view + number)]
-        columns = (consensus, embeddings.half(), samples, area, trusts)
-        numbers = torch.full((len(area),), first_view + number)
-        parts.append(SeenRegions(*(column.cpu() for column in columns), numbers))
-    return SeenRegions.joined(parts)
+    seen = [(view.consensus(composite_latents(view, latents)), view.name) for view in views]
+    return SeenRegions.gather([consensus for consensus, _ in seen], region_weights, [name for _, name in seen])
 
 
-def _one_pixel_each(view: LabelledView, seed: int) -> Int64[Tensor, " num_regions"]:
-    """Draws a pixel of each region: its place among all pixels and levels; the first one where a region has none."""
-    rows = view.rows.flatten()
-    drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).to(rows.device)
-    highest = torch.full((len(view.latents) + 1,), -1, device=rows.device).scatter_reduce(0, rows, drawn, "amax")
-    places = torch.empty_like(drawn)
-    places[drawn] = torch.arange(len(rows), device=rows.device)
-    return places[highest[:-1].clamp_min(0)]
-
-
-def _embeddings_of(view: LabelledView) -> Tensor:
-    if view.embeddings is None:
-        raise GenLangSplatError(f"The regions of {view.name} have no embeddings, which a scene's memory is made of.")
+def _unit_embeddings(view: RegionConsensus, name: str) -> Float[Tensor, "num_regions embedding_dim"]:
+    if view.embeddings.shape[1] == 0 and len(view.embeddings) > 0:
+        raise GenLangSplatError(f"The regions of {name} have no embeddings, which a scene's memory is made of.")
     broken = int((~view.embeddings.isfinite().all(dim=-1)).sum())
     if broken:
         raise GenLangSplatError(
-            f"{broken} of the {len(view.embeddings)} embeddings of {view.name} hold NaN or infinity, expected unit "
+            f"{broken} of the {len(view.embeddings)} embeddings of {name} hold NaN or infinity, expected unit "
             "vectors. Extract the view again."
         )
-    return F.normalize(view.embeddings.float(), dim=-1)
+    return F.normalize(view.embeddings.float(), dim=-1).half()
 
 
 @dataclass(frozen=True)
@@ -222,8 +221,8 @@ def judge_memories(regions: SeenRegions, seed: int = 0) -> list[MemoryChoice]:
         judged = judged.chosen(torch.linspace(0, len(judged) - 1, MAX_JUDGED).long())
     embeddings, shares = judged.embeddings.float(), judged.areas / judged.areas.sum()
     odds = shares.log()
-    # Where there are fewer regions than keys, still more keys would be the same ones.
-    numbers = [number for number, less in zip(NUM_KEYS, (0, *NUM_KEYS), strict=False) if less < len(kept)]
+    # All regions together may get more keys than there are regions in the views that are kept.
+    numbers = [number for before, number in zip((0, *NUM_KEYS), NUM_KEYS, strict=False) if before < len(kept)]
     choices = []
     for trusting, num_keys in product((False, True), numbers):
         keys, log_masses, values = make_keys(kept, kept.weights(trusting), num_keys, seed)

@@ -1,85 +1,69 @@
-"""Robust lifting: regions that contradict what all views together say lose their weight, round by round.
+"""Robust lifting: regions that contradict what all views together say lose their weight.
 
-Iteratively re-weighted least squares with one weight per region and view. A mask model labels a region as a whole, so
-a region is right or wrong as a whole, and the mean over its pixels tells it far better than one pixel could.
+Iteratively re-weighted least squares with one weight per region and view, see `judging`. What makes it cheap:
 
-Which regions are wrong shows in small views already, so only the last pass, which makes the latents, needs whole ones.
+- A sample of the views says what the views together say, and every view is compared with that once.
+- Which regions are wrong shows in small views already, so only the last pass takes whole ones.
+
+How hard regions are judged is decided on two halves of the sample, each of which is lifted on its own and held against
+the regions of the other. Where regions are wrong, weights make what one half says fit the other better, wrong regions
+included, because it scatters less. Where regions differ by right, weights make it fit worse, and the plain mean stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from math import ceil
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from genlangsplat_ns.console import Bar, moving_bar
+from genlangsplat_ns.language.judging import (
+    Disagreement,
+    RegionReport,
+    composite_latents,
+    sum_residuals,
+    summed_residual,
+    usual_of_regions,
+    usual_residuals,
+)
 from genlangsplat_ns.language.lifting import (
     LabelledView,
+    LatentMean,
     LiftedLatents,
     LiftSettings,
+    RegionConsensus,
     Trust,
     accumulate,
-    region_weights_of,
+    unit_or_zero,
 )
 from genlangsplat_ns.language.sharpening import sharpen
 
-LEAST_TRUST = 1e-3
-"""What a wholly contradicted region still counts, so that it speaks where no other does."""
+SAMPLE_SHARE = 8
+"""One view in so many is in the sample."""
 
-SMALLEST_SCALE = 0.02
-"""A residual below this is no disagreement, however well everything else fits."""
+LEAST_SAMPLE = 40
+"""The fewest views of a sample, where there are as many."""
 
-LEVEL_SUPPORT = 3.0
-"""What the mean of all levels counts beside a region's own level when the region is judged. Levels err independently,
-and where few views see a thing, most may be wrong at one level but hardly at all. Where levels differ by right, they do
-in all views, which is then usual."""
+LEAST_HALVED = 8
+"""With fewer views in the sample, its halves tell nothing, and regions are judged with full strength."""
 
-USUAL_SHARE = 0.6
-"""Part of the usual residual of a place that is held to be no error."""
+STRENGTHS = (1.0, 0.5)
+"""How hard regions may be judged."""
 
+WORTH = 0.975
+"""Regions are judged when that lowers the residuals of left-out views to this share of the plain mean's. Half a sample
+gains more by weights than all views do, so a small gain is none."""
 
-@dataclass(frozen=True)
-class Disagreement:
-    """How regions differ from what all views together say, and how much is usual."""
+CLEAR = 0.95
+"""When the first strength lowers those residuals to this share, the others are not tried."""
 
-    residuals: list[Tensor]
-    """For every view the residuals of its regions, see `region_residuals`."""
-    typical: Float[Tensor, ""]
-    """Their median."""
-    usual: Float[Tensor, "num_gaussians levels"]
-    """Mean residual of the regions that believed views put on a Gaussian."""
-
-    @classmethod
-    def between(
-        cls, residuals: list[Tensor], sums: Float[Tensor, "num_gaussians levels residual_and_trust"]
-    ) -> Disagreement:
-        """Learns from the two answers of `sum_residuals` what is usual."""
-        typical = torch.cat(residuals).nanmedian().nan_to_num(1.0).clamp_min(SMALLEST_SCALE)
-        return cls(residuals, typical, sums[..., 0] / sums[..., 1].clamp_min(1e-6))
-
-    def trust(self, view: LabelledView, number: int) -> Float[Tensor, " num_regions"]:
-        """How far to believe each region of a view: `exp(-(r / s)^2 / 2)` (Welsch).
-
-        The scale s is the typical residual, or a part of what is usual at the region's place when that is more. A small
-        thing that its neighbours always bleed into has great residuals in all views; by the typical residual alone it
-        would be rejected in all of them and be told by its neighbours.
-
-        Args:
-            view: The view.
-            number: Its place among the residuals.
-        """
-        residuals = self.residuals[number]
-        levels = self.usual.shape[1]
-        carried = torch.cat([self.usual, torch.ones_like(self.usual[:, :1])], dim=1)
-        rendered = view.operator.composite(carried)
-        opacity = rendered[..., levels:].expand(-1, -1, levels)
-        usual = view.sum_over_regions(rendered[..., :levels]) / view.sum_over_regions(opacity).clamp_min(1e-6)
-        scale = torch.maximum(USUAL_SHARE * usual, self.typical)
-        return torch.exp(-0.5 * (residuals / scale) ** 2).clamp_min(LEAST_TRUST).nan_to_num(1.0)
+SETTLED = 0.02
+"""When the trust in regions changes by less than this on average, another round changes nothing."""
 
 
 @runtime_checkable
@@ -88,46 +72,251 @@ class ViewWalk(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __iter__(self) -> Iterator[LabelledView]: ...
+    def __getitem__(self, number: int, /) -> LabelledView: ...
+
+
+Job = Callable[[Iterable[LabelledView], Any, list[Tensor] | None, torch.device | str], tuple[list[Tensor], Tensor]]
+"""What is done with some views, with what all of them share, and with what is said of each: it gives an answer for each
+view, and sums over them with one row for each Gaussian, or none."""
 
 
 @runtime_checkable
 class LiftPasses(Protocol):
-    """The passes over all views that robust lifting is made of, wherever they run."""
+    """Does jobs on views, wherever they are done."""
 
-    def aggregate(self, trust: Trust | None, judging: bool) -> LiftedLatents:
-        """Joins all views; with `judging` the small ones, on which regions are judged."""
+    @property
+    def num_views(self) -> int:
+        """How many views there are."""
         ...
 
-    def compare(self, lifted: LiftedLatents, trust: Trust | None) -> Disagreement:
-        """Measures how the regions of all views differ from the lifted latents."""
+    def run(
+        self, job: Job, part: Sequence[int], shared: Any, own: list[Tensor] | None, small: bool, summed: bool
+    ) -> tuple[list[Tensor], Tensor]:
+        """Does a job.
+
+        Args:
+            job: The job.
+            part: Numbers of the views.
+            shared: What all views share: a tensor, or a tuple.
+            own: Something of each view of the part.
+            small: Whether the views are the small ones, on which regions are judged.
+            summed: Whether the job gives sums.
+
+        Returns:
+            The answers for all views of the part, and the sums over them.
+        """
         ...
 
-    def judge(self, disagreement: Disagreement) -> Trust:
-        """Decides how far each region of each view is believed."""
-        ...
+
+def add_latents(
+    views: Iterable[LabelledView],
+    shared: tuple[tuple[int, int, int], LiftSettings],
+    trust: Trust | None,
+    device: torch.device | str,
+) -> tuple[list[Tensor], Tensor]:
+    """The job of adding up latents."""
+    shape, settings = shared
+    joined = accumulate(views, trust, *shape, settings, device)
+    if settings.average == "median":
+        # A median has no sums; those of its halves are taken to be their latents by their mass.
+        joined.sums[..., :-1] *= joined.sums[..., -1:]
+    return [torch.zeros(0)] * joined.num_views, joined.sums
 
 
-def refine(passes: LiftPasses, rounds: int) -> LiftedLatents:
-    """Aggregates views in rounds, each time without the regions that the aggregate before contradicts.
+def add_residuals(
+    views: Iterable[LabelledView], latents: Tensor, trust: Trust | None, device: torch.device | str
+) -> tuple[list[Tensor], Tensor]:
+    """The job of comparing regions and learning what is usual."""
+    return sum_residuals(views, latents.to(device), trust)
+
+
+def find_usual(
+    views: Iterable[LabelledView], usual: Tensor, _: Trust | None, device: torch.device | str
+) -> tuple[list[Tensor], Tensor]:
+    """The job of telling what is usual where regions lie."""
+    return [usual_of_regions(view, usual.to(device)) for view in views], torch.zeros(0)
+
+
+def predict(
+    views: Iterable[LabelledView], latents: Tensor, _: Trust | None, device: torch.device | str
+) -> tuple[list[Tensor], Tensor]:
+    """The job of holding latents against views they were not lifted from."""
+    return [summed_residual(view, latents.to(device)) for view in views], torch.zeros(0)
+
+
+def report_regions(
+    views: Iterable[LabelledView], shared: tuple[Tensor, Tensor], _: Trust | None, device: torch.device | str
+) -> tuple[list[Tensor], Tensor]:
+    """The job of comparing regions when it is known what is usual."""
+    latents, usual = (tensor.to(device) for tensor in shared)
+    return [RegionReport.of(view, latents, usual).packed() for view in views], torch.zeros(0)
+
+
+def look_at_regions(
+    views: Iterable[LabelledView], latents: Tensor, _: Trust | None, device: torch.device | str
+) -> tuple[list[Tensor], Tensor]:
+    """The job of telling what the views together say of each region."""
+    latents = latents.to(device)
+    return [view.consensus(composite_latents(view, latents)).packed() for view in views], torch.zeros(0)
+
+
+@dataclass
+class Reference:
+    """What a sample of views says together."""
+
+    sums: Float[Tensor, "num_gaussians levels channels"]
+    """Sums of latents and of weights."""
+    trust: Trust
+    """How far each region of the sample is believed."""
+    usual: Float[Tensor, "num_gaussians levels"]
+    """The residual that is usual on each Gaussian."""
+    strength: float
+    """How hard regions are judged."""
+
+    @property
+    def latents(self) -> Float[Tensor, "num_gaussians levels latent_dim"]:
+        """The latents of the sample."""
+        return unit_or_zero(self.sums[..., :-1])
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Robust lifting by jobs on views.
 
     Args:
-        passes: The passes over the views.
-        rounds: How often regions are judged; 0 for one plain aggregate.
-
-    Returns:
-        The latents, with how far each region was believed.
+        passes: Does the jobs.
+        shape: Gaussians, levels, width of a latent.
+        settings: How views are joined.
+        remember: Whether to tell what the views together say of each region, of which a memory is made.
     """
-    trust: Trust | None = None
-    for _ in range(rounds):
-        lifted = passes.aggregate(trust, judging=True)
-        trust = passes.judge(passes.compare(lifted, trust))
-    return replace(passes.aggregate(trust, judging=False), region_weights=trust)
+
+    passes: LiftPasses
+    shape: tuple[int, int, int]
+    settings: LiftSettings
+    remember: bool = False
+
+    def lift(self) -> LiftedLatents:
+        """Lifts all views; unless that is to be plain, judges their regions first."""
+        everything = range(self.passes.num_views)
+        if self.settings.robust_rounds == 0:
+            lifted = self._solve(everything, None)
+            return replace(lifted, region_consensus=self._look(lifted.latents)) if self.remember else lifted
+        reference = self.refer()
+        reports = self._report(everything, reference)
+        trust = Disagreement([report.residuals for report in reports], [report.usual for report in reports]).trust(
+            reference.strength
+        )
+        lifted = self._solve(everything, trust if reference.strength > 0 else None)
+        return replace(lifted, region_weights=trust, region_consensus=[report.consensus for report in reports])
+
+    def refer(self) -> Reference:
+        """Finds out what the views together say, on a sample of them."""
+        first, second = sample_halves(self.passes.num_views)
+        sample = [*first, *second]
+        reference = self._choose([first, second] if len(sample) >= LEAST_HALVED else [sample])
+        for _ in range(self.settings.robust_rounds - 1 if reference.strength > 0 else 0):
+            disagreement, reference.usual = self._compare([sample], [reference.latents], reference.trust)
+            before, reference.trust = reference.trust, disagreement.trust(reference.strength)
+            changes = zip(reference.trust, before, strict=True)
+            if float(torch.cat([(now - then).abs() for now, then in changes]).mean()) < SETTLED:
+                break
+            reference.sums = self._sums(sample, reference.trust)
+        return reference
+
+    def _choose(self, parts: list[Sequence[int]]) -> Reference:
+        """Decides on the halves of a sample how hard regions are judged; with one part, with full strength."""
+        sums = [self._sums(part, None) for part in parts]
+        disagreement, usual = self._compare(parts, [unit_or_zero(one[..., :-1]) for one in sums], None)
+        first = len(parts[0])
+
+        def judged(strength: float) -> tuple[Reference, list[Tensor]]:
+            trust = disagreement.trust(strength)
+            sums = [self._sums(part, own) for part, own in zip(parts, (trust[:first], trust[first:]), strict=False)]
+            return Reference(_add_up(sums), trust, usual, strength), sums
+
+        if len(parts) == 1:
+            return judged(1.0)[0]
+        chosen, least = (
+            Reference(_add_up(sums), disagreement.trust(0.0), usual, 0.0),
+            WORTH * self._left_out(parts, sums),
+        )
+        for strength in STRENGTHS:
+            found, sums = judged(strength)
+            residual = self._left_out(parts, sums)
+            if residual < least:
+                chosen, least = found, residual
+        return chosen
+
+    def _left_out(self, halves: list[Sequence[int]], sums: list[Tensor]) -> float:
+        """Mean residual over the pixels of each half, given what the other half says."""
+        totals = torch.zeros(2)
+        for half, other in zip(halves, reversed(sums), strict=True):
+            latents = unit_or_zero(other[..., :-1])
+            answers, _ = self.passes.run(predict, half, latents, None, small=True, summed=False)
+            totals += torch.stack(answers).sum(dim=0).cpu()
+        return float(totals[0] / totals[1].clamp_min(1.0))
+
+    def _sums(self, part: Sequence[int], trust: Trust | None) -> Tensor:
+        """Adds up the latents of some small views."""
+        return self.passes.run(add_latents, part, (self.shape, self.settings), trust, small=True, summed=True)[1]
+
+    def _solve(self, part: Sequence[int], trust: Trust | None) -> LiftedLatents:
+        """Joins whole views."""
+        joined = LatentMean(*self.shape, self.settings)
+        _, joined.sums = self.passes.run(
+            add_latents, part, (self.shape, self.settings), trust, small=False, summed=True
+        )
+        joined.num_views = len(part)
+        return joined.solve()
+
+    def _compare(
+        self, parts: list[Sequence[int]], latents: list[Tensor], trust: Trust | None
+    ) -> tuple[Disagreement, Tensor]:
+        """Compares parts of the views, each with its own latents; gives what is usual on all Gaussians, too."""
+        residuals: list[Tensor] = []
+        sums = []
+        for part, said in zip(parts, latents, strict=True):
+            found, added = self.passes.run(add_residuals, part, said, trust, small=True, summed=True)
+            residuals += found
+            sums.append(added)
+        usual = usual_residuals(_add_up(sums))
+        sample = [number for part in parts for number in part]
+        expected, _ = self.passes.run(find_usual, sample, usual, None, small=True, summed=False)
+        return Disagreement(residuals, expected), usual
+
+    def _report(self, part: Sequence[int], reference: Reference) -> list[RegionReport]:
+        """Compares views that need not be in the sample with what the sample says."""
+        shared = reference.latents, reference.usual
+        answers, _ = self.passes.run(report_regions, part, shared, None, small=True, summed=False)
+        return [RegionReport.unpacked(answer, self.shape[2]) for answer in answers]
+
+    def _look(self, latents: Tensor) -> list[RegionConsensus]:
+        """Tells what latents say of all regions."""
+        everything = range(self.passes.num_views)
+        answers, _ = self.passes.run(look_at_regions, everything, latents, None, small=True, summed=False)
+        return [RegionConsensus.unpacked(answer, self.shape[2]) for answer in answers]
 
 
-def num_passes(rounds: int) -> int:
-    """How often `refine` goes through the views."""
-    return 3 * rounds + 1
+def sample_halves(num_views: int) -> tuple[list[int], list[int]]:
+    """Numbers of the views of the sample, in two halves that see the same places; the same each time."""
+    count = min(num_views, max(LEAST_SAMPLE, ceil(num_views / SAMPLE_SHARE)))
+    sample = [number * num_views // count for number in range(count)]
+    return sample[::2], sample[1::2]
+
+
+def _add_up(sums: list[Tensor]) -> Tensor:
+    total = sums[0]
+    for one in sums[1:]:
+        total = total + one
+    return total
+
+
+def most_views(num_views: int, rounds: int) -> int:
+    """How many views `Refinement.lift` goes through at most."""
+    if rounds == 0:
+        return 2 * num_views
+    sample = sum(map(len, sample_halves(num_views)))
+    return 2 * num_views + sample * (3 * rounds + 1 + 2 * len(STRENGTHS))
 
 
 @torch.no_grad()
@@ -139,29 +328,32 @@ def lift_latents(
     settings: LiftSettings,
     device: torch.device | str = "cpu",
     judged: ViewWalk | None = None,
+    remember: bool = False,
 ) -> LiftedLatents:
     """Lifts the latents of all views onto the Gaussians, in this process.
 
     Args:
-        views: The labelled views, the same in the same order each time they are walked through.
+        views: The labelled views, the same each time they are asked for.
         num_gaussians: How many Gaussians they composite.
         levels: Levels of their regions.
         latent_dim: Width of their latents.
         settings: How.
         device: Where the latents lie.
         judged: The same views in small, on which regions are judged; None for the views themselves.
+        remember: Whether to tell what the views together say of each region, of which a memory is made.
 
     Raises:
         GenLangSplatError: There is no Gaussian, or no view has a region that falls on one.
     """
-    with moving_bar("Lifting latents", num_passes(settings.robust_rounds) * len(views)) as bar:
-        passes = LocalPasses(
-            views, views if judged is None else judged, (num_gaussians, levels, latent_dim), settings, device, bar
-        )
-        lifted = refine(passes, settings.robust_rounds)
+    total = most_views(len(views), settings.robust_rounds)
+    with moving_bar("Lifting latents", total) as bar:
+        passes = LocalPasses(views, views if judged is None else judged, device, bar)
+        lifted = Refinement(passes, (num_gaussians, levels, latent_dim), settings, remember).lift()
+        bar.move_to(total)
     if settings.gradient_steps > 0:
-        sharpened = sharpen(views, lifted, lifted.region_weights, settings.gradient_steps, settings.damping)
-        lifted = replace(sharpened, region_weights=lifted.region_weights)
+        walk = [views[number] for number in range(len(views))] if not isinstance(views, Iterable) else views
+        sharpened = sharpen(walk, lifted, lifted.region_weights, settings.gradient_steps, settings.damping)
+        lifted = replace(lifted, latents=sharpened.latents, mass=sharpened.mass)
     return lifted
 
 
@@ -169,75 +361,27 @@ def lift_latents(
 class LocalPasses:
     """All views in this process, one after the other."""
 
-    views: Iterable[LabelledView]
+    views: ViewWalk
     """The views."""
-    judged: Iterable[LabelledView]
+    judged: ViewWalk
     """The same in small."""
-    shape: tuple[int, int, int]
-    """Gaussians, levels, width of a latent."""
-    settings: LiftSettings
-    """How views are joined."""
     device: torch.device | str
     """Where the latents lie."""
     bar: Bar
     """Moves with every view of every pass."""
 
-    def aggregate(self, trust: Trust | None, judging: bool) -> LiftedLatents:
-        """Joins all views."""
-        views = self._walk(self.judged if judging else self.views)
-        return accumulate(views, trust, *self.shape, self.settings, self.device).solve()
+    @property
+    def num_views(self) -> int:
+        """How many views there are."""
+        return len(self.views)
 
-    def compare(self, lifted: LiftedLatents, trust: Trust | None) -> Disagreement:
-        """Measures how the regions of all views differ from the lifted latents."""
-        return Disagreement.between(*sum_residuals(self._walk(self.judged), lifted, trust))
+    def run(
+        self, job: Job, part: Sequence[int], shared: Any, own: list[Tensor] | None, small: bool, summed: bool
+    ) -> tuple[list[Tensor], Tensor]:
+        """Does a job, see `LiftPasses`."""
+        return job(self._walk(self.judged if small else self.views, part), shared, own, self.device)
 
-    def judge(self, disagreement: Disagreement) -> Trust:
-        """Decides how far each region of each view is believed."""
-        return [disagreement.trust(view, number) for number, view in enumerate(self._walk(self.judged))]
-
-    def _walk(self, views: Iterable[LabelledView]) -> Iterator[LabelledView]:
-        for view in views:
-            yield view
+    def _walk(self, views: ViewWalk, part: Sequence[int]) -> Iterator[LabelledView]:
+        for number in part:
+            yield views[number]
             self.bar.advance()
-
-
-def sum_residuals(
-    views: Iterable[LabelledView], lifted: LiftedLatents, trust: Trust | None
-) -> tuple[list[Tensor], Float[Tensor, "num_gaussians levels residual_and_trust"]]:
-    """Measures in one pass how the regions of views differ from the lifted latents.
-
-    Args:
-        views: The labelled views.
-        lifted: What all views together say.
-        trust: How far the regions were believed so far, which decides what is usual; None for all alike.
-
-    Returns:
-        For every view the residuals of its regions; for every Gaussian and level the sum of the residuals of the
-        believed regions that lie on it, and the sum of what they are believed.
-    """
-    reference = lifted.latents + LEVEL_SUPPORT * lifted.latents.mean(dim=1, keepdim=True)
-    residuals: list[Tensor] = []
-    levels = lifted.mass.shape[1]
-    sums = torch.stack([torch.zeros_like(lifted.mass)] * 2, dim=-1)
-    for number, view in enumerate(views):
-        residuals.append(region_residuals(view, reference))
-        believed = region_weights_of(view, number, trust)
-        values = torch.stack([believed * residuals[-1].nan_to_num(0.0), believed], dim=1)
-        sums += view.operator.backproject(view.paint(values).flatten(-2)).unflatten(-1, (levels, 2))
-    return residuals, sums
-
-
-def region_residuals(
-    view: LabelledView, latents: Float[Tensor, "num_gaussians levels latent_dim"]
-) -> Float[Tensor, " num_regions"]:
-    """One minus the mean cosine between what each region says and what its pixels show; NaN for one that shows nothing.
-
-    Args:
-        view: The view.
-        latents: What the Gaussians carry.
-    """
-    rendered = view.operator.composite(latents.flatten(1)).unflatten(-1, latents.shape[1:])
-    lengths = rendered.norm(dim=-1)
-    cosines = (rendered * view.paint(view.latents)).sum(dim=-1) / lengths.clamp_min(1e-6)
-    shown = (lengths > 0).to(cosines.dtype)
-    return view.sum_over_regions((1 - cosines) * shown) / view.sum_over_regions(shown)

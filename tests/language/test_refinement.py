@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,18 +11,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from genlangsplat_ns.language.lifting import LabelledView, LiftedLatents, LiftSettings, accumulate
-from genlangsplat_ns.language.refinement import (
+from genlangsplat_ns.language.judging import (
     LEAST_TRUST,
     USUAL_SHARE,
     Disagreement,
-    lift_latents,
+    RegionReport,
     region_residuals,
     sum_residuals,
+    summed_residual,
+    usual_of_regions,
+    usual_residuals,
 )
+from genlangsplat_ns.language.lifting import LabelledView, LiftedLatents, LiftSettings, accumulate
+from genlangsplat_ns.language.refinement import LEAST_SAMPLE, SAMPLE_SHARE, lift_latents, sample_halves
 from genlangsplat_ns.language.sharpening import sharpen
 from genlangsplat_ns.rasterization import RenderedWeights, compositing_weights
-from tests.language.view_fakes import GAUSSIANS, LATENT_DIM, LEVELS, DenseWeights, labelled_scene, make_view
+from tests.language.view_fakes import (
+    GAUSSIANS,
+    LATENT_DIM,
+    LEVELS,
+    DenseWeights,
+    labelled_scene,
+    make_view,
+    with_embeddings,
+)
 from tests.rasterization.gaussian_scenes import small_scene
 
 THINGS = 5
@@ -38,11 +52,12 @@ def plain_average(views: list[LabelledView], trust: list[Tensor] | None = None) 
 
 
 def one_view_in_five_is_wrong(view: int, thing: int) -> int:
-    return (thing + 1) % THINGS if view % 5 == 4 else thing
+    """Each wrong view in its own way."""
+    return (thing + 1 + view // 5) % THINGS if view % 5 == 4 else thing
 
 
 def test_one_mislabelled_view_in_five_leaves_the_true_latents_but_not_the_plain_average() -> None:
-    views = labelled_scene(10, TRUTH, one_view_in_five_is_wrong)
+    views = labelled_scene(15, TRUTH, one_view_in_five_is_wrong)
     assert worst_cosine(views, robust_rounds=0) < 0.985
     assert worst_cosine(views) > 0.995
     assert worst_cosine(views, gradient_steps=2) > 0.995
@@ -71,7 +86,7 @@ def test_without_errors_the_rounds_change_next_to_nothing() -> None:
 def test_residuals_are_means_over_the_pixels_of_a_region() -> None:
     view = make_view(4)
     latents = plain_average([view]).latents
-    residuals = region_residuals(view, latents)
+    residuals = region_residuals(view, view.operator.composite(latents.flatten(1)).unflatten(-1, latents.shape[1:]))
     for region in range(len(view.latents)):
         level = region // 4
         pixels = (view.regions[level].flatten() == region).nonzero().flatten().tolist()
@@ -87,17 +102,15 @@ def test_pixels_that_show_nothing_say_nothing_about_their_region() -> None:
     weights = torch.tensor([[1.0], [0.0]])
     regions = torch.tensor([[[0, 0]]], dtype=torch.int32)
     view = LabelledView(DenseWeights(weights, 1, 2), regions, torch.eye(2)[:1])
-    assert torch.allclose(region_residuals(view, torch.eye(2)[None, :1]), torch.zeros(1))
-    assert bool(region_residuals(view, torch.zeros(1, 1, 2)).isnan().all())
+    shown = torch.eye(2)[:1].expand(1, 2, 1, 2).clone()
+    shown[:, 1] = 0
+    assert torch.allclose(region_residuals(view, shown), torch.zeros(1))
+    assert bool(region_residuals(view, torch.zeros(1, 2, 1, 2)).isnan().all())
 
 
-def judged(residuals: Tensor, usual: float) -> Tensor:
-    """Trust in the regions of a view that lie one beside the other on Gaussians of the same usual residual."""
-    count = len(residuals)
-    regions = torch.arange(count).view(1, 1, count).int()
-    view = LabelledView(DenseWeights(0.5 * torch.eye(count), 1, count), regions, torch.zeros(count, 2))
-    typical = residuals.nanmedian()
-    return Disagreement([residuals], typical, torch.full((count, 1), usual)).trust(view, 0)
+def judged(residuals: Tensor, usual: float, strength: float = 1.0) -> Tensor:
+    """Trust in the regions of a view, all at places of the same usual residual."""
+    return Disagreement([residuals], [torch.full_like(residuals, usual)]).trust(strength)[0]
 
 
 def test_trust_falls_with_the_residual_and_is_never_lost() -> None:
@@ -105,6 +118,8 @@ def test_trust_falls_with_the_residual_and_is_never_lost() -> None:
     # The median of the finite ones is 0.2.
     expected = torch.tensor([1.0, 0.6065, 0.1353, LEAST_TRUST, 1.0, 0.8825])
     assert torch.allclose(judged(residuals, 0.0), expected, atol=1e-4)
+    assert torch.allclose(judged(0.5 * residuals, 0.0, strength=2.0), judged(2 * residuals, 0.0, 2.0), atol=1e-4)
+    assert torch.equal(judged(residuals, 0.0, strength=0.0), torch.ones(6))
 
 
 def test_what_is_usual_at_a_place_is_believed_more() -> None:
@@ -129,27 +144,101 @@ def test_a_region_is_also_judged_by_what_the_other_levels_say() -> None:
 
 def test_the_usual_residual_of_a_gaussian_is_the_mean_over_what_it_shows() -> None:
     views = [make_view(seed) for seed in range(3)]
-    lifted = plain_average(views)
     trust = [torch.linspace(0.1, 1.0, 8) for _ in views]
-    found = Disagreement.between(*sum_residuals(views, lifted, trust))
+    residuals, found = sum_residuals(views, plain_average(views).latents, trust)
     sums, weights = torch.zeros(GAUSSIANS, LEVELS), torch.zeros(GAUSSIANS, LEVELS)
-    for view, residuals, believed in zip(views, found.residuals, trust, strict=True):
+    for view, of_view, believed in zip(views, residuals, trust, strict=True):
         for level in range(LEVELS):
             for pixel, region in enumerate(view.regions[level].flatten().tolist()):
                 if region >= 0:
                     share = believed[region] * view.operator.matrix[pixel]
-                    sums[:, level] += share * residuals[region]
+                    sums[:, level] += share * of_view[region]
                     weights[:, level] += share
-    assert torch.allclose(found.usual, sums / weights.clamp_min(1e-6), atol=1e-4)
-    assert float(found.typical) == pytest.approx(float(torch.cat(found.residuals).nanmedian()))
+    assert torch.allclose(usual_residuals(found), sums / weights.clamp_min(1e-6), atol=1e-4)
+
+
+def test_what_is_usual_where_a_region_lies_is_the_mean_over_its_pixels_by_weight() -> None:
+    view, usual = (
+        with_embeddings(make_view(2), 2),
+        torch.rand(GAUSSIANS, LEVELS, generator=torch.Generator().manual_seed(0)),
+    )
+    found = usual_of_regions(view, usual)
+    for region in range(len(view.latents)):
+        weights = view.operator.matrix[view.regions[region // 4].flatten() == region].sum(dim=0)
+        expected = (weights * usual[:, region // 4]).sum() / weights.sum().clamp_min(1e-6)
+        assert float(found[region]) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_a_report_holds_residual_usual_and_what_views_together_say() -> None:
+    view, usual = (
+        with_embeddings(make_view(2), 2),
+        torch.rand(GAUSSIANS, LEVELS, generator=torch.Generator().manual_seed(0)),
+    )
+    latents = plain_average([make_view(seed) for seed in range(3)]).latents
+    report = RegionReport.unpacked(RegionReport.of(view, latents, usual).packed(), LATENT_DIM)
+    assert torch.equal(report.residuals.nan_to_num(9.0), sum_residuals([view], latents, None)[0][0].nan_to_num(9.0))
+    assert torch.equal(report.usual, usual_of_regions(view, usual))
+    for region in range(len(view.latents)):
+        weights = view.operator.matrix[view.regions[region // 4].flatten() == region].sum(dim=0)
+        said = F.normalize(weights @ latents[:, region // 4], dim=0)
+        assert torch.allclose(report.consensus.latents[region], said, atol=1e-5)
+    assert view.embeddings is not None and torch.equal(report.consensus.embeddings, view.embeddings.half())
+
+
+def test_left_out_views_are_measured_pixel_by_pixel() -> None:
+    truth = torch.eye(3)[:2]
+    (view,) = labelled_scene(1, truth)
+    right, wrong = truth.repeat_interleave(2, dim=0)[:, None], truth.flip(0).repeat_interleave(2, dim=0)[:, None]
+    for latents, least, most in ((right, 0.0, 0.01), (wrong, 0.9, 1.0)):
+        residual, count = summed_residual(view, latents).tolist()
+        assert count == 3
+        assert least <= residual / count <= most
+
+
+@pytest.mark.parametrize("num_views", [0, 1, 2, 7, 40, 41, 300, 1001])
+def test_the_sample_is_spread_over_all_views_and_cut_in_two(num_views: int) -> None:
+    first, second = sample_halves(num_views)
+    sample = sorted({*first, *second})
+    assert len(sample) == len(first) + len(second) == min(num_views, max(LEAST_SAMPLE, -(-num_views // SAMPLE_SHARE)))
+    assert 0 <= len(first) - len(second) <= 1
+    gaps = [after - before for before, after in pairwise(sample)]
+    assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+def test_views_outside_the_sample_are_judged_too() -> None:
+    views = labelled_scene(60, TRUTH, one_view_in_five_is_wrong)
+    lifted = lift_latents(views, 2 * THINGS, 1, LATENT_DIM, LiftSettings())
+    assert lifted.region_weights is not None and lifted.region_consensus is not None
+    wrong = torch.tensor([one_view_in_five_is_wrong(number, 0) != 0 for number in range(60)])
+    trust = torch.stack(lifted.region_weights)
+    assert float(trust[wrong].mean()) < 0.5 * float(trust[~wrong].mean())
+    said = torch.stack([consensus.latents for consensus in lifted.region_consensus])
+    assert bool(((said * TRUTH).sum(dim=-1) > 0.98).all())
+
+
+def test_where_things_look_different_by_right_the_plain_mean_stays() -> None:
+    """Every region of every view scatters widely about the same: none of them is wrong."""
+    generator = torch.Generator().manual_seed(0)
+    views = [
+        LabelledView(
+            view.operator, view.regions, F.normalize(TRUTH + torch.randn(THINGS, LATENT_DIM, generator=generator))
+        )
+        for view in labelled_scene(40, TRUTH)
+    ]
+    plain, robust = (
+        lift_latents(views, 2 * THINGS, 1, LATENT_DIM, LiftSettings(robust_rounds=rounds)) for rounds in (0, 2)
+    )
+    assert torch.equal(plain.latents, robust.latents)
+    assert robust.region_weights is not None and all(bool((trust == 1).all()) for trust in robust.region_weights)
 
 
 def test_residuals_of_nothing_are_no_disagreement() -> None:
     view = LabelledView(
         DenseWeights(torch.zeros(2, 1), 1, 2), torch.zeros(1, 1, 2, dtype=torch.int32), torch.eye(2)[:1]
     )
-    lifted = LiftedLatents(torch.zeros(1, 1, 2), torch.zeros(1, 1))
-    assert torch.equal(Disagreement.between(*sum_residuals([view], lifted, None)).trust(view, 0), torch.ones(1))
+    residuals, sums = sum_residuals([view], torch.zeros(1, 1, 2), None)
+    usual = [usual_of_regions(view, usual_residuals(sums))]
+    assert torch.equal(Disagreement(residuals, usual).trust()[0], torch.ones(1))
 
 
 def exact_fit(views: list[LabelledView], start: Tensor, mass: Tensor, level: int, trust: list[Tensor], damping: float):

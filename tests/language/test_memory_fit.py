@@ -14,6 +14,7 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language import memory_fit
+from genlangsplat_ns.language.judging import composite_latents
 from genlangsplat_ns.language.lifting import LiftSettings
 from genlangsplat_ns.language.memory import MemoryDecoder, SceneMemory
 from genlangsplat_ns.language.memory_fit import (
@@ -61,6 +62,12 @@ def regions_of(kinds: Tensor, truth: Tensor, area: float = 100.0, noise: float =
     samples = 0.7 * noisy(consensus, 0.1, seed + 2)
     areas, trusts = torch.full((len(kinds),), area), torch.ones(len(kinds))
     return SeenRegions(consensus, embeddings, samples, areas, trusts, torch.arange(len(kinds)) % 10)
+
+
+def together(*parts: SeenRegions) -> SeenRegions:
+    """All regions of some scenes as those of one."""
+    names = SeenRegions.__dataclass_fields__
+    return SeenRegions(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
 def decode(memory: SceneMemory, latents: Tensor) -> Tensor:
@@ -136,14 +143,14 @@ def test_without_the_robust_rounds_all_regions_are_believed() -> None:
     assert torch.equal(see_regions(views, latents, None).trusts, see_regions(views, latents, believed).trusts)
 
 
-def test_views_are_numbered_on_from_the_first() -> None:
-    latents = unit_rows(GAUSSIANS * LEVELS, LATENT_DIM, 4).view(GAUSSIANS, LEVELS, LATENT_DIM)
+def test_what_lifting_has_seen_already_is_gathered_to_the_same() -> None:
     views = some_views(4)
-    whole = see_regions(views, latents, None)
-    parts = [see_regions(views[:3], latents, None), see_regions(views[3:], latents, None, first_view=3)]
-    joined = SeenRegions.joined(parts)
+    latents = unit_rows(GAUSSIANS * LEVELS, LATENT_DIM, 4).view(GAUSSIANS, LEVELS, LATENT_DIM)
+    believed = [torch.rand(len(view.latents), generator=torch.Generator().manual_seed(8)) for view in views]
+    whole = see_regions(views, latents, believed)
+    gathered = SeenRegions.gather([view.consensus(composite_latents(view, latents)) for view in views], believed)
     for name in SeenRegions.__dataclass_fields__:
-        assert torch.equal(getattr(joined, name), getattr(whole, name)), name
+        assert torch.equal(getattr(gathered, name), getattr(whole, name)), name
 
 
 def test_regions_without_a_latent_in_sight_count_nothing() -> None:
@@ -193,8 +200,8 @@ def test_regions_that_show_nothing_are_left_out_and_named_when_they_are_all() ->
     hidden = replace(shown, areas=torch.zeros(30))
     nowhere = replace(shown, consensus=torch.zeros(30, 8))
     with pytest.raises(GenLangSplatError, match="None of the 60 regions shows"):
-        fit_memory(SeenRegions.joined([hidden, nowhere]), "tiny/1")
-    alone, among = fit_memory(shown, "tiny/1"), fit_memory(SeenRegions.joined([shown, hidden, nowhere]), "tiny/1")
+        fit_memory(together(hidden, nowhere), "tiny/1")
+    alone, among = fit_memory(shown, "tiny/1"), fit_memory(together(shown, hidden, nowhere), "tiny/1")
     assert alone.sha256 == among.sha256
 
 
@@ -249,7 +256,7 @@ def test_a_rare_thing_of_three_small_regions_keeps_a_key_of_its_own() -> None:
     common = regions_of(torch.arange(400) % 5, truth)
     rare = regions_of(torch.full((3,), 5), truth, area=3.0, noise=0.3, seed=20)
     rare = replace(rare, views=torch.tensor([1, 4, 7]))
-    memory = fit_memory(SeenRegions.joined([common, rare]), "tiny/1")
+    memory = fit_memory(together(common, rare), "tiny/1")
     keys = memory.keys.float()
     own = nearest_keys(rare.consensus, keys)
     assert not set(own.tolist()) & set(nearest_keys(common.consensus, keys).tolist())

@@ -3,9 +3,10 @@
     python benchmarks/language_phase.py --data DATA --parts adam --latents FOLDER
     python benchmarks/language_decoded.py --latents FOLDER --json decoded.json
 
-FOLDER has the latents of lifting and of Adam's best stops, with their composed scenes. The memory of a scene is fitted to
-robustly lifted latents, and decodes those of every solver. Figures are of held-out views: the cosine of decoded pixels with
-the embeddings of what they show, without noise, and the mean IoU of the pixels whose embedding is nearest to an object's.
+FOLDER has the latents of lifting and of Adam's best stops, with their composed scenes. The memory of a scene is fitted
+to robustly lifted latents, which are lifted anew, and decodes those of every solver. Figures are of held-out views: the
+cosine of decoded pixels with the embeddings of what they show, without noise, and the mean IoU of the pixels whose
+embedding is nearest to an object's.
 """
 
 from __future__ import annotations

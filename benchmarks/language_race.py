@@ -208,7 +208,7 @@ def measure_run(config: Path, quick: bool = False, latents: Path | None = None) 
     for solver, settings in LIFTS.items():
         model.config.language_robust_rounds = settings.robust_rounds
         start = time.process_time()
-        lifted[solver] = pipeline.lift().latents
+        lifted[solver] = pipeline.lift()[0].latents
         lifts.append({"solver": solver, "seconds": time.process_time() - start, **figures(lifted[solver])})
         CONSOLE.print(lifts[-1])
     start = time.process_time()

@@ -106,14 +106,14 @@ class Scores:
 def score(scene: LatentScene, latents: Float[Tensor, "num_gaussians levels latent_dim"]) -> Scores:
     """Measures latents on the held-out views of a scene."""
     num_objects = len(scene.scene.objects)
-    cosines, overlap = [], _Overlap(num_objects)
-    for rendered, truth in _held_out_pixels(scene, latents):
+    cosines, overlap = [], Overlap(num_objects)
+    for rendered, truth in held_out_pixels(scene, latents):
         cosines.append((rendered * scene.sources[truth][:, None]).sum(dim=-1).mean())
         overlap.add((rendered @ scene.sources.T).argmax(dim=-1), truth)
     return Scores(float(torch.stack(cosines).mean()), overlap.mean())
 
 
-def _held_out_pixels(scene: LatentScene, latents: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def held_out_pixels(scene: LatentScene, latents: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Unit latents of the labelled pixels of each held-out view, and the source that each pixel shows."""
     for index in scene.scene.split("eval"):
         labels, patches = scene.scene.labels[index], scene.scene.patches[index]
@@ -122,7 +122,7 @@ def _held_out_pixels(scene: LatentScene, latents: Tensor) -> Iterator[tuple[Tens
         yield F.normalize(rendered[truth >= 0], dim=-1), truth[truth >= 0].long()
 
 
-class _Overlap:
+class Overlap:
     """Adds up intersections and unions of each object and level over views."""
 
     def __init__(self, num_objects: int) -> None:

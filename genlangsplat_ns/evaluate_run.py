@@ -273,7 +273,7 @@ def _published_note(kind: LabelKind, scene: str) -> str:
 
 
 def _print(
-    decoders: Mapping[str, Evaluation],
+    decoders: Mapping[DecoderName, Evaluation],
     protocols: Sequence[EvaluationProtocol],
     published: Sequence[PublishedScore],
     document: dict[str, Any],

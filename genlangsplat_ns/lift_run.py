@@ -61,5 +61,5 @@ def _lift_on_ray(pipeline: GenLangSplatPipeline, spread: RayLiftSettings) -> tup
     num_gaussians, levels, latent_dim = pipeline.model.latents.shape
     views = replace(pipeline.training_views().to("cpu"), cache=None)
     lifted = lift_on_ray(views, (num_gaussians, levels, latent_dim), pipeline.model.config.lift_settings, spread)
-    memory = pipeline.fit_memory(lifted)
+    memory = pipeline.fit_memory(views, lifted)
     return LiftedLatents(lifted.latents.to(pipeline.device), lifted.mass.to(pipeline.device)), memory

@@ -203,14 +203,15 @@ class GenLangSplatPipeline(VanillaPipeline):
         """
         views, settings = self.training_views(), self.model.config.lift_settings
         views = replace(views, views=[view for view in views.views if view.name not in left_out])
-        shape = self.model.latents.shape
-        lifted = lift_latents(views, *shape, settings, self.device, views.small(), remember=True)
-        return lifted, self.fit_memory(lifted)
+        count, levels, latent_dim = self.model.latents.shape
+        lifted = lift_latents(views, count, levels, latent_dim, settings, self.device, views.small(), remember=True)
+        return lifted, self.fit_memory(views, lifted)
 
-    def fit_memory(self, lifted: LiftedLatents) -> SceneMemory:
+    def fit_memory(self, views: LabelledViews, lifted: LiftedLatents) -> SceneMemory:
         """Fits the scene's memory to what the training views said while they were lifted."""
         assert lifted.region_consensus is not None, "lifting was told to remember"
-        regions = SeenRegions.gather(lifted.region_consensus, lifted.region_weights)
+        names = [view.name for view in views.views]
+        regions = SeenRegions.gather(lifted.region_consensus, lifted.region_weights, names)
         return fit_memory(regions, self.model.field_head.autoencoder.identity.encoder)
 
     @torch.no_grad()

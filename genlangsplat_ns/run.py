@@ -8,7 +8,7 @@ from nerfstudio.engine.trainer import TrainerConfig
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.memory import DecoderName
-from genlangsplat_ns.pipeline import GenLangSplatPipeline
+from genlangsplat_ns.pipeline import GenLangSplatPipeline, GenLangSplatPipelineConfig
 from genlangsplat_ns.scene import LanguageScene
 
 
@@ -53,7 +53,7 @@ def open_pipeline(config_path: Path, decoder: DecoderName | None = None) -> tupl
         # A run may have been moved, or be opened from another working folder.
         if len(location.parents) > 3:
             config.output_dir = location.parents[3]
-        if decoder is not None:
+        if decoder is not None and isinstance(config.pipeline, GenLangSplatPipelineConfig):
             config.pipeline.model.decoder = decoder
         return config
 

@@ -25,6 +25,10 @@ class Decoded(Protocol):
         """Cosines (count, num_vectors) with unit vectors (num_vectors, embedding_dim)."""
         ...
 
+    def compact(self) -> Decoded:
+        """The same in fewer bytes, to be kept."""
+        ...
+
 
 @runtime_checkable
 class AttendingDecoder(Protocol):
@@ -44,6 +48,10 @@ class DecodedEmbeddings:
     def cosines(self, vectors: Float[Tensor, "num_vectors embedding_dim"]) -> Float[Tensor, "count num_vectors"]:
         """Cosines with unit vectors."""
         return self.embeddings.float() @ vectors.to(self.embeddings.device, torch.float32).T
+
+    def compact(self) -> DecodedEmbeddings:
+        """The same in half precision."""
+        return DecodedEmbeddings(self.embeddings.half())
 
 
 def decode_to_compare(decode: Decode, latents: Float[Tensor, "count latent_dim"]) -> Decoded:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genlangsplat_ns.language.decoding import Decode, Decoded, DecodedEmbeddings, decode_to_compare, rows_at_a_time
+from genlangsplat_ns.language.decoding import Decode, Decoded, decode_to_compare, rows_at_a_time
 from genlangsplat_ns.language.query import EMPTY_NORM, EmbeddedQuery, choose_level
 
 OPAQUE = 0.1
@@ -42,9 +42,7 @@ class DecodedGaussians:
         """Decodes what is not decoded yet."""
         while len(self._parts) < len(self._rows):
             decoded = decode_to_compare(self._decode, self._latents[self._rows[len(self._parts)]])
-            if isinstance(decoded, DecodedEmbeddings):
-                decoded = DecodedEmbeddings(decoded.embeddings.half())
-            self._parts.append(decoded)
+            self._parts.append(decoded.compact())
 
     @torch.no_grad()
     def score(self, query: EmbeddedQuery) -> Float[Tensor, "num_gaussians levels num_texts"]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -38,7 +38,7 @@ NO_MEMORY = (
     "which finds more."
 )
 
-NEAR = 0.5
+NEAR = 0.3
 """Cosine at which a key with the mass of the whole scene weighs as much as the prior."""
 
 LEAST_PRIOR = 1e-3
@@ -311,6 +311,10 @@ class AttendedLatents:
     def embeddings(self) -> Float[Tensor, "count embedding_dim"]:
         """The unit embeddings."""
         return self._summed(None)
+
+    def compact(self) -> AttendedLatents:
+        """The same with the prior's answers in half precision, to be kept."""
+        return replace(self, guesses=self.guesses.half())
 
     def _summed(self, vectors: Tensor | None) -> Tensor:
         of_values, of_guesses = (

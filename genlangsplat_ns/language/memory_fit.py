@@ -34,7 +34,7 @@ CONCENTRATIONS = (60.0, 90.0, 120.0)
 JUDGING_SHARE = 0.6
 """A choice is judged by this part of the left-out area, which it explains best: what it cannot explain may be wrong."""
 
-CLEAR_GAIN, EQUAL_EVIDENCE = 0.12, 0.1
+CLEAR_GAIN, EQUAL_EVIDENCE = 0.05, 0.1
 """Differences of evidence that are clear, and that are none."""
 
 LEFT_OUT_EVERY = 5

@@ -236,15 +236,16 @@ class Refinement:
 
         if len(parts) == 1:
             return judged(1.0)[0]
-        chosen, least = (
-            Reference(_add_up(sums), disagreement.trust(0.0), usual, 0.0),
-            WORTH * self._left_out(parts, sums),
-        )
+        chosen = Reference(_add_up(sums), disagreement.trust(0.0), usual, 0.0)
+        plain = self._left_out(parts, sums)
+        least = WORTH * plain
         for strength in STRENGTHS:
             found, sums = judged(strength)
             residual = self._left_out(parts, sums)
             if residual < least:
                 chosen, least = found, residual
+            if residual < CLEAR * plain:
+                break
         return chosen
 
     def _left_out(self, halves: list[Sequence[int]], sums: list[Tensor]) -> float:

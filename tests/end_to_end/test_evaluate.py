@@ -64,6 +64,19 @@ def test_drawn_scores_of_gaussians_are_near_those_of_pixels(config: Path, tmp_pa
     assert abs(rendered["micro"]["miou"] - drawn["micro"]["miou"]) < 0.1
 
 
+def test_both_decoders_stand_side_by_side(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = evaluate_run(config, tmp_path, protocols=("threshold",), decoder="both")
+    capsys.readouterr()
+    assert document["decoder"] == "memory" and list(document["decoders"]) == ["memory", "autoencoder"]
+    assert document["decoders"]["memory"]["threshold"] == {
+        split: document["protocols"]["threshold"][split] for split in ("all", "eval", "train")
+    }
+    alone = evaluate_run(config, tmp_path / "alone", protocols=("threshold",), decoder="autoencoder")
+    said = capsys.readouterr().out
+    assert alone["decoder"] == "autoencoder" and "decoders" not in alone and "memory" not in said
+    assert document["decoders"]["autoencoder"]["threshold"]["all"] == alone["protocols"]["threshold"]["all"]
+
+
 def test_named_protocols_are_used_in_their_order(config: Path, tmp_path: Path) -> None:
     document = evaluate_run(config, tmp_path, protocols=("threshold", "occam-lerf"))
     assert list(document["protocols"]) == ["threshold", "occam-lerf"] and document["protocol"] == "threshold"

@@ -31,7 +31,7 @@ def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ge
     """The model of the run that is opened."""
     model = two_clouds(request.param)
     model.step = 10_000
-    monkeypatch.setattr(module, "open_run", lambda path: language_scene(model))
+    monkeypatch.setattr(module, "open_run", lambda path, decoder: language_scene(model))
     return model
 
 
@@ -101,7 +101,7 @@ def test_a_text_can_be_taken_out_of_the_choice(model: GenLangSplatModel, tmp_pat
 def test_mistakes_are_told_and_leave_nothing(
     name: str, choice: Choice | None, rest: bool, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "open_run", lambda path: language_scene())
+    monkeypatch.setattr(module, "open_run", lambda path, decoder: language_scene())
     (tmp_path / "there.ply").write_text("kept")
     (tmp_path / "folder.ply").mkdir()
     with pytest.raises(GenLangSplatError, match=message):

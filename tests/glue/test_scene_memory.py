@@ -171,3 +171,18 @@ def test_a_memory_that_is_taken_away_leaves_nothing_in_the_checkpoint() -> None:
     assert "memory.keys" in model.state_dict()
     model.set_memory(None)
     assert not [name for name in model.state_dict() if name.startswith("memory")]
+
+
+def test_a_run_can_be_decoded_by_one_and_by_the_other() -> None:
+    model = remembering()
+    query = language_scene(model).embed(TextQuery(("left",)))
+    remembered = relevancy(model, query)
+    model.decode_by("autoencoder")
+    assert model.decoder == "autoencoder" and not torch.allclose(relevancy(model, query), remembered, atol=0.05)
+    model.decode_by("memory")
+    assert model.decoder == "memory"
+    torch.testing.assert_close(relevancy(model, query), remembered)
+    model.set_memory(None)
+    assert model.decoder == "autoencoder", "the autoencoder decodes where there is no memory"
+    with pytest.raises(GenLangSplatError, match="no scene memory"):
+        model.decode_by("memory")

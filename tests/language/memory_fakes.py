@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genlangsplat_ns.language.attention import KeyTable
-from genlangsplat_ns.language.memory import SceneMemory, prior_of
+from genlangsplat_ns.language.memory import SceneMemory
 
 LATENT_DIM, EMBEDDING_DIM, ENCODER = 6, 24, "tiny/1"
 
@@ -30,7 +30,8 @@ def a_table(
     values = unit_rows(num_keys, embedding_dim, seed + 1)
     values *= torch.linspace(1.0, 0.5, num_keys)[:, None]
     keys = unit_rows(num_keys, latent_dim, seed + 2)
-    return KeyTable.of(keys, log_shares(num_keys, seed + 3), values, concentration, prior_of(concentration))
+    # High enough to weigh something between random keys.
+    return KeyTable.of(keys, log_shares(num_keys, seed + 3), values, concentration, 0.5 * concentration)
 
 
 def latents_about(keys: Tensor, count: int, seed: int = 9) -> Tensor:

@@ -53,6 +53,9 @@ class _Compared:
     def cosines(self, vectors: Tensor) -> Tensor:
         return F.normalize(self.sums, dim=-1) @ vectors.T
 
+    def compact(self) -> Decoded:
+        return self
+
 
 @pytest.mark.parametrize("architecture", ["linear", "mlp", "residual", "langsplat"])
 @torch.no_grad()

@@ -130,7 +130,7 @@ def test_batches_of_any_shape_are_decoded_row_by_row() -> None:
 
 
 def test_texts_are_compared_without_making_embeddings() -> None:
-    decode = a_decoder()
+    decode = MemoryDecoder(a_memory(num_keys=3), a_prior)
     assert isinstance(decode, AttendingDecoder)
     latents = latents_about(decode.memory.keys.float(), 90)
     vectors = unit_rows(5, EMBEDDING_DIM, 8)

@@ -26,7 +26,15 @@ from genlangsplat_ns.language.lifting import LabelledView, LiftedLatents, LiftSe
 from genlangsplat_ns.language.refinement import LEAST_SAMPLE, SAMPLE_SHARE, lift_latents, sample_halves
 from genlangsplat_ns.language.sharpening import sharpen
 from genlangsplat_ns.rasterization import RenderedWeights, compositing_weights
-from tests.language.view_fakes import GAUSSIANS, LATENT_DIM, LEVELS, DenseWeights, labelled_scene, make_view
+from tests.language.view_fakes import (
+    GAUSSIANS,
+    LATENT_DIM,
+    LEVELS,
+    DenseWeights,
+    labelled_scene,
+    make_view,
+    with_embeddings,
+)
 from tests.rasterization.gaussian_scenes import small_scene
 
 THINGS = 5
@@ -150,7 +158,10 @@ def test_the_usual_residual_of_a_gaussian_is_the_mean_over_what_it_shows() -> No
 
 
 def test_what_is_usual_where_a_region_lies_is_the_mean_over_its_pixels_by_weight() -> None:
-    view, usual = make_view(2), torch.rand(GAUSSIANS, LEVELS, generator=torch.Generator().manual_seed(0))
+    view, usual = (
+        with_embeddings(make_view(2), 2),
+        torch.rand(GAUSSIANS, LEVELS, generator=torch.Generator().manual_seed(0)),
+    )
     found = usual_of_regions(view, usual)
     for region in range(len(view.latents)):
         weights = view.operator.matrix[view.regions[region // 4].flatten() == region].sum(dim=0)
@@ -159,15 +170,19 @@ def test_what_is_usual_where_a_region_lies_is_the_mean_over_its_pixels_by_weight
 
 
 def test_a_report_holds_residual_usual_and_what_views_together_say() -> None:
-    view, usual = make_view(2), torch.rand(GAUSSIANS, LEVELS, generator=torch.Generator().manual_seed(0))
+    view, usual = (
+        with_embeddings(make_view(2), 2),
+        torch.rand(GAUSSIANS, LEVELS, generator=torch.Generator().manual_seed(0)),
+    )
     latents = plain_average([make_view(seed) for seed in range(3)]).latents
-    report = RegionReport.unpacked(RegionReport.of(view, latents, usual).packed())
+    report = RegionReport.unpacked(RegionReport.of(view, latents, usual).packed(), LATENT_DIM)
     assert torch.equal(report.residuals.nan_to_num(9.0), sum_residuals([view], latents, None)[0][0].nan_to_num(9.0))
     assert torch.equal(report.usual, usual_of_regions(view, usual))
     for region in range(len(view.latents)):
         weights = view.operator.matrix[view.regions[region // 4].flatten() == region].sum(dim=0)
         said = F.normalize(weights @ latents[:, region // 4], dim=0)
-        assert torch.allclose(report.consensus[region], said, atol=1e-5)
+        assert torch.allclose(report.consensus.latents[region], said, atol=1e-5)
+    assert view.embeddings is not None and torch.equal(report.consensus.embeddings, view.embeddings.half())
 
 
 def test_left_out_views_are_measured_pixel_by_pixel() -> None:
@@ -197,7 +212,8 @@ def test_views_outside_the_sample_are_judged_too() -> None:
     wrong = torch.tensor([one_view_in_five_is_wrong(number, 0) != 0 for number in range(60)])
     trust = torch.stack(lifted.region_weights)
     assert float(trust[wrong].mean()) < 0.5 * float(trust[~wrong].mean())
-    assert bool(((torch.stack(lifted.region_consensus) * TRUTH).sum(dim=-1) > 0.98).all())
+    said = torch.stack([consensus.latents for consensus in lifted.region_consensus])
+    assert bool(((said * TRUTH).sum(dim=-1) > 0.98).all())
 
 
 def test_where_things_look_different_by_right_the_plain_mean_stays() -> None:

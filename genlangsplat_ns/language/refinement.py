@@ -62,6 +62,9 @@ gains more by weights than all views do, so a small gain is none."""
 CLEAR = 0.95
 """When the first strength lowers those residuals to this share, the others are not tried."""
 
+LEAST_COVERED = 0.95
+"""Where the sample shows less than this share of a view's regions, the view is held against all views again."""
+
 SETTLED = 0.02
 """When the trust in regions changes by less than this on average, another round changes nothing."""
 
@@ -198,16 +201,28 @@ class Refinement:
     def lift(self) -> LiftedLatents:
         """Lifts all views; unless that is to be plain, judges their regions first."""
         everything = range(self.passes.num_views)
-        if self.settings.robust_rounds == 0:
+        if self.settings.robust_rounds == 0 or self.passes.num_views == 0:
             lifted = self._solve(everything, None)
-            return replace(lifted, region_consensus=self._look(lifted.latents)) if self.remember else lifted
+            if not self.remember:
+                return lifted
+            return replace(lifted, region_consensus=self._look(everything, lifted.latents))
         reference = self.refer()
         reports = self._report(everything, reference)
         trust = Disagreement([report.residuals for report in reports], [report.usual for report in reports]).trust(
             reference.strength
         )
         lifted = self._solve(everything, trust if reference.strength > 0 else None)
-        return replace(lifted, region_weights=trust, region_consensus=[report.consensus for report in reports])
+        consensus = [report.consensus for report in reports]
+        if self.remember:
+            # The sample may not have seen all that these views show.
+            unsure = [
+                number
+                for number, said in enumerate(consensus)
+                if float(said.areas.sum()) < LEAST_COVERED * float(said.pixels.sum())
+            ]
+            for number, said in zip(unsure, self._look(unsure, lifted.latents), strict=True):
+                consensus[number] = said
+        return replace(lifted, region_weights=trust, region_consensus=consensus)
 
     def refer(self) -> Reference:
         """Finds out what the views together say, on a sample of them."""
@@ -291,10 +306,9 @@ class Refinement:
         answers, _ = self.passes.run(report_regions, part, shared, None, small=True, summed=False)
         return [RegionReport.unpacked(answer, self.shape[2]) for answer in answers]
 
-    def _look(self, latents: Tensor) -> list[RegionConsensus]:
-        """Tells what latents say of all regions."""
-        everything = range(self.passes.num_views)
-        answers, _ = self.passes.run(look_at_regions, everything, latents, None, small=True, summed=False)
+    def _look(self, part: Sequence[int], latents: Tensor) -> list[RegionConsensus]:
+        """Tells what latents say of the regions of some views."""
+        answers, _ = self.passes.run(look_at_regions, part, latents, None, small=True, summed=False)
         return [RegionConsensus.unpacked(answer, self.shape[2]) for answer in answers]
 
 
@@ -317,7 +331,7 @@ def most_views(num_views: int, rounds: int) -> int:
     if rounds == 0:
         return 2 * num_views
     sample = sum(map(len, sample_halves(num_views)))
-    return 2 * num_views + sample * (3 * rounds + 1 + 2 * len(STRENGTHS))
+    return 3 * num_views + sample * (3 * rounds + 1 + 2 * len(STRENGTHS))
 
 
 @torch.no_grad()

@@ -169,7 +169,6 @@ class LabelledView:
             latents=latents,
             samples=rendered.flatten(0, 2)[self._one_pixel_each()],
             areas=self.sum_over_regions(rendered.any(dim=-1).to(rendered)),
-            pixels=self.sum_over_regions(torch.ones_like(rendered[..., 0])),
             agreements=(latents * self.latents).sum(dim=-1),
             embeddings=embeddings.to(latents.device, torch.float16),
         )
@@ -194,8 +193,6 @@ class RegionConsensus:
     """The rendered latents of one of its pixels, drawn at random."""
     areas: Float[Tensor, " num_regions"]
     """How many of its pixels show anything."""
-    pixels: Float[Tensor, " num_regions"]
-    """How many it has."""
     agreements: Float[Tensor, " num_regions"]
     """Cosine between that direction and the region's own latent."""
     embeddings: Float16[Tensor, "num_regions embedding_dim"]
@@ -203,14 +200,14 @@ class RegionConsensus:
 
     def packed(self) -> Float[Tensor, "num_regions columns"]:
         """All of it in one matrix."""
-        numbers = torch.stack([self.areas, self.pixels, self.agreements], dim=1)
+        numbers = torch.stack([self.areas, self.agreements], dim=1)
         return torch.cat([numbers, self.latents, self.samples, self.embeddings.float()], dim=1)
 
     @classmethod
     def unpacked(cls, packed: Float[Tensor, "num_regions columns"], latent_dim: int) -> RegionConsensus:
         """What was packed."""
         numbers, latents, samples, embeddings = packed.split(
-            [3, latent_dim, latent_dim, packed.shape[1] - 3 - 2 * latent_dim], dim=1
+            [2, latent_dim, latent_dim, packed.shape[1] - 2 - 2 * latent_dim], dim=1
         )
         return cls(latents, samples, *numbers.unbind(dim=1), embeddings.half())
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from genlangsplat_ns.console import Bar, moving_bar
 from genlangsplat_ns.language.judging import (
+    LEAST_COVERED,
     Disagreement,
     RegionReport,
     composite_latents,
@@ -61,9 +62,6 @@ gains more by weights than all views do, so a small gain is none."""
 
 CLEAR = 0.95
 """When the first strength lowers those residuals to this share, the others are not tried."""
-
-LEAST_COVERED = 0.95
-"""Where the sample shows less than this share of a view's regions, the view is held against all views again."""
 
 SETTLED = 0.02
 """When the trust in regions changes by less than this on average, another round changes nothing."""
@@ -214,12 +212,8 @@ class Refinement:
         lifted = self._solve(everything, trust if reference.strength > 0 else None)
         consensus = [report.consensus for report in reports]
         if self.remember:
-            # The sample may not have seen all that these views show.
-            unsure = [
-                number
-                for number, said in enumerate(consensus)
-                if float(said.areas.sum()) < LEAST_COVERED * float(said.pixels.sum())
-            ]
+            # The sample did not see all that these views show.
+            unsure = [number for number, report in enumerate(reports) if bool((report.covered < LEAST_COVERED).any())]
             for number, said in zip(unsure, self._look(unsure, lifted.latents), strict=True):
                 consensus[number] = said
         return replace(lifted, region_weights=trust, region_consensus=consensus)

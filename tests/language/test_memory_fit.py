@@ -338,8 +338,12 @@ def test_views_that_the_sample_did_not_see_are_remembered_too(monkeypatch: pytes
     # Half the things stand before the cameras of the last three views alone.
     for number, view in enumerate(views):
         weights = view.operator.matrix.clone()
-        weights[:, 4:] *= number >= 3
-        views[number] = replace(view, operator=DenseWeights(weights, view.operator.height, view.operator.width))
+        regions = view.regions
+        if number < 3:
+            weights[:, 4:] = 0
+            regions = torch.where(regions < 2, regions, -1)
+        operator = DenseWeights(weights, view.operator.height, view.operator.width)
+        views[number] = replace(view, operator=operator, regions=regions)
     lifted = lift_latents(views, 8, 1, LATENT_DIM, LiftSettings(), remember=True)
     assert lifted.region_consensus is not None
     for number in (3, 4, 5):

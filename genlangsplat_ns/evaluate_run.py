@@ -88,7 +88,8 @@ def evaluate_run(
     start = time.perf_counter()
     chosen = named_protocols(tuple(protocols))
     first: DecoderName | None = "memory" if decoder == "both" else decoder
-    pipeline, checkpoint = open_pipeline(config_path, first)
+    # A memory that is about to be fitted anew need not be there, nor be whole.
+    pipeline, checkpoint = open_pipeline(config_path, "autoencoder" if holdout_labelled else first)
     scene = LanguageScene(pipeline.model, pipeline.datamanager)
     labels = find_scene_labels(scene) if labels_folder is None else read_label_set(labels_folder)
     if labels is None:
@@ -101,8 +102,7 @@ def evaluate_run(
     labels = lay_over(labels, scene, views)
     if holdout_labelled:
         _lift_without(pipeline, [view.name for view, _ in match_views(views, labels.views).pairs])
-    if first is not None:
-        pipeline.model.decode_by(first)
+        pipeline.model.decode_by(first or read_run_config(config_path).model.get("decoder", "memory"))
     collector = CardCollector()
     evaluation = evaluate_views(scene, views, labels.views, protocols=chosen, observe=collector.observe, mode=mode)
     decoders = {pipeline.model.decoder: evaluation}

@@ -118,8 +118,11 @@ def check_new_file(path: Path, overwrite: bool) -> None:
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     """Digest of named tensors: of their names, types, shapes and numbers."""
+    import torch
+
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        # numpy does not know every type, but bytes.
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -21,7 +21,8 @@ from genlangsplat_ns.run import open_pipeline
 def lift_run(config_path: Path, robust_rounds: int | None, spread: RayLiftSettings | None) -> Path:
     """Lifts the latents of a run anew and writes them as one more checkpoint, which every command then opens.
 
-    A run that has not come to its language phase is put there, with the Gaussians it has.
+    A run that has not come to its language phase is put there, with the Gaussians it has. Optimized latents stay as
+    they are, unless rounds or a cluster are asked for, and get a memory.
 
     Args:
         config_path: The run's `config.yml`.
@@ -36,24 +37,37 @@ def lift_run(config_path: Path, robust_rounds: int | None, spread: RayLiftSettin
     """
     # Whatever the run remembers is about to be replaced, so a damaged memory is no reason to stop.
     pipeline, checkpoint = open_pipeline(config_path, "autoencoder")
+    model = pipeline.model
+    keeps_latents = model.in_language_phase and model.config.language_solver == "adam"
+    if keeps_latents and robust_rounds is None and spread is None:
+        memory = pipeline.remember()
+        model.set_memory(memory)
+        return _write(pipeline, checkpoint, config_path, f"Kept the optimized latents, with {_keys(memory)}")
     if robust_rounds is not None:
-        pipeline.model.config.language_robust_rounds = robust_rounds
+        model.config.language_robust_rounds = robust_rounds
     lifted, memory = pipeline.lift() if spread is None else _lift_on_ray(pipeline, spread)
+    if not model.in_language_phase:
+        model.enter_language_phase(model.step + 1)
+    model.set_latents(lifted, memory)
+    seen = float(lifted.seen.any(dim=-1).float().mean())
+    done = f"Lifted latents onto {seen:.0%} of {len(lifted.mass):,} Gaussians, with {_keys(memory)}"
+    return _write(pipeline, checkpoint, config_path, done)
+
+
+def _keys(memory: SceneMemory) -> str:
+    return f"a memory of {len(memory)} keys"
+
+
+def _write(pipeline: GenLangSplatPipeline, checkpoint: Path, config_path: Path, done: str) -> Path:
+    """Writes the run as one more checkpoint, and says what was done."""
     # The optimizers stay as they are: whoever raises the number of steps can go on.
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     step = int(state["step"]) + 1
-    if not pipeline.model.in_language_phase:
-        pipeline.model.enter_language_phase(step)
-    pipeline.model.set_latents(lifted, memory)
     written = checkpoint.with_name(f"step-{step:09d}.ckpt")
     # Not beside the checkpoints: nerfstudio takes every name there for that of a checkpoint.
     with atomic_path(written, within=config_path.parent) as temporary:
         torch.save({**state, "step": step, "pipeline": pipeline.state_dict()}, temporary)
-    seen = float(lifted.seen.any(dim=-1).float().mean())
-    CONSOLE.print(
-        f"Lifted latents onto {seen:.0%} of {len(lifted.mass):,} Gaussians, with a memory of {len(memory)} keys: "
-        f"{escape(str(written))}."
-    )
+    CONSOLE.print(f"{done}: {escape(str(written))}.")
     return written
 
 

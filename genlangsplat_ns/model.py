@@ -20,7 +20,14 @@ from genlangsplat_ns.language.decoding import Decode
 from genlangsplat_ns.language.fitting_loss import language_fidelity, language_loss
 from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, SeenScores, join_levels
 from genlangsplat_ns.language.lifting import LiftedLatents, LiftSettings, region_targets
-from genlangsplat_ns.language.memory import NO_MEMORY, DecoderName, MemoryDecoder, SceneMemory, take_memory
+from genlangsplat_ns.language.memory import (
+    NO_MEMORY,
+    NOTHING_TO_DECODE_BY,
+    DecoderName,
+    MemoryDecoder,
+    SceneMemory,
+    take_memory,
+)
 from genlangsplat_ns.language.named import AUTO
 from genlangsplat_ns.language.query import EmbeddedQuery, QueryMode, answer_texts, relevancy_maps
 from genlangsplat_ns.language.visualize import LatentPca, relevancy_overlay, soft_mask, stand_out
@@ -169,10 +176,14 @@ class GenLangSplatModel(SplatModel):
             self.latents.data = self.latents.data.new_zeros(self.num_points, len(LEVELS), self.field_head.latent_dim)
         for key, value in self.field_head.state_dict(prefix="field_head.").items():
             state.setdefault(key, value)
+        # An autoencoder of another kind is told before a memory that does not fit it.
+        self.field_head.set_extra_state(state["field_head._extra_state"])
         self.set_memory(take_memory(state, "memory.", self.field_head.autoencoder.identity, self.config.decoder))
         result = super().load_state_dict(state, **kwargs)
         self._apply_phase()
-        if self.in_language_phase and self.memory is None and self.config.decoder == "memory":
+        # While Adam is at work there is none by right.
+        expected = self.config.decoder == "memory" and self.config.language_solver == "lift"
+        if self.in_language_phase and self.memory is None and expected:
             CONSOLE.print(f"[yellow]{NO_MEMORY}")
         return result
 
@@ -265,12 +276,6 @@ class GenLangSplatModel(SplatModel):
         _, alpha, _ = self.splat(geometry, torch.ones_like(geometry.means[:, :1]), view, render_mode="RGB")
         return alpha[0, ..., 0]
 
-    def language_loss(
-        self, rendered: Tensor, targets: Tensor, valid: Bool[Tensor, "height width levels"]
-    ) -> tuple[Tensor, Tensor]:
-        """L1 and one minus cosine between rendered and target latents over the labelled pixels (paper, equation 9)."""
-        return language_loss(rendered, targets, valid)
-
     def get_outputs(self, camera: Cameras) -> dict[str, Any]:
         """Renders what the phase needs: colours, latents to be fitted, or everything for a person."""
         if not self.training:
@@ -302,7 +307,7 @@ class GenLangSplatModel(SplatModel):
             # Lifting leaves nothing to optimise, but the trainer wants something to differentiate.
             return {"language_loss": torch.zeros((), device=self.device, requires_grad=True)}
         targets, valid = self.language_targets(batch["language"])
-        l1, one_minus_cosine = self.language_loss(outputs["latents"], targets, valid)
+        l1, one_minus_cosine = language_loss(outputs["latents"], targets, valid)
         return {"language_l1": l1, "language_cosine": self.config.language_cosine_weight * one_minus_cosine}
 
     # Pictures for the viewer and ns-render
@@ -325,7 +330,7 @@ class GenLangSplatModel(SplatModel):
             GenLangSplatError: The run has no memory.
         """
         if decoder == "memory" and self.memory is None:
-            raise GenLangSplatError(NO_MEMORY)
+            raise GenLangSplatError(NOTHING_TO_DECODE_BY)
         self.config.decoder = decoder
         self._forget_latents()
 

@@ -126,6 +126,9 @@ class GenLangSplatPipeline(VanillaPipeline):
         trainer = training_callback_attributes.trainer
         assert trainer is not None, "nerfstudio's trainer passes itself"
         done = trainer._start_step
+        if self.model.config.language_solver == "adam":
+            # The optimization is about to change what a memory decodes; one is fitted at the end.
+            self.model.set_memory(None)
         if self.config.init_from is not None:
             trainer.config.max_num_iterations = self.model.config.num_language_steps
             if done > 0 and not self.model.in_language_phase:
@@ -153,8 +156,7 @@ class GenLangSplatPipeline(VanillaPipeline):
             if step + 1 >= end:
                 trainer.stop_training = True
                 if self.model.config.language_solver == "adam":
-                    regions = see_regions(self.training_views().small(), self.model.latents.detach(), None)
-                    self.model.set_memory(fit_memory(regions, self.model.field_head.autoencoder.identity.encoder))
+                    self.model.set_memory(self.remember())
 
         before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
         return [
@@ -206,6 +208,12 @@ class GenLangSplatPipeline(VanillaPipeline):
         count, levels, latent_dim = self.model.latents.shape
         lifted = lift_latents(views, count, levels, latent_dim, settings, self.device, views.small(), remember=True)
         return lifted, self.fit_memory(views, lifted)
+
+    def remember(self) -> SceneMemory:
+        """Fits a memory to the latents that the Gaussians have."""
+        views = replace(self.training_views().small(), cache=None)
+        regions = see_regions(views, self.model.latents.detach(), None)
+        return fit_memory(regions, self.model.field_head.autoencoder.identity.encoder)
 
     def fit_memory(self, views: LabelledViews, lifted: LiftedLatents) -> SceneMemory:
         """Fits the scene's memory to what the training views said while they were lifted."""

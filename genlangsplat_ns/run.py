@@ -24,8 +24,6 @@ def open_run(config_path: Path, decoder: DecoderName | None = None) -> LanguageS
             that was asked for.
     """
     pipeline, _ = open_pipeline(config_path, decoder)
-    if decoder is not None:
-        pipeline.model.decode_by(decoder)
     return LanguageScene(pipeline.model, pipeline.datamanager)
 
 
@@ -63,4 +61,6 @@ def open_pipeline(config_path: Path, decoder: DecoderName | None = None) -> tupl
             f"{config_path} is a run of {type(pipeline).__name__}, expected one of gen-langsplat. Train one with "
             "`ns-train gen-langsplat --data SCENE`."
         )
+    if decoder is not None:
+        pipeline.model.decode_by(decoder)
     return pipeline, checkpoint

@@ -71,13 +71,13 @@ class Weights:
 def attend(table: KeyTable, latents: Float[Tensor, "count latent_dim"]) -> Weights:
     """Weighs the keys for each latent by mass and nearness, and the prior beside them.
 
-    On the CPU a compiled kernel does it, elsewhere torch.
+    On the CPU a compiled kernel does it where it is built, elsewhere torch.
 
     Args:
         table: The keys.
         latents: Latents of any length; one of zero has no direction, and attends by the masses alone.
     """
-    if latents.device.type != "cpu":
+    if not _has_kernels(latents):
         return attend_in_torch(table, latents)
     latents = latents.float().contiguous()
     count, num_keys = len(latents), len(table.keys)
@@ -109,10 +109,15 @@ def attend(table: KeyTable, latents: Float[Tensor, "count latent_dim"]) -> Weigh
     return result
 
 
+def _has_kernels(rows: Tensor) -> bool:
+    # A machine with a GPU needs no compiler.
+    return rows.device.type == "cpu" and bool(library.available_instruction_sets())
+
+
 @torch.no_grad()
 def attend_in_torch(table: KeyTable, latents: Float[Tensor, "count latent_dim"]) -> Weights:
     """`attend` on any device."""
-    parts = [_attend_rows(table, rows) for rows in latents.split(_ROWS)] or [_attend_rows(table, latents)]
+    parts = [_attend_rows(table, rows) for rows in latents.split(_ROWS)]
     return Weights(*(torch.cat([getattr(part, name) for part in parts]) for name in Weights.__dataclass_fields__))
 
 
@@ -146,7 +151,7 @@ def weighted_sums(
         weights: Their weights; nothing follows a weight of 0.
         table: Anything of the keys.
     """
-    if weights.device.type != "cpu":
+    if not _has_kernels(weights):
         return F.embedding_bag(indices, table, per_sample_weights=weights, mode="sum")
     table = table.contiguous()
     sums = torch.empty(len(indices), table.shape[1])

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from genlangsplat_ns.language.lifting import LabelledView, RegionConsensus, Trust, paint, region_weights_of
@@ -25,6 +25,9 @@ LEVEL_SUPPORT = 3.0
 """What the mean of all levels counts beside a region's own level when the region is judged. Levels err independently,
 and where few views see a thing, most may be wrong at one level but hardly at all. Where levels differ by right, they do
 in all views, which is then usual."""
+
+LEAST_COVERED = 0.5
+"""A region is judged where Gaussians that were seen make up at least this share of its opacity."""
 
 USUAL_SHARE = 0.6
 """Part of the usual residual of a place that is held to be no error."""
@@ -139,12 +142,24 @@ def summed_residual(
     return torch.stack([((1 - cosines) * valid).sum(), valid.sum().to(cosines.dtype)])
 
 
+def coverage_of_regions(
+    view: LabelledView, seen: Bool[Tensor, "num_gaussians levels"]
+) -> Float[Tensor, " num_regions"]:
+    """The share of what is opaque in each region of a view that Gaussians make up on which others saw a region."""
+    levels = seen.shape[1]
+    rendered = view.operator.composite(torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1).float())
+    opacity = rendered[..., levels:].expand(-1, -1, levels)
+    return view.sum_over_regions(rendered[..., :levels]) / view.sum_over_regions(opacity).clamp_min(1e-6)
+
+
 @dataclass(frozen=True)
 class RegionReport:
     """What one walk tells of the regions of a view, given what the views together say."""
 
     residuals: Float[Tensor, " num_regions"]
-    """See `region_residuals`."""
+    """See `region_residuals`; NaN where the views hardly saw what the region shows."""
+    covered: Float[Tensor, " num_regions"]
+    """See `coverage_of_regions`."""
     usual: Float[Tensor, " num_regions"]
     """See `usual_of_regions`."""
     consensus: RegionConsensus
@@ -165,17 +180,21 @@ class RegionReport:
             usual: The residual that is usual on each Gaussian.
         """
         rendered = composite_latents(view, latents)
-        residuals = region_residuals(view, with_other_levels(rendered))
-        return cls(residuals, usual_of_regions(view, usual), view.consensus(rendered))
+        covered = coverage_of_regions(view, latents.any(dim=-1))
+        # What bleeds in from beside is no measure of a thing that nobody else saw.
+        residuals = region_residuals(view, with_other_levels(rendered)).masked_fill(covered < LEAST_COVERED, torch.nan)
+        return cls(residuals, covered, usual_of_regions(view, usual), view.consensus(rendered))
 
     def packed(self) -> Float[Tensor, "num_regions columns"]:
         """All of it in one matrix."""
-        return torch.cat([self.residuals[:, None], self.usual[:, None], self.consensus.packed()], dim=1)
+        return torch.cat(
+            [torch.stack([self.residuals, self.covered, self.usual], dim=1), self.consensus.packed()], dim=1
+        )
 
     @classmethod
     def unpacked(cls, packed: Float[Tensor, "num_regions columns"], latent_dim: int) -> RegionReport:
         """The report that was packed."""
-        return cls(packed[:, 0], packed[:, 1], RegionConsensus.unpacked(packed[:, 2:], latent_dim))
+        return cls(*packed[:, :3].unbind(dim=1), RegionConsensus.unpacked(packed[:, 3:], latent_dim))
 
 
 def composite_latents(

@@ -200,16 +200,16 @@ class RegionConsensus:
 
     def packed(self) -> Float[Tensor, "num_regions columns"]:
         """All of it in one matrix."""
-        columns = (self.areas[:, None], self.agreements[:, None], self.latents, self.samples, self.embeddings.float())
-        return torch.cat(columns, dim=1)
+        numbers = torch.stack([self.areas, self.agreements], dim=1)
+        return torch.cat([numbers, self.latents, self.samples, self.embeddings.float()], dim=1)
 
     @classmethod
     def unpacked(cls, packed: Float[Tensor, "num_regions columns"], latent_dim: int) -> RegionConsensus:
         """What was packed."""
-        areas, agreements, latents, samples, embeddings = packed.split(
-            [1, 1, latent_dim, latent_dim, packed.shape[1] - 2 - 2 * latent_dim], dim=1
+        numbers, latents, samples, embeddings = packed.split(
+            [2, latent_dim, latent_dim, packed.shape[1] - 2 - 2 * latent_dim], dim=1
         )
-        return cls(latents, samples, areas[:, 0], agreements[:, 0], embeddings.half())
+        return cls(latents, samples, *numbers.unbind(dim=1), embeddings.half())
 
 
 def region_targets(

@@ -33,6 +33,10 @@ LOGGER = logging.getLogger(__name__)
 DecoderName = Literal["memory", "autoencoder"]
 """`memory` decodes by the scene's memory, `autoencoder` by the pre-trained decoder alone (the paper)."""
 
+NOTHING_TO_DECODE_BY = (
+    "The run has no scene memory to decode by. Give it one with gen-langsplat lift, or leave out --decoder memory."
+)
+
 NO_MEMORY = (
     "This run has no scene memory, so its latents are decoded by the autoencoder. gen-langsplat lift gives it one, "
     "which finds more."
@@ -53,8 +57,8 @@ FORMAT = "genlangsplat-memory-1"
 BUFFERS = ("keys", "log_masses", "values", "concentration")
 
 REFIT = (
-    "Make it anew with gen-langsplat lift, or decode by the pre-trained autoencoder: --decoder autoencoder, or "
-    "decoder: autoencoder under model in config.yml."
+    "Make it anew with gen-langsplat lift, or decode by the pre-trained autoencoder: --decoder autoencoder with "
+    "gen-langsplat query, export, remove, describe or evaluate, or decoder: autoencoder under model in config.yml."
 )
 """What to do about a memory that cannot be used."""
 
@@ -198,6 +202,8 @@ class SceneMemory(nn.Module):
             raise GenLangSplatError(f"The scene's memory lacks its {', '.join(missing)}. {REFIT}")
         extra = state["_extra_state"]
         parts = {name: state[name] for name in BUFFERS}
+        if not isinstance(extra, Mapping) or not all(isinstance(part, Tensor) for part in parts.values()):
+            raise GenLangSplatError(f"The scene's memory is damaged: its parts are of other types. {REFIT}")
         _check_shapes(parts)
         keys, log_masses, values, concentration = parts.values()
         memory = cls(keys, log_masses, values, float(concentration), str(extra.get("encoder")))

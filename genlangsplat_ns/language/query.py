@@ -29,6 +29,9 @@ LONGEST_TEXT = 1000
 PROMPTS: tuple[str, ...] = ("{}", "a photo of {}", "a close-up of {}", "{} in a room", "there is {} in the picture")
 """The sentences a text is put into where prompts are asked for; their unit embeddings are averaged."""
 
+LEAST_RELEVANCY = 1e-30
+"""What anything that shows something scores at least."""
+
 EMPTY_NORM = 1e-2
 """A rendered latent shorter than this shows next to nothing (its length is at most the opacity) and scores 0."""
 
@@ -131,7 +134,8 @@ class EmbeddedQuery:
 
     def _relevancy(self, cosines: Tensor) -> Tensor:
         positives, negatives = cosines.split([len(self.positives), len(self.negatives)], dim=-1)
-        return relevancy_of_cosines(positives, negatives, self.query.temperature)
+        # Exactly 0 says that nothing is there, and must not come from a sharp sigmoid.
+        return relevancy_of_cosines(positives, negatives, self.query.temperature).clamp_min(LEAST_RELEVANCY)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,9 @@ from nerfstudio.utils import writer
 
 from genlangsplat_ns.config import gen_langsplat
 from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.lift_run import lift_run
 from genlangsplat_ns.model import GenLangSplatModelConfig
+from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene import LanguageScene
 from genlangsplat_ns.scene_metrics import language_metrics
 from tests.end_to_end.conftest import make_config, make_trainer, train
@@ -132,3 +134,14 @@ def test_an_interrupted_optimisation_goes_on_where_it_was(tiny_scene: Path, tmp_
         for pipeline in (whole.pipeline, second.pipeline)
     ]
     assert cosines[1] == pytest.approx(cosines[0], abs=0.05)
+
+
+def test_optimized_latents_get_a_memory_at_the_end_and_again_when_asked(tiny_scene: Path, tmp_path: Path) -> None:
+    trainer = train(adam_config(tiny_scene, tmp_path))
+    model = trainer.pipeline.model
+    assert model.memory is not None and len(model.memory) > 1
+    config = trainer.config.get_base_dir() / "config.yml"
+    lift_run(config, None, None)
+    again = open_run(config).model
+    assert torch.equal(again.latents, model.latents), "they are not lifted"
+    assert again.memory is not None and torch.equal(again.memory.keys, model.memory.keys)

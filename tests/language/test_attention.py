@@ -219,3 +219,16 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
     (first, first_sums), (second, second_sums) = results
     assert torch.equal(first.indices, second.indices) and torch.equal(first.weights, second.weights)
     assert torch.equal(first.lengths, second.lengths) and torch.equal(first_sums, second_sums)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_attends_as_the_cpu_does() -> None:
+    table = a_table(300)
+    latents = latents_about(table.keys, 90)
+    moved = KeyTable.of(table.keys.cuda(), table.log_masses.cuda(), table.values.cuda(), 60.0, table.prior)
+    found, expected = attend(moved, latents.cuda()), attend(table, latents)
+    on_cpu = Weights(found.indices.cpu(), found.weights.cpu(), found.priors.cpu(), found.lengths.cpu())
+    assert_same_weights(on_cpu, expected, 300)
+    sums = weighted_sums(found.indices, found.weights, moved.values).cpu()
+    torch.testing.assert_close(sums, weighted_sums(expected.indices, expected.weights, table.values), atol=1e-5, rtol=0)

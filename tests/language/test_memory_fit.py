@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language import memory_fit
+from genlangsplat_ns.language import memory_fit, refinement
 from genlangsplat_ns.language.judging import composite_latents
 from genlangsplat_ns.language.lifting import LiftSettings
 from genlangsplat_ns.language.memory import MemoryDecoder, SceneMemory
@@ -36,6 +36,7 @@ from tests.language.view_fakes import (
     LATENT_DIM,
     LEVELS,
     WIDTH,
+    DenseWeights,
     labelled_scene,
     make_view,
     with_embeddings,
@@ -327,3 +328,34 @@ def test_keys_are_placed_by_a_sample_of_many_regions_but_all_count(monkeypatch: 
     owners = nearest_keys(encode(truth), keys)
     assert owners.unique().tolist() == [0, 1, 2]
     assert cosines(values[owners], truth).min() > 0.95
+
+
+def test_views_that_the_sample_did_not_see_are_remembered_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refinement, "sample_halves", lambda num_views: ([0], [1]))
+    # The corners of a tetrahedron are as far apart as four directions can be.
+    truth = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, -1.0], [-1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]]) / 3**0.5
+    views = labelled_scene(6, truth, embed=lambda view, told: unit_rows(4, EMBEDDING_DIM, 7)[told])
+    # Half the things stand before the cameras of the last three views alone.
+    for number, view in enumerate(views):
+        weights = view.operator.matrix.clone()
+        regions = view.regions
+        if number < 3:
+            weights[:, 4:] = 0
+            regions = torch.where(regions < 2, regions, -1)
+        operator = DenseWeights(weights, view.operator.height, view.operator.width)
+        views[number] = replace(view, operator=operator, regions=regions)
+    lifted = lift_latents(views, 8, 1, LATENT_DIM, LiftSettings(), remember=True)
+    assert lifted.region_consensus is not None
+    for number in (3, 4, 5):
+        assert (lifted.region_consensus[number].areas[2:] > 0).all()
+    regions = SeenRegions.gather(lifted.region_consensus, lifted.region_weights)
+    memory = fit_memory(regions, "tiny/1")
+    # The first two things are seen in all views, the others in three.
+    assert (cosines(decode(memory, lifted.latents[::2, 0]), unit_rows(4, EMBEDDING_DIM, 7)) > 0.9).all()
+
+
+def test_no_view_is_named() -> None:
+    with pytest.raises(GenLangSplatError, match="no view"):
+        SeenRegions.gather([], None)
+    with pytest.raises(GenLangSplatError, match="in 0 views"):
+        lift_latents([], 8, 1, LATENT_DIM, LiftSettings(), remember=True)

@@ -16,6 +16,8 @@ from composed_scene import ComposedScene
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import LabeledMask, ViewLabels
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
+from genlangsplat_ns.language.gaussian_scores import SeenScores
+from genlangsplat_ns.rasterization import CompositingWeights
 
 ENCODER = "CLIP ViT-B/32"
 
@@ -94,3 +96,50 @@ class FieldRun:
     def render(self, view: ComposedView) -> Any:
         """The picture and what its pixels carry."""
         return SimpleNamespace(rgb=self.image(view).float() / 255, latents=self.latents(view.index))
+
+
+@dataclass(frozen=True)
+class SplattedRun(FieldRun):
+    """A composed scene whose Gaussians carry latents.
+
+    Attributes:
+        carried: The latents of the Gaussians.
+        weights: How each view composites them.
+    """
+
+    carried: Float[Tensor, "num_gaussians levels dim"]
+    weights: tuple[CompositingWeights, ...]
+
+    @classmethod
+    def of(
+        cls,
+        scene: ComposedScene,
+        encoder: WordTable,
+        carried: Float[Tensor, "num_gaussians levels dim"],
+        weights: tuple[CompositingWeights, ...],
+        decode: Callable[[Tensor], Tensor],
+        identity: AutoencoderIdentity,
+    ) -> SplattedRun:
+        """A run that renders the latents of its Gaussians."""
+
+        def rendered(index: int) -> Tensor:
+            return weights[index].composite(carried.flatten(1)).unflatten(-1, carried.shape[1:])
+
+        return cls(scene, encoder, rendered, decode, identity, carried, weights)
+
+    def gaussian_latents(self) -> Tensor:
+        """What the Gaussians carry."""
+        return self.carried
+
+    def render_rgb(self, view: ComposedView) -> Tensor:
+        """The picture of a view."""
+        return self.image(view).float() / 255
+
+    def render_opacity(self, view: ComposedView, selected: Tensor) -> Tensor:
+        """How much of each pixel the selected Gaussians make up; others may stand before them."""
+        return self.weights[view.index].composite(selected.float()[:, None])[..., 0]
+
+    def render_scores(self, view: ComposedView, scores: Tensor) -> Tensor:
+        """Scores drawn over the opacity of the Gaussians that have one."""
+        seen, weights = SeenScores(scores), self.weights[view.index]
+        return seen.divide(weights.composite(seen.channels), weights.composite(torch.ones(len(scores), 1)))

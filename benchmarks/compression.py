@@ -3,36 +3,36 @@
     python benchmarks/compression.py --data DATA --json compression.json
 
 DATA is the folder that holds `splat_objects`, `clip_embeddings` and `clip_text_embeddings_detic`. Composed scenes have
-exact labels, so that what is lost is measured against the truth and not against the scene before.
+exact labels, so that what is lost is measured against the truth and not against the scene before. Words are asked
+through the memory, as in `composed.py`.
 """
 
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.table import Table
 
 from common import Bar, options_of, write_results
+from composed_fidelity import scene_fidelity
+from composed_lift import Road
+from composed_run import ENCODER
 from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.language.compression import compress_latents, directions_agree, storage_of_methods
-from genlangsplat_ns.language.lifting import LiftSettings
-from genlangsplat_ns.language.refinement import lift_latents
-from language_scene import latent_scene, score
+from genlangsplat_ns.language.projection import projection_autoencoder
 
 Row = dict[str, Any]
 
 ENCODINGS: tuple[Literal["float32", "fp16", "int8"], ...] = ("float32", "fp16", "int8")
 
-QUICK = {"num_objects": 6, "num_views": 16, "width": 162, "height": 108, "max_gaussians": 1500}
-"""A scene of seconds."""
 
-
-def measure(data: Path, seed: int, **size: int) -> list[Row]:
+def measure(data: Path, seed: int) -> list[Row]:
     """Lifts one scene and scores its latents as they are and as each encoding leaves them."""
-    scene = latent_scene(data, seed, **size)
-    latents = lift_latents(scene.training(), *scene.shape, LiftSettings()).latents
+    scene = Road(data, seed).lift(projection_autoencoder(ENCODER, 512))
+    latents, count = scene.lifted.latents, len(scene.lifted.latents)
     rows = []
     for encoding in ENCODINGS:
         restored, stored = latents, latents.nbytes
@@ -41,12 +41,16 @@ def measure(data: Path, seed: int, **size: int) -> list[Row]:
             restored, stored = compressed.restore(), sum(part.nbytes for part in compressed.weights().values())
         agreements = {
             "latents": directions_agree(latents, restored),
-            "embeddings": directions_agree(latents, restored, scene.autoencoder.decode),
+            "embeddings": directions_agree(latents, restored, scene.decoders["memory"]),
         }
-        found = score(scene, restored)
-        row = {"seed": seed, "gaussians": scene.num_gaussians, "encoding": encoding, **vars(found)}
+        found = replace(scene, lifted=replace(scene.lifted, latents=restored))
+        (fidelity,) = [
+            row for row in scene_fidelity(found, "") if (row["decoder"], row["latents"]) == ("memory", "rendered")
+        ]
+        row = {"seed": seed, "gaussians": count, "encoding": encoding, "cosine": fidelity["source_cosine"]}
+        row |= found.road.ask(found.run("memory"))
         row |= {f"{name}_{key}": value for name, pair in agreements.items() for key, value in vars(pair).items()}
-        rows.append(row | {"bytes_per_gaussian": stored / scene.num_gaussians, "shape": scene.shape})
+        rows.append(row | {"bytes_per_gaussian": stored / count, "shape": latents.shape})
     return rows
 
 
@@ -67,8 +71,9 @@ def show(rows: list[Row]) -> list[Bar]:
         "embeddings_worst",
         "cosine",
         "miou",
+        "localization",
     )
-    table = Table("", *ENCODINGS, title=f"{len(seeds)} composed scenes; cosine and miou against the truth")
+    table = Table("", *ENCODINGS, title=f"{len(seeds)} composed scenes; from cosine on against the truth")
     joined = {
         (name, encoding): (min if name.endswith("worst") else statistics.mean)(
             kept[seed, encoding][name] for seed in seeds
@@ -91,12 +96,12 @@ def show(rows: list[Row]) -> list[Bar]:
 
 def main() -> None:
     """Measures some scenes and reports."""
-    parser = options_of(__doc__, "one small scene")
+    parser = options_of(__doc__, "one scene")
     parser.add_argument("--data", type=Path, required=True, help="the folder of all data sets")
     parser.add_argument("--seeds", type=int, default=3, help="composed scenes")
     options = parser.parse_args()
     seeds = range(1 if options.quick else options.seeds)
-    rows = [row for seed in seeds for row in measure(options.data, seed, **(QUICK if options.quick else {}))]
+    rows = [row for seed in seeds for row in measure(options.data, seed)]
     write_results(options.json, rows, show(rows))
 
 

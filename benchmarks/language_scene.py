@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from composed_autoencoders import STEPS, foreign_vectors, train_on
+from composed_autoencoders import foreign_vectors, train_on
 from composed_scene import ComposedScene, RegionSettings, compose, region_features, source_vectors
 from genlangsplat_ns.language.autoencoder import Autoencoder
 from genlangsplat_ns.language.lifting import LabelledView
@@ -68,7 +68,7 @@ def latent_scene(data: Path, seed: int, **size: int) -> LatentScene:
         size: What `compose` takes beside these.
     """
     scene = compose(data, seed, **size)
-    autoencoder = train_on(foreign_vectors(data, scene), "images", "residual", 16, STEPS)
+    autoencoder = train_on(foreign_vectors(data, scene), "images", 16)
     regions = encode_regions(scene, autoencoder, RegionSettings())
     with torch.no_grad():
         sources = autoencoder.encode(source_vectors(scene, RegionSettings()))

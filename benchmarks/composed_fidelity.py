@@ -1,0 +1,124 @@
+"""How near decoded latents come to embeddings: of held-out views of composed scenes, and across domains of vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from composed_autoencoders import DOMAINS, ForeignVectors, held_out
+from composed_lift import Code, LiftedScene, Road
+from composed_run import ENCODER
+from composed_scene import RegionSettings, source_vectors
+from genlangsplat_ns.language.lifting import LabelledView, unit_or_zero
+from genlangsplat_ns.language.memory import MemoryDecoder
+from genlangsplat_ns.language.memory_fit import SeenRegions, fit_memory
+
+Row = dict[str, Any]
+
+NOISY = RegionSettings()
+"""Regions of held-out views: with the noise that each draws anew, without errors that nobody could foresee."""
+
+
+@torch.no_grad()
+def scene_fidelity(scene: LiftedScene, code_name: str) -> list[Row]:
+    """Compares what the latents of held-out regions decode to with their embeddings and with the vectors behind these.
+
+    A region's latent is either its own, as the code gives it, or what the lifted scene shows in its pixels.
+    """
+    road = scene.road
+    views = road.views(scene.code, NOISY, "eval")
+    embeddings = torch.cat([view.embeddings for view in views if view.embeddings is not None])
+    truths = torch.cat([_truths(road, *pair) for pair in zip(road.scene.split("eval"), views, strict=True)])
+    shown = torch.cat([shown_in(view, scene.lifted.latents) for view in views])
+    own = torch.cat([view.latents for view in views])
+    about = {"part": "fidelity", "seed": road.scene.seed, "code": code_name, "latent_dim": own.shape[1]}
+    return [
+        {**about, "decoder": name, "latents": kind, **_distances(decode(latents), embeddings, truths)}
+        for name, decode in scene.decoders.items()
+        for kind, latents in (("its own", own), ("rendered", shown))
+    ]
+
+
+@torch.no_grad()
+def noise_row(road: Road) -> Row:
+    """What a decoder that finds the very vector behind each region would reach."""
+    views = road.views(_AsIs(), NOISY, "eval")
+    truths = torch.cat([_truths(road, *pair) for pair in zip(road.scene.split("eval"), views, strict=True)])
+    embeddings = torch.cat([view.latents for view in views])
+    about = {"part": "fidelity", "seed": road.scene.seed, "code": "the truth", "latent_dim": 512, "decoder": "-"}
+    return {**about, "latents": "-", **_distances(truths, embeddings, truths)}
+
+
+class _AsIs:
+    """Leaves vectors as they are."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda vectors: vectors
+
+
+def shown_in(
+    view: LabelledView, latents: Float[Tensor, "num_gaussians levels dim"]
+) -> Float[Tensor, "num_regions dim"]:
+    """What the lifted scene shows in the pixels of each region of a view."""
+    rendered = view.operator.composite(latents.flatten(1)).unflatten(-1, latents.shape[1:])
+    return unit_or_zero(view.sum_over_regions(rendered))
+
+
+def _truths(road: Road, index: int, view: LabelledView) -> Float[Tensor, "num_regions 512"]:
+    """The vector behind each region of a view: that of what most of its pixels show."""
+    sources = source_vectors(road.scene, RegionSettings())
+    owners = road.sources(index)
+    counts = torch.zeros(len(view.latents), len(sources))
+    for level in view.regions:
+        counted = (level >= 0) & (owners >= 0)
+        places = level[counted].long(), owners[counted]
+        counts.index_put_(places, torch.ones(len(places[0])), accumulate=True)
+    return sources[counts.argmax(dim=1)]
+
+
+def _distances(decoded: Tensor, embeddings: Tensor, truths: Tensor) -> dict[str, float]:
+    """Cosine and mean squared error per number, with the noisy embeddings and with what lies behind them."""
+    decoded = F.normalize(decoded, dim=-1)
+    return {
+        f"{name}_{figure}": float(value)
+        for name, vectors in (("embedding", embeddings), ("source", truths))
+        for figure, value in (
+            ("cosine", F.cosine_similarity(decoded, vectors, dim=-1).mean()),
+            ("mse", (decoded - vectors).square().mean()),
+        )
+    }
+
+
+@torch.no_grad()
+def domain_fidelity(foreign: ForeignVectors, codes: dict[str, Code]) -> list[Row]:
+    """Cosines of decoded vectors of each domain, all held out, with codes of every domain; no scene takes part.
+
+    The memory holds the other vectors of the domain that is asked, as a scene's memory holds those of the scene.
+
+    Args:
+        foreign: The domains.
+        codes: What encodes, by the domain it was trained on.
+    """
+    rows = []
+    for target in DOMAINS:
+        vectors = foreign.domain(target)
+        left_out = held_out(len(vectors))
+        kept, asked = vectors[~left_out], vectors[left_out]
+        for trained_on, code in codes.items():
+            views = torch.arange(len(kept)) % 20
+            own, ones = code.encode(kept), torch.ones(len(kept))
+            seen = SeenRegions(own, kept.half(), own, areas=ones, trusts=ones, views=views)
+            memory = MemoryDecoder(fit_memory(seen, ENCODER), code.decode)
+            latents = code.encode(asked)
+            cosines = {
+                name: float(F.cosine_similarity(decode(latents), asked, dim=-1).mean())
+                for name, decode in (("autoencoder", code.decode), ("memory", memory))
+            }
+            mean = F.normalize(kept.mean(dim=0), dim=0)
+            rows.append({"part": "domains", "trained_on": trained_on, "asked": target, **cosines})
+            rows[-1]["mean_vector"] = float((asked @ mean).mean())
+    return rows

@@ -1,0 +1,152 @@
+"""The fox scene with codes of several widths: a trained run, lifted anew in memory, with both decoders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from composed_fidelity import shown_in
+from genlangsplat_ns.evaluation.evaluate import evaluate_views, match_views
+from genlangsplat_ns.evaluation.label_folders import read_label_set
+from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD
+from genlangsplat_ns.labelled_views import LabelledViews, PosedView
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
+from genlangsplat_ns.language.memory import MemoryDecoder
+from genlangsplat_ns.language.memory_fit import SeenRegions, fit_memory
+from genlangsplat_ns.language.projection import projection_autoencoder
+from genlangsplat_ns.language.refinement import lift_latents
+from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.pipeline import GenLangSplatPipeline
+from genlangsplat_ns.rasterization import CompositingWeights, compositing_weights
+from genlangsplat_ns.run import open_pipeline
+from genlangsplat_ns.scene import LanguageScene, SceneView
+from genlangsplat_ns.scene_labels import lay_over
+from timing import Stopwatch
+
+Row = dict[str, Any]
+
+LABELS = Path(__file__).parent / "fox_labels"
+PROTOCOLS = (LANGSPLAT_LERF, THRESHOLD)
+
+
+@dataclass(frozen=True)
+class RelatedRun:
+    """A trained run whose Gaussians carry other latents.
+
+    Attributes:
+        scene: The run.
+        latents: What its Gaussians carry.
+        decode: Makes embeddings of it.
+        autoencoder_identity: What made it.
+        weights: How a view composites the Gaussians.
+    """
+
+    scene: LanguageScene
+    latents: Tensor
+    decode: Callable[[Tensor], Tensor]
+    autoencoder_identity: AutoencoderIdentity
+    weights: Callable[[SceneView], CompositingWeights]
+
+    @property
+    def encoder(self) -> Any:
+        """The encoder of the run."""
+        return self.scene.encoder
+
+    def views(self, split: Any) -> list[SceneView]:
+        """The views of the run."""
+        return self.scene.views(split)
+
+    def image(self, view: SceneView) -> Tensor:
+        """The photograph of a view."""
+        return self.scene.image(view)
+
+    def render(self, view: SceneView) -> Any:
+        """The photograph, whose colors nothing is read from, and the latents."""
+        latents = self.weights(view).composite(self.latents.flatten(1)).unflatten(-1, self.latents.shape[1:])
+        return SimpleNamespace(rgb=self.image(view).float() / 255, latents=latents)
+
+
+def measure_fox(config: Path, dimensions: tuple[int, ...]) -> list[Row]:
+    """Scores the six texts of the fox with both decoders and codes of several widths.
+
+    Args:
+        config: `config.yml` of a finished run of the embedded encoder.
+        dimensions: Widths of the projections; the run's own autoencoder comes first.
+    """
+    pipeline, _ = open_pipeline(config)
+    pipeline.eval()
+    scene = LanguageScene(pipeline.model, pipeline.datamanager)
+    own = pipeline.model.field_head.autoencoder
+    identity = own.identity
+    codes = [own] + [projection_autoencoder(identity.encoder, identity.embedding_dim, width) for width in dimensions]
+    training = pipeline.training_views()
+    asked = _AskedViews(pipeline, scene, training)
+    return [row for code in codes for row in asked.measure(replace(training, autoencoder=code), code)]
+
+
+class _AskedViews:
+    """The labelled and the held-out views of a run."""
+
+    def __init__(self, pipeline: GenLangSplatPipeline, scene: LanguageScene, training: LabelledViews) -> None:
+        self.pipeline, self.scene = pipeline, scene
+        self.labels = lay_over(read_label_set(LABELS), scene, scene.views("all")).views
+        self.gaussians, self.mode = training.gaussians, training.rasterize_mode
+        self._weights: dict[str, CompositingWeights] = {}
+        data = pipeline.datamanager
+        self.held_out = [
+            PosedView(view.name, data.language_key("eval", view.index), *self._position(view))
+            for view in scene.views("eval")
+        ]
+
+    @torch.no_grad()
+    def measure(self, views: LabelledViews, code: Autoencoder) -> list[Row]:
+        """Lifts with a code, and scores both decoders."""
+        shape = len(self.gaussians[0]), len(LEVELS), code.identity.latent_dim
+        lifting, remembering = Stopwatch(), Stopwatch()
+        with lifting:
+            settings = self.pipeline.model.config.lift_settings
+            lifted = lift_latents(views, *shape, settings, "cpu", views.small(), remember=True)
+        assert lifted.region_consensus is not None, "lifting was told to remember"
+        with remembering:
+            regions = SeenRegions.gather(lifted.region_consensus, lifted.region_weights)
+            memory = fit_memory(regions, code.identity.encoder)
+        decoders = {"autoencoder": code.decode, "memory": MemoryDecoder(memory, code.decode)}
+        held_out = list(replace(views, views=self.held_out))
+        rows = []
+        for name, decode in decoders.items():
+            run = RelatedRun(self.scene, lifted.latents, decode, code.identity, self._weights_of)
+            matched = [view for view, _ in match_views(self.scene.views("all"), self.labels).pairs]
+            evaluation = evaluate_views(run, matched, self.labels, protocols=PROTOCOLS)
+            row = {"part": "fox", "code": code.identity.name, "latent_dim": code.identity.latent_dim, "decoder": name}
+            row |= {"cosine": self._fidelity(held_out, lifted.latents, decode), "keys": len(memory)}
+            row |= {"regions": len(regions), "lift_seconds": lifting.wall / 1e3}
+            row |= {"lift_processor_seconds": lifting.processor / 1e3, "memory_seconds": remembering.wall / 1e3}
+            row |= {"memory_processor_seconds": remembering.processor / 1e3}
+            for protocol in PROTOCOLS:
+                micro = evaluation.summary(protocol.name, "all")["micro"]
+                rows.append({**row, "protocol": protocol.name, **micro})
+        return rows
+
+    def _fidelity(self, views: list[Any], latents: Tensor, decode: Callable[[Tensor], Tensor]) -> float:
+        """Mean cosine of held-out regions' embeddings with what is decoded in their pixels."""
+        decoded = torch.cat([decode(shown_in(view, latents)) for view in views])
+        embeddings = torch.cat([view.embeddings for view in views])
+        return float(F.cosine_similarity(decoded, embeddings.float(), dim=-1).mean())
+
+    def _position(self, view: SceneView) -> tuple[Tensor, Tensor, int, int]:
+        place = self.pipeline.model.view(self.scene.camera(view))
+        return place.viewmats[0], place.intrinsics[0], place.width, place.height
+
+    def _weights_of(self, view: SceneView) -> CompositingWeights:
+        if view.name not in self._weights:
+            self._weights[view.name] = compositing_weights(
+                *self.gaussians, *self._position(view), rasterize_mode=self.mode, halved=True
+            )
+        return self._weights[view.name]

@@ -1,0 +1,284 @@
+"""Composed scenes, lifted: few numbers with the scene's memory, or the embeddings themselves, which are the rival."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from composed_autoencoders import ForeignVectors, foreign_vectors
+from composed_objects import read_words
+from composed_run import ENCODER, THING, FieldRun, SplattedRun, WordTable, labels_of
+from composed_scene import ComposedScene, RegionSettings, compose, region_features, source_vectors
+from genlangsplat_ns.console import moving_bar
+from genlangsplat_ns.evaluation.evaluate import TextTarget, evaluate_views
+from genlangsplat_ns.evaluation.ladder import PaintedRun, climb
+from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF
+from genlangsplat_ns.features.store import ViewFeatures
+from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
+from genlangsplat_ns.language.lifting import LabelledView, LatentMean, LiftedLatents, LiftSettings
+from genlangsplat_ns.language.memory import MemoryDecoder, SceneMemory
+from genlangsplat_ns.language.memory_fit import SeenRegions, fit_memory
+from genlangsplat_ns.language.query import QueryMode, TextQuery
+from genlangsplat_ns.language.refinement import (
+    Job,
+    LocalPasses,
+    Reference,
+    Refinement,
+    add_latents,
+    lift_latents,
+    most_views,
+)
+from genlangsplat_ns.language.relevancy import DEFAULT_TEMPERATURE
+from genlangsplat_ns.levels import LEVELS
+from language_scene import composite_all
+from timing import Stopwatch
+
+Row = dict[str, Any]
+
+SIZE = {"num_objects": 8, "num_views": 24, "width": 216, "height": 144, "max_gaussians": 4000}
+PROTOCOL = replace(LANGSPLAT_LERF, name="langsplat-lerf, filters scaled", kernel=7, smoothing=3)
+"""LangSplat's pictures are four to five times as wide."""
+
+DIRTY = RegionSettings(mislabelled=0.05, merged=0.1, split=0.1, missing=0.1, boundary_shift=1.0)
+"""Regions as a mask model makes them."""
+
+UNCOMPRESSED = AutoencoderIdentity("none", ENCODER, 512, 512)
+
+
+class Code(Protocol):
+    """What makes latents of embeddings, and guesses the embeddings again."""
+
+    identity: AutoencoderIdentity
+
+    def encode(self, embeddings: Tensor) -> Tensor:
+        """Unit latents of embeddings."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Unit embeddings of latents."""
+        ...
+
+
+class NoCode:
+    """The embeddings are the latents."""
+
+    identity = UNCOMPRESSED
+
+    def encode(self, embeddings: Tensor) -> Tensor:
+        """The embeddings."""
+        return embeddings
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The latents, with length 1."""
+        return F.normalize(latents, dim=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class LiftedScene:
+    """A composed scene with what its Gaussians carry, and the memory that was fitted to it.
+
+    Attributes:
+        road: The scene.
+        code: Made the latents.
+        lifted: What the Gaussians carry.
+        memory: Decodes it; None where nobody asked for one.
+        costs: Seconds of lifting and of the memory, by the clock and of processor time.
+    """
+
+    road: Road
+    code: Code
+    lifted: LiftedLatents
+    memory: SceneMemory | None
+    costs: dict[str, float]
+
+    @property
+    def decoders(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Both ways to decode."""
+        own = {"autoencoder": self.code.decode}
+        return own if self.memory is None else {**own, "memory": MemoryDecoder(self.memory, self.code.decode)}
+
+    def run(self, decoder: str) -> SplattedRun:
+        """The scene as a run that can be asked."""
+        road = self.road
+        return SplattedRun.of(
+            *(road.scene, road.encoder, self.lifted.latents, road.weights),
+            *(self.decoders[decoder], self.code.identity),
+        )
+
+
+class Road:
+    """What all measurements of one scene share."""
+
+    def __init__(self, data: Path, seed: int, foreign: ForeignVectors | None = None) -> None:
+        self.scene: ComposedScene = compose(data, seed, **SIZE)
+        self.foreign = foreign or foreign_vectors(data, self.scene)
+        self.encoder = WordTable(*read_words(data), self.foreign.words)
+        self.weights = composite_all(self.scene)
+        self.labels = labels_of(self.scene)
+        self.targets = [TextTarget(name, name) for name in self.scene.objects]
+        self.features = lru_cache(maxsize=4)(self._features)
+
+    def _features(self, settings: RegionSettings) -> tuple[ViewFeatures, ...]:
+        """Regions and embeddings of all views."""
+        return tuple(region_features(self.scene, index, settings) for index in range(len(self.scene.views)))
+
+    @torch.no_grad()
+    def views(self, code: Code, settings: RegionSettings, split: str = "train") -> list[LabelledView]:
+        """The views of a split as lifting takes them, with their embeddings."""
+        features = self.features(settings)
+        return [
+            LabelledView(
+                self.weights[index],
+                features[index].regions,
+                code.encode(features[index].embeddings),
+                embeddings=features[index].embeddings,
+            )
+            for index in self.scene.split(split)
+        ]
+
+    @torch.no_grad()
+    def lift(
+        self,
+        code: Code,
+        settings: RegionSettings = DIRTY,
+        lift: LiftSettings | None = None,
+        remember: bool = True,
+        firm: bool = False,
+    ) -> LiftedScene:
+        """Lifts the latents of the training views and fits the memory to their regions.
+
+        Args:
+            code: Makes the latents.
+            settings: What the regions are like.
+            lift: How to lift; None for the defaults.
+            remember: Whether to fit a memory.
+            firm: Whether embeddings are judged with full strength in any case, see `FirmRefinement`.
+        """
+        views, shape, lift = (
+            self.views(code, settings),
+            (len(self.scene.gaussians.means), len(LEVELS)),
+            lift or LiftSettings(),
+        )
+        lifting, remembering = Stopwatch(), Stopwatch()
+        with lifting:
+            if isinstance(code, NoCode):
+                lifted = lift_embeddings(views, *shape, lift, remember, FirmRefinement if firm else Refinement)
+            else:
+                lifted = lift_latents(views, *shape, code.identity.latent_dim, lift, remember=remember)
+        memory = None
+        if lifted.region_consensus is not None:
+            with remembering:
+                memory = fit_memory(SeenRegions.gather(lifted.region_consensus, lifted.region_weights), ENCODER)
+        costs: dict[str, float] = {
+            f"{name}{kind}_seconds": getattr(watch, time) / 1e3
+            for name, watch in (("lift", lifting), ("memory", remembering))
+            for kind, time in (("", "wall"), ("_processor", "processor"))
+        }
+        if memory is not None:
+            size = sum(part.nbytes for part in memory.buffers()) / 1e6
+            costs |= {"keys": len(memory), "concentration": float(memory.concentration), "memory_mb": size}
+        return LiftedScene(self, code, lifted, memory, costs)
+
+    def ask(
+        self,
+        run: FieldRun,
+        shuffled: bool = False,
+        temperature: float = DEFAULT_TEMPERATURE,
+        mode: QueryMode = "rendered",
+    ) -> Row:
+        """Scores the words of the scene in the held-out views, by LangSplat's rules and with one negative."""
+        query = TextQuery(("unused",), (THING,), temperature=temperature)
+        if shuffled:
+            (rung,) = climb({"": run}, run.views("eval"), self.labels, self.targets, query, PROTOCOL)
+            return {key: value for key, value in asdict(rung).items() if key != "name"}
+        evaluation = evaluate_views(run, run.views("eval"), self.labels, self.targets, query, (PROTOCOL,), mode=mode)
+        micro = evaluation.summary(PROTOCOL.name, "eval")["micro"]
+        return {key: micro[key] for key in ("localization", "miou")}
+
+    def upper_bounds(self) -> dict[str, FieldRun | PaintedRun]:
+        """Runs that nothing was lost in: the texts themselves over the true pixels, and the noiseless image vectors."""
+        blank = FieldRun(self.scene, self.encoder, self._painted_sources, lambda rows: rows, UNCOMPRESSED)
+        texts = torch.cat([self.scene.texts, self.encoder.encode_texts([THING])])
+        painted = PaintedRun(blank, self.labels, self.scene.objects, texts, lambda rows: rows)
+        return {"texts, painted": painted, "image vectors, painted": blank}
+
+    def sources(self, index: int) -> Tensor:
+        """The object or, after the objects, the patch that each pixel of a view shows; -1 where none."""
+        labels, patches = self.scene.labels[index].long(), self.scene.patches[index].long()
+        return torch.where(labels >= 0, labels, torch.where(patches >= 0, patches + len(self.scene.objects), -1))
+
+    def _painted_sources(self, index: int) -> Tensor:
+        vectors = torch.cat([source_vectors(self.scene, RegionSettings()), torch.zeros(1, 512)])
+        return vectors[self.sources(index)][:, :, None].expand(-1, -1, len(LEVELS), -1)
+
+
+def lift_embeddings(
+    views: list[LabelledView],
+    num_gaussians: int,
+    levels: int,
+    settings: LiftSettings,
+    remember: bool,
+    kind: type[Refinement] = Refinement,
+) -> LiftedLatents:
+    """`lift_latents` for embeddings themselves: the same to rounding, in a part of the time."""
+    shape = num_gaussians, levels, views[0].latents.shape[1]
+    total = most_views(len(views), settings.robust_rounds)
+    with moving_bar("Lifting embeddings", total) as bar:
+        lifted = kind(WidePasses(views, views, "cpu", bar), shape, settings, remember).lift()
+        bar.move_to(total)
+    return lifted
+
+
+class FirmRefinement(Refinement):
+    """Robust lifting that does not ask whether judging regions helps."""
+
+    def _choose(self, parts: list[Sequence[int]]) -> Reference:
+        return super()._choose([[number for part in parts for number in part]])
+
+
+class WidePasses(LocalPasses):
+    """Jobs on views whose latents are wide.
+
+    What views say of a Gaussian is a mean of their regions' latents. So the shares of the regions are found once, and
+    each sum over views is one product of matrices.
+    """
+
+    def run(
+        self, job: Job, part: Sequence[int], shared: Any, own: list[Tensor] | None, small: bool, summed: bool
+    ) -> tuple[list[Tensor], Tensor]:
+        """Does a job."""
+        if job is not add_latents:
+            return super().run(job, part, shared, own, small, summed)
+        shape, settings = shared
+        joined = LatentMean(*shape, settings)
+        believed = [torch.ones(len(self.views[number].latents)) for number in part] if own is None else own
+        for level, shares in enumerate(self._shares):
+            said = []
+            for number, trust in zip(part, believed, strict=True):
+                rows = shares[number][1]
+                said.append(
+                    torch.cat([self.views[number].latents[rows], torch.ones(len(rows), 1)], dim=1) * trust[rows, None]
+                )
+            joined.sums[:, level] = torch.cat([shares[number][0] for number in part], dim=1) @ torch.cat(said)
+        return [torch.zeros(0)] * len(part), joined.sums
+
+    @cached_property
+    def _shares(self) -> list[list[tuple[Float[Tensor, "num_gaussians num_regions"], Tensor]]]:
+        """For every level and view the weights of Gaussians in its regions, and which regions these are."""
+        found = []
+        for level in range(len(LEVELS)):
+            shares = []
+            for number in range(len(self.views)):
+                regions, operator = self.views[number].regions[level], self.views[number].operator
+                rows = regions[regions >= 0].unique().long()
+                shares.append((operator.backproject((regions[..., None] == rows).float()), rows))
+            found.append(shares)
+        return found

@@ -1,0 +1,217 @@
+"""Tables, goals and the plot of the composed scenes."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from common import Bar
+from genlangsplat_ns.console import CONSOLE
+
+Row = dict[str, Any]
+
+PAPER_LINE = 0.93
+"""Cosine of decoded with real embeddings that the paper reports."""
+
+
+def chosen(rows: Sequence[Row], **wanted: Any) -> list[Row]:
+    """The rows with these values."""
+    return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
+
+
+def mean_of(rows: Sequence[Row], figure: str) -> float:
+    """Mean of a figure, NaN of nothing."""
+    return statistics.mean(row[figure] for row in rows) if rows else float("nan")
+
+
+def show_all(rows: list[Row]) -> None:
+    """Prints every table; those of the composed scenes only where there are any."""
+    _show_fox(chosen(rows, part="fox"))
+    if not chosen(rows, part="scene"):
+        return
+    _by_scene("Scenes: mIoU (localization)", chosen(rows, part="scene"), _name)
+    others = [row for part in ("bounds", "rival", "gaussian", "mislabelled") for row in chosen(rows, part=part)]
+    _by_scene("Bounds, rivals, mode gaussian, 30 % mislabelled", others, lambda row: f"{row['part']}: {_name(row)}")
+    _show_costs(chosen(rows, part="scene", decoder="memory"))
+    _show_fidelity(chosen(rows, part="fidelity"))
+    _show_domains(chosen(rows, part="domains"))
+
+
+def _name(row: Row) -> str:
+    return " ".join(str(row[key]) for key in ("code", "latent_dim", "decoder") if key in row)
+
+
+def _by_scene(title: str, rows: list[Row], name: Callable[[Row], str]) -> None:
+    seeds = sorted({row["seed"] for row in rows})
+    table = Table("latents", *map(str, seeds), "mean", "shuffled", title=title)
+    for label in dict.fromkeys(map(name, rows)):
+        own = {row["seed"]: row for row in rows if name(row) == label}
+        cells = [_score(own[seed]) if seed in own else "" for seed in seeds]
+        mistaken = [row["shuffled_miou"] for row in own.values() if "shuffled_miou" in row]
+        mean = f"{mean_of(list(own.values()), 'miou'):.3f} ({mean_of(list(own.values()), 'localization'):.2f})"
+        table.add_row(label, *cells, mean, f"{max(mistaken):.4f}" if mistaken else "")
+    CONSOLE.print(table)
+
+
+def _score(row: Row) -> str:
+    return f"{row['miou']:.3f} ({row['localization']:.2f})"
+
+
+def _show_costs(rows: list[Row]) -> None:
+    table = Table(
+        "latents", "lift s (processor)", "memory s (processor)", "keys", "MB", title="Costs of a scene, means"
+    )
+    for label in dict.fromkeys(map(_name, rows)):
+        own = [row for row in rows if _name(row) == label]
+        times = (
+            f"{mean_of(own, f'{part}_seconds'):.1f} ({mean_of(own, f'{part}_processor_seconds'):.1f})"
+            for part in ("lift", "memory")
+        )
+        keys = f"{min(row['keys'] for row in own):.0f} to {max(row['keys'] for row in own):.0f}"
+        table.add_row(label, *times, keys, f"{max(row['memory_mb'] for row in own):.2f}")
+    CONSOLE.print(table)
+
+
+def _show_fidelity(rows: list[Row]) -> None:
+    columns = ("cosine", "MSE x 1000")
+    table = Table("latents", *columns, *columns, title="Held-out regions: embeddings, and the vectors behind them")
+    for name in dict.fromkeys((_name(row), row["latents"]) for row in rows):
+        own = [row for row in rows if (_name(row), row["latents"]) == name]
+        cells = []
+        for kind in ("embedding", "source"):
+            cosines = [row[f"{kind}_cosine"] for row in own]
+            cells.append(f"{mean_of(own, f'{kind}_cosine'):.3f} ({min(cosines):.3f} to {max(cosines):.3f})")
+            cells.append(f"{1e3 * mean_of(own, f'{kind}_mse'):.3f}")
+        table.add_row(", ".join(name), *cells)
+    CONSOLE.print(table)
+
+
+def _show_domains(rows: list[Row]) -> None:
+    asked = list(dict.fromkeys(row["asked"] for row in rows))
+    table = Table("trained on", *asked, title="Held-out vectors of each domain: cosine by the decoder, by a memory")
+    for trained_on in dict.fromkeys(row["trained_on"] for row in rows):
+        own = {row["asked"]: row for row in chosen(rows, trained_on=trained_on)}
+        table.add_row(trained_on, *(f"{own[name]['autoencoder']:.3f}, {own[name]['memory']:.3f}" for name in asked))
+    means = {row["asked"]: row["mean_vector"] for row in rows}
+    table.add_row("the mean vector alone", *(f"{means[name]:.3f}" for name in asked))
+    CONSOLE.print(table)
+
+
+def _show_fox(rows: list[Row]) -> None:
+    if not rows:
+        return
+    protocols = list(dict.fromkeys(row["protocol"] for row in rows))
+    table = Table("code", "decoder", "held-out cosine", "keys", "lift s", "memory s", *protocols, title="Fox")
+    for code, decoder in dict.fromkeys((row["code"], row["decoder"]) for row in rows):
+        own = {row["protocol"]: row for row in chosen(rows, code=code, decoder=decoder)}
+        row = own[protocols[0]]
+        times = (
+            f"{row[f'{part}_seconds']:.0f} ({row[f'{part}_processor_seconds']:.0f})" for part in ("lift", "memory")
+        )
+        scores = (_score(own[protocol]) for protocol in protocols)
+        table.add_row(code, decoder, f"{row['cosine']:.3f}", str(row["keys"]), *times, *scores)
+    CONSOLE.print(table)
+
+
+def bars_of(rows: list[Row], width: int) -> list[Bar]:
+    """The goals."""
+    scenes = chosen(rows, part="scene")
+    if not scenes:
+        return []
+    raw = {row["seed"]: row for row in chosen(scenes, code="none", decoder="autoencoder")}
+    bars = []
+    for code, leniency in (("images", 0.0), ("projection", 0.02)):
+        own = chosen(scenes, code=code, latent_dim=width, decoder="memory")
+        gains = [row["miou"] - raw[row["seed"]]["miou"] for row in own]
+        title = f"{code} {width}, memory, {len(own)} scenes"
+        rivals = [row for part in (list(raw.values()), chosen(rows, part="rival")) for row in part]
+        best = {seed: max(row["miou"] for row in chosen(rivals, seed=seed)) for seed in raw}
+        beaten = [row["miou"] - best[row["seed"]] for row in own]
+        bars += [
+            Bar(f"{title}: least localization", min(row["localization"] for row in own), ">=", 0.95 - leniency),
+            Bar(f"{title}: least mIoU", min(row["miou"] for row in own), ">=", 0.85 - leniency),
+            Bar(f"{title}: mean mIoU", mean_of(own, "miou"), ">=", 0.9 - leniency),
+            Bar(f"{title}: least gain of mIoU over the uncompressed lift", min(gains), ">=", -leniency),
+            Bar(f"{title}: mean gain over the best rival of each scene", statistics.mean(beaten), ">=", 0.0),
+            Bar(f"{title}: mIoU of shuffled texts", max(row["shuffled_miou"] for row in own), "<=", 0.01),
+        ]
+    watches = chosen(scenes, code="watches", decoder="memory")
+    bars.append(Bar("watches alone, memory: mean mIoU", mean_of(watches, "miou"), ">=", 0.75))
+    wrong = chosen(rows, part="mislabelled")
+    for code in ("images", "projection") if wrong else ():
+        for rival in dict.fromkeys(row["code"] for row in wrong if row["code"].startswith("none")):
+            gain = mean_of(chosen(wrong, code=code), "miou") - mean_of(chosen(wrong, code=rival), "miou")
+            title = f"30 % mislabelled, {code}: mean gain of mIoU over 512 numbers, {rival.removeprefix('none, ')}"
+            bars.append(Bar(title, gain, ">=", 0.03))
+    own = {row["seed"]: row["miou"] for row in chosen(scenes, code="images", latent_dim=width, decoder="memory")}
+    differences = [own[row["seed"]] - row["miou"] for row in chosen(rows, part="gaussian", code="images")]
+    mean = abs(statistics.mean(differences))
+    bars.append(Bar("points of mIoU between the modes, mean of scenes", 100 * mean, "<=", 2))
+    worst = max(map(abs, differences))
+    bars.append(Bar("points of mIoU between the modes, worst scene", 100 * worst, "<=", 2))
+    fidelity = chosen(rows, part="fidelity", code="images")
+    for decoder, latents, kind in (
+        ("autoencoder", "its own", "embedding"),
+        ("memory", "its own", "embedding"),
+        ("memory", "rendered", "embedding"),
+        ("memory", "rendered", "source"),
+    ):
+        value = mean_of(chosen(fidelity, decoder=decoder, latents=latents), f"{kind}_cosine")
+        bars.append(Bar(f"cosine with the {kind}, {decoder}, latent {latents}", value, ">=", PAPER_LINE))
+    return bars
+
+
+def draw_widths(rows: list[Row], path: Path) -> None:
+    """Draws the overlap over the width of latents: composed scenes with their spread, and the fox."""
+    fox = chosen(rows, part="fox")
+    figure = Figure(figsize=(10 if fox else 5.5, 4))
+    axes = figure.subplots(1, 2 if fox else 1, squeeze=False)
+    panel = axes[0, 0]
+    scenes = chosen(rows, part="scene")
+    for code, decoder, color in (
+        ("images", "memory", "tab:blue"),
+        ("projection", "memory", "tab:green"),
+        ("images", "autoencoder", "tab:red"),
+    ):
+        own = chosen(scenes, code=code, decoder=decoder)
+        if (code, decoder) == ("images", "memory"):
+            own += chosen(scenes, code="none", decoder="memory")
+        label = {"memory": f"{code}, memory", "autoencoder": f"{code}, its decoder"}[decoder]
+        _line(panel, own, color, label)
+    raw = chosen(scenes, code="none", decoder="autoencoder")
+    panel.axhline(mean_of(raw, "miou"), color="gray", linestyle="--", label="512 numbers, no memory")
+    _finish(panel, f"{len({row['seed'] for row in scenes})} composed scenes: mean, least and most")
+    if fox:
+        for protocol, style in zip(dict.fromkeys(row["protocol"] for row in fox), ("-", ":"), strict=True):
+            for decoder, color in (("memory", "tab:green"), ("autoencoder", "tab:red")):
+                own = chosen(fox, protocol=protocol, decoder=decoder)
+                own = [row for row in own if row["code"].startswith("projection")]
+                label = f"projection, {'memory' if decoder == 'memory' else 'its decoder'}, {protocol}"
+                _line(axes[0, 1], own, color, label, style)
+        _finish(axes[0, 1], "fox, six texts, embedded encoder")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def _line(panel: Axes, rows: list[Row], color: str, label: str, style: str = "-") -> None:
+    widths = sorted({row["latent_dim"] for row in rows})
+    by_width = [[row["miou"] for row in chosen(rows, latent_dim=width)] for width in widths]
+    panel.plot(widths, [statistics.mean(values) for values in by_width], style, color=color, marker="o", label=label)
+    panel.fill_between(
+        widths, [min(values) for values in by_width], [max(values) for values in by_width], color=color, alpha=0.12
+    )
+
+
+def _finish(panel: Axes, title: str) -> None:
+    widths = [8, 12, 16, 24, 32, 512]
+    panel.set_xscale("log", base=2)
+    panel.set_xticks(widths, [str(width) for width in widths])
+    panel.set(xlabel="numbers in a latent", ylabel="mean IoU", title=title, ylim=(0, 1))
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=7)

@@ -186,7 +186,8 @@ def draw_widths(rows: list[Row], path: Path) -> None:
         _line(panel, own, color, label)
     raw = chosen(scenes, code="none", decoder="autoencoder")
     panel.axhline(mean_of(raw, "miou"), color="gray", linestyle="--", label="512 numbers, no memory")
-    _finish(panel, f"{len({row['seed'] for row in scenes})} composed scenes: mean, least and most")
+    title = f"{len({row['seed'] for row in scenes})} composed scenes: mean, least and most"
+    _finish(panel, title, sorted({row["latent_dim"] for row in scenes}))
     if fox:
         for protocol, style in zip(dict.fromkeys(row["protocol"] for row in fox), ("-", ":"), strict=True):
             for decoder, color in (("memory", "tab:green"), ("autoencoder", "tab:red")):
@@ -194,7 +195,7 @@ def draw_widths(rows: list[Row], path: Path) -> None:
                 own = [row for row in own if row["code"].startswith("projection")]
                 label = f"projection, {'memory' if decoder == 'memory' else 'its decoder'}, {protocol}"
                 _line(axes[0, 1], own, color, label, style)
-        _finish(axes[0, 1], "fox, six texts, embedded encoder")
+        _finish(axes[0, 1], "fox, six texts, embedded encoder", sorted({row["latent_dim"] for row in fox}))
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 
@@ -208,8 +209,7 @@ def _line(panel: Axes, rows: list[Row], color: str, label: str, style: str = "-"
     )
 
 
-def _finish(panel: Axes, title: str) -> None:
-    widths = [8, 12, 16, 24, 32, 512]
+def _finish(panel: Axes, title: str, widths: list[int]) -> None:
     panel.set_xscale("log", base=2)
     panel.set_xticks(widths, [str(width) for width in widths])
     panel.set(xlabel="numbers in a latent", ylabel="mean IoU", title=title, ylim=(0, 1))

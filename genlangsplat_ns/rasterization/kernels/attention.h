@@ -35,11 +35,21 @@ struct AttentionOutputs {
 // Keys lighter than the heaviest by this many powers of two are left out: they weigh less than 1e-4 of it.
 constexpr float kNegligible = 14.0f;
 
-struct Candidate {
-    float logit;
-    int32_t key;
-    bool operator<(const Candidate& other) const {
-        return logit != other.logit ? logit > other.logit : key < other.key;
+// The heaviest keys so far, the heaviest first; of equals the first key.
+struct Heaviest {
+    alignas(64) float logits[kNeighbors];
+    int32_t keys[kNeighbors];
+    int size = 0;
+
+    bool takes(float logit) const { return size < kNeighbors || logit > logits[kNeighbors - 1]; }
+    void add(float logit, int32_t key) {
+        int place = size < kNeighbors ? size++ : kNeighbors - 1;
+        for (; place > 0 && logits[place - 1] < logit; --place) {
+            logits[place] = logits[place - 1];
+            keys[place] = keys[place - 1];
+        }
+        logits[place] = logit;
+        keys[place] = key;
     }
 };
 
@@ -61,8 +71,8 @@ inline void attention_logits(const AttentionInputs& in, const float* unit, float
 }
 
 // Weights of one latent from its logits.
-inline void attend_one(const AttentionInputs& in, const float* logits, std::vector<Candidate>& found, int32_t* indices,
-                       float* weights, float* prior, float* length) {
+inline void attend_one(const AttentionInputs& in, const float* logits, int32_t* indices, float* weights, float* prior,
+                       float* length) {
     Float16 highest = Float16::load(logits);
     for (int64_t first = kLanes; first < in.padded; first += kLanes)
         highest = max(highest, Float16::load(logits + first));
@@ -70,35 +80,36 @@ inline void attend_one(const AttentionInputs& in, const float* logits, std::vect
     highest.store(lanes);
     const float top = *std::max_element(lanes, lanes + kLanes);
 
-    found.clear();
-    const Float16 least(top - kNegligible);
+    Heaviest found;
+    float least = top - kNegligible;
     for (int64_t first = 0; first < in.padded; first += kLanes)
-        for (uint32_t bits = (least <= Float16::load(logits + first)).bits(); bits != 0; bits &= bits - 1) {
+        for (uint32_t bits = (Float16(least) <= Float16::load(logits + first)).bits(); bits != 0; bits &= bits - 1) {
             const int64_t key = first + __builtin_ctz(bits);
-            found.push_back({logits[key], static_cast<int32_t>(key)});
+            if (!found.takes(logits[key])) continue;
+            found.add(logits[key], static_cast<int32_t>(key));
+            if (found.size == kNeighbors) least = std::max(least, found.logits[kNeighbors - 1]);
         }
-    if (found.empty()) found.push_back({top, 0});  // a latent that is not a number
-    const size_t size = std::min<size_t>(found.size(), kNeighbors);
-    std::partial_sort(found.begin(), found.begin() + size, found.end());
+    if (found.size == 0) found.add(top, 0);  // a latent that is not a number
+    const int size = found.size;
 
     const float reference = std::max(top, in.prior);
     alignas(64) float exponents[kLanes];
-    for (size_t k = 0; k < kLanes; ++k) exponents[k] = k < size ? found[k].logit - reference : -126.0f;
+    for (int k = 0; k < kLanes; ++k) exponents[k] = k < size ? found.logits[k] - reference : -126.0f;
     exp2(clamp(Float16::load(exponents), Float16(-126.0f), Float16(0.0f))).store(weights);
     float sum = std::exp2(in.prior - reference);
     *prior = sum;
-    for (size_t k = 0; k < size; ++k) sum += weights[k];
+    for (int k = 0; k < size; ++k) sum += weights[k];
     const float scale = 1 / sum;
     *prior *= scale;
-    for (size_t k = 0; k < kLanes; ++k) {
+    for (int k = 0; k < kLanes; ++k) {
         weights[k] = k < size ? weights[k] * scale : 0.0f;
-        indices[k] = found[k < size ? k : 0].key;
+        indices[k] = found.keys[k < size ? k : 0];
     }
     double square = 0;
-    for (size_t k = 0; k < size; ++k) {
+    for (int k = 0; k < size; ++k) {
         const float* row = in.products + indices[k] * in.keys;
         double others = 0;
-        for (size_t j = 0; j < k; ++j) others += weights[j] * row[indices[j]];
+        for (int j = 0; j < k; ++j) others += weights[j] * row[indices[j]];
         square += weights[k] * (weights[k] * row[indices[k]] + 2 * others);
     }
     *length = static_cast<float>(std::sqrt(std::max(square, 0.0)));
@@ -108,7 +119,6 @@ inline void attend(int threads, const AttentionInputs& in, const AttentionOutput
     constexpr int64_t kRows = 256;  // latents handed to a thread at a time
     struct Worker {
         Buffer<float> logits, unit;
-        std::vector<Candidate> found;
     };
     std::vector<Worker> workers(threads);
     parallel_for(threads, (in.count + kRows - 1) / kRows, [&](int number, size_t item) {
@@ -130,7 +140,7 @@ inline void attend(int threads, const AttentionInputs& in, const AttentionOutput
             attention_logits(in, worker.unit.data(), logits);
             for (int64_t row = 0; row < rows; ++row) {
                 const int64_t at = first + row;
-                attend_one(in, logits[row], worker.found, out.indices + at * kNeighbors, out.weights + at * kNeighbors,
+                attend_one(in, logits[row], out.indices + at * kNeighbors, out.weights + at * kNeighbors,
                            out.priors + at, out.lengths + at);
             }
         }

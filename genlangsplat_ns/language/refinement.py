@@ -7,7 +7,8 @@ Iteratively re-weighted least squares with one weight per region and view, see `
 
 How hard regions are judged is decided on two halves of the sample, each of which is lifted on its own and held against
 the regions of the other. Where regions are wrong, weights make what one half says fit the other better, wrong regions
-included, because it scatters less. Where regions differ by right, weights make it fit worse, and the plain mean stays.
+included, because it scatters less. Where regions differ by right, weights make it fit worse, and regions are judged
+half as hard or not at all.
 """
 
 from __future__ import annotations
@@ -56,12 +57,10 @@ LEAST_HALVED = 8
 STRENGTHS = (1.0, 0.5)
 """How hard regions may be judged."""
 
-WORTH = 0.993
-"""Regions are judged when that lowers the residuals of left-out views to this share of the plain mean's. Half a sample
-gains a little by weights where nothing is wrong, and all views do not, so a very small gain is none."""
-
-CLEAR = 0.95
-"""When the first strength lowers those residuals to this share, the others are not tried."""
+WORST = 1.03
+"""Regions are judged as hard as they can be without raising the residuals of left-out views above this share of the
+plain mean's. Left-out regions may be wrong themselves, so a small rise is no harm: what is lifted gets sharper by it,
+and texts find more."""
 
 SETTLED = 0.02
 """When the trust in regions changes by less than this on average, another round changes nothing."""
@@ -245,17 +244,12 @@ class Refinement:
 
         if len(parts) == 1:
             return judged(1.0)[0]
-        chosen = Reference(_add_up(sums), disagreement.trust(0.0), usual, 0.0)
-        plain = self._left_out(parts, sums)
-        least = WORTH * plain
+        plain_sums, plain = sums, self._left_out(parts, sums)
         for strength in STRENGTHS:
             found, sums = judged(strength)
-            residual = self._left_out(parts, sums)
-            if residual < least:
-                chosen, least = found, residual
-            if residual < CLEAR * plain:
-                break
-        return chosen
+            if self._left_out(parts, sums) <= WORST * plain:
+                return found
+        return Reference(_add_up(plain_sums), disagreement.trust(0.0), usual, 0.0)
 
     def _left_out(self, halves: list[Sequence[int]], sums: list[Tensor]) -> float:
         """Mean residual over the pixels of each half, given what the other half says."""

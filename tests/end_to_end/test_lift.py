@@ -49,7 +49,7 @@ def test_a_run_lifted_again_has_the_latents_it_had(lifted_run: Path, tiny_run: A
 
 def test_other_settings_make_other_latents(lifted_run: Path, tiny_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # Left-out views may choose the plain mean; here they must not.
-    monkeypatch.setattr(refinement, "WORTH", 10.0)
+    monkeypatch.setattr(refinement, "WORST", 10.0)
     lift_run(lifted_run, 2, None)
     judged = open_run(lifted_run).model.latents
     lift_run(lifted_run, 0, None)

@@ -16,7 +16,7 @@ from genlangsplat_ns.rasterization import library
 NEIGHBORS = 16
 """A latent attends to so many keys at most, those with the greatest weights."""
 
-NEGLIGIBLE = 2.0**-14
+NEGLIGIBLE = 2.0**-10
 """Keys that weigh less than this share of the heaviest one are left out."""
 
 _LANES = 16

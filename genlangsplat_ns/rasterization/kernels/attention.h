@@ -32,8 +32,8 @@ struct AttentionOutputs {
     float* lengths;    // count: length of the weighted sum of the values
 };
 
-// Keys lighter than the heaviest by this many powers of two are left out: they weigh less than 1e-4 of it.
-constexpr float kNegligible = 14.0f;
+// Keys lighter than the heaviest by this many powers of two are left out: they weigh less than 1e-3 of it.
+constexpr float kNegligible = 10.0f;
 
 // The heaviest keys so far, the heaviest first; of equals the first key.
 struct Heaviest {

@@ -194,7 +194,8 @@ class RegionReport:
     @classmethod
     def unpacked(cls, packed: Float[Tensor, "num_regions columns"], latent_dim: int) -> RegionReport:
         """The report that was packed."""
-        return cls(*packed[:, :3].unbind(dim=1), RegionConsensus.unpacked(packed[:, 3:], latent_dim))
+        residuals, covered, usual = packed[:, :3].unbind(dim=1)
+        return cls(residuals, covered, usual, RegionConsensus.unpacked(packed[:, 3:], latent_dim))
 
 
 def composite_latents(

@@ -209,7 +209,8 @@ class RegionConsensus:
         numbers, latents, samples, embeddings = packed.split(
             [2, latent_dim, latent_dim, packed.shape[1] - 2 - 2 * latent_dim], dim=1
         )
-        return cls(latents, samples, *numbers.unbind(dim=1), embeddings.half())
+        areas, agreements = numbers.unbind(dim=1)
+        return cls(latents, samples, areas, agreements, embeddings.half())
 
 
 def region_targets(

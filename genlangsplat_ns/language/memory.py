@@ -207,7 +207,7 @@ class SceneMemory(nn.Module):
         _check_shapes(parts)
         keys, log_masses, values, concentration = parts.values()
         memory = cls(keys, log_masses, values, float(concentration), str(extra.get("encoder")))
-        memory.set_extra_state(extra)
+        memory.set_extra_state(dict(extra))
         return memory
 
 

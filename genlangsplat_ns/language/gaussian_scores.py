@@ -32,10 +32,10 @@ class DecodedGaussians:
     def __init__(self, latents: Float[Tensor, "num_gaussians levels latent_dim"], decode: Decode) -> None:
         self._shape = latents.shape[:2]
         rows = latents.flatten(0, 1)
-        self._filled = (rows.norm(dim=-1) > EMPTY_NORM).nonzero().squeeze(-1)
+        filled = (rows.norm(dim=-1) > EMPTY_NORM).nonzero().squeeze(-1)
         self._latents, self._decode = rows, decode
         self._parts: list[Decoded] = []
-        self._rows = self._filled.split(rows_at_a_time(decode, rows.device))
+        self._rows = filled.split(rows_at_a_time(decode, rows.device))
 
     @torch.no_grad()
     def prepare(self) -> None:

@@ -118,8 +118,13 @@ def usual_residuals(
 
 def usual_of_regions(view: LabelledView, usual: Float[Tensor, "num_gaussians levels"]) -> Float[Tensor, " num_regions"]:
     """The residual that is usual where each region of a view lies."""
-    levels = usual.shape[1]
-    rendered = view.operator.composite(torch.cat([usual, torch.ones_like(usual[:, :1])], dim=1))
+    return mean_in_regions(view, usual)
+
+
+def mean_in_regions(view: LabelledView, values: Float[Tensor, "num_gaussians levels"]) -> Float[Tensor, " num_regions"]:
+    """The mean in each region of a view of what the Gaussians carry, by their weights."""
+    levels = values.shape[1]
+    rendered = view.operator.composite(torch.cat([values, torch.ones_like(values[:, :1])], dim=1))
     opacity = rendered[..., levels:].expand(-1, -1, levels)
     return view.sum_over_regions(rendered[..., :levels]) / view.sum_over_regions(opacity).clamp_min(1e-6)
 
@@ -146,10 +151,7 @@ def coverage_of_regions(
     view: LabelledView, seen: Bool[Tensor, "num_gaussians levels"]
 ) -> Float[Tensor, " num_regions"]:
     """The share of what is opaque in each region of a view that Gaussians make up on which others saw a region."""
-    levels = seen.shape[1]
-    rendered = view.operator.composite(torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1).float())
-    opacity = rendered[..., levels:].expand(-1, -1, levels)
-    return view.sum_over_regions(rendered[..., :levels]) / view.sum_over_regions(opacity).clamp_min(1e-6)
+    return mean_in_regions(view, seen.float())
 
 
 @dataclass(frozen=True)

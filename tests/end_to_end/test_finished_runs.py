@@ -1,0 +1,78 @@
+"""Runs that earlier versions finished: every later version opens, evaluates, asks and resumes them.
+
+`tests/fixtures/runs` holds one tiny run of each kind, trained on the gallery of `tiny_scene`. `lift-before-memory` was
+written by a version that had no scene memory and fitted an autoencoder to the scene.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from nerfstudio.scripts.eval import ComputePSNR
+from safetensors.torch import load_file
+
+from genlangsplat_ns.cli import main
+from genlangsplat_ns.language.query import TextQuery
+from genlangsplat_ns.run import open_run
+from tests.end_to_end.conftest import make_trainer
+
+RUNS = Path(__file__).parents[1] / "fixtures" / "runs"
+KINDS = ("lift", "lift-before-memory", "adam", "compressed", "init-from")
+TEXT = "a fox"
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def config_path(kind: str, tiny_scene: Path, tmp_path: Path) -> Path:
+    """config.yml of a copy of a finished run that finds its data."""
+    folder = tmp_path / "outputs" / "tiny" / "gen-langsplat-lite" / "run"
+    shutil.copytree(RUNS / kind, folder)
+    path = folder / "config.yml"
+    path.write_text(path.read_text().replace("- SCENE\n", f"- {tiny_scene}\n"))
+    return path
+
+
+def test_relevancy_is_what_it_was_when_the_run_was_finished(config_path: Path, kind: str) -> None:
+    scene = open_run(config_path)
+    (answer,) = scene.find(scene.embed(TextQuery((TEXT,))))
+    expected = load_file(RUNS / "relevancy.safetensors")[kind]
+    assert expected.std() > 0.01, "a constant would tell nothing"
+    torch.testing.assert_close(answer.relevancy, expected, rtol=0, atol=1e-5)
+
+
+def test_ns_eval_measures_it(config_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The config names its outputs relative to the folder that ns-train ran in.
+    monkeypatch.chdir(tmp_path)
+    ComputePSNR(load_config=config_path, output_path=tmp_path / "metrics.json").main()
+    results = json.loads((tmp_path / "metrics.json").read_text())["results"]
+    assert results["psnr"] > 5 and -1 <= results["lang_cosine"] <= 1 and 0 <= results["miou"] <= 1
+
+
+def test_the_query_command_answers(config_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["gen-langsplat", "query", "--load-config", str(config_path), "--text", TEXT, "--split", "eval"]
+    monkeypatch.setattr("sys.argv", [*words, "--output-dir", str(tmp_path / "answers")])
+    main()
+    answers = json.loads((tmp_path / "answers" / "query.json").read_text())["results"]
+    assert [answer["text"] for answer in answers] == [TEXT, TEXT]
+
+
+def test_training_resumes(config_path: Path, tmp_path: Path) -> None:
+    config: Any = yaml.load(config_path.read_text(), Loader=yaml.Loader)
+    config.load_dir, config.output_dir = config_path.parent / "nerfstudio_models", tmp_path / "resumed"
+    config.max_num_iterations += 5
+    config.pipeline.model.language_steps = config.pipeline.model.num_language_steps + 5
+    trainer = make_trainer(config)
+    begun = trainer._start_step
+    trainer.train()
+    assert trainer.step >= begun + 4
+    assert trainer.pipeline.model.in_language_phase and bool(trainer.pipeline.model.latents.any())

@@ -1,6 +1,6 @@
 # make demo      venv, install, build the gallery scene, train both phases, ask texts, write pictures and a report
 # make test      venv, install, linter, type checker, the whole test suite
-# make sanitize  of these tests only those of the kernels under the address and undefined behaviour sanitizers
+# make sanitize  of these tests only those of the kernels under the address and undefined behavior sanitizers
 # Variables: PYTHON (3.10 to 3.12), VENV, TORCH (the torch to install, for example a CUDA or CPU build of your own choice)
 
 PYTHON ?= python3

@@ -37,8 +37,8 @@ from autoencoder_speed import (
     throughput_bars,
 )
 from common import Bar, in_own_process, options_of, worked, write_results
-from genlangsplat_ns.console import CONSOLE
-from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.features.settings import FeatureSettings
+from genlangsplat_ns.utils.console import CONSOLE
 from pretrain.extract import Engine, extract_shards
 from pretrain.frame_worker import FrameModels
 from pretrain.images import ImageFolderSource
@@ -79,14 +79,14 @@ class DeadlyPictures(ImageFolderSource):
 
 
 def paint_pictures(root: Path, count: int) -> None:
-    """Writes pictures of coloured patches with some noise, four to a scene."""
+    """Writes pictures of colored patches with some noise, four to a scene."""
     height, width = PICTURE_SIZE
     rows, columns = np.mgrid[:height, :width]
     for number in range(count):
         rng = np.random.default_rng(number)
-        centres = rng.uniform(0, 1, (12, 2)) * [height, width]
-        nearest = np.argmin([(rows - row) ** 2 + (columns - column) ** 2 for row, column in centres], axis=0)
-        colors = rng.uniform(20, 235, (len(centres), 3))[nearest] + rng.normal(0, 4, (height, width, 3))
+        centers = rng.uniform(0, 1, (12, 2)) * [height, width]
+        nearest = np.argmin([(rows - row) ** 2 + (columns - column) ** 2 for row, column in centers], axis=0)
+        colors = rng.uniform(20, 235, (len(centers), 3))[nearest] + rng.normal(0, 4, (height, width, 3))
         path = root / f"scene{number // 4}" / f"{number:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(colors.clip(0, 255).astype(np.uint8)).save(path)
@@ -124,7 +124,7 @@ def extract_three_times(root: Path, count: int) -> Row:
     source = DeadlyPictures(root / "pictures")
     frames = source.frames()
     deadly = DeadlyPictures(source.root, deadly=frames[count // 2].key, death=root / "death")
-    models = FrameModels.of_front_end(FrontEndSettings(encoder="conse", masks="watershed"), "cpu")
+    models = FrameModels.of_front_end(FeatureSettings(encoder="conse", masks="watershed"), "cpu")
     settings = RaySettings(num_workers=WORKERS, num_cpus=0.5, frames_per_task=2)
     ray.init(num_cpus=WORKERS, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
     seconds: dict[str, float] = {}

@@ -17,9 +17,9 @@ from rich.table import Table
 from torch import Tensor
 
 from common import Bar
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
-from pretrain.fidelity import Yardstick, fidelity
+from genlangsplat_ns.utils.console import CONSOLE
+from pretrain.fidelity import PcaBaseline, fidelity
 from pretrain.retrieval import Pairs
 from pretrain.settings import TrainingSettings
 from pretrain.shard_commands import Train
@@ -48,7 +48,7 @@ TEXT_FILES = (
 )
 """Class names as text vectors, in `clip_text_embeddings_detic`."""
 
-FIGURES = ("cosine", "centred cosine", "recall at 1")
+FIGURES = ("cosine", "centered cosine", "recall at 1")
 """What is measured of a compressor."""
 
 
@@ -117,17 +117,17 @@ def recipe(steps: int, seed: int) -> TrainingSettings:
     return replace(Train.training, steps=steps, seed=seed, patience=0)
 
 
-def measure(fold: Fold, reconstructions: Tensor, yardstick: Yardstick) -> dict[str, float]:
+def measure(fold: Fold, reconstructions: Tensor, yardstick: PcaBaseline) -> dict[str, float]:
     """What reconstructions of the tested rows keep."""
     kept = fidelity(reconstructions, fold.tested, yardstick)
-    figures = {name: kept[name] for name in ("cosine", "centred cosine")}
+    figures = {name: kept[name] for name in ("cosine", "centered cosine")}
     if fold.pairs is not None:
         figures["recall at 1"] = fold.pairs.recall_at_1(reconstructions)
     return figures
 
 
 @torch.no_grad()
-def measure_untrained(fold: Fold, yardstick: Yardstick) -> dict[str, dict[str, float]]:
+def measure_untrained(fold: Fold, yardstick: PcaBaseline) -> dict[str, dict[str, float]]:
     """What needs no training: nothing compressed, principal components, and one answer for all."""
     constant = F.cosine_similarity(yardstick.mean[None], fold.tested, dim=-1).mean()
     return {
@@ -137,7 +137,7 @@ def measure_untrained(fold: Fold, yardstick: Yardstick) -> dict[str, dict[str, f
     }
 
 
-def train_and_measure(fold: Fold, architecture: str, settings: TrainingSettings, yardstick: Yardstick) -> Row:
+def train_and_measure(fold: Fold, architecture: str, settings: TrainingSettings, yardstick: PcaBaseline) -> Row:
     """Trains on the fold's rows alone, keeps the last weights, and measures these on the source held out."""
     identity = AutoencoderIdentity(
         f"{architecture}-{LATENT_DIM}", "CLIP ViT-B/32", fold.trained.shape[1], LATENT_DIM, architecture
@@ -157,7 +157,7 @@ def measure_quality(folder: Path, quick: bool) -> list[Row]:
     steps, seeds = (QUICK_STEPS, QUICK_SEEDS) if quick else (STEPS, SEEDS)
     rows: list[Row] = []
     for fold in read_folds(folder):
-        yardstick = Yardstick(fold.trained)
+        yardstick = PcaBaseline(fold.trained)
         runs = {name: [figures] for name, figures in measure_untrained(fold, yardstick).items()}
         for architecture in LEARNED:
             runs[architecture] = [
@@ -189,7 +189,7 @@ def print_quality(rows: list[Row]) -> None:
         *FIGURES,
         "s a training",
         title=f"What {LATENT_DIM} numbers keep of real CLIP vectors of sources that no training saw",
-        caption="Mean (range over seeds). Centred: without the mean of the rows trained on, which differ by fold.",
+        caption="Mean (range over seeds). Centerd: without the mean of the rows trained on, which differ by fold.",
     )
     for number, row in enumerate(rows):
         is_first = number == 0 or rows[number - 1]["fold"] != row["fold"]

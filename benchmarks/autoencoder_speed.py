@@ -29,10 +29,10 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from common import Bar, in_own_process, peak_memory_gb
-from genlangsplat_ns.console import CONSOLE, track
-from genlangsplat_ns.cpu_products import fast_products
 from genlangsplat_ns.language.architectures import ARCHITECTURES
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
+from genlangsplat_ns.utils.console import CONSOLE, track
+from genlangsplat_ns.utils.matrix_products import onednn_matmul
 from pretrain.settings import PrecisionName, TrainingSettings
 from pretrain.shard_writer import ShardWriter
 from pretrain.shards import ShardFolder, ShardIdentity
@@ -115,7 +115,7 @@ class ArrayRows(Dataset[Tensor]):
 
 
 class PlainNetwork(nn.Module):
-    """The same network without the package around it; latents and outputs are normalised once each."""
+    """The same network without the package around it; latents and outputs are normalized once each."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ def step_alone(folder: Path, batch: int) -> dict[str, float]:
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
     rates = {}
     products: dict[str, Callable[[], AbstractContextManager[None]]]
-    products = {FLOOR: contextlib.nullcontext, FLOOR_FAST: fast_products}
+    products = {FLOOR: contextlib.nullcontext, FLOOR_FAST: onednn_matmul}
     for name, context in products.items():
         with context():
             timing = repeat(max(10, 12_800 // batch), lambda: plain_step(network, optimizer, rows))

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from genlangsplat_ns.console import CONSOLE
-from genlangsplat_ns.files import atomic_path
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.files import atomic_path
 
 
 @dataclass(frozen=True)

@@ -113,10 +113,10 @@ def _time_compositing(scene: GardenScene, repetitions: int) -> dict[str, Timing]
 
 def _time_weights(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
     timings = {}
-    for title, halved in (("", False), (" in half precision", True)):
+    for title, half_precision in (("", False), (" in half precision", True)):
 
-        def extract(halved=halved):
-            return compositing_weights(*scene.geometry, *scene.view, halved=halved)
+        def extract(half_precision=half_precision):
+            return compositing_weights(*scene.geometry, *scene.view, half_precision=half_precision)
 
         timings[f"weights{title}"] = repeat(repetitions, extract)
         weights = extract()

@@ -30,14 +30,14 @@ from composed_fidelity import domain_fidelity, noise_row, scene_fidelity
 from composed_lift import DIRTY, Code, LiftedScene, NoCode, Road, Row
 from composed_report import bars_of, draw_widths, show_all
 from composed_run import ENCODER
-from genlangsplat_ns.console import CONSOLE
-from genlangsplat_ns.language.lifting import LiftSettings
 from genlangsplat_ns.language.projection import projection_autoencoder
+from genlangsplat_ns.lifting.average import LiftSettings
+from genlangsplat_ns.utils.console import CONSOLE
 
 WIDTHS = (8, 12, 16, 24, 32)
 USUAL = 16
-MISLABELLED = replace(DIRTY, mislabelled=0.3)
-SCENES, MISLABELLED_SCENES = 6, 3
+MISLABELED = replace(DIRTY, mislabeled=0.3)
+SCENES, MISLABELED_SCENES = 6, 3
 SHARP = 50.0
 """A temperature that favors whoever carries much noise."""
 
@@ -54,7 +54,7 @@ class Plan:
     """What to measure."""
 
     seeds: tuple[int, ...]
-    mislabelled: tuple[int, ...]
+    mislabeled: tuple[int, ...]
     widths: tuple[int, ...]
     domains: tuple[str, ...]
     """Recipes other than `images`, with the usual width."""
@@ -64,7 +64,7 @@ class Plan:
         """All, or what takes a few minutes."""
         if quick:
             return cls((0,), (0,), (8, USUAL), ("watches",))
-        return cls(tuple(range(SCENES)), tuple(range(MISLABELLED_SCENES)), WIDTHS, (*DOMAINS, "words"))
+        return cls(tuple(range(SCENES)), tuple(range(MISLABELED_SCENES)), WIDTHS, (*DOMAINS, "words"))
 
 
 def codes_of(plan: Plan, road: Road) -> dict[tuple[str, int], Code]:
@@ -79,7 +79,7 @@ def codes_of(plan: Plan, road: Road) -> dict[tuple[str, int], Code]:
 
 
 @torch.no_grad()
-def measure_scene(road: Road, codes: dict[tuple[str, int], Code], mislabelled: bool) -> Iterable[Row]:
+def measure_scene(road: Road, codes: dict[tuple[str, int], Code], mislabeled: bool) -> Iterable[Row]:
     """All rows of one scene."""
     seed = road.scene.seed
     for name, run in road.upper_bounds().items():
@@ -102,13 +102,13 @@ def measure_scene(road: Road, codes: dict[tuple[str, int], Code], mislabelled: b
             yield from scene_fidelity(scene, recipe)
             answer = road.ask(scene.run("memory"), mode="gaussian")
             yield {"part": "gaussian", "seed": seed, "code": recipe, "latent_dim": width, **answer}
-    if mislabelled:
-        about = {"part": "mislabelled", "seed": seed}
+    if mislabeled:
+        about = {"part": "mislabeled", "seed": seed}
         for recipe in ("images", "projection"):
-            scene = road.lift(codes[recipe, USUAL], MISLABELLED)
+            scene = road.lift(codes[recipe, USUAL], MISLABELED)
             yield {**about, "code": recipe, "latent_dim": USUAL, **road.ask(scene.run("memory"))}
         for name, settings, firm in RIVALS:
-            scene = road.lift(NoCode(), MISLABELLED, settings, remember=False, firm=firm)
+            scene = road.lift(NoCode(), MISLABELED, settings, remember=False, firm=firm)
             yield {**about, "code": f"none, {name}", "latent_dim": 512, **road.ask(scene.run("autoencoder"))}
 
 
@@ -132,7 +132,7 @@ def measure_scenes(data: Path, plan: Plan) -> list[Row]:
     rows = domain_fidelity(first.foreign, domains)
     for seed in plan.seeds:
         road = first if seed == plan.seeds[0] else Road(data, seed, first.foreign)
-        for row in measure_scene(road, codes, seed in plan.mislabelled):
+        for row in measure_scene(road, codes, seed in plan.mislabeled):
             rows.append(row)
             if "miou" in row:
                 words = (str(row[key]) for key in ("part", "code", "latent_dim", "decoder") if key in row)

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from composed_objects import CATALOGUE, read_words
+from composed_objects import CATALOG, read_words
 from composed_run import ENCODER
 from composed_scene import ComposedScene, unlike_looks
-from genlangsplat_ns.console import track
 from genlangsplat_ns.language.architectures import linear_maps
-from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialise_from_pca
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialize_from_pca
+from genlangsplat_ns.utils.console import track
 
 DOMAINS = ("watches", "photographs", "texts", "things")
 """One kind of vectors each: real image vectors of watches, of photographs, real text vectors, made-up image vectors."""
@@ -45,12 +45,12 @@ STEPS, BATCH_SIZE, LEARNING_RATE = 400, 256, 1e-3
 
 @dataclass(frozen=True)
 class ForeignVectors:
-    """What autoencoders may see: nothing of it belongs to an object of the catalogue.
+    """What autoencoders may see: nothing of it belongs to an object of the catalog.
 
     Attributes:
         words: LVIS names of other things.
         texts: Their real unit CLIP vectors.
-        photographs: Real unit CLIP vectors of Flickr photographs that come nearest to none of the catalogue.
+        photographs: Real unit CLIP vectors of Flickr photographs that come nearest to none of the catalog.
         watches: The same of pictures of watches.
         things: Made-up image vectors, `COPIES` of each word, in the words' order again and again.
         directions: The unit direction of the word of each thing.
@@ -80,14 +80,14 @@ def held_out(count: int) -> Tensor:
 
 
 def foreign_vectors(data: Path, scene: ComposedScene) -> ForeignVectors:
-    """Gathers what is foreign to the whole catalogue.
+    """Gathers what is foreign to the whole catalog.
 
     Args:
         data: The folder of all data sets.
-        scene: Any composed scene, for the mean text of the catalogue and the spread of photographs.
+        scene: Any composed scene, for the mean text of the catalog and the spread of photographs.
     """
     words, vectors = read_words(data)
-    own = torch.tensor([words.index(item.word) for item in CATALOGUE])
+    own = torch.tensor([words.index(item.word) for item in CATALOG])
     watches = np.load(data / "clip_embeddings" / "watches_696_vitb32.npy").astype(np.float32)
     pictures = scene.photographs, F.normalize(torch.from_numpy(watches), dim=1)
     photographs, watches = (rows[~torch.isin((rows @ vectors.T).argmax(dim=1), own)] for rows in pictures)
@@ -121,7 +121,7 @@ def train_on(foreign: ForeignVectors, recipe: str, latent_dim: int, steps: int =
             inputs = foreign.domain(recipe)
             inputs = inputs[~held_out(len(inputs))]
         targets = inputs
-        initialise_from_pca(autoencoder, inputs[torch.randperm(len(inputs))[:4096]])
+        initialize_from_pca(autoencoder, inputs[torch.randperm(len(inputs))[:4096]])
     center = targets.mean(dim=0) if recipe == "words" else torch.zeros(inputs.shape[1])
     optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps + 1, pct_start=0.1)

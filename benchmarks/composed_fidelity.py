@@ -13,9 +13,9 @@ from composed_autoencoders import DOMAINS, ForeignVectors, held_out
 from composed_lift import Code, LiftedScene, Road
 from composed_run import ENCODER
 from composed_scene import RegionSettings, source_vectors
-from genlangsplat_ns.language.lifting import LabelledView, unit_or_zero
 from genlangsplat_ns.language.memory import MemoryDecoder
-from genlangsplat_ns.language.memory_fit import SeenRegions, fit_memory
+from genlangsplat_ns.lifting.average import RegionView, unit_or_zero
+from genlangsplat_ns.lifting.memory_fit import SeenRegions, fit_memory
 
 Row = dict[str, Any]
 
@@ -60,15 +60,13 @@ class _AsIs:
         return lambda vectors: vectors
 
 
-def shown_in(
-    view: LabelledView, latents: Float[Tensor, "num_gaussians levels dim"]
-) -> Float[Tensor, "num_regions dim"]:
+def shown_in(view: RegionView, latents: Float[Tensor, "num_gaussians levels dim"]) -> Float[Tensor, "num_regions dim"]:
     """What the lifted scene shows in the pixels of each region of a view."""
     rendered = view.operator.composite(latents.flatten(1)).unflatten(-1, latents.shape[1:])
     return unit_or_zero(view.sum_over_regions(rendered))
 
 
-def _truths(road: Road, index: int, view: LabelledView) -> Float[Tensor, "num_regions 512"]:
+def _truths(road: Road, index: int, view: RegionView) -> Float[Tensor, "num_regions 512"]:
     """The vector behind each region of a view: that of what most of its pixels show."""
     sources = source_vectors(road.scene, RegionSettings())
     owners = road.sources(index)

@@ -16,18 +16,18 @@ from composed_fidelity import shown_in
 from genlangsplat_ns.evaluation.evaluate import evaluate_views, match_views
 from genlangsplat_ns.evaluation.label_folders import read_label_set
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD
-from genlangsplat_ns.labelled_views import LabelledViews, PosedView
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
 from genlangsplat_ns.language.memory import MemoryDecoder
-from genlangsplat_ns.language.memory_fit import SeenRegions, fit_memory
 from genlangsplat_ns.language.projection import projection_autoencoder
-from genlangsplat_ns.language.refinement import lift_latents
 from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.lifting.memory_fit import SeenRegions, fit_memory
+from genlangsplat_ns.lifting.region_views import PosedView, RegionViews
+from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.pipeline import GenLangSplatPipeline
 from genlangsplat_ns.rasterization import CompositingWeights, compositing_weights
 from genlangsplat_ns.run import open_pipeline
-from genlangsplat_ns.scene import LanguageScene, SceneView
-from genlangsplat_ns.scene_labels import lay_over
+from genlangsplat_ns.scene.labels import warp_labels
+from genlangsplat_ns.scene.language_scene import LanguageScene, SceneView
 from timing import Stopwatch
 
 Row = dict[str, Any]
@@ -92,11 +92,11 @@ def measure_fox(config: Path, dimensions: tuple[int, ...]) -> list[Row]:
 
 
 class _AskedViews:
-    """The labelled and the held-out views of a run."""
+    """The labeled and the held-out views of a run."""
 
-    def __init__(self, pipeline: GenLangSplatPipeline, scene: LanguageScene, training: LabelledViews) -> None:
+    def __init__(self, pipeline: GenLangSplatPipeline, scene: LanguageScene, training: RegionViews) -> None:
         self.pipeline, self.scene = pipeline, scene
-        self.labels = lay_over(read_label_set(LABELS), scene, scene.views("all")).views
+        self.labels = warp_labels(read_label_set(LABELS), scene, scene.views("all")).views
         self.gaussians, self.mode = training.gaussians, training.rasterize_mode
         self._weights: dict[str, CompositingWeights] = {}
         data = pipeline.datamanager
@@ -106,7 +106,7 @@ class _AskedViews:
         ]
 
     @torch.no_grad()
-    def measure(self, views: LabelledViews, code: Autoencoder) -> list[Row]:
+    def measure(self, views: RegionViews, code: Autoencoder) -> list[Row]:
         """Lifts with a code, and scores both decoders."""
         shape = len(self.gaussians[0]), len(LEVELS), code.identity.latent_dim
         lifting, remembering = Stopwatch(), Stopwatch()
@@ -147,6 +147,6 @@ class _AskedViews:
     def _weights_of(self, view: SceneView) -> CompositingWeights:
         if view.name not in self._weights:
             self._weights[view.name] = compositing_weights(
-                *self.gaussians, *self._position(view), rasterize_mode=self.mode, halved=True
+                *self.gaussians, *self._position(view), rasterize_mode=self.mode, half_precision=True
             )
         return self._weights[view.name]

@@ -17,17 +17,18 @@ from composed_autoencoders import ForeignVectors, foreign_vectors
 from composed_objects import read_words
 from composed_run import ENCODER, THING, FieldRun, SplattedRun, WordTable, labels_of
 from composed_scene import ComposedScene, RegionSettings, compose, region_features, source_vectors
-from genlangsplat_ns.console import moving_bar
 from genlangsplat_ns.evaluation.evaluate import TextTarget, evaluate_views
 from genlangsplat_ns.evaluation.ladder import PaintedRun, climb
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
-from genlangsplat_ns.language.lifting import LabelledView, LatentMean, LiftedLatents, LiftSettings
 from genlangsplat_ns.language.memory import MemoryDecoder, SceneMemory
-from genlangsplat_ns.language.memory_fit import SeenRegions, fit_memory
 from genlangsplat_ns.language.query import QueryMode, TextQuery
-from genlangsplat_ns.language.refinement import (
+from genlangsplat_ns.language.relevancy import DEFAULT_TEMPERATURE
+from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.lifting.average import LatentMean, LiftedLatents, LiftSettings, RegionView
+from genlangsplat_ns.lifting.memory_fit import SeenRegions, fit_memory
+from genlangsplat_ns.lifting.robust import (
     Job,
     LocalPasses,
     Reference,
@@ -36,8 +37,7 @@ from genlangsplat_ns.language.refinement import (
     lift_latents,
     most_views,
 )
-from genlangsplat_ns.language.relevancy import DEFAULT_TEMPERATURE
-from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.utils.console import moving_bar
 from language_scene import composite_all
 from timing import Stopwatch
 
@@ -47,7 +47,7 @@ SIZE = {"num_objects": 8, "num_views": 24, "width": 216, "height": 144, "max_gau
 PROTOCOL = replace(LANGSPLAT_LERF, name="langsplat-lerf, filters scaled", kernel=7, smoothing=3)
 """LangSplat's pictures are four to five times as wide."""
 
-DIRTY = RegionSettings(mislabelled=0.05, merged=0.1, split=0.1, missing=0.1, boundary_shift=1.0)
+DIRTY = RegionSettings(mislabeled=0.05, merged=0.1, split=0.1, missing=0.1, boundary_shift=1.0)
 """Regions as a mask model makes them."""
 
 UNCOMPRESSED = AutoencoderIdentity("none", ENCODER, 512, 512)
@@ -131,11 +131,11 @@ class Road:
         return tuple(region_features(self.scene, index, settings) for index in range(len(self.scene.views)))
 
     @torch.no_grad()
-    def views(self, code: Code, settings: RegionSettings, split: str = "train") -> list[LabelledView]:
+    def views(self, code: Code, settings: RegionSettings, split: str = "train") -> list[RegionView]:
         """The views of a split as lifting takes them, with their embeddings."""
         features = self.features(settings)
         return [
-            LabelledView(
+            RegionView(
                 self.weights[index],
                 features[index].regions,
                 code.encode(features[index].embeddings),
@@ -221,7 +221,7 @@ class Road:
 
 
 def lift_embeddings(
-    views: list[LabelledView],
+    views: list[RegionView],
     num_gaussians: int,
     levels: int,
     settings: LiftSettings,

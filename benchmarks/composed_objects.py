@@ -49,7 +49,7 @@ class SplatObject:
     """The axis of the file that points up when the object stands or lies at rest."""
 
 
-CATALOGUE: tuple[SplatObject, ...] = (
+CATALOG: tuple[SplatObject, ...] = (
     SplatObject("boat_10k.splat", "boat", (0.88, 0.90, 0.95)),
     SplatObject("boot_10k.splat", "boot", (0.62, 0.40, 0.20)),
     SplatObject("cat_10k.splat", "cat", (0.92, 0.62, 0.30)),
@@ -131,14 +131,14 @@ def read_words(folder: Path) -> tuple[list[str], Float[Tensor, "num_words embedd
 
 
 def draw_objects(count: int, random: np.random.Generator) -> list[SplatObject]:
-    """Objects drawn from the catalogue, each at most once.
+    """Objects drawn from the catalog, each at most once.
 
     Raises:
-        GenLangSplatError: If the catalogue does not hold as many.
+        GenLangSplatError: If the catalog does not hold as many.
     """
-    if not 1 <= count <= len(CATALOGUE):
-        raise GenLangSplatError(f"Found num_objects={count}; the catalogue has {len(CATALOGUE)}, ask for 1 to as many.")
-    return [CATALOGUE[index] for index in random.permutation(len(CATALOGUE))[:count]]
+    if not 1 <= count <= len(CATALOG):
+        raise GenLangSplatError(f"Found num_objects={count}; the catalog has {len(CATALOG)}, ask for 1 to as many.")
+    return [CATALOG[index] for index in random.permutation(len(CATALOG))[:count]]
 
 
 def read_object(folder: Path, item: SplatObject, limit: int, random: np.random.Generator) -> Gaussians:
@@ -148,7 +148,7 @@ def read_object(folder: Path, item: SplatObject, limit: int, random: np.random.G
         folder: The folder of all data sets.
         item: The object.
         limit: The most Gaussians it may keep. Those that are kept grow along their two longer axes as the distances
-            between them do, but not beyond their neighbours: surfaces stay closed, thin and sharp.
+            between them do, but not beyond their neighbors: surfaces stay closed, thin and sharp.
         random: Draws what is kept, the direction and the texture.
     """
     data = np.fromfile(folder / "splat_objects" / item.file, dtype=RECORD)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from common import Bar
-from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.utils.console import CONSOLE
 
 Row = dict[str, Any]
 
@@ -36,8 +36,8 @@ def show_all(rows: list[Row]) -> None:
     if not chosen(rows, part="scene"):
         return
     _by_scene("Scenes: mIoU (localization)", chosen(rows, part="scene"), _name)
-    others = [row for part in ("bounds", "rival", "gaussian", "mislabelled") for row in chosen(rows, part=part)]
-    _by_scene("Bounds, rivals, mode gaussian, 30 % mislabelled", others, lambda row: f"{row['part']}: {_name(row)}")
+    others = [row for part in ("bounds", "rival", "gaussian", "mislabeled") for row in chosen(rows, part=part)]
+    _by_scene("Bounds, rivals, mode gaussian, 30 % mislabeled", others, lambda row: f"{row['part']}: {_name(row)}")
     _show_costs(chosen(rows, part="scene", decoder="memory"))
     _show_fidelity(chosen(rows, part="fidelity"))
     _show_domains(chosen(rows, part="domains"))
@@ -143,11 +143,11 @@ def bars_of(rows: list[Row], width: int) -> list[Bar]:
         ]
     watches = chosen(scenes, code="watches", decoder="memory")
     bars.append(Bar("watches alone, memory: mean mIoU", mean_of(watches, "miou"), ">=", 0.75))
-    wrong = chosen(rows, part="mislabelled")
+    wrong = chosen(rows, part="mislabeled")
     for code in ("images", "projection") if wrong else ():
         for rival in dict.fromkeys(row["code"] for row in wrong if row["code"].startswith("none")):
             gain = mean_of(chosen(wrong, code=code), "miou") - mean_of(chosen(wrong, code=rival), "miou")
-            title = f"30 % mislabelled, {code}: mean gain of mIoU over 512 numbers, {rival.removeprefix('none, ')}"
+            title = f"30 % mislabeled, {code}: mean gain of mIoU over 512 numbers, {rival.removeprefix('none, ')}"
             bars.append(Bar(title, gain, ">=", 0.03))
     own = {row["seed"]: row["miou"] for row in chosen(scenes, code="images", latent_dim=width, decoder="memory")}
     differences = [own[row["seed"]] - row["miou"] for row in chosen(rows, part="gaussian", code="images")]

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from composed_objects import (
     BACKGROUND,
-    CATALOGUE,
+    CATALOG,
     Gaussians,
     View,
     draw_objects,
@@ -37,10 +37,10 @@ from composed_objects import (
     read_words,
     render,
 )
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.utils.console import CONSOLE
 
 FIELD_PIXELS = 24
 """Distance over which the field that shifts boundaries changes."""
@@ -85,7 +85,7 @@ class ComposedScene:
     patches: Int32[Tensor, "num_views height width"]
     """Index in `BACKGROUND` of what a pixel shows where it shows no object, -1 elsewhere."""
     text_mean: Float[Tensor, " embedding_dim"]
-    """Mean of the unit CLIP vectors of all texts of the catalogue, that is what these texts share."""
+    """Mean of the unit CLIP vectors of all texts of the catalog, that is what these texts share."""
     photographs: Float[Tensor, "num_photographs embedding_dim"]
     """Unit CLIP vectors of photographs, none of which comes closest to the word of an object of this scene."""
 
@@ -106,7 +106,7 @@ class RegionSettings:
     """Length of the fixed direction of each object, which stands for its looks, beside what it starts from."""
     region_noise: float = 0.54
     """Length of the random direction that every region of every view draws anew, beside a unit vector."""
-    mislabelled: float = 0.0
+    mislabeled: float = 0.0
     """Share of regions that take over the vector of another object or patch."""
     merged: float = 0.0
     """Share of pairs of touching regions of two objects that become one region with the mean vector."""
@@ -170,7 +170,7 @@ def compose(
         images=images,
         labels=labels,
         patches=patches,
-        text_mean=vectors[[words.index(item.word) for item in CATALOGUE]].mean(dim=0),
+        text_mean=vectors[[words.index(item.word) for item in CATALOG]].mean(dim=0),
         photographs=photographs[foreign],
     )
 
@@ -185,7 +185,7 @@ def region_features(
     photographs, one for each patch.
 
     Real image vectors of CLIP ViT-B/32 (696 photographs of watches) have a cosine of 0.27 with their own word, of 0.17
-    with the words of the catalogue, of 0.77 with each other and of 0.52 between any two photographs (Flickr8k). The
+    with the words of the catalog, of 0.77 with each other and of 0.52 between any two photographs (Flickr8k). The
     defaults of `mixed` give 0.28, 0.18, 0.77 (same object) and 0.51 (two objects). Those of `text` give 0.80 with the
     own word and 0.64 with the others, for the words alone have 0.81 between them; the patches stay at 0.16.
 
@@ -211,7 +211,7 @@ def region_features(
         regions = _shift_boundaries(regions, settings.boundary_shift, random)
         seen = np.unique(regions[regions >= 0])
         maps.append(np.where(regions >= 0, np.searchsorted(seen, regions) + count, -1))
-        rows += [_draw_vector(vectors, owners[region], settings.mislabelled, random) for region in seen]
+        rows += [_draw_vector(vectors, owners[region], settings.mislabeled, random) for region in seen]
         count += len(seen)
     noise = _looks(scene, count, random) * settings.region_noise
     embeddings = F.normalize(torch.stack(rows) + noise, dim=1)
@@ -335,9 +335,9 @@ def _shift_boundaries(regions: np.ndarray, pixels: float, random: np.random.Gene
     return regions[tuple(places)]
 
 
-def _draw_vector(vectors: Tensor, owners: tuple[int, ...], mislabelled: float, random: np.random.Generator) -> Tensor:
+def _draw_vector(vectors: Tensor, owners: tuple[int, ...], mislabeled: float, random: np.random.Generator) -> Tensor:
     """The mean vector of a region's owners, or now and then that of anything else."""
-    if random.random() < mislabelled:
+    if random.random() < mislabeled:
         others = [source for source in range(len(vectors)) if source not in owners]
         return vectors[int(random.choice(others))]
     return vectors[list(owners)].mean(dim=0)
@@ -387,7 +387,7 @@ def main() -> None:
     CONSOLE.print(
         f"{', '.join(scene.objects)}: {len(scene.gaussians.means)} Gaussians, {time.perf_counter() - start:.1f} s"
     )
-    rates = dict.fromkeys(("mislabelled", "merged", "split", "missing"), options.errors)
+    rates = dict.fromkeys(("mislabeled", "merged", "split", "missing"), options.errors)
     contact_sheet(scene, RegionSettings(**rates, boundary_shift=10 * options.errors)).save(options.out)
     table = Table("modality", "cosine with the own text", "with the others'")
     for modality in MODALITIES:

@@ -20,9 +20,9 @@ from common import Bar, options_of, write_results
 from composed_fidelity import scene_fidelity
 from composed_lift import Road
 from composed_run import ENCODER
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.language.compression import compress_latents, directions_agree, storage_of_methods
 from genlangsplat_ns.language.projection import projection_autoencoder
+from genlangsplat_ns.utils.console import CONSOLE
 
 Row = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""Measures time and memory of an evaluation as large as LERF-OVS: 22 labelled views, 208 pairs of view and text.
+"""Measures time and memory of an evaluation as large as LERF-OVS: 22 labeled views, 208 pairs of view and text.
 
     python benchmarks/evaluation.py --json evaluation.json
 
@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from rich.table import Table
 
 from common import Bar, in_own_process, options_of, worked, write_results
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.evaluation.evaluate import evaluate_views
 from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels
 from genlangsplat_ns.evaluation.ladder import paint_labels
@@ -29,6 +28,7 @@ from genlangsplat_ns.evaluation.report import CardCollector
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.query import QueryMode
 from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.utils.console import CONSOLE
 from made_up import made_up_decoder
 
 VIEWS, PAIRS, WIDTH, HEIGHT = 22, 208, 988, 731

@@ -19,8 +19,8 @@ from rich.table import Table
 from common import Bar, in_own_process, options_of, worked, write_results
 from extraction_models import THRESHOLDS, blobs, measure_embedded, measure_encoding, measure_nms, read_images
 from extraction_store import extract_logged, measure_kills, weigh_store
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.features.mask_nms import mask_nms
+from genlangsplat_ns.utils.console import CONSOLE
 
 Row = dict[str, Any]
 

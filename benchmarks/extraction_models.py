@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from genlangsplat_ns.console import track
-from genlangsplat_ns.cpu_products import fast_products
 from genlangsplat_ns.features.encoders import load_encoder
 from genlangsplat_ns.features.extract import view_features
 from genlangsplat_ns.features.mask_nms import mask_nms
@@ -21,6 +19,8 @@ from genlangsplat_ns.features.masks import load_mask_generator
 from genlangsplat_ns.features.open_clip_encoder import OpenClipEncoder
 from genlangsplat_ns.features.regions import RegionMask, ViewMasks
 from genlangsplat_ns.features.settings import OpenClipSettings
+from genlangsplat_ns.utils.console import track
+from genlangsplat_ns.utils.matrix_products import onednn_matmul
 from timing import Timing, repeat
 
 Row = dict[str, Any]
@@ -113,7 +113,7 @@ def random_clip(folder: Path) -> OpenClipEncoder:
 
 
 def one_at_a_time(encoder: OpenClipEncoder, image: np.ndarray, masks: Sequence[RegionMask]) -> torch.Tensor:
-    """LangSplat's crops (zeroed background, centred square, OpenCV's scaling), each sent through CLIP alone."""
+    """LangSplat's crops (zeroed background, centered square, OpenCV's scaling), each sent through CLIP alone."""
     import cv2
 
     mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
@@ -151,7 +151,7 @@ def measure_encoding(count: int, blocks: int) -> Row:
                 elif name == "one at a time":
                     results[name] = one_at_a_time(encoder, image, chosen)
                 else:
-                    with fast_products():
+                    with onednn_matmul():
                         results[name] = one_at_a_time(encoder, image, chosen)
                 seconds.append(1e3 * (time.perf_counter() - start) / len(chosen))
             cosines = torch.cosine_similarity(results["batched"], results["one at a time"])

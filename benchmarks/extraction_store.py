@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from extraction_models import HEIGHT, WIDTH, read_images
-from genlangsplat_ns.console import track
 from genlangsplat_ns.features.encoders import ConSEEncoder, encoder_embedding_dim, encoder_identity
 from genlangsplat_ns.features.extract import extract_features
 from genlangsplat_ns.features.masks import load_mask_generator, mask_settings
 from genlangsplat_ns.features.regions import ViewMasks
 from genlangsplat_ns.features.store import FeatureStore, StoreIdentity
 from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.utils.console import track
 
 Row = dict[str, Any]
 

@@ -16,12 +16,12 @@ import torch
 from rich.table import Table
 
 from common import Bar, write_results
-from genlangsplat_ns.console import CONSOLE, track
 from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels
 from genlangsplat_ns.evaluation.metrics import intersection_over_union, psnr
 from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.run import open_run
-from genlangsplat_ns.scene import LanguageScene
+from genlangsplat_ns.scene.language_scene import LanguageScene
+from genlangsplat_ns.utils.console import CONSOLE, track
 
 OUTLINES = Path(__file__).parents[1] / "tests" / "fox_outlines.json"
 

@@ -10,7 +10,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.utils.console import CONSOLE
 
 GARDEN = Path(__file__).parents[2] / "shared" / "data" / "gsplat_garden" / "test_garden.npz"
 
@@ -62,7 +62,7 @@ class GardenScene:
 
 
 def load_scene(garden: Path, shrink: int) -> GardenScene:
-    """Points within two units of the origin, sized by their nearest neighbours; the image `shrink` times smaller."""
+    """Points within two units of the origin, sized by their nearest neighbors; the image `shrink` times smaller."""
     random = np.random.default_rng(0)
     if garden.is_file():
         data = np.load(garden)

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from genlangsplat_ns.language.fitting_loss import language_loss
-from genlangsplat_ns.language.lifting import LabelledView, region_targets
+from genlangsplat_ns.lifting.average import RegionView, region_targets
+from genlangsplat_ns.lifting.loss import language_loss
 from genlangsplat_ns.rasterization import rasterization
 
 PAPER_STEPS = 30_000
@@ -56,7 +56,7 @@ class AdamProgress:
 
 
 def optimize(
-    views: Sequence[LabelledView],
+    views: Sequence[RegionView],
     render: Render,
     shape: tuple[int, int, int],
     stops: Sequence[int],
@@ -96,7 +96,7 @@ def optimize(
             yield AdamProgress(step, seconds, F.normalize(latents.detach(), dim=-1))
 
 
-def kept(views: Sequence[LabelledView]) -> Render:
+def kept(views: Sequence[RegionView]) -> Render:
     """Multiplies with the compositing weights of the views."""
     return lambda number, features: views[number].operator.composite(features)
 

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from common import Bar, options_of, write_results
 from composed_scene import RegionSettings, region_features, source_vectors
-from genlangsplat_ns.console import CONSOLE
-from genlangsplat_ns.language.lifting import LabelledView, LiftSettings
 from genlangsplat_ns.language.memory import MemoryDecoder
-from genlangsplat_ns.language.memory_fit import SeenRegions, fit_memory
-from genlangsplat_ns.language.refinement import lift_latents
+from genlangsplat_ns.lifting.average import LiftSettings, RegionView
+from genlangsplat_ns.lifting.memory_fit import SeenRegions, fit_memory
+from genlangsplat_ns.lifting.robust import lift_latents
+from genlangsplat_ns.utils.console import CONSOLE
 from language_scene import LatentScene, Overlap, held_out_pixels
 
 Row = dict[str, Any]
@@ -39,7 +39,7 @@ def lift_and_remember(scene: LatentScene, settings: RegionSettings) -> tuple[Ten
     for index in scene.scene.split("train"):
         regions, latents = scene.regions[index]
         embeddings = region_features(scene.scene, index, settings).embeddings
-        views.append(LabelledView(scene.weights[index], regions, latents, embeddings=embeddings))
+        views.append(RegionView(scene.weights[index], regions, latents, embeddings=embeddings))
     lifted = lift_latents(views, *scene.shape, LiftSettings(), remember=True)
     assert lifted.region_consensus is not None, "lifting was told to remember"
     regions_seen = SeenRegions.gather(lifted.region_consensus, lifted.region_weights)
@@ -65,7 +65,7 @@ def measure(path: Path) -> list[Row]:
     if "scene" not in stored:
         return []
     scene = stored["scene"].with_new_weights()
-    robust, decode = lift_and_remember(scene, RegionSettings(mislabelled=0.3 if "mislabelled" in path.stem else 0.0))
+    robust, decode = lift_and_remember(scene, RegionSettings(mislabeled=0.3 if "mislabeled" in path.stem else 0.0))
     solvers = {"plain": stored["lifted"]["plain"], ROBUST: robust} | {
         name: best["latents"] for name, best in stored["adam"].items()
     }

@@ -12,18 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genlangsplat_ns.console import CONSOLE
-from genlangsplat_ns.labelled_views import JUDGED_SIDE
-from genlangsplat_ns.language.lifting import LabelledView, LatentMean, LiftSettings
-from genlangsplat_ns.language.refinement import lift_latents
 from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.lifting.average import LatentMean, LiftSettings, RegionView
+from genlangsplat_ns.lifting.region_views import JUDGED_SIDE
+from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.rasterization import WeightCache, compositing_weights
+from genlangsplat_ns.utils.console import CONSOLE
 
 WIDTH, HEIGHT = 988, 731
 LATENT_DIM = 16
 REGION_SIDES = (40, 90, 200)
 """Pixels of a side of a region at each level."""
-MISLABELLED = 0.3
+MISLABELED = 0.3
 """Share of regions that say anything, so that robust lifting has something to do; the others say the same."""
 CACHE_BYTES = int(2e9)
 """For compositing weights that are used more than once, as in a run by default."""
@@ -41,10 +41,10 @@ class SyntheticViews:
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self) -> Iterator[LabelledView]:
+    def __iter__(self) -> Iterator[RegionView]:
         return (self[number] for number in range(self.count))
 
-    def __getitem__(self, number: int) -> LabelledView:
+    def __getitem__(self, number: int) -> RegionView:
         """One view; the same each time."""
         width, height = WIDTH // self.shrink, HEIGHT // self.shrink
         focal = 0.9 * width
@@ -55,7 +55,7 @@ class SyntheticViews:
         viewmat[0, 2], viewmat[2, 0] = math.sin(angle), -math.sin(angle)
         viewmat[2, 3] = 3.0
         weights = self.cache.get(
-            number, lambda: compositing_weights(*self.gaussians, viewmat, K, width, height, halved=True)
+            number, lambda: compositing_weights(*self.gaussians, viewmat, K, width, height, half_precision=True)
         )
         maps, count = [], 0
         for side in REGION_SIDES:
@@ -67,10 +67,10 @@ class SyntheticViews:
         generator = torch.Generator().manual_seed(number)
         latents = 0.1 * torch.randn(count, LATENT_DIM, generator=generator)
         latents[:, 0] += 1
-        wrong = torch.rand(count, generator=generator) < MISLABELLED
+        wrong = torch.rand(count, generator=generator) < MISLABELED
         latents[wrong] = torch.randn(count, LATENT_DIM, generator=generator)[wrong]
         latents = F.normalize(latents, dim=1)
-        return LabelledView(weights, torch.stack(maps).int(), latents)
+        return RegionView(weights, torch.stack(maps).int(), latents)
 
 
 def shell_of_gaussians(count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

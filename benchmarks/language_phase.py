@@ -21,10 +21,10 @@ from matplotlib import pyplot
 from rich.table import Table
 
 from common import Bar, in_own_process, options_of, worked, write_results
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.lifting import LiftSettings
-from genlangsplat_ns.language.refinement import lift_latents
+from genlangsplat_ns.lifting.average import LiftSettings
+from genlangsplat_ns.lifting.robust import lift_latents
+from genlangsplat_ns.utils.console import CONSOLE
 from language_adam import PAPER_STEPS
 from language_large import lift_large
 from language_race import SCENES, measure_adam, measure_run
@@ -41,22 +41,22 @@ VARIANTS = {
     "2 gradient steps": LiftSettings(robust_rounds=0, gradient_steps=2),
     "robust, 2 gradient steps": LiftSettings(gradient_steps=2),
 }
-MISLABELLED = (0.0, 0.3)
+MISLABELED = (0.0, 0.3)
 NO_FOLDER = "-"
 
 
 def measure_errors(data: Path, seed: int, variants: Iterable[str]) -> Row:
-    """Every variant of the solver on a scene with and without mislabelled regions."""
+    """Every variant of the solver on a scene with and without mislabeled regions."""
     scene = latent_scene(data, seed)
     rows = []
-    for share in MISLABELLED:
-        labelled = scene.mislabelled(share)
+    for share in MISLABELED:
+        labeled = scene.mislabeled(share)
         for name in variants:
             start = time.process_time()
-            lifted = lift_latents(labelled.training(), *labelled.shape, VARIANTS[name])
+            lifted = lift_latents(labeled.training(), *labeled.shape, VARIANTS[name])
             seconds = time.process_time() - start
-            found = score(labelled, lifted.latents)
-            rows.append({"variant": name, "mislabelled": share, "processor_seconds": seconds, **vars(found)})
+            found = score(labeled, lifted.latents)
+            rows.append({"variant": name, "mislabeled": share, "processor_seconds": seconds, **vars(found)})
     return {"part": "errors", "seed": seed, "gaussians": scene.num_gaussians, "rows": rows}
 
 
@@ -136,12 +136,12 @@ def run_parts(options: Any) -> tuple[list[Row], list[Bar]]:
 
 def show_errors(found: list[Row]) -> list[Bar]:
     """Means and spread over the scenes."""
-    table = Table("solver", "mislabelled", "mIoU", "cosine", "processor seconds")
+    table = Table("solver", "mislabeled", "mIoU", "cosine", "processor seconds")
     means: dict[tuple[str, float], float] = {}
     for name in VARIANTS:
-        for share in MISLABELLED:
+        for share in MISLABELED:
             rows = [
-                row for scene in found for row in scene["rows"] if (row["variant"], row["mislabelled"]) == (name, share)
+                row for scene in found for row in scene["rows"] if (row["variant"], row["mislabeled"]) == (name, share)
             ]
             if rows:
                 means[name, share] = statistics.mean(row["miou"] for row in rows)
@@ -149,12 +149,12 @@ def show_errors(found: list[Row]) -> list[Bar]:
                 table.add_row(name, f"{share:.0%}", *spread)
     CONSOLE.print(table)
     robust = [
-        {row["mislabelled"]: row["miou"] for row in scene["rows"] if row["variant"] == "robust (default)"}
+        {row["mislabeled"]: row["miou"] for row in scene["rows"] if row["variant"] == "robust (default)"}
         for scene in found
     ]
-    losses = [100 * (scene[0.0] - scene[MISLABELLED[1]]) for scene in robust]
+    losses = [100 * (scene[0.0] - scene[MISLABELED[1]]) for scene in robust]
     return [
-        Bar("robust, points of mIoU lost to 30 % mislabelled (mean of scenes)", statistics.mean(losses), "<=", 5),
+        Bar("robust, points of mIoU lost to 30 % mislabeled (mean of scenes)", statistics.mean(losses), "<=", 5),
         Bar("robust, points of mIoU lost (worst scene)", max(losses), "<=", 5),
     ]
 

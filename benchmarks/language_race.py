@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genlangsplat_ns.console import CONSOLE
-from genlangsplat_ns.language.lifting import LabelledView, LiftSettings
-from genlangsplat_ns.language.refinement import lift_latents
+from genlangsplat_ns.lifting.average import LiftSettings, RegionView
+from genlangsplat_ns.lifting.robust import lift_latents
+from genlangsplat_ns.utils.console import CONSOLE
 from language_adam import LANGSPLAT_EPSILON, PAPER_STEPS, AdamSettings, Render, anew, kept, optimize
 from language_scene import LatentScene, latent_scene, score
 
@@ -26,10 +26,10 @@ SMALL = {"num_objects": 6, "num_views": 16, "width": 162, "height": 108, "max_ga
 
 SCENES: dict[str, tuple[dict[str, int], float]] = {
     "small": (SMALL, 0.0),
-    "small, 30 % mislabelled": (SMALL, 0.3),
+    "small, 30 % mislabeled": (SMALL, 0.3),
     "large": ({}, 0.0),
 }
-"""Size of each composed scene, and what share of its regions is mislabelled."""
+"""Size of each composed scene, and what share of its regions is mislabeled."""
 
 LIFTS = {"plain": LiftSettings(robust_rounds=0), "robust (default)": LiftSettings()}
 KEPT, ANEW = "Adam", "Adam, rendered anew"
@@ -89,14 +89,14 @@ class Course:
     """What both solvers are let loose on.
 
     Attributes:
-        views: The labelled views, with their weights made.
+        views: The labeled views, with their weights made.
         renders: How Adam renders, by its way.
         shape: Gaussians, levels, width of a latent.
         setup_seconds: Processor time of what comes before the first step: weights, and latents of regions.
         score: Figures of latents, all the better the greater.
     """
 
-    views: Sequence[LabelledView]
+    views: Sequence[RegionView]
     renders: dict[str, Render]
     shape: tuple[int, int, int]
     setup_seconds: float
@@ -156,7 +156,7 @@ def measure_adam(
     """
     size, share = SCENES[name]
     scene = latent_scene(data, 0, **size)
-    scene = scene.mislabelled(share) if share else scene
+    scene = scene.mislabeled(share) if share else scene
     training = [scene.scene.views[index] for index in scene.scene.split("train")]
     cameras = [(view.viewmat, view.K, view.width, view.height) for view in training]
     lifts, lifted, setups = [], {}, []
@@ -192,8 +192,8 @@ def measure_run(config: Path, quick: bool = False, latents: Path | None = None) 
         latents: A folder for the latents of lifting and of Adam's best stop.
     """
     from genlangsplat_ns.run import open_pipeline
-    from genlangsplat_ns.scene import LanguageScene
-    from genlangsplat_ns.scene_metrics import language_metrics
+    from genlangsplat_ns.scene.language_scene import LanguageScene
+    from genlangsplat_ns.scene.metrics import language_metrics
 
     pipeline, _ = open_pipeline(config)
     model = pipeline.model

@@ -13,7 +13,7 @@ from matplotlib.ticker import NullFormatter
 from rich.table import Table
 
 from common import Bar
-from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.utils.console import CONSOLE
 from language_race import ADAM, ANEW, TUNED_ADAM, rival_of
 
 Row = dict[str, Any]

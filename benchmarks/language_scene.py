@@ -14,14 +14,14 @@ from torch import Tensor
 from composed_autoencoders import foreign_vectors, train_on
 from composed_scene import ComposedScene, RegionSettings, compose, region_features, source_vectors
 from genlangsplat_ns.language.autoencoder import Autoencoder
-from genlangsplat_ns.language.lifting import LabelledView
 from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.lifting.average import RegionView
 from genlangsplat_ns.rasterization import CompositingWeights, compositing_weights
 
 
 @dataclass(frozen=True)
 class LatentScene:
-    """A composed scene whose regions have latents, with some share of them mislabelled."""
+    """A composed scene whose regions have latents, with some share of them mislabeled."""
 
     scene: ComposedScene
     autoencoder: Autoencoder
@@ -43,10 +43,10 @@ class LatentScene:
         """Gaussians, levels, width of a latent."""
         return self.num_gaussians, len(LEVELS), self.sources.shape[1]
 
-    def training(self, levels: slice = slice(None)) -> list[LabelledView]:
+    def training(self, levels: slice = slice(None)) -> list[RegionView]:
         """The training views, with some of the levels."""
         return [
-            LabelledView(self.weights[index], self.regions[index][0][levels].contiguous(), self.regions[index][1])
+            RegionView(self.weights[index], self.regions[index][0][levels].contiguous(), self.regions[index][1])
             for index in self.scene.split("train")
         ]
 
@@ -54,9 +54,9 @@ class LatentScene:
         """The same scene with the weights made again, for the time that takes."""
         return replace(self, weights=composite_all(self.scene))
 
-    def mislabelled(self, share: float) -> LatentScene:
-        """The same scene with so many of its regions mislabelled."""
-        return replace(self, regions=encode_regions(self.scene, self.autoencoder, RegionSettings(mislabelled=share)))
+    def mislabeled(self, share: float) -> LatentScene:
+        """The same scene with so many of its regions mislabeled."""
+        return replace(self, regions=encode_regions(self.scene, self.autoencoder, RegionSettings(mislabeled=share)))
 
 
 def latent_scene(data: Path, seed: int, **size: int) -> LatentScene:
@@ -78,7 +78,9 @@ def latent_scene(data: Path, seed: int, **size: int) -> LatentScene:
 def composite_all(scene: ComposedScene) -> tuple[CompositingWeights, ...]:
     """How each view composites the Gaussians."""
     return tuple(
-        compositing_weights(*scene.gaussians.geometry, view.viewmat, view.K, view.width, view.height, halved=True)
+        compositing_weights(
+            *scene.gaussians.geometry, view.viewmat, view.K, view.width, view.height, half_precision=True
+        )
         for view in scene.views
     )
 
@@ -114,7 +116,7 @@ def score(scene: LatentScene, latents: Float[Tensor, "num_gaussians levels laten
 
 
 def held_out_pixels(scene: LatentScene, latents: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Unit latents of the labelled pixels of each held-out view, and the source that each pixel shows."""
+    """Unit latents of the labeled pixels of each held-out view, and the source that each pixel shows."""
     for index in scene.scene.split("eval"):
         labels, patches = scene.scene.labels[index], scene.scene.patches[index]
         truth = torch.where(labels >= 0, labels, torch.where(patches >= 0, patches + len(scene.scene.objects), -1))

@@ -27,19 +27,19 @@ from common import Bar, in_own_process, options_of, peak_memory_gb, worked, writ
 from composed_lift import PROTOCOL, LiftedScene, Road
 from composed_run import ENCODER, THING
 from composed_scene import ComposedScene, compose
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.evaluate import evaluate_views
 from genlangsplat_ns.evaluation.protocols import THRESHOLD
-from genlangsplat_ns.features.front_end import FrontEnd
-from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.features.extractor import FeatureExtractor
+from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, join_levels
-from genlangsplat_ns.language.lifting import LiftedLatents
 from genlangsplat_ns.language.projection import projection_autoencoder
 from genlangsplat_ns.language.query import EmbeddedQuery, QueryMode, TextQuery, relevancy_maps
 from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.lifting.average import LiftedLatents
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
 from genlangsplat_ns.scene_io.gaussians import Gaussians
+from genlangsplat_ns.utils.console import CONSOLE
 from made_up import made_up_decoder, made_up_memory
 from timing import Stopwatch, Timing, timing_of
 
@@ -81,7 +81,7 @@ def model_of(scene: ComposedScene, latents: Tensor) -> GenLangSplatModel:
         features_rest=torch.zeros(len(parts.means), 0, 3),
         opacities=torch.logit(parts.opacities, eps=1e-4)[:, None],
     )
-    metadata = {"front_end": FrontEnd(FrontEndSettings(encoder="conse", masks="watershed"))}
+    metadata = {"extractor": FeatureExtractor(FeatureSettings(encoder="conse", masks="watershed"))}
     box = SceneBox(torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]))
     config = GenLangSplatModelConfig(sh_degree=0)
     model = config.setup(scene_box=box, num_train_data=1, metadata=metadata, gaussians=gaussians)

@@ -20,8 +20,8 @@ import competitors
 from common import Bar, machine, write_results
 from competitors import CHANNELS
 from garden import GARDEN, GardenScene, load_scene
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.rasterization import compositing_weights, library
+from genlangsplat_ns.utils.console import CONSOLE
 from roofline import Work, count_work, describe, measure_peak
 from timing import Timing
 

@@ -19,21 +19,21 @@ from nerfstudio.utils import writer
 from torch import Tensor
 from torch.amp import GradScaler
 
-from genlangsplat_ns.cameras import ViewGeometry
 from genlangsplat_ns.config import gen_langsplat_lite
 from genlangsplat_ns.demo.run import peak_memory_gb
-from genlangsplat_ns.features.front_end import FrontEnd
-from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.features.extractor import FeatureExtractor
+from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.pipeline import GenLangSplatPipeline
 from genlangsplat_ns.splat_model import SplatGeometry
+from genlangsplat_ns.views.cameras import ViewGeometry
 from timing import Timing
 
-FORWARD, BACKWARD, LOSS, OPTIMISER, STRATEGY, REST = PARTS = (
+FORWARD, BACKWARD, LOSS, OPTIMIZER, STRATEGY, REST = PARTS = (
     "forward",
     "backward",
     "loss",
-    "optimiser",
+    "optimizer",
     "strategy",
     "rest",
 )
@@ -101,7 +101,7 @@ class TimedModel(GenLangSplatModel):
 
 
 class TimedOptimizers(Optimizers):
-    """nerfstudio's optimisers and schedulers with a stopwatch."""
+    """nerfstudio's optimizers and schedulers with a stopwatch."""
 
     laps: Laps
 
@@ -109,19 +109,19 @@ class TimedOptimizers(Optimizers):
         """Drops the gradients."""
         self.laps.lap(REST)
         super().zero_grad_some(param_groups)
-        self.laps.lap(OPTIMISER)
+        self.laps.lap(OPTIMIZER)
 
     def optimizer_scaler_step_some(self, grad_scaler: GradScaler, param_groups: list[str]) -> None:
         """Moves the parameters."""
         self.laps.lap(REST)
         super().optimizer_scaler_step_some(grad_scaler, param_groups)
-        self.laps.lap(OPTIMISER)
+        self.laps.lap(OPTIMIZER)
 
     def scheduler_step_all(self, step: int) -> None:
         """Lets the learning rates decay."""
         self.laps.lap(REST)
         super().scheduler_step_all(step)
-        self.laps.lap(OPTIMISER)
+        self.laps.lap(OPTIMIZER)
 
 
 class SyntheticPipeline:
@@ -180,7 +180,7 @@ def make_model(config: Any, count: int) -> TimedModel:
         scene_box=SceneBox(torch.tensor([[-10.0] * 3, [10.0] * 3])),
         num_train_data=VIEWS,
         seed_points=(torch.rand(4, 3), torch.zeros(4, 3)),
-        metadata={"front_end": FrontEnd(FrontEndSettings(encoder="conse", masks="watershed"))},
+        metadata={"extractor": FeatureExtractor(FeatureSettings(encoder="conse", masks="watershed"))},
     )
     for name, values in make_gaussians(count).items():
         parameter = model.gauss_params[name]

@@ -19,8 +19,8 @@ import numpy as np
 from rich.table import Table
 
 from common import Bar, machine, write_results
-from genlangsplat_ns.console import CONSOLE, track
-from rgb_step import LOSS, OPTIMISER, PARTS, STRATEGY, USUAL_SIZE, measure
+from genlangsplat_ns.utils.console import CONSOLE, track
+from rgb_step import LOSS, OPTIMIZER, PARTS, STRATEGY, USUAL_SIZE, measure
 
 Row = dict[str, Any]
 
@@ -72,9 +72,9 @@ def bars_of(rows: list[Row]) -> list[Bar]:
     """The goals; `rows` are those of the usual size, by number of Gaussians."""
     steps = {row["gaussians"]: row["step"]["median_ms"] for row in rows}
     usual = next(row for row in rows if row["gaussians"] == USUAL_COUNT)
-    beside = sum(usual["parts"][part]["median_ms"] for part in (LOSS, OPTIMISER, STRATEGY))
+    beside = sum(usual["parts"][part]["median_ms"] for part in (LOSS, OPTIMIZER, STRATEGY))
     share = beside / usual["step"]["median_ms"]
-    bars = [Bar(f"loss + optimiser + strategy share of an RGB step, {USUAL_COUNT:,} Gaussians", share, "<=", 0.5)]
+    bars = [Bar(f"loss + optimizer + strategy share of an RGB step, {USUAL_COUNT:,} Gaussians", share, "<=", 0.5)]
     for many in (USUAL_COUNT, 10 * USUAL_COUNT):
         if many in steps:
             name = f"growth of the step's cost from {many // 10:,} to {many:,} Gaussians"
@@ -103,12 +103,12 @@ def plot(by_count: list[Row], by_size: list[Row], path: Path) -> None:
         axis.loglog(x, steps, "o-", color="black", label="step")
         for part in PARTS:
             axis.loglog(x, [row["parts"][part]["median_ms"] for row in rows], ".-", alpha=0.7, label=part)
-        axis.loglog(x, [steps[0] * value / x[0] for value in x], "--", color="grey", label="proportional")
+        axis.loglog(x, [steps[0] * value / x[0] for value in x], "--", color="gray", label="proportional")
         axis.set(xlabel=label, ylabel="milliseconds")
     axes[0].legend(fontsize="small")
     slope, start, _ = fit_memory(by_count)
     axes[2].plot(counts, [row["peak_memory_gb"] for row in by_count], "o", color="black", label="peak")
-    axes[2].plot(counts, [(start + slope * x) / 1e9 for x in counts], "--", color="grey", label="line")
+    axes[2].plot(counts, [(start + slope * x) / 1e9 for x in counts], "--", color="gray", label="line")
     axes[2].set(xlabel="Gaussians", ylabel="peak memory in GB", ylim=(0, None))
     axes[2].legend(fontsize="small")
     figure.savefig(path, dpi=120)

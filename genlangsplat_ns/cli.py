@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from genlangsplat_ns.commands import run_commands
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.settings import FrontEndSettings
-from genlangsplat_ns.ray_settings import RayLiftSettings
+from genlangsplat_ns.features.settings import FeatureSettings
+from genlangsplat_ns.utils.command_line import run_commands
+from genlangsplat_ns.utils.ray_settings import RayLiftSettings
 
 if TYPE_CHECKING:
-    from genlangsplat_ns.chosen_gaussians import Choice
     from genlangsplat_ns.language.query import TextQuery
     from genlangsplat_ns.language.selection import SelectionSettings
+    from genlangsplat_ns.scene.chosen_gaussians import Choice
 
 
 @dataclass(kw_only=True)
@@ -95,8 +95,8 @@ class Query(Selecting):
         """Runs the command."""
         query = self.query_for(self.text)
         selection = self.selection
-        from genlangsplat_ns.query_cameras import CameraChoice
-        from genlangsplat_ns.query_views import query_views
+        from genlangsplat_ns.scene.cameras import CameraChoice
+        from genlangsplat_ns.scene.query_views import query_views
 
         cameras = CameraChoice(self.split, self.camera_path, self.interpolate)
         query_views(self.load_config, query, cameras, self.mode, selection, self.video, self.output_dir, self.decoder)
@@ -120,7 +120,7 @@ class Choosing(Selecting):
             return None
         query = self.query_for(self.text)
         without = self.query_for(self.without) if self.without else None
-        from genlangsplat_ns.chosen_gaussians import Choice
+        from genlangsplat_ns.scene.chosen_gaussians import Choice
 
         return Choice(query, without, self.selection, self.grow)
 
@@ -141,7 +141,7 @@ class Export(Choosing):
     def __call__(self) -> None:
         """Runs the command."""
         choice = self.choice
-        from genlangsplat_ns.export_run import export_run
+        from genlangsplat_ns.scene.export import export_run
 
         export_run(self.load_config, choice, self.rest, self.latents, self.output, self.overwrite, self.decoder)
 
@@ -158,7 +158,7 @@ class Remove(Choosing):
         choice = self.choice
         if choice is None:
             raise GenLangSplatError("Found no text; say with --text what to remove.")
-        from genlangsplat_ns.remove_run import remove_from_run
+        from genlangsplat_ns.scene.removal import remove_from_run
 
         remove_from_run(self.load_config, choice, self.output_dir, self.overwrite, self.decoder)
 
@@ -188,9 +188,9 @@ class Describe:
 
     def __call__(self) -> None:
         """Runs the command."""
-        from genlangsplat_ns.describe_run import describe_run
         from genlangsplat_ns.language.query import TextQuery, split_texts
         from genlangsplat_ns.language.vocabulary import read_vocabulary
+        from genlangsplat_ns.scene.description import describe_run
 
         query = TextQuery(read_vocabulary(self.vocabulary), split_texts(self.negatives))
         describe_run(
@@ -211,7 +211,7 @@ class Compress:
 
     def __call__(self) -> None:
         """Runs the command."""
-        from genlangsplat_ns.compress_run import compress_run
+        from genlangsplat_ns.scene.compression import compress_run
 
         compress_run(self.load_config, self.to, self.text)
 
@@ -225,13 +225,13 @@ class Demo:
 
     def __call__(self) -> None:
         """Runs the command."""
-        from genlangsplat_ns.demo_run import run_gallery_demo
+        from genlangsplat_ns.demo.training import run_gallery_demo
 
         run_gallery_demo(self.output_dir)
 
 
 @dataclass(kw_only=True)
-class Extract(FrontEndSettings):
+class Extract(FeatureSettings):
     """Find and embed the regions of a scene's views and store them, as training would; goes on where it was stopped."""
 
     data: Path
@@ -247,13 +247,13 @@ class Extract(FrontEndSettings):
 
     def __call__(self) -> None:
         """Runs the command."""
-        from genlangsplat_ns.extraction import extract_scene, open_views
+        from genlangsplat_ns.scene.extraction import extract_scene, open_views
 
         extract_scene(open_views(self.data, self.data_format, self.max_image_side, self), self.limit, self.preview)
 
 
 @dataclass(kw_only=True)
-class Convert(FrontEndSettings):
+class Convert(FeatureSettings):
     """Take over LangSplat's language_features (_f.npy, _s.npy) for training, or write a scene's features like them."""
 
     data: Path
@@ -273,7 +273,7 @@ class Convert(FrontEndSettings):
         """Runs the command."""
         if (self.from_langsplat is None) == (self.to_langsplat is None):
             raise GenLangSplatError("Give either --from-langsplat FOLDER or --to-langsplat FOLDER.")
-        from genlangsplat_ns.extraction import export_langsplat, import_langsplat, open_views
+        from genlangsplat_ns.scene.extraction import export_langsplat, import_langsplat, open_views
 
         if self.from_langsplat is not None:
             self.masks = "langsplat"
@@ -299,7 +299,7 @@ class Lift:
 
     def __call__(self) -> None:
         """Runs the command."""
-        from genlangsplat_ns.lift_run import lift_run
+        from genlangsplat_ns.scene.lifting import lift_run
 
         lift_run(self.load_config, self.robust_rounds, self.ray if self.engine == "ray" else None)
 
@@ -316,8 +316,8 @@ class Evaluate:
     """Folder of the labels; None for labels, label or segmentations beside the data."""
     protocol: tuple[str, ...] = ()
     """Rules to score by, the one that decides first; none for those usual with the layout of the labels."""
-    holdout_labelled: bool = False
-    """Lift the latents anew without the labelled views, in memory only; the colours have seen them."""
+    holdout_labeled: bool = False
+    """Lift the latents anew without the labeled views, in memory only; the colors have seen them."""
     mode: Literal["rendered", "gaussian"] = "rendered"
     """rendered decodes every pixel, as papers do; gaussian scores Gaussians and draws that, faster without a GPU."""
     decoder: Literal["memory", "autoencoder", "both"] | None = None
@@ -326,14 +326,14 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Runs the command."""
-        from genlangsplat_ns.evaluate_run import evaluate_run
+        from genlangsplat_ns.scene.evaluation import evaluate_run
 
         evaluate_run(
             self.load_config,
             self.output_dir,
             self.labels,
             self.protocol,
-            self.holdout_labelled,
+            self.holdout_labeled,
             self.mode,
             self.decoder,
         )

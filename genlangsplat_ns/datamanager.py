@@ -16,20 +16,20 @@ from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatama
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from torch import Tensor
 
-from genlangsplat_ns.cameras import undistort_points
 from genlangsplat_ns.dataparser import SeedPointNerfstudio
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import resized_mask
-from genlangsplat_ns.features.front_end import FrontEnd
-from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.features.extractor import FeatureExtractor
+from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
-from genlangsplat_ns.views import ViewDataset
+from genlangsplat_ns.views.cameras import undistort_points
+from genlangsplat_ns.views.dataset import ViewDataset
 
 Split = Literal["train", "eval"]
 
 
 @dataclass
-class GenLangSplatDataManagerConfig(FrontEndSettings, FullImageDatamanagerConfig):
+class GenLangSplatDataManagerConfig(FeatureSettings, FullImageDatamanagerConfig):
     """Where views and their language features come from."""
 
     _target: type = field(default_factory=lambda: GenLangSplatDataManager)
@@ -97,9 +97,9 @@ class GenLangSplatDataManager(FullImageDatamanager):
             # More than 500 views make nerfstudio choose the cpu cache again.
             config.cache_images = "gpu"
         self._check_images()
-        self.front_end = FrontEnd(config, device)
+        self.extractor = FeatureExtractor(config, device)
         # The model learns from the metadata which encoder its autoencoder must fit, and asks it for texts.
-        self.train_dataset.metadata["front_end"] = self.front_end
+        self.train_dataset.metadata["extractor"] = self.extractor
         self._language_keys: dict[tuple[Split, int], str] = {}
         if test_mode == "val" and prepare:
             self.prepare_language()
@@ -128,7 +128,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
         _ = self.cached_train if split == "train" else self.cached_eval
         camera = self.dataset(split).cameras[index : index + 1].to(self.device)
         if split == "train":
-            # As in `next_train`: by its number the camera optimiser knows a view.
+            # As in `next_train`: by its number the camera optimizer knows a view.
             camera.metadata = {"cam_idx": index}
         return camera
 
@@ -195,7 +195,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
     def store(self) -> FeatureStore:
         """The feature store beside the data."""
         root = Path(self.config.dataparser.data)
-        return self.front_end.open_store(root if root.is_dir() else root.parent)
+        return self.extractor.open_store(root if root.is_dir() else root.parent)
 
     def prepare_language(self) -> None:
         """Extracts the features of all views that the store does not have; a missing weight shows here, not later."""
@@ -203,7 +203,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
         for split in self.splits:
             _ = getattr(self, f"cached_{split}")
         self.extract()
-        self.front_end.release()
+        self.extractor.release()
 
     @property
     def splits(self) -> list[Split]:
@@ -224,7 +224,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
             Split and index of the views looked at.
         """
         views = self.all_views()[:limit]
-        keys = self.front_end.extract(ViewImages(self, views), self.store)
+        keys = self.extractor.extract(ViewImages(self, views), self.store)
         self._language_keys |= dict(zip(views, keys, strict=True))
         return views
 
@@ -232,7 +232,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
         """Returns the key of a view in the feature store, extracting its features when they are not there."""
         view = (split, index)
         if view not in self._language_keys:
-            (self._language_keys[view],) = self.front_end.extract(ViewImages(self, [view]), self.store)
+            (self._language_keys[view],) = self.extractor.extract(ViewImages(self, [view]), self.store)
         return self._language_keys[view]
 
     def language_features(self, split: Split, index: int) -> ViewFeatures:

@@ -17,8 +17,8 @@ class SeedPointNerfstudio(Nerfstudio):
     def _load_3D_points(
         self, ply_file_path: Path, transform_matrix: Tensor, scale_factor: float
     ) -> dict[str, Tensor] | None:
-        positions, colours = read_seed_points(ply_file_path)
+        positions, colors = read_seed_points(ply_file_path)
         if len(positions) == 0:
             return None
         world = torch.from_numpy(positions) @ transform_matrix[:3, :3].T + transform_matrix[:3, 3]
-        return {"points3D_xyz": world * scale_factor, "points3D_rgb": torch.from_numpy(colours)}
+        return {"points3D_xyz": world * scale_factor, "points3D_rgb": torch.from_numpy(colors)}

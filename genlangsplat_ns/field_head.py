@@ -11,23 +11,23 @@ from nerfstudio.field_components.field_heads import FieldHead, FieldHeadNames
 from rich.markup import escape
 from torch import Tensor
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.front_end import FrontEnd
+from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
-from genlangsplat_ns.language.named import PROJECTION, falls_back_to_projection, load_autoencoder
+from genlangsplat_ns.language.named_autoencoders import PROJECTION, falls_back_to_projection, load_autoencoder
 from genlangsplat_ns.language.projection import projection_autoencoder
+from genlangsplat_ns.utils.console import CONSOLE
 
 
-def scene_autoencoder(path_or_name: str, front_end: FrontEnd) -> Autoencoder:
+def scene_autoencoder(path_or_name: str, extractor: FeatureExtractor) -> Autoencoder:
     """The autoencoder of a scene: a file, a named one, or the projection, by its name or where `auto` finds no other.
 
     Raises:
         GenLangSplatError: If there is none, it is damaged or not an autoencoder, or was trained for another encoder.
     """
-    encoder = front_end.encoder_identity
+    encoder = extractor.encoder_identity
     if path_or_name == PROJECTION or falls_back_to_projection(path_or_name, encoder):
-        return projection_autoencoder(encoder, front_end.embedding_dim)
+        return projection_autoencoder(encoder, extractor.embedding_dim)
     return load_autoencoder(path_or_name, encoder_identity=encoder)
 
 
@@ -100,6 +100,6 @@ class LanguageFieldHead(FieldHead):
             found, expected = ({key: identity[key] for key in differing} for identity in (stored, own))
             raise GenLangSplatError(
                 f"The checkpoint was made with another autoencoder: it has {found}, the config asks for {expected}. "
-                "Point --pipeline.model.autoencoder (or model.autoencoder in config.yml) to the artefact the run was "
+                "Point --pipeline.model.autoencoder (or model.autoencoder in config.yml) to the artifact the run was "
                 "trained with, or train the language phase again."
             )

@@ -10,16 +10,13 @@ from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor, nn
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.front_end import FrontEnd
+from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.field_head import LanguageFieldHead, scene_autoencoder
 from genlangsplat_ns.language.compression import restore_latents
 from genlangsplat_ns.language.decoding import Decode
-from genlangsplat_ns.language.fitting_loss import language_fidelity, language_loss
 from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, SeenScores, join_levels
-from genlangsplat_ns.language.lifting import LiftedLatents, LiftSettings, region_targets
 from genlangsplat_ns.language.memory import (
     NO_MEMORY,
     NOTHING_TO_DECODE_BY,
@@ -28,14 +25,17 @@ from genlangsplat_ns.language.memory import (
     SceneMemory,
     take_memory,
 )
-from genlangsplat_ns.language.named import AUTO
+from genlangsplat_ns.language.named_autoencoders import AUTO
 from genlangsplat_ns.language.query import EmbeddedQuery, QueryMode, answer_texts, relevancy_maps
-from genlangsplat_ns.language.visualize import LatentPca, relevancy_overlay, soft_mask, stand_out
+from genlangsplat_ns.language.visualize import LatentPca, highlight, relevancy_overlay, soft_mask
 from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.lifting.average import LiftedLatents, LiftSettings, region_targets
+from genlangsplat_ns.lifting.loss import language_fidelity, language_loss
 from genlangsplat_ns.rasterization import CompositingWeights, WeightCache, compositing_weights
 from genlangsplat_ns.splat_model import SplatModel, SplatModelConfig
-from genlangsplat_ns.viewer import LanguageControls
-from genlangsplat_ns.viewer_tools import SceneTools
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.viewer.panel import LanguageControls
+from genlangsplat_ns.viewer.tools import SceneTools
 
 GEOMETRY = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
 """Everything of a Gaussian that the language phase must not touch."""
@@ -54,7 +54,7 @@ class GenLangSplatModelConfig(SplatModelConfig):
     language_start_step: int | None = None
     """Step at which all but the latents freeze and the language phase begins; None keeps the last steps for it."""
     language_solver: Literal["lift", "adam"] = "lift"
-    """How latents are fitted: lift is one closed-form pass over the views, adam the paper's optimisation."""
+    """How latents are fitted: lift is one closed-form pass over the views, adam the paper's optimization."""
     language_steps: int | None = None
     """Length of the language phase; None means 1 step for lift and 30000 for adam."""
     language_warm_start: bool = False
@@ -112,8 +112,8 @@ class GenLangSplatModel(SplatModel):
         super().populate_modules()
         # Settings that cannot be are told now and not after the RGB phase.
         _ = self.config.lift_settings
-        front_end: FrontEnd = self.kwargs["metadata"]["front_end"]
-        self.field_head = LanguageFieldHead(scene_autoencoder(self.config.autoencoder, front_end))
+        extractor: FeatureExtractor = self.kwargs["metadata"]["extractor"]
+        self.field_head = LanguageFieldHead(scene_autoencoder(self.config.autoencoder, extractor))
         latents = torch.zeros(self.num_points, len(LEVELS), self.field_head.latent_dim)
         self.gauss_params["latents"] = nn.Parameter(latents)
         self.register_buffer("language_phase_start", torch.tensor(-1))
@@ -121,7 +121,7 @@ class GenLangSplatModel(SplatModel):
         self._apply_phase()
         self.shown: Tensor | None = None
         self.language = LanguageControls(
-            front_end.load_text_encoder, SceneTools(self), self.config.query_texts, self.config.query_mode
+            extractor.load_text_encoder, SceneTools(self), self.config.query_texts, self.config.query_mode
         )
 
     @property
@@ -152,7 +152,7 @@ class GenLangSplatModel(SplatModel):
 
     def _forget_latents(self) -> None:
         """Drops what was computed of latents that have changed."""
-        self._latent_colours: Tensor | None = None
+        self._latent_colors: Tensor | None = None
         self._decoded_gaussians: DecodedGaussians | None = None
         self._relevancy: tuple[EmbeddedQuery, Tensor, tuple[str, ...]] | None = None
 
@@ -192,7 +192,7 @@ class GenLangSplatModel(SplatModel):
         self.step = step
 
     def get_gaussian_param_groups(self) -> dict[str, list[nn.Parameter]]:
-        """One optimiser group per kind of parameter, the latents among them."""
+        """One optimizer group per kind of parameter, the latents among them."""
         return {name: [parameter] for name, parameter in self.gauss_params.items()}
 
     def active_sh_degree(self) -> int:
@@ -229,7 +229,7 @@ class GenLangSplatModel(SplatModel):
         return self.field_head.autoencoder.encode(features.embeddings.to(self.device))
 
     def render_latents(self, camera: Cameras) -> Float[Tensor, "height width levels latent_dim"]:
-        """Composites the latents of all levels over black; neither normalised nor divided by the opacity."""
+        """Composites the latents of all levels over black; neither normalized nor divided by the opacity."""
         view = self.view(camera)
         keep = self.cropped()
         latents = self.latents if keep is None else self.latents[keep]
@@ -257,7 +257,7 @@ class GenLangSplatModel(SplatModel):
                 view.width,
                 view.height,
                 rasterize_mode=self.config.rasterize_mode,
-                halved=True,
+                half_precision=True,
             ),
         )
 
@@ -277,14 +277,14 @@ class GenLangSplatModel(SplatModel):
         return alpha[0, ..., 0]
 
     def get_outputs(self, camera: Cameras) -> dict[str, Any]:
-        """Renders what the phase needs: colours, latents to be fitted, or everything for a person."""
+        """Renders what the phase needs: colors, latents to be fitted, or everything for a person."""
         if not self.training:
             return self._pictures(camera)
         if not self.in_language_phase:
             return super().get_outputs(camera)
         if self.config.language_solver == "lift":
             return {}
-        # The optimiser is about to change the latents; the components stay, so that a colour keeps its meaning.
+        # The optimizer is about to change the latents; the components stay, so that a color keeps its meaning.
         self._forget_latents()
         return {"latents": self._training_latents(camera)}
 
@@ -304,7 +304,7 @@ class GenLangSplatModel(SplatModel):
         if "rgb" in outputs:
             return super().get_loss_dict(outputs, batch, metrics_dict)
         if "latents" not in outputs:
-            # Lifting leaves nothing to optimise, but the trainer wants something to differentiate.
+            # Lifting leaves nothing to optimize, but the trainer wants something to differentiate.
             return {"language_loss": torch.zeros((), device=self.device, requires_grad=True)}
         targets, valid = self.language_targets(batch["language"])
         l1, one_minus_cosine = language_loss(outputs["latents"], targets, valid)
@@ -372,13 +372,13 @@ class GenLangSplatModel(SplatModel):
 
     @torch.no_grad()
     def _pictures(self, camera: Cameras) -> dict[str, Tensor]:
-        """Splatfacto's outputs, relevancy, its overlay and the latents' colours; the keys are always the same.
+        """Splatfacto's outputs, relevancy, its overlay and the latents' colors; the keys are always the same.
 
         The components of latents are splatted, not computed from splatted latents: that costs three channels of the one
         pass instead of a pass of 48.
         """
         query = self.language.query() if self.in_language_phase else None
-        carried = [self._colours_of_latents()] if self.in_language_phase else []
+        carried = [self._colors_of_latents()] if self.in_language_phase else []
         in_one_pass = self.language.g_mode.value == "gaussian"
         if query is not None and in_one_pass:
             seen = SeenScores(self.gaussian_relevancy(query)[0].amax(dim=1, keepdim=True))
@@ -399,21 +399,21 @@ class GenLangSplatModel(SplatModel):
                 relevancy = torch.stack([answer.map for answer in answers]).amax(dim=0)[..., None]
             overlay = relevancy_overlay(rgb, relevancy[..., 0])
             mask = soft_mask(relevancy, self.language.h_threshold.value, self.language.i_softness.value)
-            selection, composited = mask.expand_as(rgb), stand_out(rgb, mask)
+            selection, composited = mask.expand_as(rgb), highlight(rgb, mask)
         pictures = {"relevancy": relevancy, "relevancy_overlay": overlay, "selection": selection}
         return {**outputs, **pictures, "composited": composited, "latent_pca": latent_pca}
 
-    def _colours_of_latents(self) -> Float[Tensor, "num_gaussians 3"]:
-        """One colour per Gaussian, computed anew only when latents have changed; black while there are none."""
-        if self._latent_colours is None:
+    def _colors_of_latents(self) -> Float[Tensor, "num_gaussians 3"]:
+        """One color per Gaussian, computed anew only when latents have changed; black while there are none."""
+        if self._latent_colors is None:
             latents = self.latents[:, len(LEVELS) // 2]
             if not bool(latents.any()):
-                self._latent_colours = latents.new_zeros(len(latents), 3)
+                self._latent_colors = latents.new_zeros(len(latents), 3)
             else:
                 if self._latent_pca is None:
                     self._latent_pca = LatentPca.fit(latents)
-                self._latent_colours = self._latent_pca.apply(latents)
-        return self._latent_colours
+                self._latent_colors = self._latent_pca.apply(latents)
+        return self._latent_colors
 
     def check_language(self) -> None:
         """Raises a clear error when nothing can be asked yet.

@@ -14,23 +14,23 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from rich.markup import escape
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.front_end import FrontEnd
+from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.field_head import scene_autoencoder
-from genlangsplat_ns.files import atomic_path
-from genlangsplat_ns.init_from import GeometrySource, open_geometry
-from genlangsplat_ns.labelled_views import LabelledViews, PosedView
-from genlangsplat_ns.language.lifting import LiftedLatents
 from genlangsplat_ns.language.memory import SceneMemory
-from genlangsplat_ns.language.memory_fit import SeenRegions, fit_memory, see_regions
-from genlangsplat_ns.language.named import falls_back_to_projection
-from genlangsplat_ns.language.refinement import lift_latents
+from genlangsplat_ns.language.named_autoencoders import falls_back_to_projection
+from genlangsplat_ns.lifting.average import LiftedLatents
+from genlangsplat_ns.lifting.memory_fit import SeenRegions, fit_memory, see_regions
+from genlangsplat_ns.lifting.region_views import PosedView, RegionViews
+from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
 from genlangsplat_ns.rasterization import WeightCache
-from genlangsplat_ns.scene import LanguageScene
-from genlangsplat_ns.scene_metrics import language_metrics
+from genlangsplat_ns.scene.init_from import GeometrySource, open_geometry
+from genlangsplat_ns.scene.language_scene import LanguageScene
+from genlangsplat_ns.scene.metrics import language_metrics
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.files import atomic_path
 
 MIN_RGB_STEPS = 10
 """A run that would leave fewer steps for the RGB phase is a mistake."""
@@ -74,12 +74,12 @@ class GenLangSplatPipeline(VanillaPipeline):
         # before that whatever can be wrong with the Gaussians to begin with is told.
         super(VanillaPipeline, self).__init__()
         self.config, self.test_mode, self.world_size = config, test_mode, world_size
-        front_end = FrontEnd(config.datamanager, device)
+        extractor = FeatureExtractor(config.datamanager, device)
         # What auto means depends on the machine, but a run keeps what it was trained with wherever it is opened.
-        config.datamanager.encoder, config.datamanager.masks = front_end.encoder_name, front_end.mask_name
+        config.datamanager.encoder, config.datamanager.masks = extractor.encoder_name, extractor.mask_name
         # An autoencoder of another encoder is told before hours of extraction, not after them.
-        autoencoder = scene_autoencoder(config.model.autoencoder, front_end).identity
-        if test_mode == "val" and falls_back_to_projection(config.model.autoencoder, front_end.encoder_identity):
+        autoencoder = scene_autoencoder(config.model.autoencoder, extractor).identity
+        if test_mode == "val" and falls_back_to_projection(config.model.autoencoder, extractor.encoder_identity):
             CONSOLE.print(
                 f"[bold yellow]No pre-trained autoencoder fits the encoder {escape(autoencoder.encoder)}; a fixed "
                 f"random projection of its embeddings to {autoencoder.latent_dim} numbers takes its place. With the "
@@ -191,7 +191,7 @@ class GenLangSplatPipeline(VanillaPipeline):
         solver = self.model.config.language_solver
         if solver == "lift" or self.model.config.language_warm_start:
             lifted, memory = self.lift()
-            # The optimisation is about to change what the memory decodes; it is fitted at the end.
+            # The optimization is about to change what the memory decodes; it is fitted at the end.
             self.model.set_latents(lifted, memory if solver == "lift" else None)
             seen = float(lifted.seen.any(dim=-1).float().mean())
             remembered = f" The scene's memory has {len(memory)} keys." if solver == "lift" else ""
@@ -215,7 +215,7 @@ class GenLangSplatPipeline(VanillaPipeline):
         regions = see_regions(views, self.model.latents.detach(), None)
         return fit_memory(regions, self.model.field_head.autoencoder.identity.encoder)
 
-    def fit_memory(self, views: LabelledViews, lifted: LiftedLatents) -> SceneMemory:
+    def fit_memory(self, views: RegionViews, lifted: LiftedLatents) -> SceneMemory:
         """Fits the scene's memory to what the training views said while they were lifted."""
         assert lifted.region_consensus is not None, "lifting was told to remember"
         names = [view.name for view in views.views]
@@ -223,7 +223,7 @@ class GenLangSplatPipeline(VanillaPipeline):
         return fit_memory(regions, self.model.field_head.autoencoder.identity.encoder)
 
     @torch.no_grad()
-    def training_views(self) -> LabelledViews:
+    def training_views(self) -> RegionViews:
         """The training views as lifting takes them; features that the store does not have are extracted."""
         model, data = self.model, self.datamanager
         views = []
@@ -231,7 +231,7 @@ class GenLangSplatPipeline(VanillaPipeline):
             place = model.view(data.camera("train", index))
             name, key = data.view_name("train", index), data.language_key("train", index)
             views.append(PosedView(name, key, place.viewmats[0], place.intrinsics[0], place.width, place.height))
-        return LabelledViews(
+        return RegionViews(
             gaussians=model.geometry().tensors(),
             rasterize_mode=model.config.rasterize_mode,
             views=views,

@@ -9,7 +9,7 @@ from nerfstudio.engine.trainer import TrainerConfig
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.memory import DecoderName
 from genlangsplat_ns.pipeline import GenLangSplatPipeline, GenLangSplatPipelineConfig
-from genlangsplat_ns.scene import LanguageScene
+from genlangsplat_ns.scene.language_scene import LanguageScene
 
 
 def open_run(config_path: Path, decoder: DecoderName | None = None) -> LanguageScene:

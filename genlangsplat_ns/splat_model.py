@@ -1,4 +1,4 @@
-"""Splatfacto on any device: the same method with this project's rasteriser and checkpoints that resume."""
+"""Splatfacto on any device: the same method with this project's rasterizer and checkpoints that resume."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from nerfstudio.utils.colors import get_color
 from torch import Tensor, nn
 from torchmetrics.image import PeakSignalNoiseRatio
 
-from genlangsplat_ns.cameras import ViewGeometry, view_geometry
-from genlangsplat_ns.console import CONSOLE
-from genlangsplat_ns.densification import BudgetedStrategy
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization import rasterization, shade
+from genlangsplat_ns.rasterization.densification import BudgetedStrategy
 from genlangsplat_ns.rasterization.ssim import structural_similarity
 from genlangsplat_ns.scene_io.gaussians import Gaussians
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.views.cameras import ViewGeometry, view_geometry
 
 VIEWER_BACKGROUND = (0.1490, 0.1647, 0.2157)
-"""The viewer's own background colour, shown where training used random ones."""
+"""The viewer's own background color, shown where training used random ones."""
 
 INITIAL_OPACITY = 0.1
 
@@ -42,7 +42,7 @@ class SplatModelConfig(SplatfactoModelConfig):
 
 @dataclass(frozen=True)
 class SplatGeometry:
-    """The activated Gaussians, as the rasteriser takes them."""
+    """The activated Gaussians, as the rasterizer takes them."""
 
     means: Float[Tensor, "num_gaussians 3"]
     quats: Float[Tensor, "num_gaussians 4"]
@@ -50,7 +50,7 @@ class SplatGeometry:
     opacities: Float[Tensor, num_gaussians]
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """All of them in the order the rasteriser takes them."""
+        """All of them in the order the rasterizer takes them."""
         return self.means, self.quats, self.scales, self.opacities
 
 
@@ -60,7 +60,7 @@ class SplatModel(SplatfactoModel):
     config: SplatModelConfig
 
     def populate_modules(self) -> None:
-        """Creates the Gaussians, the camera optimiser, the metrics and the densification strategy."""
+        """Creates the Gaussians, the camera optimizer, the metrics and the densification strategy."""
         self.gauss_params = nn.ParameterDict(self._initial_gaussians())
         self.camera_optimizer = self.config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         if self.config.use_bilateral_grid:
@@ -94,7 +94,7 @@ class SplatModel(SplatfactoModel):
         self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
 
     def _initial_gaussians(self) -> dict[str, nn.Parameter]:
-        """Gaussians given from elsewhere, at the seed points with their colours, or at random places in a cube."""
+        """Gaussians given from elsewhere, at the seed points with their colors, or at random places in a cube."""
         given: Gaussians | None = self.kwargs.get("gaussians")
         if given is not None:
             return {name: nn.Parameter(value) for name, value in given.tensors().items()}
@@ -111,10 +111,10 @@ class SplatModel(SplatfactoModel):
             )
         distances, _ = self.k_nearest_sklearn(means, 3)
         spacing = torch.from_numpy(distances).mean(dim=-1, keepdim=True).clamp_min(1e-7)
-        colours = torch.rand(count, 3)
+        colors = torch.rand(count, 3)
         if seeds is not None and len(seeds[1]) == count:
-            colours = seeds[1].float() / 255
-        features_dc = RGB2SH(colours) if self.config.sh_degree > 0 else torch.logit(colours, eps=1e-3)
+            colors = seeds[1].float() / 255
+        features_dc = RGB2SH(colors) if self.config.sh_degree > 0 else torch.logit(colors, eps=1e-3)
         num_rest = num_sh_bases(self.config.sh_degree) - 1
         values = {
             "means": means.clone(),
@@ -129,7 +129,7 @@ class SplatModel(SplatfactoModel):
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:
         """Loads a checkpoint of this method or of stock splatfacto.
 
-        The parameters keep their identity and only change size: the optimisers, which nerfstudio builds before it
+        The parameters keep their identity and only change size: the optimizers, which nerfstudio builds before it
         loads, stay bound to them, so that training really goes on after a resume.
 
         Raises:
@@ -163,8 +163,8 @@ class SplatModel(SplatfactoModel):
         )
         return SplatGeometry(means, quats, scales.exp(), torch.sigmoid(opacities).squeeze(-1))
 
-    def colours(self, keep: Tensor | None = None) -> tuple[Tensor, int | None]:
-        """Returns what `splat` takes as colours, plain ones or harmonics, and the degree of the harmonics."""
+    def colors(self, keep: Tensor | None = None) -> tuple[Tensor, int | None]:
+        """Returns what `splat` takes as colors, plain ones or harmonics, and the degree of the harmonics."""
         constant, rest = (values if keep is None else values[keep] for values in (self.features_dc, self.features_rest))
         if self.config.sh_degree == 0:
             return torch.sigmoid(constant), None
@@ -175,13 +175,13 @@ class SplatModel(SplatfactoModel):
         return min(self.step // self.config.sh_degree_interval, self.config.sh_degree)
 
     def view(self, camera: Cameras, downscale: int = 1) -> ViewGeometry:
-        """Reads one camera; a training view, known by its `cam_idx`, stands where the camera optimiser moved it to."""
+        """Reads one camera; a training view, known by its `cam_idx`, stands where the camera optimizer moved it to."""
         return view_geometry(camera, self.camera_optimizer.apply_to_camera(camera), downscale)
 
     def splat(
         self, geometry: SplatGeometry, values: Tensor, view: ViewGeometry, **options: Any
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """Rasterises values carried by the Gaussians; see `rasterization` for the options."""
+        """Rasterizes values carried by the Gaussians; see `rasterization` for the options."""
         return rasterization(
             means=geometry.means,
             quats=geometry.quats,
@@ -204,7 +204,7 @@ class SplatModel(SplatfactoModel):
     def splats(self, keep: Bool[Tensor, " num_gaussians"]) -> Gaussians:
         """Some of the Gaussians as PLY files hold them, on the CPU.
 
-        Splatfacto without harmonics stores logits of colours; PLY files always hold the constant harmonic.
+        Splatfacto without harmonics stores logits of colors; PLY files always hold the constant harmonic.
         """
         names = (item.name for item in fields(Gaussians))
         gaussians = Gaussians(**{name: self.gauss_params[name].detach().cpu()[keep.cpu()].float() for name in names})
@@ -226,7 +226,7 @@ class SplatModel(SplatfactoModel):
         return self.crop_box.within(self.means).reshape(-1)
 
     def get_outputs(self, camera: Cameras, carried: Sequence[Tensor] = ()) -> dict[str, Any]:
-        """Renders colour, opacity and (outside training) depth of one camera.
+        """Renders color, opacity and (outside training) depth of one camera.
 
         Args:
             camera: The camera.
@@ -240,7 +240,7 @@ class SplatModel(SplatfactoModel):
             return self.get_empty_outputs(view.width, view.height, self._get_background_color())
         with_depth = self.config.output_depth_during_training or not self.training
         background = self._get_background_color()
-        features, degree = self.colours(keep)
+        features, degree = self.colors(keep)
         geometry = self.geometry(keep)
         if carried:
             if degree is not None:
@@ -258,10 +258,10 @@ class SplatModel(SplatfactoModel):
             self.strategy.step_pre_backward(
                 self.gauss_params, self.optimizers, self.strategy_state, self.step, self.info
             )
-        colour = render[0, ..., :3]
-        rgb = colour + (1 - alpha[0]) * background
+        color = render[0, ..., :3]
+        rgb = color + (1 - alpha[0]) * background
         if degree is not None or not self.training:
-            # Colours without harmonics are sigmoids; only rounding takes them out of bounds, which a loss forgives.
+            # Colors without harmonics are sigmoids; only rounding takes them out of bounds, which a loss forgives.
             rgb = rgb.clamp(0.0, 1.0)
         camera_index = (camera.metadata or {}).get("cam_idx")
         if self.config.use_bilateral_grid and self.training and camera_index is not None:
@@ -278,7 +278,7 @@ class SplatModel(SplatfactoModel):
         return outputs
 
     def _shade(self, geometry: SplatGeometry, harmonics: Tensor, view: ViewGeometry, degree: int) -> Tensor:
-        """Colours of all Gaussians in a view, of their harmonics."""
+        """Colors of all Gaussians in a view, of their harmonics."""
         camera = view.viewmats, view.intrinsics, view.width, view.height
         return shade(*geometry.tensors(), harmonics, *camera, sh_degree=degree)
 

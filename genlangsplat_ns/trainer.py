@@ -14,11 +14,11 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
 from rich.markup import escape
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.pipeline import GenLangSplatPipelineConfig
 from genlangsplat_ns.rasterization.library import load_kernels
 from genlangsplat_ns.scene_io.checkpoints import check_checkpoint, latest_checkpoint
+from genlangsplat_ns.utils.console import CONSOLE
 
 
 @dataclass

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from genlangsplat_ns.commands import run_commands
+from genlangsplat_ns.utils.command_line import run_commands
 
 
 def load_commands() -> dict[str, Callable[..., Any]]:
     """Imports the commands, and torch with them."""
-    from pretrain.artefact_commands import Evaluate, Export, Inspect
+    from pretrain.artifact_commands import Evaluate, Export, Inspect
     from pretrain.conse_commands import EvaluateConse, TrainConse
     from pretrain.shard_commands import Check, Cross, Extract, Sweep, Train
 

@@ -1,4 +1,4 @@
-"""The running average of weights, which generalises better than the last weights and judges smoother."""
+"""The running average of weights, which generalizes better than the last weights and judges smoother."""
 
 from __future__ import annotations
 

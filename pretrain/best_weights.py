@@ -34,7 +34,7 @@ class BestWeights:
         self.cosines: list[tuple[int, float]] = []
 
     @property
-    def is_in_vain(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether training should stop."""
         return 0 < self._patience <= self._without_gain
 

@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.files import atomic_path
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.files import atomic_path
 
 FORMAT = "genlangsplat-training-1"
 """Stands in the metadata of every checkpoint."""
@@ -155,7 +155,7 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
         tensors[name] = value.detach().cpu().clone().contiguous()
         return {_TENSOR: name}
     if isinstance(value, dict):
-        # JSON knows no keys but strings, and the state of an optimiser counts its parameters.
+        # JSON knows no keys but strings, and the state of an optimizer counts its parameters.
         return {_PAIRS: [[key, _pack(item, tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
         return [_pack(item, tensors) for item in value]

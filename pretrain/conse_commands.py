@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 import tyro
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.features.encoders import ConSEEncoder, encoder_identity, load_encoder
 from genlangsplat_ns.features.masks import load_mask_generator
 from genlangsplat_ns.language.autoencoder import (
@@ -19,9 +18,10 @@ from genlangsplat_ns.language.autoencoder import (
     AutoencoderIdentity,
     save_autoencoder,
 )
-from genlangsplat_ns.language.named import load_autoencoder
+from genlangsplat_ns.language.named_autoencoders import load_autoencoder
+from genlangsplat_ns.utils.console import CONSOLE
 from pretrain.evaluate import PROBE_TEXTS, measure, photo_embeddings
-from pretrain.fidelity import Yardstick
+from pretrain.fidelity import PcaBaseline
 from pretrain.mixtures import MixtureSampler, MixtureSettings
 from pretrain.tables import show_fidelity
 from pretrain.train import TrainingSettings, train_autoencoder
@@ -100,7 +100,7 @@ def evaluate_conse(
 ) -> dict[str, dict[str, float]]:
     """Measures an autoencoder on unseen mixtures, on the bare class embeddings and on folders of photographs."""
     held_out = MixtureSampler.of_encoder(encoder, HELD_OUT_SEED)
-    yardstick = Yardstick(held_out(HELD_OUT_MIXTURES))
+    yardstick = PcaBaseline(held_out(HELD_OUT_MIXTURES))
     sets: dict[str, torch.Tensor] = {
         "held-out mixtures": held_out(HELD_OUT_MIXTURES),
         "held-out sharp mixtures": MixtureSampler.of_encoder(encoder, HELD_OUT_SEED, SHARP_MIXTURES)(HELD_OUT_MIXTURES),

@@ -1,4 +1,4 @@
-"""Trained on one domain, measured on another: whether an autoencoder generalises is seen here and nowhere else."""
+"""Trained on one domain, measured on another: whether an autoencoder generalizes is seen here and nowhere else."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from jaxtyping import Float
 from rich.table import Table
 from torch import Tensor
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.files import atomic_path
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
-from pretrain.fidelity import Yardstick, measure_fidelity
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.files import atomic_path
+from pretrain.fidelity import PcaBaseline, measure_fidelity
 from pretrain.settings import TrainingSettings
 from pretrain.train import EmbeddingSource, train_autoencoder
 
@@ -65,7 +65,7 @@ def measure_across(
             trained.name, "cross", trained.held_out.shape[1], latent_dim, architecture=architecture
         )
         autoencoder = train_autoencoder(trained.source, identity, settings).autoencoder
-        yardstick = Yardstick(trained.fitted_on)
+        yardstick = PcaBaseline(trained.fitted_on)
         figures[trained.name] = {
             measured.name: measure_fidelity(autoencoder, measured.held_out, yardstick) for measured in domains
         }

@@ -55,7 +55,7 @@ class Workers:
             values /= self.world_size
         return values
 
-    def of_first(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Gives all processes the value of the first one."""
         if self.world_size == 1:
             return value
@@ -131,24 +131,24 @@ def leave_workers() -> None:
 
 
 class SharedBatchNorm(RowBatchNorm):
-    """Batch normalisation by the statistics of the rows of all processes, each of which has as many.
+    """Batch normalization by the statistics of the rows of all processes, each of which has as many.
 
     torch's own version works on GPUs only. With the statistics of its own rows alone, several processes would train
     another network than one process with all the rows.
     """
 
     def forward(self, rows: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        """Normalises; in evaluation mode each row for itself."""
+        """Normalizes; in evaluation mode each row for itself."""
         if not self.training:
             return super().forward(rows)
         # Statistics in full precision also where autocast gives rows in less.
         flat = rows.reshape(-1, self.num_features).float()
         mean = _mean_over_workers(flat.mean(dim=0))
-        centred = flat - mean
-        variance = _mean_over_workers(centred.square().mean(dim=0))
+        centered = flat - mean
+        variance = _mean_over_workers(centered.square().mean(dim=0))
         self._track(mean, variance, len(flat) * dist.get_world_size())
-        normalised = centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
-        return normalised.to(rows.dtype).view_as(rows)
+        normalized = centered * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+        return normalized.to(rows.dtype).view_as(rows)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
@@ -160,7 +160,7 @@ class SharedBatchNorm(RowBatchNorm):
 
 
 def share_batch_norm(network: nn.Module) -> None:
-    """Lets all batch normalisation of a network use the rows of all processes; parameters and names stay the same."""
+    """Lets all batch normalization of a network use the rows of all processes; parameters and names stay the same."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is RowBatchNorm:

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from genlangsplat_ns.console import track
 from genlangsplat_ns.features.encoders import ImageTextEncoder
 from genlangsplat_ns.features.extract import view_features
 from genlangsplat_ns.features.masks import MaskGenerator
 from genlangsplat_ns.language.autoencoder import Autoencoder
-from pretrain.fidelity import Yardstick, measure_fidelity
+from genlangsplat_ns.utils.console import track
+from pretrain.fidelity import PcaBaseline, measure_fidelity
 from pretrain.images import ImageFolderSource
 from pretrain.retrieval import best_count, overlap_of_best
 
@@ -50,7 +50,7 @@ def nearest_kept(
 def measure(
     autoencoder: Autoencoder,
     embeddings: Float[Tensor, "count embedding_dim"],
-    yardstick: Yardstick,
+    yardstick: PcaBaseline,
     classes: Float[Tensor, "num_classes embedding_dim"],
     texts: Float[Tensor, "num_texts embedding_dim"],
 ) -> dict[str, float]:

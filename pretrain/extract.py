@@ -11,9 +11,9 @@ from typing import Literal
 
 from rich.markup import escape
 
-from genlangsplat_ns.console import CONSOLE, moving_bar
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.features.settings import FeatureSettings
+from genlangsplat_ns.utils.console import CONSOLE, moving_bar
 from pretrain.frame_worker import FrameModels, FrameResult, FrameWorker
 from pretrain.ray_engine import RaySettings, ray_results
 from pretrain.shard_writer import FLUSH_SECONDS, ShardWriter
@@ -27,7 +27,7 @@ Engine = Literal["local", "ray"]
 def extract_shards(
     source: FrameSource,
     folder: Path,
-    models: FrameModels | FrontEndSettings,
+    models: FrameModels | FeatureSettings,
     engine: Engine = "local",
     ray_settings: RaySettings | None = None,
     limit: int | None = None,
@@ -63,7 +63,7 @@ def extract_shards(
     frames = source.frames()[:limit]
     if not frames:
         raise GenLangSplatError(f"The source {source.name} has no frame. Name a folder that holds some.")
-    if isinstance(models, FrontEndSettings):
+    if isinstance(models, FeatureSettings):
         models = FrameModels.of_front_end(models)
     with ShardWriter.open(folder, models.identity, source.name, shard_rows, flush_seconds) as writer:
         missing = [

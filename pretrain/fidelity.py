@@ -19,7 +19,7 @@ COLLAPSED = 0.25
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class PcaBaseline:
     """What the training embeddings alone can tell: their mean and their principal directions.
 
     Attributes:
@@ -35,11 +35,11 @@ class Yardstick:
 
     @cached_property
     def _directions(self) -> Float[Tensor, "embedding_dim embedding_dim"]:
-        centred = (self.fitted_on - self.mean).double()
-        return torch.linalg.eigh(centred.T @ centred)[1].flip(dims=(1,)).float()
+        centered = (self.fitted_on - self.mean).double()
+        return torch.linalg.eigh(centered.T @ centered)[1].flip(dims=(1,)).float()
 
     def pca(self, embeddings: Float[Tensor, "count embedding_dim"], latent_dim: int) -> Tensor:
-        """Projects on `latent_dim` principal directions: mean removed, added back, normalised."""
+        """Projects on `latent_dim` principal directions: mean removed, added back, normalized."""
         basis = self._directions[:, :latent_dim]
         return F.normalize((embeddings - self.mean) @ basis @ basis.T + self.mean, dim=-1)
 
@@ -47,17 +47,17 @@ class Yardstick:
 def fidelity(
     reconstructions: Float[Tensor, "count embedding_dim"],
     embeddings: Float[Tensor, "count embedding_dim"],
-    yardstick: Yardstick,
+    yardstick: PcaBaseline,
 ) -> dict[str, float]:
     """Mean squared error, cosine, and cosine of what differs from the mean.
 
     Between unit vectors the error, a mean over the E numbers of a row, is 2 (1 - cosine) / E.
     """
-    centred = F.cosine_similarity(reconstructions - yardstick.mean, embeddings - yardstick.mean, dim=-1)
+    centered = F.cosine_similarity(reconstructions - yardstick.mean, embeddings - yardstick.mean, dim=-1)
     return {
         "mse": float((reconstructions - embeddings).square().mean()),
         "cosine": float(F.cosine_similarity(reconstructions, embeddings, dim=-1).mean()),
-        "centred cosine": float(centred.mean()),
+        "centered cosine": float(centered.mean()),
     }
 
 
@@ -79,7 +79,7 @@ def latent_usage(latents: Float[Tensor, "count latent_dim"]) -> float:
 
 @torch.no_grad()
 def measure_fidelity(
-    autoencoder: Autoencoder, embeddings: Float[Tensor, "count embedding_dim"], yardstick: Yardstick
+    autoencoder: Autoencoder, embeddings: Float[Tensor, "count embedding_dim"], yardstick: PcaBaseline
 ) -> dict[str, float]:
     """What an autoencoder keeps of embeddings, beside the constant and the principal components of the training set."""
     latents = autoencoder.encode(embeddings)
@@ -88,14 +88,14 @@ def measure_fidelity(
     return {
         **row,
         "PCA cosine": components["cosine"],
-        "PCA centred": components["centred cosine"],
+        "PCA centered": components["centered cosine"],
         "constant": float(F.cosine_similarity(yardstick.mean[None], embeddings, dim=-1).mean()),
         "latent usage": latent_usage(latents),
     }
 
 
 def fidelity_rows(
-    autoencoder: Autoencoder, sample: RowSample, yardstick: Yardstick, name: str = "held out"
+    autoencoder: Autoencoder, sample: RowSample, yardstick: PcaBaseline, name: str = "held out"
 ) -> dict[str, dict[str, float]]:
     """Measures a sample as a whole, level by level, and source by source where there are several."""
     rows = {name: measure_fidelity(autoencoder, sample.embeddings, yardstick)}

@@ -13,9 +13,9 @@ from torch import Tensor
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import ImageTextEncoder, load_encoder
 from genlangsplat_ns.features.extract import view_features
-from genlangsplat_ns.features.front_end import FrontEnd
+from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.masks import MaskGenerator, load_mask_generator
-from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.levels import LEVELS
 from pretrain.shards import ShardIdentity
 from pretrain.sources import Frame, FrameSource
@@ -37,7 +37,7 @@ class FrameModels:
     load_encoder: Callable[[], ImageTextEncoder]
 
     @classmethod
-    def of_front_end(cls, settings: FrontEndSettings, device: str | None = None) -> FrameModels:
+    def of_front_end(cls, settings: FeatureSettings, device: str | None = None) -> FrameModels:
         """Resolves what is chosen about masks and encoder.
 
         Args:
@@ -47,11 +47,11 @@ class FrameModels:
         Raises:
             GenLangSplatError: If what is asked for does not exist.
         """
-        front_end = FrontEnd(settings, device or _default_device())
+        extractor = FeatureExtractor(settings, device or _default_device())
         return cls(
-            ShardIdentity.of_store(front_end.store_identity),
-            partial(_load_masks, front_end.mask_name, settings, device),
-            partial(_load_encoder, front_end.encoder_name, settings, device),
+            ShardIdentity.of_store(extractor.store_identity),
+            partial(_load_masks, extractor.mask_name, settings, device),
+            partial(_load_encoder, extractor.encoder_name, settings, device),
         )
 
 
@@ -108,9 +108,9 @@ def _default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _load_masks(name: str, settings: FrontEndSettings, device: str | None) -> MaskGenerator:
+def _load_masks(name: str, settings: FeatureSettings, device: str | None) -> MaskGenerator:
     return load_mask_generator(name, settings.sam, device or _default_device(), settings.download_weights)
 
 
-def _load_encoder(name: str, settings: FrontEndSettings, device: str | None) -> ImageTextEncoder:
+def _load_encoder(name: str, settings: FeatureSettings, device: str | None) -> ImageTextEncoder:
     return load_encoder(name, device or _default_device(), settings.open_clip, settings.download_weights)

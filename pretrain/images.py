@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.photographs import read_photograph
+from genlangsplat_ns.utils.photographs import read_photograph
 from pretrain.sources import Frame, check_max_side, source_folder
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")

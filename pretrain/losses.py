@@ -1,4 +1,4 @@
-"""What training minimises: the two losses that the paper states."""
+"""What training minimizes: the two losses that the paper states."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def reconstruction_loss(
 
     The distance is the squared L2 norm of the difference (`squared`) or its L1 norm (`l1`). Between unit vectors the
     former is 2 (1 - cosine), so that lambda only scales the loss; both terms stand here because the paper states both,
-    and because they differ as soon as one side is not normalised.
+    and because they differ as soon as one side is not normalized.
     """
     # By scalar products of rows, which read each row once; torch's cosine and a difference would take thrice the time.
     product = torch.linalg.vecdot(reconstructions, embeddings)

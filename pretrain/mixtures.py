@@ -46,7 +46,7 @@ class MixtureSampler:
     """Draws embeddings; calling it again gives new ones, and the same seed gives the same sequence.
 
     Args:
-        class_embeddings: Centred embeddings of the class names.
+        class_embeddings: Centerd embeddings of the class names.
         head_weight: Weight rows of the classifier's last layer; like classes have like rows, so they say which other
             classes the classifier sees where it sees one.
         head_bias: Its bias.

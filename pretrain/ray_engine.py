@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.ray_cluster import connected
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.ray import connected
 from pretrain.frame_worker import FrameModels, FrameResult, FrameWorker
 from pretrain.sources import Frame, FrameSource
 

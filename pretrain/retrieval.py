@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.autoencoder import Autoencoder
-from pretrain.fidelity import Yardstick
+from pretrain.fidelity import PcaBaseline
 
 BEST_SHARE = 0.05
 """Of the regions, those that fit a text best."""
@@ -73,7 +73,7 @@ class Pairs:
 
 
 @torch.no_grad()
-def measure_retrieval(autoencoder: Autoencoder, pairs: Pairs, yardstick: Yardstick) -> dict[str, float]:
+def measure_retrieval(autoencoder: Autoencoder, pairs: Pairs, yardstick: PcaBaseline) -> dict[str, float]:
     """Text to image R@1 as it was, after the autoencoder, and after principal components of the same width."""
     return {
         "uncompressed": pairs.recall_at_1(pairs.images),
@@ -99,7 +99,7 @@ def measure_ranking(
     autoencoder: Autoencoder,
     regions: Float[Tensor, "num_regions embedding_dim"],
     texts: Float[Tensor, "num_texts embedding_dim"],
-    yardstick: Yardstick,
+    yardstick: PcaBaseline,
 ) -> dict[str, dict[str, float]]:
     """What texts find among regions, before and after: the best one, which twins may replace, and the best 5 %."""
     after = {

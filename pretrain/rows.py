@@ -39,14 +39,14 @@ def require_unit_rows(rows: Float[Tensor, "count width"], width: int, origin: st
     kind = "zero" if length == 0 else f"of length {length:.4g}" if length < float("inf") else "not finite"
     raise GenLangSplatError(
         f"{origin} gave {int((~good).sum())} bad rows of {len(rows)}; the first is row {first}, which is {kind}, but "
-        "embeddings must have unit length. Nothing was trained on them. Remove such rows or normalise the embeddings."
+        "embeddings must have unit length. Nothing was trained on them. Remove such rows or normalize the embeddings."
     )
 
 
 def mix_rows(
     rows: Float[Tensor, "count width"], most: float, noise: float, generator: torch.Generator
 ) -> Float[Tensor, "count width"]:
-    """Mixes each row with another one of the batch and adds noise, which makes a small training set generalise.
+    """Mixes each row with another one of the batch and adds noise, which makes a small training set generalize.
 
     Args:
         rows: Unit rows.

@@ -15,9 +15,9 @@ from jaxtyping import Float32, UInt8
 from rich.markup import escape
 from torch import Tensor
 
-from genlangsplat_ns.console import CONSOLE, track
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.photographs import read_photograph
+from genlangsplat_ns.utils.console import CONSOLE, track
+from genlangsplat_ns.utils.photographs import read_photograph
 from pretrain.sens_file import SensFile
 from pretrain.sources import Frame, check_max_side, source_folder
 
@@ -44,7 +44,7 @@ class ExportedScene:
 
     Attributes:
         folder: The folder of the scene.
-        pictures: Path of every colour picture by the number of its frame.
+        pictures: Path of every color picture by the number of its frame.
         has_poses: Whether there is a folder of poses; without one every frame counts as tracked.
     """
 
@@ -74,7 +74,7 @@ class ExportedScene:
 
     @property
     def color_intrinsic(self) -> Float32[np.ndarray, "4 4"] | None:
-        """Projection of the colour camera, or None where it was not exported."""
+        """Projection of the color camera, or None where it was not exported."""
         return _read_matrix(self.folder / "intrinsic" / "intrinsic_color.txt")
 
     def pose(self, number: int) -> Float32[np.ndarray, "4 4"] | None:
@@ -83,7 +83,7 @@ class ExportedScene:
         return pose if pose is not None and np.isfinite(pose).all() else None
 
     def color(self, number: int, max_side: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
-        """Reads the colour picture of one frame.
+        """Reads the color picture of one frame.
 
         Raises:
             GenLangSplatError: If there is no such frame, or its picture is damaged.
@@ -111,7 +111,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class ScanNetSource:
-    """The colour pictures of a copy of ScanNet.
+    """The color pictures of a copy of ScanNet.
 
     A frame keeps its key whether its scene is read from the recording or from an exported folder; where there are both,
     the recording is read.

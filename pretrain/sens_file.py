@@ -2,7 +2,7 @@
 
 All numbers are little-endian. A header (version, name of the sensor, four calibration matrices, kinds of compression,
 sizes, number of frames) is followed by the frames, each a pose, two time stamps, two lengths, and that many bytes of
-colour and of depth. What follows the frames, the readings of the inertial sensor, is left alone.
+color and of depth. What follows the frames, the readings of the inertial sensor, is left alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from PIL import Image
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.photographs import reading_picture, rgb_pixels
+from genlangsplat_ns.utils.photographs import reading_picture, rgb_pixels
 
 VERSION = 4
 
@@ -34,7 +34,7 @@ _PREFIX = struct.Struct("<IQ")
 """Version and length of the sensor's name."""
 
 _SETTINGS = struct.Struct("<64f2i4IfQ")
-"""Intrinsics and extrinsics of colour, then of depth; compressions; widths and heights; depth's unit; frames."""
+"""Intrinsics and extrinsics of color, then of depth; compressions; widths and heights; depth's unit; frames."""
 
 _FRAME = np.dtype(
     [
@@ -57,17 +57,17 @@ class SensFile:
     Attributes:
         path: The file.
         sensor: Name of the sensor.
-        color_intrinsic: Projection of the colour camera.
+        color_intrinsic: Projection of the color camera.
         color_extrinsic: Its place in the rig.
         depth_intrinsic: Projection of the depth camera.
         depth_extrinsic: Its place in the rig.
         color_compression: raw, png or jpeg.
         depth_compression: How the depth that is never read is packed.
-        color_size: Width and height of the colour pictures.
+        color_size: Width and height of the color pictures.
         depth_size: Width and height of the depth pictures.
-        depth_shift: Units of depth in a metre.
+        depth_shift: Units of depth in a meter.
         poses: From camera to world, for every frame; not finite where tracking was lost.
-        color_offsets: Where the colour of every frame begins in the file.
+        color_offsets: Where the color of every frame begins in the file.
         color_lengths: How many bytes it takes.
         problem: What keeps the file from being whole, or None.
     """
@@ -149,7 +149,7 @@ class SensFile:
         return np.isfinite(self.poses).all(axis=(1, 2))
 
     def color(self, index: int, max_side: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
-        """Reads the colour picture of one frame.
+        """Reads the color picture of one frame.
 
         Args:
             index: Number of the frame, from 0.
@@ -201,13 +201,13 @@ def _check_settings(path: Path, color_kind: int, depth_kind: int, color_size: tu
     if color_kind not in COLOR_COMPRESSIONS:
         known = ", ".join(f"{number} ({name})" for number, name in COLOR_COMPRESSIONS.items())
         raise GenLangSplatError(
-            f"{path} says that its colour is compressed by method {color_kind}; known are {known}. {_ADVICE}"
+            f"{path} says that its color is compressed by method {color_kind}; known are {known}. {_ADVICE}"
         )
     if depth_kind not in DEPTH_COMPRESSIONS:
         raise GenLangSplatError(f"{path} is damaged: method {depth_kind} of compressing depth is none. {_ADVICE}")
     if not all(1 <= side <= LONGEST_SIDE for side in color_size):
         raise GenLangSplatError(
-            f"{path} is damaged: its colour pictures would have {color_size[0]}x{color_size[1]} pixels. {_ADVICE}"
+            f"{path} is damaged: its color pictures would have {color_size[0]}x{color_size[1]} pixels. {_ADVICE}"
         )
     if num_frames == 0:
         raise GenLangSplatError(f"{path} holds no frames. {_ADVICE}")
@@ -222,7 +222,7 @@ def _index_frames(
         file: The open file, where its frames begin.
         size: Its length in bytes.
         num_frames: How many frames it claims to have.
-        color_size: Width and height of the colour pictures.
+        color_size: Width and height of the color pictures.
 
     Returns:
         What stands before the pixels of every whole frame, as `_FRAME`; where these pixels begin; and what is wrong
@@ -245,7 +245,7 @@ def _index_frames(
         start = position + _FRAME.itemsize
         position = start + color_bytes + depth_bytes
         if color_bytes > longest_color:
-            damage = f"is damaged: the colour of frame {len(headers)} would take {color_bytes} bytes"
+            damage = f"is damaged: the color of frame {len(headers)} would take {color_bytes} bytes"
         elif position > size:
             damage = f"breaks off at byte {size}, but frame {len(headers)} would end at byte {position}"
         else:

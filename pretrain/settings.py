@@ -20,7 +20,7 @@ class TrainingSettings:
     """How to train.
 
     Attributes:
-        steps: Optimiser steps.
+        steps: Optimizer steps.
         batch_size: Embeddings per step and process.
         learning_rate: Peak of the schedule.
         weight_decay: AdamW's.
@@ -31,7 +31,7 @@ class TrainingSettings:
         schedule: Shape of the learning rate over the steps.
         warmup: Part of the steps in which the learning rate rises.
         mix: Greatest weight of another row that each row is mixed with; 0 mixes nothing. A source of few embeddings
-            needs it to generalise, a synthetic one that never repeats does not.
+            needs it to generalize, a synthetic one that never repeats does not.
         mix_noise: Standard deviation of the noise added to each component of a row.
         average_decay: How much the running average of the weights keeps of itself in a step; 0 averages nothing. The
             average is what is measured and returned.

@@ -12,14 +12,14 @@ from typing import Annotated, Literal
 import tyro
 from rich.markup import escape
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity, save_autoencoder
+from genlangsplat_ns.utils.console import CONSOLE
 from pretrain.cross import Domain, measure_across
 from pretrain.distributed import workers_of_environment
 from pretrain.extract import Engine, extract_shards
-from pretrain.fidelity import Yardstick, fidelity_rows
+from pretrain.fidelity import PcaBaseline, fidelity_rows
 from pretrain.images import ImageFolderSource
 from pretrain.ray_engine import RaySettings
 from pretrain.scannet import ScanNetSource
@@ -43,7 +43,7 @@ SHORT_TRAINING = TrainingSettings(
 
 
 @dataclass(kw_only=True)
-class Extract(FrontEndSettings):
+class Extract(FeatureSettings):
     """Find and embed the regions of many frames, and keep them in shards to train on; goes on where it was stopped."""
 
     shards: Path
@@ -204,7 +204,7 @@ class Train:
         )
         if not workers.is_first:
             return
-        yardstick = Yardstick(read_rows(self.shards, split.trained, most=20_000, seed=2).embeddings)
+        yardstick = PcaBaseline(read_rows(self.shards, split.trained, most=20_000, seed=2).embeddings)
         rows = fidelity_rows(result.autoencoder, held_out, yardstick)
         figures = {f"held out: {key}": round(value, 4) for key, value in rows["held out"].items()}
         result.autoencoder.identity = replace(

@@ -22,7 +22,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.files import atomic_path
+from genlangsplat_ns.utils.files import atomic_path
 from pretrain.shards import INDEX_NAME, SHARD_ROWS, Shard, ShardFolder, ShardIdentity, ShardIndex, ShardRows, ShardScene
 
 FLUSH_SECONDS = 30.0

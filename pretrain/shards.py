@@ -20,7 +20,7 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.store import StoreIdentity
-from genlangsplat_ns.files import atomic_path, file_sha256
+from genlangsplat_ns.utils.files import atomic_path, file_sha256
 
 FORMAT_VERSION = 1
 """Version of the layout of index and shards."""

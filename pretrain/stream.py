@@ -1,6 +1,6 @@
 """An endless shuffled stream of the embeddings in shards, in bounded memory.
 
-An epoch visits blocks of neighbouring rows in random order. So many blocks that their rows fill the buffer make a
+An epoch visits blocks of neighboring rows in random order. So many blocks that their rows fill the buffer make a
 window, whose rows are shuffled among one another. Blocks, windows and their order follow from the seed alone: any place
 of the stream can be found again, and all ranks agree on one global order, of which each takes every n-th row. Therefore
 n ranks with a batch of B see together, step by step, what one rank with a batch of n x B sees.
@@ -28,7 +28,7 @@ BUFFER_ROWS = 131_072
 """Rows shuffled among one another: 128 MiB at a width of 512, twice, because the next ones are read ahead."""
 
 BLOCK_ROWS = 128
-"""Neighbouring rows that are read together: few for good mixing, many for fast disks. They come from few frames."""
+"""Neighboring rows that are read together: few for good mixing, many for fast disks. They come from few frames."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class EmbeddingStream:
         buffer_rows: Rows shuffled among one another, over all ranks.
         rank: Number of this process.
         world_size: How many processes share the stream.
-        block_rows: Neighbouring rows that are read together.
+        block_rows: Neighboring rows that are read together.
 
     Attributes:
         encoder: Identity of the encoder.

@@ -9,10 +9,10 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from genlangsplat_ns.console import CONSOLE
-from genlangsplat_ns.files import atomic_path
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
-from pretrain.fidelity import Yardstick, measure_fidelity
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.files import atomic_path
+from pretrain.fidelity import PcaBaseline, measure_fidelity
 from pretrain.settings import TrainingSettings
 from pretrain.tables import show_fidelity
 from pretrain.train import EmbeddingSource, train_autoencoder
@@ -43,7 +43,7 @@ def run_sweep(
         settings: How to train.
         output_dir: Where `sweep.json` and `sweep.png` go.
     """
-    yardstick, rows = Yardstick(fitted_on), {}
+    yardstick, rows = PcaBaseline(fitted_on), {}
     for latent_dim in latent_dims:
         identity = AutoencoderIdentity(
             f"sweep-{latent_dim}", "sweep", held_out.shape[1], latent_dim, architecture=architecture
@@ -65,7 +65,7 @@ def draw_sweep(rows: Rows, path: Path) -> None:
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    lines = {"cosine": "-o", "centred cosine": "--o", "PCA cosine": "-s", "PCA centred": "--s"}
+    lines = {"cosine": "-o", "centered cosine": "--o", "PCA cosine": "-s", "PCA centered": "--s"}
     for name, style in lines.items():
         axes.plot(list(rows), [row[name] for row in rows.values()], style, label=name)
     axes.set_xscale("log", base=2)

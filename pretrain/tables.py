@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from genlangsplat_ns.console import CONSOLE
+from genlangsplat_ns.utils.console import CONSOLE
 from pretrain.fidelity import COLLAPSED
 
 

@@ -78,7 +78,7 @@ class TensorSource:
 
     def _order_of(self, epoch: int) -> Int[Tensor, " count"]:
         if epoch != self._epoch:
-            # Seeds of neighbouring epochs must not meet those of neighbouring sources.
+            # Seeds of neighboring epochs must not meet those of neighboring sources.
             generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
             self._order = torch.randperm(len(self._embeddings), generator=generator)
             self._epoch = epoch

@@ -8,9 +8,9 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from genlangsplat_ns.cpu_products import fast_products
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
+from genlangsplat_ns.utils.matrix_products import onednn_matmul
 from pretrain.distributed import join_workers
 from pretrain.losses import reconstruction_loss
 from pretrain.rows import require_unit_rows
@@ -66,9 +66,9 @@ def train_autoencoder(
         require_unit_rows(held_out, identity.embedding_dim, "The held-out set")
     workers = join_workers(settings.device)
     training = Training(source, identity, settings, held_out, checkpoint_dir, workers)
-    if not training.go_on():
+    if not training.resume():
         training.begin(start)
-    with training_log(settings.steps, training.step, log_dir, workers.is_first) as log, fast_products():
+    with training_log(settings.steps, training.step, log_dir, workers.is_first) as log, onednn_matmul():
         training.run(log)
     return training.result()
 

@@ -15,15 +15,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.architectures import linear_maps
 from genlangsplat_ns.language.autoencoder import (
     Autoencoder,
     AutoencoderIdentity,
-    initialise_from_pca,
+    initialize_from_pca,
     save_autoencoder,
 )
+from genlangsplat_ns.utils.console import CONSOLE
 from pretrain.averaging import WeightAverage
 from pretrain.best_weights import BestWeights
 from pretrain.checkpoint import Checkpoint, read_newest_checkpoint, require_same_training, write_checkpoint
@@ -118,10 +118,10 @@ class Training:
             self._autoencoder.load_state_dict(start.state_dict())
         elif self._settings.pca_rows and linear_maps(self._autoencoder.encoder, self._autoencoder.decoder) is not None:
             share = max(math.ceil(self._settings.pca_rows / self._workers.world_size), self._identity.latent_dim)
-            initialise_from_pca(self._autoencoder, torch.cat(self._workers.gather(self._draw(share).cpu())))
+            initialize_from_pca(self._autoencoder, torch.cat(self._workers.gather(self._draw(share).cpu())))
         self._prepare()
 
-    def go_on(self) -> bool:
+    def resume(self) -> bool:
         """Takes up the newest checkpoint; False when there is none."""
         checkpoint = self._newest_checkpoint()
         if checkpoint is None:
@@ -147,7 +147,7 @@ class Training:
         """Trains to the end."""
         settings, started, before = self._settings, time.perf_counter(), self._seconds
         resumed_at = self.step
-        while self.step < settings.steps and not self._kept.is_in_vain:
+        while self.step < settings.steps and not self._kept.should_stop:
             self._one_step(check_shares=self.step == resumed_at)
             is_last = self.step == settings.steps
             measures = self._held_out is not None and (is_last or self.step % settings.eval_every == 0)
@@ -159,7 +159,7 @@ class Training:
             if measures:
                 self._measure(log)
             self._seconds = before + time.perf_counter() - started
-            if self._checkpoint_dir is not None and (saves or self._kept.is_in_vain):
+            if self._checkpoint_dir is not None and (saves or self._kept.should_stop):
                 self._save(self._checkpoint_dir)
 
     def result(self) -> TrainingResult:
@@ -228,7 +228,7 @@ class Training:
     def _measure(self, log: TrainingLog) -> None:
         """Measures on the held-out embeddings and keeps the weights if they are the best so far."""
         assert self._held_out is not None
-        cosine = self._workers.of_first(self._held_out_cosine() if self._workers.is_first else 0.0)
+        cosine = self._workers.broadcast(self._held_out_cosine() if self._workers.is_first else 0.0)
         self._kept.take(self.step, cosine, self._weights)
         log.measured(self.step, cosine)
 
@@ -283,7 +283,7 @@ class Training:
                     require_same_training(checkpoint, self._made_by())
             except GenLangSplatError as error:
                 reason = str(error)
-        checkpoint, reason = self._workers.of_first((checkpoint, reason))
+        checkpoint, reason = self._workers.broadcast((checkpoint, reason))
         if reason:
             raise GenLangSplatError(reason)
         return checkpoint

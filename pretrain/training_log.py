@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from genlangsplat_ns.console import Bar, moving_bar
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.utils.console import Bar, moving_bar
 
 
 class TrainingLog:

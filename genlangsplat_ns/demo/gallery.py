@@ -1,4 +1,4 @@
-"""The built-in gallery: a posed, labelled data set in nerfstudio's format, made in seconds without any download."""
+"""The built-in gallery: a posed, labeled data set in nerfstudio's format, made in seconds without any download."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from genlangsplat_ns.console import track
 from genlangsplat_ns.demo.raycast import FIRST_RAY, Pinhole, Rendering, look_at, render
 from genlangsplat_ns.demo.room import CATEGORIES, build_room
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels, outline_mask
 from genlangsplat_ns.evaluation.lerf_ovs import write_labels
-from genlangsplat_ns.files import atomic_path
+from genlangsplat_ns.utils.console import track
+from genlangsplat_ns.utils.files import atomic_path
 
 EVAL_INTERVAL = 5
 """Every fifth view is held out."""
 
 MIN_VISIBLE_PIXELS = 60
 MIN_VISIBLE_SHARE = 0.3
-"""An object of which a view shows less than this is not labelled there: nobody could tell what the sliver is."""
+"""An object of which a view shows less than this is not labeled there: nobody could tell what the sliver is."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def build_gallery(folder: Path, settings: GallerySettings | None = None) -> Path
     """Writes the gallery as a nerfstudio data set.
 
     The folder gets `transforms.json` (with its split: every fifth view is held out), `images/*.png`, `sparse_pc.ply`
-    (seed points with colours, on what the training views see) and `labels/<view>.json` in the LERF-OVS format from the
+    (seed points with colors, on what the training views see) and `labels/<view>.json` in the LERF-OVS format from the
     exact geometry.
 
     Args:
@@ -149,7 +149,7 @@ def label_view(name: str, rendering: Rendering) -> ViewLabels:
 def _sample_points(
     rendering: Rendering, pose: np.ndarray, camera: Pinhole, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """World positions and colours of randomly chosen pixels."""
+    """World positions and colors of randomly chosen pixels."""
     rows, columns = np.nonzero(np.isfinite(rendering.depth))
     chosen = rng.choice(len(rows), size=min(count, len(rows)), replace=False)
     rows, columns = rows[chosen], columns[chosen]
@@ -168,7 +168,7 @@ def _write_picture(path: Path, picture: UInt8[np.ndarray, "height width 3"]) -> 
 
 
 def _write_points(path: Path, points: np.ndarray, colors: np.ndarray) -> None:
-    """Writes a binary PLY of positions and colours."""
+    """Writes a binary PLY of positions and colors."""
     channels = [("red", "u1"), ("green", "u1"), ("blue", "u1")]
     rows = np.empty(len(points), dtype=[("x", "<f4"), ("y", "<f4"), ("z", "<f4"), *channels])
     for axis, name in enumerate("xyz"):

@@ -27,7 +27,7 @@ class Photograph:
     crop: tuple[int, int, int, int]
 
     def load(self) -> Float[np.ndarray, "height width 3"]:
-        """Reads the part as colours in 0 to 1.
+        """Reads the part as colors in 0 to 1.
 
         Raises:
             GenLangSplatError: If the package or the file is missing.

@@ -1,4 +1,4 @@
-"""A small exact ray caster for textured rectangles: colours, ids and depths of a pinhole view."""
+"""A small exact ray caster for textured rectangles: colors, ids and depths of a pinhole view."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Surface:
         corner: Its top left corner in the world.
         right: The vector along its upper edge.
         down: The vector along its left edge, at a right angle to `right`.
-        texture: Colours, row 0 at the upper edge, light included.
+        texture: Colors, row 0 at the upper edge, light included.
         label: The object shown on it, -1 for none.
         window: The part that shows the object: left, top, right and bottom as fractions of the surface.
     """
@@ -43,7 +43,7 @@ class Surface:
 
 @dataclass(frozen=True)
 class Pinhole:
-    """Intrinsics of a camera without distortion; the centre of the first pixel is at (0.5, 0.5)."""
+    """Intrinsics of a camera without distortion; the center of the first pixel is at (0.5, 0.5)."""
 
     width: int
     height: int
@@ -60,7 +60,7 @@ class Rendering:
     """One view.
 
     Attributes:
-        rgb: Colours, 0 to 1.
+        rgb: Colors, 0 to 1.
         coverage: Share of a pixel that each object fills.
         extent: Pixels that each object would fill if nothing hid it and the picture were large enough.
         depth: Distance along the viewing axis of each pixel's first ray, infinite where nothing is.
@@ -85,7 +85,7 @@ def look_at(position: Float[np.ndarray, " 3"], target: Float[np.ndarray, " 3"]) 
 def sample(
     texture: Float[np.ndarray, "rows columns 3"], a: Float[np.ndarray, " count"], b: Float[np.ndarray, " count"]
 ) -> Float[np.ndarray, "count 3"]:
-    """Bilinear colours at fractions a (along the columns) and b (along the rows)."""
+    """Bilinear colors at fractions a (along the columns) and b (along the rows)."""
     rows, columns = texture.shape[:2]
     x, y = np.clip(a * columns - 0.5, 0, columns - 1), np.clip(b * rows - 0.5, 0, rows - 1)
     x0, y0 = x.astype(np.int64), y.astype(np.int64)

@@ -1,4 +1,4 @@
-"""The gallery room: where walls, plinths and pictures stand, in metres, z up; the visitor looks along +y."""
+"""The gallery room: where walls, plinths and pictures stand, in meters, z up; the visitor looks along +y."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class HungPicture:
         category: The object it shows.
         photograph: What is printed.
         wall: Index of the wall: left, back, right.
-        along: Distance of its centre from the wall's left end.
-        centre: Height of its centre.
+        along: Distance of its center from the wall's left end.
+        center: Height of its center.
         height: Its outer height; the width follows the photograph.
-        frame: The colour of the moulding.
+        frame: The color of the moulding.
     """
 
     category: str
     photograph: Photograph
     wall: int
     along: float
-    centre: float
+    center: float
     height: float
     frame: Color
 
@@ -66,7 +66,7 @@ class StandingBoard:
         yaw: Degrees it is turned from facing the visitor, positive to the visitor's right.
         lean: Degrees it leans back.
         fold: Degrees each half is turned from the flat; positive halves lean away from the visitor, the fold in front.
-        border: The colour around the photograph.
+        border: The color around the photograph.
         plinth: Width and depth of a plinth under it, which is as high as the foot, or none.
     """
 
@@ -84,10 +84,10 @@ class StandingBoard:
 Window = tuple[float, float, float, float]
 
 HUNG = (
-    HungPicture("temple", photographs.TEMPLE, wall=1, along=1.2, centre=1.75, height=1.25, frame=BLACK),
-    HungPicture("space shuttle", photographs.SHUTTLE, wall=1, along=3.2, centre=1.7, height=1.45, frame=OAK),
-    HungPicture("flower", photographs.FLOWER, wall=0, along=3.85, centre=1.6, height=1.35, frame=WALNUT),
-    HungPicture("photographer", photographs.PHOTOGRAPHER, wall=2, along=1.2, centre=1.65, height=1.5, frame=BLACK),
+    HungPicture("temple", photographs.TEMPLE, wall=1, along=1.2, center=1.75, height=1.25, frame=BLACK),
+    HungPicture("space shuttle", photographs.SHUTTLE, wall=1, along=3.2, center=1.7, height=1.45, frame=OAK),
+    HungPicture("flower", photographs.FLOWER, wall=0, along=3.85, center=1.6, height=1.35, frame=WALNUT),
+    HungPicture("photographer", photographs.PHOTOGRAPHER, wall=2, along=1.2, center=1.65, height=1.5, frame=BLACK),
 )
 
 STANDING = (
@@ -161,15 +161,15 @@ def _wall(wall: int, rng: np.random.Generator) -> list[Surface]:
         border = 0.045
         photograph = picture.photograph.load()
         outer = _size(photograph, picture.height, border)
-        top = WALL_HEIGHT - picture.centre - outer[1] / 2
+        top = WALL_HEIGHT - picture.center - outer[1] / 2
         place = Rectangle(picture.along - outer[0] / 2, top, picture.along + outer[0] / 2, top + outer[1])
         texture = shine_spotlight(texture, place, WALL_DENSITY, strength=0.26)
         fallen = Rectangle(place.left + 0.0, place.top + 0.05, place.right + 0.02, place.bottom + 0.07)
         texture = cast_shadow(texture, fallen, WALL_DENSITY, softness=0.045, strength=0.42)
         front = framed(photograph, *outer, picture.frame, PICTURE_DENSITY, border)
-        centre = start + picture.along * right + picture.centre * UP + 0.02 * normal
+        center = start + picture.along * right + picture.center * UP + 0.02 * normal
         pictures += _box(
-            centre, right, UP, (*outer, 0.04), front, picture.frame, rng, label, _window(outer, border, border)
+            center, right, UP, (*outer, 0.04), front, picture.frame, rng, label, _window(outer, border, border)
         )
     texture = darken_edges(texture, WALL_DENSITY, reach=0.28, strength=0.22)
     skirting = round(0.11 * WALL_DENSITY)
@@ -207,16 +207,16 @@ def _standing(board: StandingBoard, label: int, rng: np.random.Generator) -> tup
             right = _turned(angle)
             window = _window((half, outer[1]), edge if side < 0 else 0.0, edge if side > 0 else 0.0, edge)
             # The front faces meet at the hinge, so the boards lie behind them.
-            centre = foot + side * right * half / 2 + UP * outer[1] / 2 - np.cross(right, UP) * 0.01
+            center = foot + side * right * half / 2 + UP * outer[1] / 2 - np.cross(right, UP) * 0.01
             # The half that faces the lamps less is a little darker: the fold shows.
             light = 1.0 if side * fold > 0 else 0.9
             size = (half, outer[1], 0.02)
-            boxes += _box(centre, right, UP, size, part * light, WALNUT, rng, label, window)
+            boxes += _box(center, right, UP, size, part * light, WALNUT, rng, label, window)
     width, depth = board.plinth or (outer[0], 0.3)
     if board.plinth:
         front = plain(width, foot[2], (0.86, 0.85, 0.83), WALL_DENSITY, rng)
-        centre = np.array([foot[0], foot[1], foot[2] / 2])
-        plinth = _box(centre, _turned(yaw), UP, (width, foot[2], depth), front, (0.78, 0.77, 0.75), rng)
+        center = np.array([foot[0], foot[1], foot[2] / 2])
+        plinth = _box(center, _turned(yaw), UP, (width, foot[2], depth), front, (0.78, 0.77, 0.75), rng)
         top = plinth[3]
         shade = Rectangle(0.06, depth * 0.25, width - 0.06, depth * 0.62)
         texture = cast_shadow(top.texture, shade, WALL_DENSITY, softness=0.05, strength=0.4)
@@ -232,7 +232,7 @@ def _turned(angle: float) -> np.ndarray:
 
 
 def _box(
-    centre: np.ndarray,
+    center: np.ndarray,
     right: np.ndarray,
     up: np.ndarray,
     size: tuple[float, float, float],
@@ -250,10 +250,10 @@ def _box(
     def face(corner: np.ndarray, along: np.ndarray, down: np.ndarray, light: float) -> Surface:
         lengths = float(np.linalg.norm(along)), float(np.linalg.norm(down))
         shaded = (light * color[0], light * color[1], light * color[2])
-        return Surface(centre + corner, along, down, plain(*lengths, shaded, WALL_DENSITY, rng))
+        return Surface(center + corner, along, down, plain(*lengths, shaded, WALL_DENSITY, rng))
 
     return [
-        Surface(centre - x + y + z, 2 * x, -2 * y, front, label, window),
+        Surface(center - x + y + z, 2 * x, -2 * y, front, label, window),
         face(-x + y - z, 2 * z, -2 * y, 0.88),
         face(x + y + z, -2 * z, -2 * y, 0.80),
         face(-x + y - z, 2 * x, 2 * z, 1.08),

@@ -16,7 +16,6 @@ import torch
 from rich.markup import escape
 from rich.table import Table
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.demo.gallery import QUERIES, GallerySettings, build_gallery
 from genlangsplat_ns.demo.photographs import CREDITS
 from genlangsplat_ns.evaluation.evaluate import (
@@ -29,8 +28,9 @@ from genlangsplat_ns.evaluation.evaluate import (
 from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD, RenderedProtocol
 from genlangsplat_ns.evaluation.report import CardCollector, Report, answer_pictures, describe_encoder, write_report
-from genlangsplat_ns.files import atomic_path, safe_name
 from genlangsplat_ns.language.query import TextQuery
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.files import atomic_path, safe_name
 
 PROTOCOLS: tuple[RenderedProtocol, ...] = (THRESHOLD, LANGSPLAT_LERF)
 """What the answers are scored by; the first decides."""
@@ -191,7 +191,7 @@ def _page(run: EvaluatedRun, evaluation: Evaluation, document: dict[str, Any], c
         encoder=describe_encoder(run.encoder),
         figures={
             "texts found": f"{document['texts_found']} of {document['texts_asked']}",
-            "localisation": f"{document['localization']:.0%}",
+            "localization": f"{document['localization']:.0%}",
             "mean IoU": f"{document['miou']:.2f}",
             "PSNR, held out": f"{document['psnr']['eval']:.1f} dB",
             "from nothing to answers": f"{seconds['total']:.0f} s",

@@ -14,7 +14,7 @@ Color = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Rectangle:
-    """An axis-aligned rectangle on a surface, in metres from its top left corner."""
+    """An axis-aligned rectangle on a surface, in meters from its top left corner."""
 
     left: float
     top: float
@@ -114,7 +114,7 @@ def _mask(shape: tuple[int, ...], rectangle: Rectangle, density: float) -> np.nd
 
 
 def cast_shadow(texture: Texture, rectangle: Rectangle, density: float, softness: float, strength: float) -> Texture:
-    """Darkens a texture under a rectangle whose edge is blurred by `softness` metres."""
+    """Darkens a texture under a rectangle whose edge is blurred by `softness` meters."""
     shadow = gaussian_filter(_mask(texture.shape[:2], rectangle, density), softness * density)
     return texture * (1 - strength * shadow)[..., None].astype(np.float32)
 
@@ -123,16 +123,16 @@ def shine_spotlight(texture: Texture, rectangle: Rectangle, density: float, stre
     """Brightens a texture around a rectangle as a lamp above it would: widest at its top, warm."""
     rows, columns = texture.shape[:2]
     y, x = (np.arange(rows)[:, None] + 0.5) / density, (np.arange(columns)[None] + 0.5) / density
-    centre_x = (rectangle.left + rectangle.right) / 2
-    centre_y = 0.6 * rectangle.top + 0.4 * rectangle.bottom
+    center_x = (rectangle.left + rectangle.right) / 2
+    center_y = 0.6 * rectangle.top + 0.4 * rectangle.bottom
     reach_x = 0.45 * (rectangle.right - rectangle.left) + 0.3
     reach_y = 0.45 * (rectangle.bottom - rectangle.top) + 0.35
-    glow = np.exp(-(((x - centre_x) / reach_x) ** 2 + ((y - centre_y) / reach_y) ** 2) / 2)
+    glow = np.exp(-(((x - center_x) / reach_x) ** 2 + ((y - center_y) / reach_y) ** 2) / 2)
     return texture * (1 + strength * glow[..., None] * np.array([1.0, 0.95, 0.85])).astype(np.float32)
 
 
 def darken_edges(texture: Texture, density: float, reach: float, strength: float) -> Texture:
-    """Ambient occlusion where a surface meets its neighbours: exponential in the distance to its border."""
+    """Ambient occlusion where a surface meets its neighbors: exponential in the distance to its border."""
     rows, columns = texture.shape[:2]
     y, x = (np.arange(rows) + 0.5) / density, (np.arange(columns) + 0.5) / density
     vertical = np.exp(-np.minimum(y, y[::-1]) / reach)[:, None]

@@ -1,4 +1,4 @@
-"""Asks a run for texts in its labelled views and scores the answers: shared by `evaluate`, `ns-eval` and the demo."""
+"""Asks a run for texts in its labeled views and scores the answers: shared by `evaluate`, `ns-eval` and the demo."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from genlangsplat_ns.console import track
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import CategoryTruth, ViewLabels
 from genlangsplat_ns.evaluation.metrics import intersection_over_union, is_hit, psnr
@@ -33,6 +32,7 @@ from genlangsplat_ns.language.query import (
     relevancy_maps,
     relevancy_of_zero,
 )
+from genlangsplat_ns.utils.console import track
 
 
 @runtime_checkable
@@ -99,7 +99,7 @@ class SelectableRun(EvaluatedRun, Protocol):
         ...
 
     def render_rgb(self, view: Any) -> Tensor:
-        """The colours of a view alone, (height, width, 3) in 0 to 1."""
+        """The colors of a view alone, (height, width, 3) in 0 to 1."""
         ...
 
     def render_scores(self, view: Any, scores: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class SelectableRun(EvaluatedRun, Protocol):
 
 @dataclass(frozen=True)
 class TextTarget:
-    """A text to ask and the labelled category it should find."""
+    """A text to ask and the labeled category it should find."""
 
     text: str
     category: str
@@ -168,7 +168,7 @@ def evaluate_views(
     observe: Callable[[AnsweredText], None] | None = None,
     mode: QueryMode = "rendered",
 ) -> Evaluation:
-    """Asks every text in every labelled view that shows its category, and scores the answers.
+    """Asks every text in every labeled view that shows its category, and scores the answers.
 
     Every view is rendered and decoded once for all its texts, and nothing of it is kept.
 
@@ -184,7 +184,7 @@ def evaluate_views(
             do; `gaussian` decodes the Gaussians once for all views and draws their scores.
 
     Raises:
-        GenLangSplatError: If no view has labels, no labelled view shows anything that is asked, or a protocol wants
+        GenLangSplatError: If no view has labels, no labeled view shows anything that is asked, or a protocol wants
             Gaussians of a run that has none, as the mode `gaussian` does.
     """
     if targets is None:
@@ -225,7 +225,7 @@ def evaluate_views(
                 observe(answered)
     if not scores:
         raise GenLangSplatError(
-            f"None of the {len(matched.pairs)} labelled views shows a category that was asked for: "
+            f"None of the {len(matched.pairs)} labeled views shows a category that was asked for: "
             f"{', '.join(dict.fromkeys(target.category for target in targets))}."
         )
     splits = {view.name: str(view.split) for view, _ in matched.pairs}
@@ -262,7 +262,7 @@ class _Asker:
                 self.selections[protocol.name] = select_gaussians(latents, run.decode, query, protocol)
 
     def render(self, view: Any) -> tuple[Tensor, Tensor | None]:
-        """Colours of a view, and latents where its pixels are decoded."""
+        """Colors of a view, and latents where its pixels are decoded."""
         if self.embeddings is None:
             rendered = self.run.render(view)
             return rendered.rgb, rendered.latents

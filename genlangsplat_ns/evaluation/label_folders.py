@@ -8,11 +8,11 @@ from typing import Literal
 
 from rich.markup import escape
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import ViewLabels
 from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder
 from genlangsplat_ns.evaluation.mask_folders import CLASSES_FILE, read_mask_folder, read_ovs3d
+from genlangsplat_ns.utils.console import CONSOLE
 
 LabelKind = Literal["lerf-ovs", "3d-ovs", "masks"]
 

@@ -1,4 +1,4 @@
-"""Labelled views: what lies where in a picture, whichever data set says so."""
+"""Labeled views: what lies where in a picture, whichever data set says so."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class ViewLabels:
         name: File name of the view's picture.
         width: Width of the picture the labels were drawn on.
         height: Its height.
-        objects: The labelled objects.
+        objects: The labeled objects.
         skipped: Objects that could not be used, as sentences.
         picture: The picture the labels were drawn on, where it lies beside them.
     """
@@ -139,7 +139,7 @@ class ViewLabels:
         if (width, height) == (self.width, self.height):
             return self
         scale = np.array([width / self.width, height / self.height])
-        # The centres of pixels lie at whole numbers.
+        # The centers of pixels lie at whole numbers.
         return self.warped(
             width,
             height,

@@ -28,13 +28,13 @@ from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.levels import LEVELS
 
 LARGEST_FALL = 0.1
-"""A mean IoU or localisation that falls further than this from one rung to the next shows a broken piece."""
+"""A mean IoU or localization that falls further than this from one rung to the next shows a broken piece."""
 
 
 def paint_labels(
     labels: ViewLabels, categories: Sequence[str], width: int, height: int
 ) -> Int32[Tensor, "height width"]:
-    """Index of the category of every pixel, and one past the last where nothing is labelled.
+    """Index of the category of every pixel, and one past the last where nothing is labeled.
 
     Where objects overlap, the smaller one is seen: a label does not say what lies in front.
     """

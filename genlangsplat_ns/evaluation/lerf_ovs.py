@@ -1,4 +1,4 @@
-"""Labels in the LERF-OVS format: one JSON file per labelled view, a flat polygon and a box per object."""
+"""Labels in the LERF-OVS format: one JSON file per labeled view, a flat polygon and a box per object."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import Box, LabeledObject, Polygon, ViewLabels
-from genlangsplat_ns.files import atomic_path
+from genlangsplat_ns.utils.files import atomic_path
 
 PICTURE_ENDINGS = (".jpg", ".JPG", ".jpeg", ".png")
 
@@ -100,7 +100,7 @@ def read_label_folder(folder: Path) -> dict[str, ViewLabels]:
     """
     paths = sorted(folder.glob("*.json"))
     if not paths:
-        raise GenLangSplatError(f"Found no label file (*.json) in {folder}; expected one per labelled view.")
+        raise GenLangSplatError(f"Found no label file (*.json) in {folder}; expected one per labeled view.")
     labels: dict[str, ViewLabels] = {}
     for path in paths:
         view = read_labels(path)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import LabeledMask, Mask, ViewLabels
-from genlangsplat_ns.photographs import eight_bit, reading_picture
+from genlangsplat_ns.utils.photographs import eight_bit, reading_picture
 
 CLASSES_FILE = "classes.txt"
 

@@ -45,7 +45,7 @@ def micro_mean(groups: Mapping[str, Sequence[float]]) -> float:
     """Mean over all values, whatever their group: a group with more values weighs more."""
     values = [value for group in groups.values() for value in group]
     if not values:
-        raise GenLangSplatError("Found no score to average; no labelled view showed anything that was asked.")
+        raise GenLangSplatError("Found no score to average; no labeled view showed anything that was asked.")
     return float(np.mean(values))
 
 
@@ -53,11 +53,11 @@ def macro_mean(groups: Mapping[str, Sequence[float]]) -> float:
     """Mean of the groups' means: every group (a scene, or a text) weighs the same. Empty groups are left out."""
     means = [float(np.mean(group)) for group in groups.values() if len(group)]
     if not means:
-        raise GenLangSplatError("Found no score to average; no labelled view showed anything that was asked.")
+        raise GenLangSplatError("Found no score to average; no labeled view showed anything that was asked.")
     return float(np.mean(means))
 
 
 def psnr(prediction: Float[Tensor, "height width 3"], truth: Float[Tensor, "height width 3"]) -> float:
-    """Peak signal-to-noise ratio in decibels of colours in 0 to 1, at most 100 so that equal pictures have a number."""
+    """Peak signal-to-noise ratio in decibels of colors in 0 to 1, at most 100 so that equal pictures have a number."""
     error = float(((prediction - truth) ** 2).mean())
     return -10 * float(np.log10(max(error, 1e-10)))

@@ -65,7 +65,7 @@ def predict(
     threshold = query.threshold if protocol.threshold is None else protocol.threshold
 
     def finish(level: str, values: Map, peak_map: Map) -> Prediction:
-        if protocol.normalisation == "min-max":
+        if protocol.normalization == "min-max":
             lowered = values - values.min()
             values = lowered / (lowered.max() + np.float32(1e-9))
         mask = values > threshold

@@ -27,9 +27,9 @@ class RenderedProtocol:
         kernel_border: At the border the filter sees the map `mirrored` (without repeating the edge), or only what is
             `inside` of it.
         level: `query` for the query's own rule; `raw-peak` for the level with the highest value, before any
-            normalisation, and for mask and peak apart; `mask-mean` for the level with the highest mean inside its own
+            normalization, and for mask and peak apart; `mask-mean` for the level with the highest mean inside its own
             mask.
-        normalisation: `min-max` stretches the map to 0 to 1 before the threshold.
+        normalization: `min-max` stretches the map to 0 to 1 before the threshold.
         threshold: Pixels above it are selected; None for the query's own.
         smoothing: Side of the window of the majority vote that cleans the mask, 0 for none. A tie is off.
         smoothing_border: Whether the last row and column vote (`inside`) or not (`short`).
@@ -45,7 +45,7 @@ class RenderedProtocol:
     kernel: int = 0
     kernel_border: Literal["mirrored", "inside"] = "mirrored"
     level: Literal["query", "raw-peak", "mask-mean"] = "raw-peak"
-    normalisation: Literal["none", "min-max"] = "none"
+    normalization: Literal["none", "min-max"] = "none"
     threshold: float | None = None
     smoothing: int = 0
     smoothing_border: Literal["inside", "short"] = "inside"
@@ -56,7 +56,7 @@ class RenderedProtocol:
 
 @dataclass(frozen=True)
 class SelectionProtocol:
-    """How a mask is made by selecting Gaussians in space; there is no peak, so no localisation.
+    """How a mask is made by selecting Gaussians in space; there is no peak, so no localization.
 
     A Gaussian is selected when its relevancy at the level with the highest peak over all Gaussians is above the
     threshold. The selected ones are rendered alone, and the mask is where their opacity is above `opacity`.
@@ -91,7 +91,7 @@ LANGSPLAT_LERF = RenderedProtocol(
     "hit is a box-filtered peak inside a ground-truth box; a pixel that shows nothing counts as the decoded zero",
     empty="decoded zero",
     kernel=30,
-    normalisation="min-max",
+    normalization="min-max",
     threshold=0.7,
     smoothing=7,
     smoothing_border="short",
@@ -106,7 +106,7 @@ LANGSPLATV2_LERF = RenderedProtocol(
     empty="half",
     kernel=29,
     kernel_border="inside",
-    normalisation="min-max",
+    normalization="min-max",
     threshold=0.7,
     smoothing=7,
     target="box",
@@ -119,7 +119,7 @@ OCCAM_LERF = RenderedProtocol(
     "(coded as 0.5 of the upper half); a pixel that shows nothing counts as 0.5, as it carries embeddings undecoded",
     empty="half",
     kernel=30,
-    normalisation="min-max",
+    normalization="min-max",
     threshold=0.75,
     smoothing=7,
     smoothing_border="short",
@@ -131,7 +131,7 @@ LANGSPLAT_3DOVS = RenderedProtocol(
     name="langsplat-3dovs",
     description="LangSplat's 3D-OVS rule as its supplement states it (its code was never released): raw relevancy "
     "above 0.4, the level with the highest mean inside its mask; a hit, which it does not report, is a peak inside the "
-    "labelled pixels; a pixel that shows nothing counts as the decoded zero",
+    "labeled pixels; a pixel that shows nothing counts as the decoded zero",
     empty="decoded zero",
     level="mask-mean",
     threshold=0.4,

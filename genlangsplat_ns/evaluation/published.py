@@ -1,4 +1,4 @@
-"""What papers report on the labelled data sets, to stand beside what is measured; nothing of it was reproduced here."""
+"""What papers report on the labeled data sets, to stand beside what is measured; nothing of it was reproduced here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PublishedScore:
         scene: The scene, or `overall`.
         family: How masks come about.
         source: Where it stands.
-        localization: Localisation accuracy in 0 to 1; None where it is not stated.
+        localization: Localization accuracy in 0 to 1; None where it is not stated.
         miou: Mean IoU in 0 to 1.
         acc_iou25: Share of masks with an IoU above 0.25.
     """
@@ -58,7 +58,7 @@ def _share(percent: float | None) -> float | None:
 
 
 def _lerf_by_scene() -> list[PublishedScore]:
-    """Tables 1 and 2 of the Gen-LangSplat paper: localisation and IoU per scene, and their means."""
+    """Tables 1 and 2 of the Gen-LangSplat paper: localization and IoU per scene, and their means."""
     tables: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
         "LERF": ((62.0, 75.0, 84.8, 72.7, 73.6), (28.2, 38.6, 45.0, 37.9, 37.4)),
         "LangSplat": ((73.2, 80.4, 88.1, 95.5, 84.3), (51.2, 44.7, 65.1, 44.5, 51.4)),
@@ -73,7 +73,7 @@ def _lerf_by_scene() -> list[PublishedScore]:
 
 
 def _lerf_overall() -> list[PublishedScore]:
-    """Means of LERF-OVS by rendered maps: method, source, localisation, IoU."""
+    """Means of LERF-OVS by rendered maps: method, source, localization, IoU."""
     rows: tuple[tuple[str, str, float | None, float], ...] = (
         ("LEGaussians", "LangSplatV2 paper (other papers say 46.9)", 67.4, 24.6),
         ("GOI", "LangSplatV2 paper (other papers say 50.6)", 59.2, 42.0),

@@ -17,8 +17,8 @@ from genlangsplat_ns.evaluation.evaluate import AnsweredText, IdentifiedEncoder
 from genlangsplat_ns.evaluation.protocols import EvaluationProtocol
 from genlangsplat_ns.evaluation.published import PublishedScore
 from genlangsplat_ns.evaluation.scores import Evaluation, QueryScore
-from genlangsplat_ns.files import atomic_path
 from genlangsplat_ns.language.visualize import relevancy_overlay
+from genlangsplat_ns.utils.files import atomic_path
 
 EMBEDDED_ENCODER = "conse"
 
@@ -83,13 +83,13 @@ def describe_encoder(encoder: IdentifiedEncoder) -> str:
         return (
             f"Answered by the embedded encoder ({encoder.identity}), not by CLIP. It names image regions by the 1,000 "
             "classes of ImageNet and compares the names with the text as sentences: it knows cats and cups, and is "
-            "weak on people, materials and colours. These scores say nothing about CLIP."
+            "weak on people, materials and colors. These scores say nothing about CLIP."
         )
     return f"Answered by {encoder.identity}."
 
 
 def to_picture(values: Float[np.ndarray, "height width 3"]) -> Picture:
-    """Colours in 0 to 1 as bytes."""
+    """Colors in 0 to 1 as bytes."""
     return (values.clip(0, 1) * 255).round().astype(np.uint8)
 
 
@@ -175,7 +175,7 @@ def _table(evaluation: Evaluation, protocols: Sequence[EvaluationProtocol], spli
     """A row per text: hits, and mean IoU as a bar, under each protocol."""
     summaries = [evaluation.summary(protocol.name, split) for protocol in protocols]
     if not summaries[0]["pairs"]:
-        return "<p class=note>No labelled view of this split was looked at.</p>"
+        return "<p class=note>No labeled view of this split was looked at.</p>"
     heads = "".join(f"<th colspan=3>{escape(protocol.name)}" for protocol in protocols)
     columns = "<td>found<td>mean IoU<td>IoU &gt; 0.25" * len(protocols)
     rows = ["<tr><th>text<th>object" + heads, "<tr class=sub><td><td>" + columns]
@@ -211,13 +211,13 @@ def _published(report: Report) -> str:
     """The measured means, and under them what papers report."""
     if not report.published:
         return ""
-    rows = ["<tr><th>method<th>scene<th>masks from<th>localisation<th>mean IoU<th>IoU &gt; 0.25<th>source"]
+    rows = ["<tr><th>method<th>scene<th>masks from<th>localization<th>mean IoU<th>IoU &gt; 0.25<th>source"]
     for protocol in report.protocols:
         micro = report.evaluation.summary(protocol.name, "all")["micro"]
         rows.append(
             f"<tr class=measured><td class=text>this run, {escape(protocol.name)}<td>this one<td>{protocol.family}"
             f"<td>{percent(micro['localization'])}<td>{percent(micro['miou'])}<td>{percent(micro['acc_iou25'])}"
-            "<td>measured, micro mean over all labelled views"
+            "<td>measured, micro mean over all labeled views"
         )
     for score in report.published:
         rows.append(

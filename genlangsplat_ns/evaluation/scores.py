@@ -9,7 +9,7 @@ from typing import Any
 from genlangsplat_ns.evaluation.metrics import macro_mean, micro_mean
 
 ACCURACY_IOU = 0.25
-"""The overlap that counts as accurate in the mAcc of OpenGaussian and VALA, which is no localisation."""
+"""The overlap that counts as accurate in the mAcc of OpenGaussian and VALA, which is no localization."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class QueryScore:
         view: File name of the view.
         split: train or eval.
         text: What was asked.
-        category: The labelled category it should find.
+        category: The labeled category it should find.
         protocol: Name of the protocol.
         level: The level or rule of the mask.
-        iou: Overlap of the mask with the labelled pixels.
+        iou: Overlap of the mask with the labeled pixels.
         hit: Whether the peak found the object; None under a protocol without peaks.
         peak: The first peak (x, y); None for a constant map and without peaks.
         score: The highest value of the raw relevancy.
@@ -49,8 +49,8 @@ class Evaluation:
         scores: One per view, text and protocol.
         psnr: Peak signal-to-noise ratio of every view that was rendered, by name, in decibels.
         splits: The split of each of these views.
-        unmatched: Labelled views that the run does not have.
-        lost: Pairs of view and text that could not be scored, because no labelled pixel lies in the view.
+        unmatched: Labeled views that the run does not have.
+        lost: Pairs of view and text that could not be scored, because no labeled pixel lies in the view.
     """
 
     scores: tuple[QueryScore, ...]
@@ -64,7 +64,7 @@ class Evaluation:
         return [score for score in self.scores if score.protocol == protocol and split in ("all", score.split)]
 
     def summary(self, protocol: str, split: str) -> dict[str, Any]:
-        """Localisation, mean IoU and accuracy over the views of a split, `all` for both.
+        """Localization, mean IoU and accuracy over the views of a split, `all` for both.
 
         `micro` averages over all (view, text) pairs, which in LERF-OVS is the score of a scene; `macro` averages over
         the texts, each by the mean over its views. `texts` has the details.
@@ -89,7 +89,7 @@ def means(groups: Mapping[str, Sequence[QueryScore]]) -> dict[str, Any]:
     """The number of pairs and the means of groups of scores, over all (`micro`) and over the groups (`macro`).
 
     Over the texts of a scene or over scenes, of which the literature mostly takes the macro mean. Nothing is NaN: means
-    of nothing are None, and so is the localisation of a protocol without peaks.
+    of nothing are None, and so is the localization of a protocol without peaks.
     """
     scores = [score for group in groups.values() for score in group]
     if not scores:

@@ -41,7 +41,7 @@ class ConSEEncoder:
         device: Where the classifier runs. Texts are always embedded on the CPU: they are few.
 
     Attributes:
-        class_embeddings: Centred embeddings of the class names, not normalised; every region is a mixture of them.
+        class_embeddings: Centerd embeddings of the class names, not normalized; every region is a mixture of them.
         classifier: What classifies the regions.
 
     Raises:
@@ -59,8 +59,8 @@ class ConSEEncoder:
         names = import_file_of_wheel("open_clip", "zero_shot_metadata.py").IMAGENET_CLASSNAMES
         classes = self._sentences.encode([with_article(name) for name in names])
         # Sentence embeddings share a large mean; with it, everything resembles everything.
-        self._centre = classes.mean(dim=0)
-        self.class_embeddings: Float[Tensor, "num_classes embedding_dim"] = classes - self._centre
+        self._center = classes.mean(dim=0)
+        self.class_embeddings: Float[Tensor, "num_classes embedding_dim"] = classes - self._center
 
     def encode_regions(
         self, image: UInt8[Tensor, "height width 3"], masks: ViewMasks
@@ -78,7 +78,7 @@ class ConSEEncoder:
                     f"The embedded encoder knows no word of {text!r}; it reads English. Write English words, or train "
                     "with --pipeline.datamanager.encoder openclip, which has seen some of every script."
                 )
-        return F.normalize(self._sentences.encode([with_article(text) for text in texts]) - self._centre, dim=-1)
+        return F.normalize(self._sentences.encode([with_article(text) for text in texts]) - self._center, dim=-1)
 
 
 def mix_classes(
@@ -88,10 +88,10 @@ def mix_classes(
 
     Args:
         logits: The classifier's outputs before the softmax.
-        class_embeddings: Centred embeddings of the class names.
+        class_embeddings: Centerd embeddings of the class names.
     """
     # The softmax over the few largest logits equals their share of the softmax over all, up to the length that is
-    # normalised away anyway.
+    # normalized away anyway.
     top, classes = logits.topk(TOP_CLASSES, dim=-1)
     weights = (top / TEMPERATURE).softmax(dim=-1)
     mixed = F.embedding_bag(classes, class_embeddings, per_sample_weights=weights, mode="sum")

@@ -23,7 +23,7 @@ class ImageTextEncoder(Protocol):
     Attributes:
         name: The registry name, such as `conse`.
         identity: Name, models, settings and version. Two encoders with the same identity give the same embeddings; it
-            goes into the manifests of feature stores and into autoencoder artefacts.
+            goes into the manifests of feature stores and into autoencoder artifacts.
         embedding_dim: Width E of the embeddings.
     """
 

@@ -10,12 +10,12 @@ from jaxtyping import UInt8
 from rich.markup import escape
 from torch import Tensor
 
-from genlangsplat_ns.console import CONSOLE, track
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import ImageTextEncoder
 from genlangsplat_ns.features.masks import MaskGenerator
 from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
 from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.utils.console import CONSOLE, track
 
 View = tuple[str, UInt8[Tensor, "_ _ 3"]]
 """Name and undistorted pixels of a view, whose sizes may differ."""

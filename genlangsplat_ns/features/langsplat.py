@@ -16,8 +16,8 @@ from jaxtyping import Float, Int32
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.store import ViewFeatures
-from genlangsplat_ns.files import atomic_path
 from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.utils.files import atomic_path
 
 SIZE_TOLERANCE = 1.5
 """Pixels by which a resized picture may miss the exact proportions, from rounding."""
@@ -77,7 +77,7 @@ def read_langsplat_view(
         )
     levels = maps[1:].astype(np.int32)
     height, width = levels.shape[1:]
-    # Pixel centres lie at whole numbers on both sides.
+    # Pixel centers lie at whole numbers on both sides.
     scale = np.array([width / photograph_size[0], height / photograph_size[1]])
     columns, lines = np.floor((positions + 0.5) * scale).astype(np.int64).transpose(2, 0, 1)
     inside = (columns >= 0) & (columns < width) & (lines >= 0) & (lines < height)

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from genlangsplat_ns.cpu_products import fast_products
 from genlangsplat_ns.features.regions import RegionMask
+from genlangsplat_ns.utils.matrix_products import onednn_matmul
 
 CONTAINED = 0.85
 """A mask lies within another when at least this share of it does ..."""
@@ -87,7 +87,7 @@ def intersections(
             columns = slice(mask.left - left, mask.box[1].stop - left)
             pixels[row, first - top : last - top, columns] = mask.inside[first - mask.top : last - mask.top]
         band = torch.from_numpy(pixels).to(device).flatten(1).float()
-        with fast_products():
+        with onednn_matmul():
             product = band @ band.T
         numbers = torch.from_numpy(inside).to(device)
         shared[numbers[:, None], numbers[None]] += product

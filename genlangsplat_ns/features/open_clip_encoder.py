@@ -14,12 +14,12 @@ from jaxtyping import Float, UInt8
 from rich.markup import escape
 from torch import Tensor
 
-from genlangsplat_ns.console import CONSOLE
-from genlangsplat_ns.cpu_products import fast_products
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.regions import ViewMasks, cut_out
 from genlangsplat_ns.features.settings import OpenClipSettings
-from genlangsplat_ns.files import WEIGHTS_ERRORS, file_sha256
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.files import WEIGHTS_ERRORS, file_sha256
+from genlangsplat_ns.utils.matrix_products import onednn_matmul
 
 CROPS_VERSION = 1
 """Grows whenever the same weights give other embeddings."""
@@ -97,7 +97,7 @@ class OpenClipEncoder:
         embeddings = [torch.zeros(0, self.embedding_dim)]
         for start in range(0, len(masks), self._batch_size):
             crops = torch.stack([self._crop(pixels, mask) for mask in masks.masks[start : start + self._batch_size]])
-            with fast_products():
+            with onednn_matmul():
                 encoded = self._model.encode_image(crops.to(self._dtype))
             embeddings.append(F.normalize(encoded.float(), dim=-1).cpu())
         return torch.cat(embeddings)
@@ -116,7 +116,7 @@ class OpenClipEncoder:
         embeddings = torch.zeros(len(texts), self.embedding_dim)
         for template in self._settings.templates if len(texts) else ():
             tokens = self._tokenize([template.replace("{}", text) for text in texts])
-            with fast_products():
+            with onednn_matmul():
                 encoded = self._model.encode_text(tokens.to(self._device))
             embeddings += F.normalize(encoded.float(), dim=-1).cpu()
         return F.normalize(embeddings, dim=-1)

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from genlangsplat_ns.features.store import ViewFeatures
-from genlangsplat_ns.files import atomic_path
 from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.utils.files import atomic_path
 
 PANEL_WIDTH = 640
 """Width of one picture of the sheet; larger views are shrunk to it."""
@@ -21,10 +21,10 @@ PANEL_WIDTH = 640
 CAPTION_HEIGHT = 24
 
 OVERLAY = 0.55
-"""Share of a region's colour."""
+"""Share of a region's color."""
 
 GOLDEN_RATIO = 0.618034
-"""Steps of this size around the colour circle keep neighbouring numbers apart."""
+"""Steps of this size around the color circle keep neighboring numbers apart."""
 
 
 def write_contact_sheet(path: Path, name: str, image: UInt8[Tensor, "height width 3"], features: ViewFeatures) -> None:
@@ -56,13 +56,13 @@ def describe_level(level: str, regions: Int32[np.ndarray, "height width"]) -> st
 def paint_regions(
     pixels: UInt8[np.ndarray, "height width 3"], regions: Int32[np.ndarray, "height width"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Paints regions over a view, each in a colour of its own with a white outline; the rest turns dark grey."""
+    """Paints regions over a view, each in a color of its own with a white outline; the rest turns dark gray."""
     hues = np.arange(int(regions.max(initial=-1)) + 1) * GOLDEN_RATIO % 1.0
     # Index -1 reaches the black at the end.
-    colours = np.array([*(colorsys.hsv_to_rgb(hue, 0.85, 1.0) for hue in hues), (0.0, 0.0, 0.0)])
-    grey = pixels.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
+    colors = np.array([*(colorsys.hsv_to_rgb(hue, 0.85, 1.0) for hue in hues), (0.0, 0.0, 0.0)])
+    gray = pixels.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
     painted = np.where(
-        (regions >= 0)[..., None], (1 - OVERLAY) * pixels + OVERLAY * 255 * colours[regions], grey * (1 - OVERLAY)
+        (regions >= 0)[..., None], (1 - OVERLAY) * pixels + OVERLAY * 255 * colors[regions], gray * (1 - OVERLAY)
     )
     painted[_outline(regions)] = 255
     return painted.round().astype(np.uint8)

@@ -70,7 +70,7 @@ class RegionClassifier:
             image: The view, RGB.
             masks: Its regions, each with a pixel that no other one hides.
         """
-        # The scaling the lite models were trained with; it makes the mean colour zero.
+        # The scaling the lite models were trained with; it makes the mean color zero.
         pixels = (image.to(self._device).permute(2, 0, 1).float() - 127.0) / 128.0
         features = self._dense_features(pixels)
         weights = pooling_weights(masks, features.shape[0], features.shape[1]).to(self._device)

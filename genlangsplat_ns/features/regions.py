@@ -117,7 +117,7 @@ def cut_out(
         pixels: The view.
         mask: The region.
         side: Width and height of the result.
-        antialias: Whether shrinking averages pixels, or only interpolates between neighbours as OpenCV does.
+        antialias: Whether shrinking averages pixels, or only interpolates between neighbors as OpenCV does.
     """
     rows, columns = mask.box
     cut = pixels[:, rows, columns] * torch.from_numpy(mask.inside).to(pixels.device)

@@ -16,13 +16,13 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from genlangsplat_ns.cpu_products import fast_products
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.mask_nms import mask_nms
 from genlangsplat_ns.features.regions import RegionMask, ViewMasks
 from genlangsplat_ns.features.sam_weights import checkpoint_identity, read_checkpoint, require_checkpoint
 from genlangsplat_ns.features.settings import SamSettings
 from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.utils.matrix_products import onednn_matmul
 
 ALGORITHM_VERSION = 1
 """Raised whenever the same settings give other masks, so that stored features of older masks are not reused."""
@@ -143,7 +143,7 @@ class SamMaskGenerator:
         from torchvision.ops import nms
 
         left, top, right, bottom = box
-        with fast_products():
+        with onednn_matmul():
             self._predictor.set_image(np.ascontiguousarray(pixels[top:bottom, left:right]))
             batches = [
                 self._batch_masks(points, box, pixels.shape[:2])

@@ -10,10 +10,10 @@ import platformdirs
 import torch
 from rich.markup import escape
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import SamSettings
-from genlangsplat_ns.files import WEIGHTS_ERRORS, file_sha256
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.files import WEIGHTS_ERRORS, file_sha256
 
 _URL = "https://dl.fbaipublicfiles.com/segment_anything/"
 

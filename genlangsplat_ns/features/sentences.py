@@ -74,7 +74,7 @@ def _in_torch_names(weights: dict[str, Tensor], num_layers: int) -> dict[str, Te
 
 
 class SentenceModel:
-    """all-MiniLM-L6-v2 on the CPU: the mean of BERT's last states over the tokens, normalised.
+    """all-MiniLM-L6-v2 on the CPU: the mean of BERT's last states over the tokens, normalized.
 
     Raises:
         GenLangSplatError: If one of its packages is not installed.

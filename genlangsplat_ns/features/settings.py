@@ -66,7 +66,7 @@ class SamSettings:
 
 
 @dataclass
-class FrontEndSettings:
+class FeatureSettings:
     """How views become regions and embeddings."""
 
     encoder: EncoderName = "auto"

@@ -21,10 +21,10 @@ from jaxtyping import UInt8
 from rich.markup import escape
 from torch import Tensor
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.view_file import ViewFeatures, feature_problem, read_view_file, write_view_file
-from genlangsplat_ns.files import atomic_path
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.files import atomic_path
 
 __all__ = ["FeatureStore", "ViewFeatures"]
 

@@ -1,6 +1,6 @@
 """Regions without weights: three nested levels from edges, a watershed and greedy merging.
 
-A watershed on the gradient in CIELAB cuts the image into several hundred atoms. Neighbours are then merged one pair at
+A watershed on the gradient in CIELAB cuts the image into several hundred atoms. Neighbors are then merged one pair at
 a time, weakest border first, and the partition is recorded at three moments of that one merging, so that a subpart
 lies within one part and a part within one whole.
 """
@@ -170,7 +170,7 @@ class _Merging:
         self._area: list[float] = areas.astype(float).tolist()
         self._area_power = area_power
         self._region_of_atom = list(range(len(self._area)))
-        # Each pair of neighbours shares one [length, summed strength], seen from both sides.
+        # Each pair of neighbors shares one [length, summed strength], seen from both sides.
         self._borders: list[dict[int, list[float]]] = [{} for _ in self._area]
         for first, second, length, total in borders:
             self._borders[first][second] = self._borders[second][first] = [length, total]
@@ -223,7 +223,7 @@ def _shared_borders(
     scale: float,
     half_strength: float,
 ) -> list[tuple[int, int, float, float]]:
-    """Returns for each pair of neighbouring atoms the length of their border in pixel sides and its summed strength.
+    """Returns for each pair of neighboring atoms the length of their border in pixel sides and its summed strength.
 
     Only the change of Lab *across* the border counts. A thin strip is steep everywhere, so its whole gradient would
     keep apart the pieces that lie one behind the other along it.

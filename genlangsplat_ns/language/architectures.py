@@ -28,10 +28,10 @@ def _linear(embedding_dim: int, latent_dim: int) -> tuple[nn.Module, nn.Module]:
 
 
 class RowBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation of the last dimension, with all dimensions before it as the batch."""
+    """Batch normalization of the last dimension, with all dimensions before it as the batch."""
 
     def forward(self, rows: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        """Normalises; in evaluation mode each row for itself."""
+        """Normalizes; in evaluation mode each row for itself."""
         return super().forward(rows.reshape(-1, self.num_features)).view_as(rows)
 
 
@@ -86,9 +86,9 @@ ARCHITECTURES: dict[str, Callable[[int, int], tuple[nn.Module, nn.Module]]] = {
 """Builders of (encoder, decoder) from (embedding_dim, latent_dim), by the name that stands in the identity.
 
 `mlp` is E-640-320-D and D-512-1024-E (the paper gives neither widths nor activation): width pays in the decoder, hardly
-in the encoder. Its layer normalisation trains as well as batch normalisation and, unlike that, codes an embedding alone
+in the encoder. Its layer normalization trains as well as batch normalization and, unlike that, codes an embedding alone
 exactly as among others. `linear` is the baseline whose decoding commutes with blending. `langsplat` has the widths and
-the batch normalisation of LangSplat's autoencoder, with D in the place of its 3. `residual` is a linear map, which can
+the batch normalization of LangSplat's autoencoder, with D in the place of its 3. `residual` is a linear map, which can
 start from principal components, plus an MLP that learns what the linear map misses.
 """
 
@@ -110,7 +110,7 @@ def start_from_pca(
     """Sets the linear maps to the projection on the leading principal directions of embeddings and back.
 
     Only the direction of a latent is kept, so its length cannot say how far an embedding lies from the mean. Hence the
-    directions are those of the uncentred second moments: the mean is carried by the first of them, and no linear code
+    directions are those of the uncentered second moments: the mean is carried by the first of them, and no linear code
     of as many dimensions keeps more of unit embeddings (in the mean of the squared cosine). Biases start at zero.
 
     The latents of `residual` are scaled to the same spread in every dimension, and back by its decoder: that changes no

@@ -1,6 +1,6 @@
-"""The generalised autoencoder: embeddings (E-D, unit norm) to latents (D-D, unit norm) and back.
+"""The generalized autoencoder: embeddings (E-D, unit norm) to latents (D-D, unit norm) and back.
 
-An autoencoder is an artefact: one `.safetensors` file whose metadata says which encoder's embeddings it compresses, how
+An autoencoder is an artifact: one `.safetensors` file whose metadata says which encoder's embeddings it compresses, how
 it was trained and how faithful it is. Training lives in the `pretrain` package; nothing here knows about it.
 """
 
@@ -19,11 +19,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.files import atomic_path, tensors_sha256
 from genlangsplat_ns.language.architectures import ARCHITECTURES, start_from_pca
+from genlangsplat_ns.utils.files import atomic_path, tensors_sha256
 
 FORMAT = "genlangsplat-autoencoder-2"
-"""Stands in the metadata of every artefact, so that a foreign safetensors file is told apart from ours."""
+"""Stands in the metadata of every artifact, so that a foreign safetensors file is told apart from ours."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(embeddings))
 
 
-def initialise_from_pca(autoencoder: Autoencoder, embeddings: Float[Tensor, "count embedding_dim"]) -> None:
+def initialize_from_pca(autoencoder: Autoencoder, embeddings: Float[Tensor, "count embedding_dim"]) -> None:
     """Starts a `linear` or `residual` autoencoder as the projection on principal directions (see `start_from_pca`).
 
     Args:
@@ -119,9 +119,9 @@ def initialise_from_pca(autoencoder: Autoencoder, embeddings: Float[Tensor, "cou
 
 
 def save_autoencoder(path: Path, autoencoder: Autoencoder) -> None:
-    """Writes an artefact: the weights in half precision and the identity as metadata.
+    """Writes an artifact: the weights in half precision and the identity as metadata.
 
-    Statistics of batch normalisation keep their precision, because half precision cannot hold small variances.
+    Statistics of batch normalization keep their precision, because half precision cannot hold small variances.
 
     Args:
         path: The file to write, replaced when it exists.
@@ -142,7 +142,7 @@ def save_autoencoder(path: Path, autoencoder: Autoencoder) -> None:
 
 
 def read_autoencoder(path: Path) -> Autoencoder:
-    """Reads an artefact, in float32, in evaluation mode and without gradients.
+    """Reads an artifact, in float32, in evaluation mode and without gradients.
 
     Args:
         path: The file.
@@ -169,7 +169,7 @@ def read_autoencoder(path: Path) -> Autoencoder:
 
 
 def read_identity(path: Path) -> AutoencoderIdentity:
-    """Reads what an artefact says of itself.
+    """Reads what an artifact says of itself.
 
     Raises:
         GenLangSplatError: If the file is missing, damaged or no autoencoder.
@@ -212,7 +212,7 @@ __all__ = [
     "ARCHITECTURES",
     "Autoencoder",
     "AutoencoderIdentity",
-    "initialise_from_pca",
+    "initialize_from_pca",
     "read_autoencoder",
     "read_identity",
     "save_autoencoder",

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.lifting import SHORTEST, unit_or_zero
+from genlangsplat_ns.lifting.average import SHORTEST, unit_or_zero
 
 Encoding = Literal["fp16", "int8"]
 
@@ -74,7 +74,7 @@ def compress_latents(
     `sqrt(latent_dim - 1) / 254` in int8: the largest component is exact, each other one wrong by half a step.
 
     Args:
-        latents: Unit latents, as lifting makes them, or of any length, as the paper's optimisation does.
+        latents: Unit latents, as lifting makes them, or of any length, as the paper's optimization does.
         encoding: How.
 
     Raises:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from genlangsplat_ns.cpu_products import fast_products
+from genlangsplat_ns.utils.matrix_products import onednn_matmul
 
 Decode = Callable[[Tensor], Tensor]
 """Maps latents (count, latent_dim) to embeddings (count, embedding_dim)."""
@@ -58,7 +58,7 @@ def decode_to_compare(decode: Decode, latents: Float[Tensor, "count latent_dim"]
     """Decodes latents of any length but zero, in the cheapest form that texts can be compared with."""
     if isinstance(decode, AttendingDecoder):
         return decode.attend(latents)
-    with fast_products():
+    with onednn_matmul():
         return DecodedEmbeddings(F.normalize(decode(F.normalize(latents, dim=-1)), dim=-1))
 
 

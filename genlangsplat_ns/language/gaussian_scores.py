@@ -1,4 +1,4 @@
-"""The mode `gaussian` of a query: every Gaussian is scored once per text, and the score is splatted like a colour.
+"""The mode `gaussian` of a query: every Gaussian is scored once per text, and the score is splatted like a color.
 
 Decoding is the expensive part and knows nothing of the text. So it is done once for a scene, and what it gives is kept:
 weights of the memory's values, or embeddings in half precision. A new text then costs a few products for each Gaussian.

@@ -23,10 +23,10 @@ from jaxtyping import Float, Int32, Int64
 from torch import Tensor, nn
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.files import tensors_sha256
 from genlangsplat_ns.language.attention import KeyTable, attend, weighted_sums
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.decoding import Decode
+from genlangsplat_ns.utils.files import tensors_sha256
 
 LOGGER = logging.getLogger(__name__)
 

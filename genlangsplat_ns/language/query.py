@@ -53,7 +53,7 @@ class TextQuery:
         texts: The texts to look for, each answered on its own.
         negatives: The canonical texts they compete with. Blank entries are left out.
         level: `mean` of the levels, `auto` (the level with the highest raw peak), or one of `LEVELS`.
-        threshold: Pixels with more relevancy than this are selected, in [0, 1]. The embedded encoder's centred
+        threshold: Pixels with more relevancy than this are selected, in [0, 1]. The embedded encoder's centered
             embeddings lie further apart than CLIP's and push relevancy to 0 and 1, so its masks fit best high up.
         temperature: The factor on cosines in the relevancy.
         prompts: Whether texts and negatives are put into the sentences of `PROMPTS`.
@@ -198,7 +198,7 @@ def score_latents(
     query: EmbeddedQuery,
     chunk_size: int | None = None,
 ) -> Float[Tensor, "count num_texts"]:
-    """Relevancy of latents to each text: normalise, decode, score, a chunk at a time and once for all texts.
+    """Relevancy of latents to each text: normalize, decode, score, a chunk at a time and once for all texts.
 
     Args:
         latents: Latents of pixels or Gaussians, of any length. Those shorter than `EMPTY_NORM` score 0 and are not
@@ -238,7 +238,7 @@ def relevancy_maps(
     """Relevancy of every pixel and level of a rendered view to each text (the paper's query: render, decode, score).
 
     Args:
-        latents: Rendered latents, not normalised; pixels that show nothing have length near 0 and score 0.
+        latents: Rendered latents, not normalized; pixels that show nothing have length near 0 and score 0.
         decode: Maps unit latents (count, latent_dim) to embeddings (count, embedding_dim).
         query: The embedded query.
     """

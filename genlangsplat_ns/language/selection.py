@@ -18,7 +18,7 @@ AUTOMATIC_RADIUS = 4.0
 """The automatic radius of the clean-up, in usual distances between a Gaussian and the next one of its kind."""
 
 MAX_PAIRS = 50_000_000
-"""Pairs of neighbours that a clean-up may look at; they take some 2 GB."""
+"""Pairs of neighbors that a clean-up may look at; they take some 2 GB."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Selection:
         """Leaves out groups that are small beside the largest; Gaussians within a distance of each other hang together.
 
         Args:
-            radius: That distance; None takes `AUTOMATIC_RADIUS` times the median distance to the nearest neighbour.
+            radius: That distance; None takes `AUTOMATIC_RADIUS` times the median distance to the nearest neighbor.
             smallest_group: The share of the largest group's Gaussians that a group needs to stay.
 
         Raises:

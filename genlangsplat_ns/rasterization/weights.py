@@ -30,12 +30,12 @@ class CompositingWeights:
     `compositing_weights`; lives in memory of the kernels and is freed with the object.
     """
 
-    def __init__(self, kernels: library.Kernels, inputs: ctypes.Structure, halved: bool) -> None:
+    def __init__(self, kernels: library.Kernels, inputs: ctypes.Structure, half_precision: bool) -> None:
         self.width, self.height, self.num_gaussians = inputs.width, inputs.height, inputs.count
         self._kernels = kernels
         self._pointer = ctypes.c_void_p()
         kernels.own(self, "weights_destroy", self._pointer)
-        kernels.run("weights_create", ctypes.byref(inputs), ctypes.c_bool(halved), ctypes.byref(self._pointer))
+        kernels.run("weights_create", ctypes.byref(inputs), ctypes.c_bool(half_precision), ctypes.byref(self._pointer))
 
     @property
     def nbytes(self) -> int:
@@ -131,7 +131,7 @@ def compositing_weights(
     near_plane: float = 0.01,
     far_plane: float = 1e10,
     eps2d: float = 0.3,
-    halved: bool = False,
+    half_precision: bool = False,
 ) -> CompositingWeights:
     """The weights with which `rasterization` blends the Gaussians into one view. CPU tensors only.
 
@@ -141,7 +141,7 @@ def compositing_weights(
         K: Camera matrix (3, 3) in pixels.
         width, height: Size of the view in pixels.
         rasterize_mode, near_plane, far_plane, eps2d: As for `rasterization`.
-        halved: Whether to keep the weights in half precision: half the memory, with relative errors up to 2^-11.
+        half_precision: Whether to keep the weights in fp16: half the memory, with relative errors up to 2^-11.
 
     Returns:
         The sparse matrix of weights.
@@ -161,7 +161,7 @@ def compositing_weights(
         geometry, None, 0, width, height, near_plane, far_plane, eps2d, rasterize_mode == "antialiased"
     )
     inputs = splat_inputs(means2d, conics, shown, depths, radii, None, width, height)
-    return CompositingWeights(library.load_kernels(), inputs, halved)
+    return CompositingWeights(library.load_kernels(), inputs, half_precision)
 
 
 def backproject(

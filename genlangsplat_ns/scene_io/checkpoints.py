@@ -13,8 +13,8 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.files import WEIGHTS_ERRORS
 from genlangsplat_ns.scene_io.gaussians import Gaussians
+from genlangsplat_ns.utils.files import WEIGHTS_ERRORS
 
 MAX_SH_DEGREE = 3
 """The highest degree of harmonics that the rasterizer draws on every device."""

@@ -13,10 +13,10 @@ from jaxtyping import Float32
 from rich.markup import escape
 from torch import Tensor
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.files import atomic_path
 from genlangsplat_ns.scene_io.gaussians import Gaussians
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.files import atomic_path
 
 MEANS = ("x", "y", "z")
 NORMALS = ("nx", "ny", "nz")

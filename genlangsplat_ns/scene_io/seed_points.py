@@ -1,4 +1,4 @@
-"""Seed points: coloured points of a PLY file that Gaussians start from."""
+"""Seed points: colored points of a PLY file that Gaussians start from."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from jaxtyping import Float32, UInt8
 
 from genlangsplat_ns.errors import GenLangSplatError
 
-GREY = 128
+GRAY = 128
 
 
 def read_seed_points(path: Path) -> tuple[Float32[np.ndarray, "count 3"], UInt8[np.ndarray, "count 3"]]:
-    """Reads positions and colours of a point cloud; points without colours are grey.
+    """Reads positions and colors of a point cloud; points without colors are gray.
 
     Raises:
         GenLangSplatError: The file is no PLY file, or its vertices have no positions.
@@ -29,7 +29,7 @@ def read_seed_points(path: Path) -> tuple[Float32[np.ndarray, "count 3"], UInt8[
         ) from error
     names = {item.name for item in vertices.properties}
     if {"red", "green", "blue"} <= names:
-        colours = np.stack([vertices[name] for name in ("red", "green", "blue")], axis=1).astype(np.uint8)
+        colors = np.stack([vertices[name] for name in ("red", "green", "blue")], axis=1).astype(np.uint8)
     else:
-        colours = np.full(positions.shape, GREY, dtype=np.uint8)
-    return positions, colours
+        colors = np.full(positions.shape, GRAY, dtype=np.uint8)
+    return positions, colors

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.language.view_fakes import labelled_scene
+from tests.lifting.view_fakes import labeled_scene
 
 pytestmark = pytest.mark.usefixtures("benchmarks_importable")
 
@@ -66,7 +66,7 @@ def test_a_race_tells_every_stop_and_keeps_the_best_latents() -> None:
     from language_race import KEPT, Course, Curve, rival_of, run_curves
 
     truth = F.normalize(torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), dim=-1)
-    views, shape = labelled_scene(2, truth), (6, 1, 4)
+    views, shape = labeled_scene(2, truth), (6, 1, 4)
 
     def figures(latents: torch.Tensor) -> dict[str, float]:
         return {"cosine": float((latents[:, 0] * truth.repeat_interleave(2, dim=0)).sum(dim=-1).mean())}

@@ -1,4 +1,4 @@
-"""The gallery data set: complete, posed, labelled exactly, the same for the same seed."""
+"""The gallery data set: complete, posed, labeled exactly, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_data_set_is_complete(gallery):
     assert (gallery / transforms["ply_file_path"]).is_file()
 
 
-def test_every_view_is_labelled_at_its_own_size(gallery):
+def test_every_view_is_labeled_at_its_own_size(gallery):
     labels = read_label_folder(gallery / "labels")
     assert sorted(f"{stem}.png" for stem in labels) == sorted(path.name for path in (gallery / "images").iterdir())
     for view in labels.values():
@@ -78,7 +78,7 @@ def test_labels_cover_exactly_what_is_visible():
     assert compared >= 15
 
 
-def test_slivers_are_not_labelled():
+def test_slivers_are_not_labeled():
     camera = Pinhole(240, 180, focal=180.0)
     surfaces = build_room(seed=0)
     slivers = 0

@@ -80,7 +80,7 @@ def test_the_nearer_surface_hides_the_farther_whatever_their_order():
 
 def test_a_rectangle_covers_the_pixels_that_projection_says():
     rendering = render([upright(-0.5, 0.0, 0.5, 1.0, 1.0, (1, 1, 1), label=0)], POSE, CAMERA, num_objects=1)
-    # One metre at four metres with a focal length of 30 pixels is 7.5 pixels, centred at (20, 15).
+    # One meter at four meters with a focal length of 30 pixels is 7.5 pixels, centered at (20, 15).
     assert rendering.coverage.sum() == pytest.approx(7.5**2, rel=0.15)
     assert rendering.extent[0] == pytest.approx(7.5**2)
     rows, columns = np.nonzero(rendering.coverage[0])
@@ -105,7 +105,7 @@ def test_backs_are_not_seen_and_nothing_behind_the_camera_is():
         assert not render([surface], pose, CAMERA, num_objects=0 + 1).rgb.any()
 
 
-def test_the_window_is_the_labelled_part():
+def test_the_window_is_the_labeled_part():
     surface = upright(-1.0, 0.0, 0.0, 2.0, 2.0, (1, 1, 1), label=0, window=(0.5, 0.0, 1.0, 0.5))
     coverage = render([surface], POSE, CAMERA, num_objects=1).coverage[0]
     rows, columns = np.nonzero(coverage == 1)

@@ -13,9 +13,9 @@ import torch
 
 from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.demo.gallery import GallerySettings, build_gallery
-from genlangsplat_ns.extraction import extract_scene, open_views
-from genlangsplat_ns.features import front_end
-from tests.end_to_end.quick_extraction import SETTINGS, ColourEncoder
+from genlangsplat_ns.features import extractor
+from genlangsplat_ns.scene.extraction import extract_scene, open_views
+from tests.end_to_end.quick_extraction import SETTINGS, ColorEncoder
 
 RGB_STEPS = 40
 """Enough to see something move."""
@@ -89,7 +89,7 @@ def tiny_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="module")
 def quick_encoder() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(front_end, "load_encoder", lambda *args, **kwargs: ColourEncoder())
+        patch.setattr(extractor, "load_encoder", lambda *args, **kwargs: ColorEncoder())
         yield
 
 
@@ -97,7 +97,7 @@ def quick_encoder() -> Iterator[None]:
 def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes loading of any model a failure."""
     for loader in ("load_encoder", "load_mask_generator"):
-        monkeypatch.setattr(front_end, loader, lambda *args, name=loader, **kwargs: pytest.fail(f"{name} was called"))
+        monkeypatch.setattr(extractor, loader, lambda *args, name=loader, **kwargs: pytest.fail(f"{name} was called"))
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from genlangsplat_ns.features import front_end
+from genlangsplat_ns.features import extractor
 from genlangsplat_ns.features.store import FeatureStore
-from genlangsplat_ns.language.lifting import LatentMean
+from genlangsplat_ns.lifting.average import LatentMean
 from genlangsplat_ns.pipeline import GenLangSplatPipeline
 from tests.end_to_end.conftest import make_config, train
-from tests.end_to_end.quick_extraction import ColourEncoder
+from tests.end_to_end.quick_extraction import ColorEncoder
 
 PLACES: dict[str, tuple[type, str, int]] = {
     "extraction": (FeatureStore, "save", 5),
@@ -49,5 +49,5 @@ def train_until_killed(scene: Path, output: Path, place: str) -> None:
     """Trains until the process is killed at the place."""
     owner, name, call = PLACES[place]
     setattr(owner, name, deadly(getattr(owner, name), call))
-    front_end.load_encoder = lambda *args, **kwargs: ColourEncoder()  # type: ignore[assignment]
+    extractor.load_encoder = lambda *args, **kwargs: ColorEncoder()  # type: ignore[assignment]
     train(killed_run_config(scene, output))

@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from genlangsplat_ns.datamanager import GenLangSplatDataManager
-from genlangsplat_ns.extraction import open_views
 from genlangsplat_ns.features.encoders import ConSEEncoder, encoder_identity
 from genlangsplat_ns.features.regions import ViewMasks
-from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.features.store import ViewFeatures
+from genlangsplat_ns.scene.extraction import open_views
 
-SETTINGS = FrontEndSettings(encoder="conse", masks="watershed")
+SETTINGS = FeatureSettings(encoder="conse", masks="watershed")
 
 
-class ColourEncoder:
-    """Stands for conse, which takes seconds a view: embeds colours, by a fixed random projection."""
+class ColorEncoder:
+    """Stands for conse, which takes seconds a view: embeds colors, by a fixed random projection."""
 
     name = "conse"
     identity = encoder_identity("conse")
@@ -33,8 +33,8 @@ class ColourEncoder:
 
     def encode_regions(self, image: Tensor, masks: ViewMasks) -> Tensor:
         light = image.numpy().astype(np.float32) / 255
-        colours = np.concatenate([light + 0.05, light**2], axis=-1)
-        means = [colours[mask.pixels(*light.shape[:2])].mean(axis=0) for mask in masks.masks]
+        colors = np.concatenate([light + 0.05, light**2], axis=-1)
+        means = [colors[mask.pixels(*light.shape[:2])].mean(axis=0) for mask in masks.masks]
         embeddings = np.stack(means) @ self.projection
         return torch.from_numpy(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True))
 

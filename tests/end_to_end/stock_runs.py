@@ -19,7 +19,7 @@ from genlangsplat_ns.scene_io.gaussians import Gaussians
 
 
 def trained_gaussians(trainer: Any, degree: int = 0) -> Gaussians:
-    """The Gaussians of a run without harmonics, and their colours in harmonics of a degree."""
+    """The Gaussians of a run without harmonics, and their colors in harmonics of a degree."""
     values = {name: value.detach().clone() for name, value in trainer.pipeline.model.gauss_params.items()}
     values.pop("latents")
     if degree > 0:

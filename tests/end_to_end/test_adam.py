@@ -1,4 +1,4 @@
-"""The paper's optimisation of the latents in a run: its defaults, its curves, where it begins and where it goes on."""
+"""The paper's optimization of the latents in a run: its defaults, its curves, where it begins and where it goes on."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nerfstudio.utils import writer
 
 from genlangsplat_ns.config import gen_langsplat
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.lift_run import lift_run
 from genlangsplat_ns.model import GenLangSplatModelConfig
 from genlangsplat_ns.run import open_run
-from genlangsplat_ns.scene import LanguageScene
-from genlangsplat_ns.scene_metrics import language_metrics
+from genlangsplat_ns.scene.language_scene import LanguageScene
+from genlangsplat_ns.scene.lifting import lift_run
+from genlangsplat_ns.scene.metrics import language_metrics
 from tests.end_to_end.conftest import make_config, make_trainer, train
 
 STEPS = 60
@@ -104,7 +104,7 @@ def test_a_warm_start_begins_where_lifting_ends(tiny_scene: Path, tmp_path: Path
     assert (cosines_of_levels(trainer) > begun - 0.05).all()
 
 
-def test_an_interrupted_optimisation_goes_on_where_it_was(tiny_scene: Path, tmp_path: Path) -> None:
+def test_an_interrupted_optimization_goes_on_where_it_was(tiny_scene: Path, tmp_path: Path) -> None:
     """Latents, Adam's moments and the number of steps are those of the checkpoint; the views come in another order."""
     whole = train(adam_config(tiny_scene, tmp_path / "whole"))
     first = make_trainer(adam_config(tiny_scene, tmp_path / "cut"))

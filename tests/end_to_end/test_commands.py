@@ -15,8 +15,8 @@ from PIL import Image
 
 from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.language.selection import SelectionSettings
-from genlangsplat_ns.query_cameras import CameraChoice
-from genlangsplat_ns.query_views import query_views
+from genlangsplat_ns.scene.cameras import CameraChoice
+from genlangsplat_ns.scene.query_views import query_views
 from genlangsplat_ns.scene_io.ply import read_ply
 from tests.scene_io.gaussian_fakes import same_bits
 

@@ -11,10 +11,10 @@ import torch
 import yaml
 
 from genlangsplat_ns.cli import Compress
-from genlangsplat_ns.compress_run import compress_run
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.init_from import open_geometry
 from genlangsplat_ns.run import open_run
+from genlangsplat_ns.scene.compression import compress_run
+from genlangsplat_ns.scene.init_from import open_geometry
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
 from tests.end_to_end.conftest import make_config, make_trainer
 from tests.end_to_end.stock_runs import trained_gaussians

@@ -13,9 +13,9 @@ from torch import Tensor
 from genlangsplat_ns.cli import Convert
 from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.extraction import export_langsplat, open_views, training_command
-from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.features.store import ViewFeatures
+from genlangsplat_ns.scene.extraction import export_langsplat, open_views, training_command
 from tests.end_to_end.conftest import training_views
 from tests.end_to_end.quick_extraction import all_features, rewrite, share_names, stored, views_of
 
@@ -124,7 +124,7 @@ def test_files_that_are_there_already_are_replaced_only_when_told(
 
 def test_the_command_that_trains_repeats_what_the_features_depend_on(scene: Path) -> None:
     views = open_views(
-        scene, "nerfstudio", 64, FrontEndSettings(encoder="conse", masks="langsplat", levels=("part", "whole"))
+        scene, "nerfstudio", 64, FeatureSettings(encoder="conse", masks="langsplat", levels=("part", "whole"))
     )
     assert training_command(views) == (
         f"ns-train gen-langsplat --data {scene} --pipeline.datamanager.masks langsplat "

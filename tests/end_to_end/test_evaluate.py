@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.evaluate_run import evaluate_run
 from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder
-from genlangsplat_ns.files import file_sha256
 from genlangsplat_ns.run import open_pipeline
+from genlangsplat_ns.scene.evaluation import evaluate_run
+from genlangsplat_ns.utils.files import file_sha256
 
 LEAST_KEYS = {
     *("config", "protocol", "split", "seeds", "autoencoder", "checkpoint_sha256", "geometry", "macro", "micro"),
@@ -50,7 +50,7 @@ def test_tables_json_and_page_are_written(config: Path, tmp_path: Path, capsys: 
     assert written["protocols"]["gaussian-selection"]["all"]["micro"]["localization"] is None
     page = (tmp_path / "out" / "report.html").read_text()
     assert "No paper reports on this scene" in page and "http" not in page
-    assert "8 of 10 labelled views are training views" in " ".join(capsys.readouterr().out.split())
+    assert "8 of 10 labeled views are training views" in " ".join(capsys.readouterr().out.split())
 
 
 def test_drawn_scores_of_gaussians_are_near_those_of_pixels(config: Path, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_named_protocols_are_used_in_their_order(config: Path, tmp_path: Path) -
     assert list(document["protocols"]) == ["threshold", "occam-lerf"] and document["protocol"] == "threshold"
 
 
-def test_labelled_views_can_be_held_out_of_the_lift(config: Path, labels: Path, tmp_path: Path) -> None:
+def test_labeled_views_can_be_held_out_of_the_lift(config: Path, labels: Path, tmp_path: Path) -> None:
     # Those of one training view and of the held-out ones.
     pipeline, _ = open_pipeline(config)
     kept = [pipeline.datamanager.view_name("train", 0), pipeline.datamanager.view_name("eval", 0)]
@@ -90,7 +90,7 @@ def test_labelled_views_can_be_held_out_of_the_lift(config: Path, labels: Path, 
         if path.stem not in {Path(name).stem for name in kept}:
             path.unlink()
     whole, held_out = (
-        evaluate_run(config, tmp_path / str(flag), labels, ("threshold",), holdout_labelled=flag)
+        evaluate_run(config, tmp_path / str(flag), labels, ("threshold",), holdout_labeled=flag)
         for flag in (False, True)
     )
     assert held_out["labels"]["held_out_of_lifting"] and set(held_out["labels"]["frames"]) == set(kept)
@@ -107,7 +107,7 @@ def test_labels_of_frames_that_do_not_exist_are_named(
     (labels / "frame_99999.json").write_text(json.dumps(document))
     found = evaluate_run(config, tmp_path / "out", labels, ("threshold",))
     assert found["labels"]["no_such_view"] == ["frame_99999"]
-    assert "1 labelled views are not in this scene: frame_99999" in " ".join(capsys.readouterr().out.split())
+    assert "1 labeled views are not in this scene: frame_99999" in " ".join(capsys.readouterr().out.split())
 
 
 def test_labels_of_another_data_set_are_refused(config: Path, labels: Path, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_masks_are_scored_like_outlines(config: Path, labels: Path, tmp_path: Pa
 def test_a_scene_without_labels_says_where_they_are_looked_for(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("genlangsplat_ns.evaluate_run.find_scene_labels", lambda scene: None)
+    monkeypatch.setattr("genlangsplat_ns.scene.evaluation.find_scene_labels", lambda scene: None)
     with pytest.raises(GenLangSplatError, match="--labels FOLDER"):
         evaluate_run(config, tmp_path)
 

@@ -16,9 +16,9 @@ from PIL import Image
 from genlangsplat_ns.cli import Convert, Extract
 from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.extraction import extract_scene, open_views
-from genlangsplat_ns.features import front_end
-from genlangsplat_ns.features.settings import FrontEndSettings, OpenClipSettings, SamSettings
+from genlangsplat_ns.features import extractor
+from genlangsplat_ns.features.settings import FeatureSettings, OpenClipSettings, SamSettings
+from genlangsplat_ns.scene.extraction import extract_scene, open_views
 from tests.end_to_end.conftest import make_config, make_trainer, training_views
 from tests.end_to_end.quick_extraction import SETTINGS, all_features, rewrite, share_names, stored, views_of
 from tests.end_to_end.test_commands import run
@@ -87,7 +87,7 @@ def test_training_finds_what_was_extracted_at_its_picture_size(
     extract_scene(views_of(scene, cap), None, preview=False)
     before = stored(scene)
     for loader in ("load_encoder", "load_mask_generator"):
-        monkeypatch.setattr(front_end, loader, lambda *args, **kwargs: pytest.fail("a model was loaded"))
+        monkeypatch.setattr(extractor, loader, lambda *args, **kwargs: pytest.fail("a model was loaded"))
     trained_on = training_views(scene, tmp_path / "outputs", cap)
     looked_at = [(split, index) for split in trained_on.splits for index in range(len(trained_on.dataset(split)))]
     keys = {trained_on.store.key(trained_on.view_name(*view), trained_on.image(*view)) for view in looked_at}
@@ -109,7 +109,7 @@ def test_the_held_out_views_of_training_are_extracted_where_tests_have_others(
 ) -> None:
     rewrite(scene, val_filenames=["images/0003.png"], test_filenames=["images/0008.png"])
     extract_scene(views_of(scene), None, preview=False)
-    monkeypatch.setattr(front_end, "load_encoder", lambda *args, **kwargs: pytest.fail("the encoder was loaded"))
+    monkeypatch.setattr(extractor, "load_encoder", lambda *args, **kwargs: pytest.fail("the encoder was loaded"))
     training_views(scene, tmp_path / "outputs")
     assert {key[:4] for key in stored(scene)} == {f"{number:04d}" for number in range(1, 11) if number != 8}
 
@@ -154,7 +154,7 @@ def test_a_run_remembers_what_auto_stood_for(scene: Path, tmp_path: Path) -> Non
     """A run that is opened on another machine shall not look for other features there."""
     config = make_config(scene, tmp_path / "outputs")
     assert (config.pipeline.datamanager.encoder, config.pipeline.datamanager.masks) == ("auto", "auto")
-    chosen = make_trainer(config).pipeline.datamanager.front_end
+    chosen = make_trainer(config).pipeline.datamanager.extractor
     (path,) = (tmp_path / "outputs").rglob("config.yml")
     saved = yaml.load(path.read_text(), Loader=yaml.Loader).pipeline.datamanager
     assert (saved.encoder, saved.masks) == (chosen.encoder_name, chosen.mask_name)
@@ -232,10 +232,10 @@ def test_help_explains_every_option(command: type, tmp_path: Path, monkeypatch: 
 def test_cameras_that_cannot_be_read_are_told_in_one_sentence(scene: Path, content: str) -> None:
     (scene / "transforms.json").write_text(content)
     with pytest.raises(GenLangSplatError, match="cannot be read in the format"):
-        open_views(scene, "nerfstudio", None, FrontEndSettings(encoder="conse", masks="watershed"))
+        open_views(scene, "nerfstudio", None, FeatureSettings(encoder="conse", masks="watershed"))
 
 
 @pytest.mark.parametrize("side", [0, -3])
 def test_a_side_without_pixels_is_refused(scene: Path, side: int) -> None:
     with pytest.raises(GenLangSplatError, match=f"{side} pixels"):
-        open_views(scene, "nerfstudio", side, FrontEndSettings(encoder="conse", masks="watershed"))
+        open_views(scene, "nerfstudio", side, FeatureSettings(encoder="conse", masks="watershed"))

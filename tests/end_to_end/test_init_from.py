@@ -13,15 +13,15 @@ import torch
 import yaml
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 
-from genlangsplat_ns.cameras import world_to_camera
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.init_from import open_geometry
-from genlangsplat_ns.placement import agreement
 from genlangsplat_ns.run import open_run
+from genlangsplat_ns.scene.init_from import open_geometry
+from genlangsplat_ns.scene.placement import agreement
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
 from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians
 from genlangsplat_ns.scene_io.gaussians import Gaussians
 from genlangsplat_ns.scene_io.ply import write_ply
+from genlangsplat_ns.views.cameras import world_to_camera
 from tests.end_to_end.conftest import make_config, make_trainer, train
 from tests.end_to_end.stock_runs import trained_gaussians, write_stock_run
 from tests.end_to_end.test_commands import run
@@ -75,7 +75,7 @@ def test_a_stock_run_goes_straight_to_the_language_phase(
     shutil.rmtree(tmp_path / "stock")
     scene = open_run(trainer.config.get_base_dir() / "config.yml")
     assert_holds(scene.model, gaussians)
-    assert scene.model.config.sh_degree == degree and scene.model.colours()[1] == (degree or None)
+    assert scene.model.config.sh_degree == degree and scene.model.colors()[1] == (degree or None)
     assert scene.model.config.rasterize_mode == "antialiased" and scene.model.config.background_color == "white"
     assert torch.equal(scene.model.latents, model.latents)
     assert torch.equal(picture(scene.model, scene.datamanager), shown)
@@ -147,7 +147,7 @@ def test_a_ply_file_of_nerfstudio_is_taken_as_it_is(
     trainer = train(config_from(tmp_path / "splat.ply", tiny_scene, tmp_path / "outputs"))
     model = trainer.pipeline.model
     if degree == 0:
-        # Splatfacto's colours without harmonics are logits, which cannot hold the file's exactly.
+        # Splatfacto's colors without harmonics are logits, which cannot hold the file's exactly.
         gaussians = replace(gaussians, features_rest=torch.zeros_like(gaussians.features_rest))
     assert_holds(model, gaussians)
     assert model.config.sh_degree == max(degree, 1)

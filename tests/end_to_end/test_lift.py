@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from genlangsplat_ns.language import refinement
-from genlangsplat_ns.lift_run import lift_run
+from genlangsplat_ns.lifting import robust as refinement
 from genlangsplat_ns.model import GenLangSplatModel
-from genlangsplat_ns.ray_settings import RayLiftSettings
 from genlangsplat_ns.run import open_run
+from genlangsplat_ns.scene.lifting import lift_run
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
+from genlangsplat_ns.utils.ray_settings import RayLiftSettings
 from tests.end_to_end.conftest import make_config, make_trainer
 
 

@@ -13,7 +13,7 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocati
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import encoder_identity
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
-from genlangsplat_ns.language.fitting_loss import language_fidelity
+from genlangsplat_ns.lifting.loss import language_fidelity
 from genlangsplat_ns.model import GEOMETRY
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
 from tests.end_to_end.conftest import LEARNING_STEPS, RGB_STEPS, make_config, make_trainer
@@ -40,7 +40,7 @@ def test_both_phases_leave_unit_latents_on_seen_gaussians(tiny_run: Any) -> None
 
 
 def test_rgb_training_moves_the_gaussians_and_learns(tiny_run: Any) -> None:
-    """The picture after training is closer to a training view than a constant grey is."""
+    """The picture after training is closer to a training view than a constant gray is."""
     datamanager, model = tiny_run.pipeline.datamanager, tiny_run.pipeline.model.eval()
     truth = datamanager.image("train", 0).float() / 255
     with torch.no_grad():
@@ -223,7 +223,7 @@ def test_a_foreign_checkpoint_is_refused(tiny_run: Any) -> None:
 
 
 def test_splatfactos_options_still_train(tiny_scene: Path, tmp_path: Path) -> None:
-    """Bilateral grid, camera optimiser, antialiasing and harmonics go through the CPU rasteriser together."""
+    """Bilateral grid, camera optimizer, antialiasing and harmonics go through the CPU rasterizer together."""
     config = make_config(
         tiny_scene,
         tmp_path,

@@ -16,7 +16,7 @@ from genlangsplat_ns.features.encoders import _loaded, encoder_identity
 from genlangsplat_ns.features.settings import OpenClipSettings, SamSettings
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
 from genlangsplat_ns.run import open_pipeline
-from genlangsplat_ns.scene import LanguageScene
+from genlangsplat_ns.scene.language_scene import LanguageScene
 from tests.end_to_end.conftest import make_config, make_trainer
 from tests.features.tiny_clip import DIM, settings_for, tiny_clip_models
 from tests.features.tiny_sam import build_tiny, tiny_settings
@@ -71,7 +71,7 @@ def test_without_an_autoencoder_for_the_encoder_a_projection_takes_its_place_and
     told = " ".join(capsys.readouterr().out.split())
     assert told.count("fixed random projection of its embeddings to 16 numbers takes its place") == 1
     identity = trainer.pipeline.model.field_head.autoencoder.identity
-    assert identity.encoder == trainer.pipeline.datamanager.front_end.encoder_identity
+    assert identity.encoder == trainer.pipeline.datamanager.extractor.encoder_identity
     assert (identity.name, identity.embedding_dim) == ("projection-16", DIM)
     trainer.train()
     pipeline, _ = open_pipeline(trainer.config.get_base_dir() / "config.yml")

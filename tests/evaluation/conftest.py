@@ -1,4 +1,4 @@
-"""A tiny labelled run: two objects on two photographs."""
+"""A tiny labeled run: two objects on two photographs."""
 
 from __future__ import annotations
 

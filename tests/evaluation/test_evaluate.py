@@ -46,7 +46,7 @@ def test_blank_latents_find_nothing(make_run, labels):
     assert all(score.peak is None for score in evaluation.scores)
 
 
-def test_texts_are_asked_only_where_their_object_is_labelled(make_run, labels):
+def test_texts_are_asked_only_where_their_object_is_labeled(make_run, labels):
     run = make_run()
     evaluation = evaluate_views(run, run.views("all"), labels, TARGETS, protocols=[THRESHOLD])
     assert [(score.view, score.text) for score in evaluation.scores] == [

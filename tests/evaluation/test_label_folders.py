@@ -75,7 +75,7 @@ def test_masks_of_no_class_and_empty_ones_are_skipped_and_counted(ovs3d, capsys)
     assert "Skipped 2 unusable labels" in capsys.readouterr().out
 
 
-def test_masks_of_another_size_than_their_neighbours_are_refused(ovs3d):
+def test_masks_of_another_size_than_their_neighbors_are_refused(ovs3d):
     paint(ovs3d / "segmentations" / "00" / "wood wall.png", size=(40, 24))
     with pytest.raises(GenLangSplatError, match="others of this view"):
         read_label_set(ovs3d)

@@ -180,7 +180,7 @@ def test_the_level_is_chosen_before_the_maps_are_stretched():
     assert predict(maps, LANGSPLAT_LERF, QUERY).level == "whole"
 
 
-def test_localisation_uses_the_filtered_map_alone():
+def test_localization_uses_the_filtered_map_alone():
     maps = torch.full((3, 64, 64), 0.2)
     maps[:, 5, 5] = 1.0  # A lone bright pixel has the raw peak ...
     maps[:, 30:60, 30:60] = 0.6  # ... and a large patch the filtered one.
@@ -216,7 +216,7 @@ def test_an_empty_rendering_is_neither_hit_nor_overlap():
 
 def test_unknown_targets_are_refused():
     with pytest.raises(GenLangSplatError, match="target"):
-        is_hit([(0, 0)], TRUTH, "centre")
+        is_hit([(0, 0)], TRUTH, "center")
 
 
 def test_macro_weighs_groups_and_micro_weighs_values():
@@ -229,11 +229,11 @@ def test_macro_weighs_groups_and_micro_weighs_values():
 
 
 def test_the_published_overalls_are_macro_means():
-    localisation = {"ramen": [72.8], "figurines": [80.7], "teatime": [88.9], "waldo_kitchen": [95.1]}
-    assert macro_mean(localisation) == pytest.approx(84.375)
+    localization = {"ramen": [72.8], "figurines": [80.7], "teatime": [88.9], "waldo_kitchen": [95.1]}
+    assert macro_mean(localization) == pytest.approx(84.375)
 
 
 def test_psnr_of_a_tenth_is_twenty_decibels():
-    grey = torch.full((4, 4, 3), 0.5)
-    assert psnr(grey + 0.1, grey) == pytest.approx(20.0, abs=1e-4)
-    assert psnr(grey, grey) == pytest.approx(100.0)
+    gray = torch.full((4, 4, 3), 0.5)
+    assert psnr(gray + 0.1, gray) == pytest.approx(20.0, abs=1e-4)
+    assert psnr(gray, gray) == pytest.approx(100.0)

@@ -37,7 +37,7 @@ def page(make_run, labels, tmp_path):
             title=title,
             summary="All of it.",
             encoder=describe_encoder(run.encoder),
-            figures={"localisation": "50 %"},
+            figures={"localization": "50 %"},
             facts={"Seconds": "1.0"},
             evaluation=evaluation,
             protocols=(THRESHOLD, LANGSPLAT_LERF),

@@ -30,7 +30,7 @@ def test_an_overlap_of_exactly_a_quarter_is_not_accurate():
     assert means({"cup": [score(iou=0.25), score(iou=0.26)]})["micro"]["acc_iou25"] == 0.5
 
 
-def test_protocols_without_peaks_have_no_localisation():
+def test_protocols_without_peaks_have_no_localization():
     summary = evaluation(score(hit=None), score("b.png", hit=None)).summary("threshold", "all")
     assert summary["micro"]["localization"] is None and summary["texts"][0]["hits"] is None
     assert summary["micro"]["miou"] == 0.5

@@ -80,7 +80,7 @@ def encoder(folder) -> OpenClipEncoder:
 
 @pytest.fixture
 def image(rng) -> torch.Tensor:
-    """Soft colours with noise on them."""
+    """Soft colors with noise on them."""
     coarse = cv2.resize(rng.integers(0, 256, (6, 8, 3)).astype(np.uint8), (120, 90), interpolation=cv2.INTER_CUBIC)
     noisy = coarse.astype(np.int64) + rng.integers(-40, 41, coarse.shape)
     return torch.from_numpy(noisy.clip(0, 255).astype(np.uint8))

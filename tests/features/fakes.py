@@ -34,7 +34,7 @@ class TileMasks:
 
 
 class MeanColorEncoder:
-    """Embeds a region as its mean colour and its mean squared colour."""
+    """Embeds a region as its mean color and its mean squared color."""
 
     name = "colors"
     identity = "colors/1"

@@ -117,7 +117,7 @@ def test_the_sentence_model_agrees_with_the_bert_of_transformers(encoder: ConSEE
     torch.testing.assert_close(states[present], expected[present], atol=1e-5, rtol=1e-4)
 
 
-def test_class_embeddings_are_centred(encoder: ConSEEncoder) -> None:
+def test_class_embeddings_are_centered(encoder: ConSEEncoder) -> None:
     assert encoder.class_embeddings.shape == (1000, 384)
     assert encoder.class_embeddings.mean(dim=0).abs().max() < 1e-5
 

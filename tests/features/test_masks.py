@@ -34,7 +34,7 @@ def read(path: Path, size: tuple[int, int] | None = None) -> torch.Tensor:
 
 
 def blobs(height: int, width: int, seed: int, smoothness: float = 3.0) -> torch.Tensor:
-    """A random picture of soft coloured blobs."""
+    """A random picture of soft colored blobs."""
     noise = np.random.default_rng(seed).standard_normal((height, width, 3))
     smooth = ndimage.gaussian_filter(noise, (smoothness, smoothness, 0))
     spread = np.ptp(smooth) or 1.0
@@ -86,9 +86,9 @@ def test_two_flat_colors_are_two_regions_divided_where_the_color_changes():
     assert ((levels == levels[:, :1, :1]).int() == truth).float().mean() <= 1.5 / 80
 
 
-def test_a_grey_picture_is_treated_like_any_other():
-    grey = blobs(120, 90, seed=2).float().mean(-1, keepdim=True).expand(-1, -1, 3).to(torch.uint8)
-    levels = levels_of(grey)
+def test_a_gray_picture_is_treated_like_any_other():
+    gray = blobs(120, 90, seed=2).float().mean(-1, keepdim=True).expand(-1, -1, 3).to(torch.uint8)
+    levels = levels_of(gray)
     assert_laws(levels, 120, 90)
     assert levels[0].max() > 20
 

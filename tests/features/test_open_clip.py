@@ -68,11 +68,11 @@ def test_rows_are_unit_vectors_of_single_precision(encoder, image, masks):
 
 
 def test_half_precision_gives_nearly_the_same_rows(folder, encoder, image, masks):
-    halved = OpenClipEncoder(settings_for(folder / "a.pt", precision="bf16"))
-    rows, expected = halved.encode_regions(image, masks), encoder.encode_regions(image, masks)
+    half_precision = OpenClipEncoder(settings_for(folder / "a.pt", precision="bf16"))
+    rows, expected = half_precision.encode_regions(image, masks), encoder.encode_regions(image, masks)
     assert rows.dtype == torch.float32
     assert 0.99 < F.cosine_similarity(rows, expected).min() < 1 - 1e-7
-    assert F.cosine_similarity(halved.encode_texts(["a fox"]), encoder.encode_texts(["a fox"])).item() > 0.99
+    assert F.cosine_similarity(half_precision.encode_texts(["a fox"]), encoder.encode_texts(["a fox"])).item() > 0.99
 
 
 def test_a_view_without_regions_gives_no_rows(encoder, image):

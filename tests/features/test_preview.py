@@ -43,17 +43,17 @@ def test_a_level_without_regions_says_so():
     assert describe_level("subpart", np.full((4, 5), -1, dtype=np.int32)) == "subpart: no regions"
 
 
-def test_neighbouring_regions_have_colours_that_can_be_told_apart(rng):
+def test_neighboring_regions_have_colors_that_can_be_told_apart(rng):
     regions = stripes(12)
     pixels = np.full((*regions.shape, 3), 128, dtype=np.uint8)
     painted = paint_regions(pixels, regions)
     assert painted.dtype == np.uint8
-    colours = np.array([painted[inner(regions, number)] for number in range(12)]).astype(int)
-    assert np.abs(np.diff(colours, axis=0)).max(axis=1).min() > 60
-    assert len(np.unique(colours, axis=0)) == 12
+    colors = np.array([painted[inner(regions, number)] for number in range(12)]).astype(int)
+    assert np.abs(np.diff(colors, axis=0)).max(axis=1).min() > 60
+    assert len(np.unique(colors, axis=0)) == 12
 
 
-def test_a_region_has_one_colour_and_lets_the_view_show_through(rng):
+def test_a_region_has_one_color_and_lets_the_view_show_through(rng):
     regions = stripes(2)
     pixels = np.full((*regions.shape, 3), 100, dtype=np.uint8)
     pixels[5] = 180
@@ -61,7 +61,7 @@ def test_a_region_has_one_colour_and_lets_the_view_show_through(rng):
     row, column = inner(regions, 1)
     assert (painted[row, column] == painted[row - 1, column]).all()
     np.testing.assert_allclose(painted[5, column] - painted[row, column], 0.45 * 80, atol=1)
-    # Colours are as bright as they can be.
+    # Colors are as bright as they can be.
     assert abs(painted[row, column].max() - (0.45 * 100 + 0.55 * 255)) <= 0.5
 
 
@@ -76,7 +76,7 @@ def test_regions_are_outlined_in_white():
     np.testing.assert_array_equal((below == 255).all(axis=-1), edges.T)
 
 
-def test_pixels_without_a_region_turn_dark_grey(rng):
+def test_pixels_without_a_region_turn_dark_gray(rng):
     pixels = rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)
     painted = paint_regions(pixels, np.full((8, 10), -1, dtype=np.int32)).astype(int)
     assert (painted == painted[..., :1]).all()

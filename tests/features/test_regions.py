@@ -178,5 +178,5 @@ def test_with_averaging_a_region_is_shrunk_as_pillow_shrinks_it(rng, size):
     cut = cut_out(pixels.float(), mask, 24, antialias=True).permute(1, 2, 0).numpy()
     expected = np.asarray(Image.fromarray(square_of(pixels, mask)).resize((24, 24), Image.Resampling.BILINEAR))
     assert np.abs(cut - expected).max() <= 1.5
-    # OpenCV's way only looks at neighbours, so it is another result.
+    # OpenCV's way only looks at neighbors, so it is another result.
     assert np.abs(cut - cut_out(pixels.float(), mask, 24, antialias=False).permute(1, 2, 0).numpy()).max() > 20

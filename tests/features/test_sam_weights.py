@@ -13,7 +13,6 @@ import pytest
 import torch
 from segment_anything import sam_model_registry
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.sam import SamMaskGenerator, sam_mask_settings
 from genlangsplat_ns.features.sam_weights import (
@@ -26,7 +25,8 @@ from genlangsplat_ns.features.sam_weights import (
     weights_folder,
 )
 from genlangsplat_ns.features.settings import SamSettings
-from genlangsplat_ns.files import file_sha256
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.files import file_sha256
 from tests.features.tiny_sam import tiny_settings
 
 pytestmark = pytest.mark.usefixtures("empty_machine")

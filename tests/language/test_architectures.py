@@ -14,7 +14,7 @@ from genlangsplat_ns.language.architectures import ARCHITECTURES, LinearPlusResi
 from genlangsplat_ns.language.autoencoder import (
     Autoencoder,
     AutoencoderIdentity,
-    initialise_from_pca,
+    initialize_from_pca,
     read_autoencoder,
     save_autoencoder,
 )
@@ -65,7 +65,7 @@ def test_rows_are_independent_of_each_other_once_trained(architecture: str) -> N
     torch.testing.assert_close(autoencoder(embeddings), alone)
 
 
-def test_batch_normalisation_takes_all_leading_dimensions_as_the_batch() -> None:
+def test_batch_normalization_takes_all_leading_dimensions_as_the_batch() -> None:
     values = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0))
     expected = nn.BatchNorm1d(7)(values.reshape(15, 7)).reshape(3, 5, 7)
     torch.testing.assert_close(RowBatchNorm(7)(values), expected)
@@ -87,7 +87,7 @@ def test_the_residual_branch_adds_nothing_before_training_but_can_learn() -> Non
 def test_from_pca_the_projection_on_the_leading_directions_is_reached(architecture: str, mean: float) -> None:
     embeddings = rows(500, seed=1, mean=mean)
     autoencoder = build(architecture).eval()
-    initialise_from_pca(autoencoder, embeddings)
+    initialize_from_pca(autoencoder, embeddings)
     _, _, directions = torch.linalg.svd(embeddings, full_matrices=False)
     projections = embeddings @ directions[:LATENTS].T @ directions[:LATENTS]
     expected = F.cosine_similarity(projections, embeddings, dim=-1).mean().item()
@@ -99,7 +99,7 @@ def test_from_pca_latents_of_residual_spread_evenly_and_those_of_linear_as_the_e
     embeddings = rows(500, seed=1, mean=1.0)
     residual, linear = build("residual").eval(), build("linear").eval()
     for autoencoder in (residual, linear):
-        initialise_from_pca(autoencoder, embeddings)
+        initialize_from_pca(autoencoder, embeddings)
     torch.testing.assert_close(residual.encoder(embeddings).square().mean(dim=0), torch.ones(LATENTS))
     latents = linear.encoder(embeddings)
     torch.testing.assert_close(linear.encoder(linear.decoder(latents)), latents)
@@ -111,14 +111,14 @@ def test_from_pca_a_direction_that_the_sample_lacks_is_not_blown_up() -> None:
     flat = rows(500, seed=1)
     flat[:, LATENTS - 1 :] = 0
     autoencoder = build("residual").eval()
-    initialise_from_pca(autoencoder, F.normalize(flat, dim=-1))
+    initialize_from_pca(autoencoder, F.normalize(flat, dim=-1))
     assert autoencoder.encoder(rows(500, seed=2)).abs().max() < 200
 
 
 def test_from_pca_a_strong_mean_costs_no_more_than_spending_a_latent_on_it() -> None:
     embeddings = rows(500, seed=1, mean=1.0)
     autoencoder = build("residual").eval()
-    initialise_from_pca(autoencoder, embeddings)
+    initialize_from_pca(autoencoder, embeddings)
     mean = embeddings.mean(dim=0)
     _, _, directions = torch.linalg.svd(embeddings - mean, full_matrices=False)
     kept = directions[: LATENTS - 1]
@@ -130,19 +130,19 @@ def test_only_architectures_with_a_linear_map_start_from_pca() -> None:
     can = [name for name in ARCHITECTURES if linear_maps(build(name).encoder, build(name).decoder) is not None]
     assert can == ["linear", "residual"]
     with pytest.raises(GenLangSplatError, match="linear, residual"):
-        initialise_from_pca(build("mlp"), rows(50, seed=1))
+        initialize_from_pca(build("mlp"), rows(50, seed=1))
 
 
 @pytest.mark.parametrize("embeddings", [rows(LATENTS - 1, seed=1), rows(50, seed=1)[:, :5]])
 def test_too_few_embeddings_or_another_width_give_no_pca(embeddings: Tensor) -> None:
     with pytest.raises(GenLangSplatError, match=rf"12 -> 4 .*got {len(embeddings)} of width {embeddings.shape[1]}"):
-        initialise_from_pca(build("linear"), embeddings)
+        initialize_from_pca(build("linear"), embeddings)
 
 
 def test_no_more_latents_than_directions_come_from_pca() -> None:
     wide = Autoencoder(AutoencoderIdentity("x", "e", WIDTH, WIDTH + 1, "linear"))
     with pytest.raises(GenLangSplatError, match="12 principal directions, but 13 latents"):
-        initialise_from_pca(wide, rows(50, seed=1))
+        initialize_from_pca(wide, rows(50, seed=1))
 
 
 def test_a_file_keeps_the_statistics_that_half_precision_cannot_hold(tmp_path: Path) -> None:

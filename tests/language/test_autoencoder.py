@@ -1,4 +1,4 @@
-"""The autoencoder and its artefact: what survives a file, and which files are refused."""
+"""The autoencoder and its artifact: what survives a file, and which files are refused."""
 
 from __future__ import annotations
 

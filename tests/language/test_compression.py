@@ -24,7 +24,7 @@ LEVELS = 3
 def make_latents(seed: int, width: int, sharpness: float = 1.0, count: int = 50) -> Tensor:
     """Unit latents; the sharper, the more a few components outweigh the others. The last Gaussian was never seen."""
     normal = torch.randn(count, LEVELS, width, generator=torch.Generator().manual_seed(seed))
-    # The largest component is 1 before it is sharpened: powers of small numbers are too short to be normalised.
+    # The largest component is 1 before it is sharpened: powers of small numbers are too short to be normalized.
     shares = normal / normal.abs().amax(dim=-1, keepdim=True)
     latents = normalize(shares.sign() * shares.abs() ** sharpness, dim=-1)
     latents[-1] = 0
@@ -72,7 +72,7 @@ def test_compressing_to_int8_again_loses_nothing_more() -> None:
 
 @pytest.mark.parametrize("encoding", ["fp16", "int8"])
 def test_lengths_survive_where_they_are_not_one(encoding: str) -> None:
-    """The paper's optimisation leaves latents of any length, by which they blend in a pixel."""
+    """The paper's optimization leaves latents of any length, by which they blend in a pixel."""
     latents = make_latents(1, 16) * torch.rand(50, LEVELS, 1).add(0.1)
     restored = compress_latents(latents, encoding).restore()
     assert torch.allclose(restored.norm(dim=-1), latents.norm(dim=-1), rtol=1e-3)

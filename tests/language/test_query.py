@@ -40,7 +40,7 @@ class HashEncoder:
 
 
 class LinearDecoder:
-    """A decoder that is not normalised and counts the rows it is given."""
+    """A decoder that is not normalized and counts the rows it is given."""
 
     def __init__(self):
         self.weight = torch.randn(LATENT_DIM, EMBEDDING_DIM, generator=torch.Generator().manual_seed(5))

@@ -1,4 +1,4 @@
-"""Pictures: the relevancy scale is fixed, the latent colours are fitted once."""
+"""Pictures: the relevancy scale is fixed, the latent colors are fitted once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.visualize import LatentPca, relevancy_colors, relevancy_overlay
 
 
-def test_relevancy_colours_do_not_depend_on_the_rest_of_the_picture():
+def test_relevancy_colors_do_not_depend_on_the_rest_of_the_picture():
     low = relevancy_colors(torch.tensor([[0.5, 0.75]]))
     high = relevancy_colors(torch.tensor([[1.0, 0.75]]))
     torch.testing.assert_close(low[0, 1], high[0, 1])
@@ -18,7 +18,7 @@ def test_relevancy_colours_do_not_depend_on_the_rest_of_the_picture():
     torch.testing.assert_close(relevancy_colors(torch.tensor([[0.0]])), relevancy_colors(torch.tensor([[0.5]])))
 
 
-def test_overlay_shows_the_picture_where_negatives_win_and_the_colour_above():
+def test_overlay_shows_the_picture_where_negatives_win_and_the_color_above():
     rgb = torch.rand(2, 3, 3, generator=torch.Generator().manual_seed(0))
     relevancy = torch.tensor([[0.0, 0.3, 0.5], [0.8, 0.9, 1.0]])
     overlay = relevancy_overlay(rgb, relevancy)
@@ -29,12 +29,12 @@ def test_overlay_shows_the_picture_where_negatives_win_and_the_colour_above():
 
 
 def clusters(count=300, dim=8):
-    centres = F.normalize(torch.randn(4, dim, generator=torch.Generator().manual_seed(0)), dim=-1)
+    centers = F.normalize(torch.randn(4, dim, generator=torch.Generator().manual_seed(0)), dim=-1)
     noise = 0.02 * torch.randn(count, dim, generator=torch.Generator().manual_seed(1))
-    return centres[torch.arange(count) % 4] + noise
+    return centers[torch.arange(count) % 4] + noise
 
 
-def test_latent_colours_are_in_range_and_tell_clusters_apart():
+def test_latent_colors_are_in_range_and_tell_clusters_apart():
     latents = clusters()
     colors = LatentPca.fit(latents).apply(latents.reshape(15, 20, 8)).reshape(-1, 3)
     assert colors.min() >= 0 and colors.max() <= 1
@@ -42,7 +42,7 @@ def test_latent_colours_are_in_range_and_tell_clusters_apart():
     assert torch.pdist(means).min() > 3 * max(colors[i::4].std(dim=0).max() for i in range(4))
 
 
-def test_a_fitted_basis_colours_a_part_as_it_colours_the_whole():
+def test_a_fitted_basis_colors_a_part_as_it_colors_the_whole():
     latents = clusters()
     pca = LatentPca.fit(latents)
     torch.testing.assert_close(pca.apply(latents)[10:20], pca.apply(latents[10:20]))
@@ -61,7 +61,7 @@ def test_zero_latents_are_black_and_left_out_of_the_fit():
     assert (LatentPca.fit(padded).apply(padded)[-5000:] == 0).all()
 
 
-def test_two_latent_dimensions_and_a_constant_scene_still_give_colours():
+def test_two_latent_dimensions_and_a_constant_scene_still_give_colors():
     assert LatentPca.fit(clusters(dim=2)).apply(clusters(dim=2)).shape == (300, 3)
     constant = torch.ones(10, 8)
     assert torch.isfinite(LatentPca.fit(constant).apply(constant)).all()

@@ -17,7 +17,7 @@ from pretrain.tensor_source import TensorSource
 from pretrain.train import TrainingSettings, train_autoencoder
 from tests.pretrain.training_fakes import Interrupting, assert_same_weights, identity, unit_rows
 
-# At a higher rate the order of the rows within a batch alone decides the curve of batch normalisation after ten steps.
+# At a higher rate the order of the rows within a batch alone decides the curve of batch normalization after ten steps.
 SETTINGS = TrainingSettings(
     steps=30,
     batch_size=16,

@@ -54,10 +54,10 @@ class PaintedFrames:
 
 
 def picture(number: int) -> Tensor:
-    """Noise in which the largest tiles have colours of their own, so that no two regions are nearly the same."""
+    """Noise in which the largest tiles have colors of their own, so that no two regions are nearly the same."""
     rng = np.random.default_rng(number)
     tints = np.array([[[1, 0.1, 0.1], [0.1, 1, 0.1]], [[0.1, 0.1, 1], [1, 1, 0.1]]]).repeat(8, axis=0).repeat(8, axis=1)
-    # Colours of the smallest tiles, and some of each pixel.
+    # Colors of the smallest tiles, and some of each pixel.
     colors = rng.uniform(30, 250, (6, 8, 3)).repeat(2, axis=0).repeat(2, axis=1) + rng.uniform(0, 5, (12, 16, 3))
     return torch.from_numpy((colors * tints[:12]).astype(np.uint8))
 

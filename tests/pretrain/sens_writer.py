@@ -17,7 +17,7 @@ SENSOR = "StructureSensor"
 
 
 def smooth_picture(seed: int, width: int = 24, height: int = 16) -> np.ndarray:
-    """Colours that JPEG keeps well, other ones for every seed."""
+    """Colors that JPEG keeps well, other ones for every seed."""
     columns, rows = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     planes = (columns, rows, np.full_like(rows, (seed * 0.37) % 1))
     return (np.stack(planes, axis=-1) * 255).round().astype(np.uint8)
@@ -36,10 +36,10 @@ class SensWriter:
     """A recording whose fields may be changed before it is written.
 
     Attributes:
-        frames: Colour pictures, or bytes to be written in their place.
-        kind: How the colour is packed.
+        frames: Color pictures, or bytes to be written in their place.
+        kind: How the color is packed.
         poses: From camera to world; of frames beyond their number, a shift by the frame's number.
-        lengths: What the file claims the colour of a frame takes, where that differs from what it takes.
+        lengths: What the file claims the color of a frame takes, where that differs from what it takes.
         claimed_frames: What the file claims its number of frames to be, where that differs.
     """
 

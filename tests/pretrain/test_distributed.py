@@ -14,7 +14,7 @@ import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.architectures import ARCHITECTURES
-from genlangsplat_ns.language.named import load_autoencoder
+from genlangsplat_ns.language.named_autoencoders import load_autoencoder
 from pretrain.distributed import Workers, workers_of_environment
 from pretrain.tensor_source import TensorSource
 from pretrain.train import train_autoencoder
@@ -53,17 +53,17 @@ def test_the_loss_curve_is_that_of_one_process_with_the_doubled_batch(
 ) -> None:
     settings = replace(SETTINGS, batch_size=2 * SETTINGS.batch_size)
     alone = train_autoencoder(TensorSource(ROWS), identity(architecture), settings, held_out=HELD_OUT)
-    halved = train_autoencoder(TensorSource(ROWS), identity(architecture), SETTINGS)
+    half_precision = train_autoencoder(TensorSource(ROWS), identity(architecture), SETTINGS)
     for rank in range(2):
         assert found[rank][architecture]["losses"] == pytest.approx(alone.losses, rel=1e-5)
         cosines = [tuple(measured) for measured in found[rank][architecture]["cosines"]]
-        # Batch normalisation takes away a bias before it; what the bias does meanwhile is rounding, which tells here.
+        # Batch normalization takes away a bias before it; what the bias does meanwhile is rounding, which tells here.
         within = 1e-3 if architecture == "langsplat" else 1e-5
         assert cosines == [(step, pytest.approx(cosine, abs=within)) for step, cosine in alone.held_out_cosines]
-    assert halved.losses != pytest.approx(alone.losses, rel=1e-2)
+    assert half_precision.losses != pytest.approx(alone.losses, rel=1e-2)
 
 
-def test_shared_batch_normalisation_works_in_lower_precision_too(found: list[dict[str, Any]]) -> None:
+def test_shared_batch_normalization_works_in_lower_precision_too(found: list[dict[str, Any]]) -> None:
     assert found[0]["bfloat16"] == found[1]["bfloat16"] != found[0]["langsplat"]["losses"]
     lower, full = torch.tensor(found[0]["bfloat16"]), torch.tensor(found[0]["langsplat"]["losses"])
     # How products are rounded differs from machine to machine, and single steps follow it; all together stay near.

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.settings import FrontEndSettings
+from genlangsplat_ns.features.settings import FeatureSettings
 from pretrain.extract import extract_shards
 from pretrain.frame_worker import FrameModels
 from pretrain.ray_engine import RaySettings
@@ -127,7 +127,7 @@ def test_another_encoder_in_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_choice_of_masks_and_encoder_becomes_an_identity() -> None:
-    found = FrameModels.of_front_end(FrontEndSettings(encoder="conse", masks="watershed", levels=("part",)), "cpu")
+    found = FrameModels.of_front_end(FeatureSettings(encoder="conse", masks="watershed", levels=("part",)), "cpu")
     assert found.identity.encoder.startswith("conse")
     assert found.identity.masks == found.load_masks().name == "watershed"
     assert found.identity.levels == ("part",)

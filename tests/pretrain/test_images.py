@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.photographs import rgb_pixels
+from genlangsplat_ns.utils.photographs import rgb_pixels
 from pretrain.images import ImageFolderSource
 from tests.pretrain.sens_writer import smooth_picture
 
@@ -90,18 +90,18 @@ def test_a_folder_without_photographs_is_refused(tmp_path: Path) -> None:
 # How it is read
 
 
-def test_grey_and_deep_pictures_become_rgb_of_eight_bits(tmp_path: Path) -> None:
+def test_gray_and_deep_pictures_become_rgb_of_eight_bits(tmp_path: Path) -> None:
     deep = np.linspace(0, 65535, 24 * 16).round().astype(np.uint16).reshape(16, 24)
     pixels = only_picture(tmp_path, Image.fromarray(deep))
     assert np.abs(pixels - (deep / 257)[..., None]).max() <= 1
 
 
-def test_palette_pictures_show_their_colours_without_their_opacity(tmp_path: Path) -> None:
-    colours = np.array([[250, 10, 20], [30, 240, 50], [60, 70, 230]], dtype=np.uint8)
+def test_palette_pictures_show_their_colors_without_their_opacity(tmp_path: Path) -> None:
+    colors = np.array([[250, 10, 20], [30, 240, 50], [60, 70, 230]], dtype=np.uint8)
     places = np.indices((16, 24)).sum(axis=0).astype(np.uint8) % 3
     picture = Image.fromarray(places, mode="P")
-    picture.putpalette(colours.tobytes())
-    assert (only_picture(tmp_path, picture, transparency=1) == colours[places]).all()
+    picture.putpalette(colors.tobytes())
+    assert (only_picture(tmp_path, picture, transparency=1) == colors[places]).all()
 
 
 def test_cmyk_photographs_become_rgb(tmp_path: Path) -> None:

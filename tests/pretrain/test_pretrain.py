@@ -15,10 +15,10 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import ConSEEncoder, load_encoder
 from genlangsplat_ns.features.masks import load_mask_generator
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
-from genlangsplat_ns.language.named import load_autoencoder
+from genlangsplat_ns.language.named_autoencoders import load_autoencoder
 from pretrain import evaluate
 from pretrain.conse_commands import HELD_OUT_SEED, SHARP_MIXTURES, evaluate_conse
-from pretrain.fidelity import Yardstick, measure_fidelity, reconstruction_cosine
+from pretrain.fidelity import PcaBaseline, measure_fidelity, reconstruction_cosine
 from pretrain.mixtures import MixtureSampler, MixtureSettings
 from pretrain.train import TrainingSettings, reconstruction_loss, train_autoencoder
 
@@ -123,7 +123,7 @@ def test_the_packaged_autoencoder_is_faithful_on_unseen_mixtures(
     autoencoder = load_autoencoder("conse", encoder_identity=encoder.identity)
     held_out = MixtureSampler.of_encoder(encoder, HELD_OUT_SEED + 1, mixtures)(2048)
     assert reconstruction_cosine(autoencoder, held_out) >= bar
-    assert measure_fidelity(autoencoder, held_out, Yardstick(held_out))["constant"] < 0.3
+    assert measure_fidelity(autoencoder, held_out, PcaBaseline(held_out))["constant"] < 0.3
 
 
 def test_the_identity_states_the_cosine_that_is_measured(encoder: ConSEEncoder) -> None:

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialise_from_pca
-from pretrain.fidelity import Yardstick
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialize_from_pca
+from pretrain.fidelity import PcaBaseline
 from pretrain.retrieval import Pairs, measure_ranking, measure_retrieval, overlap_of_best
 
 
@@ -22,7 +22,7 @@ def unit(count: int, width: int = 8, seed: int = 0) -> torch.Tensor:
 def autoencoder_of(rows: torch.Tensor, latent_dim: int) -> Autoencoder:
     """One that is the projection on principal directions."""
     autoencoder = Autoencoder(AutoencoderIdentity("t", "t/1", rows.shape[1], latent_dim, architecture="residual"))
-    initialise_from_pca(autoencoder, rows)
+    initialize_from_pca(autoencoder, rows)
     return autoencoder.eval()
 
 
@@ -36,9 +36,9 @@ def test_the_full_width_keeps_what_texts_find_and_one_number_does_not() -> None:
     images = unit(40)
     texts = F.normalize(images + 0.1 * unit(40, seed=1), dim=-1)
     pairs = Pairs(texts, images, torch.arange(40))
-    kept = measure_retrieval(autoencoder_of(images, 8), pairs, Yardstick(images))
+    kept = measure_retrieval(autoencoder_of(images, 8), pairs, PcaBaseline(images))
     assert kept["uncompressed"] == kept["PCA"] == 1.0
-    lost = measure_retrieval(autoencoder_of(images, 1), pairs, Yardstick(images))
+    lost = measure_retrieval(autoencoder_of(images, 1), pairs, PcaBaseline(images))
     assert lost["autoencoder"] < 0.3 and lost["PCA"] < 0.3
 
 
@@ -52,9 +52,9 @@ def test_the_overlap_of_the_best_is_counted_text_by_text() -> None:
 
 def test_a_ranking_survives_the_full_width_and_not_one_number() -> None:
     regions, texts = unit(200), unit(10, seed=1)
-    for kept in measure_ranking(autoencoder_of(regions, 8), regions, texts, Yardstick(regions)).values():
+    for kept in measure_ranking(autoencoder_of(regions, 8), regions, texts, PcaBaseline(regions)).values():
         assert set(kept.values()) == {1.0}
-    for kept in measure_ranking(autoencoder_of(regions, 1), regions, texts, Yardstick(regions)).values():
+    for kept in measure_ranking(autoencoder_of(regions, 1), regions, texts, PcaBaseline(regions)).values():
         assert kept["uncompressed"] == 1.0 and kept["autoencoder"] < 0.5 and kept["PCA"] < 0.5
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from genlangsplat_ns.console import CONSOLE
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.utils.console import CONSOLE
 from pretrain.scannet import HELD_OUT_SCENES, ExportedScene, ScanNetSource
 from tests.pretrain.sens_writer import SensWriter, smooth_picture
 

@@ -79,8 +79,8 @@ DAMAGED_HEADERS: dict[str, tuple[dict[str, Any], str]] = {
     "another version": ({"version": 3}, "begins with version 3, but .* version 4"),
     "no frames": ({"frames": []}, "holds no frames"),
     "endless name": ({"name_length": HUGE}, f"sensor's name would take {HUGE} bytes"),
-    "unknown colour": ({"color_code": -1}, r"compressed by method -1; known are 0 \(raw\), 1 \(png\), 2 \(jpeg\)"),
-    "foreign colour": ({"color_code": 77}, "compressed by method 77"),
+    "unknown color": ({"color_code": -1}, r"compressed by method -1; known are 0 \(raw\), 1 \(png\), 2 \(jpeg\)"),
+    "foreign color": ({"color_code": 77}, "compressed by method 77"),
     "foreign depth": ({"depth_code": 9}, "method 9 of compressing depth"),
     "no pixels": ({"color_size": (0, 16)}, "0x16 pixels"),
     "endless picture": ({"color_size": (2**31, 16)}, f"{2**31}x16 pixels"),
@@ -122,7 +122,7 @@ def test_a_file_that_breaks_off_says_how_many_frames_are_whole(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"lengths": {2: HUGE}}, f"colour of frame 2 would take {HUGE} bytes"),
+        ({"lengths": {2: HUGE}}, f"color of frame 2 would take {HUGE} bytes"),
         ({"lengths": {2: 60_000}}, "breaks off at byte .* but frame 2 would end at byte"),
         ({"depth_lengths": {2: HUGE}}, "breaks off at byte .* but frame 2 would end at byte"),
     ],

@@ -12,10 +12,10 @@ import tyro
 from PIL import Image
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features import front_end
+from genlangsplat_ns.features import extractor
 from genlangsplat_ns.features.extract import extract_features
-from genlangsplat_ns.language.named import load_autoencoder
-from pretrain.artefact_commands import Evaluate, Export, Inspect
+from genlangsplat_ns.language.named_autoencoders import load_autoencoder
+from pretrain.artifact_commands import Evaluate, Export, Inspect
 from pretrain.settings import TrainingSettings
 from pretrain.shard_commands import Check, Cross, Extract, Split, Sweep, Train, take_over_store
 from pretrain.shards import ShardFolder
@@ -32,7 +32,7 @@ def shards(tmp_path: Path) -> Path:
     return tmp_path / "shards"
 
 
-def test_training_writes_an_artefact_that_says_what_it_is(shards: Path, tmp_path: Path, capsys) -> None:
+def test_training_writes_an_artifact_that_says_what_it_is(shards: Path, tmp_path: Path, capsys) -> None:
     output = tmp_path / "small.safetensors"
     Train((shards,), output, held_out=("scene1",), latent_dim=3, training=QUICK)()
     identity = load_autoencoder(output, encoder_identity=MeanColorEncoder.identity).identity
@@ -49,7 +49,9 @@ def test_training_writes_an_artefact_that_says_what_it_is(shards: Path, tmp_path
 def test_a_trained_autoencoder_is_exported_under_its_name(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("genlangsplat_ns.language.named.platformdirs.user_cache_dir", lambda name: str(tmp_path / name))
+    monkeypatch.setattr(
+        "genlangsplat_ns.language.named_autoencoders.platformdirs.user_cache_dir", lambda name: str(tmp_path / name)
+    )
     Train((shards,), tmp_path / "small.safetensors", latent_dim=3, training=QUICK)()
     Export(str(tmp_path / "small.safetensors"))()
     assert load_autoencoder("small").identity.latent_dim == 3
@@ -126,8 +128,8 @@ def test_a_feature_store_is_taken_over_as_it_is(tmp_path: Path) -> None:
 def test_photographs_become_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pretrain.frame_worker._load_masks", lambda *asked: TileMasks())
     monkeypatch.setattr("pretrain.frame_worker._load_encoder", lambda *asked: MeanColorEncoder())
-    monkeypatch.setattr(front_end, "encoder_identity", lambda *asked: MeanColorEncoder.identity)
-    monkeypatch.setattr(front_end, "encoder_embedding_dim", lambda *asked: DIM)
+    monkeypatch.setattr(extractor, "encoder_identity", lambda *asked: MeanColorEncoder.identity)
+    monkeypatch.setattr(extractor, "encoder_embedding_dim", lambda *asked: DIM)
     for scene in ("kitchen", "garden"):
         (tmp_path / "photos" / scene).mkdir(parents=True)
         pixels = np.random.default_rng(len(scene)).integers(0, 256, (12, 16, 3), dtype=np.uint8)

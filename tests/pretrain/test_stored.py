@@ -122,7 +122,7 @@ def test_a_store_without_views_is_refused(store: FeatureStore) -> None:
         list(StoredEmbeddings(store.folder))
 
 
-@pytest.mark.parametrize("manifest", ["{", "[]", "{}", '{"format_version": 2, "levels": [], "colour": 1}'])
+@pytest.mark.parametrize("manifest", ["{", "[]", "{}", '{"format_version": 2, "levels": [], "color": 1}'])
 def test_a_damaged_manifest_is_refused(store: FeatureStore, manifest: str) -> None:
     (store.folder / "manifest.json").write_text(manifest)
     with pytest.raises(GenLangSplatError, match=r"manifest.json is damaged"):

@@ -71,11 +71,11 @@ def test_batches_may_span_windows_and_epochs(folder: Path) -> None:
     assert source.epoch == 5
 
 
-def test_neighbours_in_the_stream_come_from_everywhere(folder: Path) -> None:
+def test_neighbors_in_the_stream_come_from_everywhere(folder: Path) -> None:
     order = torch.tensor(numbers(stream(folder, buffer_rows=100)(200), folder))
     shards = order // 48
     assert all(len(shards[first : first + 50].unique()) >= 4 for first in range(0, 200, 50))
-    # Of rows in random order, one pair in a hundred is of neighbours.
+    # Of rows in random order, one pair in a hundred is of neighbors.
     assert int((order.diff().abs() == 1).sum()) < 12
 
 

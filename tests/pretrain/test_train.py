@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
 
-import genlangsplat_ns.console
+import genlangsplat_ns.utils.console
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.architectures import ARCHITECTURES
 from genlangsplat_ns.language.autoencoder import Autoencoder
-from genlangsplat_ns.language.named import load_autoencoder
+from genlangsplat_ns.language.named_autoencoders import load_autoencoder
 from pretrain import training
 from pretrain.fidelity import reconstruction_cosine
 from pretrain.tensor_source import TensorSource
@@ -101,7 +101,7 @@ def test_the_first_loss_is_that_of_the_first_rows_under_the_starting_weights() -
 def test_linear_maps_start_from_the_principal_components_of_the_source(architecture: str) -> None:
     rows = unit_rows(300, seed=1)
     result = train_autoencoder(TensorSource(rows), identity(architecture), replace(FROZEN, pca_rows=300))
-    # The directions are of the uncentred second moments: a code for directions needs no offset.
+    # The directions are of the uncentered second moments: a code for directions needs no offset.
     basis = torch.linalg.eigh(rows.T @ rows)[1][:, -4:]
     expected = F.cosine_similarity(rows @ basis @ basis.T, rows, dim=-1).mean().item()
     assert reconstruction_cosine(result.autoencoder, rows) == pytest.approx(expected, abs=1e-5)
@@ -167,7 +167,7 @@ def test_training_leaves_the_random_numbers_of_others_alone() -> None:
 def test_the_progress_bar_shows_the_held_out_cosine(held_out: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(
-        genlangsplat_ns.console, "CONSOLE", Console(file=shown, force_terminal=True, width=140, highlight=False)
+        genlangsplat_ns.utils.console, "CONSOLE", Console(file=shown, force_terminal=True, width=140, highlight=False)
     )
     result = train_autoencoder(source(), identity(), QUICK, held_out=held_out)
     assert f"held-out cosine {result.held_out_cosines[-1][1]:.4f}" in shown.getvalue()

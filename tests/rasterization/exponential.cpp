@@ -17,7 +17,7 @@ extern "C" __attribute__((visibility("default"))) double worst_error(uint32_t fi
             const uint32_t pattern = own <= last ? static_cast<uint32_t>(own) : last;
             std::memcpy(arguments + lane, &pattern, sizeof(pattern));
         }
-        gls::exp2(gls::Float16::load(arguments)).store(powers);
+        gls::exp2(gls::Float32x16::load(arguments)).store(powers);
         for (int lane = 0; lane < 16; ++lane) {
             const double expected = std::exp2(static_cast<double>(arguments[lane]));
             const double error = std::fabs(powers[lane] - expected) / expected;

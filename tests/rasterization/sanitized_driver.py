@@ -72,8 +72,8 @@ def weigh(scene: SmallScene) -> None:
     """Extracts the weights in both precisions, and multiplies with them in both directions."""
     channels = scene.colors.shape[1]
     targets = torch.linspace(-1, 1, scene.height * scene.width * channels).view(scene.height, scene.width, channels)
-    for halved in (False, True):
-        weights = compositing_weights(*scene.geometry, *scene.view, halved=halved)
+    for half_precision in (False, True):
+        weights = compositing_weights(*scene.geometry, *scene.view, half_precision=half_precision)
         features = torch.linspace(-1, 1, scene.colors.numel()).view_as(scene.colors).requires_grad_()
         image = weights.composite(features)
         (gradient,) = torch.autograd.grad(image, features, targets)

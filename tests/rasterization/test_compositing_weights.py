@@ -58,20 +58,20 @@ def test_backprojection_by_weights_equals_the_gradient_route(channels: int) -> N
 @pytest.mark.parametrize("channels", [3, 50])
 def test_halved_weights_differ_by_the_rounding_of_half_precision(channels: int) -> None:
     scene = small_scene(channels=channels)
-    weights, halved = (compositing_weights(*scene.geometry, *scene.view, halved=half) for half in (False, True))
-    exact, rounded = (matrix.to_coo().coalesce() for matrix in (weights, halved))
+    weights, halves = (compositing_weights(*scene.geometry, *scene.view, half_precision=half) for half in (False, True))
+    exact, rounded = (matrix.to_coo().coalesce() for matrix in (weights, halves))
     assert torch.equal(exact.indices(), rounded.indices())
     assert torch.equal(rounded.values(), exact.values().half().float())
     targets = torch.randn(scene.height, scene.width, channels, generator=torch.Generator().manual_seed(1))
     dense = rounded.to_dense()
-    assert relative_error(halved.composite(scene.colors).flatten(0, 1), dense @ scene.colors) < 1e-6
-    assert relative_error(halved.backproject(targets), dense.T @ targets.flatten(0, 1)) < 1e-6
+    assert relative_error(half_precision.composite(scene.colors).flatten(0, 1), dense @ scene.colors) < 1e-6
+    assert relative_error(half_precision.backproject(targets), dense.T @ targets.flatten(0, 1)) < 1e-6
 
 
 def test_halved_weights_take_about_half_the_memory() -> None:
     scene = small_scene(count=20_000, width=640, height=480)
-    weights, halved = (compositing_weights(*scene.geometry, *scene.view, halved=half) for half in (False, True))
-    assert halved.nbytes < 0.7 * weights.nbytes
+    weights, halves = (compositing_weights(*scene.geometry, *scene.view, half_precision=half) for half in (False, True))
+    assert halves.nbytes < 0.7 * weights.nbytes
 
 
 @pytest.mark.parametrize("channels", [3, 48])

@@ -1,6 +1,6 @@
-"""The kernels stay within their memory and within defined behaviour, whatever they are given.
+"""The kernels stay within their memory and within defined behavior, whatever they are given.
 
-Every build is compiled once more with the address and the undefined behaviour sanitizer, which end the process of
+Every build is compiled once more with the address and the undefined behavior sanitizer, which end the process of
 `sanitized_driver.py` at the first mistake. `make sanitize` runs this file alone.
 """
 
@@ -91,7 +91,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[
 
 
 @pytest.mark.parametrize("name", library.available_instruction_sets())
-def test_hostile_input_leads_to_no_bad_access_and_no_undefined_behaviour(
+def test_hostile_input_leads_to_no_bad_access_and_no_undefined_behavior(
     name: str, runs: dict[str, Future[subprocess.CompletedProcess[str]]]
 ) -> None:
     done = runs[name].result()

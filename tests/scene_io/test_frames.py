@@ -36,16 +36,16 @@ def random_frame(seed: int) -> SceneFrame:
 
 @given(degree=st.integers(1, 3), seed=st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
-def test_along_a_turned_direction_turned_harmonics_show_the_same_colour(degree: int, seed: int) -> None:
+def test_along_a_turned_direction_turned_harmonics_show_the_same_color(degree: int, seed: int) -> None:
     harmonics = make_gaussians(6, degree, seed).features_rest
     rotation = random_rotation(seed)
     turned = rotate_harmonics(harmonics, rotation)
     directions = torch.nn.functional.normalize(torch.randn(9, 3, dtype=torch.float64), dim=1)
 
-    def colours(values: Tensor, along: Tensor) -> Tensor:
+    def colors(values: Tensor, along: Tensor) -> Tensor:
         return torch.einsum("dk,nkc->dnc", harmonic_bases(degree, along)[:, 1:], values.double())
 
-    assert torch.allclose(colours(turned, directions @ rotation.T), colours(harmonics, directions), atol=1e-5)
+    assert torch.allclose(colors(turned, directions @ rotation.T), colors(harmonics, directions), atol=1e-5)
     # Each degree turns by itself, so its length stays.
     for first, end in ((0, 3), (3, 8), (8, 15))[:degree]:
         lengths = [values[:, first:end].norm(dim=1) for values in (turned, harmonics)]
@@ -80,7 +80,7 @@ def test_moved_gaussians_have_the_moved_covariances(seed: int) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="draws with the kernels of the CPU")
 def test_a_camera_that_moves_along_sees_the_same_picture() -> None:
-    """Position, size, orientation and colour at once, through the real rasterizer."""
+    """Position, size, orientation and color at once, through the real rasterizer."""
     gaussians, frame = make_gaussians(200, 3), random_frame(3)
     gaussians = replace(gaussians, scales=gaussians.scales - 2, features_rest=0.2 * gaussians.features_rest)
     view = torch.eye(4, dtype=torch.float64)
@@ -93,10 +93,10 @@ def test_a_camera_that_moves_along_sees_the_same_picture() -> None:
     K = torch.tensor([[[60.0, 0, 32], [0, 60, 24], [0, 0, 1]]])
 
     def picture(item, viewmat: Tensor) -> Tensor:
-        colours = torch.cat([item.features_dc[:, None], item.features_rest], dim=1)
+        colors = torch.cat([item.features_dc[:, None], item.features_rest], dim=1)
         options = {"width": 64, "height": 48, "sh_degree": 3, "near_plane": 1e-3}
         opacities = torch.sigmoid(item.opacities[:, 0])
-        arguments = (item.means, item.quats, item.scales.exp(), opacities, colours, viewmat[None].float(), K)
+        arguments = (item.means, item.quats, item.scales.exp(), opacities, colors, viewmat[None].float(), K)
         return rasterization(*arguments, **options)[0]
 
     before, after = picture(gaussians, view), picture(move_gaussians(gaussians, frame), wide @ torch.linalg.inv(turn))

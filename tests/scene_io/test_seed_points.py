@@ -12,7 +12,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.scene_io.seed_points import read_seed_points
 
 POSITION = [("x", "f4"), ("y", "f4"), ("z", "f4")]
-COLOUR = [("red", "u1"), ("green", "u1"), ("blue", "u1")]
+COLOR = [("red", "u1"), ("green", "u1"), ("blue", "u1")]
 
 
 def write(path: Path, rows: list[tuple], columns: list[tuple[str, str]], text: bool = False) -> Path:
@@ -22,21 +22,21 @@ def write(path: Path, rows: list[tuple], columns: list[tuple[str, str]], text: b
 
 
 @pytest.mark.parametrize("text", [True, False])
-def test_positions_and_colours_come_back(tmp_path: Path, text: bool) -> None:
-    path = write(tmp_path / "points.ply", [(1, 2, 3, 10, 20, 30), (4, 5, 6, 40, 50, 60)], POSITION + COLOUR, text)
-    positions, colours = read_seed_points(path)
+def test_positions_and_colors_come_back(tmp_path: Path, text: bool) -> None:
+    path = write(tmp_path / "points.ply", [(1, 2, 3, 10, 20, 30), (4, 5, 6, 40, 50, 60)], POSITION + COLOR, text)
+    positions, colors = read_seed_points(path)
     assert positions.tolist() == [[1, 2, 3], [4, 5, 6]]
-    assert colours.tolist() == [[10, 20, 30], [40, 50, 60]]
+    assert colors.tolist() == [[10, 20, 30], [40, 50, 60]]
 
 
-def test_points_without_colours_are_grey(tmp_path: Path) -> None:
-    _, colours = read_seed_points(write(tmp_path / "points.ply", [(1, 2, 3)], POSITION))
-    assert colours.tolist() == [[128, 128, 128]]
+def test_points_without_colors_are_gray(tmp_path: Path) -> None:
+    _, colors = read_seed_points(write(tmp_path / "points.ply", [(1, 2, 3)], POSITION))
+    assert colors.tolist() == [[128, 128, 128]]
 
 
 def test_no_points_are_no_error(tmp_path: Path) -> None:
-    positions, colours = read_seed_points(write(tmp_path / "points.ply", [], POSITION))
-    assert positions.shape == colours.shape == (0, 3)
+    positions, colors = read_seed_points(write(tmp_path / "points.ply", [], POSITION))
+    assert positions.shape == colors.shape == (0, 3)
 
 
 def test_files_that_hold_no_points_are_refused(tmp_path: Path) -> None:

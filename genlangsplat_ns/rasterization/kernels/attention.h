@@ -58,13 +58,13 @@ constexpr int kAttentionRows = 4;  // latents whose logits are computed together
 // Logits of `kAttentionRows` unit latents (dim x kAttentionRows) with all keys.
 inline void attention_logits(const AttentionInputs& in, const float* unit, float* const* logits) {
     for (int64_t first = 0; first < in.padded; first += kLanes) {
-        Float16 sums[kAttentionRows];
-        const Float16 bias = Float16::load(in.biases + first);
+        Float32x16 sums[kAttentionRows];
+        const Float32x16 bias = Float32x16::load(in.biases + first);
         GLS_UNROLL for (int row = 0; row < kAttentionRows; ++row) sums[row] = bias;
         for (int64_t d = 0; d < in.dim; ++d) {
-            const Float16 key = Float16::load(in.directions + d * in.padded + first);
+            const Float32x16 key = Float32x16::load(in.directions + d * in.padded + first);
             GLS_UNROLL for (int row = 0; row < kAttentionRows; ++row)
-                sums[row] = fma(key, Float16(unit[d * kAttentionRows + row]), sums[row]);
+                sums[row] = fma(key, Float32x16(unit[d * kAttentionRows + row]), sums[row]);
         }
         GLS_UNROLL for (int row = 0; row < kAttentionRows; ++row) sums[row].store(logits[row] + first);
     }
@@ -73,9 +73,9 @@ inline void attention_logits(const AttentionInputs& in, const float* unit, float
 // Weights of one latent from its logits.
 inline void attend_one(const AttentionInputs& in, const float* logits, int32_t* indices, float* weights, float* prior,
                        float* length) {
-    Float16 highest = Float16::load(logits);
+    Float32x16 highest = Float32x16::load(logits);
     for (int64_t first = kLanes; first < in.padded; first += kLanes)
-        highest = max(highest, Float16::load(logits + first));
+        highest = max(highest, Float32x16::load(logits + first));
     alignas(64) float lanes[kLanes];
     highest.store(lanes);
     const float top = *std::max_element(lanes, lanes + kLanes);
@@ -83,7 +83,7 @@ inline void attend_one(const AttentionInputs& in, const float* logits, int32_t* 
     Heaviest found;
     float least = top - kNegligible;
     for (int64_t first = 0; first < in.padded; first += kLanes)
-        for (uint32_t bits = (Float16(least) <= Float16::load(logits + first)).bits(); bits != 0; bits &= bits - 1) {
+        for (uint32_t bits = (Float32x16(least) <= Float32x16::load(logits + first)).bits(); bits != 0; bits &= bits - 1) {
             const int64_t key = first + __builtin_ctz(bits);
             if (!found.takes(logits[key])) continue;
             found.add(logits[key], static_cast<int32_t>(key));
@@ -95,7 +95,7 @@ inline void attend_one(const AttentionInputs& in, const float* logits, int32_t* 
     const float reference = std::max(top, in.prior);
     alignas(64) float exponents[kLanes];
     for (int k = 0; k < kLanes; ++k) exponents[k] = k < size ? found.logits[k] - reference : -126.0f;
-    exp2(clamp(Float16::load(exponents), Float16(-126.0f), Float16(0.0f))).store(weights);
+    exp2(clamp(Float32x16::load(exponents), Float32x16(-126.0f), Float32x16(0.0f))).store(weights);
     float sum = std::exp2(in.prior - reference);
     *prior = sum;
     for (int k = 0; k < size; ++k) sum += weights[k];

@@ -15,7 +15,7 @@ inline int64_t padded(int64_t channels) { return (channels + kLanes - 1) / kLane
 // Copies channels first..first+15 of a row; those past the last channel become zero.
 GLS_INLINE void copy_channels(const float* row, int64_t channels, int64_t first, float* to) {
     if (channels - first >= kLanes) {
-        Float16::load(row + first).store(to);
+        Float32x16::load(row + first).store(to);
         return;
     }
     for (int64_t k = 0; k < kLanes; ++k) to[k] = first + k < channels ? row[first + k] : 0.0f;
@@ -35,10 +35,10 @@ template <class Index>
 GLS_INLINE void blend_rows(const Index* index, const float (*weights)[kLanes], int count, const float (*rows)[kLanes],
                        float* pixels, int64_t stride) {
     for (int first = 0; first < kLanes; first += kPixelGroup) {
-        Float16 sums[kPixelGroup];
-        for (int p = 0; p < kPixelGroup; ++p) sums[p] = Float16::load(pixels + (first + p) * stride);
+        Float32x16 sums[kPixelGroup];
+        for (int p = 0; p < kPixelGroup; ++p) sums[p] = Float32x16::load(pixels + (first + p) * stride);
         for (int v = 0; v < count; ++v) {
-            const Float16 row = Float16::load(rows[index[v]]);
+            const Float32x16 row = Float32x16::load(rows[index[v]]);
             for (int p = 0; p < kPixelGroup; ++p) sums[p] = fma(weights[v][first + p], row, sums[p]);
         }
         for (int p = 0; p < kPixelGroup; ++p) sums[p].store(pixels + (first + p) * stride);
@@ -46,9 +46,9 @@ GLS_INLINE void blend_rows(const Index* index, const float (*weights)[kLanes], i
 }
 
 // The sum over k of factors[k] * vectors[k].
-GLS_INLINE Float16 combine(const float* factors, const Float16* vectors) {
+GLS_INLINE Float32x16 combine(const float* factors, const Float32x16* vectors) {
     // Two chains halve the wait for each product.
-    Float16 even = vectors[0] * factors[0], odd = vectors[1] * factors[1];
+    Float32x16 even = vectors[0] * factors[0], odd = vectors[1] * factors[1];
     for (int k = 2; k < kLanes; k += 2) {
         even = fma(factors[k], vectors[k], even);
         odd = fma(factors[k + 1], vectors[k + 1], odd);
@@ -60,11 +60,11 @@ GLS_INLINE Float16 combine(const float* factors, const Float16* vectors) {
 template <class Index>
 GLS_INLINE void gather_pixels(const Index* index, const float (*weights)[kLanes], int count, const float* pixels,
                           int64_t stride, float (*rows)[kLanes]) {
-    Float16 values[kLanes];
-    for (int p = 0; p < kLanes; ++p) values[p] = Float16::load(pixels + p * stride);
+    Float32x16 values[kLanes];
+    for (int p = 0; p < kLanes; ++p) values[p] = Float32x16::load(pixels + p * stride);
     for (int v = 0; v < count; ++v) {
         float* row = rows[index[v]];
-        (Float16::load(row) + combine(weights[v], values)).store(row);
+        (Float32x16::load(row) + combine(weights[v], values)).store(row);
     }
 }
 
@@ -72,11 +72,11 @@ GLS_INLINE void gather_pixels(const Index* index, const float (*weights)[kLanes]
 // to what is there when there are `more` than the first sixteen channels.
 GLS_INLINE void dot_planes(const uint16_t* index, const float (*rows)[kLanes], int count, const float* planes, bool more,
                        float (*dots)[kLanes]) {
-    Float16 values[kLanes];
-    for (int k = 0; k < kLanes; ++k) values[k] = Float16::load(planes + k * kLanes);
+    Float32x16 values[kLanes];
+    for (int k = 0; k < kLanes; ++k) values[k] = Float32x16::load(planes + k * kLanes);
     for (int v = 0; v < count; ++v) {
-        const Float16 dot = combine(rows[index[v]], values);
-        (more ? Float16::load(dots[v]) + dot : dot).store(dots[v]);
+        const Float32x16 dot = combine(rows[index[v]], values);
+        (more ? Float32x16::load(dots[v]) + dot : dot).store(dots[v]);
     }
 }
 

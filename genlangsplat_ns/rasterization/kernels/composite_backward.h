@@ -40,8 +40,8 @@ struct GeometrySums {
 
     GLS_INLINE void clear() { GLS_UNROLL for (LaneSum& sum : all) sum.clear(); }
     template <bool kAbsolute>
-    GLS_INLINE void add(Float16 sigma, Float16 dx, Float16 dy, const WideSplat& s, Float16 slope, Float16 slope_y) {
-        const Float16 x = sigma * dx, y = sigma * dy;
+    GLS_INLINE void add(Float32x16 sigma, Float32x16 dx, Float32x16 dy, const WideSplat& s, Float32x16 slope, Float32x16 slope_y) {
+        const Float32x16 x = sigma * dx, y = sigma * dy;
         all[0].add(sigma);
         all[1].add(x);
         all[2].add(y);
@@ -50,7 +50,7 @@ struct GeometrySums {
         all[5].add_product(y, dy);
         if (kAbsolute) {
             // The gradient by the mean, but for the factor -ln 2 between the two exponents.
-            const Float16 size = abs(sigma);
+            const Float32x16 size = abs(sigma);
             all[6].add_product(size, abs(fma(s.xx, dx, slope)));
             all[7].add_product(size, abs(fma(s.xy, dx, slope_y + slope_y)));
         }
@@ -58,23 +58,23 @@ struct GeometrySums {
     GLS_INLINE void store(Partial& to) const { totals<8 + kNarrow>(all).store(&to.g); }
 };
 
-inline void store_zero(Partial& to) { Float16(0.0f).store(&to.g); }
+inline void store_zero(Partial& to) { Float32x16(0.0f).store(&to.g); }
 
 // The gradient by sigma at the pixels of a block; takes the splat out of `behind`.
-GLS_INLINE Float16 sigma_gradient(const Contribution& c, Float16 dot, float* behind) {
-    const Float16 own = c.weight * dot, rest = Float16::load(behind) - own;
+GLS_INLINE Float32x16 sigma_gradient(const Contribution& c, Float32x16 dot, float* behind) {
+    const Float32x16 own = c.weight * dot, rest = Float32x16::load(behind) - own;
     rest.store(behind);
     const Mask16 varies = c.drawn & (c.opacity <= kMaxOpacity);
-    return zero_unless(varies, fma(rest, c.capped * reciprocal(Float16(1.0f) - c.capped), -own));
+    return zero_unless(varies, fma(rest, c.capped * reciprocal(Float32x16(1.0f) - c.capped), -own));
 }
 
 // What the transmittance left over has to do with the loss.
-GLS_INLINE Float16 transmittance_gradient(const BlockPixels& pixels, int width, const BackwardInputs& in) {
+GLS_INLINE Float32x16 transmittance_gradient(const BlockPixels& pixels, int width, const BackwardInputs& in) {
     if (in.alpha_gradient == nullptr) return 0.0f;
     alignas(64) float alpha[1][kLanes], gradient[1][kLanes];
     pixels.load<1>(width, in.alphas, alpha);
     pixels.load<1>(width, in.alpha_gradient, gradient);
-    return (Float16::load(alpha[0]) - 1.0f) * Float16::load(gradient[0]);
+    return (Float32x16::load(alpha[0]) - 1.0f) * Float32x16::load(gradient[0]);
 }
 
 // Reads the gradient of a block's pixels, and puts into `behind` what lies behind nothing yet: the pixel's value times
@@ -85,8 +85,8 @@ inline void begin_block(const BlockPixels& pixels, int width, const BackwardInpu
     alignas(64) float value[kChannels][kLanes];
     pixels.load<kChannels>(width, in.image, value);
     pixels.load<kChannels>(width, in.image_gradient, gradient);
-    Float16 sum = transmittance_gradient(pixels, width, in);
-    for (int k = 0; k < kChannels; ++k) sum = fma(Float16::load(value[k]), Float16::load(gradient[k]), sum);
+    Float32x16 sum = transmittance_gradient(pixels, width, in);
+    for (int k = 0; k < kChannels; ++k) sum = fma(Float32x16::load(value[k]), Float32x16::load(gradient[k]), sum);
     sum.store(behind);
 }
 
@@ -108,14 +108,14 @@ inline void narrow_partials(int threads, const Scene& scene, const BackwardInput
                 sums.clear();
             },
             [&](int block, const Contribution& drawn) GLS_INLINE_LAMBDA {
-                Float16 dot = Float16::load(gradient[block][0]) * current->color[0];
-                sums.all[8].add_product(drawn.weight, Float16::load(gradient[block][0]));
+                Float32x16 dot = Float32x16::load(gradient[block][0]) * current->color[0];
+                sums.all[8].add_product(drawn.weight, Float32x16::load(gradient[block][0]));
                 for (int k = 1; k < kChannels; ++k) {
-                    const Float16 value = Float16::load(gradient[block][k]);
+                    const Float32x16 value = Float32x16::load(gradient[block][k]);
                     dot = fma(value, current->color[k], dot);
                     sums.all[8 + k].add_product(drawn.weight, value);
                 }
-                const Float16 sigma = sigma_gradient(drawn, dot, behind[block]);
+                const Float32x16 sigma = sigma_gradient(drawn, dot, behind[block]);
                 sums.add<kAbsolute>(sigma, drawn.dx, drawn.dy, WideSplat(*current), drawn.slope, drawn.slope_y);
             },
             [&] { sums.store(*partial); });
@@ -168,7 +168,7 @@ inline void begin_wide_block(const Scene& scene, size_t index, int block, const 
         alignas(64) float value[kLanes];
         for (int64_t first = 0; first < in.channels; first += kLanes) {
             copy_channels(in.image + pixel * in.channels, in.channels, first, value);
-            products[lane].add_product(Float16::load(value), Float16::load(gradient + first));
+            products[lane].add_product(Float32x16::load(value), Float32x16::load(gradient + first));
         }
     });
     (totals<kLanes>(products) + transmittance_gradient(place, scene.width, in)).store(s.behind[block]);
@@ -186,11 +186,11 @@ inline void geometry_of_batch(const Scene& scene, const Tile& tile, WideScratch&
             if (visit == s.batch.visits[block] || s.batch.splat[block][visit] != k) continue;
             ++next[block];
             Contribution c;
-            c.weight = Float16::load(s.batch.weight[block][visit]);
-            c.capped = c.opacity = Float16::load(s.opacity[block][visit]);
+            c.weight = Float32x16::load(s.batch.weight[block][visit]);
+            c.capped = c.opacity = Float32x16::load(s.opacity[block][visit]);
             c.drawn = c.capped > 0.0f;
             tile.place(block, splat, c);
-            const Float16 sigma = sigma_gradient(c, Float16::load(s.dots[block][visit]), s.behind[block]);
+            const Float32x16 sigma = sigma_gradient(c, Float32x16::load(s.dots[block][visit]), s.behind[block]);
             sums.add<kAbsolute>(sigma, c.dx, c.dy, splat, c.slope, c.slope_y);
         }
         sums.store(partials[scene.places[s.batch.entry[k]]]);
@@ -229,7 +229,7 @@ inline void wide_partials(int threads, const Scene& scene, const BackwardInputs&
                     gather_pixels(batch.splat[block], batch.weight[block], batch.visits[block],
                                   s.pixels.data() + block * kLanes * stride + out.first + k, stride, s.sums);
                 for (int splat = 0; splat < batch.splats; ++splat)
-                    Float16::load(s.sums[splat]).store(out.colors + scene.places[batch.entry[splat]] * out.width + k);
+                    Float32x16::load(s.sums[splat]).store(out.colors + scene.places[batch.entry[splat]] * out.width + k);
             }
             batch.clear();
         };
@@ -285,9 +285,9 @@ inline void gather_geometry(int threads, const Scene& scene, const BackwardInput
         if (features) std::fill_n(features + in.channels * first, in.channels * size, 0.0f);
     };
     for_gaussians(threads, scene, in.count, gap, [&](size_t splat, int64_t i) {
-        Float16 all = 0.0f;
+        Float32x16 all = 0.0f;
         for (size_t place = scene.splat_start[splat]; place < scene.splat_start[splat + 1]; ++place)
-            all = all + Float16::load(&partials[place].g);
+            all = all + Float32x16::load(&partials[place].g);
         Partial sums;
         all.store(&sums.g);
         const float a = in.conics[3 * i], b = in.conics[3 * i + 1], c = in.conics[3 * i + 2];
@@ -315,9 +315,9 @@ inline void gather_colors(int threads, const Scene& scene, const BackwardInputs&
     for_gaussians(threads, scene, in.count, gap, [&](size_t splat, int64_t i) {
         float* to = features + in.channels * i + partials.first;
         for (int64_t k = 0; k < wanted; k += kLanes) {
-            Float16 sum = 0.0f;
+            Float32x16 sum = 0.0f;
             for (size_t place = scene.splat_start[splat]; place < scene.splat_start[splat + 1]; ++place)
-                sum = sum + Float16::load(partials.colors + place * partials.width + k);
+                sum = sum + Float32x16::load(partials.colors + place * partials.width + k);
             if (wanted - k >= kLanes) {
                 sum.store(to + k);
                 continue;

@@ -97,7 +97,7 @@ inline void composite_narrow(int threads, Scene& scene, const ForwardOutputs& ou
         const size_t index = out.first_tile + number;
         Tile tile;
         alignas(64) float sums[kBlocks][kChannels][kLanes] = {};
-        Float16 color[kChannels];
+        Float32x16 color[kChannels];
         walk_tile(
             scene, index, tile,
             [&](uint32_t, const Splat& splat) {
@@ -107,7 +107,7 @@ inline void composite_narrow(int threads, Scene& scene, const ForwardOutputs& ou
             [&](int block, const Contribution& c) GLS_INLINE_LAMBDA {
                 for (int k = 0; k < kChannels; ++k) {
                     float* sum = sums[block][k];
-                    fma(c.weight, color[k], Float16::load(sum)).store(sum);
+                    fma(c.weight, color[k], Float32x16::load(sum)).store(sum);
                 }
             },
             [] {});

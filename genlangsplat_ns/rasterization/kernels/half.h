@@ -28,7 +28,7 @@ inline void halve(const float* from, size_t count, uint16_t* to) {
 }
 
 // The packed halves of `from` go to the lanes of `mask` in order, the other lanes are zero. Reads 16 halves.
-GLS_INLINE Float16 expand(const uint16_t* from, uint32_t mask) {
+GLS_INLINE Float32x16 expand(const uint16_t* from, uint32_t mask) {
     alignas(64) float values[16];
     for (int k = 0; k < 16; ++k) values[k] = single(from[k]);
     return expand(values, mask);

@@ -34,7 +34,7 @@ int guarded(const Work& work) {
 
 }  // namespace
 
-// Raised with every change of a signature, so that a stale build is recognised.
+// Raised with every change of a signature, so that a stale build is recognized.
 GLS_EXPORT int gls_interface_version() { return 7; }
 
 GLS_EXPORT const char* gls_last_error() { return last_failure.c_str(); }

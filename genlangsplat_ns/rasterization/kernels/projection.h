@@ -42,11 +42,11 @@ inline void load_ellipsoids(const Gaussians& in, int64_t first, int count, Ellip
 }
 
 // Unit vectors from the camera to the means; returns one over their lengths.
-inline Float16 view_directions(const Camera& camera, const Float16* mean, Float16* direction) {
+inline Float32x16 view_directions(const Camera& camera, const Float32x16* mean, Float32x16* direction) {
     for (int k = 0; k < 3; ++k) direction[k] = mean[k] - camera.position[k];
-    const Float16 square = dot3(direction, direction[0], direction[1], direction[2]);
+    const Float32x16 square = dot3(direction, direction[0], direction[1], direction[2]);
     // A mean at the camera itself has no direction; the smallest length keeps it finite and it is culled anyway.
-    const Float16 inverse = Float16(1.0f) / max(sqrt(square), 1e-12f);
+    const Float32x16 inverse = Float32x16(1.0f) / max(sqrt(square), 1e-12f);
     for (int k = 0; k < 3; ++k) direction[k] = direction[k] * inverse;
     return inverse;
 }
@@ -54,9 +54,9 @@ inline Float16 view_directions(const Camera& camera, const Float16* mean, Float1
 // Fills in the colors of the `seen` lanes; returns those whose colors are finite.
 inline uint32_t shade(const Camera& camera, const Gaussians& in, const Ellipsoids& e, int64_t first, int count,
                       uint32_t seen, float colors[16][3]) {
-    Float16 direction[3];
+    Float32x16 direction[3];
     alignas(64) float basis[kMaxBases][16];
-    Float16 values[kMaxBases];
+    Float32x16 values[kMaxBases];
     view_directions(camera, e.mean, direction);
     evaluate_bases(in.degree, direction[0], direction[1], direction[2], values);
     const int used = (in.degree + 1) * (in.degree + 1);
@@ -88,11 +88,11 @@ inline void project_sixteen(const Camera& camera, const Gaussians& in, int64_t f
     Projected p;
     load_ellipsoids(in, first, count, e);
     project(camera, e, p);
-    Float16 opacity, depth = p.position[2];
+    Float32x16 opacity, depth = p.position[2];
     load_items<1>(in.opacities + first, count, &opacity);
     if (in.compensated) opacity = opacity * p.compensation;
 
-    const Float16 radius = min(radius_in_pixels(p), 1e9f);
+    const Float32x16 radius = min(radius_in_pixels(p), 1e9f);
     Mask16 seen = (depth >= camera.near_plane) & (depth <= camera.far_plane) & (p.determinant > 0.0f);
     seen = seen & (p.mean2d[0] + radius > 0.0f) & (p.mean2d[0] - radius < camera.width);
     seen = seen & (p.mean2d[1] + radius > 0.0f) & (p.mean2d[1] - radius < camera.height);
@@ -139,10 +139,10 @@ struct ProjectionGradients {
 
 // Adds the gradient of the directions to `mean` and `position` of the camera.
 inline void shade_backward(const Camera& camera, const Gaussians& in, const Ellipsoids& e, int64_t first, int count,
-                           const float* shown, uint32_t seen, const ProjectionGradients& g, Float16* to_mean) {
+                           const float* shown, uint32_t seen, const ProjectionGradients& g, Float32x16* to_mean) {
     const int used = (in.degree + 1) * (in.degree + 1);
-    Float16 direction[3], values[kMaxBases];
-    const Float16 inverse = view_directions(camera, e.mean, direction);
+    Float32x16 direction[3], values[kMaxBases];
+    const Float32x16 inverse = view_directions(camera, e.mean, direction);
     evaluate_bases(in.degree, direction[0], direction[1], direction[2], values);
     alignas(64) float basis[kMaxBases][16], products[kMaxBases][16] = {};
     for (int k = 0; k < used; ++k) values[k].store(basis[k]);
@@ -161,10 +161,10 @@ inline void shade_backward(const Camera& camera, const Gaussians& in, const Elli
                 for (int c = 0; c < 3; ++c) to[3 * k + c] = basis[k][lane] * d[c];
         }
     }
-    for (int k = 0; k < used; ++k) values[k] = Float16::load(products[k]);
-    Float16 unit[3];
+    for (int k = 0; k < used; ++k) values[k] = Float32x16::load(products[k]);
+    Float32x16 unit[3];
     differentiate_bases(in.degree, direction[0], direction[1], direction[2], values, unit);
-    const Float16 along = fma(unit[0], direction[0], fma(unit[1], direction[1], unit[2] * direction[2]));
+    const Float32x16 along = fma(unit[0], direction[0], fma(unit[1], direction[1], unit[2] * direction[2]));
     for (int k = 0; k < 3; ++k) to_mean[k] = fnma(along, direction[k], unit[k]) * inverse;
 }
 
@@ -191,25 +191,25 @@ inline void project_sixteen_backward(const Camera& camera, const Gaussians& in, 
     project(camera, e, p);
     alignas(64) float lanes[16];
     for (int lane = 0; lane < 16; ++lane) lanes[lane] = (seen >> lane & 1u) ? 1.0f : 0.0f;
-    const Mask16 mask = Float16::load(lanes) > 0.0f;
+    const Mask16 mask = Float32x16::load(lanes) > 0.0f;
 
     ProjectedGradient d;
-    const Float16 zero = 0.0f;
+    const Float32x16 zero = 0.0f;
     d.mean2d[0] = d.mean2d[1] = d.depth = d.conic[0] = d.conic[1] = d.conic[2] = d.compensation = zero;
     if (g.means2d) load_items<2>(g.means2d + 2 * first, count, d.mean2d);
     if (g.depths) load_items<1>(g.depths + first, count, &d.depth);
     if (g.conics) load_items<3>(g.conics + 3 * first, count, d.conic);
-    Float16 opacity = zero;
+    Float32x16 opacity = zero;
     if (g.opacities) load_items<1>(g.opacities + first, count, &opacity);
     if (in.compensated) {
-        Float16 sharp;
+        Float32x16 sharp;
         load_items<1>(in.opacities + first, count, &sharp);
         d.compensation = opacity * sharp;
         opacity = opacity * p.compensation;
     }
     EllipsoidGradient out;
     project_backward(camera, e, p, in.compensated, d, out);
-    Float16 to_mean[3] = {zero, zero, zero};
+    Float32x16 to_mean[3] = {zero, zero, zero};
     if (g.colors != nullptr && in.harmonics != nullptr)
         shade_backward(camera, in, e, first, count, colors, seen, g, to_mean);
 

@@ -16,10 +16,10 @@
 namespace gls {
 
 // Two to the power of each lane for -126 <= a <= 126, relative error below 3e-7.
-GLS_INLINE Float16 exp2(Float16 a) {
-    const Float16 whole = round_to_whole(a);
-    const Float16 x = a - whole;
-    Float16 p = fma(x, 0.0013276470126584172f, 0.009675540961325169f);
+GLS_INLINE Float32x16 exp2(Float32x16 a) {
+    const Float32x16 whole = round_to_whole(a);
+    const Float32x16 x = a - whole;
+    Float32x16 p = fma(x, 0.0013276470126584172f, 0.009675540961325169f);
     p = fma(p, x, 0.05550713464617729f);
     p = fma(p, x, 0.24022120237350464f);
     p = fma(p, x, 0.6931469440460205f);
@@ -27,29 +27,29 @@ GLS_INLINE Float16 exp2(Float16 a) {
     return scale_by_power_of_two(p, whole);
 }
 
-GLS_INLINE Float16 clamp(Float16 a, Float16 low, Float16 high) { return min(max(a, low), high); }
+GLS_INLINE Float32x16 clamp(Float32x16 a, Float32x16 low, Float32x16 high) { return min(max(a, low), high); }
 
 // False for NaN and the infinities.
-GLS_INLINE Mask16 finite(Float16 a) { return abs(a) <= Float16(3.4028234e38f); }
+GLS_INLINE Mask16 finite(Float32x16 a) { return abs(a) <= Float32x16(3.4028234e38f); }
 
-GLS_INLINE Float16 lane_indices() {
+GLS_INLINE Float32x16 lane_indices() {
     alignas(64) static const float kIndices[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return Float16::load(kIndices);
+    return Float32x16::load(kIndices);
 }
 
 // Reads `stride` interleaved floats of `count` <= 16 consecutive items, one vector per component; missing lanes repeat
 // the first item, so that they never bring a NaN or an infinity of their own.
 template <int kStride>
-GLS_INLINE void load_items(const float* from, int count, Float16* components) {
+GLS_INLINE void load_items(const float* from, int count, Float32x16* components) {
     alignas(64) float lanes[kStride][16];
     for (int item = 0; item < 16; ++item) {
         const float* source = from + (item < count ? item * kStride : 0);
         for (int k = 0; k < kStride; ++k) lanes[k][item] = source[k];
     }
-    for (int k = 0; k < kStride; ++k) components[k] = Float16::load(lanes[k]);
+    for (int k = 0; k < kStride; ++k) components[k] = Float32x16::load(lanes[k]);
 }
 template <int kStride>
-GLS_INLINE void store_items(float* to, int count, const Float16* components) {
+GLS_INLINE void store_items(float* to, int count, const Float32x16* components) {
     alignas(64) float lanes[kStride][16];
     for (int k = 0; k < kStride; ++k) components[k].store(lanes[k]);
     for (int item = 0; item < count; ++item)

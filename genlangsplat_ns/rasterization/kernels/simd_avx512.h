@@ -13,13 +13,13 @@ struct Mask16 {
     bool any() const { return lanes != 0; }
 };
 
-struct Float16 {
+struct Float32x16 {
     __m512 value;
 
-    Float16() = default;
-    Float16(__m512 v) : value(v) {}
-    Float16(float x) : value(_mm512_set1_ps(x)) {}
-    static Float16 load(const float* from) { return _mm512_loadu_ps(from); }
+    Float32x16() = default;
+    Float32x16(__m512 v) : value(v) {}
+    Float32x16(float x) : value(_mm512_set1_ps(x)) {}
+    static Float32x16 load(const float* from) { return _mm512_loadu_ps(from); }
     void store(float* to) const { _mm512_storeu_ps(to, value); }
 };
 
@@ -27,51 +27,51 @@ GLS_INLINE Mask16 operator&(Mask16 a, Mask16 b) { return {static_cast<__mmask16>
 GLS_INLINE Mask16 operator|(Mask16 a, Mask16 b) { return {static_cast<__mmask16>(a.lanes | b.lanes)}; }
 GLS_INLINE Mask16 without(Mask16 a, Mask16 b) { return {static_cast<__mmask16>(a.lanes & ~b.lanes)}; }
 
-GLS_INLINE Float16 operator+(Float16 a, Float16 b) { return _mm512_add_ps(a.value, b.value); }
-GLS_INLINE Float16 operator-(Float16 a, Float16 b) { return _mm512_sub_ps(a.value, b.value); }
-GLS_INLINE Float16 operator*(Float16 a, Float16 b) { return _mm512_mul_ps(a.value, b.value); }
-GLS_INLINE Float16 operator/(Float16 a, Float16 b) { return _mm512_div_ps(a.value, b.value); }
-GLS_INLINE Float16 operator-(Float16 a) { return _mm512_xor_ps(a.value, _mm512_set1_ps(-0.0f)); }
+GLS_INLINE Float32x16 operator+(Float32x16 a, Float32x16 b) { return _mm512_add_ps(a.value, b.value); }
+GLS_INLINE Float32x16 operator-(Float32x16 a, Float32x16 b) { return _mm512_sub_ps(a.value, b.value); }
+GLS_INLINE Float32x16 operator*(Float32x16 a, Float32x16 b) { return _mm512_mul_ps(a.value, b.value); }
+GLS_INLINE Float32x16 operator/(Float32x16 a, Float32x16 b) { return _mm512_div_ps(a.value, b.value); }
+GLS_INLINE Float32x16 operator-(Float32x16 a) { return _mm512_xor_ps(a.value, _mm512_set1_ps(-0.0f)); }
 // a * b + c
-GLS_INLINE Float16 fma(Float16 a, Float16 b, Float16 c) { return _mm512_fmadd_ps(a.value, b.value, c.value); }
+GLS_INLINE Float32x16 fma(Float32x16 a, Float32x16 b, Float32x16 c) { return _mm512_fmadd_ps(a.value, b.value, c.value); }
 // c - a * b
-GLS_INLINE Float16 fnma(Float16 a, Float16 b, Float16 c) { return _mm512_fnmadd_ps(a.value, b.value, c.value); }
-GLS_INLINE Float16 min(Float16 a, Float16 b) { return _mm512_min_ps(a.value, b.value); }
-GLS_INLINE Float16 max(Float16 a, Float16 b) { return _mm512_max_ps(a.value, b.value); }
-GLS_INLINE Float16 abs(Float16 a) { return _mm512_abs_ps(a.value); }
-GLS_INLINE Float16 sqrt(Float16 a) { return _mm512_sqrt_ps(a.value); }
-GLS_INLINE Float16 ceil(Float16 a) { return _mm512_roundscale_ps(a.value, 0x0A); }
-GLS_INLINE Float16 reciprocal(Float16 a) {
+GLS_INLINE Float32x16 fnma(Float32x16 a, Float32x16 b, Float32x16 c) { return _mm512_fnmadd_ps(a.value, b.value, c.value); }
+GLS_INLINE Float32x16 min(Float32x16 a, Float32x16 b) { return _mm512_min_ps(a.value, b.value); }
+GLS_INLINE Float32x16 max(Float32x16 a, Float32x16 b) { return _mm512_max_ps(a.value, b.value); }
+GLS_INLINE Float32x16 abs(Float32x16 a) { return _mm512_abs_ps(a.value); }
+GLS_INLINE Float32x16 sqrt(Float32x16 a) { return _mm512_sqrt_ps(a.value); }
+GLS_INLINE Float32x16 ceil(Float32x16 a) { return _mm512_roundscale_ps(a.value, 0x0A); }
+GLS_INLINE Float32x16 reciprocal(Float32x16 a) {
     const __m512 guess = _mm512_rcp14_ps(a.value);
     return _mm512_mul_ps(guess, _mm512_fnmadd_ps(a.value, guess, _mm512_set1_ps(2.0f)));
 }
 
 // Comparisons are false where an operand is NaN.
-GLS_INLINE Mask16 operator<(Float16 a, Float16 b) { return {_mm512_cmp_ps_mask(a.value, b.value, _CMP_LT_OQ)}; }
-GLS_INLINE Mask16 operator<=(Float16 a, Float16 b) { return {_mm512_cmp_ps_mask(a.value, b.value, _CMP_LE_OQ)}; }
-GLS_INLINE Mask16 operator>(Float16 a, Float16 b) { return b < a; }
-GLS_INLINE Mask16 operator>=(Float16 a, Float16 b) { return b <= a; }
+GLS_INLINE Mask16 operator<(Float32x16 a, Float32x16 b) { return {_mm512_cmp_ps_mask(a.value, b.value, _CMP_LT_OQ)}; }
+GLS_INLINE Mask16 operator<=(Float32x16 a, Float32x16 b) { return {_mm512_cmp_ps_mask(a.value, b.value, _CMP_LE_OQ)}; }
+GLS_INLINE Mask16 operator>(Float32x16 a, Float32x16 b) { return b < a; }
+GLS_INLINE Mask16 operator>=(Float32x16 a, Float32x16 b) { return b <= a; }
 
-GLS_INLINE Float16 select(Mask16 mask, Float16 a, Float16 b) {
+GLS_INLINE Float32x16 select(Mask16 mask, Float32x16 a, Float32x16 b) {
     return _mm512_mask_blend_ps(mask.lanes, b.value, a.value);
 }
-GLS_INLINE Float16 zero_unless(Mask16 mask, Float16 a) { return _mm512_maskz_mov_ps(mask.lanes, a.value); }
-GLS_INLINE Float16 negate_where(Mask16 mask, Float16 a) {
+GLS_INLINE Float32x16 zero_unless(Mask16 mask, Float32x16 a) { return _mm512_maskz_mov_ps(mask.lanes, a.value); }
+GLS_INLINE Float32x16 negate_where(Mask16 mask, Float32x16 a) {
     return _mm512_mask_xor_ps(a.value, mask.lanes, a.value, _mm512_set1_ps(-0.0f));
 }
 
 // The power of two of each lane, split as 2^whole * 2^fraction; `fraction` is a polynomial of the caller.
-GLS_INLINE Float16 round_to_whole(Float16 a) {
+GLS_INLINE Float32x16 round_to_whole(Float32x16 a) {
     return _mm512_roundscale_ps(a.value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-GLS_INLINE Float16 scale_by_power_of_two(Float16 a, Float16 whole) { return _mm512_scalef_ps(a.value, whole.value); }
+GLS_INLINE Float32x16 scale_by_power_of_two(Float32x16 a, Float32x16 whole) { return _mm512_scalef_ps(a.value, whole.value); }
 
 // The packed floats of `from` go to the lanes of `mask` in order, the other lanes are zero. Reads 16 floats.
-GLS_INLINE Float16 expand(const float* from, uint32_t mask) {
+GLS_INLINE Float32x16 expand(const float* from, uint32_t mask) {
     return _mm512_maskz_expand_ps(static_cast<__mmask16>(mask), _mm512_loadu_ps(from));
 }
 // The lanes of `mask` go packed to `to`. Writes 16 floats.
-GLS_INLINE void compress(float* to, uint32_t mask, Float16 a) {
+GLS_INLINE void compress(float* to, uint32_t mask, Float32x16 a) {
     _mm512_storeu_ps(to, _mm512_maskz_compress_ps(static_cast<__mmask16>(mask), a.value));
 }
 
@@ -79,13 +79,13 @@ GLS_INLINE void compress(float* to, uint32_t mask, Float16 a) {
 struct LaneSum {
     __m512 value;
     GLS_INLINE void clear() { value = _mm512_setzero_ps(); }
-    GLS_INLINE void add(Float16 a) { value = _mm512_add_ps(value, a.value); }
-    GLS_INLINE void add_product(Float16 a, Float16 b) { value = _mm512_fmadd_ps(a.value, b.value, value); }
+    GLS_INLINE void add(Float32x16 a) { value = _mm512_add_ps(value, a.value); }
+    GLS_INLINE void add_product(Float32x16 a, Float32x16 b) { value = _mm512_fmadd_ps(a.value, b.value, value); }
 };
 
 // The totals of `kCount` <= 16 sums, in their order; totals past the last are zero.
 template <int kCount>
-GLS_INLINE Float16 totals(const LaneSum* sums) {
+GLS_INLINE Float32x16 totals(const LaneSum* sums) {
     const auto at = [&](int k) { return k < kCount ? sums[k].value : _mm512_setzero_ps(); };
     __m512 quarters[4];  // of the vectors k, k + 4, k + 8 and k + 12, four partial sums each
     GLS_UNROLL for (int k = 0; k < 4; ++k) {

@@ -110,13 +110,13 @@ struct Mask16 {
     GLS_INLINE bool any() const { return bits() != 0; }
 };
 
-struct Float16 {
+struct Float32x16 {
     FloatPart part[kParts];
 
-    Float16() = default;
-    GLS_INLINE Float16(float x) { GLS_EACH_PART part[i] = FloatPart{} + x; }
-    static GLS_INLINE Float16 load(const float* from) {
-        Float16 a;
+    Float32x16() = default;
+    GLS_INLINE Float32x16(float x) { GLS_EACH_PART part[i] = FloatPart{} + x; }
+    static GLS_INLINE Float32x16 load(const float* from) {
+        Float32x16 a;
         GLS_EACH_PART a.part[i] = *reinterpret_cast<const FloatPartUnaligned*>(from + i * kWidth);
         return a;
     }
@@ -126,13 +126,13 @@ struct Float16 {
 };
 
 #define GLS_UNARY(NAME, EXPRESSION)                 \
-    GLS_INLINE Float16 NAME(Float16 a) {                \
-        Float16 r;                                  \
+    GLS_INLINE Float32x16 NAME(Float32x16 a) {                \
+        Float32x16 r;                                  \
         GLS_EACH_PART r.part[i] = EXPRESSION;       \
         return r;                                   \
     }
 #define GLS_BINARY(NAME, RESULT, EXPRESSION)        \
-    GLS_INLINE RESULT NAME(Float16 a, Float16 b) {      \
+    GLS_INLINE RESULT NAME(Float32x16 a, Float32x16 b) {      \
         RESULT r;                                   \
         GLS_EACH_PART r.part[i] = EXPRESSION;       \
         return r;                                   \
@@ -148,12 +148,12 @@ GLS_MASKS(operator&, a.part[i] & b.part[i])
 GLS_MASKS(operator|, a.part[i] | b.part[i])
 GLS_MASKS(without, a.part[i] & ~b.part[i])
 
-GLS_BINARY(operator+, Float16, a.part[i] + b.part[i])
-GLS_BINARY(operator-, Float16, a.part[i] - b.part[i])
-GLS_BINARY(operator*, Float16, a.part[i] * b.part[i])
-GLS_BINARY(operator/, Float16, a.part[i] / b.part[i])
-GLS_BINARY(min, Float16, part_min(a.part[i], b.part[i]))
-GLS_BINARY(max, Float16, part_max(a.part[i], b.part[i]))
+GLS_BINARY(operator+, Float32x16, a.part[i] + b.part[i])
+GLS_BINARY(operator-, Float32x16, a.part[i] - b.part[i])
+GLS_BINARY(operator*, Float32x16, a.part[i] * b.part[i])
+GLS_BINARY(operator/, Float32x16, a.part[i] / b.part[i])
+GLS_BINARY(min, Float32x16, part_min(a.part[i], b.part[i]))
+GLS_BINARY(max, Float32x16, part_max(a.part[i], b.part[i]))
 // Comparisons are false where an operand is NaN.
 GLS_BINARY(operator<, Mask16, a.part[i] < b.part[i])
 GLS_BINARY(operator<=, Mask16, a.part[i] <= b.part[i])
@@ -165,40 +165,40 @@ GLS_UNARY(abs, reinterpret_cast<FloatPart>(reinterpret_cast<IntPart>(a.part[i]) 
 GLS_UNARY(sqrt, part_sqrt(a.part[i]))
 GLS_UNARY(reciprocal, part_reciprocal(a.part[i]))
 
-GLS_INLINE Float16 fma(Float16 a, Float16 b, Float16 c) {
+GLS_INLINE Float32x16 fma(Float32x16 a, Float32x16 b, Float32x16 c) {
     GLS_EACH_PART c.part[i] = part_fma(a.part[i], b.part[i], c.part[i]);
     return c;
 }
-GLS_INLINE Float16 fnma(Float16 a, Float16 b, Float16 c) {
+GLS_INLINE Float32x16 fnma(Float32x16 a, Float32x16 b, Float32x16 c) {
     GLS_EACH_PART c.part[i] = part_fnma(a.part[i], b.part[i], c.part[i]);
     return c;
 }
-GLS_INLINE Float16 select(Mask16 mask, Float16 a, Float16 b) {
+GLS_INLINE Float32x16 select(Mask16 mask, Float32x16 a, Float32x16 b) {
     GLS_EACH_PART b.part[i] = part_blend(mask.part[i], a.part[i], b.part[i]);
     return b;
 }
-GLS_INLINE Float16 zero_unless(Mask16 mask, Float16 a) {
+GLS_INLINE Float32x16 zero_unless(Mask16 mask, Float32x16 a) {
     GLS_EACH_PART a.part[i] = reinterpret_cast<FloatPart>(mask.part[i] & reinterpret_cast<IntPart>(a.part[i]));
     return a;
 }
-GLS_INLINE Float16 negate_where(Mask16 mask, Float16 a) {
+GLS_INLINE Float32x16 negate_where(Mask16 mask, Float32x16 a) {
     GLS_EACH_PART a.part[i] = reinterpret_cast<FloatPart>(reinterpret_cast<IntPart>(a.part[i]) ^ (mask.part[i] << 31));
     return a;
 }
-GLS_INLINE Float16 ceil(Float16 a) {
+GLS_INLINE Float32x16 ceil(Float32x16 a) {
     for (int i = 0; i < kParts; ++i)
         for (int lane = 0; lane < kWidth; ++lane) a.part[i][lane] = std::ceil(a.part[i][lane]);
     return a;
 }
 
 // Adding 1.5 * 2^23 leaves the nearest whole number in the lowest mantissa bits; good for |a| < 2^22.
-GLS_INLINE Float16 round_to_whole(Float16 a) {
+GLS_INLINE Float32x16 round_to_whole(Float32x16 a) {
     constexpr float kShift = 12582912.0f;
     GLS_EACH_PART a.part[i] = (a.part[i] + kShift) - kShift;
     return a;
 }
 // `whole` lies within the exponents of normal floats.
-GLS_INLINE Float16 scale_by_power_of_two(Float16 a, Float16 whole) {
+GLS_INLINE Float32x16 scale_by_power_of_two(Float32x16 a, Float32x16 whole) {
     constexpr float kShift = 12582912.0f;
     GLS_EACH_PART {
         const UintPart exponent = reinterpret_cast<UintPart>(whole.part[i] + kShift) << 23;
@@ -211,8 +211,8 @@ GLS_INLINE Float16 scale_by_power_of_two(Float16 a, Float16 whole) {
 // `compress` is the inverse: the lanes of `mask` go packed to `to`. Writes 16 floats.
 #if defined(__AVX2__)
 GLS_INLINE uint64_t bytes_of_mask(uint32_t mask) { return _pdep_u64(mask, 0x0101010101010101u) * 0xffu; }
-GLS_INLINE Float16 expand(const float* from, uint32_t mask) {
-    Float16 a;
+GLS_INLINE Float32x16 expand(const float* from, uint32_t mask) {
+    Float32x16 a;
     for (int i = 0; i < kParts; ++i, mask >>= 8) {
         const uint64_t lanes = bytes_of_mask(mask & 0xffu), sources = _pdep_u64(0x0706050403020100u, lanes);
         const __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(sources)));
@@ -222,7 +222,7 @@ GLS_INLINE Float16 expand(const float* from, uint32_t mask) {
     }
     return a;
 }
-GLS_INLINE void compress(float* to, uint32_t mask, Float16 a) {
+GLS_INLINE void compress(float* to, uint32_t mask, Float32x16 a) {
     for (int i = 0; i < kParts; ++i, mask >>= 8) {
         const uint64_t sources = _pext_u64(0x0706050403020100u, bytes_of_mask(mask & 0xffu));
         const __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(sources)));
@@ -231,16 +231,16 @@ GLS_INLINE void compress(float* to, uint32_t mask, Float16 a) {
     }
 }
 #else
-GLS_INLINE Float16 expand(const float* from, uint32_t mask) {
+GLS_INLINE Float32x16 expand(const float* from, uint32_t mask) {
     float lanes[16];
     for (int lane = 0; lane < 16; ++lane) {
         lanes[lane] = (mask & 1u) ? *from : 0.0f;
         from += mask & 1u;
         mask >>= 1;
     }
-    return Float16::load(lanes);
+    return Float32x16::load(lanes);
 }
-GLS_INLINE void compress(float* to, uint32_t mask, Float16 a) {
+GLS_INLINE void compress(float* to, uint32_t mask, Float32x16 a) {
     float lanes[16];
     a.store(lanes);
     for (int lane = 0; lane < 16; ++lane) {
@@ -255,8 +255,8 @@ GLS_INLINE void compress(float* to, uint32_t mask, Float16 a) {
 struct LaneSum {
     FloatPart value;
     GLS_INLINE void clear() { value = FloatPart{}; }
-    GLS_INLINE void add(Float16 a) { GLS_EACH_PART value += a.part[i]; }
-    GLS_INLINE void add_product(Float16 a, Float16 b) { GLS_EACH_PART value = part_fma(a.part[i], b.part[i], value); }
+    GLS_INLINE void add(Float32x16 a) { GLS_EACH_PART value += a.part[i]; }
+    GLS_INLINE void add_product(Float32x16 a, Float32x16 b) { GLS_EACH_PART value = part_fma(a.part[i], b.part[i], value); }
 };
 
 typedef float FourFloats __attribute__((vector_size(16)));
@@ -271,7 +271,7 @@ GLS_INLINE FourFloats fold_to_four(FloatPart a) {
 
 // The totals of `kCount` <= 16 sums, in their order; totals past the last are zero.
 template <int kCount>
-GLS_INLINE Float16 totals(const LaneSum* sums) {
+GLS_INLINE Float32x16 totals(const LaneSum* sums) {
     alignas(64) float results[16];
     const auto at = [&](int k) { return k < kCount ? fold_to_four(sums[k].value) : FourFloats{}; };
     const auto pair = [](FourFloats a, FourFloats b) {
@@ -283,7 +283,7 @@ GLS_INLINE Float16 totals(const LaneSum* sums) {
             __builtin_shufflevector(low, high, 0, 1, 4, 5) + __builtin_shufflevector(low, high, 2, 3, 6, 7);
         std::memcpy(results + k, &four, sizeof(four));
     }
-    return Float16::load(results);
+    return Float32x16::load(results);
 }
 
 #undef GLS_UNARY

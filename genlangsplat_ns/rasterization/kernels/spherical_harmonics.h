@@ -9,7 +9,7 @@ constexpr int kMaxDegree = 3;
 constexpr int kMaxBases = 16;
 
 // The values of the (degree + 1)^2 bases at the unit directions x, y, z.
-inline void evaluate_bases(int degree, Float16 x, Float16 y, Float16 z, Float16* basis) {
+inline void evaluate_bases(int degree, Float32x16 x, Float32x16 y, Float32x16 z, Float32x16* basis) {
     basis[0] = 0.28209479177387814f;
     if (degree < 1) return;
     constexpr float k1 = 0.4886025119029199f;
@@ -17,14 +17,14 @@ inline void evaluate_bases(int degree, Float16 x, Float16 y, Float16 z, Float16*
     basis[2] = z * k1;
     basis[3] = x * -k1;
     if (degree < 2) return;
-    const Float16 xx = x * x, yy = y * y, zz = z * z, difference = xx - yy;
+    const Float32x16 xx = x * x, yy = y * y, zz = z * z, difference = xx - yy;
     basis[4] = x * y * 1.0925484305920792f;
     basis[5] = y * z * -1.0925484305920792f;
     basis[6] = fma(zz, 0.9461746957575601f, -0.31539156525252005f);
     basis[7] = x * z * -1.0925484305920792f;
     basis[8] = difference * 0.5462742152960396f;
     if (degree < 3) return;
-    const Float16 planar = fma(zz, -2.2852289973223288f, 0.4570457994644658f);
+    const Float32x16 planar = fma(zz, -2.2852289973223288f, 0.4570457994644658f);
     basis[9] = y * fma(xx, 3.0f, -yy) * -0.5900435899266435f;
     basis[10] = x * y * z * 2.890611442640554f;
     basis[11] = y * planar;
@@ -36,9 +36,9 @@ inline void evaluate_bases(int degree, Float16 x, Float16 y, Float16 z, Float16*
 
 // The derivative of sum_k factors[k] * basis[k] with respect to the unit directions.
 inline void differentiate_bases(
-    int degree, Float16 x, Float16 y, Float16 z, const Float16* factors, Float16* gradient
+    int degree, Float32x16 x, Float32x16 y, Float32x16 z, const Float32x16* factors, Float32x16* gradient
 ) {
-    Float16 dx = 0.0f, dy = 0.0f, dz = 0.0f;
+    Float32x16 dx = 0.0f, dy = 0.0f, dz = 0.0f;
     if (degree >= 1) {
         constexpr float k1 = 0.4886025119029199f;
         dx = factors[3] * -k1;
@@ -53,10 +53,10 @@ inline void differentiate_bases(
         dz = fnma(k2, fma(y, factors[5], x * factors[7]), dz);
     }
     if (degree >= 3) {
-        const Float16 xx = x * x, yy = y * y, zz = z * z, difference = xx - yy;
+        const Float32x16 xx = x * x, yy = y * y, zz = z * z, difference = xx - yy;
         constexpr float k3 = 1.7701307697799304f;
-        const Float16 twice_xy = x * y * 2.0f;
-        const Float16 planar = fma(zz, -2.2852289973223288f, 0.4570457994644658f);
+        const Float32x16 twice_xy = x * y * 2.0f;
+        const Float32x16 planar = fma(zz, -2.2852289973223288f, 0.4570457994644658f);
         dx = fnma(k3, fma(twice_xy, factors[9], difference * factors[15]), dx);
         dy = fma(k3, fma(twice_xy, factors[15], -(difference * factors[9])), dy);
         dx = fma(2.890611442640554f, z * fma(y, factors[10], x * factors[14]), dx);

@@ -61,17 +61,17 @@ struct Scene {
 
 // True in the lanes whose box of pixel centers, low <= offset <= high, holds a point at which the splat is drawn. Errs
 // towards true, by a margin for rounding.
-GLS_INLINE Mask16 touches(const Splat& s, Float16 low_x, Float16 high_x, Float16 low_y, Float16 high_y) {
+GLS_INLINE Mask16 touches(const Splat& s, Float32x16 low_x, Float32x16 high_x, Float32x16 low_y, Float32x16 high_y) {
     low_x = low_x - s.x, high_x = high_x - s.x, low_y = low_y - s.y, high_y = high_y - s.y;
     // The best point of a box that excludes the center lies on one of the two sides that face the center.
-    const Float16 zero = 0.0f, x = clamp(zero, low_x, high_x), y = clamp(zero, low_y, high_y);
-    const Float16 y_on_side = clamp(x * s.slope_y, low_y, high_y), x_on_side = clamp(y * s.slope_x, low_x, high_x);
+    const Float32x16 zero = 0.0f, x = clamp(zero, low_x, high_x), y = clamp(zero, low_y, high_y);
+    const Float32x16 y_on_side = clamp(x * s.slope_y, low_y, high_y), x_on_side = clamp(y * s.slope_x, low_x, high_x);
     constexpr float kSlack = 1.0f - 4e-6f;
-    const auto value = [&](Float16 dx, Float16 dy) GLS_INLINE_LAMBDA {
-        const Float16 squares = fma(dx * dx, s.xx, dy * dy * s.yy);
+    const auto value = [&](Float32x16 dx, Float32x16 dy) GLS_INLINE_LAMBDA {
+        const Float32x16 squares = fma(dx * dx, s.xx, dy * dy * s.yy);
         return fma(squares, kSlack, dx * dy * s.xy);
     };
-    return max(value(x, y_on_side), value(x_on_side, y)) >= Float16(kMinLogOpacity - 1e-3f - s.level);
+    return max(value(x, y_on_side), value(x_on_side, y)) >= Float32x16(kMinLogOpacity - 1e-3f - s.level);
 }
 
 inline Splat make_splat(const SplatInputs& in, int64_t i) {
@@ -117,15 +117,15 @@ inline void for_each_tile(const Scene& scene, const Splat& s, const Found& found
     if (width <= 0) return;
     // Sixteen tiles are tested at once: several rows of a narrow rectangle, or a piece of one row of a wide one.
     const int piece = std::min(width, 16), rows = 16 / piece;
-    const Float16 lane = lane_indices();
-    const Float16 row_of_lane = round_to_whole(fma(lane + 0.5f, 1.0f / piece, -0.5f));
-    const Float16 column_of_lane = fnma(row_of_lane, static_cast<float>(piece), lane);
+    const Float32x16 lane = lane_indices();
+    const Float32x16 row_of_lane = round_to_whole(fma(lane + 0.5f, 1.0f / piece, -0.5f));
+    const Float32x16 column_of_lane = fnma(row_of_lane, static_cast<float>(piece), lane);
     const int reciprocal = 65536 / piece + 1;  // index * reciprocal >> 16 is index / piece for an index below 16
     const uint32_t all = rows * piece == 16 ? 0xffffu : (1u << (rows * piece)) - 1u;
     for (int top = rectangle.top; top < rectangle.bottom; top += rows)
         for (int left = rectangle.left; left < rectangle.right; left += piece) {
-            const Float16 x = fma(column_of_lane + static_cast<float>(left), kTile, 0.5f);
-            const Float16 y = fma(row_of_lane + static_cast<float>(top), kTile, 0.5f);
+            const Float32x16 x = fma(column_of_lane + static_cast<float>(left), kTile, 0.5f);
+            const Float32x16 y = fma(row_of_lane + static_cast<float>(top), kTile, 0.5f);
             const float last = kTile - 1;
             uint32_t hits = touches(s, x, x + last, y, y + last).bits() & all;
             for (; hits != 0; hits &= hits - 1) {

@@ -1,7 +1,7 @@
 // Structural similarity (Wang et al. 2004) of two interleaved pictures and its gradient, in one go.
 //
 // Window of 11 pixels with sigma 1.5, no padding, K1 = 0.01, K2 = 0.03, values from 0 to 1. In an interleaved row the
-// neighbour of a value lies `channels` further on, so both directions of the separable blur run over contiguous memory.
+// neighbor of a value lies `channels` further on, so both directions of the separable blur run over contiguous memory.
 #pragma once
 
 #include <algorithm>

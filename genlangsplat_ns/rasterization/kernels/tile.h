@@ -10,17 +10,17 @@ constexpr float kMinTransmittance = 1e-4f;
 
 // A splat with its fields spread over all lanes.
 struct WideSplat {
-    Float16 x, y, xx, xy, yy, level;
+    Float32x16 x, y, xx, xy, yy, level;
     GLS_INLINE explicit WideSplat(const Splat& s) : x(s.x), y(s.y), xx(s.xx), xy(s.xy), yy(s.yy), level(s.level) {}
 };
 
 // What one splat does to the sixteen pixels of one block.
 struct Contribution {
-    Float16 dx, dy;   // from the pixel to the splat
-    Float16 slope, slope_y;  // xx dx + xy dy and yy dy
-    Float16 opacity;  // undefined where the splat does not reach
-    Float16 capped;   // the same, at most kMaxOpacity
-    Float16 weight;   // opacity * transmittance where drawn, zero elsewhere
+    Float32x16 dx, dy;   // from the pixel to the splat
+    Float32x16 slope, slope_y;  // xx dx + xy dy and yy dy
+    Float32x16 opacity;  // undefined where the splat does not reach
+    Float32x16 capped;   // the same, at most kMaxOpacity
+    Float32x16 weight;   // opacity * transmittance where drawn, zero elsewhere
     Mask16 reached;   // bright enough to see, in a pixel that takes more
     Mask16 drawn;     // reached, and the pixel is not full with it
 };
@@ -28,15 +28,15 @@ struct Contribution {
 struct Tile {
     // Negative in pixels that take no more: the sign costs nothing, and what was left stays readable behind it.
     alignas(64) float transmittance[kBlocks][16];
-    Float16 column[kBlock], row[kBlock];   // the pixel centers of the blocks in a column or row of blocks
-    Float16 low_x, high_x, low_y, high_y;  // per block, the centers of its outer pixels
+    Float32x16 column[kBlock], row[kBlock];   // the pixel centers of the blocks in a column or row of blocks
+    Float32x16 low_x, high_x, low_y, high_y;  // per block, the centers of its outer pixels
     uint32_t alive;                        // the blocks with a pixel that still takes light
 
     void begin(const Scene& scene, size_t tile) {
         const int left = static_cast<int>(tile % scene.tiles_x) * kTile;
         const int top = static_cast<int>(tile / scene.tiles_x) * kTile;
-        const Float16 lane = lane_indices(), lane_row = round_to_whole(fma(lane, 0.25f, -0.375f));
-        const Float16 lane_column = fnma(lane_row, 4.0f, lane);
+        const Float32x16 lane = lane_indices(), lane_row = round_to_whole(fma(lane, 0.25f, -0.375f));
+        const Float32x16 lane_column = fnma(lane_row, 4.0f, lane);
         low_x = fma(lane_column, kBlock, left + 0.5f);
         low_y = fma(lane_row, kBlock, top + 0.5f);
         high_x = low_x + static_cast<float>(kBlock - 1);
@@ -57,7 +57,7 @@ struct Tile {
     GLS_INLINE uint32_t touched_blocks(const Splat& s) const { return touches(s, low_x, high_x, low_y, high_y).bits(); }
 
     // Fills in where the splat lies as seen from the block's pixels; returns the logarithm of its opacity there.
-    GLS_INLINE Float16 place(int block, const WideSplat& s, Contribution& out) const {
+    GLS_INLINE Float32x16 place(int block, const WideSplat& s, Contribution& out) const {
         out.dx = s.x - column[block % kBlock];
         out.dy = s.y - row[block / kBlock];
         out.slope = fma(s.xx, out.dx, s.xy * out.dy);
@@ -69,12 +69,12 @@ struct Tile {
     // and whether it fills one is as good as random, and guessing wrong costs more than the work. Only the few steps
     // through the transmittance wait for the splat before.
     GLS_INLINE void composite(int block, const WideSplat& s, Contribution& out) {
-        const Float16 power = place(block, s, out);
+        const Float32x16 power = place(block, s, out);
         out.opacity = exp2(max(power, kMinLogOpacity));
         out.capped = min(out.opacity, kMaxOpacity);
-        const Float16 before = Float16::load(transmittance[block]);
-        const Float16 light = out.capped * before, after = before - light;
-        out.reached = (power >= Float16(kMinLogOpacity)) & (power <= s.level) & (before > Float16(0.0f));
+        const Float32x16 before = Float32x16::load(transmittance[block]);
+        const Float32x16 light = out.capped * before, after = before - light;
+        out.reached = (power >= Float32x16(kMinLogOpacity)) & (power <= s.level) & (before > Float32x16(0.0f));
         out.drawn = out.reached & (after > kMinTransmittance);
         out.weight = zero_unless(out.drawn, light);
         select(out.drawn, after, negate_where(without(out.reached, out.drawn), before)).store(transmittance[block]);
@@ -84,7 +84,7 @@ struct Tile {
     void update_alive() {
         for (uint32_t blocks = alive; blocks != 0; blocks &= blocks - 1) {
             const int block = __builtin_ctz(blocks);
-            if (!(Float16::load(transmittance[block]) > Float16(0.0f)).any()) alive &= ~(1u << block);
+            if (!(Float32x16::load(transmittance[block]) > Float32x16(0.0f)).any()) alive &= ~(1u << block);
         }
     }
 

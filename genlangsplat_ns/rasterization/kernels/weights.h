@@ -61,7 +61,7 @@ struct WeightLists {
             }
         gaussians.push_back(gaussian);
     }
-    GLS_INLINE void add(int index, uint32_t number, uint32_t bits, Float16 weight) {
+    GLS_INLINE void add(int index, uint32_t number, uint32_t bits, Float32x16 weight) {
         Block& block = blocks[index];
         block.splats[block.visits] = number;
         block.lanes[block.visits++] = static_cast<uint16_t>(bits);
@@ -232,15 +232,15 @@ inline void weights_backproject(int threads, const Weights& w, const float* imag
                                       });
             }
             for (size_t k = 0; k < tile.size; ++k)
-                Float16::load(rows[k]).store(sums.data() + static_cast<size_t>(tile.places[k]) * kLanes);
+                Float32x16::load(rows[k]).store(sums.data() + static_cast<size_t>(tile.places[k]) * kLanes);
         });
         constexpr int64_t kPerTask = 1024;
         parallel_for(threads, (w.count + kPerTask - 1) / kPerTask, [&](int, size_t task) {
             const int64_t end = std::min<int64_t>(w.count, (task + 1) * kPerTask);
             for (int64_t i = task * kPerTask; i < end; ++i) {
-                Float16 sum = 0.0f;
+                Float32x16 sum = 0.0f;
                 for (size_t place = w.place_start[i]; place < w.place_start[i + 1]; ++place)
-                    sum = sum + Float16::load(sums.data() + place * kLanes);
+                    sum = sum + Float32x16::load(sums.data() + place * kLanes);
                 alignas(64) float lanes[kLanes];
                 sum.store(lanes);
                 std::copy_n(lanes, wanted, features + i * channels + first);

@@ -1,0 +1,224 @@
+"""A trained scene: its views, what they look like and what they mean. This is what scripts ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor
+
+from genlangsplat_ns.datamanager import GenLangSplatDataManager, Split
+from genlangsplat_ns.evaluation.labels import ViewLabels
+from genlangsplat_ns.features.encoders import ImageTextEncoder
+from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
+from genlangsplat_ns.language.decoding import Decode
+from genlangsplat_ns.language.query import (
+    EmbeddedQuery,
+    QueryMode,
+    TextQuery,
+    ViewAnswer,
+    answer_texts,
+    embed_query,
+    relevancy_maps,
+)
+from genlangsplat_ns.language.selection import Selection, SelectionSettings, select_gaussians
+from genlangsplat_ns.model import GenLangSplatModel
+from genlangsplat_ns.views.cameras import pixel_in_space
+
+
+@dataclass(frozen=True)
+class SceneView:
+    """One view of a scene."""
+
+    name: str
+    """File name of the photograph."""
+    split: Split
+    """train or eval (held out)."""
+    index: int
+    """Place in its split."""
+
+
+@dataclass(frozen=True)
+class RenderedView:
+    """What a scene shows of a view."""
+
+    rgb: Float[Tensor, "height width 3"]
+    """Colors, 0 to 1."""
+    latents: Float[Tensor, "height width levels latent_dim"]
+    """Composited latents, not normalized."""
+
+
+@dataclass(frozen=True, eq=False)
+class AnsweredView:
+    """A view and what it answers."""
+
+    rgb: Float[Tensor, "height width 3"]
+    """Colors, 0 to 1."""
+    answers: list[ViewAnswer]
+    """One per text."""
+    points: list[tuple[float, float, float]]
+    """For each text the point of the scene that its peak shows, in the run's own frame."""
+
+
+@dataclass(frozen=True, eq=False)
+class SceneAnswer:
+    """Where a scene answers one text, whatever the view."""
+
+    text: str
+    """The text asked for."""
+    level: str
+    """The level or rule the scores were read from."""
+    relevancy: Float[Tensor, " num_gaussians"]
+    """Relevancy of every Gaussian; 0 where no region was ever seen."""
+    peak: tuple[float, ...]
+    """Center of the Gaussian with the highest relevancy among those that are not too faint."""
+    score: float
+    """Its relevancy."""
+    selection: Selection
+    """The Gaussians above the query's threshold."""
+
+
+class LanguageScene:
+    """A trained scene that can be asked. Tensors come back on the CPU, where `.numpy()` gives an array.
+
+    Example:
+        scene = open_run(Path("outputs/fox/gen-langsplat-lite/2026-01-01_120000/config.yml"))
+        answer = scene.ask("a fox", scene.views("eval")[0])
+        heat, mask = answer.map.numpy(), answer.mask.numpy()
+        chosen = scene.select("a fox").keep.numpy()
+    """
+
+    def __init__(self, model: GenLangSplatModel, datamanager: GenLangSplatDataManager) -> None:
+        model.check_language()
+        self.model = model
+        self.datamanager = datamanager
+
+    @property
+    def encoder(self) -> ImageTextEncoder:
+        """The image-text encoder the run's features come from, loaded with the first text."""
+        return self.datamanager.extractor.load_text_encoder()
+
+    @property
+    def autoencoder_identity(self) -> AutoencoderIdentity:
+        """Which autoencoder the latents belong to."""
+        return self.model.field_head.autoencoder.identity
+
+    @property
+    def decode(self) -> Decode:
+        """What turns latents into unit embeddings."""
+        return self.model.decode
+
+    def views(self, split: Literal["train", "eval", "all"] = "all") -> list[SceneView]:
+        """Lists the views of a split, held-out ones last."""
+        splits: tuple[Split, ...] = ("train", "eval") if split == "all" else (split,)
+        return [
+            SceneView(self.datamanager.view_name(part, index), part, index)
+            for part in splits
+            for index in range(len(self.datamanager.dataset(part)))
+        ]
+
+    def image(self, view: SceneView) -> UInt8[Tensor, "height width 3"]:
+        """Returns the undistorted photograph of a view."""
+        return self.datamanager.image(view.split, view.index)
+
+    def undistort_labels(self, labels: ViewLabels, view: SceneView) -> ViewLabels:
+        """Moves labels of the raw photograph, at whatever size, to the undistorted view."""
+        height, width = self.image(view).shape[:2]
+        size = (labels.width, labels.height)
+        return labels.warped(
+            width,
+            height,
+            lambda points: self.datamanager.undistort(view.split, view.index, points, size),
+            lambda mask: self.datamanager.undistort_mask(view.split, view.index, mask),
+        )
+
+    def camera(self, view: SceneView) -> Cameras:
+        """Returns the camera of a view."""
+        return self.datamanager.camera(view.split, view.index)
+
+    @torch.no_grad()
+    def render(self, view: SceneView) -> RenderedView:
+        """Renders colors and latents of a view."""
+        camera = self.camera(view)
+        return RenderedView(self.model.render_splats(camera)["rgb"], self.model.render_latents(camera))
+
+    @torch.no_grad()
+    def render_rgb(self, view: SceneView) -> Float[Tensor, "height width 3"]:
+        """Renders the colors of a view alone."""
+        return self.model.render_splats(self.camera(view))["rgb"]
+
+    def gaussian_latents(self) -> Float[Tensor, "num_gaussians levels latent_dim"]:
+        """The latents of the Gaussians."""
+        return self.model.latents.detach()
+
+    @torch.no_grad()
+    def render_opacity(
+        self, view: SceneView, selected: Bool[Tensor, " num_gaussians"]
+    ) -> Float[Tensor, "height width"]:
+        """Renders how opaque the selected Gaussians alone are; none of the others stands before them."""
+        return self.model.render_opacity(self.camera(view), selected)
+
+    @torch.no_grad()
+    def render_scores(
+        self, view: SceneView, scores: Float[Tensor, "num_gaussians channels"]
+    ) -> Float[Tensor, "height width channels"]:
+        """Renders scores of the Gaussians over the opacity of those that have one; 0 where none is shown."""
+        return self.model.render_scores(self.camera(view), scores)[1]
+
+    def embed(self, query: TextQuery) -> EmbeddedQuery:
+        """Embeds the texts of a query with the run's encoder."""
+        return embed_query(query, self.encoder)
+
+    @torch.no_grad()
+    def answer(self, query: EmbeddedQuery, camera: Cameras, mode: QueryMode = "gaussian") -> AnsweredView:
+        """Draws a camera's view and reads from it the answer to each text of a query.
+
+        Args:
+            query: The query.
+            camera: One perspective camera, such as `camera` gives.
+            mode: `gaussian` splats the scores of Gaussians; `rendered` decodes and scores every pixel.
+        """
+        if mode == "gaussian":
+            outputs, relevancy = self.model.render_relevancy(camera, query)
+            # The levels are joined already, so the rule of the query has nothing left to choose.
+            answers = answer_texts(relevancy.permute(2, 0, 1)[:, None], replace(query.query, level="mean"))
+            levels = self.model.gaussian_relevancy(query)[1]
+            answers = [replace(answer, level=level) for answer, level in zip(answers, levels, strict=True)]
+        else:
+            outputs = self.model.render_splats(camera)
+            maps = relevancy_maps(self.model.render_latents(camera), self.decode, query)
+            answers = answer_texts(maps, query.query)
+        geometry, depth = self.model.view(camera), outputs["depth"]
+        points = [pixel_in_space(geometry, (x, y), float(depth[y, x])) for x, y in (item.peak for item in answers)]
+        on_cpu = [replace(answer, map=answer.map.cpu(), mask=answer.mask.cpu()) for answer in answers]
+        return AnsweredView(outputs["rgb"].cpu(), on_cpu, points)
+
+    @torch.no_grad()
+    def find(self, query: EmbeddedQuery, settings: SelectionSettings | None = None) -> list[SceneAnswer]:
+        """Scores and selects Gaussians for each text of a query.
+
+        Args:
+            query: The query; its threshold is that of the selection.
+            settings: Opacity floor and clean-up of the selections; None for the defaults.
+        """
+        settings = settings or SelectionSettings()
+        relevancy, levels = self.model.gaussian_relevancy(query)
+        means = self.model.means.detach().cpu()
+        opacities = torch.sigmoid(self.model.opacities.detach()).squeeze(-1).cpu()
+        found = []
+        for text, level, scores in zip(query.query.texts, levels, relevancy.T.cpu(), strict=True):
+            peak = int((scores * (opacities >= settings.min_opacity)).argmax())
+            selection = select_gaussians(scores, means, opacities, query.query.threshold, settings)
+            found.append(SceneAnswer(text, level, scores, tuple(means[peak].tolist()), float(scores[peak]), selection))
+        return found
+
+    def ask(self, text: str, view: SceneView, mode: QueryMode = "gaussian") -> ViewAnswer:
+        """Answers one text in one view with the default settings."""
+        return self.answer(self.embed(TextQuery((text,))), self.camera(view), mode).answers[0]
+
+    def select(self, text: str, settings: SelectionSettings | None = None) -> Selection:
+        """Selects the Gaussians that answer one text, with the default settings of a query."""
+        return self.find(self.embed(TextQuery((text,))), settings)[0].selection

@@ -1,0 +1,60 @@
+"""Numbers about the language of a whole scene, for ns-eval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from genlangsplat_ns.evaluation.evaluate import evaluate_views, match_views
+from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF
+from genlangsplat_ns.evaluation.scores import QueryScore
+from genlangsplat_ns.lifting.loss import language_fidelity
+from genlangsplat_ns.scene.labels import find_scene_labels, warp_labels
+from genlangsplat_ns.scene.language_scene import LanguageScene
+
+
+@dataclass(frozen=True)
+class LanguageMetrics:
+    """Numbers about the language of a scene.
+
+    Attributes:
+        means: `lang_cosine` and `lang_l1` between rendered latents and the latents of the views' own regions, over all
+            labeled pixels and levels; and where the views have labels, `miou` and `localization` by LangSplat's
+            LERF-OVS protocol over all pairs of view and text. A metric without anything to measure is left out, so
+            that no NaN poisons a mean.
+        fidelity: The first two of every view that has regions, by its name.
+        queries: One score per pair of view and text.
+    """
+
+    means: dict[str, float]
+    fidelity: dict[str, dict[str, float]]
+    queries: tuple[QueryScore, ...]
+
+
+@torch.no_grad()
+def language_metrics(scene: LanguageScene, split: Literal["train", "eval"] = "eval") -> LanguageMetrics:
+    """Measures the language field on the views of a split."""
+    means: dict[str, float] = {}
+    fidelity: dict[str, dict[str, float]] = {}
+    views = scene.views(split)
+    l1_sum, cosine_sum, count = 0.0, 0.0, 0
+    for view in views:
+        targets, valid = scene.model.language_targets(scene.datamanager.language_features(split, view.index))
+        pixels = int(valid.sum())
+        if pixels > 0:
+            l1, cosine = language_fidelity(scene.render(view).latents, targets, valid)
+            fidelity[view.name] = {"lang_cosine": float(cosine), "lang_l1": float(l1)}
+            l1_sum += float(l1) * pixels
+            cosine_sum += float(cosine) * pixels
+            count += pixels
+    if count > 0:
+        means |= {"lang_cosine": cosine_sum / count, "lang_l1": l1_sum / count}
+    labels = find_scene_labels(scene)
+    if labels is None or not match_views(views, labels.views).pairs:
+        return LanguageMetrics(means, fidelity, ())
+    evaluation = evaluate_views(scene, views, warp_labels(labels, scene, views).views, protocols=(LANGSPLAT_LERF,))
+    micro = evaluation.summary(LANGSPLAT_LERF.name, split)["micro"]
+    means |= {"miou": micro["miou"], "localization": micro["localization"]}
+    return LanguageMetrics(means, fidelity, evaluation.scores)

@@ -1,0 +1,164 @@
+"""Asking a run from many cameras, and writing down what was found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+from rich.markup import escape
+from rich.table import Table
+from torch import Tensor
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.memory import DecoderName
+from genlangsplat_ns.language.query import QueryMode, TextQuery, ViewAnswer
+from genlangsplat_ns.language.selection import SelectionSettings
+from genlangsplat_ns.language.visualize import relevancy_overlay
+from genlangsplat_ns.run import open_run
+from genlangsplat_ns.scene.cameras import CameraChoice, NamedCamera
+from genlangsplat_ns.scene.language_scene import SceneAnswer
+from genlangsplat_ns.utils.console import CONSOLE, track
+from genlangsplat_ns.utils.files import atomic_path, safe_name
+
+FRAMES_PER_SECOND = 24
+
+
+def query_views(
+    config_path: Path,
+    query: TextQuery,
+    cameras: CameraChoice,
+    mode: QueryMode,
+    selection: SelectionSettings,
+    video: bool,
+    output_dir: Path,
+    decoder: DecoderName | None = None,
+) -> None:
+    """Answers a query from every camera; writes overlays and masks as pictures or overlays as videos, and `query.json`.
+
+    Args:
+        config_path: The run's config.yml.
+        query: What to ask.
+        cameras: From where.
+        mode: How views are scored.
+        selection: Opacity floor and clean-up of the Gaussians that the JSON counts.
+        video: One video per text instead of two pictures per text and view.
+        output_dir: Where pictures, videos and the JSON go.
+        decoder: What decodes latents; None for what the run says.
+
+    Raises:
+        GenLangSplatError: The run or the camera path cannot be read, or there is no ffmpeg for a video.
+    """
+    if video and shutil.which("ffmpeg") is None:
+        raise GenLangSplatError("Could not find ffmpeg, which writes videos: `apt-get install ffmpeg`. PNGs need none.")
+    scene = open_run(config_path, decoder)
+    places = cameras.cameras(scene)
+    embedded = scene.embed(query)
+    found = scene.find(embedded, selection)
+    results: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        writers = [_VideoOfText(stack, output_dir, number, text) for number, text in enumerate(query.texts)]
+        for place in track(places, "Asking views"):
+            answered = scene.answer(embedded, place.camera, mode)
+            for number, answer in enumerate(answered.answers):
+                overlay = _pixels(relevancy_overlay(answered.rgb, answer.map))
+                if video:
+                    files = {"overlay": writers[number].add(overlay)}
+                else:
+                    files = _write_pictures(output_dir, place, number, answer, overlay)
+                results.append(_entry(place, answer, answered.points[number]) | files)
+    document = {
+        "texts": query.texts,
+        "negatives": query.negatives,
+        "mode": mode,
+        "threshold": query.threshold,
+        "selections": [_selection(answer) for answer in found],
+        "results": results,
+    }
+    with atomic_path(output_dir / "query.json") as path:
+        path.write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")
+    _print_summary(found, results)
+    CONSOLE.print(f"{'Videos' if video else 'Pictures'} and query.json are in {escape(str(output_dir))}.")
+
+
+class _VideoOfText:
+    """The video of one text; its size is that of the first frame."""
+
+    def __init__(self, stack: ExitStack, output_dir: Path, number: int, text: str) -> None:
+        self._stack, self._path = stack, output_dir / f"{number}-{safe_name(text)}.mp4"
+        self._writer: Any = None
+
+    def add(self, frame: UInt8[np.ndarray, "height width 3"]) -> str:
+        """Adds a frame and returns the name of the file."""
+        import mediapy
+
+        if self._writer is None:
+            path = self._stack.enter_context(atomic_path(self._path))
+            height, width = frame.shape[:2]
+            self._writer = self._stack.enter_context(mediapy.VideoWriter(path, (height, width), fps=FRAMES_PER_SECOND))
+        self._writer.add_image(frame)
+        return self._path.name
+
+
+def _write_pictures(
+    output_dir: Path, place: NamedCamera, number: int, answer: ViewAnswer, overlay: UInt8[np.ndarray, "height width 3"]
+) -> dict[str, str]:
+    """Writes the two pictures of an answer and returns their names."""
+    stem = f"{place.split}-{Path(place.name).stem}-{number}-{safe_name(answer.text)}"
+    names = {"overlay": f"{stem}-overlay.png", "mask": f"{stem}-mask.png"}
+    for name, pixels in ((names["overlay"], overlay), (names["mask"], _pixels(answer.mask.float()))):
+        with atomic_path(output_dir / name) as temporary:
+            Image.fromarray(pixels).save(temporary)
+    return names
+
+
+def _entry(place: NamedCamera, answer: ViewAnswer, point: tuple[float, ...]) -> dict[str, Any]:
+    """What the JSON says of an answer in a view."""
+    height, width = answer.map.shape
+    return {
+        "view": place.name,
+        "split": place.split,
+        "text": answer.text,
+        "level": answer.level,
+        "score": round(answer.score, 4),
+        "peak": list(answer.peak),
+        "peak_3d": [round(value, 5) for value in point],
+        "size": [width, height],
+        "selected": round(float(answer.mask.float().mean()), 5),
+    }
+
+
+def _selection(answer: SceneAnswer) -> dict[str, Any]:
+    """What the JSON says of an answer in space."""
+    return {
+        "text": answer.text,
+        "level": answer.level,
+        "score": round(answer.score, 4),
+        "peak_3d": answer.peak,
+        "gaussians": answer.selection.count,
+        "box": answer.selection.box,
+        "centroid": answer.selection.centroid,
+    }
+
+
+def _pixels(picture: Float[Tensor, "height width *channels"]) -> UInt8[np.ndarray, "height width *channels"]:
+    """A picture of values from 0 to 1 as bytes."""
+    return np.ascontiguousarray((picture.clamp(0, 1) * 255).round().byte().numpy())
+
+
+def _print_summary(found: Sequence[SceneAnswer], results: list[dict[str, Any]]) -> None:
+    """Prints for each text where it is strongest, and how many Gaussians answer."""
+    table = Table("text", "best view", "split", "score", "level", "peak x, y", "Gaussians")
+    for answer in found:
+        own = (result for result in results if result["text"] == answer.text)
+        best = max(own, key=lambda result: result["score"])
+        peak, count = ", ".join(map(str, best["peak"])), f"{answer.selection.count:,}"
+        row = answer.text, best["view"], best["split"], f"{best['score']:.3f}", best["level"], peak, count
+        table.add_row(*map(escape, row))
+    CONSOLE.print(table)

@@ -1,0 +1,81 @@
+"""The views of a scene: photographs of any kind, read one by one and freed of their lens's distortion."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Shaped, UInt8
+from nerfstudio.data.datamanagers.full_images_datamanager import _undistort_image
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.utils.photographs import eight_bit, reading_picture
+
+
+class ViewDataset(InputDataset):
+    """nerfstudio's dataset that also reads 16-bit, palette, CMYK and turned photographs, and undistorts one at a time.
+
+    Args:
+        dataparser_outputs: The views.
+        scale_factor: Their scale.
+
+    Attributes:
+        raw_cameras: Cameras of the photographs before undistortion; nerfstudio rewrites its own when it undistorts.
+    """
+
+    def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0) -> None:
+        super().__init__(dataparser_outputs, scale_factor)
+        self.raw_cameras = deepcopy(self.cameras)
+
+    def get_numpy_image(self, image_idx: int) -> UInt8[np.ndarray, "height width channels"]:
+        """Reads a photograph as its camera sees it.
+
+        A camera program either heeds the EXIF mark that a photograph is turned or not; the size it wrote down tells.
+
+        Raises:
+            GenLangSplatError: If the file is no picture, or has another size than its camera.
+        """
+        path = self.image_filenames[image_idx]
+        camera = self._dataparser_outputs.cameras[image_idx]
+        expected = (int(camera.width), int(camera.height))
+        advice = "Replace it, or take its frame out of the data's list."
+        with reading_picture(str(path), advice), Image.open(path) as file:
+            picture = file if file.size == expected else ImageOps.exif_transpose(file)
+            if picture.size != expected:
+                raise GenLangSplatError(
+                    f"{path} has {file.width}x{file.height} pixels, but its camera {expected[0]}x{expected[1]}. "
+                    "Put back the photographs that the cameras were computed from, or compute the cameras anew."
+                )
+            picture = eight_bit(picture, str(path))
+        if self.scale_factor != 1.0:
+            size = (int(picture.width * self.scale_factor), int(picture.height * self.scale_factor))
+            picture = picture.resize(size, resample=Image.Resampling.BILINEAR)
+        pixels = np.array(picture)
+        return pixels if pixels.ndim == 3 else pixels[:, :, None].repeat(3, axis=2)
+
+    def undistorted_view(self, index: int, image_type: Literal["uint8", "float32"]) -> UInt8[Tensor, "height width 3"]:
+        """Reads one view as nerfstudio's datamanager serves it, in RGB, without keeping it.
+
+        Args:
+            index: Which view.
+            image_type: uint8 or float32: in which numbers the datamanager undistorts.
+        """
+        image = self.get_data(index, image_type=image_type)["image"]
+        view = torch.from_numpy(self.undistort(index, image.numpy()))[..., :3]
+        return view if view.dtype == torch.uint8 else (view * 255).round().to(torch.uint8)
+
+    def undistort(
+        self, index: int, raw: Shaped[np.ndarray, "raw_height raw_width channels"]
+    ) -> Shaped[np.ndarray, "height width channels"]:
+        """Takes the lens's distortion out of a picture that lies over the photograph of a view."""
+        camera = self.raw_cameras[index].reshape(())
+        distortion = camera.distortion_params
+        if distortion is None or not bool(distortion.any()):
+            return raw
+        return _undistort_image(camera, distortion.numpy(), {}, raw, camera.get_intrinsics_matrices().numpy())[1]

@@ -1,0 +1,112 @@
+"""`python -m pretrain evaluate`, `inspect`, `export`: what to do with an autoencoder once it is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.markup import escape
+from rich.table import Table
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.extractor import FeatureExtractor
+from genlangsplat_ns.features.settings import EncoderName, FeatureSettings, OpenClipSettings
+from genlangsplat_ns.language.autoencoder import read_identity
+from genlangsplat_ns.language.named_autoencoders import export_autoencoder, find_autoencoder, load_autoencoder
+from genlangsplat_ns.utils.console import CONSOLE
+from pretrain.fidelity import PcaBaseline, fidelity_rows
+from pretrain.retrieval import Pairs, measure_ranking, measure_retrieval
+from pretrain.selection import read_rows
+from pretrain.shards import ShardFolder
+from pretrain.tables import show_fidelity
+
+MEASURED_ROWS = 50_000
+"""A random sample of so many embeddings is measured on."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Show what an autoencoder keeps of the embeddings in shards, level by level and source by source."""
+
+    file: Annotated[str, tyro.conf.Positional]
+    """The .safetensors file, or the name of a packaged or exported autoencoder."""
+    shards: tuple[Path, ...]
+    """Folders of shards to measure on."""
+    fitted_on: tuple[Path, ...] = ()
+    """Folders of shards the principal components are fitted on; without them the measured ones, which favors these."""
+    pairs: Path | None = None
+    """Texts with their images, for text to image R@1: .safetensors with texts, images and image_of_text."""
+    texts: tuple[str, ...] = ()
+    """Texts whose best regions should stay the best; embedded with the encoder below."""
+    encoder: EncoderName = "auto"
+    """Encoder of the texts, that of the shards: conse or openclip."""
+    open_clip: OpenClipSettings = OpenClipSettings()  # noqa: RUF009 - only read
+    """Settings of openclip."""
+
+    def __call__(self) -> None:
+        """Measures and prints tables."""
+        sample = read_rows(self.shards, most=MEASURED_ROWS, seed=1)
+        encoder = ShardFolder.read(self.shards[0]).index.identity.encoder
+        autoencoder = load_autoencoder(self.file, encoder_identity=encoder)
+        yardstick = PcaBaseline(read_rows(self.fitted_on or self.shards, most=20_000, seed=2).embeddings)
+        rows = fidelity_rows(autoencoder, sample, yardstick, name="all")
+        show_fidelity(autoencoder.identity.name, "embeddings", rows)
+        retrieval = {}
+        if self.pairs is not None:
+            pairs = Pairs.read(self.pairs, autoencoder.identity.embedding_dim)
+            retrieval[f"R@1 of {len(pairs.texts)} texts"] = measure_retrieval(autoencoder, pairs, yardstick)
+        if self.texts:
+            extractor = FeatureExtractor(
+                FeatureSettings(encoder=self.encoder, masks="watershed", open_clip=self.open_clip)
+            )
+            if extractor.encoder_identity != encoder:
+                raise GenLangSplatError(
+                    f"The shards hold embeddings of {encoder}, the texts would be embedded by "
+                    f"{extractor.encoder_identity}. Choose the encoder of the shards with --encoder."
+                )
+            texts = extractor.load_text_encoder().encode_texts(self.texts)
+            retrieval |= measure_ranking(autoencoder, sample.embeddings, texts, yardstick)
+        if retrieval:
+            table = Table("retrieval", *next(iter(retrieval.values())))
+            for name, row in retrieval.items():
+                table.add_row(name, *(f"{value:.3f}" for value in row.values()))
+            CONSOLE.print(table)
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Print what an autoencoder is: encoder, widths, training data, figures and the command that made it."""
+
+    file: Annotated[str, tyro.conf.Positional]
+    """The .safetensors file, or the name of a packaged or exported autoencoder."""
+
+    def __call__(self) -> None:
+        """Reads and prints."""
+        identity = read_identity(find_autoencoder(self.file))
+        table = Table("what", "value", title=identity.name)
+        for name, value in vars(identity).items():
+            lines = [f"{key}: {figure}" for key, figure in value.items()] if isinstance(value, dict) else [str(value)]
+            table.add_row(name, escape("\n".join(lines)))
+        CONSOLE.print(table)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Give an autoencoder a name in your cache folder: every run finds it there, by the name or by its encoder."""
+
+    file: Annotated[str, tyro.conf.Positional]
+    """The .safetensors file."""
+    name: str = ""
+    """The name; without one that which its training gave it."""
+
+    def __call__(self) -> None:
+        """Checks and copies."""
+        path = find_autoencoder(self.file)
+        identity = read_identity(path)
+        exported = export_autoencoder(path, self.name or identity.name)
+        CONSOLE.print(
+            f"Wrote {exported}. Use it with --pipeline.model.autoencoder {exported.stem}; auto takes it for "
+            f"{escape(identity.encoder)} unless a packaged one fits."
+        )

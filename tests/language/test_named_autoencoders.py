@@ -1,0 +1,109 @@
+"""Autoencoders by name: the package's own, exported ones, and the choice by the encoder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.encoders import encoder_identity
+from genlangsplat_ns.language import named_autoencoders as named
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
+from genlangsplat_ns.language.named_autoencoders import (
+    PACKAGED,
+    export_autoencoder,
+    falls_back_to_projection,
+    find_autoencoder,
+    load_autoencoder,
+    named_autoencoders,
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(named.platformdirs, "user_cache_dir", lambda name: str(tmp_path / "cache" / name))
+    return tmp_path / "cache" / "genlangsplat-ns" / "autoencoders"
+
+
+def artifact(path: Path, encoder: str = "tiny/1", seed: int = 0) -> Path:
+    torch.manual_seed(seed)
+    save_autoencoder(path, Autoencoder(AutoencoderIdentity(path.stem, encoder, 12, 4, architecture="linear")))
+    return path
+
+
+def test_the_packaged_autoencoder_belongs_to_the_embedded_encoder() -> None:
+    identity = encoder_identity("conse")
+    autoencoder = load_autoencoder("auto", encoder_identity=identity)
+    assert autoencoder.identity.encoder == identity
+    assert autoencoder.identity.latent_dim == 16
+    assert autoencoder.identity.command.startswith("python -m pretrain train-conse")
+    assert find_autoencoder("conse").stat().st_size < 4_000_000
+    assert list(named_autoencoders()) == list(PACKAGED) == ["conse"]
+
+
+def test_an_exported_one_is_found_by_its_name_and_by_its_encoder(tmp_path: Path, cache: Path) -> None:
+    assert falls_back_to_projection("auto", "tiny/1")
+    file = artifact(tmp_path / "trained.safetensors")
+    assert export_autoencoder(file, "tiny-4") == cache / "tiny-4.safetensors"
+    file.unlink()
+    by_name, by_encoder = load_autoencoder("tiny-4"), load_autoencoder("auto", encoder_identity="tiny/1")
+    assert by_name.identity == by_encoder.identity
+    assert not falls_back_to_projection("auto", "tiny/1")
+    assert falls_back_to_projection("auto", "tiny/2")
+    assert not falls_back_to_projection("tiny-4", "tiny/2")
+
+
+def test_of_several_that_fit_the_last_exported_is_taken(tmp_path: Path) -> None:
+    for age, name in enumerate(["newer", "older"]):
+        path = export_autoencoder(artifact(tmp_path / f"{name}.safetensors", seed=age), name)
+        os.utime(path, (1_000_000 - age, 1_000_000 - age))
+    assert load_autoencoder("auto", encoder_identity="tiny/1").identity.name == "newer"
+
+
+def test_a_damaged_export_is_no_matter_where_the_package_has_one(cache: Path) -> None:
+    cache.mkdir(parents=True)
+    (cache / "damaged.safetensors").write_bytes(b"damaged")
+    assert load_autoencoder("auto", encoder_identity=encoder_identity("conse")).identity.name == "conse-16"
+    with pytest.raises(GenLangSplatError, match=r"damaged\.safetensors cannot be read"):
+        load_autoencoder("auto", encoder_identity="tiny/1")
+
+
+@pytest.mark.parametrize("name", ["conse", "auto", "projection"])
+def test_names_of_the_package_cannot_be_taken(tmp_path: Path, name: str) -> None:
+    with pytest.raises(GenLangSplatError, match="belongs to the package"):
+        export_autoencoder(artifact(tmp_path / "trained.safetensors"), name)
+
+
+@pytest.mark.parametrize("name", ["", "../evil", "a b", ".hidden", "a/b"])
+def test_unusable_names_are_refused(tmp_path: Path, name: str, cache: Path) -> None:
+    with pytest.raises(GenLangSplatError, match="cannot be a name"):
+        export_autoencoder(artifact(tmp_path / "trained.safetensors"), name)
+    assert not cache.exists()
+
+
+def test_what_is_no_autoencoder_gets_no_name(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "notes.safetensors").write_bytes(b"notes")
+    with pytest.raises(GenLangSplatError, match="cannot be read as safetensors"):
+        export_autoencoder(tmp_path / "notes.safetensors", "notes")
+    assert not cache.exists()
+
+
+def test_another_encoder_is_an_error_that_names_both(tmp_path: Path) -> None:
+    with pytest.raises(GenLangSplatError, match=r"tiny/1.*other-encoder/2"):
+        load_autoencoder(artifact(tmp_path / "trained.safetensors"), encoder_identity="other-encoder/2")
+
+
+def test_neither_a_name_nor_a_file_lists_the_names(tmp_path: Path) -> None:
+    export_autoencoder(artifact(tmp_path / "trained.safetensors"), "tiny-4")
+    with pytest.raises(GenLangSplatError, match=r"no autoencoder absent.*conse, tiny-4"):
+        load_autoencoder("absent")
+
+
+def test_auto_says_what_it_knows_when_nothing_fits() -> None:
+    with pytest.raises(GenLangSplatError, match=r"fits the encoder 'openclip/x'.*conse for"):
+        load_autoencoder("auto", encoder_identity="openclip/x")
+    with pytest.raises(GenLangSplatError, match="no encoder was named"):
+        load_autoencoder("auto")

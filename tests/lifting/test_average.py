@@ -1,0 +1,217 @@
+"""Lifting: the aggregate over views, against sums written out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.lifting.average import (
+    GATED_TRUST,
+    LiftedLatents,
+    LiftSettings,
+    RegionView,
+    accumulate,
+    region_targets,
+    visibility_gate,
+)
+from genlangsplat_ns.rasterization import RenderedWeights, compositing_weights
+from tests.lifting.view_fakes import GAUSSIANS, HEIGHT, LATENT_DIM, LEVELS, WIDTH, DenseWeights, make_view
+from tests.rasterization.gaussian_scenes import small_scene
+
+PLAIN = LiftSettings()
+
+
+def lift(views: list[RegionView], settings: LiftSettings = PLAIN, trust: list[Tensor] | None = None) -> LiftedLatents:
+    return accumulate(views, trust, GAUSSIANS, LEVELS, LATENT_DIM, settings).solve()
+
+
+def slow_sums(views: list[RegionView], trust: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Sums of weighted latents and of weights, pixel by pixel."""
+    sums, mass = torch.zeros(GAUSSIANS, LEVELS, LATENT_DIM), torch.zeros(GAUSSIANS, LEVELS)
+    for view, believed in zip(views, trust, strict=True):
+        for level in range(LEVELS):
+            for pixel in range(HEIGHT * WIDTH):
+                region = int(view.regions[level].flatten()[pixel])
+                if region >= 0:
+                    weights = believed[region] * view.operator.matrix[pixel]
+                    sums[:, level] += weights[:, None] * view.latents[region]
+                    mass[:, level] += weights
+    return sums, mass
+
+
+@pytest.mark.parametrize("believed", [True, False])
+def test_the_aggregate_is_the_weighted_mean_over_all_labeled_pixels_of_all_views(believed: bool) -> None:
+    views = [make_view(seed) for seed in range(3)]
+    generator = torch.Generator().manual_seed(9)
+    trust = [torch.ones(8) if believed else torch.rand(8, generator=generator) for _ in views]
+    lifted = lift(views, trust=None if believed else trust)
+    sums, mass = slow_sums(views, trust)
+    assert torch.allclose(lifted.mass, mass, atol=1e-5)
+    assert torch.allclose(lifted.latents, torch.nn.functional.normalize(sums, dim=-1), atol=1e-5)
+
+
+def test_gaussians_that_no_region_saw_stay_zero_and_are_told_apart() -> None:
+    lifted = lift([make_view(0)])
+    assert not lifted.latents[-1].any() and not lifted.mass[-1].any() and not lifted.seen[-1].any()
+    assert bool(lifted.seen[:-1].all())
+    assert torch.allclose(lifted.latents[:-1].norm(dim=-1), torch.ones(GAUSSIANS - 1, LEVELS), atol=1e-5)
+
+
+@pytest.mark.parametrize("average", ["mean", "median"])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_what_views_show_next_to_nothing_of_was_not_seen(average: Literal["mean", "median"], scale: float) -> None:
+    weights = scale * torch.tensor([[0.9, 0.5, 1e-3, 1e-9, 0.0, 0.5]])
+    regions = torch.zeros(LEVELS, 1, 1, dtype=torch.int32)
+    regions[1] = -1
+    view = RegionView(DenseWeights(weights, 1, 1), regions, torch.eye(LATENT_DIM)[:1])
+    lifted = lift([view], LiftSettings(average=average))
+    assert lifted.seen[:, 0].tolist() == [True, True, True, False, False, True]
+    assert not lifted.seen[:, 1].any()
+    assert lifted.mass[3, 0] > 0, "The mass stays what the views gave."
+
+
+def test_sums_that_are_joined_later_have_the_floor_of_all_views() -> None:
+    hazy, clear = make_view(0), make_view(1)
+    hazy = replace(hazy, operator=DenseWeights(1e-8 * hazy.operator.matrix, HEIGHT, WIDTH))
+    parts = [accumulate([view], None, GAUSSIANS, LEVELS, LATENT_DIM, PLAIN) for view in (hazy, clear)]
+    joined = parts[0]
+    joined.accumulate(parts[1].sums)
+    assert torch.allclose(joined.solve().latents, lift([hazy, clear]).latents, atol=1e-6)
+
+
+def test_the_order_of_views_does_not_matter_to_the_mean() -> None:
+    views = [make_view(seed) for seed in range(4)]
+    assert torch.allclose(lift(views).latents, lift(views[::-1]).latents, atol=1e-5)
+
+
+def test_the_median_keeps_to_the_majority_of_views_where_the_mean_gives_way() -> None:
+    truth, wrong = torch.tensor([1.0, 0, 0]), torch.nn.functional.normalize(torch.tensor([-0.5, 1, 0]), dim=0)
+    regions = torch.zeros(LEVELS, 1, 1, dtype=torch.int32)
+    views = [
+        RegionView(DenseWeights(torch.ones(1, GAUSSIANS), 1, 1), regions, (wrong if number % 3 == 2 else truth)[None])
+        for number in range(60)
+    ]
+    mean, median = lift(views), lift(views, LiftSettings(average="median"))
+    assert (median.latents @ truth).min() > 0.99 > 0.95 > (mean.latents @ truth).max()
+    assert torch.allclose(median.latents.norm(dim=-1), torch.ones(GAUSSIANS, LEVELS), atol=1e-5)
+    assert torch.equal(median.mass, mean.mass)
+
+
+def test_the_median_of_a_single_view_is_what_it_says_and_of_none_zero() -> None:
+    view = make_view(3)
+    median = lift([view], LiftSettings(average="median"))
+    assert torch.allclose(median.latents, lift([view]).latents, atol=1e-5)
+    assert not median.seen[-1].any()
+
+
+@pytest.mark.parametrize(
+    ("share", "cap", "kept"),
+    [(1.0, 1.0, 4), (0.5, 1.0, 1), (0.51, 1.0, 2), (0.8, 1.0, 2), (0.81, 1.0, 3), (1.0, 0.5, 2), (0.1, 0.1, 1)],
+)
+def test_the_gate_keeps_the_heaviest_that_hold_the_share(share: float, cap: float, kept: int) -> None:
+    mass = torch.tensor([1.0, 0.0, 5.0, 3.0, 1.0 - 1e-3])
+    expected = torch.zeros(5, dtype=torch.bool)
+    expected[mass.argsort(descending=True)[:kept]] = True
+    assert torch.equal(visibility_gate(mass, share, cap), expected)
+    assert not visibility_gate(torch.zeros(3), share, cap).any()
+
+
+def test_a_view_hardly_counts_for_gaussians_it_is_gated_from_but_leaves_no_hole() -> None:
+    first, second = make_view(0), make_view(1)
+    gated = lift([first], LiftSettings(visibility_gate=0.3))
+    whole = lift([first])
+    total = first.operator.matrix.sum(dim=0)
+    keep = visibility_gate(total, 0.3)
+    assert 0 < int(keep.sum()) < GAUSSIANS - 1
+    assert torch.allclose(gated.mass[keep], whole.mass[keep])
+    assert torch.allclose(gated.mass[~keep], GATED_TRUST * whole.mass[~keep])
+    assert torch.allclose(gated.latents, whole.latents, atol=1e-4)
+    assert bool(lift([first, second], LiftSettings(visibility_cap=0.2)).seen[:-1].all())
+
+
+def test_rendering_gives_the_same_latents_as_the_weights() -> None:
+    """The route that CUDA takes, on the CPU."""
+    scene = small_scene()
+    regions = (torch.arange(scene.height * scene.width) // 97 % 6 - 1).view(1, scene.height, scene.width)
+    regions = regions.repeat(LEVELS, 1, 1).int()
+    latents = torch.nn.functional.normalize(torch.randn(5, 20, generator=torch.Generator().manual_seed(0)), dim=1)
+    operators = RenderedWeights(*scene.geometry, *scene.view), compositing_weights(*scene.geometry, *scene.view)
+    lifted = [
+        accumulate([RegionView(operator, regions, latents)], None, len(scene.means), LEVELS, 20, PLAIN).solve()
+        for operator in operators
+    ]
+    assert torch.allclose(lifted[0].mass, lifted[1].mass, rtol=1e-3, atol=1e-4)
+    heavy = lifted[1].mass > 1e-3
+    assert torch.allclose(lifted[0].latents[heavy], lifted[1].latents[heavy], atol=1e-3)
+    rendered = [operator.composite(lifted[1].latents.flatten(1)) for operator in operators]
+    assert torch.allclose(*rendered, atol=1e-4)
+
+
+def test_targets_are_the_latents_of_the_regions_and_zero_elsewhere() -> None:
+    regions = torch.tensor([[[0, -1], [1, 1]], [[2, 2], [-1, -1]]], dtype=torch.int32)
+    latents = torch.eye(3)
+    targets, valid = region_targets(regions, latents)
+    assert targets.shape == (2, 2, 2, 3)
+    assert torch.equal(targets[0, 0, 0], latents[0]) and torch.equal(targets[1, 1, 0], latents[1])
+    assert torch.equal(targets[0, 1, 1], latents[2])
+    assert not targets[~valid].any() and int(valid.sum()) == 5
+
+
+def empty_view() -> RegionView:
+    weights = DenseWeights(torch.full((HEIGHT * WIDTH, GAUSSIANS), 0.1), HEIGHT, WIDTH)
+    regions = torch.full((LEVELS, HEIGHT, WIDTH), -1, dtype=torch.int32)
+    return RegionView(weights, regions, torch.zeros(0, LATENT_DIM))
+
+
+def test_a_view_without_regions_adds_nothing() -> None:
+    assert torch.equal(lift([make_view(0), empty_view()]).latents, lift([make_view(0)]).latents)
+
+
+def test_views_without_any_region_are_refused() -> None:
+    with pytest.raises(GenLangSplatError, match=r"no region .* in 2 views, expected some.*gen-langsplat extract"):
+        lift([empty_view(), empty_view()])
+
+
+def test_a_scene_without_gaussians_is_refused() -> None:
+    with pytest.raises(GenLangSplatError, match=r"no Gaussian .* expected at least one.*RGB phase"):
+        accumulate([], None, 0, LEVELS, LATENT_DIM, PLAIN)
+
+
+def test_a_region_without_a_latent_is_refused() -> None:
+    with pytest.raises(GenLangSplatError, match="names region 2"):
+        region_targets(torch.full((1, 2, 2), 2, dtype=torch.int32), torch.zeros(2, 4))
+
+
+def test_latents_that_are_not_finite_are_refused_with_their_view() -> None:
+    view = make_view(0)
+    latents = view.latents.clone()
+    latents[1, 0], latents[3, 2] = float("nan"), float("inf")
+    with pytest.raises(GenLangSplatError, match=r"2 of the 8 latents of view 7 .*expected unit vectors.*extract"):
+        RegionView(view.operator, view.regions, latents, "view 7")
+
+
+def test_regions_of_another_size_than_the_view_are_refused() -> None:
+    view = make_view(0)
+    with pytest.raises(GenLangSplatError, match=r"view 7 are 4x4 pixels, but the view is 5x4.*Extract"):
+        RegionView(view.operator, view.regions[:, :, :4], view.latents, "view 7")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("visibility_gate", 0.0),
+        ("visibility_cap", 1.5),
+        ("robust_rounds", -1),
+        ("gradient_steps", -2),
+        ("damping", -0.1),
+        ("damping", float("nan")),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting: str, value: float) -> None:
+    with pytest.raises(GenLangSplatError, match=f"{setting}.*choose"):
+        LiftSettings(**{setting: value})

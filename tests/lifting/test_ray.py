@@ -1,0 +1,91 @@
+"""Lifting on a cluster: the same latents as in one process, whatever dies."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.lifting.average import LiftedLatents, LiftSettings
+from genlangsplat_ns.lifting.ray import _tree, lift_on_ray
+from genlangsplat_ns.lifting.region_views import RegionViews
+from genlangsplat_ns.lifting.robust import lift_latents
+from genlangsplat_ns.utils.ray_settings import RayLiftSettings
+from tests.lifting.stored_views import DeadlyStore, stored_views
+
+SPREAD = RayLiftSettings(views_per_task=2, num_cpus=0.5, gaussians_per_chunk=60)
+"""Four tasks and three chunks for the seven views of 150 Gaussians."""
+
+
+def shape_of(views: RegionViews) -> tuple[int, int, int]:
+    return len(views.gaussians[0]), 3, 4
+
+
+def assert_same(found: LiftedLatents, expected: LiftedLatents) -> None:
+    torch.testing.assert_close(found.mass, expected.mass, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.latents, expected.latents, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_the_cluster_lifts_what_one_process_lifts(tmp_path: Path, rounds: int) -> None:
+    views, settings = stored_views(tmp_path), LiftSettings(robust_rounds=rounds)
+    assert_same(lift_on_ray(views, shape_of(views), settings, SPREAD), lift_latents(views, *shape_of(views), settings))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_the_views_of_a_killed_worker_are_added_up_by_another(tmp_path: Path) -> None:
+    views, settings, death = stored_views(tmp_path), LiftSettings(robust_rounds=1), tmp_path / "death"
+    deadly = replace(views, store=DeadlyStore.of(views.store, "view-4", death))
+    lifted = lift_on_ray(deadly, shape_of(views), settings, SPREAD)
+    assert death.exists()
+    assert_same(lifted, lift_latents(views, *shape_of(views), settings))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_what_is_wrong_with_a_view_is_told_in_its_own_words(tmp_path: Path) -> None:
+    views = stored_views(tmp_path)
+    (views.store.folder / "view-3.safetensors").unlink()
+    with pytest.raises(GenLangSplatError, match=r"^\S*view-3\.safetensors"):
+        lift_on_ray(views, shape_of(views), LiftSettings(), SPREAD)
+
+
+@pytest.mark.parametrize("settings", [LiftSettings(average="median"), LiftSettings(gradient_steps=1)])
+def test_what_needs_all_views_in_one_place_is_refused(tmp_path: Path, settings: LiftSettings) -> None:
+    views = stored_views(tmp_path, count=1)
+    with pytest.raises(GenLangSplatError, match="Use the engine local"):
+        lift_on_ray(views, shape_of(views), settings, SPREAD)
+
+
+def test_without_ray_the_message_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    views = stored_views(tmp_path, count=1)
+    with pytest.raises(GenLangSplatError, match=r'pip install "genlangsplat-ns\[ray\]"'):
+        lift_on_ray(views, shape_of(views), LiftSettings(), SPREAD)
+
+
+@pytest.mark.parametrize("options", [{"views_per_task": 0}, {"gaussians_per_chunk": 0}])
+def test_empty_tasks_and_chunks_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(GenLangSplatError, match="at least one"):
+        RayLiftSettings(**options)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 8])
+def test_the_tree_adds_every_term_once_in_order(count: int) -> None:
+    terms = [str(number) for number in range(count)]
+    depth = 0
+
+    def add(first: str, second: str) -> str:
+        nonlocal depth
+        depth += 1
+        return first + second
+
+    assert _tree(terms, add) == "".join(map(str, range(count)))
+    assert depth == count - 1

@@ -1,0 +1,105 @@
+"""Densification within a budget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from gsplat.strategy import DefaultStrategy
+from torch import nn
+
+from genlangsplat_ns.rasterization.densification import BudgetedStrategy
+
+REFINE_EVERY = 10
+
+
+def refine(count: int, max_gaussians: int | None, seed: int = 0) -> int:
+    """Runs one refinement in which all but a tenth of the Gaussians ask to grow; returns their number after it."""
+    generator = torch.Generator().manual_seed(seed)
+    params = nn.ParameterDict(
+        {
+            "means": nn.Parameter(torch.rand(count, 3, generator=generator)),
+            "scales": nn.Parameter(torch.full((count, 3), -8.0)),
+            "quats": nn.Parameter(torch.ones(count, 4)),
+            "opacities": nn.Parameter(torch.zeros(count, 1)),
+        }
+    )
+    optimizers = {name: torch.optim.Adam([parameter]) for name, parameter in params.items()}
+    strategy = BudgetedStrategy(
+        refine_start_iter=0,
+        refine_every=REFINE_EVERY,
+        reset_every=1000,
+        grow_grad2d=0.1,
+        max_gaussians=max_gaussians,
+        verbose=False,
+    )
+    state: dict[str, Any] = strategy.initialize_state(scene_scale=1.0)
+    state["grad2d"] = torch.rand(count, generator=generator)
+    state["count"] = torch.ones(count)
+    state["radii"] = torch.zeros(count)
+    means2d = torch.zeros(1, count, 2, requires_grad=True)
+    means2d.grad = torch.zeros(1, count, 2)
+    info = {
+        "means2d": means2d,
+        "radii": torch.zeros(1, count, dtype=torch.int32),
+        "width": 10,
+        "height": 10,
+        "n_cameras": 1,
+        "gaussian_ids": None,
+    }
+    strategy.step_post_backward(params, optimizers, state, REFINE_EVERY, info, packed=False)
+    assert (strategy.grow_grad2d, strategy.grow_scale2d) == (0.1, BudgetedStrategy.grow_scale2d)
+    return len(params["means"])
+
+
+def test_without_a_budget_all_that_ask_grow() -> None:
+    assert 185 <= refine(100, None) <= 198
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_with_a_budget_it_is_filled_and_not_passed(seed: int) -> None:
+    assert refine(100, 130, seed) == 130
+
+
+def test_a_full_or_overfull_budget_stops_growth() -> None:
+    assert refine(100, 100) == 100
+    assert refine(100, 60) == 100
+
+
+def test_a_wide_budget_changes_nothing() -> None:
+    assert refine(100, 1000) == refine(100, None)
+
+
+def images(count: int, number: int) -> list[dict[str, Any]]:
+    """What the rasterizer reports of several images: a third of the Gaussians is unseen and has no gradient."""
+    generator = torch.Generator().manual_seed(0)
+    reports = []
+    for _ in range(number):
+        radii = torch.randint(0, 40, (1, count), generator=generator, dtype=torch.int32)
+        radii[torch.rand(1, count, generator=generator) < 1 / 3] = 0
+        means2d = torch.zeros(1, count, 2, requires_grad=True)
+        means2d.grad = torch.randn(1, count, 2, generator=generator) * (radii > 0)[..., None]
+        means2d.absgrad = means2d.grad.abs() * 1.5
+        reports.append(
+            {"means2d": means2d, "radii": radii, "width": 31, "height": 17, "n_cameras": 1, "gaussian_ids": None}
+        )
+    return reports
+
+
+@pytest.mark.parametrize("absgrad", [False, True])
+@pytest.mark.parametrize("refine_scale2d_stop_iter", [0, 100])
+def test_running_sums_are_those_of_gsplat(absgrad: bool, refine_scale2d_stop_iter: int) -> None:
+    params = nn.ParameterDict({"means": nn.Parameter(torch.zeros(50, 3))})
+    states = []
+    for kind in (DefaultStrategy, BudgetedStrategy):
+        strategy = kind(absgrad=absgrad, refine_scale2d_stop_iter=refine_scale2d_stop_iter)
+        state: dict[str, Any] = strategy.initialize_state(scene_scale=1.0)
+        for report in images(50, 3):
+            strategy._update_state(params, state, report, packed=False)
+        states.append(state)
+    expected, found = states
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert torch.allclose(torch.as_tensor(found[name]), torch.as_tensor(value)), name
+    assert expected["grad2d"].max() > 1

@@ -1,0 +1,95 @@
+"""Which autoencoder a scene gets, and that a run keeps the one in its checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.encoders import encoder_identity
+from genlangsplat_ns.features.extractor import FeatureExtractor
+from genlangsplat_ns.features.settings import FeatureSettings
+from genlangsplat_ns.field_head import LanguageFieldHead, scene_autoencoder
+from genlangsplat_ns.language import named_autoencoders as named
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
+from genlangsplat_ns.language.named_autoencoders import export_autoencoder
+from genlangsplat_ns.model import GenLangSplatModel
+from tests.scene.language_scenes import two_clouds
+
+CONSE = encoder_identity("conse")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is exported."""
+    monkeypatch.setattr(named.platformdirs, "user_cache_dir", lambda name: str(tmp_path / "cache"))
+
+
+def fitted_to_a_scene(encoder: str = CONSE, latent_dim: int = 16) -> Autoencoder:
+    """What early versions trained on a scene's own regions."""
+    torch.manual_seed(1)
+    told = "900 regions of one scene; its latents mean nothing in another"
+    figures = {"cosine on regions left out": 0.93}
+    identity = AutoencoderIdentity(
+        "scene", encoder, 384, latent_dim, architecture="residual", training_data=told, figures=figures
+    )
+    return Autoencoder(identity).eval()
+
+
+def checkpoint_with(model: GenLangSplatModel, autoencoder: Autoencoder) -> dict[str, Any]:
+    """The checkpoint of a model like this one that was trained with the autoencoder."""
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith("field_head.")}
+    state |= LanguageFieldHead(autoencoder).state_dict(prefix="field_head.")
+    latents = torch.randn(model.num_points, 3, autoencoder.identity.latent_dim)
+    return {**state, "gauss_params.latents": latents}
+
+
+def test_clip_without_a_trained_autoencoder_gets_the_projection(tmp_path: Path) -> None:
+    clip = FeatureExtractor(FeatureSettings(encoder="openclip", masks="watershed"))
+    identity = scene_autoencoder("auto", clip).identity
+    assert identity == scene_autoencoder("projection", clip).identity
+    assert (identity.name, identity.encoder, identity.embedding_dim) == ("projection-16", clip.encoder_identity, 512)
+    trained = AutoencoderIdentity("clip-8", clip.encoder_identity, 512, 8, architecture="linear")
+    save_autoencoder(tmp_path / "clip.safetensors", Autoencoder(trained))
+    export_autoencoder(tmp_path / "clip.safetensors", "clip-8")
+    assert scene_autoencoder("auto", clip).identity == trained
+    assert scene_autoencoder("projection", clip).identity == identity
+
+
+def test_the_embedded_encoder_gets_the_projection_only_when_it_is_named() -> None:
+    embedded = FeatureExtractor(FeatureSettings(encoder="conse", masks="watershed"))
+    assert scene_autoencoder("auto", embedded).identity.name == "conse-16"
+    assert scene_autoencoder("projection", embedded).identity.embedding_dim == 384
+
+
+@pytest.mark.parametrize("latent_dim", [16, 8])
+def test_auto_keeps_the_autoencoder_of_the_checkpoint(latent_dim: int) -> None:
+    model, scene = two_clouds(), fitted_to_a_scene(latent_dim=latent_dim)
+    state, latents = checkpoint_with(model, scene), model.latents
+    model.load_state_dict(state)
+    assert model.latents is latents, "optimizers stay bound to the parameter"
+    assert torch.equal(model.latents, state["gauss_params.latents"])
+    assert model.field_head.autoencoder.identity == scene.identity
+    assert model.field_head.in_dim == model.field_head.latent_dim == latent_dim
+    some = torch.randn(4, latent_dim)
+    torch.testing.assert_close(model.decode(some), scene.decode(some))
+    assert not any(weight.requires_grad for weight in model.field_head.parameters())
+    again = two_clouds()
+    again.load_state_dict(model.state_dict())
+    assert again.field_head.autoencoder.identity == scene.identity
+
+
+def test_an_autoencoder_that_is_named_must_be_that_of_the_checkpoint() -> None:
+    model = two_clouds(autoencoder="conse")
+    with pytest.raises(GenLangSplatError, match=r"has .*'name': 'scene'.*asks for .*'name': 'conse-16'"):
+        model.load_state_dict(checkpoint_with(model, fitted_to_a_scene()))
+
+
+def test_a_checkpoint_of_another_encoder_is_refused_and_both_are_named() -> None:
+    model = two_clouds()
+    with pytest.raises(GenLangSplatError, match=f"other/1.*asks for .*{CONSE[:12]}"):
+        model.load_state_dict(checkpoint_with(model, fitted_to_a_scene("other/1")))
+    assert model.field_head.autoencoder.identity.name == "conse-16"

@@ -1,0 +1,188 @@
+"""A scene's memory travels in the checkpoint, decodes where it is to, and is told of where it is missing or damaged."""
+
+from __future__ import annotations
+
+import io
+import logging
+from typing import Any
+
+import pytest
+import torch
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.memory import NO_MEMORY, MemoryDecoder
+from genlangsplat_ns.language.query import TextQuery
+from genlangsplat_ns.lifting.average import LiftedLatents
+from genlangsplat_ns.model import GenLangSplatModel
+from tests.scene.language_scenes import (
+    NUM_GAUSSIANS,
+    language_scene,
+    memory_of_clouds,
+    some_camera,
+    two_clouds,
+)
+
+
+def remembering(**settings: Any) -> GenLangSplatModel:
+    model = two_clouds(**settings)
+    model.set_memory(memory_of_clouds(model))
+    return model
+
+
+def checkpoint_of(model: GenLangSplatModel) -> dict[str, Any]:
+    """The state of a model after it was in a file."""
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def some_latents(model: GenLangSplatModel) -> torch.Tensor:
+    """Some near keys, and some far from all."""
+    return torch.cat([model.latents[::100, 0].detach(), torch.randn(6, 16, generator=torch.Generator().manual_seed(3))])
+
+
+def decoded_by_autoencoder(model: GenLangSplatModel) -> torch.Tensor:
+    return model.field_head.autoencoder.decode(some_latents(model))
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> bool:
+    """Whether the notice was printed, wherever its lines were broken."""
+    return NO_MEMORY in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_memory_comes_back_from_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    model, again = remembering(), two_clouds()
+    assert again.memory is None
+    again.load_state_dict(checkpoint_of(model))
+    assert again.memory is not None and again.memory.sha256 == model.memory.sha256
+    assert isinstance(again.decode, MemoryDecoder)
+    assert torch.equal(again.decode(some_latents(model)), model.decode(some_latents(model)))
+    assert not told(capsys)
+
+
+def test_a_memory_replaces_the_one_that_was_there_whatever_its_size() -> None:
+    model, again = remembering(), two_clouds()
+    again.set_memory(memory_of_clouds(again, num_keys=7))
+    again.load_state_dict(checkpoint_of(model))
+    assert len(again.memory) == 20 and again.memory.sha256 == model.memory.sha256
+    again.load_state_dict(checkpoint_of(two_clouds()))
+    assert again.memory is None
+
+
+def test_loading_leaves_the_checkpoint_as_it_is() -> None:
+    model, state = remembering(decoder="autoencoder"), checkpoint_of(remembering())
+    state["memory.values"][0, 0] += 1
+    names = list(state)
+    model.load_state_dict(state)
+    assert list(state) == names
+
+
+def test_a_memory_is_nothing_to_optimize_and_stays_in_half_precision() -> None:
+    model = remembering()
+    assert not list(model.memory.parameters())
+    assert {value.dtype for name, value in model.memory.named_buffers() if name != "concentration"} == {torch.float16}
+    assert set(model.get_param_groups()) == set(two_clouds().get_param_groups())
+
+
+def test_a_checkpoint_without_a_memory_is_decoded_by_the_autoencoder_and_it_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = remembering()
+    model.load_state_dict(checkpoint_of(two_clouds()))
+    assert model.memory is None
+    torch.testing.assert_close(model.decode(some_latents(model)), decoded_by_autoencoder(model))
+    assert told(capsys)
+
+
+def test_nothing_is_said_where_no_memory_is_wanted_or_none_can_be(capsys: pytest.CaptureFixture[str]) -> None:
+    two_clouds(decoder="autoencoder").load_state_dict(checkpoint_of(two_clouds()))
+    before = {**checkpoint_of(two_clouds()), "language_phase_start": torch.tensor(-1)}
+    two_clouds().load_state_dict(before)
+    assert not told(capsys)
+
+
+def test_the_autoencoder_decodes_where_it_is_told_to_although_there_is_a_memory() -> None:
+    model, other = two_clouds(decoder="autoencoder"), remembering()
+    model.load_state_dict(checkpoint_of(other))
+    assert model.memory is not None, "it is kept for the next checkpoint"
+    torch.testing.assert_close(model.decode(some_latents(model)), decoded_by_autoencoder(model))
+    assert not torch.allclose(other.decode(some_latents(model)), decoded_by_autoencoder(model), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"latent_dim": 8}, "with 8 latent and 384 embedding dimensions; the run has .*, 16 and 384"),
+        ({"embedding_dim": 512}, "16 latent and 512 embedding .*16 and 384"),
+        ({"encoder": "other/1"}, "'other/1'"),
+    ],
+)
+def test_a_memory_of_another_scene_is_named(changes: dict[str, Any], message: str) -> None:
+    model = two_clouds()
+    state = {**checkpoint_of(model), **memory_of_clouds(model, **changes).state_dict(prefix="memory.")}
+    with pytest.raises(GenLangSplatError, match=message):
+        model.load_state_dict(state)
+
+
+def test_a_damaged_memory_stops_a_run_that_needs_it_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    state = checkpoint_of(remembering())
+    state["memory.values"][3, 5] += 0.5
+    with pytest.raises(GenLangSplatError, match=r"(?s)damaged.*--decoder autoencoder"):
+        two_clouds().load_state_dict(state)
+    model = two_clouds(decoder="autoencoder")
+    with caplog.at_level(logging.WARNING):
+        model.load_state_dict(state)
+    assert model.memory is None and "memory is left out" in caplog.text
+
+
+def relevancy(model: GenLangSplatModel, query: Any) -> torch.Tensor:
+    return model.gaussian_relevancy(query)[0].clone()
+
+
+def test_new_latents_and_a_new_memory_answer_at_once() -> None:
+    model = two_clouds()
+    query = language_scene(model).embed(TextQuery(("left", "right")))
+    lifted = LiftedLatents(model.latents.detach().clone(), torch.ones(NUM_GAUSSIANS, 3))
+    plain, picture = relevancy(model, query), model.get_outputs(some_camera())["latent_pca"]
+    memory = memory_of_clouds(model)
+    model.set_latents(lifted, memory)
+    remembered = relevancy(model, query)
+    assert not torch.allclose(remembered, plain, atol=0.05)
+    torch.testing.assert_close(model.get_outputs(some_camera())["latent_pca"].abs(), picture.abs())
+    model.set_latents(LiftedLatents(lifted.latents.flip(0), lifted.mass), memory)
+    torch.testing.assert_close(relevancy(model, query), remembered.flip(0))
+    model.set_latents(lifted)
+    assert model.memory is None
+    torch.testing.assert_close(relevancy(model, query), plain)
+
+
+def test_loading_a_checkpoint_forgets_what_was_decoded() -> None:
+    model, other = two_clouds(), remembering()
+    query = language_scene(model).embed(TextQuery(("left",)))
+    plain = relevancy(model, query)
+    model.load_state_dict(checkpoint_of(other))
+    torch.testing.assert_close(relevancy(model, query), relevancy(other, query))
+    assert not torch.allclose(relevancy(model, query), plain, atol=0.05)
+
+
+def test_a_memory_that_is_taken_away_leaves_nothing_in_the_checkpoint() -> None:
+    model = remembering()
+    assert "memory.keys" in model.state_dict()
+    model.set_memory(None)
+    assert not [name for name in model.state_dict() if name.startswith("memory")]
+
+
+def test_a_run_can_be_decoded_by_one_and_by_the_other() -> None:
+    model = remembering()
+    query = language_scene(model).embed(TextQuery(("left",)))
+    remembered = relevancy(model, query)
+    model.decode_by("autoencoder")
+    assert model.decoder == "autoencoder" and not torch.allclose(relevancy(model, query), remembered, atol=0.05)
+    model.decode_by("memory")
+    assert model.decoder == "memory"
+    torch.testing.assert_close(relevancy(model, query), remembered)
+    model.set_memory(None)
+    assert model.decoder == "autoencoder", "the autoencoder decodes where there is no memory"
+    with pytest.raises(GenLangSplatError, match="no scene memory"):
+        model.decode_by("memory")

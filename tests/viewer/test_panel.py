@@ -1,0 +1,96 @@
+"""The viewer's language panel, without a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from threading import Event
+from typing import Any
+from unittest.mock import create_autospec
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from genlangsplat_ns.features.encoders import load_encoder
+from genlangsplat_ns.viewer.panel import LanguageControls
+from genlangsplat_ns.viewer.tools import SceneTools
+
+
+def panel_with(load: Callable[[], Any], texts: str = "") -> LanguageControls:
+    """A panel whose buttons have no scene to work on."""
+    return LanguageControls(load, create_autospec(SceneTools, instance=True), texts)
+
+
+def ask(panel: LanguageControls, texts: str) -> None:
+    """Types a text and presses the button."""
+    panel.a_texts.value = texts
+    panel.e_ask.cb_hook(panel.e_ask)
+
+
+def test_nothing_is_asked_until_the_button_is_pressed() -> None:
+    panel = panel_with(partial(load_encoder, "conse"))
+    assert panel.query() is None
+    panel.a_texts.value = "a fox"
+    assert panel.query() is None
+    ask(panel, "a fox; picture frame")
+    embedded = panel.query()
+    assert embedded is not None and embedded.query.texts == ("a fox", "picture frame")
+    assert panel.query() is embedded, "the question is embedded once"
+
+
+def test_a_text_of_the_config_is_asked_at_once() -> None:
+    panel = panel_with(partial(load_encoder, "conse"), "a fox")
+    panel.ask()
+    embedded = panel.query()
+    assert embedded is not None and embedded.query.texts == ("a fox",)
+
+
+def test_the_settings_of_the_panel_reach_the_query() -> None:
+    panel = panel_with(partial(load_encoder, "conse"))
+    panel.b_negatives.value = "wall; ; floor"
+    panel.c_level.value = "whole"
+    ask(panel, "a fox")
+    embedded = panel.query()
+    assert embedded is not None
+    assert (embedded.query.negatives, embedded.query.level) == (("wall", "floor"), "whole")
+
+
+def test_a_question_that_was_overtaken_is_not_answered() -> None:
+    first_may_end = Event()
+
+    class Encoder:
+        def encode_texts(self, texts: Sequence[str]) -> Tensor:
+            if "a fox" in texts:
+                assert first_may_end.wait(timeout=60)
+            return torch.eye(len(texts))
+
+    panel = panel_with(Encoder)
+    ask(panel, "a fox")
+    overtaken = panel._embedding
+    ask(panel, "a cup")
+    embedded = panel.query()
+    first_may_end.set()
+    assert overtaken is not None
+    overtaken.join()
+    assert embedded is not None and embedded.query.texts == ("a cup",)
+    assert panel.query() is embedded and panel.f_answer.value == "a cup"
+
+
+def test_a_mistake_is_said_and_the_panel_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    panel = panel_with(partial(load_encoder, "conse"))
+    panel.b_negatives.value = " ; "
+    ask(panel, "a fox")
+    assert panel.query() is None
+    assert "negative" in capsys.readouterr().out
+    assert panel.query() is None and not capsys.readouterr().out, "it is said once"
+    panel.b_negatives.value = "things"
+    ask(panel, "a fox")
+    assert panel.query() is not None
+
+
+def test_the_panel_adds_nothing_to_a_checkpoint() -> None:
+    panel = panel_with(partial(load_encoder, "conse"), "a fox")
+    panel.ask()
+    panel.query()
+    assert isinstance(panel, nn.Module) and not panel.state_dict()

@@ -64,8 +64,8 @@ def test_halved_weights_differ_by_the_rounding_of_half_precision(channels: int) 
     assert torch.equal(rounded.values(), exact.values().half().float())
     targets = torch.randn(scene.height, scene.width, channels, generator=torch.Generator().manual_seed(1))
     dense = rounded.to_dense()
-    assert relative_error(half_precision.composite(scene.colors).flatten(0, 1), dense @ scene.colors) < 1e-6
-    assert relative_error(half_precision.backproject(targets), dense.T @ targets.flatten(0, 1)) < 1e-6
+    assert relative_error(halves.composite(scene.colors).flatten(0, 1), dense @ scene.colors) < 1e-6
+    assert relative_error(halves.backproject(targets), dense.T @ targets.flatten(0, 1)) < 1e-6
 
 
 def test_halved_weights_take_about_half_the_memory() -> None:

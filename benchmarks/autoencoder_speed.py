@@ -31,8 +31,9 @@ from torch.utils.tensorboard import SummaryWriter
 from common import Bar, in_own_process, peak_memory_gb
 from genlangsplat_ns.language.architectures import ARCHITECTURES
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
-from genlangsplat_ns.utils.console import CONSOLE, track
+from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.matrix_products import onednn_matmul
+from genlangsplat_ns.utils.progress import track
 from pretrain.settings import PrecisionName, TrainingSettings
 from pretrain.shard_writer import ShardWriter
 from pretrain.shards import ShardFolder, ShardIdentity

@@ -20,7 +20,7 @@ from composed_run import ENCODER
 from composed_scene import ComposedScene, unlike_looks
 from genlangsplat_ns.language.architectures import linear_maps
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialize_from_pca
-from genlangsplat_ns.utils.console import track
+from genlangsplat_ns.utils.progress import track
 
 DOMAINS = ("watches", "photographs", "texts", "things")
 """One kind of vectors each: real image vectors of watches, of photographs, real text vectors, made-up image vectors."""

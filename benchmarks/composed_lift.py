@@ -37,7 +37,7 @@ from genlangsplat_ns.lifting.robust import (
     lift_latents,
     most_views,
 )
-from genlangsplat_ns.utils.console import moving_bar
+from genlangsplat_ns.utils.progress import progress_bar
 from language_scene import composite_all
 from timing import Stopwatch
 
@@ -231,7 +231,7 @@ def lift_embeddings(
     """`lift_latents` for embeddings themselves: the same to rounding, in a part of the time."""
     shape = num_gaussians, levels, views[0].latents.shape[1]
     total = most_views(len(views), settings.robust_rounds)
-    with moving_bar("Lifting embeddings", total) as bar:
+    with progress_bar("Lifting embeddings", total) as bar:
         lifted = kind(WidePasses(views, views, "cpu", bar), shape, settings, remember).lift()
         bar.move_to(total)
     return lifted

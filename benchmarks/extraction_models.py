@@ -19,8 +19,8 @@ from genlangsplat_ns.features.masks import load_mask_generator
 from genlangsplat_ns.features.open_clip_encoder import OpenClipEncoder
 from genlangsplat_ns.features.regions import RegionMask, ViewMasks
 from genlangsplat_ns.features.settings import OpenClipSettings
-from genlangsplat_ns.utils.console import track
 from genlangsplat_ns.utils.matrix_products import onednn_matmul
+from genlangsplat_ns.utils.progress import track
 from timing import Timing, repeat
 
 Row = dict[str, Any]

@@ -22,7 +22,7 @@ from genlangsplat_ns.features.masks import load_mask_generator, mask_settings
 from genlangsplat_ns.features.regions import ViewMasks
 from genlangsplat_ns.features.store import FeatureStore, StoreIdentity
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.utils.console import track
+from genlangsplat_ns.utils.progress import track
 
 Row = dict[str, Any]
 

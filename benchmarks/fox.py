@@ -21,7 +21,8 @@ from genlangsplat_ns.evaluation.metrics import intersection_over_union, psnr
 from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.language_scene import LanguageScene
-from genlangsplat_ns.utils.console import CONSOLE, track
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.progress import track
 
 OUTLINES = Path(__file__).parents[1] / "tests" / "fox_outlines.json"
 

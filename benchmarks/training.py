@@ -19,7 +19,8 @@ import numpy as np
 from rich.table import Table
 
 from common import Bar, machine, write_results
-from genlangsplat_ns.utils.console import CONSOLE, track
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.progress import track
 from rgb_step import LOSS, OPTIMIZER, PARTS, STRATEGY, USUAL_SIZE, measure
 
 Row = dict[str, Any]

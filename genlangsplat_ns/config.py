@@ -14,11 +14,11 @@ from genlangsplat_ns.model import GenLangSplatModelConfig
 from genlangsplat_ns.pipeline import GenLangSplatPipelineConfig
 from genlangsplat_ns.scene_io.checkpoints import allow_nerfstudio_checkpoints
 from genlangsplat_ns.schedulers import FloatExponentialDecayConfig, FusedAdamOptimizerConfig
-from genlangsplat_ns.trainer import GenLangSplatTrainerConfig, tell_user_errors_plainly
+from genlangsplat_ns.trainer import GenLangSplatTrainerConfig
 
-# nerfstudio imports this module in every command, which makes it the edge where both belong.
+# nerfstudio imports this module in every command. This is all that the import changes in the process: torch may load
+# the numpy scalars of stock checkpoints.
 allow_nerfstudio_checkpoints()
-tell_user_errors_plainly()
 
 
 def _optimizers(rgb_steps: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from nerfstudio.engine.trainer import TrainerConfig
@@ -55,7 +56,12 @@ def open_pipeline(config_path: Path, decoder: DecoderName | None = None) -> tupl
             config.pipeline.model.decoder = decoder
         return config
 
-    _, pipeline, checkpoint, _ = eval_setup(config_path, test_mode="test", update_config_callback=where_it_lies)
+    hook = sys.excepthook
+    try:
+        _, pipeline, checkpoint, _ = eval_setup(config_path, test_mode="test", update_config_callback=where_it_lies)
+    finally:
+        # Loading a run prepares the process for a nerfstudio command; a caller's script keeps its own tracebacks.
+        sys.excepthook = hook
     if not isinstance(pipeline, GenLangSplatPipeline):
         raise GenLangSplatError(
             f"{config_path} is a run of {type(pipeline).__name__}, expected one of gen-langsplat. Train one with "

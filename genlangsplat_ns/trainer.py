@@ -18,7 +18,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.pipeline import GenLangSplatPipelineConfig
 from genlangsplat_ns.rasterization.library import load_kernels
 from genlangsplat_ns.scene_io.checkpoints import check_checkpoint, latest_checkpoint
-from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.console import CONSOLE, show
 
 
 @dataclass
@@ -33,8 +33,11 @@ class GenLangSplatTrainerConfig(TrainerConfig):
     def get_checkpoint_dir(self) -> Path:
         """Returns the folder of the run's checkpoints, after checking that the newest one is whole.
 
-        Every command that loads a run asks here first, so a truncated checkpoint is told in plain words.
+        Every nerfstudio command that starts or loads a run asks for this folder first. So this is where the process is
+        told to show the log and to report a `GenLangSplatError` without a traceback.
         """
+        show()
+        report_errors_plainly()
         folder = super().get_checkpoint_dir()
         newest = latest_checkpoint(folder)
         if newest is not None:
@@ -122,12 +125,14 @@ def _resumed_checkpoint(config: TrainerConfig) -> Path | None:
     return resumed
 
 
-def tell_user_errors_plainly() -> None:
+def report_errors_plainly() -> None:
     """Makes this process end with the message alone when a `GenLangSplatError` reaches the top.
 
     nerfstudio's commands do not catch exceptions, and a page of traceback hides the sentence that helps.
     """
     usual = sys.excepthook
+    if getattr(usual, "reports_plainly", False):
+        return
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, GenLangSplatError):
@@ -135,4 +140,5 @@ def tell_user_errors_plainly() -> None:
         else:
             usual(kind, error, trace)
 
+    hook.reports_plainly = True  # type: ignore[attr-defined]
     sys.excepthook = hook

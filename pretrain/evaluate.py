@@ -13,7 +13,7 @@ from genlangsplat_ns.features.encoders import ImageTextEncoder
 from genlangsplat_ns.features.extract import view_features
 from genlangsplat_ns.features.masks import MaskGenerator
 from genlangsplat_ns.language.autoencoder import Autoencoder
-from genlangsplat_ns.utils.console import track
+from genlangsplat_ns.utils.progress import track
 from pretrain.fidelity import PcaBaseline, measure_fidelity
 from pretrain.images import ImageFolderSource
 from pretrain.retrieval import best_count, overlap_of_best

@@ -13,7 +13,8 @@ from rich.markup import escape
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import FeatureSettings
-from genlangsplat_ns.utils.console import CONSOLE, moving_bar
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.progress import progress_bar
 from pretrain.frame_worker import FrameModels, FrameResult, FrameWorker
 from pretrain.ray_engine import RaySettings, ray_results
 from pretrain.shard_writer import FLUSH_SECONDS, ShardWriter
@@ -108,7 +109,7 @@ def local_results(
 def _collect(writer: ShardWriter, frames: Sequence[Frame], results: Generator[FrameResult, None, None]) -> None:
     """Hands results to the writer, behind a progress bar."""
     failed = 0
-    with closing(results), moving_bar("Extracting embeddings", len(frames)) as bar:
+    with closing(results), progress_bar("Extracting embeddings", len(frames)) as bar:
         for done, result in enumerate(results, start=1):
             if result.failure:
                 failed += 1

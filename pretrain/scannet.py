@@ -16,8 +16,9 @@ from rich.markup import escape
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.console import CONSOLE, track
+from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.photographs import read_photograph
+from genlangsplat_ns.utils.progress import track
 from pretrain.sens_file import SensFile
 from pretrain.sources import Frame, check_max_side, source_folder
 

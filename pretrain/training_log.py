@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.console import Bar, moving_bar
+from genlangsplat_ns.utils.progress import Bar, progress_bar
 
 
 class TrainingLog:
@@ -64,7 +64,7 @@ def training_log(steps: int, done: int, log_dir: Path | None, visible: bool) -> 
     """
     writer = None if log_dir is None or not visible else _open_writer(log_dir, done)
     try:
-        with moving_bar("Training the autoencoder", steps, completed=done, visible=visible) as bar:
+        with progress_bar("Training the autoencoder", steps, completed=done, visible=visible) as bar:
             yield TrainingLog(bar, writer)
     finally:
         if writer is not None:

@@ -14,8 +14,8 @@ from genlangsplat_ns.demo.room import CATEGORIES, build_room
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels, outline_mask
 from genlangsplat_ns.evaluation.lerf_ovs import write_labels
-from genlangsplat_ns.utils.console import track
 from genlangsplat_ns.utils.files import atomic_path
+from genlangsplat_ns.utils.progress import track
 
 EVAL_INTERVAL = 5
 """Every fifth view is held out."""

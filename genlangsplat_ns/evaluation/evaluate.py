@@ -32,7 +32,7 @@ from genlangsplat_ns.language.query import (
     relevancy_maps,
     relevancy_of_zero,
 )
-from genlangsplat_ns.utils.console import track
+from genlangsplat_ns.utils.progress import track
 
 
 @runtime_checkable

@@ -15,7 +15,8 @@ from genlangsplat_ns.features.encoders import ImageTextEncoder
 from genlangsplat_ns.features.masks import MaskGenerator
 from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.utils.console import CONSOLE, track
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.progress import track
 
 View = tuple[str, UInt8[Tensor, "_ _ 3"]]
 """Name and undistorted pixels of a view, whose sizes may differ."""

@@ -15,7 +15,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.lifting.average import LiftedLatents, LiftSettings
 from genlangsplat_ns.lifting.region_views import RegionViews
 from genlangsplat_ns.lifting.robust import Job, Refinement, most_views
-from genlangsplat_ns.utils.console import Bar, moving_bar
+from genlangsplat_ns.utils.progress import Bar, progress_bar
 from genlangsplat_ns.utils.ray import connected
 from genlangsplat_ns.utils.ray_settings import RayLiftSettings
 
@@ -52,7 +52,7 @@ def lift_on_ray(
             "which joins means alone. Use the engine local, or the average mean without gradient steps."
         )
     total = most_views(len(views), settings.robust_rounds)
-    with connected(spread.address), moving_bar("Lifting", total) as bar:
+    with connected(spread.address), progress_bar("Lifting", total) as bar:
         lifted = Refinement(RayPasses(views, shape[0], spread, bar), shape, settings, remember=True).lift()
         bar.move_to(total)
     return lifted

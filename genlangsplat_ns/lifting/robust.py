@@ -43,7 +43,7 @@ from genlangsplat_ns.lifting.residuals import (
     usual_residuals,
 )
 from genlangsplat_ns.lifting.sharpening import sharpen
-from genlangsplat_ns.utils.console import Bar, moving_bar
+from genlangsplat_ns.utils.progress import Bar, progress_bar
 
 SAMPLE_SHARE = 8
 """One view in so many is in the sample."""
@@ -349,7 +349,7 @@ def lift_latents(
         GenLangSplatError: There is no Gaussian, or no view has a region that falls on one.
     """
     total = most_views(len(views), settings.robust_rounds)
-    with moving_bar("Lifting latents", total) as bar:
+    with progress_bar("Lifting latents", total) as bar:
         passes = LocalPasses(views, views if judged is None else judged, device, bar)
         lifted = Refinement(passes, (num_gaussians, levels, latent_dim), settings, remember).lift()
         bar.move_to(total)

@@ -30,8 +30,9 @@ from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery
 from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.language_scene import LanguageScene, SceneView
 from genlangsplat_ns.scene.metrics import language_metrics
-from genlangsplat_ns.utils.console import CONSOLE, track
+from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.files import atomic_folder
+from genlangsplat_ns.utils.progress import track
 
 GENERAL_TEXTS = ("an animal", "a plant", "food", "furniture", "a vehicle")
 """What is asked of a run that has no texts of its own, to compare masks."""

@@ -41,8 +41,9 @@ from genlangsplat_ns.run import open_pipeline
 from genlangsplat_ns.scene.labels import find_scene_labels, warp_labels
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.run_config import read_run_config
-from genlangsplat_ns.utils.console import CONSOLE, track
+from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.files import atomic_path, file_sha256
+from genlangsplat_ns.utils.progress import track
 
 USUAL_PROTOCOLS: dict[LabelKind, tuple[EvaluationProtocol, ...]] = {
     "lerf-ovs": (LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, THRESHOLD, GAUSSIAN_SELECTION),

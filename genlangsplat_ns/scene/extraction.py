@@ -16,7 +16,8 @@ from genlangsplat_ns.features.langsplat import read_langsplat_view, require_lang
 from genlangsplat_ns.features.preview import write_contact_sheet
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.utils.console import CONSOLE, track
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.progress import track
 from genlangsplat_ns.views.dataset import ViewDataset
 
 

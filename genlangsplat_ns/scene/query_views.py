@@ -24,8 +24,9 @@ from genlangsplat_ns.language.visualize import relevancy_overlay
 from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.cameras import CameraChoice, NamedCamera
 from genlangsplat_ns.scene.language_scene import SceneAnswer
-from genlangsplat_ns.utils.console import CONSOLE, track
+from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.files import atomic_path, safe_name
+from genlangsplat_ns.utils.progress import track
 
 FRAMES_PER_SECOND = 24
 

@@ -10,7 +10,7 @@ from typing import Any
 from rich.markup import escape
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.console import CONSOLE, show
 
 
 def run_commands(load_commands: Callable[[], Mapping[str, Callable[..., Any]]], description: str) -> None:
@@ -26,6 +26,7 @@ def run_commands(load_commands: Callable[[], Mapping[str, Callable[..., Any]]], 
     # Threads of torch that spin while they wait slow each other down five times beside one other busy program. The
     # runtime reads this when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    show()
     command = tyro.extras.subcommand_cli_from_dict(dict(load_commands()), description=description)
     try:
         command()

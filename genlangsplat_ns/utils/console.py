@@ -1,12 +1,13 @@
-"""The project's rich console and its progress bar."""
+"""What commands print with: the rich console, progress bars, and the log of the library as plain lines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,9 +20,31 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from genlangsplat_ns.utils.progress import Bar, install_display
+
 CONSOLE = Console(highlight=False)
 
-Item = TypeVar("Item")
+PACKAGES = ("genlangsplat_ns", "pretrain")
+"""Packages whose log the commands show."""
+
+
+def show() -> None:
+    """Shows the library's log and progress on the console of this process; a second call changes nothing."""
+    install_display(_rich_bar)
+    for name in PACKAGES:
+        logger = logging.getLogger(name)
+        if not any(isinstance(handler, ConsoleHandler) for handler in logger.handlers):
+            logger.addHandler(ConsoleHandler())
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.INFO)
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints log records as plain lines, warnings in yellow."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = escape(record.getMessage())
+        CONSOLE.print(f"[yellow]{message}[/yellow]" if record.levelno >= logging.WARNING else message)
 
 
 class RateColumn(ProgressColumn):
@@ -32,59 +55,24 @@ class RateColumn(ProgressColumn):
         return Text(f"{speed:.1f}/s" if speed else "-/s", style="progress.data.speed")
 
 
-def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Yields the items behind a progress bar with count, rate and time left.
-
-    Args:
-        items: What to go through.
-        description: The words before the bar.
-        total: How many items there are, when `items` has no length.
-    """
-    if total is None and isinstance(items, Sized):
-        total = len(items)
-    with Progress(*_columns(), console=CONSOLE) as progress:
-        yield from progress.track(items, total=total, description=description)
-
-
-class Bar:
-    """A progress bar that is moved by hand."""
+class RichBar(Bar):
+    """A progress bar of rich."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
 
     def move_to(self, completed: int) -> None:
-        """Shows how much is done in all."""
         self._progress.update(self._task, completed=completed)
 
     def advance(self, count: int = 1) -> None:
-        """Shows that so much more is done."""
         self._progress.update(self._task, advance=count)
 
     def describe(self, description: str) -> None:
-        """Changes the words before the bar."""
         self._progress.update(self._task, description=description)
 
 
 @contextmanager
-def moving_bar(description: str, total: int, completed: int = 0, visible: bool = True) -> Iterator[Bar]:
-    """Shows a progress bar for the length of the block, for work that is no walk through items.
-
-    Args:
-        description: The words before the bar.
-        total: How much there is to do.
-        completed: How much is done already.
-        visible: Whether it is shown at all.
-    """
-    with Progress(*_columns(), console=CONSOLE, disable=not visible) as progress:
-        yield Bar(progress, progress.add_task(description, total=total, completed=completed))
-
-
-def _columns() -> tuple[ProgressColumn, ...]:
-    return (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        RateColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-    )
+def _rich_bar(description: str, total: int | None, completed: int) -> Iterator[Bar]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn())
+    with Progress(*columns, TextColumn("ETA"), TimeRemainingColumn(), console=CONSOLE) as progress:
+        yield RichBar(progress, progress.add_task(description, total=total, completed=completed))

@@ -24,18 +24,17 @@ from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
 from genlangsplat_ns.views.cameras import undistort_points
 from genlangsplat_ns.views.dataset import ViewDataset
+from genlangsplat_ns.views.settings import ViewSize
 
 Split = Literal["train", "eval"]
 
 
 @dataclass
-class GenLangSplatDataManagerConfig(FeatureSettings, FullImageDatamanagerConfig):
+class GenLangSplatDataManagerConfig(FeatureSettings, ViewSize, FullImageDatamanagerConfig):
     """Where views and their language features come from."""
 
     _target: type = field(default_factory=lambda: GenLangSplatDataManager)
     """target class to instantiate"""
-    max_image_side: int | None = None
-    """All views are scaled by one factor, so that the longest side has at most this many pixels; None keeps them."""
 
 
 class ViewImages(Sequence[tuple[str, Tensor]]):
@@ -67,7 +66,8 @@ class GenLangSplatDataManager(FullImageDatamanager):
         test_mode: Literal["test", "val", "inference"] = "val",
         world_size: int = 1,
         local_rank: int = 0,
-        prepare: bool = True,
+        *,
+        extractor: FeatureExtractor,
         **kwargs: Any,
     ) -> None:
         if not torch.cuda.is_available():
@@ -97,12 +97,8 @@ class GenLangSplatDataManager(FullImageDatamanager):
             # More than 500 views make nerfstudio choose the cpu cache again.
             config.cache_images = "gpu"
         self._check_images()
-        self.extractor = FeatureExtractor(config, device)
-        # The model learns from the metadata which encoder its autoencoder must fit, and asks it for texts.
-        self.train_dataset.metadata["extractor"] = self.extractor
+        self.extractor = extractor
         self._language_keys: dict[tuple[Split, int], str] = {}
-        if test_mode == "val" and prepare:
-            self.prepare_language()
 
     # Views
 

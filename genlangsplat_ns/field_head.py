@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from jaxtyping import Float
 from nerfstudio.field_components.field_heads import FieldHead, FieldHeadNames
-from rich.markup import escape
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
-from genlangsplat_ns.language.named_autoencoders import PROJECTION, falls_back_to_projection, load_autoencoder
-from genlangsplat_ns.language.projection import projection_autoencoder
-from genlangsplat_ns.utils.console import CONSOLE
 
-
-def scene_autoencoder(path_or_name: str, extractor: FeatureExtractor) -> Autoencoder:
-    """The autoencoder of a scene: a file, a named one, or the projection, by its name or where `auto` finds no other.
-
-    Raises:
-        GenLangSplatError: If there is none, it is damaged or not an autoencoder, or was trained for another encoder.
-    """
-    encoder = extractor.encoder_identity
-    if path_or_name == PROJECTION or falls_back_to_projection(path_or_name, encoder):
-        return projection_autoencoder(encoder, extractor.embedding_dim)
-    return load_autoencoder(path_or_name, encoder_identity=encoder)
+LOGGER = logging.getLogger(__name__)
 
 
 class LanguageFieldHead(FieldHead):
@@ -81,7 +67,7 @@ class LanguageFieldHead(FieldHead):
         device = next(self.autoencoder.parameters()).device
         self.autoencoder = Autoencoder(identity).to(device).requires_grad_(False).eval()
         self.in_dim, self.out_dim = identity.latent_dim, identity.embedding_dim
-        CONSOLE.print(f"The run keeps the autoencoder of its checkpoint, {escape(identity.name)}.")
+        LOGGER.info("The run keeps the autoencoder of its checkpoint, %s.", identity.name)
         return True
 
     def get_extra_state(self) -> dict[str, Any]:

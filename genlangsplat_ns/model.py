@@ -11,23 +11,15 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor, nn
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.store import ViewFeatures
-from genlangsplat_ns.field_head import LanguageFieldHead, scene_autoencoder
+from genlangsplat_ns.field_head import LanguageFieldHead
 from genlangsplat_ns.language.compression import restore_latents
-from genlangsplat_ns.language.decoding import Decode
-from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, SeenScores, join_levels
-from genlangsplat_ns.language.memory import (
-    NO_MEMORY,
-    NOTHING_TO_DECODE_BY,
-    DecoderName,
-    MemoryDecoder,
-    SceneMemory,
-    take_memory,
-)
+from genlangsplat_ns.language.field import LanguageField
+from genlangsplat_ns.language.gaussian_scores import SeenScores
+from genlangsplat_ns.language.memory import NO_MEMORY, NOTHING_TO_DECODE_BY, SceneMemory, take_memory
 from genlangsplat_ns.language.named_autoencoders import AUTO
-from genlangsplat_ns.language.query import EmbeddedQuery, QueryMode, answer_texts, relevancy_maps
-from genlangsplat_ns.language.visualize import LatentPca, highlight, relevancy_overlay, soft_mask
+from genlangsplat_ns.language.settings import DecoderName, QueryMode
+from genlangsplat_ns.language.visualize import highlight, relevancy_overlay, soft_mask
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.lifting.average import LiftedLatents, LiftSettings, region_targets
 from genlangsplat_ns.lifting.loss import language_fidelity, language_loss
@@ -108,20 +100,26 @@ class GenLangSplatModel(SplatModel):
     memory: SceneMemory | None
 
     def populate_modules(self) -> None:
-        """Adds the latents, the frozen autoencoder and the viewer's controls to the splats."""
+        """Adds the latents, the frozen autoencoder and the viewer's controls to the splats.
+
+        The pipeline passes `autoencoder` and `load_text_encoder` to the constructor.
+        """
         super().populate_modules()
-        # Settings that cannot be are told now and not after the RGB phase.
+        # Invalid settings are reported now and not after the RGB phase.
         _ = self.config.lift_settings
-        extractor: FeatureExtractor = self.kwargs["metadata"]["extractor"]
-        self.field_head = LanguageFieldHead(scene_autoencoder(self.config.autoencoder, extractor))
+        self.field_head = LanguageFieldHead(self.kwargs["autoencoder"])
         latents = torch.zeros(self.num_points, len(LEVELS), self.field_head.latent_dim)
         self.gauss_params["latents"] = nn.Parameter(latents)
         self.register_buffer("language_phase_start", torch.tensor(-1))
         self.register_module("memory", None)
-        self._apply_phase()
         self.shown: Tensor | None = None
+        self._field: tuple[tuple[int, str], tuple[Any, ...], LanguageField] | None = None
+        self._apply_phase()
+        tools = SceneTools(
+            lambda: self.field, self.render_latents, self.show, lambda keep: self.splats(keep & self.drawable())
+        )
         self.language = LanguageControls(
-            extractor.load_text_encoder, SceneTools(self), self.config.query_texts, self.config.query_mode
+            self.kwargs["load_text_encoder"], tools, self.config.query_texts, self.config.query_mode
         )
 
     @property
@@ -146,28 +144,56 @@ class GenLangSplatModel(SplatModel):
             self.latents.requires_grad_(self.config.language_solver == "adam")
             if self.config.query_texts.strip():
                 self.language.ask()
-        self._latent_pca: LatentPca | None = None
-        self._forget_latents()
         self._weight_cache = WeightCache(int(self.config.language_cache_gb * 1e9))
 
-    def _forget_latents(self) -> None:
-        """Drops what was computed of latents that have changed."""
-        self._latent_colors: Tensor | None = None
-        self._decoded_gaussians: DecodedGaussians | None = None
-        self._relevancy: tuple[EmbeddedQuery, Tensor, tuple[str, ...]] | None = None
+    @property
+    def field(self) -> LanguageField:
+        """Everything that can be asked of the scene as it is now.
 
+        Raises:
+            GenLangSplatError: The run has no language phase.
+        """
+        if not self.in_language_phase:
+            raise GenLangSplatError(
+                f"This run has no language phase yet (its checkpoint is from step {self.step}, in the RGB phase). "
+                "Resume it to the end with ns-train gen-langsplat --load-dir RUN/nerfstudio_models."
+            )
+        # The version counts in-place changes, so an optimizer step or a loaded checkpoint makes a new field.
+        version = self.latents._version, self.config.decoder
+        parts = self.latents, self.field_head.autoencoder, self.memory
+        last = self._field
+        if last is None or version != last[0] or any(now is not then for now, then in zip(parts, last[1], strict=True)):
+            # Colors keep their meaning while an optimizer changes the latents.
+            pca = None if last is None else last[2].pca
+            opacities = torch.sigmoid(self.opacities).squeeze(-1)
+            field = LanguageField(
+                self.means, opacities, self.latents, self.field_head.autoencoder, self.memory, self.config.decoder, pca
+            )
+            self._field = last = version, parts, field
+        return last[2]
+
+    @torch.no_grad()
     def set_latents(self, lifted: LiftedLatents, memory: SceneMemory | None = None) -> None:
         """Puts lifted latents onto the Gaussians, and the memory that decodes them into the scene."""
-        self.latents.data.copy_(lifted.latents)
-        self._latent_pca = None
+        self.latents.copy_(lifted.latents)
+        self._field = None
         self.set_memory(memory)
         if self.config.language_solver == "lift":
             self._weight_cache = WeightCache(0)
 
     def set_memory(self, memory: SceneMemory | None) -> None:
-        """Lets a memory decode the latents from now on; None leaves it to the autoencoder."""
+        """Decodes the latents by a memory from now on; None leaves it to the autoencoder."""
         self.memory = None if memory is None else memory.to(self.device)
-        self._forget_latents()
+
+    def decode_by(self, decoder: DecoderName) -> None:
+        """Decodes by the memory or by the autoencoder alone from now on.
+
+        Raises:
+            GenLangSplatError: The run has no memory.
+        """
+        if decoder == "memory" and self.memory is None:
+            raise GenLangSplatError(NOTHING_TO_DECODE_BY)
+        self.config.decoder = decoder
 
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:
         """Loads a checkpoint; one of stock splatfacto arrives in the RGB phase with latents of zero."""
@@ -228,11 +254,19 @@ class GenLangSplatModel(SplatModel):
         """Encodes a view's embeddings."""
         return self.field_head.autoencoder.encode(features.embeddings.to(self.device))
 
-    def render_latents(self, camera: Cameras) -> Float[Tensor, "height width levels latent_dim"]:
-        """Composites the latents of all levels over black; neither normalized nor divided by the opacity."""
+    def render_latents(
+        self, camera: Cameras, latents: Tensor | None = None
+    ) -> Float[Tensor, "height width levels latent_dim"]:
+        """Composites latents of all levels over black; neither normalized nor divided by the opacity.
+
+        Args:
+            camera: The camera.
+            latents: What the Gaussians carry; None for the model's own latents.
+        """
         view = self.view(camera)
         keep = self.cropped()
-        latents = self.latents if keep is None else self.latents[keep]
+        latents = self.latents if latents is None else latents
+        latents = latents if keep is None else latents[keep]
         geometry = self.geometry(keep)
         render, _, _ = self.splat(geometry, latents.flatten(1), view, render_mode="RGB")
         return render[0].unflatten(-1, latents.shape[1:])
@@ -284,8 +318,6 @@ class GenLangSplatModel(SplatModel):
             return super().get_outputs(camera)
         if self.config.language_solver == "lift":
             return {}
-        # The optimizer is about to change the latents; the components stay, so that a color keeps its meaning.
-        self._forget_latents()
         return {"latents": self._training_latents(camera)}
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
@@ -312,61 +344,11 @@ class GenLangSplatModel(SplatModel):
 
     # Pictures for the viewer and ns-render
 
-    @property
-    def decode(self) -> Decode:
-        """What turns latents into unit embeddings: the scene's memory where there is one, unless told otherwise."""
-        prior = self.field_head.autoencoder.decode
-        return prior if self.memory is None or self.decoder == "autoencoder" else MemoryDecoder(self.memory, prior)
-
-    @property
-    def decoder(self) -> DecoderName:
-        """What decodes."""
-        return "autoencoder" if self.memory is None else self.config.decoder
-
-    def decode_by(self, decoder: DecoderName) -> None:
-        """Decodes by the memory or by the autoencoder alone from now on.
-
-        Raises:
-            GenLangSplatError: The run has no memory.
-        """
-        if decoder == "memory" and self.memory is None:
-            raise GenLangSplatError(NOTHING_TO_DECODE_BY)
-        self.config.decoder = decoder
-        self._forget_latents()
-
-    @torch.no_grad()
-    def gaussian_relevancy(
-        self, query: EmbeddedQuery
-    ) -> tuple[Float[Tensor, "num_gaussians num_texts"], tuple[str, ...]]:
-        """Scores every Gaussian against every text of a query; the last query asked is remembered.
-
-        Args:
-            query: The query.
-
-        Returns:
-            Relevancy, 0 for Gaussians that no region ever saw, and for each text the level or rule it came from.
-        """
-        if self._relevancy is None or self._relevancy[0] is not query:
-            if self._decoded_gaussians is None:
-                self._decoded_gaussians = DecodedGaussians(self.latents.detach(), self.decode)
-            scores = self._decoded_gaussians.score(query)
-            opacities = torch.sigmoid(self.opacities).squeeze(-1)
-            self._relevancy = query, *join_levels(scores, opacities, query.query.level)
-        return self._relevancy[1:]
-
-    @torch.no_grad()
-    def render_relevancy(
-        self, camera: Cameras, query: EmbeddedQuery
-    ) -> tuple[dict[str, Tensor], Float[Tensor, "height width num_texts"]]:
-        """Renders the usual outputs of splats and, in the same pass, the relevancy of each text (mode `gaussian`)."""
-        return self.render_scores(camera, self.gaussian_relevancy(query)[0])
-
     @torch.no_grad()
     def render_scores(
-        self, camera: Cameras, scores: Float[Tensor, "num_gaussians channels"]
+        self, camera: Cameras, seen: SeenScores
     ) -> tuple[dict[str, Tensor], Float[Tensor, "height width channels"]]:
         """Renders the usual outputs of splats and, in the same pass, scores of Gaussians over the seen opacity."""
-        seen = SeenScores(scores)
         outputs = super().get_outputs(camera, [seen.channels])
         return outputs, seen.divide(outputs.pop("carried"), outputs["accumulation"])
 
@@ -374,55 +356,35 @@ class GenLangSplatModel(SplatModel):
     def _pictures(self, camera: Cameras) -> dict[str, Tensor]:
         """Splatfacto's outputs, relevancy, its overlay and the latents' colors; the keys are always the same.
 
-        The components of latents are splatted, not computed from splatted latents: that costs three channels of the one
-        pass instead of a pass of 48.
+        The colors of latents are splatted, not computed from splatted latents: that adds three channels to the one pass
+        instead of a pass of 48.
         """
-        query = self.language.query() if self.in_language_phase else None
-        carried = [self._colors_of_latents()] if self.in_language_phase else []
+        field = self.field if self.in_language_phase else None
+        query = None if field is None else self.language.query()
         in_one_pass = self.language.g_mode.value == "gaussian"
-        if query is not None and in_one_pass:
-            seen = SeenScores(self.gaussian_relevancy(query)[0].amax(dim=1, keepdim=True))
-            carried.append(seen.channels)
+        seen = (
+            field.seen_scores(query, highest=True) if field is not None and query is not None and in_one_pass else None
+        )
+        carried = [] if field is None else [field.colors] if seen is None else [field.colors, seen.channels]
         outputs = super().get_outputs(camera, carried)
         rgb, alphas = outputs["rgb"], outputs["accumulation"]
         shown = outputs.pop("carried", None)
-        relevancy, latent_pca = torch.zeros_like(alphas), torch.zeros_like(rgb)
+        relevancy, latent_pca, selection = torch.zeros_like(alphas), torch.zeros_like(rgb), torch.zeros_like(rgb)
         overlay = composited = rgb
-        selection = torch.zeros_like(rgb)
-        if shown is not None:
+        if field is not None and shown is not None:
             latent_pca = shown[..., :3].clamp(0.0, 1.0)
-        if shown is not None and query is not None:
-            if in_one_pass:
-                relevancy = seen.divide(shown[..., 3:], alphas)
-            else:
-                answers = answer_texts(relevancy_maps(self.render_latents(camera), self.decode, query), query.query)
-                relevancy = torch.stack([answer.map for answer in answers]).amax(dim=0)[..., None]
-            overlay = relevancy_overlay(rgb, relevancy[..., 0])
-            mask = soft_mask(relevancy, self.language.h_threshold.value, self.language.i_softness.value)
-            selection, composited = mask.expand_as(rgb), highlight(rgb, mask)
+            if query is not None:
+                if seen is not None:
+                    relevancy = seen.divide(shown[..., 3:], alphas)
+                else:
+                    answers = field.answer_view(self.render_latents(camera), query)
+                    relevancy = torch.stack([answer.map for answer in answers]).amax(dim=0)[..., None]
+                overlay = relevancy_overlay(rgb, relevancy[..., 0])
+                mask = soft_mask(relevancy, self.language.h_threshold.value, self.language.i_softness.value)
+                selection, composited = mask.expand_as(rgb), highlight(rgb, mask)
         pictures = {"relevancy": relevancy, "relevancy_overlay": overlay, "selection": selection}
         return {**outputs, **pictures, "composited": composited, "latent_pca": latent_pca}
 
-    def _colors_of_latents(self) -> Float[Tensor, "num_gaussians 3"]:
-        """One color per Gaussian, computed anew only when latents have changed; black while there are none."""
-        if self._latent_colors is None:
-            latents = self.latents[:, len(LEVELS) // 2]
-            if not bool(latents.any()):
-                self._latent_colors = latents.new_zeros(len(latents), 3)
-            else:
-                if self._latent_pca is None:
-                    self._latent_pca = LatentPca.fit(latents)
-                self._latent_colors = self._latent_pca.apply(latents)
-        return self._latent_colors
-
-    def check_language(self) -> None:
-        """Raises a clear error when nothing can be asked yet.
-
-        Raises:
-            GenLangSplatError: The run has no language phase.
-        """
-        if not self.in_language_phase:
-            raise GenLangSplatError(
-                f"This run has no language phase yet (its checkpoint is from step {self.step}, in the RGB phase). "
-                "Resume it to the end with ns-train gen-langsplat --load-dir RUN/nerfstudio_models."
-            )
+    def show(self, keep: Bool[Tensor, " num_gaussians"] | None) -> None:
+        """Draws only these Gaussians from now on; None draws all."""
+        self.shown = None if keep is None else keep.to(self.device)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+import logging
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,25 +12,20 @@ import torch
 import tyro
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
-from rich.markup import escape
 
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.extractor import FeatureExtractor
-from genlangsplat_ns.field_head import scene_autoencoder
-from genlangsplat_ns.language.memory import SceneMemory
-from genlangsplat_ns.language.named_autoencoders import falls_back_to_projection
-from genlangsplat_ns.lifting.average import LiftedLatents
-from genlangsplat_ns.lifting.memory_fit import SeenRegions, fit_memory, see_regions
-from genlangsplat_ns.lifting.region_views import PosedView, RegionViews
-from genlangsplat_ns.lifting.robust import lift_latents
+from genlangsplat_ns.language.named_autoencoders import AUTO, scene_autoencoder
+from genlangsplat_ns.language.projection import is_projection
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
-from genlangsplat_ns.rasterization import WeightCache
 from genlangsplat_ns.scene.init_from import GeometrySource, open_geometry
 from genlangsplat_ns.scene.language_scene import LanguageScene
+from genlangsplat_ns.scene.lifting import describe_lift, fit_scene_memory, lift_scene
 from genlangsplat_ns.scene.metrics import language_metrics
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.files import atomic_path
+
+LOGGER = logging.getLogger(__name__)
 
 MIN_RGB_STEPS = 10
 """A run that would leave fewer steps for the RGB phase is a mistake."""
@@ -70,28 +65,29 @@ class GenLangSplatPipeline(VanillaPipeline):
         local_rank: int = 0,
         grad_scaler: Any = None,
     ) -> None:
-        # nerfstudio's own pipeline makes data and model in one go; here the features are extracted between them, and
-        # before that whatever can be wrong with the Gaussians to begin with is told.
+        # VanillaPipeline makes data and model in one go. Here the features are extracted in between, and errors in the
+        # initial Gaussians are reported before that.
         super(VanillaPipeline, self).__init__()
         self.config, self.test_mode, self.world_size = config, test_mode, world_size
+        # Encoder, masks and autoencoder are decided here and handed down. A run keeps what `auto` stood for, because
+        # its meaning depends on the machine. A mismatch is reported before hours of extraction.
         extractor = FeatureExtractor(config.datamanager, device)
-        # What auto means depends on the machine, but a run keeps what it was trained with wherever it is opened.
         config.datamanager.encoder, config.datamanager.masks = extractor.encoder_name, extractor.mask_name
-        # An autoencoder of another encoder is told before hours of extraction, not after them.
-        autoencoder = scene_autoencoder(config.model.autoencoder, extractor).identity
-        if test_mode == "val" and falls_back_to_projection(config.model.autoencoder, extractor.encoder_identity):
-            CONSOLE.print(
-                f"[bold yellow]No pre-trained autoencoder fits the encoder {escape(autoencoder.encoder)}; a fixed "
-                f"random projection of its embeddings to {autoencoder.latent_dim} numbers takes its place. With the "
-                "scene's memory it finds as much as a trained one. Name a pre-trained one with "
-                "--pipeline.model.autoencoder."
+        autoencoder = scene_autoencoder(config.model.autoencoder, extractor.encoder_identity, extractor.embedding_dim)
+        if test_mode == "val" and config.model.autoencoder == AUTO and is_projection(autoencoder.identity):
+            LOGGER.warning(
+                "No pre-trained autoencoder fits the encoder %s; a fixed random projection of its embeddings to %d "
+                "numbers takes its place. With the scene's memory it finds as much as a trained one. Name a pre-trained "
+                "one with --pipeline.model.autoencoder.",
+                autoencoder.identity.encoder,
+                autoencoder.identity.latent_dim,
             )
         source: GeometrySource | None = None
         if config.init_from is not None and test_mode == "val":
             source = open_geometry(config.init_from)
             source.take_settings(config.model)
         self.datamanager = config.datamanager.setup(
-            device=device, test_mode=test_mode, world_size=world_size, local_rank=local_rank, prepare=False
+            device=device, test_mode=test_mode, world_size=world_size, local_rank=local_rank, extractor=extractor
         )
         gaussians = None if source is None else source.place(self.datamanager, config.init_frame)
         if test_mode == "val":
@@ -105,13 +101,17 @@ class GenLangSplatPipeline(VanillaPipeline):
             grad_scaler=grad_scaler,
             seed_points=(points["points3D_xyz"], points["points3D_rgb"]) if "points3D_xyz" in points else None,
             gaussians=gaussians,
+            autoencoder=autoencoder,
+            load_text_encoder=extractor.load_text_encoder,
         )
         if source is not None:
             if source.pose_adjustment is not None:
                 self.model.camera_optimizer.pose_adjustment.data.copy_(source.pose_adjustment)
-            CONSOLE.print(
-                f"Took {self.model.num_points:,} Gaussians with harmonics of degree {config.model.sh_degree} from "
-                f"{escape(str(source.path))}; the language phase comes next."
+            LOGGER.info(
+                "Loaded %s Gaussians with harmonics of degree %d from %s; the language phase comes next.",
+                f"{self.model.num_points:,}",
+                config.model.sh_degree,
+                source.path,
             )
         self.model.to(device)
 
@@ -156,7 +156,7 @@ class GenLangSplatPipeline(VanillaPipeline):
             if step + 1 >= end:
                 trainer.stop_training = True
                 if self.model.config.language_solver == "adam":
-                    self.model.set_memory(self.remember())
+                    self.model.set_memory(fit_scene_memory(self.model, self.datamanager))
 
         before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
         return [
@@ -190,55 +190,10 @@ class GenLangSplatPipeline(VanillaPipeline):
         self.model.enter_language_phase(step)
         solver = self.model.config.language_solver
         if solver == "lift" or self.model.config.language_warm_start:
-            lifted, memory = self.lift()
+            lifted, memory = lift_scene(self.model, self.datamanager)
             # The optimization is about to change what the memory decodes; it is fitted at the end.
             self.model.set_latents(lifted, memory if solver == "lift" else None)
-            seen = float(lifted.seen.any(dim=-1).float().mean())
-            remembered = f" The scene's memory has {len(memory)} keys." if solver == "lift" else ""
-            CONSOLE.print(f"Lifted latents onto {seen:.0%} of {self.model.num_points:,} Gaussians.{remembered}")
-
-    def lift(self, left_out: Collection[str] = ()) -> tuple[LiftedLatents, SceneMemory]:
-        """Lifts the latents of all training views, all levels at once, and fits the memory that decodes them.
-
-        Args:
-            left_out: File names of training views that have no say.
-        """
-        views, settings = self.training_views(), self.model.config.lift_settings
-        views = replace(views, views=[view for view in views.views if view.name not in left_out])
-        count, levels, latent_dim = self.model.latents.shape
-        lifted = lift_latents(views, count, levels, latent_dim, settings, self.device, views.small(), remember=True)
-        return lifted, self.fit_memory(views, lifted)
-
-    def remember(self) -> SceneMemory:
-        """Fits a memory to the latents that the Gaussians have."""
-        views = replace(self.training_views().small(), cache=None)
-        regions = see_regions(views, self.model.latents.detach(), None)
-        return fit_memory(regions, self.model.field_head.autoencoder.identity.encoder)
-
-    def fit_memory(self, views: RegionViews, lifted: LiftedLatents) -> SceneMemory:
-        """Fits the scene's memory to what the training views said while they were lifted."""
-        assert lifted.region_consensus is not None, "lifting was told to remember"
-        names = [view.name for view in views.views]
-        regions = SeenRegions.gather(lifted.region_consensus, lifted.region_weights, names)
-        return fit_memory(regions, self.model.field_head.autoencoder.identity.encoder)
-
-    @torch.no_grad()
-    def training_views(self) -> RegionViews:
-        """The training views as lifting takes them; features that the store does not have are extracted."""
-        model, data = self.model, self.datamanager
-        views = []
-        for index in range(len(data.train_dataset)):
-            place = model.view(data.camera("train", index))
-            name, key = data.view_name("train", index), data.language_key("train", index)
-            views.append(PosedView(name, key, place.viewmats[0], place.intrinsics[0], place.width, place.height))
-        return RegionViews(
-            gaussians=model.geometry().tensors(),
-            rasterize_mode=model.config.rasterize_mode,
-            views=views,
-            store=data.store,
-            autoencoder=model.field_head.autoencoder,
-            cache=WeightCache(int(model.config.language_cache_gb * 1e9)),
-        )
+            LOGGER.info("%s", describe_lift(lifted, memory if solver == "lift" else None))
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """One training step of the phase the model is in."""
@@ -268,6 +223,6 @@ class GenLangSplatPipeline(VanillaPipeline):
                 }
                 with atomic_path(folder / "language_metrics.json") as path:
                     path.write_text(json.dumps(details, indent=1, default=float))
-                CONSOLE.print(f"Every answer of the held-out views is in {escape(str(folder))}/language_metrics.json.")
+                LOGGER.info("Every answer of the held-out views is in %s/language_metrics.json.", folder)
             self.train()
         return metrics

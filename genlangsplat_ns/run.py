@@ -1,4 +1,4 @@
-"""Opening a trained run from its config.yml."""
+"""Opening a finished run from its config.yml."""
 
 from __future__ import annotations
 
@@ -8,38 +8,23 @@ from pathlib import Path
 from nerfstudio.engine.trainer import TrainerConfig
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.memory import DecoderName
+from genlangsplat_ns.language.settings import DecoderName
 from genlangsplat_ns.pipeline import GenLangSplatPipeline, GenLangSplatPipelineConfig
 from genlangsplat_ns.scene.language_scene import LanguageScene
+from genlangsplat_ns.scene_io.runs import StoredRun
 
 
-def open_run(config_path: Path, decoder: DecoderName | None = None) -> LanguageScene:
-    """Loads a run for asking.
-
-    Args:
-        config_path: The run's `config.yml`. nerfstudio's loader runs what it names: open only runs you trust.
-        decoder: What decodes; None for what the run says.
-
-    Raises:
-        GenLangSplatError: The file is not a run of this project, or the run has no language phase, or not the memory
-            that was asked for.
-    """
-    pipeline, _ = open_pipeline(config_path, decoder)
-    return LanguageScene(pipeline.model, pipeline.datamanager)
-
-
-def open_pipeline(config_path: Path, decoder: DecoderName | None = None) -> tuple[GenLangSplatPipeline, Path]:
-    """Loads the newest checkpoint of a run, whatever its phase.
+def open_run(config_path: Path, decoder: DecoderName | None = None, require_language: bool = True) -> LanguageScene:
+    """Opens the newest checkpoint of a run.
 
     Args:
         config_path: The run's `config.yml`. nerfstudio's loader runs what it names: open only runs you trust.
-        decoder: What decodes; None for what the run says. With `autoencoder` a damaged memory is left out.
-
-    Returns:
-        Data and model, and the checkpoint.
+        decoder: What decodes latents; None for what the run says. With `autoencoder` a damaged memory is left out.
+        require_language: Whether to refuse a run that has not reached its language phase.
 
     Raises:
-        GenLangSplatError: The file is not a run of this project.
+        GenLangSplatError: The file is no run of this project, or the run lacks the language phase or the memory that
+            was asked for.
     """
     # nerfstudio registers its methods while it imports this package, so this import cannot stand at the top.
     from nerfstudio.utils.eval_utils import eval_setup
@@ -48,7 +33,7 @@ def open_pipeline(config_path: Path, decoder: DecoderName | None = None) -> tupl
         raise GenLangSplatError(f"There is no {config_path}. Expected the config.yml that ns-train wrote.")
     location = config_path.resolve()
 
-    def where_it_lies(config: TrainerConfig) -> TrainerConfig:
+    def adjust(config: TrainerConfig) -> TrainerConfig:
         # A run may have been moved, or be opened from another working folder.
         if len(location.parents) > 3:
             config.output_dir = location.parents[3]
@@ -58,7 +43,7 @@ def open_pipeline(config_path: Path, decoder: DecoderName | None = None) -> tupl
 
     hook = sys.excepthook
     try:
-        _, pipeline, checkpoint, _ = eval_setup(config_path, test_mode="test", update_config_callback=where_it_lies)
+        _, pipeline, checkpoint, _ = eval_setup(config_path, test_mode="test", update_config_callback=adjust)
     finally:
         # Loading a run prepares the process for a nerfstudio command; a caller's script keeps its own tracebacks.
         sys.excepthook = hook
@@ -67,6 +52,9 @@ def open_pipeline(config_path: Path, decoder: DecoderName | None = None) -> tupl
             f"{config_path} is a run of {type(pipeline).__name__}, expected one of gen-langsplat. Train one with "
             "`ns-train gen-langsplat --data SCENE`."
         )
+    scene = LanguageScene(pipeline.model, pipeline.datamanager, StoredRun(config_path, checkpoint))
     if decoder is not None:
-        pipeline.model.decode_by(decoder)
-    return pipeline, checkpoint
+        scene.model.decode_by(decoder)
+    if require_language:
+        _ = scene.field
+    return scene

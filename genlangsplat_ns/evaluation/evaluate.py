@@ -21,18 +21,15 @@ from genlangsplat_ns.evaluation.protocols import (
     SelectionProtocol,
 )
 from genlangsplat_ns.evaluation.scores import Evaluation, QueryScore
-from genlangsplat_ns.evaluation.selection import GaussianSelection, select_gaussians, subset
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
-from genlangsplat_ns.language.gaussian_scores import DecodedGaussians
-from genlangsplat_ns.language.query import (
-    EmbeddedQuery,
-    QueryMode,
-    TextQuery,
-    embed_query,
-    relevancy_maps,
-    relevancy_of_zero,
-)
+from genlangsplat_ns.language.field import GaussianAnswer, LanguageField
+from genlangsplat_ns.language.pixel_scores import relevancy_maps, relevancy_of_zero
+from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery, embed_query
+from genlangsplat_ns.language.settings import QueryMode, SelectionSettings
 from genlangsplat_ns.utils.progress import track
+
+ALL_GAUSSIANS = SelectionSettings(min_opacity=0.0, clean_up=False)
+"""Selection protocols know neither an opacity floor nor a clean-up."""
 
 
 @runtime_checkable
@@ -90,8 +87,9 @@ class EvaluatedRun(Protocol):
 class SelectableRun(EvaluatedRun, Protocol):
     """A run whose Gaussians can be scored and selected."""
 
-    def gaussian_latents(self) -> Tensor:
-        """Latents of the Gaussians, (num_gaussians, levels, latent_dim)."""
+    @property
+    def field(self) -> LanguageField:
+        """Everything that can be asked of the Gaussians."""
         ...
 
     def render_opacity(self, view: Any, selected: Tensor) -> Tensor:
@@ -239,8 +237,8 @@ class _Asker:
         self, run: EvaluatedRun, query: EmbeddedQuery, protocols: Sequence[EvaluationProtocol], mode: QueryMode
     ) -> None:
         self.run, self.query, self.protocols = run, query, protocols
-        self.selections: dict[str, list[GaussianSelection]] = {}
-        self.embeddings: DecodedGaussians | None = None
+        self.selections: dict[str, list[GaussianAnswer]] = {}
+        self.field: LanguageField | None = None
         self.decoded_zero: list[float] | None = None
         if mode == "gaussian":
             if not isinstance(run, SelectableRun):
@@ -248,9 +246,8 @@ class _Asker:
                     f"The mode gaussian scores Gaussians, which {type(run).__name__} does not give. "
                     "Take the mode rendered."
                 )
-            latents = run.gaussian_latents()
-            self.embeddings = DecodedGaussians(latents, run.decode)
-            self.decoded_zero = relevancy_of_zero(latents, run.decode, query).tolist()
+            self.field = run.field
+            self.decoded_zero = relevancy_of_zero(run.field.latents, run.decode, query).tolist()
         for protocol in protocols:
             if isinstance(protocol, SelectionProtocol):
                 if not isinstance(run, SelectableRun):
@@ -258,12 +255,12 @@ class _Asker:
                         f"The protocol {protocol.name} selects Gaussians, which {type(run).__name__} does not give. "
                         "Leave it out."
                     )
-                latents = run.gaussian_latents()
-                self.selections[protocol.name] = select_gaussians(latents, run.decode, query, protocol)
+                rules = replace(query.query, level="auto", threshold=protocol.threshold)
+                self.selections[protocol.name] = run.field.find(replace(query, query=rules), ALL_GAUSSIANS, 0.0)
 
     def render(self, view: Any) -> tuple[Tensor, Tensor | None]:
         """Colors of a view, and latents where its pixels are decoded."""
-        if self.embeddings is None:
+        if self.field is None:
             rendered = self.run.render(view)
             return rendered.rgb, rendered.latents
         assert isinstance(self.run, SelectableRun), "checked above"
@@ -275,7 +272,7 @@ class _Asker:
         """Yields the number of a text and its prediction under each protocol, for the texts with these numbers."""
         if not asked:
             return
-        part = subset(self.query, asked)
+        part = self.query.subset(asked)
         maps: Iterable[Tensor | None] = [None] * len(asked)
         if any(isinstance(protocol, RenderedProtocol) for protocol in self.protocols):
             maps = self._maps(view, latents, part)
@@ -284,13 +281,13 @@ class _Asker:
 
     def _maps(self, view: Any, latents: Tensor | None, query: EmbeddedQuery) -> Tensor:
         """Relevancy of a view by the mode, (num_texts, levels, height, width)."""
-        if self.embeddings is None:
+        if self.field is None:
             assert latents is not None, "rendered above"
             if self.decoded_zero is None:
                 self.decoded_zero = relevancy_of_zero(latents, self.run.decode, self.query).tolist()
             return relevancy_maps(latents, self.run.decode, query)
         assert isinstance(self.run, SelectableRun), "checked above"
-        scores = self.embeddings.score(query)
+        scores = self.field.level_scores(query)
         drawn = self.run.render_scores(view, scores.flatten(start_dim=1))
         return drawn.unflatten(-1, scores.shape[1:]).permute(3, 2, 0, 1)
 
@@ -300,7 +297,7 @@ class _Asker:
             return predict(maps, protocol, self.query.query, self.decoded_zero[index])
         assert isinstance(self.run, SelectableRun), "checked above"
         found = self.selections[protocol.name][index]
-        opacity = self.run.render_opacity(view, found.selected).cpu().double().numpy()
+        opacity = self.run.render_opacity(view, found.selection.keep).cpu().double().numpy()
         return Prediction(found.level, found.score, opacity, opacity > protocol.opacity, None)
 
 

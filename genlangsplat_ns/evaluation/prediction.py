@@ -12,7 +12,8 @@ from torch import Tensor
 
 from genlangsplat_ns.evaluation.labels import Mask
 from genlangsplat_ns.evaluation.protocols import RenderedProtocol
-from genlangsplat_ns.language.query import TextQuery, choose_level
+from genlangsplat_ns.language.answers import choose_level
+from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.levels import LEVELS
 
 Map = Float[np.ndarray, "height width"]

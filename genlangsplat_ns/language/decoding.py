@@ -39,6 +39,24 @@ class AttendingDecoder(Protocol):
         ...
 
 
+class ComparedValues:
+    """Vectors that many decoded latents share, with their products with the texts that were asked last.
+
+    Args:
+        values: The vectors.
+    """
+
+    def __init__(self, values: Float[Tensor, "count embedding_dim"]) -> None:
+        self.values = values
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def products(self, vectors: Float[Tensor, "num_vectors embedding_dim"]) -> Float[Tensor, "count num_vectors"]:
+        """Inner products with other vectors; computed once while the same tensor is asked for."""
+        if self._last is None or self._last[0] is not vectors:
+            self._last = vectors, self.values @ vectors.to(self.values).T
+        return self._last[1]
+
+
 @dataclass(frozen=True, eq=False)
 class DecodedEmbeddings:
     """Embeddings, of unit length, in any precision."""

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.decoding import Decode
-from genlangsplat_ns.language.query import EMPTY_NORM, EmbeddedQuery
+from genlangsplat_ns.language.latents import has_latent
+from genlangsplat_ns.language.query import EmbeddedQuery
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,7 @@ def describe_gaussians(
     """Groups Gaussians by their latents (k-means on the sphere of directions) and describes each group.
 
     Args:
-        latents: Latents of one level, of any length; those shorter than `EMPTY_NORM` belong to no group.
+        latents: Latents of one level, of any length; those without a meaning belong to no group.
         opacities: Opacities in 0..1, with which the Gaussians count.
         decode: Turns latents into embeddings.
         vocabulary: The texts to choose from.
@@ -61,7 +62,7 @@ def describe_gaussians(
 
     if num_groups < 1 or num_texts < 1:
         raise GenLangSplatError(f"Found {num_groups} groups and {num_texts} texts for each; both must be at least 1.")
-    filled = latents.norm(dim=-1) > EMPTY_NORM
+    filled = has_latent(latents)
     if not bool(filled.any()):
         raise GenLangSplatError("No Gaussian has a latent at this level. Choose another level, or lift the run again.")
     unit = F.normalize(latents[filled], dim=-1).cpu()

@@ -15,7 +15,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,13 +26,11 @@ from torch import Tensor, nn
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.attention import KeyTable, attend, weighted_sums
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
-from genlangsplat_ns.language.decoding import Decode
+from genlangsplat_ns.language.decoding import ComparedValues, Decode
+from genlangsplat_ns.language.settings import DecoderName
 from genlangsplat_ns.utils.files import tensors_sha256
 
 LOGGER = logging.getLogger(__name__)
-
-DecoderName = Literal["memory", "autoencoder"]
-"""`memory` decodes by the scene's memory, `autoencoder` by the pre-trained decoder alone (the paper)."""
 
 NOTHING_TO_DECODE_BY = (
     "The run has no scene memory to decode by. Give it one with gen-langsplat lift, or leave out --decoder memory."
@@ -272,6 +271,11 @@ class MemoryDecoder:
         decoded = self.attend(latents.reshape(-1, latents.shape[-1])).embeddings()
         return decoded.reshape(*latents.shape[:-1], self.memory.embedding_dim)
 
+    @cached_property
+    def compared(self) -> ComparedValues:
+        """The memory's values, ready to be compared with texts."""
+        return ComparedValues(self.memory.table.values)
+
     @torch.no_grad()
     def attend(self, latents: Float[Tensor, "count latent_dim"]) -> AttendedLatents:
         """Gives what latents decode to as weights of the memory's values."""
@@ -288,7 +292,7 @@ class MemoryDecoder:
             lengths = lengths.index_copy(0, rows, sums.norm(dim=-1))
             guesses = guesses / lengths[rows, None].clamp_min(SHORTEST)
         return AttendedLatents(
-            table.values, found.indices, weights / lengths[:, None].clamp_min(SHORTEST), rows, guesses
+            self.compared, found.indices, weights / lengths[:, None].clamp_min(SHORTEST), rows, guesses
         )
 
 
@@ -304,7 +308,7 @@ class AttendedLatents:
         guesses: What it contributes.
     """
 
-    values: Float[Tensor, "num_keys embedding_dim"]
+    values: ComparedValues
     indices: Int32[Tensor, "count neighbors"]
     weights: Float[Tensor, "count neighbors"]
     rows: Int64[Tensor, " num_guessed"]
@@ -312,18 +316,16 @@ class AttendedLatents:
 
     def cosines(self, vectors: Float[Tensor, "num_vectors embedding_dim"]) -> Float[Tensor, "count num_vectors"]:
         """Cosines with unit vectors; no embedding is made."""
-        return self._summed(vectors.to(self.values))
+        values = self.values.values
+        return self._summed(self.values.products(vectors), self.guesses.to(values) @ vectors.to(values).T)
 
     def embeddings(self) -> Float[Tensor, "count embedding_dim"]:
         """The unit embeddings."""
-        return self._summed(None)
+        return self._summed(self.values.values, self.guesses.to(self.values.values))
 
     def compact(self) -> AttendedLatents:
         """The same with the prior's answers in half precision, to be kept."""
         return replace(self, guesses=self.guesses.half())
 
-    def _summed(self, vectors: Tensor | None) -> Tensor:
-        of_values, of_guesses = (
-            rows if vectors is None else rows @ vectors.T for rows in (self.values, self.guesses.to(self.values))
-        )
+    def _summed(self, of_values: Tensor, of_guesses: Tensor) -> Tensor:
         return weighted_sums(self.indices, self.weights, of_values).index_add_(0, self.rows, of_guesses)

@@ -10,6 +10,7 @@ import platformdirs
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.autoencoder import Autoencoder, read_autoencoder, read_identity, save_autoencoder
+from genlangsplat_ns.language.projection import projection_autoencoder
 
 PACKAGED: dict[str, str] = {"conse": "conse-16.safetensors"}
 """Names of the autoencoders that come with the package, and their files in `genlangsplat_ns/assets`."""
@@ -41,6 +42,22 @@ def load_autoencoder(path_or_name: str | Path, *, encoder_identity: str | None =
             "`python -m pretrain`."
         )
     return autoencoder
+
+
+def scene_autoencoder(path_or_name: str, encoder: str, embedding_dim: int) -> Autoencoder:
+    """The autoencoder of a scene: a file, a named one, or the projection.
+
+    Args:
+        path_or_name: As in `load_autoencoder`; or `projection`, which `auto` also takes when no named one fits.
+        encoder: Identity of the scene's encoder.
+        embedding_dim: Width E of its embeddings.
+
+    Raises:
+        GenLangSplatError: There is no such autoencoder, it is damaged, or it was trained for another encoder.
+    """
+    if path_or_name == PROJECTION or (path_or_name == AUTO and _fitting(encoder) is None):
+        return projection_autoencoder(encoder, embedding_dim)
+    return load_autoencoder(path_or_name, encoder_identity=encoder)
 
 
 def find_autoencoder(path_or_name: str | Path) -> Path:
@@ -97,11 +114,6 @@ def export_autoencoder(file: Path, name: str) -> Path:
     target = cache_folder() / f"{name}.safetensors"
     save_autoencoder(target, read_autoencoder(file))
     return target
-
-
-def falls_back_to_projection(path_or_name: str | Path, encoder_identity: str) -> bool:
-    """Whether `auto` finds no named autoencoder for an encoder, so that the projection takes its place."""
-    return path_or_name == AUTO and _fitting(encoder_identity) is None
 
 
 def _require_fitting(encoder_identity: str | None) -> Path:

@@ -18,6 +18,15 @@ LATENT_DIM = 16
 """Width of the latents: eight are too few to tell regions apart, thirty-two are hardly better."""
 
 
+def is_projection(identity: AutoencoderIdentity) -> bool:
+    """Whether an autoencoder is the projection of this module."""
+    return identity.name == _name(identity.latent_dim)
+
+
+def _name(latent_dim: int) -> str:
+    return f"projection-{latent_dim}"
+
+
 def projection_autoencoder(
     encoder_identity: str, embedding_dim: int, latent_dim: int = LATENT_DIM, seed: int = 0
 ) -> Autoencoder:
@@ -36,7 +45,7 @@ def projection_autoencoder(
         GenLangSplatError: If a width is not positive, or there are more latent than embedding dimensions.
     """
     identity = AutoencoderIdentity(
-        f"projection-{latent_dim}",
+        _name(latent_dim),
         encoder_identity,
         embedding_dim,
         latent_dim,

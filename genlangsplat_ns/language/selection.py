@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.settings import SelectionSettings
 
 AUTOMATIC_RADIUS = 4.0
 """The automatic radius of the clean-up, in usual distances between a Gaussian and the next one of its kind."""
@@ -21,33 +22,8 @@ MAX_PAIRS = 50_000_000
 """Pairs of neighbors that a clean-up may look at; they take some 2 GB."""
 
 
-@dataclass(frozen=True)
-class SelectionSettings:
-    """What becomes of the Gaussians above a relevancy threshold.
-
-    Raises:
-        GenLangSplatError: A setting is out of range.
-    """
-
-    min_opacity: float = 0.05
-    """Gaussians fainter than this are left out; they are haze that no picture shows."""
-    clean_up: bool = True
-    """Whether small groups that lie apart from the large ones are left out."""
-    radius: float | None = None
-    """Gaussians within this distance hang together; None derives it from how far apart they lie."""
-    smallest_group: float = 0.1
-    """Groups with fewer Gaussians than this share of the largest group are left out; 1 keeps the largest alone."""
-
-    def __post_init__(self) -> None:
-        for name in ("min_opacity", "smallest_group"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise GenLangSplatError(f"Found a {name} of {getattr(self, name)}; choose a share from 0 to 1.")
-        if self.radius is not None and not 0 < self.radius < float("inf"):
-            raise GenLangSplatError(f"Found a radius of {self.radius}; choose a positive length, or leave it out.")
-
-
 @dataclass(frozen=True, eq=False)
-class Selection:
+class GaussianSelection:
     """Some of the Gaussians of a scene. `&`, `|`, `-` and `~` combine selections of one scene.
 
     Attributes:
@@ -76,19 +52,19 @@ class Selection:
         """Mean of the selected centers; None when nothing is selected."""
         return tuple(self.means[self.keep].mean(dim=0).tolist()) if self.count else None
 
-    def __and__(self, other: Selection) -> Selection:
+    def __and__(self, other: GaussianSelection) -> GaussianSelection:
         return self._with(self.keep & self._same_scene(other))
 
-    def __or__(self, other: Selection) -> Selection:
+    def __or__(self, other: GaussianSelection) -> GaussianSelection:
         return self._with(self.keep | self._same_scene(other))
 
-    def __sub__(self, other: Selection) -> Selection:
+    def __sub__(self, other: GaussianSelection) -> GaussianSelection:
         return self._with(self.keep & ~self._same_scene(other))
 
-    def __invert__(self) -> Selection:
+    def __invert__(self) -> GaussianSelection:
         return self._with(~self.keep)
 
-    def grown(self, radius: float) -> Selection:
+    def grown(self, radius: float) -> GaussianSelection:
         """Adds all Gaussians whose centers lie within a distance of a selected one.
 
         Raises:
@@ -102,7 +78,7 @@ class Selection:
         distances, _ = cKDTree(points[self._numpy()]).query(points, distance_upper_bound=np.nextafter(radius, np.inf))
         return self._with(self.keep | torch.from_numpy(distances <= radius).to(self.keep.device))
 
-    def cleaned(self, radius: float | None = None, smallest_group: float = 0.1) -> Selection:
+    def cleaned(self, radius: float | None = None, smallest_group: float = 0.1) -> GaussianSelection:
         """Leaves out groups that are small beside the largest; Gaussians within a distance of each other hang together.
 
         Args:
@@ -118,7 +94,7 @@ class Selection:
         sizes = np.bincount(groups)
         return self._some((sizes >= smallest_group * sizes.max())[groups])
 
-    def groups(self, radius: float | None = None) -> list[Selection]:
+    def groups(self, radius: float | None = None) -> list[GaussianSelection]:
         """Splits the selection into the groups that `cleaned` tells apart, the largest first.
 
         Raises:
@@ -145,13 +121,13 @@ class Selection:
         links = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(len(points), len(points)))
         return connected_components(links, directed=False)[1]
 
-    def _some(self, of_selected: np.ndarray) -> Selection:
+    def _some(self, of_selected: np.ndarray) -> GaussianSelection:
         """Some of the selected Gaussians."""
         keep = self.keep.clone()
         keep[self.keep] = torch.from_numpy(of_selected).to(keep.device)
         return self._with(keep)
 
-    def require_some(self, wanted: str) -> Selection:
+    def require_some(self, wanted: str) -> GaussianSelection:
         """Returns itself, unless nothing is selected.
 
         Args:
@@ -167,13 +143,13 @@ class Selection:
             )
         return self
 
-    def _with(self, keep: Tensor) -> Selection:
+    def _with(self, keep: Tensor) -> GaussianSelection:
         return replace(self, keep=keep)
 
     def _numpy(self) -> np.ndarray:
         return self.keep.cpu().numpy()
 
-    def _same_scene(self, other: Selection) -> Tensor:
+    def _same_scene(self, other: GaussianSelection) -> Tensor:
         if len(self.keep) != len(other.keep):
             raise GenLangSplatError(
                 f"One selection is of a scene of {len(self.keep):,} Gaussians, the other of {len(other.keep):,}. "
@@ -188,7 +164,7 @@ def select_gaussians(
     opacities: Float[Tensor, " num_gaussians"],
     threshold: float,
     settings: SelectionSettings | None = None,
-) -> Selection:
+) -> GaussianSelection:
     """Selects the Gaussians whose relevancy is above a threshold.
 
     Args:
@@ -205,7 +181,7 @@ def select_gaussians(
     if not 0 <= threshold <= 1:
         raise GenLangSplatError(f"Found a threshold of {threshold}; relevancy lies in 0 to 1, choose from there.")
     keep = (relevancy > threshold) & (opacities >= settings.min_opacity) & means.isfinite().all(dim=1)
-    selection = Selection(keep, means)
+    selection = GaussianSelection(keep, means)
     return selection.cleaned(settings.radius, settings.smallest_group) if settings.clean_up else selection
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.latents import has_latent
 
 MAX_FIT_ROWS = 100_000
 
@@ -97,7 +98,7 @@ class LatentPca:
         Raises:
             GenLangSplatError: If every latent is zero.
         """
-        filled = latents[latents.norm(dim=-1) > 1e-6].float()
+        filled = latents[has_latent(latents)].float()
         if filled.shape[0] == 0:
             raise GenLangSplatError("Found only zero latents; run the language phase before coloring by latents.")
         unit = F.normalize(filled[:: 1 + filled.shape[0] // MAX_FIT_ROWS], dim=-1)
@@ -118,4 +119,4 @@ class LatentPca:
         mean, basis, low, high = pca
         projected = (F.normalize(latents, dim=-1) - mean) @ basis
         colors = ((projected - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
-        return colors * (latents.norm(dim=-1, keepdim=True) > 1e-6)
+        return colors * has_latent(latents)[..., None]

@@ -1,4 +1,4 @@
-"""From where a run is asked: its own views, a camera path, or cameras between its views."""
+"""The cameras a scene is asked from: its own views, a camera path, or cameras between its views."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from nerfstudio.cameras.camera_paths import get_interpolated_camera_path, get_path_from_json
@@ -14,11 +14,12 @@ from nerfstudio.cameras.cameras import Cameras
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.scene.language_scene import LanguageScene
+from genlangsplat_ns.scene.settings import CameraSettings
 
 
 @dataclass(frozen=True)
 class NamedCamera:
-    """A camera, and what its pictures are called."""
+    """A camera and the name of its pictures."""
 
     name: str
     """File name of the photograph, or the number of a frame."""
@@ -27,48 +28,27 @@ class NamedCamera:
     camera: Cameras
 
 
-@dataclass(frozen=True)
-class CameraChoice:
-    """Which cameras to ask from.
+def cameras_of(scene: LanguageScene, settings: CameraSettings) -> list[NamedCamera]:
+    """The cameras that the settings name.
 
     Raises:
-        GenLangSplatError: Both a path and interpolation are wanted, or the steps are not positive.
+        GenLangSplatError: The path cannot be read, or there are too few views.
     """
-
-    split: Literal["eval", "train", "all"] = "all"
-    """Which views: eval are the held-out ones."""
-    camera_path: Path | None = None
-    """A camera path JSON, as the viewer's render tab saves it, instead of the views."""
-    interpolate: int | None = None
-    """So many cameras from each view of the split to the next one, instead of the views."""
-
-    def __post_init__(self) -> None:
-        if self.camera_path is not None and self.interpolate is not None:
-            raise GenLangSplatError("Found both --camera-path and --interpolate; give one of them.")
-        if self.interpolate is not None and self.interpolate < 1:
-            raise GenLangSplatError(f"Found --interpolate {self.interpolate}; give at least 1 camera for each view.")
-
-    def cameras(self, scene: LanguageScene) -> list[NamedCamera]:
-        """The cameras for a scene.
-
-        Raises:
-            GenLangSplatError: The path cannot be read, or there are too few views.
-        """
-        views = scene.views(self.split)
-        if self.camera_path is not None:
-            return list(_frames("path", read_camera_path(self.camera_path).to(scene.model.device)))
-        if not views:
-            raise GenLangSplatError(f"The run has no views of the split {self.split}. Choose another with --split.")
-        own = [NamedCamera(view.name, view.split, scene.camera(view)) for view in views]
-        if self.interpolate is None:
-            return own
-        if len(own) < 2:
-            raise GenLangSplatError(f"Found {len(own)} view of the split {self.split}; --interpolate needs two.")
-        return list(_frames("interpolated", _between([item.camera for item in own], self.interpolate)))
+    if settings.camera_path is not None:
+        return list(_frames("path", read_camera_path(settings.camera_path).to(scene.model.device)))
+    views = scene.views(settings.split)
+    if not views:
+        raise GenLangSplatError(f"The run has no views of the split {settings.split}. Choose another with --split.")
+    own = [NamedCamera(view.name, view.split, scene.camera(view)) for view in views]
+    if settings.interpolate is None:
+        return own
+    if len(own) < 2:
+        raise GenLangSplatError(f"Found {len(own)} view of the split {settings.split}; --interpolate needs two.")
+    return list(_frames("interpolated", _between([item.camera for item in own], settings.interpolate)))
 
 
 def _between(cameras: list[Cameras], steps: int) -> Cameras:
-    """So many cameras from each one to the next, in the size of the first."""
+    """Interpolates this many cameras from each one to the next, in the size of the first."""
     intrinsics: dict[str, Any] = {
         name: torch.cat([getattr(camera, name) for camera in cameras]) for name in ("fx", "fy", "cx", "cy")
     }

@@ -1,78 +1,38 @@
-"""Describing a run: which texts of a vocabulary its groups of Gaussians answer best."""
+"""What a scene consists of, as a document: groups of Gaussians with the texts that describe them best."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-import torch
-from rich.markup import escape
-from rich.table import Table
-
-from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.description import describe_gaussians
-from genlangsplat_ns.language.memory import DecoderName
 from genlangsplat_ns.language.query import TextQuery
-from genlangsplat_ns.language.selection import Selection
-from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.run import open_run
-from genlangsplat_ns.utils.console import CONSOLE
-from genlangsplat_ns.utils.files import atomic_path, check_new_file
+from genlangsplat_ns.language.selection import GaussianSelection
+from genlangsplat_ns.scene.language_scene import LanguageScene
 
 
-def describe_run(
-    config_path: Path,
-    query: TextQuery,
-    level: str,
-    num_groups: int,
-    num_texts: int,
-    output: Path | None,
-    overwrite: bool,
-    decoder: DecoderName | None = None,
-) -> list[dict[str, Any]]:
-    """Prints, and writes as JSON, the best texts of each group of a scene's Gaussians.
+def describe_scene(
+    scene: LanguageScene, vocabulary: TextQuery, level: str, num_groups: int, num_texts: int
+) -> dict[str, Any]:
+    """Describes the groups of a scene's Gaussians in the words of a vocabulary.
 
     Args:
-        config_path: The run's config.yml.
-        query: Its texts are the vocabulary; its negatives and temperature score them.
+        scene: The scene.
+        vocabulary: Its texts are the vocabulary; its negatives and temperature score them.
         level: The level whose latents are grouped.
         num_groups: How many groups to look for.
         num_texts: How many texts each group gets.
-        output: JSON file; None to print only.
-        overwrite: Whether it may exist.
-        decoder: What decodes latents; None for what the run says.
+
+    Returns:
+        The level, the negatives, and for each group the number of Gaussians, centroid, box and scored texts.
 
     Raises:
-        GenLangSplatError: The level is unknown, the run cannot be opened, or the file exists or cannot be written.
+        GenLangSplatError: The level is unknown, a number is not positive, or no Gaussian has a latent.
     """
-    if level not in LEVELS:
-        raise GenLangSplatError(f'Found the level "{level}"; groups are made of one of {", ".join(LEVELS)}.')
-    if output is not None:
-        check_new_file(output, overwrite)
-    scene = open_run(config_path, decoder)
-    model = scene.model
-    groups = describe_gaussians(
-        model.latents.detach()[:, LEVELS.index(level)],
-        torch.sigmoid(model.opacities.detach()).squeeze(-1),
-        scene.decode,
-        scene.embed(query),
-        num_groups,
-        num_texts,
-    )
-    table = Table("Gaussians", "center", "texts", title=f"Groups at the level {level}")
-    entries = []
-    for group in groups:
-        part = Selection(group.members, model.means.detach().cpu())
-        texts = [query.texts[index] for index in group.texts]
-        scored = [{"text": text, "score": round(score, 4)} for text, score in zip(texts, group.scores, strict=True)]
-        entries.append({"gaussians": part.count, "centroid": part.centroid, "box": part.box, "texts": scored})
-        center = ", ".join(f"{value:.2f}" for value in part.centroid or ())
-        said = ", ".join(f"{item['text']} {item['score']:.2f}" for item in scored)
-        table.add_row(f"{part.count:,}", center, escape(said))
-    CONSOLE.print(table)
-    if output is not None:
-        with atomic_path(output) as path:
-            document = {"level": level, "negatives": query.negatives, "groups": entries}
-            path.write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")
-    return entries
+    groups = []
+    for group in scene.field.describe(scene.embed(vocabulary), level, num_groups, num_texts):
+        part = GaussianSelection(group.members, scene.field.means.cpu())
+        scored = [
+            {"text": vocabulary.texts[index], "score": round(score, 4)}
+            for index, score in zip(group.texts, group.scores, strict=True)
+        ]
+        groups.append({"gaussians": part.count, "centroid": part.centroid, "box": part.box, "texts": scored})
+    return {"level": level, "negatives": vocabulary.negatives, "groups": groups}

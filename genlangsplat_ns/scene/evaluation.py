@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from itertools import product
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from rich.markup import escape
-from rich.table import Table
 
 from genlangsplat_ns import __version__
 from genlangsplat_ns.errors import GenLangSplatError
@@ -33,17 +31,18 @@ from genlangsplat_ns.evaluation.protocols import (
 from genlangsplat_ns.evaluation.published import PublishedScore, is_published_scene, published_scores
 from genlangsplat_ns.evaluation.report import CardCollector, Report, describe_encoder, percent, write_report
 from genlangsplat_ns.evaluation.scores import Evaluation
-from genlangsplat_ns.language.memory import DecoderName
-from genlangsplat_ns.language.query import QueryMode, TextQuery
-from genlangsplat_ns.pipeline import GenLangSplatPipeline
+from genlangsplat_ns.language.query import TextQuery
+from genlangsplat_ns.language.settings import DecoderName
 from genlangsplat_ns.rasterization.ssim import structural_similarity
-from genlangsplat_ns.run import open_pipeline
 from genlangsplat_ns.scene.labels import find_scene_labels, warp_labels
 from genlangsplat_ns.scene.language_scene import LanguageScene
+from genlangsplat_ns.scene.lifting import lift_scene
+from genlangsplat_ns.scene.settings import EvaluationSettings
 from genlangsplat_ns.scene_io.run_config import read_run_config
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.files import atomic_path, file_sha256
 from genlangsplat_ns.utils.progress import track
+
+LOGGER = logging.getLogger(__name__)
 
 USUAL_PROTOCOLS: dict[LabelKind, tuple[EvaluationProtocol, ...]] = {
     "lerf-ovs": (LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, THRESHOLD, GAUSSIAN_SELECTION),
@@ -59,40 +58,44 @@ SPLIT_TITLES = {
 }
 
 
-def evaluate_run(
-    config_path: Path,
+@dataclass(frozen=True, eq=False)
+class SceneEvaluation:
+    """A scene scored against labels."""
+
+    document: dict[str, Any]
+    """What `evaluation.json` holds."""
+    by_decoder: dict[DecoderName, Evaluation]
+    """The scores with each decoder."""
+    protocols: tuple[EvaluationProtocol, ...]
+    """The rules, the deciding one first."""
+    published: tuple[PublishedScore, ...]
+    """What papers report on the data set."""
+
+
+def evaluate_scene(
+    scene: LanguageScene,
     output_dir: Path,
-    labels_folder: Path | None = None,
-    protocols: Sequence[str] = (),
-    holdout_labeled: bool = False,
-    mode: QueryMode = "rendered",
-    decoder: DecoderName | Literal["both"] | None = None,
-) -> dict[str, Any]:
-    """Asks a run for every labeled category in every labeled view and writes `evaluation.json` and `report.html`.
+    settings: EvaluationSettings | None = None,
+    decoder: DecoderName | None = None,
+    compare_autoencoder: bool = False,
+) -> SceneEvaluation:
+    """Asks a scene for every labeled category in every labeled view and writes `evaluation.json` and `report.html`.
 
     Args:
-        config_path: The run's `config.yml`.
-        output_dir: Gets the files.
-        labels_folder: The labels; None for those beside the data.
-        protocols: Names of protocols, the one that decides first; none for those usual with the labels' layout.
-        holdout_labeled: Lift the latents anew without the labeled views, in memory only. The colors have seen them.
-        mode: Where the relevancy of pixels comes from (see `evaluate_views`).
-        decoder: What decodes latents; `both` for the memory, and the autoencoder beside it; None for what the run says.
-
-    Returns:
-        What `evaluation.json` holds.
+        scene: An opened run.
+        output_dir: Folder for the files.
+        settings: Labels, protocols and mode; None for the defaults.
+        decoder: What decodes latents after they are lifted again for `holdout_labeled`; None for what the run says.
+        compare_autoencoder: Whether to evaluate the autoencoder's own decoder as well.
 
     Raises:
-        GenLangSplatError: If the run cannot be opened or lacks the memory asked for, or there are no labels, or those
-            of another scene.
+        GenLangSplatError: There are no labels, the labels are of another scene, or the run's latents were optimized and
+            cannot be lifted again.
     """
+    settings = settings or EvaluationSettings()
     start = time.perf_counter()
-    chosen = named_protocols(tuple(protocols))
-    first: DecoderName | None = "memory" if decoder == "both" else decoder
-    # A memory that is about to be fitted anew need not be there, nor be whole.
-    pipeline, checkpoint = open_pipeline(config_path, "autoencoder" if holdout_labeled else first)
-    scene = LanguageScene(pipeline.model, pipeline.datamanager)
-    labels = find_scene_labels(scene) if labels_folder is None else read_label_set(labels_folder)
+    chosen = named_protocols(settings.protocol)
+    labels = find_scene_labels(scene) if settings.labels is None else read_label_set(settings.labels)
     if labels is None:
         raise GenLangSplatError(
             f"There are no labels beside {scene.datamanager.config.dataparser.data}: looked for the folders "
@@ -101,48 +104,44 @@ def evaluate_run(
     chosen = chosen or USUAL_PROTOCOLS[labels.kind]
     views = scene.views("all")
     labels = warp_labels(labels, scene, views)
-    if holdout_labeled:
-        _lift_without(pipeline, [view.name for view, _ in match_views(views, labels.views).pairs])
-        pipeline.model.decode_by(first or read_run_config(config_path).model.get("decoder", "memory"))
+    if settings.holdout_labeled:
+        _lift_without(scene, [view.name for view, _ in match_views(views, labels.views).pairs])
+        stored = None if scene.stored is None else read_run_config(scene.stored.config_path).model.get("decoder")
+        scene.model.decode_by(decoder or stored or "memory")
     collector = CardCollector()
+    mode = settings.mode
     evaluation = evaluate_views(scene, views, labels.views, protocols=chosen, observe=collector.observe, mode=mode)
-    decoders = {pipeline.model.decoder: evaluation}
-    document = _document(scene, labels, evaluation, chosen, holdout_labeled)
-    document |= {"mode": mode, "decoder": pipeline.model.decoder}
-    if decoder == "both":
-        pipeline.model.decode_by("autoencoder")
-        decoders["autoencoder"] = evaluate_views(scene, views, labels.views, protocols=chosen, mode=mode)
+    first = scene.field.decoder
+    by_decoder = {first: evaluation}
+    document = _document(scene, labels, evaluation, chosen, settings.holdout_labeled)
+    document |= {"mode": mode, "decoder": first}
+    if compare_autoencoder:
+        scene.model.decode_by("autoencoder")
+        by_decoder["autoencoder"] = evaluate_views(scene, views, labels.views, protocols=chosen, mode=mode)
         document["decoders"] = {
             name: {
                 protocol.name: {split: found.summary(protocol.name, split) for split in SPLIT_TITLES}
                 for protocol in chosen
             }
-            for name, found in decoders.items()
+            for name, found in by_decoder.items()
         }
-    document |= _provenance(config_path, checkpoint, scene) | {"seconds": round(time.perf_counter() - start, 1)}
+    document |= _provenance(scene) | {"seconds": round(time.perf_counter() - start, 1)}
     with atomic_path(output_dir / "evaluation.json") as path:
         path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    published = published_scores(labels.kind, scene_name(scene))
+    published = published_scores(labels.kind, scene.name)
     write_report(output_dir / "report.html", _page(document, scene, labels, evaluation, chosen, published, collector))
-    _print(decoders, chosen, published, document)
-    CONSOLE.print(f"Wrote {escape(str(output_dir))}/evaluation.json and report.html.")
-    return document
+    LOGGER.info("Wrote %s/evaluation.json and report.html.", output_dir)
+    return SceneEvaluation(document, by_decoder, tuple(chosen), tuple(published))
 
 
-def scene_name(scene: LanguageScene) -> str:
-    """The name of the folder of a scene's data."""
-    data = Path(scene.datamanager.config.dataparser.data).resolve()
-    return (data if data.is_dir() else data.parent).name
-
-
-def _lift_without(pipeline: GenLangSplatPipeline, names: Sequence[str]) -> None:
-    """Lifts the latents anew without some of the views, and keeps them in memory alone."""
-    if pipeline.model.config.language_solver != "lift":
+def _lift_without(scene: LanguageScene, names: Sequence[str]) -> None:
+    """Lifts the latents again without some of the views; nothing is written."""
+    if scene.model.config.language_solver != "lift":
         raise GenLangSplatError(
             "The latents of this run were optimized, and lifting them anew would evaluate another method. Leave out "
             "--holdout-labeled, or train with --pipeline.model.language-solver lift."
         )
-    pipeline.model.set_latents(*pipeline.lift(left_out=names))
+    scene.model.set_latents(*lift_scene(scene.model, scene.datamanager, left_out=names))
 
 
 def _document(
@@ -196,17 +195,22 @@ def _geometry(scene: LanguageScene) -> dict[str, float | None]:
     return {"psnr": means[0], "ssim": means[1]}
 
 
-def _provenance(config_path: Path, checkpoint: Path, scene: LanguageScene) -> dict[str, Any]:
-    """What one needs to know to measure the same again."""
+def _provenance(scene: LanguageScene) -> dict[str, Any]:
+    """What one needs to know to repeat the measurement."""
     query = asdict(TextQuery(("unused",)))
     del query["texts"]
+    stored: dict[str, Any] = {}
+    if scene.stored is not None:
+        stored = {
+            "config": str(scene.stored.config_path),
+            "checkpoint": scene.stored.checkpoint.name,
+            "checkpoint_sha256": file_sha256(scene.stored.checkpoint),
+            "seeds": {"training": read_run_config(scene.stored.config_path).seed},
+        }
     return {
         "version": {"genlangsplat-ns": __version__, "torch": torch.__version__},
-        "config": str(config_path),
-        "checkpoint": checkpoint.name,
-        "checkpoint_sha256": file_sha256(checkpoint),
-        "seeds": {"training": read_run_config(config_path).seed},
-        "scene": scene_name(scene),
+        **stored,
+        "scene": scene.name,
         "encoder": scene.encoder.identity,
         "autoencoder": asdict(scene.autoencoder_identity),
         "query": query,
@@ -248,7 +252,9 @@ def _page(
             "Means": "micro: all pairs of view and text; macro: texts, equally weighted",
             "Held-out pictures": decibels,
             "Autoencoder": f"{autoencoder['name']}, {autoencoder['embedding_dim']} to {autoencoder['latent_dim']}",
-            "Run": f"{document['config']}, {document['checkpoint']}, SHA-256 {document['checkpoint_sha256']}",
+            "Run": f"{document['config']}, {document['checkpoint']}, SHA-256 {document['checkpoint_sha256']}"
+            if "config" in document
+            else "not stored",
             "Version": f"genlangsplat-ns {__version__}",
         },
         evaluation=evaluation,
@@ -271,41 +277,3 @@ def _published_note(kind: LabelKind, scene: str) -> str:
         "As printed in the named sources, none reproduced here. LangSplat and its followers train on the labeled "
         "views; compare like with like, and masks from rendered maps with those alone."
     )
-
-
-def _print(
-    decoders: Mapping[DecoderName, Evaluation],
-    protocols: Sequence[EvaluationProtocol],
-    published: Sequence[PublishedScore],
-    document: dict[str, Any],
-) -> None:
-    """Prints the means of every protocol and split, and what papers report."""
-    title = f"{document['scene']}, micro / macro means"
-    means = Table("protocol", "views", "decoder", "pairs", *_MEANS, title=title)
-    for protocol, split, (decoder, evaluation) in product(protocols, SPLIT_TITLES, decoders.items()):
-        summary = evaluation.summary(protocol.name, split)
-        if summary["pairs"]:
-            cells = [
-                f"{percent(summary['micro'][name])} / {percent(summary['macro'][name])}" for name in _MEANS.values()
-            ]
-            means.add_row(protocol.name, split, decoder, str(summary["pairs"]), *cells)
-    CONSOLE.print(means)
-    facts = document["labels"]
-    if facts["in_training"]:
-        CONSOLE.print(f"{len(facts['in_training'])} of {len(facts['frames'])} labeled views are training views.")
-    for name, words in {
-        "no_such_view": "labeled views are not in this scene",
-        "not_in_view": "labels lie outside their view",
-    }.items():
-        if facts[name]:
-            CONSOLE.print(f"[yellow]{len(facts[name])} {words}: {escape(', '.join(facts[name]))}[/yellow]")
-    if is_published_scene(document["labels"]["kind"], document["scene"]):
-        beside = Table("method", "scene", *_MEANS, "source", title="Published, not reproduced")
-        for score in published:
-            cells = [percent(getattr(score, name)) for name in _MEANS.values()]
-            beside.add_row(f"{score.method} ({score.family})", score.scene, *cells, score.source)
-        CONSOLE.print(beside)
-
-
-_MEANS = {"localization": "localization", "mean IoU": "miou", "IoU > 0.25": "acc_iou25"}
-"""Columns of the tables, and the names of their figures."""

@@ -2,54 +2,57 @@
 
 from __future__ import annotations
 
+import logging
 from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.markup import escape
 
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig, Split
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.langsplat import read_langsplat_view, require_langsplat_files, write_langsplat_view
 from genlangsplat_ns.features.preview import write_contact_sheet
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.progress import track
 from genlangsplat_ns.views.dataset import ViewDataset
+from genlangsplat_ns.views.settings import ViewSettings
+
+LOGGER = logging.getLogger(__name__)
 
 
-def open_views(
-    data: Path, data_format: str, max_image_side: int | None, extractor: FeatureSettings
-) -> GenLangSplatDataManager:
+def open_views(settings: ViewSettings, features: FeatureSettings) -> GenLangSplatDataManager:
     """Opens the views of a scene; pictures are read one at a time when they are asked for.
 
     Args:
-        data: The scene's folder.
-        data_format: nerfstudio's name of its format, such as nerfstudio-data or colmap.
-        max_image_side: Cap on the longer side, as in training.
-        extractor: Masks and encoder.
+        settings: The views.
+        features: Masks and encoder.
 
     Raises:
-        GenLangSplatError: If the format is unknown or the data cannot be read.
+        GenLangSplatError: The format is unknown or the data cannot be read.
     """
     from nerfstudio.configs.dataparser_configs import all_dataparsers
 
-    names = [name for name in (data_format, f"{data_format}-data") if name in all_dataparsers]
+    names = [name for name in (settings.data_format, f"{settings.data_format}-data") if name in all_dataparsers]
     if not names:
-        raise GenLangSplatError(f"There is no data format {data_format!r}; choose one of {', '.join(all_dataparsers)}.")
+        raise GenLangSplatError(
+            f"There is no data format {settings.data_format!r}; choose one of {', '.join(all_dataparsers)}."
+        )
     config = GenLangSplatDataManagerConfig(
-        data=data,
+        data=settings.data,
         dataparser=deepcopy(all_dataparsers[names[0]]),
-        max_image_side=max_image_side,
+        max_image_side=settings.max_image_side,
         cache_images_type="uint8",
-        **{item.name: getattr(extractor, item.name) for item in fields(FeatureSettings)},
+        **{item.name: getattr(features, item.name) for item in fields(FeatureSettings)},
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # The held-out views are those of training, which a data set may list apart from those of its test.
-    views: GenLangSplatDataManager = config.setup(device=device, test_mode="val", prepare=False)
+    views: GenLangSplatDataManager = config.setup(
+        device=device, test_mode="val", extractor=FeatureExtractor(config, device)
+    )
     return views
 
 
@@ -74,7 +77,7 @@ def extract_scene(views: GenLangSplatDataManager, limit: int | None, preview: bo
             # The number tells apart views that are called the same in different folders.
             path = folder / f"{split}-{index:04d}-{Path(name).stem}.jpg"
             write_contact_sheet(path, name, views.image(split, index), views.language_features(split, index))
-        CONSOLE.print(f"Contact sheets are in {escape(str(folder))}.")
+        LOGGER.info("Contact sheets are in %s.", folder)
 
 
 def import_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
@@ -105,8 +108,7 @@ def import_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
                 store.identity.embedding_dim,
             )
             store.save(store.key(views.view_name(split, index), views.image(split, index)), features)
-    CONSOLE.print(f"Converted {len(every)} views into {escape(str(store.folder))}. Train with:")
-    CONSOLE.print(f"    {escape(training_command(views))}", soft_wrap=True)
+    LOGGER.info("Converted %d views into %s.", len(every), store.folder)
 
 
 def training_command(views: GenLangSplatDataManager) -> str:
@@ -147,7 +149,7 @@ def export_langsplat(views: GenLangSplatDataManager, folder: Path, overwrite: bo
     views.extract()
     for stem, (split, index) in zip(stems, track(every, "Converting to LangSplat"), strict=True):
         write_langsplat_view(folder, stem, views.language_features(split, index))
-    CONSOLE.print(f"Wrote {2 * len(every)} files to {escape(str(folder))}. They belong to the undistorted views.")
+    LOGGER.info("Wrote %d files to %s. They belong to the undistorted views.", 2 * len(every), folder)
 
 
 def source_positions(dataset: ViewDataset, index: int) -> np.ndarray:

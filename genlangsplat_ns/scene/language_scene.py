@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -13,19 +14,16 @@ from torch import Tensor
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, Split
 from genlangsplat_ns.evaluation.labels import ViewLabels
 from genlangsplat_ns.features.encoders import ImageTextEncoder
+from genlangsplat_ns.language.answers import ViewAnswer, answer_texts
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.decoding import Decode
-from genlangsplat_ns.language.query import (
-    EmbeddedQuery,
-    QueryMode,
-    TextQuery,
-    ViewAnswer,
-    answer_texts,
-    embed_query,
-    relevancy_maps,
-)
-from genlangsplat_ns.language.selection import Selection, SelectionSettings, select_gaussians
+from genlangsplat_ns.language.field import LanguageField
+from genlangsplat_ns.language.gaussian_scores import SeenScores
+from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery, embed_query
+from genlangsplat_ns.language.selection import GaussianSelection
+from genlangsplat_ns.language.settings import QueryMode, SelectionSettings
 from genlangsplat_ns.model import GenLangSplatModel
+from genlangsplat_ns.scene_io.runs import StoredRun
 from genlangsplat_ns.views.cameras import pixel_in_space
 
 
@@ -63,24 +61,6 @@ class AnsweredView:
     """For each text the point of the scene that its peak shows, in the run's own frame."""
 
 
-@dataclass(frozen=True, eq=False)
-class SceneAnswer:
-    """Where a scene answers one text, whatever the view."""
-
-    text: str
-    """The text asked for."""
-    level: str
-    """The level or rule the scores were read from."""
-    relevancy: Float[Tensor, " num_gaussians"]
-    """Relevancy of every Gaussian; 0 where no region was ever seen."""
-    peak: tuple[float, ...]
-    """Center of the Gaussian with the highest relevancy among those that are not too faint."""
-    score: float
-    """Its relevancy."""
-    selection: Selection
-    """The Gaussians above the query's threshold."""
-
-
 class LanguageScene:
     """A trained scene that can be asked. Tensors come back on the CPU, where `.numpy()` gives an array.
 
@@ -91,10 +71,17 @@ class LanguageScene:
         chosen = scene.select("a fox").keep.numpy()
     """
 
-    def __init__(self, model: GenLangSplatModel, datamanager: GenLangSplatDataManager) -> None:
-        model.check_language()
+    def __init__(
+        self,
+        model: GenLangSplatModel,
+        datamanager: GenLangSplatDataManager,
+        stored: StoredRun | None = None,
+        field: LanguageField | None = None,
+    ) -> None:
         self.model = model
         self.datamanager = datamanager
+        self.stored = stored
+        self._field = field
 
     @property
     def encoder(self) -> ImageTextEncoder:
@@ -107,9 +94,28 @@ class LanguageScene:
         return self.model.field_head.autoencoder.identity
 
     @property
+    def field(self) -> LanguageField:
+        """Everything that can be asked of the Gaussians.
+
+        Raises:
+            GenLangSplatError: The run has no language phase.
+        """
+        return self._field or self.model.field
+
+    @property
     def decode(self) -> Decode:
-        """What turns latents into unit embeddings."""
-        return self.model.decode
+        """Maps latents to unit embeddings."""
+        return self.field.decode
+
+    def with_latents(self, latents: Float[Tensor, "num_gaussians levels latent_dim"]) -> LanguageScene:
+        """The same scene with other latents on its Gaussians."""
+        return LanguageScene(self.model, self.datamanager, self.stored, self.field.with_latents(latents))
+
+    @property
+    def name(self) -> str:
+        """The name of the folder of the scene's data."""
+        data = Path(self.datamanager.config.dataparser.data).resolve()
+        return (data if data.is_dir() else data.parent).name
 
     def views(self, split: Literal["train", "eval", "all"] = "all") -> list[SceneView]:
         """Lists the views of a split, held-out ones last."""
@@ -143,16 +149,13 @@ class LanguageScene:
     def render(self, view: SceneView) -> RenderedView:
         """Renders colors and latents of a view."""
         camera = self.camera(view)
-        return RenderedView(self.model.render_splats(camera)["rgb"], self.model.render_latents(camera))
+        latents = self.model.render_latents(camera, self.field.latents)
+        return RenderedView(self.model.render_splats(camera)["rgb"], latents)
 
     @torch.no_grad()
     def render_rgb(self, view: SceneView) -> Float[Tensor, "height width 3"]:
         """Renders the colors of a view alone."""
         return self.model.render_splats(self.camera(view))["rgb"]
-
-    def gaussian_latents(self) -> Float[Tensor, "num_gaussians levels latent_dim"]:
-        """The latents of the Gaussians."""
-        return self.model.latents.detach()
 
     @torch.no_grad()
     def render_opacity(
@@ -166,7 +169,7 @@ class LanguageScene:
         self, view: SceneView, scores: Float[Tensor, "num_gaussians channels"]
     ) -> Float[Tensor, "height width channels"]:
         """Renders scores of the Gaussians over the opacity of those that have one; 0 where none is shown."""
-        return self.model.render_scores(self.camera(view), scores)[1]
+        return self.model.render_scores(self.camera(view), SeenScores(scores))[1]
 
     def embed(self, query: TextQuery) -> EmbeddedQuery:
         """Embeds the texts of a query with the run's encoder."""
@@ -182,43 +185,23 @@ class LanguageScene:
             mode: `gaussian` splats the scores of Gaussians; `rendered` decodes and scores every pixel.
         """
         if mode == "gaussian":
-            outputs, relevancy = self.model.render_relevancy(camera, query)
-            # The levels are joined already, so the rule of the query has nothing left to choose.
+            outputs, relevancy = self.model.render_scores(camera, self.field.seen_scores(query))
+            # The levels are joined already, so there is only one map per text to read.
             answers = answer_texts(relevancy.permute(2, 0, 1)[:, None], replace(query.query, level="mean"))
-            levels = self.model.gaussian_relevancy(query)[1]
+            levels = self.field.relevancy(query)[1]
             answers = [replace(answer, level=level) for answer, level in zip(answers, levels, strict=True)]
         else:
             outputs = self.model.render_splats(camera)
-            maps = relevancy_maps(self.model.render_latents(camera), self.decode, query)
-            answers = answer_texts(maps, query.query)
+            answers = self.field.answer_view(self.model.render_latents(camera, self.field.latents), query)
         geometry, depth = self.model.view(camera), outputs["depth"]
         points = [pixel_in_space(geometry, (x, y), float(depth[y, x])) for x, y in (item.peak for item in answers)]
         on_cpu = [replace(answer, map=answer.map.cpu(), mask=answer.mask.cpu()) for answer in answers]
         return AnsweredView(outputs["rgb"].cpu(), on_cpu, points)
 
-    @torch.no_grad()
-    def find(self, query: EmbeddedQuery, settings: SelectionSettings | None = None) -> list[SceneAnswer]:
-        """Scores and selects Gaussians for each text of a query.
-
-        Args:
-            query: The query; its threshold is that of the selection.
-            settings: Opacity floor and clean-up of the selections; None for the defaults.
-        """
-        settings = settings or SelectionSettings()
-        relevancy, levels = self.model.gaussian_relevancy(query)
-        means = self.model.means.detach().cpu()
-        opacities = torch.sigmoid(self.model.opacities.detach()).squeeze(-1).cpu()
-        found = []
-        for text, level, scores in zip(query.query.texts, levels, relevancy.T.cpu(), strict=True):
-            peak = int((scores * (opacities >= settings.min_opacity)).argmax())
-            selection = select_gaussians(scores, means, opacities, query.query.threshold, settings)
-            found.append(SceneAnswer(text, level, scores, tuple(means[peak].tolist()), float(scores[peak]), selection))
-        return found
-
     def ask(self, text: str, view: SceneView, mode: QueryMode = "gaussian") -> ViewAnswer:
         """Answers one text in one view with the default settings."""
         return self.answer(self.embed(TextQuery((text,))), self.camera(view), mode).answers[0]
 
-    def select(self, text: str, settings: SelectionSettings | None = None) -> Selection:
+    def select(self, text: str, settings: SelectionSettings | None = None) -> GaussianSelection:
         """Selects the Gaussians that answer one text, with the default settings of a query."""
-        return self.find(self.embed(TextQuery((text,))), settings)[0].selection
+        return self.field.find(self.embed(TextQuery((text,))), settings)[0].selection

@@ -1,79 +1,127 @@
-"""Lifting the latents of a run that is trained already."""
+"""Lifting of a whole scene: the training views with their regions, the lifted latents, and the memory that decodes."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rich.markup import escape
 
+from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.language.memory import SceneMemory
 from genlangsplat_ns.lifting.average import LiftedLatents
+from genlangsplat_ns.lifting.memory_fit import SeenRegions, fit_memory, see_regions
 from genlangsplat_ns.lifting.ray import lift_on_ray
-from genlangsplat_ns.pipeline import GenLangSplatPipeline
-from genlangsplat_ns.run import open_pipeline
-from genlangsplat_ns.utils.console import CONSOLE
-from genlangsplat_ns.utils.files import atomic_path
+from genlangsplat_ns.lifting.region_views import PosedView, RegionViews
+from genlangsplat_ns.lifting.robust import lift_latents
+from genlangsplat_ns.model import GenLangSplatModel
+from genlangsplat_ns.rasterization import WeightCache
+from genlangsplat_ns.scene.language_scene import LanguageScene
+from genlangsplat_ns.scene_io.runs import StoredRun, add_checkpoint
 from genlangsplat_ns.utils.ray_settings import RayLiftSettings
 
+LOGGER = logging.getLogger(__name__)
 
-def lift_run(config_path: Path, robust_rounds: int | None, spread: RayLiftSettings | None) -> Path:
-    """Lifts the latents of a run anew and writes them as one more checkpoint, which every command then opens.
 
-    A run that has not come to its language phase is put there, with the Gaussians it has. Optimized latents stay as
-    they are, unless rounds or a cluster are asked for, and get a memory.
+@torch.no_grad()
+def training_views(model: GenLangSplatModel, data: GenLangSplatDataManager) -> RegionViews:
+    """The training views with their regions; features that the store does not have are extracted."""
+    views = []
+    for index in range(len(data.train_dataset)):
+        place = model.view(data.camera("train", index))
+        name, key = data.view_name("train", index), data.language_key("train", index)
+        views.append(PosedView(name, key, place.viewmats[0], place.intrinsics[0], place.width, place.height))
+    return RegionViews(
+        gaussians=model.geometry().tensors(),
+        rasterize_mode=model.config.rasterize_mode,
+        views=views,
+        store=data.store,
+        autoencoder=model.field_head.autoencoder,
+        cache=WeightCache(int(model.config.language_cache_gb * 1e9)),
+    )
+
+
+def lift_scene(
+    model: GenLangSplatModel,
+    data: GenLangSplatDataManager,
+    left_out: Collection[str] = (),
+    ray: RayLiftSettings | None = None,
+) -> tuple[LiftedLatents, SceneMemory]:
+    """Lifts the latents of all training views, all levels at once, and fits the memory that decodes them.
 
     Args:
-        config_path: The run's `config.yml`.
-        robust_rounds: Rounds in which regions are judged; None for what the run was trained with.
-        spread: How a Ray cluster shares the views; None to lift in this process.
+        model: The scene, which is not changed.
+        data: Its views.
+        left_out: File names of training views to leave out.
+        ray: How a Ray cluster shares the views; None to lift in this process.
+
+    Raises:
+        GenLangSplatError: The views cannot be lifted.
+    """
+    views, settings = training_views(model, data), model.config.lift_settings
+    views = replace(views, views=[view for view in views.views if view.name not in left_out])
+    count, levels, latent_dim = model.latents.shape
+    if ray is None:
+        small = views.small()
+        lifted = lift_latents(views, count, levels, latent_dim, settings, model.device, small, remember=True)
+    else:
+        views = replace(views.to("cpu"), cache=None)
+        lifted = lift_on_ray(views, (count, levels, latent_dim), settings, ray)
+    assert lifted.region_consensus is not None, "lifting was told to remember"
+    names = [view.name for view in views.views]
+    regions = SeenRegions.gather(lifted.region_consensus, lifted.region_weights, names)
+    memory = fit_memory(regions, model.field_head.autoencoder.identity.encoder)
+    if ray is not None:
+        lifted = LiftedLatents(lifted.latents.to(model.device), lifted.mass.to(model.device))
+    return lifted, memory
+
+
+def fit_scene_memory(model: GenLangSplatModel, data: GenLangSplatDataManager) -> SceneMemory:
+    """Fits a memory to the latents that the Gaussians have."""
+    views = replace(training_views(model, data).small(), cache=None)
+    regions = see_regions(views, model.latents.detach(), None)
+    return fit_memory(regions, model.field_head.autoencoder.identity.encoder)
+
+
+def describe_lift(lifted: LiftedLatents, memory: SceneMemory | None) -> str:
+    """What was lifted, in one sentence."""
+    share = float(lifted.seen.any(dim=-1).float().mean())
+    sentence = f"Lifted latents onto {share:.0%} of {len(lifted.mass):,} Gaussians"
+    return f"{sentence}." if memory is None else f"{sentence}, with a memory of {len(memory)} keys."
+
+
+def lift_run(scene: LanguageScene, run: StoredRun, robust_rounds: int | None, ray: RayLiftSettings | None) -> Path:
+    """Lifts the latents of a stored run again and writes them as one more checkpoint, which every command then opens.
+
+    A run that stopped before its language phase enters it with the Gaussians it has. Optimized latents are kept and get
+    a memory, unless rounds or a cluster are asked for.
+
+    Args:
+        scene: The opened run.
+        run: Where it is stored.
+        robust_rounds: Rounds in which regions are reweighted; None for the number the run was trained with.
+        ray: How a Ray cluster shares the views; None to lift in this process.
 
     Returns:
         The new checkpoint.
 
     Raises:
-        GenLangSplatError: The run cannot be opened, or its views cannot be lifted.
+        GenLangSplatError: The views cannot be lifted.
     """
-    # Whatever the run remembers is about to be replaced, so a damaged memory is no reason to stop.
-    pipeline, checkpoint = open_pipeline(config_path, "autoencoder")
-    model = pipeline.model
-    keeps_latents = model.in_language_phase and model.config.language_solver == "adam"
-    if keeps_latents and robust_rounds is None and spread is None:
-        memory = pipeline.remember()
+    model, data = scene.model, scene.datamanager
+    optimized = model.in_language_phase and model.config.language_solver == "adam"
+    if optimized and robust_rounds is None and ray is None:
+        memory = fit_scene_memory(model, data)
         model.set_memory(memory)
-        return _write(pipeline, checkpoint, config_path, f"Kept the optimized latents, with {_keys(memory)}")
-    if robust_rounds is not None:
-        model.config.language_robust_rounds = robust_rounds
-    lifted, memory = pipeline.lift() if spread is None else _lift_on_ray(pipeline, spread)
-    if not model.in_language_phase:
-        model.enter_language_phase(model.step + 1)
-    model.set_latents(lifted, memory)
-    seen = float(lifted.seen.any(dim=-1).float().mean())
-    done = f"Lifted latents onto {seen:.0%} of {len(lifted.mass):,} Gaussians, with {_keys(memory)}"
-    return _write(pipeline, checkpoint, config_path, done)
-
-
-def _keys(memory: SceneMemory) -> str:
-    return f"a memory of {len(memory)} keys"
-
-
-def _write(pipeline: GenLangSplatPipeline, checkpoint: Path, config_path: Path, done: str) -> Path:
-    """Writes the run as one more checkpoint, and says what was done."""
-    # The optimizers stay as they are: whoever raises the number of steps can go on.
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    step = int(state["step"]) + 1
-    written = checkpoint.with_name(f"step-{step:09d}.ckpt")
-    # Not beside the checkpoints: nerfstudio takes every name there for that of a checkpoint.
-    with atomic_path(written, within=config_path.parent) as temporary:
-        torch.save({**state, "step": step, "pipeline": pipeline.state_dict()}, temporary)
-    CONSOLE.print(f"{done}: {escape(str(written))}.")
-    return written
-
-
-def _lift_on_ray(pipeline: GenLangSplatPipeline, spread: RayLiftSettings) -> tuple[LiftedLatents, SceneMemory]:
-    num_gaussians, levels, latent_dim = pipeline.model.latents.shape
-    views = replace(pipeline.training_views().to("cpu"), cache=None)
-    lifted = lift_on_ray(views, (num_gaussians, levels, latent_dim), pipeline.model.config.lift_settings, spread)
-    memory = pipeline.fit_memory(views, lifted)
-    return LiftedLatents(lifted.latents.to(pipeline.device), lifted.mass.to(pipeline.device)), memory
+        LOGGER.info("Kept the optimized latents, with a memory of %d keys.", len(memory))
+    else:
+        if robust_rounds is not None:
+            model.config.language_robust_rounds = robust_rounds
+        lifted, memory = lift_scene(model, data, ray=ray)
+        if not model.in_language_phase:
+            model.enter_language_phase(model.step + 1)
+        model.set_latents(lifted, memory)
+        LOGGER.info("%s", describe_lift(lifted, memory))
+    return add_checkpoint(run, model.state_dict())

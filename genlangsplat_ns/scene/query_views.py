@@ -1,10 +1,9 @@
-"""Asking a run from many cameras, and writing down what was found."""
+"""Asking a scene from many cameras, and writing pictures and scores of the answers."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
-from rich.markup import escape
-from rich.table import Table
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.memory import DecoderName
-from genlangsplat_ns.language.query import QueryMode, TextQuery, ViewAnswer
-from genlangsplat_ns.language.selection import SelectionSettings
+from genlangsplat_ns.language.answers import ViewAnswer
+from genlangsplat_ns.language.field import GaussianAnswer
+from genlangsplat_ns.language.query import TextQuery
+from genlangsplat_ns.language.settings import QueryMode, SelectionSettings
 from genlangsplat_ns.language.visualize import relevancy_overlay
-from genlangsplat_ns.run import open_run
-from genlangsplat_ns.scene.cameras import CameraChoice, NamedCamera
-from genlangsplat_ns.scene.language_scene import SceneAnswer
-from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.scene.cameras import NamedCamera, cameras_of
+from genlangsplat_ns.scene.language_scene import LanguageScene
+from genlangsplat_ns.scene.settings import CameraSettings
 from genlangsplat_ns.utils.files import atomic_path, safe_name
 from genlangsplat_ns.utils.progress import track
 
@@ -32,36 +29,36 @@ FRAMES_PER_SECOND = 24
 
 
 def query_views(
-    config_path: Path,
+    scene: LanguageScene,
     query: TextQuery,
-    cameras: CameraChoice,
-    mode: QueryMode,
-    selection: SelectionSettings,
-    video: bool,
     output_dir: Path,
-    decoder: DecoderName | None = None,
-) -> None:
+    cameras: CameraSettings | None = None,
+    selection: SelectionSettings | None = None,
+    mode: QueryMode = "gaussian",
+    video: bool = False,
+) -> dict[str, Any]:
     """Answers a query from every camera; writes overlays and masks as pictures or overlays as videos, and `query.json`.
 
     Args:
-        config_path: The run's config.yml.
+        scene: The scene to ask.
         query: What to ask.
-        cameras: From where.
+        output_dir: Folder for the pictures, videos and the JSON.
+        cameras: The cameras; None for all views.
+        selection: Opacity floor and clean-up of the Gaussians that the JSON counts; None for the defaults.
         mode: How views are scored.
-        selection: Opacity floor and clean-up of the Gaussians that the JSON counts.
-        video: One video per text instead of two pictures per text and view.
-        output_dir: Where pictures, videos and the JSON go.
-        decoder: What decodes latents; None for what the run says.
+        video: Whether to write one video per text instead of two pictures per text and view.
+
+    Returns:
+        What `query.json` holds.
 
     Raises:
-        GenLangSplatError: The run or the camera path cannot be read, or there is no ffmpeg for a video.
+        GenLangSplatError: The camera path cannot be read, or ffmpeg, which writes videos, is missing.
     """
-    if video and shutil.which("ffmpeg") is None:
-        raise GenLangSplatError("Could not find ffmpeg, which writes videos: `apt-get install ffmpeg`. PNGs need none.")
-    scene = open_run(config_path, decoder)
-    places = cameras.cameras(scene)
+    if video:
+        require_ffmpeg()
+    places = cameras_of(scene, cameras or CameraSettings())
     embedded = scene.embed(query)
-    found = scene.find(embedded, selection)
+    found = scene.field.find(embedded, selection)
     results: list[dict[str, Any]] = []
     with ExitStack() as stack:
         writers = [_VideoOfText(stack, output_dir, number, text) for number, text in enumerate(query.texts)]
@@ -84,8 +81,17 @@ def query_views(
     }
     with atomic_path(output_dir / "query.json") as path:
         path.write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")
-    _print_summary(found, results)
-    CONSOLE.print(f"{'Videos' if video else 'Pictures'} and query.json are in {escape(str(output_dir))}.")
+    return document
+
+
+def require_ffmpeg() -> None:
+    """Checks that videos can be written.
+
+    Raises:
+        GenLangSplatError: ffmpeg is not installed.
+    """
+    if shutil.which("ffmpeg") is None:
+        raise GenLangSplatError("Could not find ffmpeg, which writes videos: `apt-get install ffmpeg`. PNGs need none.")
 
 
 class _VideoOfText:
@@ -135,7 +141,7 @@ def _entry(place: NamedCamera, answer: ViewAnswer, point: tuple[float, ...]) -> 
     }
 
 
-def _selection(answer: SceneAnswer) -> dict[str, Any]:
+def _selection(answer: GaussianAnswer) -> dict[str, Any]:
     """What the JSON says of an answer in space."""
     return {
         "text": answer.text,
@@ -151,15 +157,3 @@ def _selection(answer: SceneAnswer) -> dict[str, Any]:
 def _pixels(picture: Float[Tensor, "height width *channels"]) -> UInt8[np.ndarray, "height width *channels"]:
     """A picture of values from 0 to 1 as bytes."""
     return np.ascontiguousarray((picture.clamp(0, 1) * 255).round().byte().numpy())
-
-
-def _print_summary(found: Sequence[SceneAnswer], results: list[dict[str, Any]]) -> None:
-    """Prints for each text where it is strongest, and how many Gaussians answer."""
-    table = Table("text", "best view", "split", "score", "level", "peak x, y", "Gaussians")
-    for answer in found:
-        own = (result for result in results if result["text"] == answer.text)
-        best = max(own, key=lambda result: result["score"])
-        peak, count = ", ".join(map(str, best["peak"])), f"{answer.selection.count:,}"
-        row = answer.text, best["view"], best["split"], f"{best['score']:.3f}", best["level"], peak, count
-        table.add_row(*map(escape, row))
-    CONSOLE.print(table)

@@ -59,19 +59,23 @@ def atomic_path(path: Path, within: Path | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """Yields a new temporary folder beside `path`; it takes the final name on success and is removed on any error.
 
     Args:
-        path: The final name, which no other file may have.
+        path: The final name.
+        overwrite: Whether to replace a folder of that name. Without it, none may exist.
     """
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+    temporary, replaced = (path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}") for _ in range(2))
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        if overwrite and path.exists():
+            path.rename(replaced)
         temporary.rename(path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for folder in (temporary, replaced):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def safe_name(text: str, longest: int = 40) -> str:

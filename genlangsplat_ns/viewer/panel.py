@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread, current_thread
@@ -19,13 +20,15 @@ from torch import nn
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import ImageTextEncoder
-from genlangsplat_ns.language.query import LEVEL_RULES, EmbeddedQuery, QueryMode, TextQuery, embed_query, split_texts
-from genlangsplat_ns.language.relevancy import DEFAULT_NEGATIVES
-from genlangsplat_ns.language.selection import Selection
+from genlangsplat_ns.language.field import Peak
+from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery, embed_query
+from genlangsplat_ns.language.selection import GaussianSelection
+from genlangsplat_ns.language.settings import DEFAULT_NEGATIVES, LEVEL_RULES, QueryMode, split_texts
 from genlangsplat_ns.language.vocabulary import Vocabulary, read_vocabulary
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.viewer.flight import fly_to
-from genlangsplat_ns.viewer.tools import Peak, SceneTools
+from genlangsplat_ns.viewer.tools import SceneTools
+
+LOGGER = logging.getLogger(__name__)
 
 MODES: list[QueryMode] = ["gaussian", "rendered"]
 
@@ -98,11 +101,11 @@ class LanguageControls(nn.Module):
         embedded, answer = None, ""
         if texts.strip():
             try:
-                query = TextQuery(split_texts(texts), split_texts(negatives), level=level, prompts=prompts)
+                query = TextQuery(split_texts(texts), negatives=(negatives,), level=level, prompts=prompts)
                 embedded = embed_query(query, self._load_encoder())
                 answer = "; ".join(query.texts)
             except GenLangSplatError as error:
-                CONSOLE.print(f"[red]{error}")
+                LOGGER.error("%s", error)
                 answer = str(error)
         if current_thread() is self._embedding:
             self._put_up(embedded, answer)
@@ -132,7 +135,7 @@ class LanguageControls(nn.Module):
             try:
                 self.f_answer.value = action()
             except GenLangSplatError as error:
-                CONSOLE.print(f"[red]{error}")
+                LOGGER.error("%s", error)
                 self.f_answer.value = str(error)
 
         return pressed
@@ -144,7 +147,7 @@ class LanguageControls(nn.Module):
             raise GenLangSplatError("Nothing is asked yet. Give a text under Texts and press Ask.")
         return self._embedded
 
-    def _selected(self) -> Selection:
+    def _selected(self) -> GaussianSelection:
         return self._tools.select(self._asked(), self.h_threshold.value)
 
     def _isolate(self) -> str:
@@ -187,15 +190,15 @@ class LanguageControls(nn.Module):
 
     def _name(self, click: ViewerClick) -> str:
         """Names what was clicked with the nearest texts of the vocabulary, for each of them its best level."""
-        embeddings = self._tools.under(click, self.c_level.value)
+        embeddings = self._tools.embeddings_at(click, self.c_level.value)
         found = self._texts().nearest(embeddings, NAMES_TOLD)
         return "; ".join(f"{text} {cosine:.2f}" for text, cosine in found)
 
     def _find(self, click: ViewerClick) -> str:
         """Asks for what looks like the thing that was clicked."""
-        embeddings = self._tools.under(click, self.c_level.value)
+        query = self._tools.query_like(click, self.c_level.value)
         self._embedding = None
-        self._put_up(self._tools.query_like(embeddings, TextQuery(("this",), level=self.c_level.value)), "")
+        self._put_up(query, "")
         return "shown is what looks like this"
 
     def _texts(self) -> Vocabulary:

@@ -1,0 +1,71 @@
+"""`gen-langsplat compress`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rich.markup import escape
+from rich.table import Table
+
+from genlangsplat_ns.utils.console import CONSOLE
+
+if TYPE_CHECKING:
+    from genlangsplat_ns.scene.compression import CompressedRun, CompressionLoss
+
+
+@dataclass(frozen=True)
+class Compress:
+    """Write a run anew with its latents in fewer bytes, and print sizes and what is lost; the run itself stays."""
+
+    load_config: Path
+    """The run's config.yml."""
+    to: Literal["fp16", "int8"] = "int8"
+    """Store latents in two bytes per component or in one. The name of the new run's folder ends in this word."""
+    text: tuple[str, ...] = ()
+    """Texts whose masks are compared over the held-out views; without any, those of the run, or some general ones."""
+
+    def __call__(self) -> None:
+        """Runs the command."""
+        from genlangsplat_ns.run import open_run
+        from genlangsplat_ns.scene.compression import compress_run, compressed_folder
+
+        compressed_folder(self.load_config, self.to)
+        scene = open_run(self.load_config)
+        assert scene.stored is not None, "it was opened from a file"
+        done = compress_run(scene, scene.stored, self.to, self.text)
+        _print_sizes(done, self.to)
+        _print_loss(done.loss)
+        CONSOLE.print(f"The compressed run is {escape(str(done.config_path))}.", soft_wrap=True)
+
+
+def _print_sizes(done: CompressedRun, encoding: str) -> None:
+    """Prints what methods store for language, and what this run stored and stores."""
+    from genlangsplat_ns.language.compression import storage_of_methods
+
+    table = Table("method", "stored on a Gaussian", "MB per million Gaussians", title="Language of a scene, all levels")
+    for row in storage_of_methods(*done.shape[1:]):
+        table.add_row(row.method, row.stored, f"{row.bytes_per_gaussian:,}")
+    CONSOLE.print(table)
+    table = Table("MB", "before", encoding, title=f"This run, {done.shape[0]:,} Gaussians")
+    for name, pair in done.bytes.items():
+        table.add_row(name, *(f"{size / 1e6:,.2f}" for size in pair))
+    CONSOLE.print(table)
+
+
+def _print_loss(loss: CompressionLoss) -> None:
+    """Prints how similar the scene is before and after."""
+    table = Table("", "mean", "worst", title="What is left, 1 being all")
+    for name, agreement in (("cosine of latents", loss.latents), ("cosine of embeddings", loss.embeddings)):
+        table.add_row(name, f"{agreement.mean:.6f}", f"{agreement.worst:.6f}")
+    if loss.overlaps:
+        table.add_row("IoU of masks", f"{sum(loss.overlaps) / len(loss.overlaps):.4f}", f"{min(loss.overlaps):.4f}")
+    CONSOLE.print(table)
+    asked = "; ".join(loss.texts)
+    CONSOLE.print(escape(f"Masks of {len(loss.overlaps)} of {loss.num_asked} pairs of view and text ({asked});"))
+    CONSOLE.print("in the others nothing is selected before or after.")
+    table = Table("held-out views", "before", "after")
+    for name, pair in loss.metrics.items():
+        table.add_row(name, *(f"{value:.4f}" for value in pair))
+    CONSOLE.print(table)

@@ -1,0 +1,36 @@
+"""`gen-langsplat export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from genlangsplat_ns.commands.run_settings import ChoiceSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(ChoiceSettings):
+    """Write the Gaussians that answer a text, or all others, as a PLY file that any splat program opens."""
+
+    text: tuple[str, ...] = ()
+    """What to export: Gaussians that answer any of several texts. Without a text the whole scene is written."""
+    output: Path
+    """The .ply file."""
+    rest: bool = False
+    """Write all Gaussians but the chosen ones."""
+    latents: Literal["nowhere", "file", "ply"] = "nowhere"
+    """Write language latents nowhere, to a .safetensors file beside the PLY (file), or as PLY properties (ply)."""
+
+    def __call__(self) -> None:
+        """Runs the command."""
+        from genlangsplat_ns.scene.export import check_export, export_scene
+
+        if self.text:
+            self.queries(self.text)
+        check_export(self.output, self.latents, self.overwrite)
+        scene = self.open()
+        keep = self.choose(scene, self.text).keep if self.text else None
+        if self.rest:
+            keep = scene.model.drawable() & False if keep is None else ~keep
+        export_scene(scene, self.output, keep, self.latents, self.overwrite)

@@ -1,0 +1,30 @@
+"""`gen-langsplat extract`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import tyro
+
+from genlangsplat_ns.features.settings import FeatureSettings
+from genlangsplat_ns.views.settings import ViewSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extract:
+    """Find and embed the regions of a scene's views and store them, as training would; a stopped run is resumed."""
+
+    views: tyro.conf.OmitArgPrefixes[ViewSettings]
+    """The views."""
+    features: tyro.conf.OmitArgPrefixes[FeatureSettings] = field(default_factory=FeatureSettings)
+    """Masks and encoder."""
+    limit: int | None = None
+    """Extract only this many views, for a first look."""
+    preview: bool = False
+    """Also draw contact sheets: every view with its regions at the three levels."""
+
+    def __call__(self) -> None:
+        """Runs the command."""
+        from genlangsplat_ns.scene.extraction import extract_scene, open_views
+
+        extract_scene(open_views(self.views, self.features), self.limit, self.preview)

@@ -1,0 +1,38 @@
+"""`gen-langsplat lift`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from rich.markup import escape
+
+from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.ray_settings import RayLiftSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lift:
+    """Lift the latents of a trained run again, here or on a Ray cluster, into one more checkpoint of the run."""
+
+    load_config: Path
+    """The run's config.yml."""
+    engine: Literal["local", "ray"] = "local"
+    """local goes through the views in this process; ray shares them out over a cluster."""
+    robust_rounds: int | None = None
+    """Rounds in which regions that contradict the other views lose weight; None for what the run was trained with."""
+    ray: RayLiftSettings = field(default_factory=RayLiftSettings)
+    """How the engine ray shares out the views."""
+
+    def __call__(self) -> None:
+        """Runs the command."""
+        from genlangsplat_ns.run import open_run
+        from genlangsplat_ns.scene.lifting import lift_run
+
+        # The run's memory is about to be replaced, so a damaged one is no reason to stop.
+        scene = open_run(self.load_config, "autoencoder", require_language=False)
+        assert scene.stored is not None, "it was opened from a file"
+        ray = self.ray if self.engine == "ray" else None
+        checkpoint = lift_run(scene, scene.stored, self.robust_rounds, ray)
+        CONSOLE.print(f"The new checkpoint is {escape(str(checkpoint))}.", soft_wrap=True)

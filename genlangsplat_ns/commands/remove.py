@@ -1,0 +1,33 @@
+"""`gen-langsplat remove`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from genlangsplat_ns.commands.run_settings import ChoiceSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remove(ChoiceSettings):
+    """Write a new run without the Gaussians that answer a text; ns-render and ns-viewer open it like any other."""
+
+    text: tuple[str, ...]
+    """What to remove: Gaussians that answer any of several texts."""
+    output_dir: Path = Path("outputs")
+    """Folder of runs for the new one."""
+
+    def __call__(self) -> None:
+        """Runs the command."""
+        from genlangsplat_ns.scene.removal import write_without
+        from genlangsplat_ns.scene_io.runs import read_config
+        from genlangsplat_ns.utils.files import check_new_file, safe_name
+
+        query, _ = self.queries(self.text)
+        config = read_config(self.load_config)
+        texts = safe_name(" ".join(query.texts))
+        config.output_dir, config.timestamp = self.output_dir.resolve(), f"{config.timestamp}-without-{texts}"
+        check_new_file(config.get_base_dir() / "config.yml", self.overwrite)
+        scene = self.open()
+        assert scene.stored is not None, "it was opened from a file"
+        write_without(scene.stored, config, self.choose(scene, self.text).keep, self.overwrite)

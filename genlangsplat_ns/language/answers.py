@@ -1,0 +1,125 @@
+"""From relevancy at three levels to answers: the choice of a level, peaks and masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.query import TextQuery
+from genlangsplat_ns.levels import LEVELS
+
+OPAQUE = 0.1
+"""The rule `auto` compares the levels' peaks over Gaussians with at least this opacity."""
+
+
+@dataclass(frozen=True, eq=False)
+class LevelChoice:
+    """One relevancy made of the levels' relevancies: its rule or level, and its value at each pixel or Gaussian."""
+
+    name: str
+    map: Float[Tensor, "place ..."]
+
+
+@dataclass(frozen=True, eq=False)
+class ViewAnswer:
+    """The answer to one text in one view.
+
+    Attributes:
+        text: The text asked for.
+        level: The level the answer was read from, or `mean`.
+        map: Relevancy of every pixel.
+        score: The highest relevancy.
+        peak: Pixel (x, y) of the highest relevancy, the first in reading order if several tie.
+        mask: Pixels above the query's threshold.
+    """
+
+    text: str
+    level: str
+    map: Float[Tensor, "height width"]
+    score: float
+    peak: tuple[int, int]
+    mask: Bool[Tensor, "height width"]
+
+
+def choose_level(maps: Float[Tensor, "levels ..."], level: str) -> LevelChoice:
+    """Makes one map of the levels' maps.
+
+    Args:
+        maps: Relevancy of pixels or Gaussians, one map per level; exactly 0 means that the level shows nothing there.
+        level: `mean` averages, at each place, the levels that show something; `auto` takes the level with the highest
+            raw peak, the first on ties (LangSplat's rule); a name of `LEVELS` takes that level.
+
+    Raises:
+        GenLangSplatError: The level is unknown, or the maps do not have it.
+    """
+    if level == "mean":
+        return LevelChoice(level, maps.sum(dim=0) / (maps > 0).sum(dim=0).clamp(min=1))
+    if level == "auto":
+        index = int(maps.flatten(start_dim=1).amax(dim=1).argmax())
+        return LevelChoice(LEVELS[index], maps[index])
+    if level not in LEVELS[: maps.shape[0]]:
+        raise GenLangSplatError(
+            f'Found the level "{level}" for maps of {maps.shape[0]} levels; choose mean, auto or one of '
+            f"{', '.join(LEVELS[: maps.shape[0]])}."
+        )
+    return LevelChoice(level, maps[LEVELS.index(level)])
+
+
+def join_levels(
+    scores: Float[Tensor, "num_gaussians levels num_texts"],
+    opacities: Float[Tensor, " num_gaussians"],
+    level: str,
+    peak_opacity: float = OPAQUE,
+) -> tuple[Float[Tensor, "num_gaussians num_texts"], tuple[str, ...]]:
+    """Makes one score per Gaussian and text of the levels' scores; the chosen level is the same in all views.
+
+    Args:
+        scores: Relevancy at each level, 0 where the level saw nothing.
+        opacities: Opacities in 0..1.
+        level: As in `choose_level`.
+        peak_opacity: `auto` compares peaks over Gaussians with at least this opacity.
+
+    Returns:
+        The scores, and for each text the level or rule they came from.
+    """
+    opaque = opacities >= peak_opacity
+    joined, names = [], []
+    for levels in scores.permute(2, 1, 0):
+        name = choose_level(levels[:, opaque], level).name if bool(opaque.any()) else level
+        joined.append(choose_level(levels, name).map)
+        names.append(name)
+    return torch.stack(joined, dim=-1), tuple(names)
+
+
+def find_peak(relevancy_map: Float[Tensor, "height width"]) -> tuple[int, int]:
+    """Pixel (x, y) of the highest value, the first in reading order on ties."""
+    row, column = divmod(int(relevancy_map.argmax()), relevancy_map.shape[1])
+    return column, row
+
+
+def answer_texts(maps: Float[Tensor, "num_texts levels height width"], query: TextQuery) -> list[ViewAnswer]:
+    """Reads one answer per text from the relevancy maps of a view, by the query's level rule and threshold.
+
+    Args:
+        maps: Relevancy of a view, from `relevancy_maps` or from splatted relevancies of Gaussians.
+        query: The query the maps belong to.
+    """
+    answers = []
+    for text, text_maps in zip(query.texts, maps, strict=True):
+        choice = choose_level(text_maps, query.level)
+        column, row = find_peak(choice.map)
+        answers.append(
+            ViewAnswer(
+                text=text,
+                level=choice.name,
+                map=choice.map,
+                score=float(choice.map[row, column]),
+                peak=(column, row),
+                mask=choice.map > query.threshold,
+            )
+        )
+    return answers

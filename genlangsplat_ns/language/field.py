@@ -1,0 +1,300 @@
+"""The language field of a scene: everything that can be asked of its Gaussians.
+
+A field belongs to one state of a scene and never changes. Its results are computed when they are first asked for and
+then kept; a scene whose latents or decoder change gets a new field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.answers import OPAQUE, ViewAnswer, answer_texts, join_levels
+from genlangsplat_ns.language.autoencoder import Autoencoder
+from genlangsplat_ns.language.decoding import Decode
+from genlangsplat_ns.language.description import SceneGroup, describe_gaussians
+from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, SeenScores
+from genlangsplat_ns.language.latents import has_latent
+from genlangsplat_ns.language.memory import MemoryDecoder, SceneMemory
+from genlangsplat_ns.language.pixel_scores import relevancy_maps
+from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery
+from genlangsplat_ns.language.selection import GaussianSelection, select_gaussians
+from genlangsplat_ns.language.settings import DecoderName, SelectionSettings
+from genlangsplat_ns.language.visualize import LatentPca
+from genlangsplat_ns.levels import LEVELS
+
+MAX_SCORES = 100_000_000
+"""Scores of Gaussians and levels held at a time; more texts than that allows are scored in batches."""
+
+MAX_PEAKS = 20
+"""`peaks` returns at most this many of the largest groups."""
+
+AVERAGED_LATENTS = 4096
+"""The average embedding of a scene is taken over this many latents."""
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianAnswer:
+    """Where a scene answers one text, in any view. Tensors are on the CPU."""
+
+    text: str
+    """The text asked for."""
+    level: str
+    """The level or rule the scores were read from."""
+    relevancy: Float[Tensor, " num_gaussians"]
+    """Relevancy of every Gaussian; 0 where no region was ever seen."""
+    peak: tuple[float, ...]
+    """Center of the Gaussian with the highest relevancy among those above the opacity floor."""
+    score: float
+    """Its relevancy."""
+    selection: GaussianSelection
+    """The Gaussians above the query's threshold."""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A place in the scene that answers a query."""
+
+    center: tuple[float, ...]
+    """Mean center of the Gaussians around it."""
+    size: float
+    """Largest extent of the group."""
+    score: float
+    """The highest relevancy in the group."""
+
+
+class LanguageField:
+    """The latents of a scene's Gaussians, what decodes them, and every answer that can be computed from them.
+
+    Args:
+        means: Centers of the Gaussians.
+        opacities: Opacities in 0..1.
+        latents: One latent per Gaussian and level; zero where no region was ever seen.
+        autoencoder: The pre-trained autoencoder of the latents.
+        memory: The scene's memory; None if there is none.
+        decoder: What decodes the latents. Without a memory the autoencoder does.
+        pca: Principal directions that color the latents; None fits them when colors are first asked for.
+    """
+
+    def __init__(
+        self,
+        means: Float[Tensor, "num_gaussians 3"],
+        opacities: Float[Tensor, " num_gaussians"],
+        latents: Float[Tensor, "num_gaussians levels latent_dim"],
+        autoencoder: Autoencoder,
+        memory: SceneMemory | None = None,
+        decoder: DecoderName = "memory",
+        pca: LatentPca | None = None,
+    ) -> None:
+        self.means, self.opacities, self.latents = means.detach(), opacities.detach(), latents.detach()
+        self.autoencoder, self.memory = autoencoder, memory
+        self.decoder: DecoderName = "autoencoder" if memory is None else decoder
+        self.pca = pca
+        self._last_scores: tuple[EmbeddedQuery, float, Tensor, tuple[str, ...]] | None = None
+        self._last_channels: tuple[Tensor, bool, SeenScores] | None = None
+
+    def with_latents(self, latents: Float[Tensor, "num_gaussians levels latent_dim"]) -> LanguageField:
+        """The field of the same scene with other latents; colors keep their meaning."""
+        return LanguageField(
+            self.means, self.opacities, latents.to(self.latents), self.autoencoder, self.memory, self.decoder, self.pca
+        )
+
+    @cached_property
+    def decode(self) -> Decode:
+        """Maps latents to unit embeddings."""
+        prior = self.autoencoder.decode
+        return MemoryDecoder(self.memory, prior) if self.memory is not None and self.decoder == "memory" else prior
+
+    # Scores
+
+    @torch.no_grad()
+    def level_scores(self, query: EmbeddedQuery) -> Float[Tensor, "num_gaussians levels num_texts"]:
+        """Relevancy of every Gaussian at every level to each text."""
+        return self._decoded.score(query)
+
+    @torch.no_grad()
+    def relevancy(
+        self, query: EmbeddedQuery, peak_opacity: float = OPAQUE
+    ) -> tuple[Float[Tensor, "num_gaussians num_texts"], tuple[str, ...]]:
+        """Scores every Gaussian against every text of a query; the last result is kept.
+
+        Args:
+            query: The query.
+            peak_opacity: The rule `auto` compares levels over Gaussians with at least this opacity.
+
+        Returns:
+            Relevancy, 0 for Gaussians that no region ever saw; and for each text the level or rule it came from.
+        """
+        last = self._last_scores
+        if last is None or not query.scores_like(last[0]) or last[1] != peak_opacity:
+            count, levels = self.latents.shape[:2]
+            joined = [
+                join_levels(self.level_scores(part), self.opacities, query.query.level, peak_opacity)
+                for part in query.batches(max(1, MAX_SCORES // max(1, count * levels)))
+            ]
+            scores = torch.cat([scores for scores, _ in joined], dim=1)
+            last = query, peak_opacity, scores, tuple(name for _, names in joined for name in names)
+            self._last_scores = last
+        return last[2:]
+
+    def seen_scores(self, query: EmbeddedQuery, highest: bool = False) -> SeenScores:
+        """The relevancy of Gaussians, prepared for splatting.
+
+        Args:
+            query: The query.
+            highest: Whether to splat only the highest relevancy over all texts.
+        """
+        scores = self.relevancy(query)[0]
+        last = self._last_channels
+        if last is None or last[0] is not scores or last[1] != highest:
+            last = scores, highest, SeenScores(scores.amax(dim=1, keepdim=True) if highest else scores)
+            self._last_channels = last
+        return last[2]
+
+    def answer_view(
+        self, rendered: Float[Tensor, "height width levels latent_dim"], query: EmbeddedQuery
+    ) -> list[ViewAnswer]:
+        """Decodes and scores every pixel of a view (the mode `rendered`, the paper's).
+
+        Args:
+            rendered: Latents composited into the view.
+            query: The query.
+        """
+        return answer_texts(relevancy_maps(rendered, self.decode, query), query.query)
+
+    # Gaussians
+
+    def find(
+        self, query: EmbeddedQuery, settings: SelectionSettings | None = None, peak_opacity: float = OPAQUE
+    ) -> list[GaussianAnswer]:
+        """Scores and selects Gaussians for each text of a query.
+
+        Args:
+            query: The query, with the threshold of the selections.
+            settings: Opacity floor and clean-up of the selections; None for the defaults.
+            peak_opacity: See `relevancy`.
+        """
+        settings = settings or SelectionSettings()
+        relevancy, levels = self.relevancy(query, peak_opacity)
+        means, opacities = self.means.cpu(), self.opacities.cpu()
+        answers = []
+        for text, level, scores in zip(query.query.texts, levels, relevancy.T.cpu(), strict=True):
+            peak = int((scores * (opacities >= settings.min_opacity)).argmax())
+            selection = select_gaussians(scores, means, opacities, query.query.threshold, settings)
+            center = tuple(means[peak].tolist())
+            answers.append(GaussianAnswer(text, level, scores, center, float(scores[peak]), selection))
+        return answers
+
+    def select(
+        self,
+        query: EmbeddedQuery,
+        settings: SelectionSettings | None = None,
+        grow: float = 0.0,
+        without: EmbeddedQuery | None = None,
+    ) -> GaussianSelection:
+        """Selects the Gaussians that answer any text of a query.
+
+        Args:
+            query: The query, with the threshold of the selection.
+            settings: Opacity floor and clean-up; None for the defaults.
+            grow: Gaussians within this distance of selected ones are selected as well.
+            without: Gaussians that answer any text of this query are not selected.
+
+        Raises:
+            GenLangSplatError: No Gaussian is selected.
+        """
+        selection = _union(self.find(query, settings)).grown(grow)
+        if without is not None:
+            selection = selection - _union(self.find(without, settings))
+        texts = ", ".join(f'"{text}"' for text in query.query.texts)
+        return selection.require_some(f"{texts} above a relevancy of {query.query.threshold}")
+
+    def peaks(self, query: EmbeddedQuery, settings: SelectionSettings | None = None) -> list[Peak]:
+        """The groups of Gaussians that answer any text of a query, the one with the highest relevancy first.
+
+        Raises:
+            GenLangSplatError: No Gaussian answers.
+        """
+        selection, scores = self.select(query, settings), self.relevancy(query)[0].amax(dim=1).cpu()
+        found = []
+        for group in selection.cleaned().groups()[:MAX_PEAKS]:
+            points = group.means[group.keep]
+            center, extent = points.mean(dim=0).tolist(), points.amax(dim=0) - points.amin(dim=0)
+            found.append(Peak(tuple(center), float(extent.max()), float(scores[group.keep].max())))
+        return sorted(found, key=lambda peak: -peak.score)
+
+    def describe(self, vocabulary: EmbeddedQuery, level: str, num_groups: int, num_texts: int) -> list[SceneGroup]:
+        """Groups the Gaussians by meaning and finds the texts of a vocabulary that describe each group best.
+
+        Raises:
+            GenLangSplatError: The level is unknown, a number is not positive, or no Gaussian has a latent.
+        """
+        if level not in LEVELS:
+            raise GenLangSplatError(f'Found the level "{level}"; groups are made of one of {", ".join(LEVELS)}.')
+        latents = self.latents[:, LEVELS.index(level)]
+        return describe_gaussians(latents, self.opacities, self.decode, vocabulary, num_groups, num_texts)
+
+    # Embeddings
+
+    @torch.no_grad()
+    def embeddings_at(
+        self, latents: Float[Tensor, "levels latent_dim"], level: str
+    ) -> Float[Tensor, "num_levels embedding_dim"]:
+        """Decodes the latents of one pixel, at one level or at all levels that show something.
+
+        Args:
+            latents: Latents rendered at the pixel.
+            level: A name of `LEVELS`; any other level rule takes all levels.
+
+        Raises:
+            GenLangSplatError: No latent is visible at the pixel.
+        """
+        latents = latents if level not in LEVELS else latents[LEVELS.index(level)][None]
+        latents = latents[has_latent(latents)]
+        if len(latents) == 0:
+            raise GenLangSplatError("No region was ever seen there. Click on something else.")
+        return F.normalize(self.decode(F.normalize(latents, dim=-1)), dim=-1)
+
+    @torch.no_grad()
+    def query_like(self, embeddings: Float[Tensor, "num_levels embedding_dim"], query: TextQuery) -> EmbeddedQuery:
+        """Makes a query from embeddings: it finds what resembles them more than the average of the scene does.
+
+        Texts are no negatives here, because image embeddings resemble each other far more than they resemble any text.
+
+        Args:
+            embeddings: Embeddings of the thing to look for.
+            query: The texts and settings that the result carries.
+        """
+        positive = F.normalize(embeddings.mean(dim=0), dim=-1)
+        latents = self.latents.flatten(0, 1)
+        latents = latents[has_latent(latents)]
+        latents = F.normalize(latents[:: 1 + len(latents) // AVERAGED_LATENTS], dim=-1)
+        average = F.normalize(F.normalize(self.decode(latents), dim=-1).mean(dim=0), dim=-1)
+        return EmbeddedQuery(query, positive[None], average[None])
+
+    @cached_property
+    def colors(self) -> Float[Tensor, "num_gaussians 3"]:
+        """One color per Gaussian from the principal directions of the latents; black while there are none."""
+        latents = self.latents[:, len(LEVELS) // 2]
+        if not bool(has_latent(latents).any()):
+            return latents.new_zeros(len(latents), 3)
+        if self.pca is None:
+            self.pca = LatentPca.fit(latents)
+        return self.pca.apply(latents)
+
+    @cached_property
+    def _decoded(self) -> DecodedGaussians:
+        return DecodedGaussians(self.latents, self.decode)
+
+
+def _union(answers: list[GaussianAnswer]) -> GaussianSelection:
+    first, *others = (answer.selection for answer in answers)
+    for other in others:
+        first = first | other
+    return first

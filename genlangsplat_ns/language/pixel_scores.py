@@ -1,0 +1,63 @@
+"""Relevancy of the pixels of a rendered view: the paper's query, which renders, decodes and scores."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from genlangsplat_ns.language.decoding import Decode, decode_to_compare, rows_at_a_time
+from genlangsplat_ns.language.latents import has_latent
+from genlangsplat_ns.language.query import EmbeddedQuery
+
+
+@torch.no_grad()
+def score_latents(
+    latents: Float[Tensor, "count latent_dim"], decode: Decode, query: EmbeddedQuery, chunk_size: int | None = None
+) -> Float[Tensor, "count num_texts"]:
+    """Relevancy of latents to each text.
+
+    Latents are normalized, decoded and scored in chunks, once for all texts.
+
+    Args:
+        latents: Latents of pixels or Gaussians, of any length; those without a meaning score 0 and are not decoded.
+        decode: Maps unit latents to embeddings.
+        query: The embedded query.
+        chunk_size: Latents decoded at a time; None chooses a number that suits the decoder and the device.
+    """
+    chunk_size = chunk_size or rows_at_a_time(decode, latents.device)
+    scores = latents.new_zeros(latents.shape[0], len(query.query.texts))
+    for rows in has_latent(latents).nonzero().squeeze(-1).split(chunk_size):
+        scores[rows] = query.score_decoded(decode_to_compare(decode, latents[rows])).to(scores)
+    return scores
+
+
+@torch.no_grad()
+def relevancy_of_zero(
+    latents: Float[Tensor, "*batch latent_dim"], decode: Decode, query: EmbeddedQuery
+) -> Float[Tensor, " num_texts"]:
+    """Relevancy to each text of the embedding that a latent of zero is decoded to; 0.5 if it has no direction.
+
+    Args:
+        latents: Any latents of the run; only their width and device are used.
+        decode: Maps latents (count, latent_dim) to embeddings (count, embedding_dim).
+        query: The embedded query.
+    """
+    embeddings = decode(latents.new_zeros(1, latents.shape[-1]))
+    return query.score(F.normalize(embeddings, dim=-1))[0]
+
+
+def relevancy_maps(
+    latents: Float[Tensor, "height width levels latent_dim"], decode: Decode, query: EmbeddedQuery
+) -> Float[Tensor, "num_texts levels height width"]:
+    """Relevancy of every pixel and level of a rendered view to each text.
+
+    Args:
+        latents: Rendered latents, not normalized; pixels that show nothing have a length near 0 and score 0.
+        decode: Maps unit latents (count, latent_dim) to embeddings (count, embedding_dim).
+        query: The embedded query.
+    """
+    height, width, levels, _ = latents.shape
+    scores = score_latents(latents.reshape(height * width * levels, -1), decode, query)
+    return scores.reshape(height, width, levels, -1).permute(3, 2, 0, 1)

@@ -1,0 +1,125 @@
+"""Finished runs on disk: opening one, adding a checkpoint to it, and writing a new run made from it.
+
+Whatever is written appears whole or not at all. nerfstudio's configs name the classes they are made of, so open only
+runs you trust.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
+from genlangsplat_ns.utils.files import atomic_folder, atomic_path
+
+MODEL = "_model."
+"""Prefix of the model's entries in a checkpoint."""
+
+TRANSFORMS = "dataparser_transforms.json"
+"""Where nerfstudio stores the frame of a run."""
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run on disk: its config.yml and the checkpoint that is opened."""
+
+    config_path: Path
+    checkpoint: Path
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run."""
+        return self.config_path.resolve().parent
+
+    def read_config(self) -> Any:
+        """Builds the nerfstudio config of the run."""
+        return read_config(self.config_path)
+
+    def load_state(self, mmap: bool = False) -> dict[str, Any]:
+        """Loads the checkpoint on the CPU.
+
+        Args:
+            mmap: Whether to map the file into memory instead of reading it.
+        """
+        state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=mmap)
+        return state
+
+
+def read_config(config_path: Path) -> Any:
+    """Builds a nerfstudio config from the config.yml of a run.
+
+    Raises:
+        GenLangSplatError: There is no such file.
+    """
+    if not config_path.is_file():
+        raise GenLangSplatError(f"There is no {config_path}. Expected the config.yml that ns-train wrote.")
+    return yaml.load(config_path.read_text(encoding="utf-8"), Loader=yaml.Loader)
+
+
+def open_stored_run(config_path: Path) -> StoredRun:
+    """Finds a run and its newest checkpoint.
+
+    Raises:
+        GenLangSplatError: There is no such run, or it has no checkpoint.
+    """
+    config = read_config(config_path)
+    folder = config_path.parent / config.relative_model_dir
+    checkpoint = latest_checkpoint(folder)
+    if checkpoint is None:
+        raise GenLangSplatError(f"There is no step-*.ckpt in {folder}. Expected the checkpoints of {config_path}.")
+    return StoredRun(config_path, checkpoint)
+
+
+def add_checkpoint(run: StoredRun, model: Mapping[str, Any]) -> Path:
+    """Adds a checkpoint to a run, one step after the one it was opened at; every command then opens the new one.
+
+    The optimizers' state is kept, so that training can go on with more steps.
+
+    Args:
+        run: The run.
+        model: The state of the model.
+
+    Returns:
+        The new checkpoint.
+    """
+    state = run.load_state()
+    step = int(state["step"]) + 1
+    others = {name: value for name, value in state["pipeline"].items() if not name.startswith(MODEL)}
+    pipeline = {**others, **{MODEL + name: value for name, value in model.items()}}
+    path = run.checkpoint.with_name(f"step-{step:09d}.ckpt")
+    # nerfstudio takes every file beside the checkpoints for one, so the temporary file lies elsewhere.
+    with atomic_path(path, within=run.folder) as temporary:
+        torch.save({**state, "step": step, "pipeline": pipeline}, temporary)
+    return path
+
+
+def write_beside(run: StoredRun, folder: Path, state: Mapping[str, Any], config: Any, overwrite: bool = False) -> Path:
+    """Writes a new run made from another one, which stays as it is.
+
+    Args:
+        run: The run to start from.
+        folder: Folder of the new run.
+        state: Its checkpoint.
+        config: Its nerfstudio config.
+        overwrite: Whether to replace a run in the same folder.
+
+    Returns:
+        config.yml of the new run.
+    """
+    # The new run was not resumed; nerfstudio would look for the old run's step among the new checkpoints.
+    config.load_dir = config.load_step = config.load_checkpoint = None
+    with atomic_folder(folder, overwrite) as temporary:
+        models = temporary / config.relative_model_dir
+        models.mkdir(parents=True)
+        torch.save(dict(state), models / run.checkpoint.name)
+        (temporary / "config.yml").write_text(yaml.dump(config), encoding="utf-8")
+        if (run.folder / TRANSFORMS).is_file():
+            shutil.copy(run.folder / TRANSFORMS, temporary)
+    return folder / "config.yml"

@@ -1,0 +1,25 @@
+"""What can be set about the views of a scene. It imports no torch, because every command reads its defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(kw_only=True)
+class ViewSize:
+    """The size of views."""
+
+    max_image_side: int | None = None
+    """Scale all views by one factor so that the longest side has at most this many pixels; None keeps their size.
+    gen-langsplat-lite trains at 480."""
+
+
+@dataclass(kw_only=True)
+class ViewSettings(ViewSize):
+    """The views of a scene on disk."""
+
+    data: Path
+    """Folder of the scene."""
+    data_format: str = "nerfstudio"
+    """Format of the data by nerfstudio's name, for example nerfstudio or colmap."""

@@ -77,8 +77,8 @@ class GenLangSplatPipeline(VanillaPipeline):
         if test_mode == "val" and config.model.autoencoder == AUTO and is_projection(autoencoder.identity):
             LOGGER.warning(
                 "No pre-trained autoencoder fits the encoder %s; a fixed random projection of its embeddings to %d "
-                "numbers takes its place. With the scene's memory it finds as much as a trained one. Name a pre-trained "
-                "one with --pipeline.model.autoencoder.",
+                "numbers takes its place. With the scene's memory it finds as much as a trained one. Name a "
+                "pre-trained one with --pipeline.model.autoencoder.",
                 autoencoder.identity.encoder,
                 autoencoder.identity.latent_dim,
             )

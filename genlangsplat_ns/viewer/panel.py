@@ -23,7 +23,7 @@ from genlangsplat_ns.features.encoders import ImageTextEncoder
 from genlangsplat_ns.language.field import Peak
 from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery, embed_query
 from genlangsplat_ns.language.selection import GaussianSelection
-from genlangsplat_ns.language.settings import DEFAULT_NEGATIVES, LEVEL_RULES, QueryMode, split_texts
+from genlangsplat_ns.language.settings import DEFAULT_NEGATIVES, LEVEL_RULES, LevelRule, QueryMode, split_texts
 from genlangsplat_ns.language.vocabulary import Vocabulary, read_vocabulary
 from genlangsplat_ns.viewer.flight import fly_to
 from genlangsplat_ns.viewer.tools import SceneTools
@@ -95,7 +95,7 @@ class LanguageControls(nn.Module):
         self._embedding = Thread(target=self._embed, args=settings)
         self._embedding.start()
 
-    def _embed(self, texts: str, negatives: str, level: str, prompts: bool) -> None:
+    def _embed(self, texts: str, negatives: str, level: LevelRule, prompts: bool) -> None:
         """Embeds a question and puts it up, unless another one was asked meanwhile; what is wrong with it is said."""
         self.f_answer.value = "embedding the texts ..."
         embedded, answer = None, ""

@@ -17,6 +17,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.field import LanguageField, Peak
 from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery
 from genlangsplat_ns.language.selection import GaussianSelection
+from genlangsplat_ns.language.settings import LevelRule
 from genlangsplat_ns.scene_io.gaussians import Gaussians
 from genlangsplat_ns.scene_io.ply import write_ply
 from genlangsplat_ns.utils.files import check_new_file
@@ -74,7 +75,7 @@ class SceneTools:
         write_ply(path, self.parameters(selection.keep))
 
     @torch.no_grad()
-    def embeddings_at(self, click: ViewerClick, level: str) -> Float[Tensor, "num_levels embedding_dim"]:
+    def embeddings_at(self, click: ViewerClick, level: LevelRule) -> Float[Tensor, "num_levels embedding_dim"]:
         """Returns the embeddings of what lies under a click, at one level or at all levels that show something.
 
         Raises:
@@ -85,7 +86,7 @@ class SceneTools:
             self.render_latents(_camera_along(click))[CLICK_PIXELS // 2, CLICK_PIXELS // 2], level
         )
 
-    def query_like(self, click: ViewerClick, level: str) -> EmbeddedQuery:
+    def query_like(self, click: ViewerClick, level: LevelRule) -> EmbeddedQuery:
         """Makes a query that finds what resembles the thing under a click.
 
         Raises:

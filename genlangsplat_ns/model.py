@@ -251,11 +251,8 @@ class GenLangSplatModel(SplatModel):
         return self._weight_cache.get(
             index,
             lambda: compositing_weights(
-                *geometry.tensors(),
-                view.viewmats[0],
-                view.intrinsics[0],
-                view.width,
-                view.height,
+                geometry,
+                view,
                 rasterize_mode=self.config.rasterize_mode,
                 half_precision=True,
             ),

@@ -18,7 +18,7 @@ from genlangsplat_ns.language.decoding import Decode
 from genlangsplat_ns.language.query import EMPTY_NORM, EmbeddedQuery, TextQuery
 from genlangsplat_ns.language.selection import Selection, SelectionSettings, select_gaussians
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.scene_io.gaussians import Gaussians
+from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.scene_io.ply import write_ply
 from genlangsplat_ns.utils.files import check_new_file
 
@@ -78,7 +78,7 @@ class AskedModel(Protocol):
         """Composites the latents."""
         ...
 
-    def splats(self, keep: Tensor) -> Gaussians:
+    def splats(self, keep: Tensor) -> GaussianParameters:
         """Some of the Gaussians as files hold them."""
         ...
 

@@ -20,8 +20,8 @@ from plyfile import PlyData, PlyElement
 from torch import Tensor
 
 from garden import GardenScene
-from genlangsplat_ns.rasterization import autograd, compositing_weights, cpu, rasterization, reference
-from genlangsplat_ns.rasterization.inputs import check_geometry
+from genlangsplat_ns.rasterization import Gaussians, autograd, compositing_weights, cpu, rasterization, reference
+from genlangsplat_ns.rasterization.inputs import check_scene
 from genlangsplat_ns.rasterization.library import load_kernels
 from genlangsplat_ns.rasterization.ssim import structural_similarity
 from timing import Stopwatch, Timing, repeat, timing_of
@@ -61,9 +61,8 @@ def _time_projection(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
         leaves = scene.leaves(3)[:4]
 
         def project(leaves=leaves, values=values, degree=degree):
-            geometry = check_geometry(*leaves, scene.viewmat, scene.K)
-            sizes = (scene.width, scene.height, 0.01, 1e10, 0.3)
-            return cpu.project(geometry, values, degree, *sizes, antialiased=False)
+            checked = check_scene(*leaves, scene.viewmat, scene.K, scene.width, scene.height)
+            return cpu.project(*checked, values, degree)
 
         timings[row] = repeat(repetitions, project)
         means2d, conics, _, opacities, colors, _ = project()
@@ -75,9 +74,7 @@ def _time_projection(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
 
 def _time_compositing(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
     timings = {}
-    geometry = check_geometry(*scene.geometry, scene.viewmat, scene.K)
-    sizes = (scene.width, scene.height, 0.01, 1e10, 0.3)
-    means2d, conics, depths, opacities, _, radii = cpu.project(geometry, None, 0, *sizes, antialiased=False)
+    means2d, conics, depths, opacities, _, radii = cpu.project(scene.gaussians, scene.view)
     kernels = load_kernels()
     for channels in CHANNELS:
         features = scene.features(channels)
@@ -116,7 +113,7 @@ def _time_weights(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
     for title, half_precision in (("", False), (" in half precision", True)):
 
         def extract(half_precision=half_precision):
-            return compositing_weights(*scene.geometry, *scene.view, half_precision=half_precision)
+            return compositing_weights(scene.gaussians, scene.view, half_precision=half_precision)
 
         timings[f"weights{title}"] = repeat(repetitions, extract)
         weights = extract()
@@ -172,7 +169,7 @@ def _twin_pass(scene: GardenScene, forward: Stopwatch, backward: Stopwatch) -> l
     """One pass of the twin forward and back, tile by tile: the graph of all tiles at once would fill the memory."""
     leaves = scene.leaves(3)
     with forward:
-        splats = reference.project(*leaves[:3], *scene.view)
+        splats = reference.project(Gaussians(*leaves[:4]), scene.view)
         tiles = list(reference.TileGrid.of(splats, scene.width, scene.height))
         members = torch.cat([tile[2] for tile in tiles])
         gathered = [tensor[members] for tensor in (splats.means2d, splats.conics, leaves[3], leaves[4])]
@@ -201,7 +198,7 @@ def time_torch_twin(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
     leaves = scene.leaves(3)[:3]
 
     def project() -> list[Tensor]:
-        splats = reference.project(*leaves, *scene.view)
+        splats = reference.project(Gaussians(*leaves, scene.opacities), scene.view)
         seen = splats.radii > 0
         return [splats.means2d[seen], splats.conics[seen]]
 
@@ -245,7 +242,7 @@ def time_numba(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
     """The peer in numba, without absolute gradients. Compiling is not counted."""
     import numba_splatter as peer
 
-    means, quats, scales, opacities = (tensor.numpy() for tensor in scene.geometry)
+    means, quats, scales, opacities = (tensor.numpy() for tensor in scene.gaussians.tensors())
     camera = (scene.viewmat.numpy(), scene.K.numpy(), scene.width, scene.height)
     project = partial(peer.project, means, quats, scales, *camera)
     means2d, conics, depths, radii = project()
@@ -257,7 +254,7 @@ def time_numba(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
         inputs = (splats, features, tile_start, entries, scene.width, scene.height)
         composite = partial(peer.composite, *inputs)
         image = composite()
-        expected = render(scene, [*scene.geometry, scene.features(channels)])[0]
+        expected = render(scene, [*scene.gaussians.tensors(), scene.features(channels)])[0]
         check_same("numba's picture", [torch.from_numpy(image)], [expected])
         ones = np.ones_like(image)
         timings[f"composite {channels}, backward"] = repeat(
@@ -305,7 +302,7 @@ def write_dataset(scene: GardenScene, folder: Path) -> None:
     frames = []
     for index, viewmat in enumerate(scene.viewmats):
         camera = (viewmat[None], scene.K[None], scene.width, scene.height)
-        image = rasterization(*scene.geometry, scene.colors, *camera)[0][0]
+        image = rasterization(*scene.gaussians.tensors(), scene.colors, *camera)[0][0]
         name = f"images/{index:03}.png"
         Image.fromarray((image.clamp(0, 1) * 255).round().byte().numpy()).save(folder / name)
         # OpenCV's axes to OpenGL's, which the format wants.

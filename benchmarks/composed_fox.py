@@ -24,7 +24,7 @@ from genlangsplat_ns.lifting.memory_fit import SeenRegions, fit_memory
 from genlangsplat_ns.lifting.region_views import PosedView, RegionViews
 from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.pipeline import GenLangSplatPipeline
-from genlangsplat_ns.rasterization import CompositingWeights, compositing_weights
+from genlangsplat_ns.rasterization import CompositingWeights, View, compositing_weights
 from genlangsplat_ns.run import open_pipeline
 from genlangsplat_ns.scene.labels import warp_labels
 from genlangsplat_ns.scene.language_scene import LanguageScene, SceneView
@@ -101,14 +101,14 @@ class _AskedViews:
         self._weights: dict[str, CompositingWeights] = {}
         data = pipeline.datamanager
         self.held_out = [
-            PosedView(view.name, data.language_key("eval", view.index), *self._position(view))
+            PosedView(view.name, data.language_key("eval", view.index), self._geometry(view))
             for view in scene.views("eval")
         ]
 
     @torch.no_grad()
     def measure(self, views: RegionViews, code: Autoencoder) -> list[Row]:
         """Lifts with a code, and scores both decoders."""
-        shape = len(self.gaussians[0]), len(LEVELS), code.identity.latent_dim
+        shape = len(self.gaussians), len(LEVELS), code.identity.latent_dim
         lifting, remembering = Stopwatch(), Stopwatch()
         with lifting:
             settings = self.pipeline.model.config.lift_settings
@@ -140,13 +140,12 @@ class _AskedViews:
         embeddings = torch.cat([view.embeddings for view in views])
         return float(F.cosine_similarity(decoded, embeddings.float(), dim=-1).mean())
 
-    def _position(self, view: SceneView) -> tuple[Tensor, Tensor, int, int]:
-        place = self.pipeline.model.view(self.scene.camera(view))
-        return place.viewmats[0], place.intrinsics[0], place.width, place.height
+    def _geometry(self, view: SceneView) -> View:
+        return self.pipeline.model.view(self.scene.camera(view))
 
     def _weights_of(self, view: SceneView) -> CompositingWeights:
         if view.name not in self._weights:
             self._weights[view.name] = compositing_weights(
-                *self.gaussians, *self._position(view), rasterize_mode=self.mode, half_precision=True
+                self.gaussians, self._geometry(view), rasterize_mode=self.mode, half_precision=True
             )
         return self._weights[view.name]

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.rasterization import compositing_weights
+from genlangsplat_ns.rasterization import Gaussians, View, compositing_weights
 
 OBJECT_SIZE = 0.5
 """Side of the square that an object would about fill; all other lengths of the scene follow from it."""
@@ -71,18 +71,10 @@ BACKGROUND: tuple[str, ...] = ("table", "floor", "wall 1", "wall 2", "wall 3", "
 """The patches of the background, in the order of their indices."""
 
 
-@dataclass(frozen=True)
-class Gaussians:
-    """Gaussians with their exact labels; z points up."""
+@dataclass(frozen=True, eq=False)
+class LabeledGaussians(Gaussians):
+    """Gaussians with unit rotations, colors and their exact labels; z points up."""
 
-    means: Float[Tensor, "num_gaussians 3"]
-    """Centers."""
-    quats: Float[Tensor, "num_gaussians 4"]
-    """Rotations as w, x, y, z, of length 1."""
-    scales: Float[Tensor, "num_gaussians 3"]
-    """Standard deviations along the axes, not their logarithms."""
-    opacities: Float[Tensor, " num_gaussians"]
-    """Opacities in 0..1."""
     colors: Float[Tensor, "num_gaussians 3"]
     """Colors in 0..1, the same from all sides."""
     objects: Int64[Tensor, " num_gaussians"]
@@ -90,31 +82,18 @@ class Gaussians:
     patches: Int64[Tensor, " num_gaussians"]
     """Index in `BACKGROUND` of the patch each belongs to, -1 for the objects."""
 
-    @property
-    def geometry(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Means, quaternions, scales and opacities, as the rasterizer takes them."""
-        return self.means, self.quats, self.scales, self.opacities
 
+@dataclass(frozen=True, eq=False)
+class SplitView(View):
+    """A view that belongs to a split of the data."""
 
-@dataclass(frozen=True)
-class View:
-    """One pinhole camera."""
-
-    viewmat: Float[Tensor, "4 4"]
-    """World to camera, OpenCV axes (x right, y down, z forward)."""
-    K: Float[Tensor, "3 3"]
-    """Focal lengths and principal point in pixels."""
-    width: int
-    """Pixels across."""
-    height: int
-    """Pixels down."""
     split: str
     """`train`, or `eval` when the view is held out."""
 
 
-def join(parts: list[Gaussians]) -> Gaussians:
+def join(parts: list[LabeledGaussians]) -> LabeledGaussians:
     """All Gaussians of the parts, in their order."""
-    return Gaussians(
+    return LabeledGaussians(
         **{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(parts[0])}
     )
 
@@ -141,7 +120,7 @@ def draw_objects(count: int, random: np.random.Generator) -> list[SplatObject]:
     return [CATALOG[index] for index in random.permutation(len(CATALOG))[:count]]
 
 
-def read_object(folder: Path, item: SplatObject, limit: int, random: np.random.Generator) -> Gaussians:
+def read_object(folder: Path, item: SplatObject, limit: int, random: np.random.Generator) -> LabeledGaussians:
     """Reads an object, thins it out, brings it to the common size and stands it on z = 0 in a random direction.
 
     Args:
@@ -180,7 +159,7 @@ def read_object(folder: Path, item: SplatObject, limit: int, random: np.random.G
         markings = 0.85 + 0.15 * waves(means / OBJECT_SIZE, random, frequency=12.0, count=4)
         colors = np.clip(shading * markings[:, None] * item.color, 0, 1)
     count = len(data)
-    return Gaussians(
+    return LabeledGaussians(
         means=_tensor(means),
         quats=_tensor(rotations[:, [3, 0, 1, 2]]),
         scales=_tensor(grown * size),
@@ -191,7 +170,7 @@ def read_object(folder: Path, item: SplatObject, limit: int, random: np.random.G
     )
 
 
-def place(objects: list[Gaussians], random: np.random.Generator) -> tuple[list[Gaussians], float]:
+def place(objects: list[LabeledGaussians], random: np.random.Generator) -> tuple[list[LabeledGaussians], float]:
     """Moves the objects side by side without overlap, as close to the middle as random tries find room.
 
     Args:
@@ -230,7 +209,7 @@ def place(objects: list[Gaussians], random: np.random.Generator) -> tuple[list[G
     return moved, float(np.linalg.norm(ground - middle, axis=1).max())
 
 
-def make_room(radius: float, random: np.random.Generator) -> Gaussians:
+def make_room(radius: float, random: np.random.Generator) -> LabeledGaussians:
     """A table top at z = 0, a floor below it and four walls around, each with a texture of its own.
 
     Args:
@@ -270,7 +249,7 @@ def waves(
 
 def orbit(
     radius: float, count: int, width: int, height: int, held_out_every: int, random: np.random.Generator
-) -> tuple[View, ...]:
+) -> tuple[SplitView, ...]:
     """Cameras once around the table at the heights of `ELEVATIONS` in turn.
 
     Args:
@@ -297,17 +276,17 @@ def orbit(
         viewmat = np.eye(4)
         viewmat[:3] = np.concatenate([rotation, -rotation @ center[:, None]], axis=1)
         split = "eval" if index % held_out_every == held_out_every // 2 else "train"
-        views.append(View(torch.from_numpy(viewmat).float(), K, width, height, split))
+        views.append(SplitView(torch.from_numpy(viewmat).float(), K, width, height, split))
     return tuple(views)
 
 
 def render(
-    gaussians: Gaussians, view: View, num_objects: int
+    gaussians: LabeledGaussians, view: SplitView, num_objects: int
 ) -> tuple[UInt8[Tensor, "height width 3"], Int32[Tensor, "height width"], Int32[Tensor, "height width"]]:
     """Picture of one view, the object that each pixel shows, and the patch where it shows no object; else -1."""
     sources = torch.where(gaussians.objects >= 0, gaussians.objects, gaussians.patches + num_objects)
     shares = torch.nn.functional.one_hot(sources, num_objects + len(BACKGROUND)).float()
-    weights = compositing_weights(*gaussians.geometry, view.viewmat, view.K, view.width, view.height)
+    weights = compositing_weights(gaussians, view)
     composed = weights.composite(torch.cat([gaussians.colors, shares], dim=1))
     most, label = composed[..., 3 : 3 + num_objects].max(dim=-1)
     patch_shares = composed[..., 3 + num_objects :]
@@ -326,7 +305,7 @@ def _plane(
     cells: tuple[int, int],
     patch: int,
     random: np.random.Generator,
-) -> Gaussians:
+) -> LabeledGaussians:
     """A rectangle of flat Gaussians from `middle - first - second` to `middle + first + second`."""
     steps = [(np.arange(count) + 0.5) / count * 2 - 1 for count in cells]
     u, v = (axis.ravel() for axis in np.meshgrid(*steps, indexing="ij"))
@@ -342,7 +321,7 @@ def _plane(
     fine = (waves(surface, random, 24.0, 4) + 1) / 2
     colors = palette[0] + broad[:, None] * (palette[1] - palette[0])
     colors += 0.4 * fine[:, None] * (palette[2] - colors)
-    return Gaussians(
+    return LabeledGaussians(
         means=_tensor(np.asarray(middle, dtype=np.float64) + np.stack([u, v], axis=1) @ axes),
         quats=_tensor(np.tile([w, x, y, z], (count, 1))),
         scales=_tensor(np.tile([0.7 * spacing[0], 0.7 * spacing[1], 0.03 * spacing.min()], (count, 1))),

@@ -26,8 +26,8 @@ from torch import Tensor
 from composed_objects import (
     BACKGROUND,
     CATALOG,
-    Gaussians,
-    View,
+    LabeledGaussians,
+    SplitView,
     draw_objects,
     join,
     make_room,
@@ -70,9 +70,9 @@ class ComposedScene:
 
     seed: int
     """What the scene was drawn from."""
-    gaussians: Gaussians
+    gaussians: LabeledGaussians
     """The objects and the background behind them."""
-    views: tuple[View, ...]
+    views: tuple[SplitView, ...]
     """The cameras, in the order of the orbit."""
     objects: tuple[str, ...]
     """LVIS name of each object."""

@@ -10,6 +10,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from genlangsplat_ns.rasterization import Gaussians, View
 from genlangsplat_ns.utils.console import CONSOLE
 
 GARDEN = Path(__file__).parents[2] / "shared" / "data" / "gsplat_garden" / "test_garden.npz"
@@ -31,9 +32,9 @@ class GardenScene:
     height: int
 
     @property
-    def geometry(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Means, quaternions, scales and opacities."""
-        return self.means, self.quats, self.scales, self.opacities
+    def gaussians(self) -> Gaussians:
+        """The Gaussians without their colors."""
+        return Gaussians(self.means, self.quats, self.scales, self.opacities)
 
     @property
     def viewmat(self) -> Tensor:
@@ -41,9 +42,9 @@ class GardenScene:
         return self.viewmats[0]
 
     @property
-    def view(self) -> tuple[Tensor, Tensor, int, int]:
-        """The timed camera, as the functions of one view take it."""
-        return self.viewmat, self.K, self.width, self.height
+    def view(self) -> View:
+        """The timed camera."""
+        return View(self.viewmat, self.K, self.width, self.height)
 
     @property
     def title(self) -> str:
@@ -58,7 +59,7 @@ class GardenScene:
 
     def leaves(self, channels: int) -> list[Tensor]:
         """Means, quaternions, scales, opacities and features that want a gradient."""
-        return [tensor.clone().requires_grad_() for tensor in (*self.geometry, self.features(channels))]
+        return [tensor.clone().requires_grad_() for tensor in (*self.gaussians.tensors(), self.features(channels))]
 
 
 def load_scene(garden: Path, shrink: int) -> GardenScene:

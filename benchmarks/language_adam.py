@@ -13,7 +13,8 @@ from torch import Tensor
 
 from genlangsplat_ns.lifting.average import RegionView, region_targets
 from genlangsplat_ns.lifting.loss import language_loss
-from genlangsplat_ns.rasterization import rasterization
+from genlangsplat_ns.rasterization import Gaussians, View
+from genlangsplat_ns.rasterization import render as render_once
 
 PAPER_STEPS = 30_000
 LANGSPLAT_EPSILON = 1e-15
@@ -101,17 +102,6 @@ def kept(views: Sequence[RegionView]) -> Render:
     return lambda number, features: views[number].operator.composite(features)
 
 
-def anew(geometry: tuple[Tensor, Tensor, Tensor, Tensor], cameras: Sequence[tuple[Tensor, Tensor, int, int]]) -> Render:
-    """Renders the Gaussians at every step, as the paper and LangSplat do.
-
-    Args:
-        geometry: Means, rotations, scales and opacities, as the rasterizer takes them.
-        cameras: World-to-camera matrix, camera matrix, width and height of each view.
-    """
-    means, quats, scales, opacities = geometry
-
-    def render(number: int, features: Tensor) -> Tensor:
-        viewmat, K, width, height = cameras[number]
-        return rasterization(means, quats, scales, opacities, features, viewmat[None], K[None], width, height)[0][0]
-
-    return render
+def anew(gaussians: Gaussians, views: Sequence[View]) -> Render:
+    """Renders the Gaussians at every step, as the paper and LangSplat do."""
+    return lambda number, features: render_once(gaussians, views[number], features)[0][0]

@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.lifting.average import LatentMean, LiftSettings, RegionView
 from genlangsplat_ns.lifting.region_views import JUDGED_SIDE
 from genlangsplat_ns.lifting.robust import lift_latents
-from genlangsplat_ns.rasterization import WeightCache, compositing_weights
+from genlangsplat_ns.rasterization import Gaussians, View, WeightCache, compositing_weights
 from genlangsplat_ns.utils.console import CONSOLE
 
 WIDTH, HEIGHT = 988, 731
@@ -33,7 +32,7 @@ CACHE_BYTES = int(2e9)
 class SyntheticViews:
     """Cameras on a circle around a shell of Gaussians, with square regions."""
 
-    gaussians: tuple[Tensor, Tensor, Tensor, Tensor]
+    gaussians: Gaussians
     count: int
     shrink: int = 1
     cache: WeightCache = field(default_factory=lambda: WeightCache(0))
@@ -54,9 +53,8 @@ class SyntheticViews:
         viewmat[0, 0] = viewmat[2, 2] = math.cos(angle)
         viewmat[0, 2], viewmat[2, 0] = math.sin(angle), -math.sin(angle)
         viewmat[2, 3] = 3.0
-        weights = self.cache.get(
-            number, lambda: compositing_weights(*self.gaussians, viewmat, K, width, height, half_precision=True)
-        )
+        view = View(viewmat, K, width, height)
+        weights = self.cache.get(number, lambda: compositing_weights(self.gaussians, view, half_precision=True))
         maps, count = [], 0
         for side in REGION_SIDES:
             columns = math.ceil(WIDTH / side)
@@ -73,14 +71,14 @@ class SyntheticViews:
         return RegionView(weights, torch.stack(maps).int(), latents)
 
 
-def shell_of_gaussians(count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def shell_of_gaussians(count: int) -> Gaussians:
     """Small Gaussians scattered about a sphere, most of them hidden from any one side, as in a scene."""
     generator = torch.Generator().manual_seed(0)
     directions = F.normalize(torch.randn(count, 3, generator=generator), dim=1)
     means = directions * (1 + 0.05 * torch.randn(count, 1, generator=generator))
     scales = torch.exp(0.4 * torch.randn(count, 3, generator=generator)) * 2.5 / math.sqrt(count)
     quats = F.normalize(torch.randn(count, 4, generator=generator), dim=1)
-    return means, quats, scales, torch.sigmoid(1.5 * torch.randn(count, generator=generator) + 1)
+    return Gaussians(means, quats, scales, torch.sigmoid(1.5 * torch.randn(count, generator=generator) + 1))
 
 
 def lift_large(num_gaussians: int, num_views: int, rounds: int) -> dict[str, Any]:

@@ -158,7 +158,6 @@ def measure_adam(
     scene = latent_scene(data, 0, **size)
     scene = scene.mislabeled(share) if share else scene
     training = [scene.scene.views[index] for index in scene.scene.split("train")]
-    cameras = [(view.viewmat, view.K, view.width, view.height) for view in training]
     lifts, lifted, setups = [], {}, []
     for solver, settings in LIFTS.items():
         seconds = []
@@ -173,7 +172,7 @@ def measure_adam(
         lifts.append(row | figures(scene, lifted[solver]))
         CONSOLE.print(lifts[-1])
     views = scene.training()
-    renders = {KEPT: kept(views), ANEW: anew(scene.scene.gaussians.geometry, cameras)}
+    renders = {KEPT: kept(views), ANEW: anew(scene.scene.gaussians, training)}
     course = Course(views, renders, scene.shape, statistics.median(setups), lambda found: figures(scene, found))
     curves, best = run_curves(course, curves_of(name, steps, quick))
     if latents is not None:
@@ -215,8 +214,7 @@ def measure_run(config: Path, quick: bool = False, latents: Path | None = None) 
     posed = pipeline.training_views()
     views = list(posed)
     setup_seconds = time.process_time() - start
-    cameras = [(view.viewmat, view.K, view.width, view.height) for view in posed.views]
-    renders = {KEPT: kept(views), ANEW: anew(posed.gaussians, cameras)}
+    renders = {KEPT: kept(views), ANEW: anew(posed.gaussians, [item.view for item in posed.views])}
     course = Course(views, renders, tuple(model.latents.shape), setup_seconds, figures)
     curves, best = run_curves(course, curves_of("run", PAPER_STEPS, quick))
     if latents is not None:

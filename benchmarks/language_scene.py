@@ -77,12 +77,7 @@ def latent_scene(data: Path, seed: int, **size: int) -> LatentScene:
 
 def composite_all(scene: ComposedScene) -> tuple[CompositingWeights, ...]:
     """How each view composites the Gaussians."""
-    return tuple(
-        compositing_weights(
-            *scene.gaussians.geometry, view.viewmat, view.K, view.width, view.height, half_precision=True
-        )
-        for view in scene.views
-    )
+    return tuple(compositing_weights(scene.gaussians, view, half_precision=True) for view in scene.views)
 
 
 @torch.no_grad()

@@ -38,7 +38,7 @@ from genlangsplat_ns.language.query import EmbeddedQuery, QueryMode, TextQuery, 
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.lifting.average import LiftedLatents
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
-from genlangsplat_ns.scene_io.gaussians import Gaussians
+from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.utils.console import CONSOLE
 from made_up import made_up_decoder, made_up_memory
 from timing import Stopwatch, Timing, timing_of
@@ -73,7 +73,7 @@ def lifted_scene(data: Path, seed: int) -> LiftedScene:
 def model_of(scene: ComposedScene, latents: Tensor) -> GenLangSplatModel:
     """The method's model with the Gaussians of a composed scene, a made-up memory and the packaged autoencoder."""
     parts = scene.gaussians
-    gaussians = Gaussians(
+    gaussians = GaussianParameters(
         means=parts.means,
         scales=parts.scales.log(),
         quats=parts.quats,

@@ -77,7 +77,7 @@ def print_table(title: str, columns: dict[str, Column]) -> None:
 
 def passes(scene: GardenScene) -> dict[str, Work]:
     """The work of each pass that composites, by its row."""
-    weights = compositing_weights(*scene.geometry, *scene.view)
+    weights = compositing_weights(scene.gaussians, scene.view)
     lanes = weights.num_entries / weights.num_visits
     CONSOLE.print(
         f"{weights.num_entries / 1e6:.2f} million pairs of a pixel and a Gaussian in {weights.num_visits / 1e6:.2f} "

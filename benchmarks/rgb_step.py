@@ -25,8 +25,7 @@ from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.pipeline import GenLangSplatPipeline
-from genlangsplat_ns.splat_model import SplatGeometry
-from genlangsplat_ns.views.cameras import ViewGeometry
+from genlangsplat_ns.rasterization import Gaussians, View
 from timing import Timing
 
 FORWARD, BACKWARD, LOSS, OPTIMIZER, STRATEGY, REST = PARTS = (
@@ -76,14 +75,14 @@ class TimedModel(GenLangSplatModel):
     laps: Laps
 
     def splat(
-        self, geometry: SplatGeometry, values: Tensor, view: ViewGeometry, **options: Any
+        self, gaussians: Gaussians, values: Tensor, view: View, **options: Any
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Splats; the gradient reaches the picture before the rasterizer's backward pass, the opacities after it."""
         self.laps.lap(REST)
-        render, alpha, info = super().splat(geometry, values, view, **options)
+        render, alpha, info = super().splat(gaussians, values, view, **options)
         self.laps.lap(FORWARD)
         render.register_hook(lambda gradient: self.laps.lap(LOSS))
-        geometry.opacities.register_hook(lambda gradient: self.laps.lap(BACKWARD))
+        gaussians.opacities.register_hook(lambda gradient: self.laps.lap(BACKWARD))
         return render, alpha, info
 
     def get_loss_dict(self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: Any = None) -> dict[str, Any]:

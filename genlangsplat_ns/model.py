@@ -285,11 +285,8 @@ class GenLangSplatModel(SplatModel):
         return self._weight_cache.get(
             index,
             lambda: compositing_weights(
-                *geometry.tensors(),
-                view.viewmats[0],
-                view.intrinsics[0],
-                view.width,
-                view.height,
+                geometry,
+                view,
                 rasterize_mode=self.config.rasterize_mode,
                 half_precision=True,
             ),
@@ -361,11 +358,12 @@ class GenLangSplatModel(SplatModel):
         """
         field = self.field if self.in_language_phase else None
         query = None if field is None else self.language.query()
-        in_one_pass = self.language.g_mode.value == "gaussian"
-        seen = (
-            field.seen_scores(query, highest=True) if field is not None and query is not None and in_one_pass else None
-        )
-        carried = [] if field is None else [field.colors] if seen is None else [field.colors, seen.channels]
+        carried, seen = [], None
+        if field is not None:
+            carried.append(field.colors)
+            if query is not None and self.language.g_mode.value == "gaussian":
+                seen = field.seen_scores(query, highest=True)
+                carried.append(seen.channels)
         outputs = super().get_outputs(camera, carried)
         rgb, alphas = outputs["rgb"], outputs["accumulation"]
         shown = outputs.pop("carried", None)

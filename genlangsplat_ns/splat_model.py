@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.model_components.lib_bilagrid import BilateralGrid
 from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig, num_sh_bases
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torchmetrics.image import PeakSignalNoiseRatio
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.rasterization import rasterization, shade
+from genlangsplat_ns.rasterization import Gaussians, View, render, shade
 from genlangsplat_ns.rasterization.densification import BudgetedStrategy
 from genlangsplat_ns.rasterization.ssim import structural_similarity
-from genlangsplat_ns.scene_io.gaussians import Gaussians
+from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.utils.console import CONSOLE
-from genlangsplat_ns.views.cameras import ViewGeometry, view_geometry
+from genlangsplat_ns.views.cameras import view_of_camera
 
 VIEWER_BACKGROUND = (0.1490, 0.1647, 0.2157)
 """The viewer's own background color, shown where training used random ones."""
@@ -38,20 +38,6 @@ class SplatModelConfig(SplatfactoModelConfig):
     """target class to instantiate"""
     max_gaussians: int | None = None
     """Densification stops adding Gaussians at this number; None sets no limit."""
-
-
-@dataclass(frozen=True)
-class SplatGeometry:
-    """The activated Gaussians, as the rasterizer takes them."""
-
-    means: Float[Tensor, "num_gaussians 3"]
-    quats: Float[Tensor, "num_gaussians 4"]
-    scales: Float[Tensor, "num_gaussians 3"]
-    opacities: Float[Tensor, num_gaussians]
-
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """All of them in the order the rasterizer takes them."""
-        return self.means, self.quats, self.scales, self.opacities
 
 
 class SplatModel(SplatfactoModel):
@@ -95,7 +81,7 @@ class SplatModel(SplatfactoModel):
 
     def _initial_gaussians(self) -> dict[str, nn.Parameter]:
         """Gaussians given from elsewhere, at the seed points with their colors, or at random places in a cube."""
-        given: Gaussians | None = self.kwargs.get("gaussians")
+        given: GaussianParameters | None = self.kwargs.get("gaussians")
         if given is not None:
             return {name: nn.Parameter(value) for name, value in given.tensors().items()}
         seeds = None if self.config.random_init else self.seed_points
@@ -156,12 +142,12 @@ class SplatModel(SplatfactoModel):
                 )
         return nn.Module.load_state_dict(self, state, **kwargs)
 
-    def geometry(self, keep: Tensor | None = None) -> SplatGeometry:
-        """Returns the activated Gaussians, or those of them that a boolean `keep` names."""
+    def geometry(self, keep: Bool[Tensor, " num_gaussians"] | None = None) -> Gaussians:
+        """Returns the activated Gaussians, or those that the mask `keep` selects."""
         means, quats, scales, opacities = (
             values if keep is None else values[keep] for values in (self.means, self.quats, self.scales, self.opacities)
         )
-        return SplatGeometry(means, quats, scales.exp(), torch.sigmoid(opacities).squeeze(-1))
+        return Gaussians(means, quats, scales.exp(), torch.sigmoid(opacities).squeeze(-1))
 
     def colors(self, keep: Tensor | None = None) -> tuple[Tensor, int | None]:
         """Returns what `splat` takes as colors, plain ones or harmonics, and the degree of the harmonics."""
@@ -174,40 +160,27 @@ class SplatModel(SplatfactoModel):
         """The degree of the harmonics that training has come to."""
         return min(self.step // self.config.sh_degree_interval, self.config.sh_degree)
 
-    def view(self, camera: Cameras, downscale: int = 1) -> ViewGeometry:
-        """Reads one camera; a training view, known by its `cam_idx`, stands where the camera optimizer moved it to."""
-        return view_geometry(camera, self.camera_optimizer.apply_to_camera(camera), downscale)
+    def view(self, camera: Cameras, downscale: int = 1) -> View:
+        """Converts one camera to a view; a training camera, which has a `cam_idx`, gets its optimized pose."""
+        return view_of_camera(camera, self.camera_optimizer.apply_to_camera(camera), downscale)
 
     def splat(
-        self, geometry: SplatGeometry, values: Tensor, view: ViewGeometry, **options: Any
+        self, gaussians: Gaussians, values: Tensor, view: View, **options: Any
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """Rasterizes values carried by the Gaussians; see `rasterization` for the options."""
-        return rasterization(
-            means=geometry.means,
-            quats=geometry.quats,
-            scales=geometry.scales,
-            opacities=geometry.opacities,
-            colors=values,
-            viewmats=view.viewmats,
-            Ks=view.intrinsics,
-            width=view.width,
-            height=view.height,
-            packed=False,
-            near_plane=0.01,
-            far_plane=1e10,
-            sparse_grad=False,
-            rasterize_mode=self.config.rasterize_mode,
-            **options,
-        )
+        """Renders values of the Gaussians; `rasterization` documents the options."""
+        return render(gaussians, view, values, rasterize_mode=self.config.rasterize_mode, **options)
 
     @torch.no_grad()
-    def splats(self, keep: Bool[Tensor, " num_gaussians"]) -> Gaussians:
+    def splats(self, keep: Bool[Tensor, " num_gaussians"]) -> GaussianParameters:
         """Some of the Gaussians as PLY files hold them, on the CPU.
 
         Splatfacto without harmonics stores logits of colors; PLY files always hold the constant harmonic.
         """
-        names = (item.name for item in fields(Gaussians))
-        gaussians = Gaussians(**{name: self.gauss_params[name].detach().cpu()[keep.cpu()].float() for name in names})
+        kept = {
+            item.name: self.gauss_params[item.name].detach().cpu()[keep.cpu()].float()
+            for item in fields(GaussianParameters)
+        }
+        gaussians = GaussianParameters(**kept)
         if self.config.sh_degree == 0:
             gaussians = replace(gaussians, features_dc=RGB2SH(torch.sigmoid(gaussians.features_dc)))
         return gaussians
@@ -215,7 +188,7 @@ class SplatModel(SplatfactoModel):
     def drawable(self) -> Bool[Tensor, " num_gaussians"]:
         """Gaussians that are finite and have a rotation; no rasterizer draws the others, and no file takes them."""
         usable = self.quats.detach().any(dim=1)
-        for item in fields(Gaussians):
+        for item in fields(GaussianParameters):
             usable &= self.gauss_params[item.name].detach().flatten(1).isfinite().all(dim=1)
         return usable.cpu()
 
@@ -241,13 +214,13 @@ class SplatModel(SplatfactoModel):
         with_depth = self.config.output_depth_during_training or not self.training
         background = self._get_background_color()
         features, degree = self.colors(keep)
-        geometry = self.geometry(keep)
+        gaussians = self.geometry(keep)
         if carried:
             if degree is not None:
-                features, degree = self._shade(geometry, features, view, degree), None
+                features, degree = shade(gaussians, view, features, sh_degree=degree), None
             features = torch.cat([features, *(values if keep is None else values[keep] for values in carried)], dim=1)
-        render, alpha, self.info = self.splat(
-            geometry,
+        rendered, alpha, self.info = self.splat(
+            gaussians,
             features,
             view,
             render_mode="RGB+ED" if with_depth else "RGB",
@@ -258,7 +231,7 @@ class SplatModel(SplatfactoModel):
             self.strategy.step_pre_backward(
                 self.gauss_params, self.optimizers, self.strategy_state, self.step, self.info
             )
-        color = render[0, ..., :3]
+        color = rendered[0, ..., :3]
         rgb = color + (1 - alpha[0]) * background
         if degree is not None or not self.training:
             # Colors without harmonics are sigmoids; only rounding takes them out of bounds, which a loss forgives.
@@ -268,19 +241,14 @@ class SplatModel(SplatfactoModel):
             rgb = self._apply_bilateral_grid(rgb[None], camera_index, view.height, view.width)[0]
         depth = None
         if with_depth:
-            depth = render[0, ..., -1:]
+            depth = rendered[0, ..., -1:]
             depth = torch.where(alpha[0] > 0, depth, depth.detach().max())
         if not self.training:
             background = background.expand(view.height, view.width, 3)
         outputs = {"rgb": rgb, "depth": depth, "accumulation": alpha[0], "background": background}
         if carried:
-            outputs["carried"] = render[0, ..., 3:-1]
+            outputs["carried"] = rendered[0, ..., 3:-1]
         return outputs
-
-    def _shade(self, geometry: SplatGeometry, harmonics: Tensor, view: ViewGeometry, degree: int) -> Tensor:
-        """Colors of all Gaussians in a view, of their harmonics."""
-        camera = view.viewmats, view.intrinsics, view.width, view.height
-        return shade(*geometry.tensors(), harmonics, *camera, sh_degree=degree)
 
     def get_gt_img(self, image: Tensor) -> Tensor:
         """Returns the true picture in the size that is rendered now; the loss and the metrics of a step share one."""
@@ -294,18 +262,18 @@ class SplatModel(SplatfactoModel):
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """PSNR and SSIM of a view, and LPIPS when its weights lie on this machine already."""
         truth = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
-        render = outputs["rgb"]
-        pictures = [picture.permute(2, 0, 1)[None] for picture in (truth, render)]
+        rendered = outputs["rgb"]
+        pictures = [picture.permute(2, 0, 1)[None] for picture in (truth, rendered)]
         metrics = {"psnr": float(self.psnr(*pictures)), "ssim": float(self.ssim(*pictures))}
         perceptual = _lpips(str(self.device))
         if perceptual is not None:
             metrics["lpips"] = float(perceptual(*pictures))
-        return metrics, {"img": torch.cat([truth, render], dim=1)}
+        return metrics, {"img": torch.cat([truth, rendered], dim=1)}
 
 
-def _similarity_to_truth(truth: Tensor, render: Tensor) -> Tensor:
+def _similarity_to_truth(truth: Tensor, rendered: Tensor) -> Tensor:
     """Structural similarity, with its arguments in splatfacto's order."""
-    return structural_similarity(render, truth)
+    return structural_similarity(rendered, truth)
 
 
 _LPIPS: dict[str, Any] = {}

@@ -7,13 +7,18 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float32
-from torch import Tensor
 
 from genlangsplat_ns.features.store import FeatureStore
 from genlangsplat_ns.language.autoencoder import Autoencoder
 from genlangsplat_ns.lifting.average import RegionView, ViewOperator
-from genlangsplat_ns.rasterization import CompositingWeights, RenderedWeights, WeightCache, compositing_weights
+from genlangsplat_ns.rasterization import (
+    CompositingWeights,
+    Gaussians,
+    RenderedWeights,
+    View,
+    WeightCache,
+    compositing_weights,
+)
 
 JUDGED_SIDE = 320
 """Where regions are judged, the longer side of the largest view keeps at least so many pixels; with fewer, regions
@@ -26,12 +31,7 @@ class PosedView:
 
     name: str
     key: str
-    viewmat: Float32[Tensor, "4 4"]
-    """World to camera, OpenCV axes."""
-    K: Float32[Tensor, "3 3"]
-    """Focal lengths and principal point in pixels."""
-    width: int
-    height: int
+    view: View
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class RegionViews:
     """Walks through views with their regions and latents, anew as often as asked and one at a time.
 
     Attributes:
-        gaussians: Means, rotations, scales and opacities, as the rasterizer takes them; their device does the work.
+        gaussians: The Gaussians; their device does the work.
         rasterize_mode: "classic" or "antialiased".
         views: The views.
         store: Where their regions and embeddings are.
@@ -48,7 +48,7 @@ class RegionViews:
         shrink: Views are smaller by this factor.
     """
 
-    gaussians: tuple[Tensor, Tensor, Tensor, Tensor]
+    gaussians: Gaussians
     rasterize_mode: str
     views: Sequence[PosedView]
     store: FeatureStore
@@ -64,9 +64,9 @@ class RegionViews:
 
     @torch.no_grad()
     def __getitem__(self, number: int) -> RegionView:
-        view = self.views[number]
-        operator = self._operator(view)
-        features = self.store.load(view.key)
+        posed = self.views[number]
+        operator = self._operator(posed)
+        features = self.store.load(posed.key)
         middle = self.shrink // 2
         # A pixel of the small view shows what lies in the middle of those it stands for.
         regions = features.regions[:, middle :: self.shrink, middle :: self.shrink]
@@ -76,21 +76,19 @@ class RegionViews:
             operator=operator,
             regions=regions.contiguous().to(self.device),
             latents=self.autoencoder.encode(features.embeddings.to(self.device)),
-            name=f"the training view {view.name}",
+            name=f"the training view {posed.name}",
             embeddings=features.embeddings,
         )
 
     @property
     def device(self) -> torch.device:
         """Where the work is done."""
-        return self.gaussians[0].device
+        return self.gaussians.device
 
     def to(self, device: torch.device | str) -> RegionViews:
         """The same views with the work done elsewhere."""
-        means, quats, scales, opacities = (tensor.to(device) for tensor in self.gaussians)
-        return replace(
-            self, gaussians=(means, quats, scales, opacities), autoencoder=deepcopy(self.autoencoder).to(device)
-        )
+        autoencoder = deepcopy(self.autoencoder).to(device)
+        return replace(self, gaussians=self.gaussians.to(device), autoencoder=autoencoder)
 
     def part(self, numbers: Sequence[int]) -> RegionViews:
         """Some of the views."""
@@ -98,20 +96,16 @@ class RegionViews:
 
     def small(self) -> RegionViews:
         """The same views in small, on which regions are judged."""
-        longest = max((max(view.width, view.height) for view in self.views), default=0)
+        longest = max((max(posed.view.width, posed.view.height) for posed in self.views), default=0)
         return replace(self, shrink=max(1, longest // JUDGED_SIDE))
 
-    def _operator(self, view: PosedView) -> ViewOperator:
+    def _operator(self, posed: PosedView) -> ViewOperator:
         """How a view composites the Gaussians."""
-        camera = view.K.clone()
-        camera[:2] /= self.shrink
-        position = view.viewmat, camera, view.width // self.shrink, view.height // self.shrink
-        if self.gaussians[0].is_cuda:
-            return RenderedWeights(*self.gaussians, *position, rasterize_mode=self.rasterize_mode)
+        view = posed.view.downscaled(self.shrink)
+        if self.device.type == "cuda":
+            return RenderedWeights(self.gaussians, view, rasterize_mode=self.rasterize_mode)
 
         def extract() -> CompositingWeights:
-            return compositing_weights(
-                *self.gaussians, *position, rasterize_mode=self.rasterize_mode, half_precision=True
-            )
+            return compositing_weights(self.gaussians, view, rasterize_mode=self.rasterize_mode, half_precision=True)
 
-        return extract() if self.cache is None else self.cache.get((view.key, self.shrink), extract)
+        return extract() if self.cache is None else self.cache.get((posed.key, self.shrink), extract)

@@ -17,29 +17,30 @@ from torch.autograd.function import once_differentiable
 
 from genlangsplat_ns.rasterization import library
 from genlangsplat_ns.rasterization.library import address, load_kernels
+from genlangsplat_ns.rasterization.scene_types import View
 
 TILE = 16
 """Side of a tile in pixels."""
 
 
 def make_camera(
-    viewmat: Float[Tensor, "4 4"],
-    intrinsics: Float[Tensor, "3 3"],
-    position: Float[Tensor, " 3"],
-    width: int,
-    height: int,
-    near_plane: float,
-    far_plane: float,
-    eps2d: float,
+    view: View, position: Float[Tensor, " 3"], near_plane: float, far_plane: float, eps2d: float
 ) -> library.Camera:
-    """Packs one camera for the kernels."""
+    """Packs one camera for the kernels.
+
+    Args:
+        view: The view.
+        position: Its camera center in the world.
+        near_plane, far_plane, eps2d: As for `rasterization`.
+    """
     camera = library.Camera()
+    viewmat, K = view.viewmat.detach(), view.K.detach()
     camera.rotation[:] = viewmat[:3, :3].flatten().tolist()
     camera.translation[:] = viewmat[:3, 3].tolist()
-    camera.intrinsics[:] = [float(intrinsics[row, column]) for row, column in ((0, 0), (1, 1), (0, 2), (1, 2))]
+    camera.intrinsics[:] = [float(K[row, column]) for row, column in ((0, 0), (1, 1), (0, 2), (1, 2))]
     camera.position[:] = position.tolist()
     camera.near_plane, camera.far_plane, camera.blur = near_plane, far_plane, eps2d
-    camera.width, camera.height = width, height
+    camera.width, camera.height = view.width, view.height
     return camera
 
 

@@ -13,50 +13,29 @@ from genlangsplat_ns.rasterization.inputs import (
     MAX_SH_DEGREE,
     RASTERIZE_MODES,
     RENDER_MODES,
-    Geometry,
     check_choice,
-    check_geometry,
-    check_image_size,
+    check_scene,
     check_tensor,
 )
+from genlangsplat_ns.rasterization.scene_types import Gaussians, View
 
 
 def project(
-    geometry: Geometry,
-    harmonics: Tensor | None,
-    sh_degree: int,
-    width: int,
-    height: int,
-    near_plane: float,
-    far_plane: float,
-    eps2d: float,
-    antialiased: bool,
+    gaussians: Gaussians,
+    view: View,
+    harmonics: Tensor | None = None,
+    sh_degree: int = 0,
+    *,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    eps2d: float = 0.3,
+    antialiased: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor]:
-    """Runs `Project` for checked inputs."""
-    # Harmonics look along the ray from the camera's center, through which the view matrix gets a gradient too.
-    position = torch.linalg.inv(geometry.viewmat)[:3, 3]
-    camera = make_camera(
-        geometry.viewmat.detach(),
-        geometry.intrinsics.detach(),
-        position.detach(),
-        width,
-        height,
-        near_plane,
-        far_plane,
-        eps2d,
-    )
-    return Project.apply(
-        geometry.means,
-        geometry.quats,
-        geometry.scales,
-        geometry.opacities,
-        harmonics,
-        geometry.viewmat,
-        position,
-        camera,
-        sh_degree,
-        antialiased,
-    )
+    """Runs `Project` on inputs that `check_scene` returned."""
+    # Harmonics are evaluated along the ray from the camera center, which passes a gradient to the view matrix too.
+    position = torch.linalg.inv(view.viewmat)[:3, 3]
+    camera = make_camera(view, position.detach(), near_plane, far_plane, eps2d)
+    return Project.apply(*gaussians.tensors(), harmonics, view.viewmat, position, camera, sh_degree, antialiased)
 
 
 def rasterization(
@@ -83,23 +62,22 @@ def rasterization(
     rasterize_mode: str = "classic",
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """The CPU side of `genlangsplat_ns.rasterization.rasterization`, which documents the arguments."""
-    _check_options(viewmats, Ks, width, height, packed, tile_size, render_mode, sparse_grad, rasterize_mode)
-    geometry = check_geometry(means, quats, scales, opacities, viewmats[0], Ks[0])
-    harmonics, features = _check_colors(colors, geometry.means.shape[0], sh_degree)
+    _check_options(viewmats, Ks, packed, tile_size, render_mode, sparse_grad, rasterize_mode)
+    gaussians, view = check_scene(means, quats, scales, opacities, viewmats[0], Ks[0], width, height)
+    harmonics, features = _check_colors(colors, len(gaussians), sh_degree)
     if Ks.requires_grad:
         raise GenLangSplatError("Ks requires a gradient, which is not computed. Pass Ks.detach().")
     with_colors, with_depth = "RGB" in render_mode, render_mode != "RGB"
 
     means2d, conics, depths, shown, shaded, radii = project(
-        geometry,
+        gaussians,
+        view,
         harmonics if with_colors else None,
         sh_degree or 0,
-        width,
-        height,
-        near_plane,
-        far_plane,
-        eps2d,
-        rasterize_mode == "antialiased",
+        near_plane=near_plane,
+        far_plane=far_plane,
+        eps2d=eps2d,
+        antialiased=rasterize_mode == "antialiased",
     )
     values = _layers(shaded if features is None else features, depths, with_colors, with_depth)
     background = _check_background(backgrounds, values.shape[1] - with_depth if with_colors else None, with_depth)
@@ -131,23 +109,11 @@ def rasterization(
 
 
 @torch.no_grad()
-def shade(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    harmonics: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
-    width: int,
-    height: int,
-    sh_degree: int,
-) -> Tensor:
+def shade(gaussians: Gaussians, view: View, harmonics: Tensor, sh_degree: int) -> Tensor:
     """The CPU side of `genlangsplat_ns.rasterization.shade`, which documents the arguments."""
-    _check_options(viewmats, Ks, width, height, False, TILE, "RGB", False, "classic")
-    geometry = check_geometry(means, quats, scales, opacities, viewmats[0], Ks[0])
-    checked, _ = _check_colors(harmonics, geometry.means.shape[0], sh_degree)
-    shaded = project(geometry, checked, sh_degree, width, height, 0.01, 1e10, 0.3, False)[4]
+    gaussians, view = check_scene(*gaussians.tensors(), view.viewmat, view.K, view.width, view.height)
+    checked, _ = _check_colors(harmonics, len(gaussians), sh_degree)
+    shaded = project(gaussians, view, checked, sh_degree)[4]
     assert shaded is not None, "harmonics were given"
     return shaded
 
@@ -163,8 +129,6 @@ def _layers(colors: Tensor | None, depths: Tensor, with_colors: bool, with_depth
 def _check_options(
     viewmats: Tensor,
     Ks: Tensor,
-    width: int,
-    height: int,
     packed: bool,
     tile_size: int,
     render_mode: str,
@@ -173,7 +137,6 @@ def _check_options(
 ) -> None:
     check_choice("render_mode", render_mode, RENDER_MODES)
     check_choice("rasterize_mode", rasterize_mode, RASTERIZE_MODES)
-    check_image_size(width, height)
     for name, tensor, side in (("viewmats", viewmats, 4), ("Ks", Ks, 3)):
         if not isinstance(tensor, Tensor) or tensor.dim() != 3 or tensor.shape[1:] != (side, side):
             found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genlangsplat_ns.rasterization.scene_types import Gaussians, View
+
 
 def rasterization(*arguments: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Calls `gsplat.rasterization`; `genlangsplat_ns.rasterization.rasterization` documents arguments and results."""
@@ -17,20 +19,9 @@ def rasterization(*arguments: Any, **options: Any) -> tuple[Tensor, Tensor, dict
 
 
 @torch.no_grad()
-def shade(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    harmonics: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
-    width: int,
-    height: int,
-    sh_degree: int,
-) -> Tensor:
+def shade(gaussians: Gaussians, view: View, harmonics: Tensor, sh_degree: int) -> Tensor:
     """The CUDA side of `genlangsplat_ns.rasterization.shade`, which documents the arguments."""
     import gsplat
 
-    directions = means - torch.linalg.inv(viewmats)[0, :3, 3]
+    directions = gaussians.means - torch.linalg.inv(view.viewmat)[:3, 3]
     return (gsplat.spherical_harmonics(sh_degree, directions, harmonics) + 0.5).clamp_(min=0.0)

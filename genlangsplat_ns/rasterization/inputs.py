@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.rasterization.scene_types import Gaussians, View
 
 RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
 RASTERIZE_MODES = ("classic", "antialiased")
@@ -48,26 +47,22 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise GenLangSplatError(f"{name} is {value!r}; expected one of {', '.join(choices)}.")
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """Checked, contiguous parameters of the Gaussians and of one camera."""
-
-    means: Tensor
-    quats: Tensor
-    scales: Tensor
-    opacities: Tensor
-    viewmat: Tensor
-    intrinsics: Tensor
-
-
-def check_geometry(
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, viewmat: Tensor, K: Tensor
-) -> Geometry:
-    """Checks the tensors every entry point takes: N Gaussians, one (4, 4) view matrix, one (3, 3) camera matrix.
+def check_scene(
+    means: object,
+    quats: object,
+    scales: object,
+    opacities: object,
+    viewmat: object,
+    K: object,
+    width: int,
+    height: int,
+) -> tuple[Gaussians, View]:
+    """Checks N Gaussians and one view, and makes their tensors contiguous.
 
     Raises:
-        GenLangSplatError: Naming the first that does not fit.
+        GenLangSplatError: Names the first argument that does not fit.
     """
+    check_image_size(width, height)
     means = check_tensor("means", means, (None, 3))
     count = means.shape[0]
     viewmat = check_tensor("viewmat", viewmat, (4, 4))
@@ -77,11 +72,10 @@ def check_geometry(
         raise GenLangSplatError(f"K has focal lengths {focal}; expected a finite matrix with positive focal lengths.")
     if not bool(torch.isfinite(viewmat).all()):
         raise GenLangSplatError("viewmat holds NaN or infinity; expected a finite world-to-camera matrix.")
-    return Geometry(
+    gaussians = Gaussians(
         means=means,
         quats=check_tensor("quats", quats, (count, 4)),
         scales=check_tensor("scales", scales, (count, 3)),
         opacities=check_tensor("opacities", opacities, (count,)),
-        viewmat=viewmat,
-        intrinsics=K,
     )
+    return gaussians, View(viewmat, K, width, height)

@@ -14,6 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from genlangsplat_ns.rasterization.scene_types import Gaussians, View
+
 TILE = 16
 MAX_OPACITY = 0.999
 MIN_OPACITY = 1.0 / 255.0
@@ -43,23 +45,14 @@ def rotation_matrices(quats: Float[Tensor, "num 4"]) -> Float[Tensor, "num 3 3"]
 
 
 def project(
-    means: Float[Tensor, "num_gaussians 3"],
-    quats: Float[Tensor, "num_gaussians 4"],
-    scales: Float[Tensor, "num_gaussians 3"],
-    viewmat: Float[Tensor, "4 4"],
-    K: Float[Tensor, "3 3"],
-    width: int,
-    height: int,
-    *,
-    near_plane: float = 0.01,
-    far_plane: float = 1e10,
-    eps2d: float = 0.3,
+    gaussians: Gaussians, view: View, *, near_plane: float = 0.01, far_plane: float = 1e10, eps2d: float = 0.3
 ) -> Splats:
     """Projects Gaussians by the local affine approximation of the perspective (EWA splatting, Zwicker et al. 2002)."""
-    rotation = viewmat[:3, :3]
-    positions = means @ rotation.T + viewmat[:3, 3]
+    means, width, height = gaussians.means, view.width, view.height
+    rotation = view.viewmat[:3, :3]
+    positions = means @ rotation.T + view.viewmat[:3, 3]
     x, y, z = positions.unbind(-1)
-    (fx, _, cx), (_, fy, cy) = K[0], K[1]
+    (fx, _, cx), (_, fy, cy) = view.K[0], view.K[1]
 
     # The approximation is held at 15 % of the image size beyond its border.
     tangent_x = (x / z).clamp(-(cx / fx + 0.15 * width / fx), (width - cx) / fx + 0.15 * width / fx)
@@ -68,7 +61,7 @@ def project(
     jacobians = torch.stack(
         (torch.stack((fx / z, zero, -fx * tangent_x / z), -1), torch.stack((zero, fy / z, -fy * tangent_y / z), -1)), -2
     )
-    shapes = jacobians @ rotation @ (rotation_matrices(quats) * scales[:, None, :])
+    shapes = jacobians @ rotation @ (rotation_matrices(gaussians.quats) * gaussians.scales[:, None, :])
     covariances = shapes @ shapes.transpose(1, 2)
 
     sharp = torch.linalg.det(covariances)
@@ -125,14 +118,11 @@ def harmonic_bases(degree: int, directions: Float[Tensor, "num 3"]) -> Float[Ten
 
 
 def shade(
-    means: Float[Tensor, "num_gaussians 3"],
-    harmonics: Float[Tensor, "num_gaussians bases 3"],
-    viewmat: Float[Tensor, "4 4"],
-    degree: int,
+    gaussians: Gaussians, view: View, harmonics: Float[Tensor, "num_gaussians bases 3"], degree: int
 ) -> Float[Tensor, "num_gaussians 3"]:
     """Colors of the Gaussians seen from the camera: harmonics plus one half, not below zero."""
-    position = torch.linalg.inv(viewmat)[:3, 3]
-    bases = harmonic_bases(degree, functional.normalize(means - position, dim=-1))
+    position = torch.linalg.inv(view.viewmat)[:3, 3]
+    bases = harmonic_bases(degree, functional.normalize(gaussians.means - position, dim=-1))
     return (torch.einsum("nk,nkc->nc", bases, harmonics[:, : bases.shape[1]]) + 0.5).clamp(min=0.0)
 
 
@@ -254,13 +244,13 @@ def rasterization(
     rasterize_mode: str = "classic",
 ) -> tuple[Tensor, Tensor, Splats]:
     """The twin of `genlangsplat_ns.rasterization.rasterization`; the third result are the splats."""
-    camera = (viewmats[0], Ks[0], width, height)
-    splats = project(means, quats, scales, *camera, near_plane=near_plane, far_plane=far_plane, eps2d=eps2d)
+    gaussians, view = Gaussians(means, quats, scales, opacities), View(viewmats[0], Ks[0], width, height)
+    splats = project(gaussians, view, near_plane=near_plane, far_plane=far_plane, eps2d=eps2d)
     if rasterize_mode == "antialiased":
         opacities = opacities * splats.compensations
     layers, background = [], None if backgrounds is None else backgrounds[0]
     if "RGB" in render_mode:
-        layers.append(colors if sh_degree is None else shade(means, colors, viewmats[0], sh_degree))
+        layers.append(colors if sh_degree is None else shade(gaussians, view, colors, sh_degree))
     elif background is not None:
         background = background[:0]
     if render_mode != "RGB":

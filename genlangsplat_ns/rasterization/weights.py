@@ -13,14 +13,10 @@ from torch.autograd.function import once_differentiable
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization import cpu, library
 from genlangsplat_ns.rasterization.autograd import splat_inputs
-from genlangsplat_ns.rasterization.inputs import (
-    RASTERIZE_MODES,
-    check_choice,
-    check_geometry,
-    check_image_size,
-    check_tensor,
-)
+from genlangsplat_ns.rasterization.dispatch import render
+from genlangsplat_ns.rasterization.inputs import RASTERIZE_MODES, check_choice, check_scene, check_tensor
 from genlangsplat_ns.rasterization.library import address
+from genlangsplat_ns.rasterization.scene_types import Gaussians, View
 
 
 class CompositingWeights:
@@ -118,14 +114,8 @@ def _matrix(source: Tensor, channels: int, target: Tensor) -> tuple[ctypes.c_voi
 
 @torch.no_grad()
 def compositing_weights(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    viewmat: Tensor,
-    K: Tensor,
-    width: int,
-    height: int,
+    gaussians: Gaussians,
+    view: View,
     *,
     rasterize_mode: str = "classic",
     near_plane: float = 0.01,
@@ -133,15 +123,13 @@ def compositing_weights(
     eps2d: float = 0.3,
     half_precision: bool = False,
 ) -> CompositingWeights:
-    """The weights with which `rasterization` blends the Gaussians into one view. CPU tensors only.
+    """Extracts the weights with which `rasterization` blends the Gaussians into one view. CPU tensors only.
 
     Args:
-        means, quats, scales, opacities: The Gaussians, as for `rasterization`.
-        viewmat: World-to-camera matrix (4, 4), OpenCV convention.
-        K: Camera matrix (3, 3) in pixels.
-        width, height: Size of the view in pixels.
+        gaussians: The Gaussians.
+        view: The view.
         rasterize_mode, near_plane, far_plane, eps2d: As for `rasterization`.
-        half_precision: Whether to keep the weights in fp16: half the memory, with relative errors up to 2^-11.
+        half_precision: Whether to store the weights as fp16: half the memory, with relative errors up to 2^-11.
 
     Returns:
         The sparse matrix of weights.
@@ -150,95 +138,68 @@ def compositing_weights(
         GenLangSplatError: When an input does not fit or the kernels are not built.
     """
     check_choice("rasterize_mode", rasterize_mode, RASTERIZE_MODES)
-    check_image_size(width, height)
-    if isinstance(means, Tensor) and means.is_cuda:
+    if gaussians.means.is_cuda:
         raise GenLangSplatError(
-            "compositing_weights got CUDA tensors; the weights are made on the CPU only. Use backproject, which works "
-            "on both, or move the Gaussians with .cpu()."
+            "compositing_weights got CUDA tensors; it supports only CPU tensors. Use backproject, which works on both, "
+            "or move the Gaussians with .to('cpu')."
         )
-    geometry = check_geometry(means, quats, scales, opacities, viewmat, K)
+    gaussians, view = check_scene(*gaussians.tensors(), view.viewmat, view.K, view.width, view.height)
     means2d, conics, depths, shown, _, radii = cpu.project(
-        geometry, None, 0, width, height, near_plane, far_plane, eps2d, rasterize_mode == "antialiased"
+        gaussians,
+        view,
+        near_plane=near_plane,
+        far_plane=far_plane,
+        eps2d=eps2d,
+        antialiased=rasterize_mode == "antialiased",
     )
-    inputs = splat_inputs(means2d, conics, shown, depths, radii, None, width, height)
+    inputs = splat_inputs(means2d, conics, shown, depths, radii, None, view.width, view.height)
     return CompositingWeights(library.load_kernels(), inputs, half_precision)
 
 
 def backproject(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    viewmat: Tensor,
-    K: Tensor,
-    width: int,
-    height: int,
-    targets: Tensor,
+    gaussians: Gaussians,
+    view: View,
+    targets: Float[Tensor, "height width channels"],
     *,
     rasterize_mode: str = "classic",
-) -> Tensor:
-    """For every Gaussian the sum over the pixels of one view of its weight times the pixel's target.
+) -> Float[Tensor, "num_gaussians channels"]:
+    """Sums weight times target over the pixels of one view, for every Gaussian; CPU or CUDA.
 
     Args:
-        means, quats, scales, opacities: The Gaussians, as for `rasterization`; CPU or CUDA.
-        viewmat: World-to-camera matrix (4, 4), OpenCV convention.
-        K: Camera matrix (3, 3) in pixels.
-        width, height: Size of the view in pixels.
-        targets: (height, width, channels) float32.
+        gaussians: The Gaussians.
+        view: The view.
+        targets: Values of the pixels, float32.
         rasterize_mode: "classic" or "antialiased".
 
     Returns:
-        (num_gaussians, channels) float32, without a gradient.
+        The sums, without a gradient.
 
     Raises:
         GenLangSplatError: When an input does not fit.
     """
-    if means.is_cuda:
-        return backproject_by_gradient(
-            means, quats, scales, opacities, viewmat, K, width, height, targets, rasterize_mode=rasterize_mode
-        )
-    weights = compositing_weights(
-        means, quats, scales, opacities, viewmat, K, width, height, rasterize_mode=rasterize_mode
-    )
-    return weights.backproject(targets)
+    if gaussians.means.is_cuda:
+        return backproject_by_gradient(gaussians, view, targets, rasterize_mode=rasterize_mode)
+    return compositing_weights(gaussians, view, rasterize_mode=rasterize_mode).backproject(targets)
 
 
 GRADIENT_CHANNELS = 32
-"""Channels rendered at once by `backproject_by_gradient`; gsplat splits wider images itself, and slows down."""
+"""Channels that `backproject_by_gradient` renders at once; gsplat splits wider images itself and is slower."""
 
 
 def backproject_by_gradient(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    viewmat: Tensor,
-    K: Tensor,
-    width: int,
-    height: int,
+    gaussians: Gaussians,
+    view: View,
     targets: Float[Tensor, "height width channels"],
     *,
     rasterize_mode: str = "classic",
-) -> Tensor:
-    """`backproject` as the gradient of sum(render * target) with respect to features that are zero; any device."""
-    from genlangsplat_ns.rasterization import rasterization
-
-    sums = means.new_empty(means.shape[0], targets.shape[2])
+) -> Float[Tensor, "num_gaussians channels"]:
+    """`backproject` as the gradient of sum(render * target) with respect to features of zero; any device."""
+    gaussians, view = gaussians.detach(), view.detach()
+    sums = gaussians.means.new_empty(len(gaussians), targets.shape[2])
     for first in range(0, targets.shape[2], GRADIENT_CHANNELS):
         chunk = targets[..., first : first + GRADIENT_CHANNELS].detach()
         with torch.enable_grad():
-            features = means.new_zeros(means.shape[0], chunk.shape[2], requires_grad=True)
-            image, _, _ = rasterization(
-                means=means.detach(),
-                quats=quats.detach(),
-                scales=scales.detach(),
-                opacities=opacities.detach(),
-                colors=features,
-                viewmats=viewmat.detach()[None],
-                Ks=K.detach()[None],
-                width=width,
-                height=height,
-                rasterize_mode=rasterize_mode,
-            )
+            features = gaussians.means.new_zeros(len(gaussians), chunk.shape[2], requires_grad=True)
+            image, _, _ = render(gaussians, view, features, rasterize_mode=rasterize_mode)
             (sums[:, first : first + GRADIENT_CHANNELS],) = torch.autograd.grad(image, features, chunk[None])
     return sums

@@ -16,7 +16,7 @@ from genlangsplat_ns.model import GenLangSplatModelConfig
 from genlangsplat_ns.scene.placement import MIN_AGREEMENT, agreement
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint, read_splat_checkpoint
 from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians
-from genlangsplat_ns.scene_io.gaussians import Gaussians
+from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.scene_io.ply import read_ply
 from genlangsplat_ns.scene_io.run_config import FRAME_SETTINGS, SPLIT_SETTINGS, RunConfig, read_run_config
 from genlangsplat_ns.utils.console import CONSOLE
@@ -38,7 +38,7 @@ class GeometrySource:
     """The checkpoint or PLY file."""
     is_checkpoint: bool
     """Whether it is a checkpoint."""
-    gaussians: Gaussians
+    gaussians: GaussianParameters
     """As the file has them."""
     pose_adjustment: Float32[Tensor, "num_cameras 6"] | None = None
     """How the camera optimizer moved the training views."""
@@ -78,7 +78,7 @@ class GeometrySource:
                 "taken. If it was SE3, give --pipeline.model.camera-optimizer.mode SE3."
             )
 
-    def place(self, views: GenLangSplatDataManager, frame: Literal["auto", "nerfstudio", "data"]) -> Gaussians:
+    def place(self, views: GenLangSplatDataManager, frame: Literal["auto", "nerfstudio", "data"]) -> GaussianParameters:
         """Returns the Gaussians in the frame of a scene.
 
         A checkpoint is in the frame of its run, which must be that of the scene. A PLY file does not say: one that
@@ -224,7 +224,7 @@ def _find_checkpoint(path: Path) -> tuple[Path, Path]:
     return checkpoint, config
 
 
-def _with_harmonics(gaussians: Gaussians) -> Gaussians:
+def _with_harmonics(gaussians: GaussianParameters) -> GaussianParameters:
     """Gives Gaussians without harmonics three of zero each.
 
     A PLY file has its constant colors as harmonics, but splatfacto, where it has no other harmonics, as logits, which

@@ -30,11 +30,10 @@ def training_views(model: GenLangSplatModel, data: GenLangSplatDataManager) -> R
     """The training views with their regions; features that the store does not have are extracted."""
     views = []
     for index in range(len(data.train_dataset)):
-        place = model.view(data.camera("train", index))
         name, key = data.view_name("train", index), data.language_key("train", index)
-        views.append(PosedView(name, key, place.viewmats[0], place.intrinsics[0], place.width, place.height))
+        views.append(PosedView(name, key, model.view(data.camera("train", index))))
     return RegionViews(
-        gaussians=model.geometry().tensors(),
+        gaussians=model.geometry(),
         rasterize_mode=model.config.rasterize_mode,
         views=views,
         store=data.store,

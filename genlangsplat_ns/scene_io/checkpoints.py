@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.scene_io.gaussians import Gaussians
+from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.utils.files import WEIGHTS_ERRORS
 
 MAX_SH_DEGREE = 3
@@ -55,7 +55,7 @@ def check_checkpoint(path: Path) -> None:
 class SplatCheckpoint:
     """What a checkpoint of splatfacto, or of a method built on it, says of a scene."""
 
-    gaussians: Gaussians
+    gaussians: GaussianParameters
     """The Gaussians, bit for bit."""
     pose_adjustment: Float32[Tensor, "num_cameras 6"] | None
     """Translation and rotation by which the camera optimizer moved each training view; None without one."""
@@ -75,7 +75,7 @@ def read_splat_checkpoint(path: Path, method: str = "an unknown method") -> Spla
     try:
         # Mapped, because optimizers and image metrics take several times the room of the Gaussians.
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["pipeline"]
-        names = [item.name for item in fields(Gaussians)]
+        names = [item.name for item in fields(GaussianParameters)]
         found = {_plain_name(key): value for key, value in state.items()}
     except WEIGHTS_ERRORS as error:
         raise GenLangSplatError(
@@ -92,7 +92,9 @@ def read_splat_checkpoint(path: Path, method: str = "an unknown method") -> Spla
     tensors = {name: found[name].detach().float().clone() for name in names}
     _check_shapes(path, tensors)
     adjustment = found.get("camera_optimizer.pose_adjustment")
-    return SplatCheckpoint(Gaussians(**tensors), None if adjustment is None else adjustment.detach().float().clone())
+    return SplatCheckpoint(
+        GaussianParameters(**tensors), None if adjustment is None else adjustment.detach().float().clone()
+    )
 
 
 def _plain_name(key: str) -> str:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization.reference import harmonic_bases
-from genlangsplat_ns.scene_io.gaussians import Gaussians
+from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class SceneFrame:
         return float((moved - points).norm(dim=1).max() / radius)
 
 
-def move_gaussians(gaussians: Gaussians, frame: SceneFrame) -> Gaussians:
+def move_gaussians(gaussians: GaussianParameters, frame: SceneFrame) -> GaussianParameters:
     """Brings Gaussians from the frame of the data into another one; what a camera sees stays the same.
 
     Args:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Gaussians:
+class GaussianParameters:
     """The parameters of a scene before activation, named and shaped as in splatfacto's `gauss_params`."""
 
     means: Float32[Tensor, "num_gaussians 3"]

@@ -14,7 +14,7 @@ from rich.markup import escape
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.scene_io.gaussians import Gaussians
+from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.files import atomic_path
 
@@ -28,7 +28,7 @@ REST_COUNTS = (0, 9, 24, 45)
 """Numbers of f_rest properties for the degrees 0 to 3: three channels of 0, 3, 8 or 15 harmonics."""
 
 
-def read_ply(path: Path) -> Gaussians:
+def read_ply(path: Path) -> GaussianParameters:
     """Reads the Gaussians of a binary or text PLY file; its properties may come in any order.
 
     Gaussians with a NaN, an infinite value or a rotation of length zero are left out, and their number is said:
@@ -76,7 +76,7 @@ def read_ply(path: Path) -> Gaussians:
         # A table of no columns still has rows.
         return torch.from_numpy(np.stack(picked, axis=1) if picked else np.zeros((int(usable.sum()), 0), np.float32))
 
-    return Gaussians(
+    return GaussianParameters(
         means=table(MEANS),
         scales=table(SCALES),
         quats=table(QUATS),
@@ -86,7 +86,7 @@ def read_ply(path: Path) -> Gaussians:
     )
 
 
-def write_ply(path: Path, gaussians: Gaussians, further: Mapping[str, Tensor] | None = None) -> None:
+def write_ply(path: Path, gaussians: GaussianParameters, further: Mapping[str, Tensor] | None = None) -> None:
     """Writes Gaussians as Inria's program does: binary, with normals of zero; `read_ply` returns the same bits.
 
     Args:

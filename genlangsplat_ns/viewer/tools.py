@@ -18,7 +18,7 @@ from genlangsplat_ns.language.field import LanguageField, Peak
 from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery
 from genlangsplat_ns.language.selection import GaussianSelection
 from genlangsplat_ns.language.settings import LevelRule
-from genlangsplat_ns.scene_io.gaussians import Gaussians
+from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.scene_io.ply import write_ply
 from genlangsplat_ns.utils.files import check_new_file
 
@@ -42,7 +42,7 @@ class SceneTools:
     """Composites the latents of all levels into a view."""
     show: Callable[[Tensor | None], None]
     """Draws only these Gaussians from now on; None draws all."""
-    parameters: Callable[[Tensor], Gaussians]
+    parameters: Callable[[Tensor], GaussianParameters]
     """Gives the parameters of those of the selected Gaussians that can be drawn."""
 
     def select(self, query: EmbeddedQuery, threshold: float) -> GaussianSelection:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 import torch
@@ -12,18 +10,7 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-
-
-@dataclass(frozen=True)
-class ViewGeometry:
-    """One pinhole view in the rasterizer's conventions (OpenCV axes, pixels)."""
-
-    viewmats: Float[Tensor, "1 4 4"]
-    """World to camera."""
-    intrinsics: Float[Tensor, "1 3 3"]
-    """Focal lengths and principal point in pixels."""
-    width: int
-    height: int
+from genlangsplat_ns.rasterization import View
 
 
 def world_to_camera(camera_to_world: Float[Tensor, "1 rows 4"]) -> Float[Tensor, "1 4 4"]:
@@ -35,14 +22,14 @@ def world_to_camera(camera_to_world: Float[Tensor, "1 rows 4"]) -> Float[Tensor,
     return torch.cat([torch.cat([rotation, translation], dim=2), bottom], dim=1)
 
 
-def view_geometry(
+def view_of_camera(
     camera: Cameras, camera_to_world: Float[Tensor, "1 rows 4"] | None = None, downscale: int = 1
-) -> ViewGeometry:
-    """Reads one camera.
+) -> View:
+    """Converts one nerfstudio camera to a view.
 
     Args:
         camera: A batch of exactly one perspective camera.
-        camera_to_world: Its pose, when it is not the camera's own (an optimized one).
+        camera_to_world: A pose that replaces the camera's own, such as an optimized one.
         downscale: Divides the resolution; sizes are rounded down.
 
     Raises:
@@ -54,17 +41,16 @@ def view_geometry(
         raise GenLangSplatError(
             f"Expected a perspective camera, found {CameraType(int(camera.camera_type)).name}. Rectify the images."
         )
-    intrinsics = camera.get_intrinsics_matrices().clone()
-    intrinsics[:, :2] /= downscale
-    return ViewGeometry(
-        viewmats=world_to_camera(camera.camera_to_worlds if camera_to_world is None else camera_to_world),
-        intrinsics=intrinsics,
-        width=int(camera.width) // downscale,
-        height=int(camera.height) // downscale,
+    view = View(
+        viewmat=world_to_camera(camera.camera_to_worlds if camera_to_world is None else camera_to_world)[0],
+        K=camera.get_intrinsics_matrices()[0],
+        width=int(camera.width),
+        height=int(camera.height),
     )
+    return view.downscaled(downscale)
 
 
-def pixel_in_space(view: ViewGeometry, pixel: tuple[int, int], depth: float) -> tuple[float, float, float]:
+def pixel_in_space(view: View, pixel: tuple[int, int], depth: float) -> tuple[float, float, float]:
     """The point of the scene that a pixel shows.
 
     Args:
@@ -72,9 +58,9 @@ def pixel_in_space(view: ViewGeometry, pixel: tuple[int, int], depth: float) -> 
         pixel: The pixel (x, y); its center is meant.
         depth: Distance along the optical axis.
     """
-    focal = view.intrinsics[0].diagonal()[:2]
-    ray = (focal.new_tensor(pixel) + 0.5 - view.intrinsics[0, :2, 2]) / focal
-    x, y, z = torch.linalg.inv(view.viewmats[0])[:3] @ torch.cat([ray * depth, ray.new_tensor([depth, 1.0])])
+    focal = view.K.diagonal()[:2]
+    ray = (focal.new_tensor(pixel) + 0.5 - view.K[:2, 2]) / focal
+    x, y, z = torch.linalg.inv(view.viewmat)[:3] @ torch.cat([ray * depth, ray.new_tensor([depth, 1.0])])
     return float(x), float(y), float(z)
 
 

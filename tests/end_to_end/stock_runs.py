@@ -15,21 +15,26 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.models.splatfacto import RGB2SH
 
-from genlangsplat_ns.scene_io.gaussians import Gaussians
+from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 
 
-def trained_gaussians(trainer: Any, degree: int = 0) -> Gaussians:
+def trained_gaussians(trainer: Any, degree: int = 0) -> GaussianParameters:
     """The Gaussians of a run without harmonics, and their colors in harmonics of a degree."""
     values = {name: value.detach().clone() for name, value in trainer.pipeline.model.gauss_params.items()}
     values.pop("latents")
     if degree > 0:
         rest = torch.randn(len(values["means"]), (degree + 1) ** 2 - 1, 3, generator=torch.Generator().manual_seed(0))
         values |= {"features_dc": RGB2SH(torch.sigmoid(values["features_dc"])), "features_rest": 0.02 * rest}
-    return Gaussians(**values)
+    return GaussianParameters(**values)
 
 
 def write_stock_run(
-    folder: Path, scene: Path, gaussians: Gaussians, camera_mode: str = "off", model: Any = None, **dataparser: Any
+    folder: Path,
+    scene: Path,
+    gaussians: GaussianParameters,
+    camera_mode: str = "off",
+    model: Any = None,
+    **dataparser: Any,
 ) -> Path:
     """Writes config, frame and checkpoint of a splatfacto run with the given Gaussians.
 

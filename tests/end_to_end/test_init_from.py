@@ -19,7 +19,7 @@ from genlangsplat_ns.scene.init_from import open_geometry
 from genlangsplat_ns.scene.placement import agreement
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
 from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians
-from genlangsplat_ns.scene_io.gaussians import Gaussians
+from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.scene_io.ply import write_ply
 from genlangsplat_ns.views.cameras import world_to_camera
 from tests.end_to_end.conftest import make_config, make_trainer, train
@@ -35,7 +35,7 @@ def config_from(source: Path, data: Path, output: Path, frame: str = "auto", **m
     return config
 
 
-def assert_holds(model: Any, gaussians: Gaussians) -> None:
+def assert_holds(model: Any, gaussians: GaussianParameters) -> None:
     """The model has exactly these Gaussians, and latents on those that are seen."""
     for name, value in gaussians.tensors().items():
         assert torch.equal(model.gauss_params[name], value), name
@@ -113,9 +113,9 @@ def test_optimized_cameras_are_taken_over_and_lifted_from(
     moved = torch.cat([correction[:, :, :3] @ raw[:, :, :3], raw[:, :, 3:] + correction[:, :, 3:]], dim=2)
     assert not torch.allclose(moved, raw, atol=1e-3)
     view = pipeline.model.view(pipeline.datamanager.camera("train", 2))
-    assert torch.allclose(view.viewmats, world_to_camera(moved), atol=1e-6)
+    assert torch.allclose(view.viewmat, world_to_camera(moved)[0], atol=1e-6)
     held_out = pipeline.datamanager.camera("eval", 1)
-    assert torch.equal(pipeline.model.view(held_out).viewmats, world_to_camera(held_out.camera_to_worlds))
+    assert torch.equal(pipeline.model.view(held_out).viewmat, world_to_camera(held_out.camera_to_worlds)[0])
 
     assert torch.equal(pipeline.lift()[0].latents, pipeline.model.latents)
     optimizer.pose_adjustment.data.zero_()

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from genlangsplat_ns.features.store import FeatureStore, StoreIdentity, ViewFeatures
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
 from genlangsplat_ns.lifting.region_views import PosedView, RegionViews
+from genlangsplat_ns.rasterization import View
 from tests.rasterization.gaussian_scenes import small_scene
 
 IDENTITY = StoreIdentity("tiny", "tiny/1", 12, "stripes", {}, ("subpart", "part", "whole"))
@@ -40,10 +41,10 @@ def stored_views(folder: Path, count: int = 7, width: int = WIDTH, height: int =
             embeddings[number % 6] = meanings[(number + 1) % 6]
         key = f"view-{number}"
         store.save(key, ViewFeatures(regions, embeddings))
-        views.append(PosedView(f"{number}.png", key, turn @ scene.viewmats[0], scene.Ks[0], width, height))
+        views.append(PosedView(f"{number}.png", key, View(turn @ scene.viewmats[0], scene.Ks[0], width, height)))
     torch.manual_seed(0)
     identity = AutoencoderIdentity(name="tiny", encoder="tiny/1", embedding_dim=12, latent_dim=4)
-    return RegionViews(scene.geometry, "classic", views, store, Autoencoder(identity).eval().requires_grad_(False))
+    return RegionViews(scene.gaussians, "classic", views, store, Autoencoder(identity).eval().requires_grad_(False))
 
 
 class DeadlyStore(FeatureStore):

@@ -140,7 +140,7 @@ def test_rendering_gives_the_same_latents_as_the_weights() -> None:
     regions = (torch.arange(scene.height * scene.width) // 97 % 6 - 1).view(1, scene.height, scene.width)
     regions = regions.repeat(LEVELS, 1, 1).int()
     latents = torch.nn.functional.normalize(torch.randn(5, 20, generator=torch.Generator().manual_seed(0)), dim=1)
-    operators = RenderedWeights(*scene.geometry, *scene.view), compositing_weights(*scene.geometry, *scene.view)
+    operators = RenderedWeights(scene.gaussians, scene.view), compositing_weights(scene.gaussians, scene.view)
     lifted = [
         accumulate([RegionView(operator, regions, latents)], None, len(scene.means), LEVELS, 20, PLAIN).solve()
         for operator in operators

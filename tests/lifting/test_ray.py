@@ -22,7 +22,7 @@ SPREAD = RayLiftSettings(views_per_task=2, num_cpus=0.5, gaussians_per_chunk=60)
 
 
 def shape_of(views: RegionViews) -> tuple[int, int, int]:
-    return len(views.gaussians[0]), 3, 4
+    return len(views.gaussians), 3, 4
 
 
 def assert_same(found: LiftedLatents, expected: LiftedLatents) -> None:

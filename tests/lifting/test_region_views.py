@@ -33,7 +33,7 @@ def test_kept_weights_give_the_same_views(tmp_path: Path) -> None:
     views = stored_views(tmp_path, count=3)
     kept = replace(views, cache=WeightCache(1 << 30))
     assert kept.cache is not None
-    features = torch.rand(len(views.gaussians[0]), 2)
+    features = torch.rand(len(views.gaussians), 2)
     for _ in range(2):
         for view, other in zip(views, kept, strict=True):
             assert torch.equal(view.operator.composite(features), other.operator.composite(features))
@@ -51,7 +51,7 @@ def test_large_views_are_judged_in_small(tmp_path: Path) -> None:
     (whole,), (small,) = views, views.small()
     assert (small.operator.width, small.operator.height) == (JUDGED_SIDE, 75)
     assert torch.equal(small.regions, whole.regions[:, 1::2, 1::2][:, :75, :JUDGED_SIDE])
-    colors = torch.rand(len(views.gaussians[0]), 3)
+    colors = torch.rand(len(views.gaussians), 3)
     shrunk = whole.operator.composite(colors)[:150, : 2 * JUDGED_SIDE].unflatten(0, (75, 2)).unflatten(2, (-1, 2))
     error = small.operator.composite(colors) - shrunk.mean(dim=(1, 3))
     assert float(error.abs().mean()) < 0.02
@@ -59,7 +59,7 @@ def test_large_views_are_judged_in_small(tmp_path: Path) -> None:
 
 def test_judging_in_small_lifts_nearly_the_same(tmp_path: Path) -> None:
     views = stored_views(tmp_path, count=6, width=200, height=150)
-    shape = len(views.gaussians[0]), 3, 4
+    shape = len(views.gaussians), 3, 4
     whole, small = (
         lift_latents(views, *shape, LiftSettings(), judged=judged) for judged in (views, replace(views, shrink=2))
     )

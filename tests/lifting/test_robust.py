@@ -301,8 +301,8 @@ def test_both_routes_give_the_same_refined_latents() -> None:
     lifted = [
         lift_latents([RegionView(operator, regions, latents)], len(scene.means), 1, 8, options)
         for operator in (
-            RenderedWeights(*scene.geometry, *scene.view),
-            compositing_weights(*scene.geometry, *scene.view),
+            RenderedWeights(scene.gaussians, scene.view),
+            compositing_weights(scene.gaussians, scene.view),
         )
     ]
     heavy = lifted[1].mass > 1e-2

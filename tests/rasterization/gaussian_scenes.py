@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from genlangsplat_ns.rasterization import Gaussians, View
+
 
 @dataclass(frozen=True)
 class SmallScene:
@@ -23,12 +25,12 @@ class SmallScene:
     height: int
 
     @property
-    def geometry(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.means, self.quats, self.scales, self.opacities
+    def gaussians(self) -> Gaussians:
+        return Gaussians(self.means, self.quats, self.scales, self.opacities)
 
     @property
-    def view(self) -> tuple[Tensor, Tensor, int, int]:
-        return self.viewmats[0], self.Ks[0], self.width, self.height
+    def view(self) -> View:
+        return View(self.viewmats[0], self.Ks[0], self.width, self.height)
 
     def arguments(self) -> dict[str, object]:
         """The arguments of `rasterization`."""

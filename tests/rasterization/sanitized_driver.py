@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from genlangsplat_ns.language.attention import KeyTable, attend, weighted_sums
-from genlangsplat_ns.rasterization import autograd, compositing_weights, library, rasterization
+from genlangsplat_ns.rasterization import View, autograd, compositing_weights, library, rasterization
 from genlangsplat_ns.rasterization.ssim import structural_similarity
 from tests.rasterization.gaussian_scenes import SmallScene, small_scene
 
@@ -46,7 +46,7 @@ def draw(scene: SmallScene, **options: object) -> None:
         check_finite(list(rasterization(**scene.arguments(), **options)[:2]))
     leaves = scene.leaves(torch.float32)
     image, alphas, info = rasterization(**leaves.arguments(), absgrad=True, **options)
-    inputs = [*leaves.geometry, leaves.colors, leaves.viewmats]
+    inputs = [*leaves.gaussians.tensors(), leaves.colors, leaves.viewmats]
     gradients = torch.autograd.grad(image.square().sum() + alphas.sum(), inputs, materialize_grads=True)
     check_finite([image, alphas, *gradients, info["means2d"].absgrad])
 
@@ -55,7 +55,7 @@ def draw_roughly(scene: SmallScene, **options: object) -> None:
     """Renders forward and back, and extracts the weights, where numbers may overflow."""
     image, alphas, _ = rasterization(**scene.leaves(torch.float32).arguments(), **options)
     (image.sum() + alphas.sum()).backward()
-    compositing_weights(*scene.geometry, *scene.view, **options).to_coo()
+    compositing_weights(scene.gaussians, scene.view, **options).to_coo()
 
 
 def draw_colors_alone(scene: SmallScene) -> None:
@@ -65,7 +65,7 @@ def draw_colors_alone(scene: SmallScene) -> None:
     check_finite(list(torch.autograd.grad(image.sum(), features)))
     leaves = scene.leaves(torch.float32)
     _, alphas, _ = rasterization(**leaves.arguments())
-    check_finite(list(torch.autograd.grad(alphas.sum(), leaves.geometry)))
+    check_finite(list(torch.autograd.grad(alphas.sum(), leaves.gaussians.tensors())))
 
 
 def weigh(scene: SmallScene) -> None:
@@ -73,7 +73,7 @@ def weigh(scene: SmallScene) -> None:
     channels = scene.colors.shape[1]
     targets = torch.linspace(-1, 1, scene.height * scene.width * channels).view(scene.height, scene.width, channels)
     for half_precision in (False, True):
-        weights = compositing_weights(*scene.geometry, *scene.view, half_precision=half_precision)
+        weights = compositing_weights(scene.gaussians, scene.view, half_precision=half_precision)
         features = torch.linspace(-1, 1, scene.colors.numel()).view_as(scene.colors).requires_grad_()
         image = weights.composite(features)
         (gradient,) = torch.autograd.grad(image, features, targets)
@@ -194,7 +194,7 @@ def a_crowd_on_one_pixel() -> None:
     image.sum().backward()
     assert alphas.max() > 0.999
     middle = torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
-    weights = compositing_weights(*crowd.geometry, crowd.viewmats[0], middle, 1, 1)
+    weights = compositing_weights(crowd.gaussians, View(crowd.viewmats[0], middle, 1, 1))
     assert weights.num_entries > 2000
     weights.backproject(weights.composite(torch.ones(CROWD, 5)))
 
@@ -206,7 +206,7 @@ def tensors_with_gaps() -> None:
     leaf = scene.colors.t().contiguous().requires_grad_()
     image, _, _ = rasterization(**{**scene.arguments(), "colors": leaf.t()})
     image.permute(0, 3, 2, 1).flatten()[::2].sum().backward()
-    weights = compositing_weights(*scene.geometry, *scene.view)
+    weights = compositing_weights(scene.gaussians, scene.view)
     weights.backproject(torch.rand(20, scene.height, scene.width).permute(1, 2, 0))
 
 

@@ -19,8 +19,8 @@ from tests.rasterization.gaussian_scenes import relative_error, small_scene
 @pytest.mark.parametrize("rasterize_mode", ["classic", "antialiased"])
 def test_the_matrix_is_the_references(rasterize_mode: str) -> None:
     scene = small_scene()
-    weights = compositing_weights(*scene.geometry, *scene.view, rasterize_mode=rasterize_mode)
-    splats = reference.project(*scene.geometry[:3], *scene.view)
+    weights = compositing_weights(scene.gaussians, scene.view, rasterize_mode=rasterize_mode)
+    splats = reference.project(scene.gaussians, scene.view)
     opacities = scene.opacities * (splats.compensations if rasterize_mode == "antialiased" else 1)
     expected = reference.weight_matrix(splats, opacities, scene.width, scene.height)
     matrix = weights.to_coo().coalesce()
@@ -35,7 +35,7 @@ def test_the_matrix_is_the_references(rasterize_mode: str) -> None:
 @pytest.mark.parametrize("channels", [1, 3, 16, 50])
 def test_both_products_are_the_dense_ones(channels: int) -> None:
     scene = small_scene(channels=channels)
-    weights = compositing_weights(*scene.geometry, *scene.view)
+    weights = compositing_weights(scene.gaussians, scene.view)
     dense = weights.to_coo().to_dense().double()
     targets = torch.randn(scene.height, scene.width, channels, generator=torch.Generator().manual_seed(1))
     image = (dense @ scene.colors.double()).view(scene.height, scene.width, channels)
@@ -48,8 +48,8 @@ def test_backprojection_by_weights_equals_the_gradient_route(channels: int) -> N
     scene = small_scene(channels=channels)
     targets = torch.randn(scene.height, scene.width, channels, generator=torch.Generator().manual_seed(2))
     for mode in ("classic", "antialiased"):
-        by_weights = backproject(*scene.geometry, *scene.view, targets, rasterize_mode=mode)
-        by_gradient = backproject_by_gradient(*scene.geometry, *scene.view, targets, rasterize_mode=mode)
+        by_weights = backproject(scene.gaussians, scene.view, targets, rasterize_mode=mode)
+        by_gradient = backproject_by_gradient(scene.gaussians, scene.view, targets, rasterize_mode=mode)
         assert not by_weights.requires_grad
         assert relative_error(by_weights, by_gradient) < 1e-6
 
@@ -58,7 +58,7 @@ def test_backprojection_by_weights_equals_the_gradient_route(channels: int) -> N
 @pytest.mark.parametrize("channels", [3, 50])
 def test_halved_weights_differ_by_the_rounding_of_half_precision(channels: int) -> None:
     scene = small_scene(channels=channels)
-    weights, halves = (compositing_weights(*scene.geometry, *scene.view, half_precision=half) for half in (False, True))
+    weights, halves = (compositing_weights(scene.gaussians, scene.view, half_precision=half) for half in (False, True))
     exact, rounded = (matrix.to_coo().coalesce() for matrix in (weights, halves))
     assert torch.equal(exact.indices(), rounded.indices())
     assert torch.equal(rounded.values(), exact.values().half().float())
@@ -70,14 +70,14 @@ def test_halved_weights_differ_by_the_rounding_of_half_precision(channels: int) 
 
 def test_halved_weights_take_about_half_the_memory() -> None:
     scene = small_scene(count=20_000, width=640, height=480)
-    weights, halves = (compositing_weights(*scene.geometry, *scene.view, half_precision=half) for half in (False, True))
+    weights, halves = (compositing_weights(scene.gaussians, scene.view, half_precision=half) for half in (False, True))
     assert halves.nbytes < 0.7 * weights.nbytes
 
 
 @pytest.mark.parametrize("channels", [3, 48])
 def test_composite_is_differentiable_in_the_features(channels: int) -> None:
     scene = small_scene(channels=channels)
-    weights = compositing_weights(*scene.geometry, *scene.view)
+    weights = compositing_weights(scene.gaussians, scene.view)
     results = []
     for render in (
         weights.composite,
@@ -92,5 +92,5 @@ def test_composite_is_differentiable_in_the_features(channels: int) -> None:
 def test_composite_is_the_rasterization_of_features() -> None:
     scene = small_scene(channels=48)
     image, _, _ = rasterization(**scene.arguments())
-    weights = compositing_weights(*scene.geometry, *scene.view)
+    weights = compositing_weights(scene.gaussians, scene.view)
     assert relative_error(weights.composite(scene.colors), image[0]) < 1e-6

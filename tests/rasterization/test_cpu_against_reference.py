@@ -27,7 +27,7 @@ def compare(scene: SmallScene, background: Tensor | None = None, **options: obje
     results = []
     for render, dtype in ((rasterization, torch.float32), (reference.rasterization, torch.float64)):
         leaves = scene.leaves(dtype)
-        inputs = [*leaves.geometry, leaves.colors, leaves.viewmats]
+        inputs = [*leaves.gaussians.tensors(), leaves.colors, leaves.viewmats]
         behind = None if background is None else background.to(dtype).requires_grad_()
         image, alphas, _ = render(**leaves.arguments(), backgrounds=behind, **options)
         if behind is not None:
@@ -105,7 +105,7 @@ def test_the_reference_projects_as_gsplat_does() -> None:
     radii, means2d, depths, conics, compensations = _fully_fused_projection(
         scene.means, covariances, scene.viewmats, scene.Ks, scene.width, scene.height, calc_compensations=True
     )
-    splats = reference.project(*scene.geometry[:3], *scene.view)
+    splats = reference.project(scene.gaussians, scene.view)
     seen = radii[0] > 0
     assert 50 < int(seen.sum()) < 500
     assert torch.equal(splats.radii, radii[0])
@@ -122,9 +122,8 @@ def test_the_reference_shades_as_gsplat_does() -> None:
     position = torch.linalg.inv(scene.viewmats[0])[:3, 3]
     for degree in range(4):
         expected = (_spherical_harmonics(degree, scene.means - position, scene.colors) + 0.5).clamp(min=0)
-        assert torch.allclose(
-            reference.shade(scene.means, scene.colors, scene.viewmats[0], degree), expected, atol=1e-5
-        )
+        shaded = reference.shade(scene.gaussians, scene.view, scene.colors, degree)
+        assert torch.allclose(shaded, expected, atol=1e-5)
 
 
 def test_a_real_scene(shared_data) -> None:
@@ -148,7 +147,7 @@ def test_a_real_scene(shared_data) -> None:
     for render in (rasterization, reference.rasterization):
         leaves = scene.leaves(torch.float32)
         image, alphas, _ = render(**leaves.arguments())
-        results.append((image, differentiate(image, alphas, [*leaves.geometry, leaves.colors])))
+        results.append((image, differentiate(image, alphas, [*leaves.gaussians.tensors(), leaves.colors])))
     (image, gradients), (expected, expected_gradients) = results
     assert expected.mean() > 0.1
     assert (image - expected).abs().mean() <= IMAGE_ERROR

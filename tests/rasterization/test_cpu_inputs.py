@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.rasterization import backproject, compositing_weights, rasterization
+from genlangsplat_ns.rasterization import Gaussians, View, backproject, compositing_weights, rasterization
 from tests.rasterization.gaussian_scenes import SmallScene, relative_error, small_scene
 
 pytestmark = pytest.mark.usefixtures("unwritten_memory_is_nan")
@@ -91,7 +92,7 @@ def test_gaussians_that_are_not_finite_are_not_drawn(name: str, bad: float, chan
     leaves = SmallScene(**{**scene.arguments(), name: broken}).leaves(torch.float32)
     image, _, _ = render(leaves, **options)
     assert torch.equal(image, expected)
-    inputs = [*leaves.geometry, leaves.colors]
+    inputs = [*leaves.gaussians.tensors(), leaves.colors]
     for gradient in torch.autograd.grad(image.square().sum(), inputs):
         assert gradient.isfinite().all()
         assert gradient[::3].abs().sum() == 0
@@ -105,9 +106,9 @@ def test_gaussians_that_are_not_finite_have_no_weights(name: str, bad: float) ->
     broken = getattr(scene, name).clone()
     broken[::3].view(len(broken[::3]), -1)[:, 0] = bad
     kept = torch.arange(len(broken)) % 3 != 0
-    expected = compositing_weights(*[tensor[kept] for tensor in scene.geometry], *scene.view).to_coo().to_dense()
-    geometry = SmallScene(**{**scene.arguments(), name: broken}).geometry
-    matrix = compositing_weights(*geometry, *scene.view).to_coo().to_dense()
+    expected = compositing_weights(scene.gaussians[kept], scene.view).to_coo().to_dense()
+    gaussians = SmallScene(**{**scene.arguments(), name: broken}).gaussians
+    matrix = compositing_weights(gaussians, scene.view).to_coo().to_dense()
     assert torch.equal(matrix[:, kept], expected)
     assert matrix[:, ~kept].abs().sum() == 0
 
@@ -124,7 +125,7 @@ def test_degenerate_gaussians_are_drawn_as_the_blur_alone_or_not_at_all() -> Non
 
 def assert_all_gradients_are_zero(leaves: SmallScene, **options: object) -> None:
     image, alphas, info = render(leaves, absgrad=True, **options)
-    inputs = [*leaves.geometry, leaves.colors, leaves.viewmats, info["means2d"]]
+    inputs = [*leaves.gaussians.tensors(), leaves.colors, leaves.viewmats, info["means2d"]]
     for gradient in (*torch.autograd.grad(image.sum() + alphas.sum(), inputs), info["means2d"].absgrad):
         assert torch.equal(gradient, torch.zeros_like(gradient))
 
@@ -140,7 +141,7 @@ def test_images_without_pixels_are_empty(width: int, height: int, channels: int)
     assert image.shape == (1, height, width, channels) and alphas.shape == (1, height, width, 1)
     assert (info["radii"] > 0).any()
     assert_all_gradients_are_zero(leaves, width=width, height=height)
-    weights = compositing_weights(*scene.geometry, scene.viewmats[0], camera[0], width, height)
+    weights = compositing_weights(scene.gaussians, View(scene.viewmats[0], camera[0], width, height))
     assert weights.num_entries == 0
     assert weights.composite(torch.ones(150, 2)).shape == (height, width, 2)
     assert torch.equal(weights.backproject(torch.ones(height, width, 2)), torch.zeros(150, 2))
@@ -155,7 +156,7 @@ def test_a_scene_behind_the_camera_shows_the_background(channels: int) -> None:
     assert torch.equal(image, background.expand_as(image)) and alphas.abs().sum() == 0
     assert (info["radii"] == 0).all()
     assert_all_gradients_are_zero(behind.leaves(torch.float32), backgrounds=background)
-    weights = compositing_weights(*behind.geometry, *behind.view)
+    weights = compositing_weights(behind.gaussians, behind.view)
     assert weights.num_entries == 0
     assert torch.equal(weights.composite(scene.colors), torch.zeros(37, 45, channels))
     assert torch.equal(weights.backproject(torch.ones(37, 45, channels)), torch.zeros(150, channels))
@@ -208,7 +209,7 @@ def test_a_million_gaussians_on_one_pixel_fill_it_as_the_formula_says(opacity: f
     slope = (color.sum().item() + 1) * (1 - capped) ** (drawn - 1) if opacity == capped else 0.0
     assert torch.allclose(to_opacities, torch.where(rank < drawn, slope, 0.0), rtol=0.01, atol=0)
 
-    matrix = compositing_weights(*scene.geometry, *scene.view, eps2d=0.01)
+    matrix = compositing_weights(scene.gaussians, scene.view, eps2d=0.01)
     assert matrix.num_entries == drawn
     sums = matrix.backproject(torch.ones(17, 21, 1))[:, 0]
     assert torch.allclose(sums, weights, rtol=1e-3, atol=0)
@@ -220,7 +221,7 @@ def test_no_gaussians_and_no_channels(channels: int) -> None:
     image, alphas, _ = render(scene)
     assert image.shape == (1, 37, 45, channels) and alphas.abs().sum() == 0
     assert torch.autograd.grad(alphas.sum(), scene.means)[0].shape == (0, 3)
-    weights = compositing_weights(*[tensor.detach() for tensor in scene.geometry], *small_scene().view)
+    weights = compositing_weights(scene.gaussians.detach(), small_scene().view)
     assert weights.num_entries == 0 and weights.to_coo().shape == (37 * 45, 0)
     assert weights.backproject(torch.ones(37, 45, channels)).shape == (0, channels)
     full = small_scene(channels=channels).leaves(torch.float32)
@@ -232,7 +233,7 @@ def test_without_channels_the_alphas_have_the_gradients_they_have_with_some() ->
     for channels in (0, 3, 20):
         leaves = small_scene(channels=channels).leaves(torch.float32)
         _, alphas, info = render(leaves, absgrad=True)
-        gradients.append((*torch.autograd.grad(alphas.sum(), leaves.geometry), info["means2d"].absgrad))
+        gradients.append((*torch.autograd.grad(alphas.sum(), leaves.gaussians.tensors()), info["means2d"].absgrad))
     for gradient, narrow, wide in zip(*gradients, strict=True):
         assert gradient.abs().sum() > 0
         assert torch.allclose(gradient, narrow, atol=1e-4) and torch.allclose(gradient, wide, atol=1e-4)
@@ -240,7 +241,7 @@ def test_without_channels_the_alphas_have_the_gradients_they_have_with_some() ->
 
 def test_without_channels_the_weights_give_empty_sums() -> None:
     scene = small_scene(channels=0)
-    weights = compositing_weights(*scene.geometry, *scene.view)
+    weights = compositing_weights(scene.gaussians, scene.view)
     features = scene.colors.clone().requires_grad_()
     image = weights.composite(features)
     assert image.shape == (37, 45, 0)
@@ -278,10 +279,10 @@ def test_tensors_need_not_be_contiguous() -> None:
     image.permute(0, 3, 2, 1).flatten()[::2].sum().backward()
     assert leaf.grad is not None and leaf.grad.abs().sum() > 0
 
-    weights = compositing_weights(*scene.geometry, *scene.view)
-    geometry = [strided[name] for name in PARAMETERS[:4]]
+    weights = compositing_weights(scene.gaussians, scene.view)
+    gaussians = Gaussians(*(strided[name] for name in PARAMETERS[:4]))
     assert torch.equal(
-        compositing_weights(*geometry, transposed[0], *scene.view[1:]).composite(scene.colors),
+        compositing_weights(gaussians, replace(scene.view, viewmat=transposed[0])).composite(scene.colors),
         weights.composite(leaf.detach().t()),
     )
     targets = torch.rand(3, 45, 37, generator=torch.Generator().manual_seed(1))
@@ -296,13 +297,13 @@ def test_only_colors_may_want_a_gradient() -> None:
     image, _, info = render(scene, colors=features)
     (gradient,) = torch.autograd.grad(image, features, torch.ones_like(image))
     assert not info["means2d"].requires_grad
-    sums = backproject(*scene.geometry, *scene.view, torch.ones(37, 45, 3))
+    sums = backproject(scene.gaussians, scene.view, torch.ones(37, 45, 3))
     assert torch.allclose(gradient, sums, atol=1e-5)
 
 
 def test_weights_name_what_does_not_fit() -> None:
     scene = small_scene()
-    weights = compositing_weights(*scene.geometry, *scene.view)
+    weights = compositing_weights(scene.gaussians, scene.view)
     with pytest.raises(GenLangSplatError, match=r"features has shape \(3, 2\); expected \(150, any\)"):
         weights.composite(torch.ones(3, 2))
     with pytest.raises(GenLangSplatError, match=r"targets has shape \(45, 37, 3\); expected \(37, 45, any\)"):
@@ -312,6 +313,6 @@ def test_weights_name_what_does_not_fit() -> None:
     with pytest.raises(GenLangSplatError, match=r"targets is torch\.float64"):
         weights.backproject(torch.ones(37, 45, 3, dtype=torch.float64))
     with pytest.raises(GenLangSplatError, match="rasterize_mode"):
-        compositing_weights(*scene.geometry, *scene.view, rasterize_mode="none")
-    with pytest.raises(GenLangSplatError, match="viewmat has shape"):
-        compositing_weights(*scene.geometry, scene.viewmats, *scene.view[1:])
+        compositing_weights(scene.gaussians, scene.view, rasterize_mode="none")
+    with pytest.raises(GenLangSplatError, match="viewmat holds NaN"):
+        compositing_weights(scene.gaussians, replace(scene.view, viewmat=scene.view.viewmat * float("nan")))

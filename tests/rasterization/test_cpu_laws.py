@@ -40,7 +40,7 @@ def test_rendering_is_linear_in_the_features(scene: SmallScene, first: float, se
 @given(scenes)
 def test_alphas_are_the_sum_of_weights_and_lie_between_0_and_1(scene: SmallScene) -> None:
     _, alphas, _ = rasterization(**scene.arguments())
-    weights = compositing_weights(*scene.geometry, *scene.view)
+    weights = compositing_weights(scene.gaussians, scene.view)
     assert alphas.min() >= 0 and alphas.max() <= 1
     sums = weights.composite(torch.ones(weights.num_gaussians, 1))
     assert torch.allclose(sums, alphas[0], atol=1e-5)
@@ -50,9 +50,7 @@ def test_alphas_are_the_sum_of_weights_and_lie_between_0_and_1(scene: SmallScene
 @given(scenes)
 def test_weights_times_features_is_the_picture(scene: SmallScene) -> None:
     image, _, _ = rasterization(**scene.arguments())
-    assert torch.allclose(
-        compositing_weights(*scene.geometry, *scene.view).composite(scene.colors), image[0], atol=1e-5
-    )
+    assert torch.allclose(compositing_weights(scene.gaussians, scene.view).composite(scene.colors), image[0], atol=1e-5)
 
 
 @settings(max_examples=15, deadline=None)
@@ -69,10 +67,10 @@ def test_the_order_of_the_gaussians_does_not_matter(scene: SmallScene, random) -
 def everything(scene: SmallScene) -> list[Tensor]:
     """Every number a pass forward and back gives."""
     leaves = scene.leaves(torch.float32)
-    inputs = [*leaves.geometry, leaves.colors, leaves.viewmats]
+    inputs = [*leaves.gaussians.tensors(), leaves.colors, leaves.viewmats]
     image, alphas, info = rasterization(**leaves.arguments(), absgrad=True)
     gradients = torch.autograd.grad((image.square().sum() + alphas.sum()), inputs)
-    weights = compositing_weights(*scene.geometry, *scene.view)
+    weights = compositing_weights(scene.gaussians, scene.view)
     sums = weights.backproject(image[0].detach())
     return [image, alphas, *gradients, info["means2d"].absgrad, sums, weights.composite(sums)]
 
@@ -122,7 +120,7 @@ def test_absolute_gradients_are_summed_over_pixels() -> None:
         weight = torch.randn(image.shape, generator=torch.Generator().manual_seed(1))
         ((image * weight).sum() + alphas.sum()).backward()
 
-        splats = reference.project(*scene.geometry[:3], *scene.view)
+        splats = reference.project(scene.gaussians, scene.view)
         means2d = splats.means2d.requires_grad_()
         image, alphas = reference.composite(splats, scene.opacities, scene.colors, scene.width, scene.height)
         pixels = (image * weight[0]).sum(-1) + alphas[..., 0]
@@ -181,8 +179,7 @@ def test_channels_drawn_together_are_those_drawn_alone(channels: int) -> None:
 @pytest.mark.parametrize("sh_degree", [0, 1, 3])
 def test_shaded_colors_draw_what_harmonics_draw(sh_degree: int) -> None:
     scene = small_scene(harmonics=True)
-    camera = scene.viewmats, scene.Ks, scene.width, scene.height
-    shaded = shade(*scene.geometry, scene.colors, *camera, sh_degree=sh_degree)
+    shaded = shade(scene.gaussians, scene.view, scene.colors, sh_degree=sh_degree)
     plain = rasterization(**{**scene.arguments(), "colors": shaded}, render_mode="RGB+ED")[0]
     expected = rasterization(**scene.arguments(), sh_degree=sh_degree, render_mode="RGB+ED")[0]
     torch.testing.assert_close(plain, expected, atol=1e-6, rtol=1e-5)
@@ -190,6 +187,5 @@ def test_shaded_colors_draw_what_harmonics_draw(sh_degree: int) -> None:
 
 def test_shade_refuses_what_the_rasterizer_refuses() -> None:
     scene = small_scene(harmonics=True)
-    camera = scene.viewmats, scene.Ks, scene.width, scene.height
     with pytest.raises(GenLangSplatError, match="sh_degree"):
-        shade(*scene.geometry, scene.colors, *camera, sh_degree=4)
+        shade(scene.gaussians, scene.view, scene.colors, sh_degree=4)

@@ -110,7 +110,7 @@ def test_memory_of_the_kernels_is_freed_with_its_owner_and_without_a_line_of_pyt
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    weights = compositing_weights(*scene.geometry, *scene.view)
+    weights = compositing_weights(scene.gaussians, scene.view)
     nbytes, pointer = weights.nbytes, weights._pointer
     assert pointer.value
     sys.settrace(trace)
@@ -122,7 +122,7 @@ def test_memory_of_the_kernels_is_freed_with_its_owner_and_without_a_line_of_pyt
     assert not [line for line in lines if line != __file__]
     before = resident()
     for _ in range(30):
-        compositing_weights(*scene.geometry, *scene.view)
+        compositing_weights(scene.gaussians, scene.view)
     assert resident() - before < 15 * nbytes
 
 

@@ -126,7 +126,7 @@ def test_the_cpu_draws_what_gsplat_draws(options: dict[str, object], rasterize_m
         weight = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(device)
         info["means2d"].retain_grad()
         ((image * weight).sum() + alphas.sum()).backward()
-        leaf_gradients = [leaf.grad for leaf in (*leaves.geometry, leaves.viewmats) if leaf.grad is not None]
+        leaf_gradients = [leaf.grad for leaf in (*leaves.gaussians.tensors(), leaves.viewmats) if leaf.grad is not None]
         gradients = [*leaf_gradients, info["means2d"].grad.cpu()]
         if "absgrad" in options:
             gradients.append(info["means2d"].absgrad.cpu())
@@ -143,7 +143,6 @@ def test_the_cpu_draws_what_gsplat_draws(options: dict[str, object], rasterize_m
 def test_backprojection_on_the_gpu_is_that_of_the_cpu() -> None:
     scene = small_scene(count=2000, width=200, height=150)
     targets = torch.randn(150, 200, 48, generator=torch.Generator().manual_seed(1))
-    expected = backproject(*scene.geometry, *scene.view, targets)
-    view = (scene.viewmats[0].cuda(), scene.Ks[0].cuda(), scene.width, scene.height)
-    sums = backproject_by_gradient(*(tensor.cuda() for tensor in scene.geometry), *view, targets.cuda())
+    expected = backproject(scene.gaussians, scene.view, targets)
+    sums = backproject_by_gradient(scene.gaussians.to("cuda"), scene.view.to("cuda"), targets.cuda())
     assert relative_error(sums.cpu(), expected) < 1e-3

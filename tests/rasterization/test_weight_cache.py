@@ -17,7 +17,7 @@ class Views:
 
     def extract(self, view: int) -> CompositingWeights:
         self.extracted[view] += 1
-        return compositing_weights(*self.scenes[view].geometry, *self.scenes[view].view)
+        return compositing_weights(self.scenes[view].gaussians, self.scenes[view].view)
 
 
 @pytest.mark.parametrize("room", [0, 2, 5])
@@ -38,7 +38,7 @@ def test_as_many_views_are_kept_as_fit_and_the_others_extracted_at_every_use(roo
 
 def test_a_small_view_still_fits_after_a_large_one_did_not() -> None:
     scenes = (small_scene(count=60_000, width=640, height=480), small_scene())
-    large, small = (compositing_weights(*scene.geometry, *scene.view) for scene in scenes)
+    large, small = (compositing_weights(scene.gaussians, scene.view) for scene in scenes)
     cache = WeightCache(large.nbytes - 1)
     assert cache.get("large", lambda: large) is large and len(cache) == 0
     assert cache.get("small", lambda: small) is small and len(cache) == 1

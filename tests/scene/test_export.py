@@ -14,11 +14,11 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.language.selection import SelectionSettings
 from genlangsplat_ns.model import GenLangSplatModel
-from genlangsplat_ns.rasterization import rasterization
+from genlangsplat_ns.rasterization import Gaussians, render
 from genlangsplat_ns.scene import export as module
 from genlangsplat_ns.scene.chosen_gaussians import Choice
 from genlangsplat_ns.scene.export import export_run
-from genlangsplat_ns.scene_io.gaussians import Gaussians
+from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.scene_io.ply import read_ply
 from tests.scene.language_scenes import NUM_GAUSSIANS, UNSEEN, language_scene, some_camera, two_clouds
 
@@ -35,22 +35,12 @@ def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ge
     return model
 
 
-def draw(gaussians: Gaussians, model: GenLangSplatModel) -> torch.Tensor:
+def draw(parameters: GaussianParameters, model: GenLangSplatModel) -> torch.Tensor:
     """What a program that knows the format draws: harmonics, logarithms, logits."""
-    view = model.view(some_camera())
-    image, _, _ = rasterization(
-        gaussians.means,
-        gaussians.quats,
-        gaussians.scales.exp(),
-        torch.sigmoid(gaussians.opacities).squeeze(-1),
-        torch.cat([gaussians.features_dc[:, None], gaussians.features_rest], dim=1),
-        view.viewmats,
-        view.intrinsics,
-        view.width,
-        view.height,
-        sh_degree=gaussians.sh_degree,
-    )
-    return image[0]
+    opacities = torch.sigmoid(parameters.opacities).squeeze(-1)
+    gaussians = Gaussians(parameters.means, parameters.quats, parameters.scales.exp(), opacities)
+    harmonics = torch.cat([parameters.features_dc[:, None], parameters.features_rest], dim=1)
+    return render(gaussians, model.view(some_camera()), harmonics, sh_degree=parameters.sh_degree)[0][0]
 
 
 def test_the_whole_scene_comes_back_as_the_same_picture(model: GenLangSplatModel, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.datamanagers.full_images_datamanager import _undistort_image
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.views.cameras import undistort_points, view_geometry
+from genlangsplat_ns.views.cameras import undistort_points, view_of_camera
 
 
 def make_camera(distortion: list[float] | None = None, kind: CameraType = CameraType.PERSPECTIVE) -> Cameras:
@@ -29,25 +29,25 @@ def make_camera(distortion: list[float] | None = None, kind: CameraType = Camera
 
 
 def test_a_point_in_front_of_the_camera_lands_where_pinhole_projection_says() -> None:
-    view = view_geometry(make_camera())
+    view = view_of_camera(make_camera())
     point = torch.tensor([0.7, 0.1, 1.0, 1.0])  # 2 in front, 0.2 to the right, 0.3 above.
-    in_camera = view.viewmats[0] @ point
+    in_camera = view.viewmat @ point
     assert torch.allclose(in_camera[:3], torch.tensor([0.2, -0.3, 2.0]), atol=1e-6)
-    pixel = view.intrinsics[0] @ in_camera[:3]
+    pixel = view.K @ in_camera[:3]
     assert torch.allclose(pixel[:2] / pixel[2], torch.tensor([160 + 20.0, 121 - 31.5]), atol=1e-4)
 
 
 def test_downscaling_divides_intrinsics_and_rounds_sizes_down() -> None:
-    full, half = view_geometry(make_camera()), view_geometry(make_camera(), downscale=2)
+    full, half = view_of_camera(make_camera()), view_of_camera(make_camera(), downscale=2)
     assert (half.width, half.height) == (160, 120)
-    assert torch.allclose(half.intrinsics[0, :2], full.intrinsics[0, :2] / 2)
+    assert torch.allclose(half.K[:2], full.K[:2] / 2)
 
 
 def test_other_cameras_are_refused() -> None:
     with pytest.raises(GenLangSplatError, match="FISHEYE"):
-        view_geometry(make_camera(kind=CameraType.FISHEYE))
+        view_of_camera(make_camera(kind=CameraType.FISHEYE))
     with pytest.raises(GenLangSplatError, match="one camera"):
-        view_geometry(Cameras(torch.eye(4)[None, :3].repeat(2, 1, 1), 1.0, 1.0, 1.0, 1.0, 2, 2))
+        view_of_camera(Cameras(torch.eye(4)[None, :3].repeat(2, 1, 1), 1.0, 1.0, 1.0, 1.0, 2, 2))
 
 
 @pytest.mark.parametrize("distortion", [[0.0] * 6, [0.2, -0.08, 0.01, 0.0, 0.004, -0.003]])

@@ -15,7 +15,7 @@ from PIL import Image
 
 from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.scene.extraction import import_langsplat, source_positions
-from genlangsplat_ns.views.cameras import view_geometry
+from genlangsplat_ns.views.cameras import view_of_camera
 from tests.views.view_scenes import SIZE, ImageType, open_scene, ramp, scene_of, write_scene
 
 # Lenses
@@ -241,8 +241,8 @@ def test_views_of_a_fisheye_lens_are_rendered_as_perspective_ones(tmp_path: Path
     views = open_scene(photograph(tmp_path, FISHEYE, drawn(FISHEYE)))
     trained_on, batch = views.next_train(0)
     for camera in (trained_on, views.camera("train", 0), views.camera("eval", 0)):
-        geometry = view_geometry(camera)
-        assert (geometry.height, geometry.width) == batch["image"].shape[:2]
+        view = view_of_camera(camera)
+        assert (view.height, view.width) == batch["image"].shape[:2]
     assert views.train_dataset.raw_cameras.camera_type.item() == CameraType.FISHEYE.value
 
 

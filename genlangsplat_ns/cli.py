@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.utils.command_line import run_commands
-from genlangsplat_ns.utils.ray_settings import RayLiftSettings
+from genlangsplat_ns.utils.ray import RaySettings
 
 if TYPE_CHECKING:
     from genlangsplat_ns.language.query import TextQuery
@@ -294,8 +294,8 @@ class Lift:
     """local goes through the views in this process; ray shares them out over a cluster."""
     robust_rounds: int | None = None
     """Rounds in which regions that contradict all other views lose weight; None for what the run was trained with."""
-    ray: RayLiftSettings = field(default_factory=RayLiftSettings)
-    """How the engine ray spreads the views."""
+    ray: RaySettings = field(default_factory=RaySettings)
+    """How the engine ray distributes the views."""
 
     def __call__(self) -> None:
         """Runs the command."""

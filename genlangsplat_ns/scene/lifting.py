@@ -15,10 +15,10 @@ from genlangsplat_ns.pipeline import GenLangSplatPipeline
 from genlangsplat_ns.run import open_pipeline
 from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.files import atomic_path
-from genlangsplat_ns.utils.ray_settings import RayLiftSettings
+from genlangsplat_ns.utils.ray import RaySettings
 
 
-def lift_run(config_path: Path, robust_rounds: int | None, spread: RayLiftSettings | None) -> Path:
+def lift_run(config_path: Path, robust_rounds: int | None, spread: RaySettings | None) -> Path:
     """Lifts the latents of a run anew and writes them as one more checkpoint, which every command then opens.
 
     A run that has not come to its language phase is put there, with the Gaussians it has. Optimized latents stay as
@@ -71,7 +71,7 @@ def _write(pipeline: GenLangSplatPipeline, checkpoint: Path, config_path: Path, 
     return written
 
 
-def _lift_on_ray(pipeline: GenLangSplatPipeline, spread: RayLiftSettings) -> tuple[LiftedLatents, SceneMemory]:
+def _lift_on_ray(pipeline: GenLangSplatPipeline, spread: RaySettings) -> tuple[LiftedLatents, SceneMemory]:
     num_gaussians, levels, latent_dim = pipeline.model.latents.shape
     views = replace(pipeline.training_views().to("cpu"), cache=None)
     lifted = lift_on_ray(views, (num_gaussians, levels, latent_dim), pipeline.model.config.lift_settings, spread)

@@ -95,9 +95,7 @@ class RayPasses:
         for start in range(0, len(part), self._spread.items_per_task):
             some = slice(start, start + self._spread.items_per_task)
             said = None if own is None else own[some]
-            returned: Any = work.remote(
-                job, views, list(part[some]), common, said, GAUSSIANS_PER_CHUNK if chunks else 0, self._spread
-            )
+            returned: Any = work.remote(job, views, list(part[some]), common, said, chunk_rows, self._spread)
             tasks.append(returned if chunks else [returned])
         answers = [task[0] for task in tasks]
         joined = [_tree([task[1 + chunk] for task in tasks], add.remote) for chunk in range(chunks)]

@@ -39,10 +39,10 @@ from autoencoder_speed import (
 from common import Bar, in_own_process, options_of, worked, write_results
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.ray import RaySettings
 from pretrain.extract import Engine, extract_shards
 from pretrain.frame_worker import FrameModels
 from pretrain.images import ImageFolderSource
-from pretrain.ray_engine import RaySettings
 from pretrain.shards import ShardFolder
 from pretrain.sources import Frame
 
@@ -125,7 +125,7 @@ def extract_three_times(root: Path, count: int) -> Row:
     frames = source.frames()
     deadly = DeadlyPictures(source.root, deadly=frames[count // 2].key, death=root / "death")
     models = FrameModels.of_front_end(FeatureSettings(encoder="conse", masks="watershed"), "cpu")
-    settings = RaySettings(num_workers=WORKERS, num_cpus=0.5, frames_per_task=2)
+    settings = RaySettings(num_workers=WORKERS, num_cpus=0.5, items_per_task=2)
     ray.init(num_cpus=WORKERS, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
     seconds: dict[str, float] = {}
     contents: dict[str, Content] = {}

@@ -15,8 +15,9 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.progress import progress_bar
+from genlangsplat_ns.utils.ray import RaySettings
 from pretrain.frame_worker import FrameModels, FrameResult, FrameWorker
-from pretrain.ray_engine import RaySettings, ray_results
+from pretrain.ray_engine import ray_results
 from pretrain.shard_writer import FLUSH_SECONDS, ShardWriter
 from pretrain.shards import SHARD_ROWS, ShardFolder
 from pretrain.sources import Frame, FrameSource

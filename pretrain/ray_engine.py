@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import ceil
 from typing import Any
 
@@ -13,31 +13,12 @@ import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.console import CONSOLE
-from genlangsplat_ns.utils.ray import connected
+from genlangsplat_ns.utils.ray import RaySettings, connected
 from pretrain.frame_worker import FrameModels, FrameResult, FrameWorker
 from pretrain.sources import Frame, FrameSource
 
 TASK_RETRIES = 1
 """How often Ray itself repeats the frames of a worker that died; without end, one bad frame would last for ever."""
-
-
-@dataclass(frozen=True)
-class RaySettings:
-    """How the engine ray spreads the work.
-
-    Attributes:
-        address: The cluster; None for the one that the environment names, or else a new one on this machine.
-        num_workers: Actors, each with models of its own.
-        num_cpus: CPU cores of each.
-        num_gpus: GPUs of each; a part of one lets several share it.
-        frames_per_task: Frames handed out together; so many are done again at most when a worker dies.
-    """
-
-    address: str | None = None
-    num_workers: int = 2
-    num_cpus: float = 1.0
-    num_gpus: float = 0.0
-    frames_per_task: int = 8
 
 
 class FrameActor:
@@ -77,14 +58,9 @@ def ray_results(
     Raises:
         GenLangSplatError: If Ray is missing, there is no cluster, a model cannot be loaded, or Ray breaks down.
     """
-    if settings.num_workers < 1 or settings.frames_per_task < 1:
-        raise GenLangSplatError(
-            f"Ray needs at least one worker and one frame per task, got num_workers={settings.num_workers} and "
-            f"frames_per_task={settings.frames_per_task}."
-        )
     with connected(settings.address):
         left = {frame.key: frame for frame in frames}
-        per_task, alone = settings.frames_per_task, False
+        per_task, alone = settings.items_per_task, False
         while left:
             handed_out = list(left.values())[: 1 if alone else None]
             for result in _one_pass(source, models, handed_out, settings, per_task):

@@ -16,12 +16,12 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity, save_autoencoder
 from genlangsplat_ns.utils.console import CONSOLE
+from genlangsplat_ns.utils.ray import RaySettings
 from pretrain.cross import Domain, measure_across
 from pretrain.distributed import workers_of_environment
 from pretrain.extract import Engine, extract_shards
 from pretrain.fidelity import PcaBaseline, fidelity_rows
 from pretrain.images import ImageFolderSource
-from pretrain.ray_engine import RaySettings
 from pretrain.scannet import ScanNetSource
 from pretrain.selection import read_rows
 from pretrain.settings import TrainingSettings

@@ -9,7 +9,7 @@ from typing import Literal
 from rich.markup import escape
 
 from genlangsplat_ns.utils.console import CONSOLE
-from genlangsplat_ns.utils.ray_settings import RayLiftSettings
+from genlangsplat_ns.utils.ray import RaySettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Lift:
     """local goes through the views in this process; ray shares them out over a cluster."""
     robust_rounds: int | None = None
     """Rounds in which regions that contradict the other views lose weight; None for what the run was trained with."""
-    ray: RayLiftSettings = field(default_factory=RayLiftSettings)
+    ray: RaySettings = field(default_factory=RaySettings)
     """How the engine ray shares out the views."""
 
     def __call__(self) -> None:

@@ -16,12 +16,14 @@ from genlangsplat_ns.lifting.average import LiftedLatents, LiftSettings
 from genlangsplat_ns.lifting.region_views import RegionViews
 from genlangsplat_ns.lifting.robust import Job, Refinement, most_views
 from genlangsplat_ns.utils.progress import Bar, progress_bar
-from genlangsplat_ns.utils.ray import connected
-from genlangsplat_ns.utils.ray_settings import RayLiftSettings
+from genlangsplat_ns.utils.ray import RaySettings, connected
+
+GAUSSIANS_PER_CHUNK = 500_000
+"""Sums travel and are added in chunks of this many Gaussians; Ray moves chunks to disk when memory is short."""
 
 
 def lift_on_ray(
-    views: RegionViews, shape: tuple[int, int, int], settings: LiftSettings, spread: RayLiftSettings
+    views: RegionViews, shape: tuple[int, int, int], settings: LiftSettings, spread: RaySettings
 ) -> LiftedLatents:
     """Lifts latents as `lift_latents` does, with the views shared out over a cluster.
 
@@ -68,7 +70,7 @@ class RayPasses:
         bar: Moves with every view of every job.
     """
 
-    def __init__(self, views: RegionViews, num_gaussians: int, spread: RayLiftSettings, bar: Bar) -> None:
+    def __init__(self, views: RegionViews, num_gaussians: int, spread: RaySettings, bar: Bar) -> None:
         import ray
 
         # A cache of weights stays behind: no task sees a view twice.
@@ -82,17 +84,18 @@ class RayPasses:
         """Does a job in tasks, see `LiftPasses`."""
         import ray
 
-        chunks = ceil(self._num_gaussians / self._spread.gaussians_per_chunk) if summed else 0
+        chunks = ceil(self._num_gaussians / GAUSSIANS_PER_CHUNK) if summed else 0
         work = ray.remote(_work).options(
             num_cpus=self._spread.num_cpus, num_gpus=self._spread.num_gpus, num_returns=1 + chunks
         )
         add = ray.remote(_add).options(num_cpus=self._spread.num_cpus)
         views, common = self._small if small else self._views, ray.put(shared)
         tasks = []
-        for start in range(0, len(part), self._spread.views_per_task):
-            some = slice(start, start + self._spread.views_per_task)
+        chunk_rows = GAUSSIANS_PER_CHUNK if summed else 0
+        for start in range(0, len(part), self._spread.items_per_task):
+            some = slice(start, start + self._spread.items_per_task)
             said = None if own is None else own[some]
-            returned: Any = work.remote(job, views, list(part[some]), common, said, chunks > 0, self._spread)
+            returned: Any = work.remote(job, views, list(part[some]), common, said, chunk_rows, self._spread)
             tasks.append(returned if chunks else [returned])
         answers = [task[0] for task in tasks]
         joined = [_tree([task[1 + chunk] for task in tasks], add.remote) for chunk in range(chunks)]
@@ -110,7 +113,7 @@ class RayPasses:
         except ray.exceptions.RayError as error:
             raise GenLangSplatError(
                 f"Ray broke down ({type(error).__name__}: {error}). See to the cluster, or give tasks fewer views with "
-                "--views-per-task, and run the command again."
+                "--ray.items-per-task, and run the command again."
             ) from error
         return found, torch.cat(sums) if sums else torch.zeros(0)
 
@@ -121,17 +124,17 @@ def _work(
     part: list[int],
     shared: Any,
     own: list[Tensor] | None,
-    summed: bool,
-    spread: RayLiftSettings,
+    chunk_rows: int,
+    spread: RaySettings,
 ) -> Any:
     """One task: its answer for each view, and where there are sums, these in chunks of Gaussians behind it."""
     device = "cuda" if spread.num_gpus > 0 else "cpu"
     own = None if own is None else [values.to(device) for values in own]
     answers, sums = job(views.part(part).to(device), shared, own, device)
     answers = [values.cpu() for values in answers]
-    if not summed:
+    if chunk_rows == 0:
         return answers
-    return [answers, *(chunk.cpu().numpy() for chunk in sums.split(spread.gaussians_per_chunk))]
+    return [answers, *(chunk.cpu().numpy() for chunk in sums.split(chunk_rows))]
 
 
 def _add(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.rasterization import WeightCache
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.runs import StoredRun, add_checkpoint
-from genlangsplat_ns.utils.ray_settings import RayLiftSettings
+from genlangsplat_ns.utils.ray import RaySettings
 
 LOGGER = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def lift_scene(
     model: GenLangSplatModel,
     data: GenLangSplatDataManager,
     left_out: Collection[str] = (),
-    ray: RayLiftSettings | None = None,
+    ray: RaySettings | None = None,
 ) -> tuple[LiftedLatents, SceneMemory]:
     """Lifts the latents of all training views, all levels at once, and fits the memory that decodes them.
 
@@ -91,7 +91,7 @@ def describe_lift(lifted: LiftedLatents, memory: SceneMemory | None) -> str:
     return f"{sentence}." if memory is None else f"{sentence}, with a memory of {len(memory)} keys."
 
 
-def lift_run(scene: LanguageScene, run: StoredRun, robust_rounds: int | None, ray: RayLiftSettings | None) -> Path:
+def lift_run(scene: LanguageScene, run: StoredRun, robust_rounds: int | None, ray: RaySettings | None) -> Path:
     """Lifts the latents of a stored run again and writes them as one more checkpoint, which every command then opens.
 
     A run that stopped before its language phase enters it with the Gaussians it has. Optimized latents are kept and get

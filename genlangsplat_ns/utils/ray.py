@@ -1,21 +1,48 @@
-"""The connection to a Ray cluster, for every engine that spreads work over one."""
+"""Settings of Ray, and the connection to a Ray cluster. Imports neither ray nor torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from rich.markup import escape
+from dataclasses import dataclass
 
 from genlangsplat_ns.errors import GenLangSplatError
 
 
+@dataclass(frozen=True)
+class RaySettings:
+    """How the engine ray distributes the work."""
+
+    address: str | None = None
+    """Address of the cluster; None for the one in RAY_ADDRESS, or else a new one on this machine."""
+    num_cpus: float = 1.0
+    """CPU cores of each task or worker."""
+    num_gpus: float = 0.0
+    """GPUs of each task or worker; with a fraction, several share one."""
+    items_per_task: int = 8
+    """Views or frames in one task. If its worker dies, all of them are processed again."""
+    num_workers: int = 2
+    """Workers of an extraction, each with its own models. Lifting does not use it."""
+
+    def __post_init__(self) -> None:
+        if self.items_per_task < 1 or self.num_workers < 1:
+            raise GenLangSplatError(
+                f"Ray needs at least one item per task and one worker, got items_per_task={self.items_per_task} and "
+                f"num_workers={self.num_workers}."
+            )
+        if self.num_cpus < 0 or self.num_gpus < 0:
+            raise GenLangSplatError(
+                "CPUs and GPUs of a Ray task must not be negative, got "
+                f"num_cpus={self.num_cpus} and num_gpus={self.num_gpus}."
+            )
+
+
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Connects to a cluster for the length of the block, unless this process is connected already.
+    """Connects to a Ray cluster inside the block, unless this process is connected already.
 
     Args:
-        address: The cluster; None for the one that the environment names, or else a new one on this machine.
+        address: Address of the cluster; None for the one in RAY_ADDRESS, or else a new one on this machine.
 
     Raises:
         GenLangSplatError: Ray is not installed, or there is no cluster at the address.
@@ -33,8 +60,8 @@ def connected(address: str | None) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise GenLangSplatError(
-            f"There is no Ray cluster at {address or 'the address of RAY_ADDRESS'} ({escape(str(error))}). "
-            "Start one with `ray start --head`, or leave the address out."
+            f"There is no Ray cluster at {address or 'the address of RAY_ADDRESS'} ({error}). "
+            "Start one with `ray start --head`, or omit the address."
         ) from error
     try:
         yield

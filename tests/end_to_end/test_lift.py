@@ -14,7 +14,7 @@ from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.lifting import lift_run
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
-from genlangsplat_ns.utils.ray_settings import RayLiftSettings
+from genlangsplat_ns.utils.ray import RaySettings
 from tests.end_to_end.conftest import make_config, make_trainer
 
 
@@ -59,7 +59,7 @@ def test_other_settings_make_other_latents(lifted_run: Path, tiny_run: Any, monk
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_cluster_lifts_the_same(lifted_run: Path, tiny_run: Any) -> None:
-    lift_run(lifted_run, None, RayLiftSettings(views_per_task=4, num_cpus=0.5))
+    lift_run(lifted_run, None, RaySettings(items_per_task=4, num_cpus=0.5))
     model, expected = open_run(lifted_run).model, tiny_run.pipeline.model
     torch.testing.assert_close(model.latents, expected.latents, rtol=0, atol=1e-5)
     assert_decoded_alike(model, expected)

@@ -14,9 +14,9 @@ import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import FeatureSettings
+from genlangsplat_ns.utils.ray import RaySettings
 from pretrain.extract import extract_shards
 from pretrain.frame_worker import FrameModels
-from pretrain.ray_engine import RaySettings
 from pretrain.shards import ShardFolder
 from tests.features.fakes import MeanColorEncoder, TileMasks
 from tests.pretrain.frame_fakes import REGIONS, PaintedFrames, models, picture
@@ -173,12 +173,7 @@ def test_without_ray_the_message_says_how_to_install_it(tmp_path: Path, monkeypa
         extract_shards(PaintedFrames(2), tmp_path, models(), engine="ray")
 
 
-def test_ray_needs_a_worker(tmp_path: Path) -> None:
-    with pytest.raises(GenLangSplatError, match="num_workers=0"):
-        extract_shards(PaintedFrames(2), tmp_path, models(), engine="ray", ray_settings=RaySettings(num_workers=0))
-
-
-TWO_WORKERS = RaySettings(num_workers=2, num_cpus=0.5, frames_per_task=3)
+TWO_WORKERS = RaySettings(num_workers=2, num_cpus=0.5, items_per_task=3)
 
 
 @pytest.mark.slow

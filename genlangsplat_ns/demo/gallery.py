@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from genlangsplat_ns.demo.raycast import FIRST_RAY, Pinhole, Rendering, look_at, render
 from genlangsplat_ns.demo.room import CATEGORIES, build_room
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels, outline_mask
+from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels, mask_polygons
 from genlangsplat_ns.evaluation.lerf_ovs import write_labels
 from genlangsplat_ns.utils.files import atomic_path
 from genlangsplat_ns.utils.progress import track
@@ -141,7 +141,7 @@ def label_view(name: str, rendering: Rendering) -> ViewLabels:
     objects = []
     for category, coverage, extent in zip(CATEGORIES, rendering.coverage, rendering.extent, strict=True):
         if coverage.sum() >= max(MIN_VISIBLE_PIXELS, MIN_VISIBLE_SHARE * extent):
-            polygons = outline_mask(coverage >= 0.5, min_pixels=MIN_VISIBLE_PIXELS // 6)
+            polygons = mask_polygons(coverage >= 0.5, min_pixels=MIN_VISIBLE_PIXELS // 6)
             objects += [LabeledObject.from_polygon(category, polygon) for polygon in polygons]
     return ViewLabels(name=name, width=width, height=height, objects=tuple(objects))
 

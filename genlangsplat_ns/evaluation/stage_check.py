@@ -167,7 +167,7 @@ def shuffle_texts(targets: Sequence[TextTarget], seed: int) -> list[TextTarget]:
 
 
 def failing_stages(stages: Sequence[Stage], max_drop: float = MAX_DROP) -> list[str]:
-    """Names of the stages that score much lower than the stage before; the first one is compared with perfect scores."""
+    """Names of the stages that score much lower than the one before; the first is compared with perfect scores."""
     failing = []
     before = (1.0, 1.0)
     for stage in stages:

@@ -225,9 +225,10 @@ class Demo:
 
     def __call__(self) -> None:
         """Runs the command."""
+        from genlangsplat_ns.demo.run import print_results
         from genlangsplat_ns.demo.training import run_gallery_demo
 
-        run_gallery_demo(self.output_dir)
+        print_results(run_gallery_demo(self.output_dir))
 
 
 @dataclass(kw_only=True)

@@ -18,8 +18,8 @@ from composed_objects import read_words
 from composed_run import ENCODER, THING, FieldRun, SplattedRun, WordTable, labels_of
 from composed_scene import ComposedScene, RegionSettings, compose, region_features, source_vectors
 from genlangsplat_ns.evaluation.evaluate import TextTarget, evaluate_views
-from genlangsplat_ns.evaluation.ladder import PaintedRun, climb
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF
+from genlangsplat_ns.evaluation.stage_check import GroundTruthRun, run_stages
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.memory import MemoryDecoder, SceneMemory
@@ -197,17 +197,17 @@ class Road:
         """Scores the words of the scene in the held-out views, by LangSplat's rules and with one negative."""
         query = TextQuery(("unused",), (THING,), temperature=temperature)
         if shuffled:
-            (rung,) = climb({"": run}, run.views("eval"), self.labels, self.targets, query, PROTOCOL)
-            return {key: value for key, value in asdict(rung).items() if key != "name"}
+            (stage,) = run_stages({"": run}, run.views("eval"), self.labels, self.targets, query, PROTOCOL)
+            return {key: value for key, value in asdict(stage).items() if key != "name"}
         evaluation = evaluate_views(run, run.views("eval"), self.labels, self.targets, query, (PROTOCOL,), mode=mode)
         micro = evaluation.summary(PROTOCOL.name, "eval")["micro"]
         return {key: micro[key] for key in ("localization", "miou")}
 
-    def upper_bounds(self) -> dict[str, FieldRun | PaintedRun]:
+    def upper_bounds(self) -> dict[str, FieldRun | GroundTruthRun]:
         """Runs that nothing was lost in: the texts themselves over the true pixels, and the noiseless image vectors."""
         blank = FieldRun(self.scene, self.encoder, self._painted_sources, lambda rows: rows, UNCOMPRESSED)
         texts = torch.cat([self.scene.texts, self.encoder.encode_texts([THING])])
-        painted = PaintedRun(blank, self.labels, self.scene.objects, texts, lambda rows: rows)
+        painted = GroundTruthRun(blank, self.labels, self.scene.objects, texts, lambda rows: rows)
         return {"texts, painted": painted, "image vectors, painted": blank}
 
     def sources(self, index: int) -> Tensor:

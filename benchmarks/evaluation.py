@@ -22,9 +22,9 @@ from rich.table import Table
 from common import Bar, in_own_process, options_of, worked, write_results
 from genlangsplat_ns.evaluation.evaluate import evaluate_views
 from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels
-from genlangsplat_ns.evaluation.ladder import paint_labels
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, THRESHOLD
 from genlangsplat_ns.evaluation.report import CardCollector
+from genlangsplat_ns.evaluation.stage_check import category_map
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.query import QueryMode
 from genlangsplat_ns.levels import LEVELS
@@ -76,7 +76,7 @@ class StandInRun:
     def owners(self, view: Any) -> torch.Tensor:
         """The object each pixel shows, (height, width)."""
         labels = self.labels[view.name.partition(".")[0]]
-        return paint_labels(labels, self.categories, WIDTH, HEIGHT).long()
+        return category_map(labels, self.categories, WIDTH, HEIGHT).long()
 
     def render(self, view: Any) -> Any:
         """Noise, and the latents of the objects with some more."""

@@ -1,4 +1,4 @@
-"""The built-in gallery: a posed, labeled data set in nerfstudio's format, made in seconds without any download."""
+"""Generates the gallery: a posed, labeled data set in nerfstudio's format, in seconds and without a download."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from jaxtyping import Float, UInt8
 from genlangsplat_ns.demo.raycast import FIRST_RAY, Pinhole, Rendering, look_at, render
 from genlangsplat_ns.demo.room import CATEGORIES, build_room
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels, outline_mask
+from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels, mask_polygons
 from genlangsplat_ns.evaluation.lerf_ovs import write_labels
 from genlangsplat_ns.utils.files import atomic_path
 from genlangsplat_ns.utils.progress import track
 
 EVAL_INTERVAL = 5
-"""Every fifth view is held out."""
+"""One of this many views is held out."""
 
 MIN_VISIBLE_PIXELS = 60
 MIN_VISIBLE_SHARE = 0.3
-"""An object of which a view shows less than this is not labeled there: nobody could tell what the sliver is."""
+"""Objects with fewer visible pixels or a smaller visible share are not labeled, as they are not recognizable."""
 
 
 @dataclass(frozen=True)
 class GalleryQuery:
-    """A text and the object it means."""
+    """A text and the category it should find."""
 
     text: str
     category: str
@@ -48,7 +48,7 @@ QUERIES: tuple[GalleryQuery, ...] = (
     GalleryQuery("a camera on a tripod", "photographer"),
     GalleryQuery("a photographer", "photographer"),
 )
-"""What the demo asks."""
+"""The queries of the demo."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class GallerySettings:
     """Size of the gallery data set.
 
     Attributes:
-        num_views: Posed pictures, in two rows on an arc.
-        width: Width of a picture.
-        height: Height of a picture.
-        num_points: Seed points.
-        seed: Seed of textures, camera jitter and seed points.
+        num_views: Number of views, in two rows on an arc.
+        width: Image width in pixels.
+        height: Image height in pixels.
+        num_points: Number of seed points.
+        seed: Random seed of textures, camera jitter and seed points.
     """
 
     num_views: int = 40
@@ -72,19 +72,20 @@ class GallerySettings:
     def __post_init__(self) -> None:
         if self.num_views < EVAL_INTERVAL or min(self.width, self.height) < 16 or self.num_points < 1:
             raise GenLangSplatError(
-                f"Found a gallery of {self.num_views} views of {self.width}x{self.height} pixels and {self.num_points} "
-                f"points; it needs at least {EVAL_INTERVAL} views of 16x16 pixels and one point."
+                f"Found gallery settings of {self.num_views} views with {self.width}x{self.height} pixels and "
+                f"{self.num_points} points; it needs at least {EVAL_INTERVAL} views with 16x16 pixels and one point. "
+                "Use larger values."
             )
 
 
 def camera_path(num_views: int, rng: np.random.Generator) -> list[Float[np.ndarray, "4 4"]]:
-    """Camera-to-world matrices (OpenGL) on an arc of 96 degrees that looks inwards, alternating between two heights."""
+    """Camera-to-world matrices (OpenGL) on an inward-facing arc of 96 degrees, alternating between two heights."""
     poses = []
     for index, azimuth in enumerate(np.radians(np.linspace(-48, 48, num_views))):
         radius = rng.uniform(2.9, 3.5)
         height = (1.2 if index % 2 else 1.75) + rng.uniform(-0.12, 0.12)
-        aside = (-0.95, 0.0, 0.95)[index % 3]
-        target = np.array([aside, 1.1, 1.05]) + rng.uniform(-0.12, 0.12, 3)
+        target_x = (-0.95, 0.0, 0.95)[index % 3]
+        target = np.array([target_x, 1.1, 1.05]) + rng.uniform(-0.12, 0.12, 3)
         position = np.array([radius * np.sin(azimuth), 0.9 - radius * np.cos(azimuth), height])
         poses.append(look_at(position, target))
     return poses
@@ -93,19 +94,19 @@ def camera_path(num_views: int, rng: np.random.Generator) -> list[Float[np.ndarr
 def build_gallery(folder: Path, settings: GallerySettings | None = None) -> Path:
     """Writes the gallery as a nerfstudio data set.
 
-    The folder gets `transforms.json` (with its split: every fifth view is held out), `images/*.png`, `sparse_pc.ply`
-    (seed points with colors, on what the training views see) and `labels/<view>.json` in the LERF-OVS format from the
-    exact geometry.
+    Writes `transforms.json` (including the split: every fifth view is held out), `images/*.png`, `sparse_pc.ply`
+    (colored seed points on surfaces that the training views see) and `labels/<view>.json` (LERF-OVS labels from the
+    exact geometry).
 
     Args:
-        folder: Where to write; files of an earlier gallery are replaced.
+        folder: Output folder. Files of an earlier gallery are replaced.
         settings: Size and seed.
 
     Returns:
         The folder.
 
     Raises:
-        GenLangSplatError: If a photograph is missing from the installed packages.
+        GenLangSplatError: If the installed packages lack a photograph.
     """
     settings = settings or GallerySettings()
     rng = np.random.default_rng(settings.seed)
@@ -114,7 +115,7 @@ def build_gallery(folder: Path, settings: GallerySettings | None = None) -> Path
     poses = camera_path(settings.num_views, rng)
     names = [f"{index:04d}.png" for index in range(1, settings.num_views + 1)]
     held_out = {name for index, name in enumerate(names) if index % EVAL_INTERVAL == EVAL_INTERVAL // 2}
-    share = -(-settings.num_points // (len(names) - len(held_out)))
+    points_per_view = -(-settings.num_points // (len(names) - len(held_out)))
     points: list[np.ndarray] = []
     colors: list[np.ndarray] = []
     for name, pose in track(list(zip(names, poses, strict=True)), "Building the gallery"):
@@ -123,9 +124,9 @@ def build_gallery(folder: Path, settings: GallerySettings | None = None) -> Path
         _write_picture(folder / "images" / name, picture)
         write_labels(folder / "labels" / f"{Path(name).stem}.json", label_view(name, rendering))
         if name not in held_out:
-            seen, seen_colors = _sample_points(rendering, pose, camera, share, rng)
-            points.append(seen)
-            colors.append(seen_colors)
+            view_points, view_colors = _sample_points(rendering, pose, camera, points_per_view, rng)
+            points.append(view_points)
+            colors.append(view_colors)
     _write_points(
         folder / "sparse_pc.ply",
         np.concatenate(points)[: settings.num_points],
@@ -136,12 +137,12 @@ def build_gallery(folder: Path, settings: GallerySettings | None = None) -> Path
 
 
 def label_view(name: str, rendering: Rendering) -> ViewLabels:
-    """Outlines what a view shows of each object; one in several pieces becomes several entries of its category."""
+    """Labels the visible part of each object. Every connected component becomes an entry of the object's category."""
     height, width = rendering.rgb.shape[:2]
     objects = []
     for category, coverage, extent in zip(CATEGORIES, rendering.coverage, rendering.extent, strict=True):
         if coverage.sum() >= max(MIN_VISIBLE_PIXELS, MIN_VISIBLE_SHARE * extent):
-            polygons = outline_mask(coverage >= 0.5, min_pixels=MIN_VISIBLE_PIXELS // 6)
+            polygons = mask_polygons(coverage >= 0.5, min_pixels=MIN_VISIBLE_PIXELS // 6)
             objects += [LabeledObject.from_polygon(category, polygon) for polygon in polygons]
     return ViewLabels(name=name, width=width, height=height, objects=tuple(objects))
 
@@ -149,7 +150,7 @@ def label_view(name: str, rendering: Rendering) -> ViewLabels:
 def _sample_points(
     rendering: Rendering, pose: np.ndarray, camera: Pinhole, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """World positions and colors of randomly chosen pixels."""
+    """Returns world positions and colors of randomly chosen pixels."""
     rows, columns = np.nonzero(np.isfinite(rendering.depth))
     chosen = rng.choice(len(rows), size=min(count, len(rows)), replace=False)
     rows, columns = rows[chosen], columns[chosen]

@@ -1,4 +1,4 @@
-"""The photographs of the gallery, out of the wheels of scikit-image and scikit-learn: nothing is downloaded."""
+"""The photographs of the gallery. They are part of the installed scikit-image and scikit-learn packages."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from genlangsplat_ns.errors import GenLangSplatError
 
 @dataclass(frozen=True)
 class Photograph:
-    """A part of a picture file inside a package.
+    """A crop of an image file inside a Python package.
 
     Attributes:
-        package: The package that ships the file.
+        package: The package that contains the file.
         file: Path inside the package.
-        crop: Left, top, right and bottom of the part, in pixels.
+        crop: Left, top, right and bottom of the crop in pixels.
     """
 
     package: str
@@ -27,7 +27,7 @@ class Photograph:
     crop: tuple[int, int, int, int]
 
     def load(self) -> Float[np.ndarray, "height width 3"]:
-        """Reads the part as colors in 0 to 1.
+        """Reads the crop as colors in 0 to 1.
 
         Raises:
             GenLangSplatError: If the package or the file is missing.
@@ -38,7 +38,7 @@ class Photograph:
         path = Path(spec.origin).parent / self.file if spec and spec.origin else None
         if path is None or not path.is_file():
             raise GenLangSplatError(
-                f"Found no {self.file} in the package {self.package}; the gallery is built from it. "
+                f"Found no {self.file} in the package {self.package}; the gallery needs this photograph. "
                 "Install the current scikit-image and scikit-learn: pip install -U scikit-image scikit-learn"
             )
         with Image.open(path) as picture:
@@ -50,7 +50,7 @@ CREDITS = (
     "from the Middlebury 2014 stereo data (Scharstein et al.), shipped by scikit-image; temple by danielbuechele and "
     "flower by vultilion (both CC BY 2.0, Flickr), shipped by scikit-learn."
 )
-"""Who made the photographs; goes under every report that shows them."""
+"""Credits for the photographs, shown in every report with them."""
 
 CAT = Photograph("skimage", "data/chelsea.png", (40, 0, 440, 300))
 COFFEE = Photograph("skimage", "data/coffee.png", (60, 0, 540, 400))

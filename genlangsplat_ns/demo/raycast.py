@@ -1,4 +1,4 @@
-"""A small exact ray caster for textured rectangles: colors, ids and depths of a pinhole view."""
+"""A small exact ray caster for textured rectangles: colors, object coverage and depth of a pinhole view."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ SUPERSAMPLING = 2
 """Rays per pixel along each axis."""
 
 FIRST_RAY = 0.5 / SUPERSAMPLING
-"""Where the first ray of a pixel passes, in pixels from the pixel's upper left corner on both axes."""
+"""Offset of a pixel's first ray from the pixel's upper left corner on both axes, in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A textured rectangle that is seen from its front only.
+    """A textured rectangle that is visible from its front only.
 
     Attributes:
-        corner: Its top left corner in the world.
-        right: The vector along its upper edge.
-        down: The vector along its left edge, at a right angle to `right`.
-        texture: Colors, row 0 at the upper edge, light included.
-        label: The object shown on it, -1 for none.
-        window: The part that shows the object: left, top, right and bottom as fractions of the surface.
+        corner: The top left corner in world coordinates.
+        right: The vector along the upper edge.
+        down: The vector along the left edge, perpendicular to `right`.
+        texture: Colors including shading, row 0 at the upper edge.
+        label: Index of the object on it, -1 for none.
+        window: The part with the object: left, top, right and bottom as fractions of the surface.
     """
 
     corner: Float[np.ndarray, " 3"]
@@ -37,13 +37,13 @@ class Surface:
 
     @property
     def normal(self) -> Float[np.ndarray, " 3"]:
-        """The direction the front faces (not a unit vector)."""
+        """The direction that the front faces (not a unit vector)."""
         return np.cross(self.down, self.right)
 
 
 @dataclass(frozen=True)
 class Pinhole:
-    """Intrinsics of a camera without distortion; the center of the first pixel is at (0.5, 0.5)."""
+    """Intrinsics of a camera without distortion. The center of the first pixel is at (0.5, 0.5)."""
 
     width: int
     height: int
@@ -57,13 +57,13 @@ class Pinhole:
 
 @dataclass(frozen=True, eq=False)
 class Rendering:
-    """One view.
+    """A rendered view.
 
     Attributes:
-        rgb: Colors, 0 to 1.
-        coverage: Share of a pixel that each object fills.
-        extent: Pixels that each object would fill if nothing hid it and the picture were large enough.
-        depth: Distance along the viewing axis of each pixel's first ray, infinite where nothing is.
+        rgb: Colors in 0 to 1.
+        coverage: The fraction of each pixel that each object covers.
+        extent: The number of pixels of each object without occlusion and without clipping at the image border.
+        depth: Depth along the optical axis at each pixel's first ray, infinite where there is no surface.
     """
 
     rgb: Float[np.ndarray, "height width 3"]
@@ -73,7 +73,7 @@ class Rendering:
 
 
 def look_at(position: Float[np.ndarray, " 3"], target: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "4 4"]:
-    """Camera-to-world matrix in the OpenGL convention (x right, y up, z backwards) of a level camera; world z is up."""
+    """Camera-to-world matrix of a level camera in the OpenGL convention (x right, y up, z backward); world z is up."""
     backward = (position - target) / np.linalg.norm(position - target)
     right = np.cross([0.0, 0.0, 1.0], backward)
     right /= np.linalg.norm(right)
@@ -85,7 +85,7 @@ def look_at(position: Float[np.ndarray, " 3"], target: Float[np.ndarray, " 3"]) 
 def sample(
     texture: Float[np.ndarray, "rows columns 3"], a: Float[np.ndarray, " count"], b: Float[np.ndarray, " count"]
 ) -> Float[np.ndarray, "count 3"]:
-    """Bilinear colors at fractions a (along the columns) and b (along the rows)."""
+    """Bilinear interpolation of colors at fractions a (along the columns) and b (along the rows)."""
     rows, columns = texture.shape[:2]
     x, y = np.clip(a * columns - 0.5, 0, columns - 1), np.clip(b * rows - 0.5, 0, rows - 1)
     x0, y0 = x.astype(np.int64), y.astype(np.int64)
@@ -99,12 +99,12 @@ def sample(
 
 
 def _apply(homography: np.ndarray, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
-    """The three linear forms of a homography on a block of pixels."""
+    """Evaluates the three rows of a homography on a block of pixels."""
     return [row[0] * x[None] + (row[1] * y + row[2])[:, None] for row in homography]
 
 
 def _projected_area(ring: np.ndarray, calibration: np.ndarray) -> float:
-    """Pixels inside a ring of camera-space corners; infinite when a part of it lies behind the camera."""
+    """Area in pixels of a polygon given in camera space; infinite if part of it is behind the camera."""
     if (ring[:, 2] <= 1e-3).any():
         return float("inf")
     points = ring @ calibration.T
@@ -113,7 +113,7 @@ def _projected_area(ring: np.ndarray, calibration: np.ndarray) -> float:
 
 
 def _screen_box(corners: np.ndarray, calibration: np.ndarray, width: int, height: int) -> tuple[slice, slice] | None:
-    """Rows and columns that a rectangle with these camera-space corners can touch."""
+    """Rows and columns that a rectangle with these camera-space corners can cover; None if there are none."""
     if (corners[:, 2] <= 1e-3).all():
         return None
     if (corners[:, 2] <= 1e-3).any():
@@ -128,26 +128,26 @@ def _screen_box(corners: np.ndarray, calibration: np.ndarray, width: int, height
 
 
 def render(surfaces: Sequence[Surface], pose: Float[np.ndarray, "4 4"], camera: Pinhole, num_objects: int) -> Rendering:
-    """Renders a view: the nearest surface along each ray, its texture, and the share of each pixel per object.
+    """Renders a view: the nearest surface along each ray, its texture, and the coverage of each pixel by each object.
 
-    On the plane of a rectangle a ray (x, y, 1) hits corner + a*right + b*down at depth z with (a, b, 1)/z linear in
-    (x, y), so a whole block of pixels costs three multiplications each and no division until the winner is known.
+    A ray (x, y, 1) hits the plane of a rectangle at corner + a*right + b*down and depth z, where (a, b, 1)/z is linear
+    in (x, y). Finding the nearest surface therefore needs no division.
 
     Args:
         surfaces: The rectangles.
         pose: Camera-to-world, OpenGL convention.
         camera: The intrinsics.
-        num_objects: How many labels there are; labels run from 0.
+        num_objects: Number of objects. Labels start at 0.
     """
     scale = SUPERSAMPLING
     width, height = camera.width * scale, camera.height * scale
     calibration = np.diag([scale, scale, 1.0]) @ camera.matrix
-    rotation = pose[:3, :3] * np.array([1, -1, -1])  # To the OpenCV convention: y down, z forwards.
+    rotation = pose[:3, :3] * np.array([1, -1, -1])  # To the OpenCV convention: y down, z forward.
     position = pose[:3, 3]
     x, y = np.arange(width, dtype=np.float32) + 0.5, np.arange(height, dtype=np.float32) + 0.5
 
-    nearest = np.zeros((height, width), np.float32)  # Inverse depth of the winner so far.
-    winner = np.full((height, width), -1, np.int16)
+    nearest = np.zeros((height, width), np.float32)  # Inverse depth of the nearest surface so far.
+    visible = np.full((height, width), -1, np.int16)  # Index of the nearest surface so far.
     homographies: list[np.ndarray | None] = []
     extent = np.zeros(num_objects)
     for index, surface in enumerate(surfaces):
@@ -170,13 +170,13 @@ def render(surfaces: Sequence[Surface], pose: Float[np.ndarray, "4 4"], camera: 
         a, b, inverse_depth = _apply(homography, x[box[1]], y[box[0]])
         hit = (a >= 0) & (a <= inverse_depth) & (b >= 0) & (b <= inverse_depth) & (inverse_depth > nearest[box])
         nearest[box][hit] = inverse_depth[hit]
-        winner[box][hit] = index
+        visible[box][hit] = index
 
     rgb = np.zeros((height * width, 3), np.float32)
     labels = np.full(height * width, -1, np.int16)
-    # One stable sort of small integers brings the rays of each surface together.
-    order = winner.ravel().argsort(kind="stable")
-    ends = np.bincount(winner.ravel() + 1, minlength=len(surfaces) + 1).cumsum()
+    # A stable sort of small integers groups the rays by surface.
+    order = visible.ravel().argsort(kind="stable")
+    ends = np.bincount(visible.ravel() + 1, minlength=len(surfaces) + 1).cumsum()
     for index in np.nonzero(np.diff(ends))[0]:
         rays = order[ends[index] : ends[index + 1]]
         surface, homography = surfaces[index], homographies[index]
@@ -188,15 +188,15 @@ def render(surfaces: Sequence[Surface], pose: Float[np.ndarray, "4 4"], camera: 
         labels[rays[(a >= left) & (a <= right) & (b >= top) & (b <= bottom)]] = surface.label
 
     labels = labels.reshape(height, width)
-    coverage = np.stack([_mean_of_rays(labels == index) for index in range(num_objects)])
+    coverage = np.stack([_pixel_means(labels == index) for index in range(num_objects)])
     with np.errstate(divide="ignore"):
         depth = 1 / nearest[::scale, ::scale]
-    return Rendering(_mean_of_rays(rgb.reshape(height, width, 3)).clip(0, 1), coverage, extent, depth)
+    return Rendering(_pixel_means(rgb.reshape(height, width, 3)).clip(0, 1), coverage, extent, depth)
 
 
-def _mean_of_rays(rays: np.ndarray) -> np.ndarray:
-    """The mean over the rays of each pixel."""
+def _pixel_means(rays: np.ndarray) -> np.ndarray:
+    """Averages the rays of each pixel."""
     scale = SUPERSAMPLING
-    # Adding the few strided slices is several times faster than a mean over tiny axes.
+    # Adding a few strided slices is several times faster than a mean over tiny axes.
     total = sum(rays[i::scale, j::scale].astype(np.float32) for i in range(scale) for j in range(scale))
     return np.asarray(total, np.float32) / scale**2

@@ -1,4 +1,4 @@
-"""The gallery room: where walls, plinths and pictures stand, in meters, z up; the visitor looks along +y."""
+"""The gallery room: walls, plinths and pictures, in meters. z points up, and the visitor looks along +y."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ BLACK, OAK, WALNUT, IVORY = (0.09, 0.09, 0.095), (0.62, 0.45, 0.27), (0.30, 0.19
 
 
 @dataclass(frozen=True)
-class HungPicture:
+class WallPicture:
     """A framed picture on a wall.
 
     Attributes:
-        category: The object it shows.
-        photograph: What is printed.
+        category: The object in the picture.
+        photograph: The photograph.
         wall: Index of the wall: left, back, right.
-        along: Distance of its center from the wall's left end.
-        center: Height of its center.
-        height: Its outer height; the width follows the photograph.
-        frame: The color of the moulding.
+        along: Distance of the center from the wall's left end.
+        center: Height of the center above the floor.
+        height: Outer height. The width follows from the photograph's aspect ratio.
+        frame: Color of the frame.
     """
 
     category: str
@@ -56,18 +56,18 @@ class HungPicture:
 
 @dataclass(frozen=True)
 class StandingBoard:
-    """A picture on a board that stands free: one panel, or a photograph folded over two.
+    """A picture on a free-standing board with one panel, or with two panels and a fold between them.
 
     Attributes:
-        category: The object it shows.
-        photograph: What is printed.
-        foot: Where the middle of its lower edge stands.
-        height: Its height; the unfolded width follows the photograph.
-        yaw: Degrees it is turned from facing the visitor, positive to the visitor's right.
-        lean: Degrees it leans back.
-        fold: Degrees each half is turned from the flat; positive halves lean away from the visitor, the fold in front.
-        border: The color around the photograph.
-        plinth: Width and depth of a plinth under it, which is as high as the foot, or none.
+        category: The object in the picture.
+        photograph: The photograph.
+        foot: Position of the center of the lower edge.
+        height: Height. The unfolded width follows from the photograph's aspect ratio.
+        yaw: Rotation in degrees from facing the visitor, positive to the visitor's right.
+        lean: Backward tilt in degrees.
+        fold: Rotation of each half in degrees. With positive values the fold points to the visitor.
+        border: Color of the border around the photograph.
+        plinth: Width and depth of the plinth, which reaches up to `foot`; None for no plinth.
     """
 
     category: str
@@ -83,14 +83,14 @@ class StandingBoard:
 
 Window = tuple[float, float, float, float]
 
-HUNG = (
-    HungPicture("temple", photographs.TEMPLE, wall=1, along=1.2, center=1.75, height=1.25, frame=BLACK),
-    HungPicture("space shuttle", photographs.SHUTTLE, wall=1, along=3.2, center=1.7, height=1.45, frame=OAK),
-    HungPicture("flower", photographs.FLOWER, wall=0, along=3.85, center=1.6, height=1.35, frame=WALNUT),
-    HungPicture("photographer", photographs.PHOTOGRAPHER, wall=2, along=1.2, center=1.65, height=1.5, frame=BLACK),
+WALL_PICTURES = (
+    WallPicture("temple", photographs.TEMPLE, wall=1, along=1.2, center=1.75, height=1.25, frame=BLACK),
+    WallPicture("space shuttle", photographs.SHUTTLE, wall=1, along=3.2, center=1.7, height=1.45, frame=OAK),
+    WallPicture("flower", photographs.FLOWER, wall=0, along=3.85, center=1.6, height=1.35, frame=WALNUT),
+    WallPicture("photographer", photographs.PHOTOGRAPHER, wall=2, along=1.2, center=1.65, height=1.5, frame=BLACK),
 )
 
-STANDING = (
+BOARDS = (
     StandingBoard(
         "cat", photographs.CAT, foot=(-1.2, 0.75, 0.5), height=0.78, yaw=12.0, fold=-22.0, plinth=(1.25, 0.6)
     ),
@@ -108,12 +108,12 @@ STANDING = (
     ),
 )
 
-CATEGORIES: tuple[str, ...] = tuple(item.category for item in (*HUNG, *STANDING))
-"""The objects of the gallery; an object's label is its place here."""
+CATEGORIES: tuple[str, ...] = tuple(item.category for item in (*WALL_PICTURES, *BOARDS))
+"""The objects of the gallery. An object's label is its index here."""
 
 
 def build_room(seed: int = 0) -> list[Surface]:
-    """Builds every rectangle of the gallery, with its light.
+    """Builds every rectangle of the gallery, including its lighting.
 
     Args:
         seed: Seed of the procedural textures.
@@ -121,12 +121,12 @@ def build_room(seed: int = 0) -> list[Surface]:
     rng = np.random.default_rng(seed)
     surfaces: list[Surface] = []
     shadows_on_floor: list[Rectangle] = []
-    for label, board in enumerate(STANDING, start=len(HUNG)):
-        boxes, footprint = _standing(board, label, rng)
+    for label, board in enumerate(BOARDS, start=len(WALL_PICTURES)):
+        boxes, footprint = _build_board(board, label, rng)
         surfaces += boxes
         shadows_on_floor.append(footprint)
     for wall in range(3):
-        surfaces += _wall(wall, rng)
+        surfaces += _build_wall(wall, rng)
     floor = wood_floor(FLOOR_WIDTH, FLOOR_DEPTH, FLOOR_DENSITY, rng)
     for footprint in shadows_on_floor:
         wide = Rectangle(footprint.left - 0.1, footprint.top - 0.12, footprint.right + 0.1, footprint.bottom + 0.06)
@@ -141,82 +141,83 @@ def build_room(seed: int = 0) -> list[Surface]:
     return surfaces
 
 
-def _size(photograph: Texture, height: float, border: float) -> tuple[float, float]:
-    """Outer width and height of a bordered picture of this outer height."""
+def _outer_size(photograph: Texture, height: float, border: float) -> tuple[float, float]:
+    """Outer width and height of a picture with a border and the given outer height."""
     rows, columns = photograph.shape[:2]
     return (height - 2 * border) * columns / rows + 2 * border, height
 
 
-def _wall(wall: int, rng: np.random.Generator) -> list[Surface]:
-    """A wall with its skirting board, lamps, shadows and pictures."""
+def _build_wall(wall: int, rng: np.random.Generator) -> list[Surface]:
+    """Builds a wall with its baseboard, spotlights, shadows and pictures."""
     start, end = WALL_CORNERS[wall], WALL_CORNERS[wall + 1]
     width = float(np.linalg.norm(end - start))
     right = (end - start) / width
     normal = np.cross(-UP, right)
     texture = plaster(width, WALL_HEIGHT, TEAL if wall == 1 else WHITE, WALL_DENSITY, rng)
     pictures: list[Surface] = []
-    for label, picture in enumerate(HUNG):
+    for label, picture in enumerate(WALL_PICTURES):
         if picture.wall != wall:
             continue
         border = 0.045
         photograph = picture.photograph.load()
-        outer = _size(photograph, picture.height, border)
+        outer = _outer_size(photograph, picture.height, border)
         top = WALL_HEIGHT - picture.center - outer[1] / 2
         place = Rectangle(picture.along - outer[0] / 2, top, picture.along + outer[0] / 2, top + outer[1])
         texture = shine_spotlight(texture, place, WALL_DENSITY, strength=0.26)
-        fallen = Rectangle(place.left + 0.0, place.top + 0.05, place.right + 0.02, place.bottom + 0.07)
-        texture = cast_shadow(texture, fallen, WALL_DENSITY, softness=0.045, strength=0.42)
+        shadow = Rectangle(place.left + 0.0, place.top + 0.05, place.right + 0.02, place.bottom + 0.07)
+        texture = cast_shadow(texture, shadow, WALL_DENSITY, softness=0.045, strength=0.42)
         front = framed(photograph, *outer, picture.frame, PICTURE_DENSITY, border)
         center = start + picture.along * right + picture.center * UP + 0.02 * normal
-        pictures += _box(
+        pictures += _build_box(
             center, right, UP, (*outer, 0.04), front, picture.frame, rng, label, _window(outer, border, border)
         )
     texture = darken_edges(texture, WALL_DENSITY, reach=0.28, strength=0.22)
-    skirting = round(0.11 * WALL_DENSITY)
-    board = plaster(width, 0.11, (0.74, 0.73, 0.70), WALL_DENSITY, rng)[:skirting]
-    texture[-len(board) :] = board * 0.92
-    texture[-len(board) - 1] *= 0.78
+    rows = round(0.11 * WALL_DENSITY)
+    baseboard = plaster(width, 0.11, (0.74, 0.73, 0.70), WALL_DENSITY, rng)[:rows]
+    texture[-len(baseboard) :] = baseboard * 0.92
+    texture[-len(baseboard) - 1] *= 0.78
     corner = start + WALL_HEIGHT * UP
     return [*pictures, Surface(corner, width * right, -WALL_HEIGHT * UP, texture.clip(0, 1))]
 
 
 def _window(outer: tuple[float, float], left: float, right: float, edge: float = 0.045) -> Window:
+    """The part of a picture inside its borders, as fractions of the outer size."""
     width, height = outer
     return left / width, edge / height, 1 - right / width, 1 - edge / height
 
 
-def _standing(board: StandingBoard, label: int, rng: np.random.Generator) -> tuple[list[Surface], Rectangle]:
-    """The panels of a standing board, its plinth, and what of the floor they cover."""
+def _build_board(board: StandingBoard, label: int, rng: np.random.Generator) -> tuple[list[Surface], Rectangle]:
+    """Builds the panels of a board and its plinth, and returns the area of the floor that they cover."""
     edge = 0.03
     photograph = board.photograph.load()
-    outer = _size(photograph, board.height, edge)
+    outer = _outer_size(photograph, board.height, edge)
     front = framed(photograph, *outer, board.border, PICTURE_DENSITY, edge)
     foot = np.array(board.foot)
     yaw, lean, fold = np.radians([board.yaw, board.lean, board.fold])
     boxes: list[Surface] = []
     if board.fold == 0:
-        right = _turned(yaw)
+        right = _right_direction(yaw)
         normal = np.cross(right, UP)
         up = np.cos(lean) * UP - np.sin(lean) * normal
         window = _window(outer, edge, edge, edge)
-        boxes += _box(foot + up * outer[1] / 2, right, up, (*outer, 0.03), front, WALNUT, rng, label, window)
+        boxes += _build_box(foot + up * outer[1] / 2, right, up, (*outer, 0.03), front, WALNUT, rng, label, window)
     else:
         half = outer[0] / 2
         middle = front.shape[1] // 2
         for side, angle, part in ((-1, yaw + fold, front[:, :middle]), (1, yaw - fold, front[:, middle:])):
-            right = _turned(angle)
+            right = _right_direction(angle)
             window = _window((half, outer[1]), edge if side < 0 else 0.0, edge if side > 0 else 0.0, edge)
-            # The front faces meet at the hinge, so the boards lie behind them.
+            # The front faces meet at the fold, so the panels are behind it.
             center = foot + side * right * half / 2 + UP * outer[1] / 2 - np.cross(right, UP) * 0.01
-            # The half that faces the lamps less is a little darker: the fold shows.
+            # The half that faces away from the lamps is a little darker, so that the fold is visible.
             light = 1.0 if side * fold > 0 else 0.9
             size = (half, outer[1], 0.02)
-            boxes += _box(center, right, UP, size, part * light, WALNUT, rng, label, window)
+            boxes += _build_box(center, right, UP, size, part * light, WALNUT, rng, label, window)
     width, depth = board.plinth or (outer[0], 0.3)
     if board.plinth:
         front = plain(width, foot[2], (0.86, 0.85, 0.83), WALL_DENSITY, rng)
         center = np.array([foot[0], foot[1], foot[2] / 2])
-        plinth = _box(center, _turned(yaw), UP, (width, foot[2], depth), front, (0.78, 0.77, 0.75), rng)
+        plinth = _build_box(center, _right_direction(yaw), UP, (width, foot[2], depth), front, (0.78, 0.77, 0.75), rng)
         top = plinth[3]
         shade = Rectangle(0.06, depth * 0.25, width - 0.06, depth * 0.62)
         texture = cast_shadow(top.texture, shade, WALL_DENSITY, softness=0.05, strength=0.4)
@@ -226,12 +227,12 @@ def _standing(board: StandingBoard, label: int, rng: np.random.Generator) -> tup
     return boxes, Rectangle(x - width / 2, y - depth / 2, x + width / 2, y + depth / 2)
 
 
-def _turned(angle: float) -> np.ndarray:
-    """The rightward direction of a board turned by `angle` from facing the visitor."""
+def _right_direction(angle: float) -> np.ndarray:
+    """The rightward direction of a board that is rotated by `angle` from facing the visitor."""
     return np.array([np.cos(angle), np.sin(angle), 0.0])
 
 
-def _box(
+def _build_box(
     center: np.ndarray,
     right: np.ndarray,
     up: np.ndarray,
@@ -242,7 +243,7 @@ def _box(
     label: int = -1,
     window: Window = (0.0, 0.0, 1.0, 1.0),
 ) -> list[Surface]:
-    """Front, left, right, top and back faces of a box; `size` is width, height and depth."""
+    """Builds the front, left, right, top and back faces of a box. `size` is width, height and depth."""
     width, height, depth = size
     normal = np.cross(right, up)
     x, y, z = right * width / 2, up * height / 2, normal * depth / 2

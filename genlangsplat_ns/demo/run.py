@@ -1,9 +1,10 @@
-"""The demo: builds the gallery, has it trained, asks it texts, and writes what came out."""
+"""The demo: builds the gallery, trains it, queries it with texts, and writes a report."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,10 +33,12 @@ from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.files import atomic_path, safe_name
 
-PROTOCOLS: tuple[RenderedProtocol, ...] = (THRESHOLD, LANGSPLAT_LERF)
-"""What the answers are scored by; the first decides."""
+LOGGER = logging.getLogger(__name__)
 
-SPLIT_TITLES = {"eval": "Held-out views", "train": "Training views, counted apart"}
+PROTOCOLS: tuple[RenderedProtocol, ...] = (THRESHOLD, LANGSPLAT_LERF)
+"""The protocols that score the answers. The main figures use the first one."""
+
+SPLIT_TITLES = {"eval": "Held-out views", "train": "Training views, scored separately"}
 
 
 class Stopwatch:
@@ -46,7 +49,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Times what happens inside."""
+        """Times the block."""
         start = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - start, 2)
@@ -61,21 +64,22 @@ def run_demo(
 ) -> dict[str, Any]:
     """Runs the whole demo and writes `report.json`, `report.html` and `overlays/*.png`.
 
-    Held-out views decide; training views are counted apart. A text counts as found when its peak lies on the object in
-    more than half of the held-out views that show it; `localization` and `miou` are means over all (view, text) pairs.
+    The main figures are those of held-out views; training views are scored separately. A text is found if its peak is
+    on the object in more than half of the held-out views that show it. `localization` and `miou` are means over all
+    (view, text) pairs.
 
     Args:
-        output_dir: Gets `data/` (the gallery), the run and the reports.
+        output_dir: Folder for `data/` (the gallery), the run and the reports.
         train: Trains on the data folder (first argument) into a run folder (second) and returns its config.yml.
-        open_run: Opens what `train` returned.
+        open_run: Opens the config.yml that `train` returned.
         settings: Size and seed of the gallery.
-        query: Negatives, level rule, threshold and temperature; its texts are not used.
+        query: Negatives, level rule, threshold and temperature; its texts are ignored.
 
     Returns:
-        What `report.json` holds.
+        The content of `report.json`.
     """
     watch = Stopwatch()
-    targets = [TextTarget(query_.text, query_.category) for query_ in QUERIES]
+    targets = [TextTarget(item.text, item.category) for item in QUERIES]
     query = query or TextQuery(tuple(target.text for target in targets))
     with watch.stage("gallery"):
         data = build_gallery(output_dir / "data", settings)
@@ -95,18 +99,17 @@ def run_demo(
         evaluation = evaluate_views(run, run.views("all"), labels, targets, query, observe=observe)
     watch.seconds["total"] = round(sum(watch.seconds.values()), 2)
     document = _document(run, evaluation, query, watch.seconds, config)
-    _print_table(evaluation, document)
     with atomic_path(output_dir / "report.json") as path:
         path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     write_report(output_dir / "report.html", _page(run, evaluation, document, collector))
-    CONSOLE.print(f"The report is {escape(str(output_dir / 'report.html'))}.")
+    LOGGER.info("Wrote the report to %s.", output_dir / "report.html")
     return document
 
 
 def _document(
     run: EvaluatedRun, evaluation: Evaluation, query: TextQuery, seconds: dict[str, float], config: Path
 ) -> dict[str, Any]:
-    """Everything that was measured, as JSON values."""
+    """Returns all measurements as JSON values."""
     held_out = evaluation.summary(THRESHOLD.name, "eval")
     splits = {score.view: score.split for score in evaluation.scores}
     texts = [text | {"found": 2 * text["hits"] > text["views"]} for text in held_out["texts"]]
@@ -145,7 +148,7 @@ def _document(
 
 
 def peak_memory_gb() -> float:
-    """The largest resident memory of this process and of any child it waited for, in gigabytes; 0 on Windows."""
+    """The peak resident memory of this process and its finished children, in gigabytes; 0 on Windows."""
     if sys.platform == "win32":
         return 0.0
     import resource
@@ -156,12 +159,16 @@ def peak_memory_gb() -> float:
 
 
 def peak_gpu_memory_gb() -> float:
-    """The most memory this process has held on its CUDA device, in gigabytes; 0 without one."""
+    """The peak memory of this process on its CUDA device, in gigabytes; 0 without a device."""
     return round(torch.cuda.max_memory_allocated() / 1e9, 3) if torch.cuda.is_available() else 0.0
 
 
-def _print_table(evaluation: Evaluation, document: dict[str, Any]) -> None:
-    """Prints a row per text, and the means of every protocol and split."""
+def print_results(document: dict[str, Any]) -> None:
+    """Prints a table with one row per text, and a table of the means of every protocol and split.
+
+    Args:
+        document: The result of `run_demo`.
+    """
     table = Table("text", "object", "found", "mean IoU", "found in", title="Held-out views, protocol threshold")
     for text in document["queries"]:
         verdict = "[green]yes[/green]" if text["found"] else "[red]no[/red]"
@@ -171,7 +178,7 @@ def _print_table(evaluation: Evaluation, document: dict[str, Any]) -> None:
     means = Table("protocol", "split", "pairs", "localization micro", "macro", "mIoU micro", "macro")
     for protocol in PROTOCOLS:
         for split in SPLIT_TITLES:
-            summary = evaluation.summary(protocol.name, split)
+            summary = document["protocols"][protocol.name][split]
             if summary["pairs"]:
                 cells = [f"{summary[mean][key]:.3f}" for key in ("localization", "miou") for mean in ("micro", "macro")]
                 means.add_row(protocol.name, split, str(summary["pairs"]), *cells)
@@ -179,14 +186,14 @@ def _print_table(evaluation: Evaluation, document: dict[str, Any]) -> None:
 
 
 def _page(run: EvaluatedRun, evaluation: Evaluation, document: dict[str, Any], collector: CardCollector) -> Report:
-    """The report page of the demo."""
+    """Makes the report page of the demo."""
     seconds = document["seconds"]
     autoencoder = document["autoencoder"]
     return Report(
-        title="A gallery that understands words",
+        title="Text queries in a gallery",
         summary=(
-            "A small exhibition, rendered from 3D Gaussians that carry language. Each text was asked in views the "
-            "training never saw; a text is found when the strongest answer lies on its object in most of them."
+            "A small exhibition, rendered from 3D Gaussians with language latents. Each text was queried in views that "
+            "were not used in training; a text is found if the relevancy peak is on its object in most of them."
         ),
         encoder=describe_encoder(run.encoder),
         figures={
@@ -194,10 +201,10 @@ def _page(run: EvaluatedRun, evaluation: Evaluation, document: dict[str, Any], c
             "localization": f"{document['localization']:.0%}",
             "mean IoU": f"{document['miou']:.2f}",
             "PSNR, held out": f"{document['psnr']['eval']:.1f} dB",
-            "from nothing to answers": f"{seconds['total']:.0f} s",
+            "total time": f"{seconds['total']:.0f} s",
         },
         facts={
-            "Split": "held-out views decide; training views are counted apart",
+            "Split": "the main figures are those of held-out views; training views are scored separately",
             "Means": "micro: all pairs of view and text; macro: texts, equally weighted",
             "Query": f"level {document['query']['level']}, threshold {document['query']['threshold']}, "
             f"negatives {', '.join(document['query']['negatives'])}",
@@ -215,7 +222,7 @@ def _page(run: EvaluatedRun, evaluation: Evaluation, document: dict[str, Any], c
 
 
 def _write_overlay(folder: Path, answered: AnsweredText) -> None:
-    """Writes the relevancy over the rendering as a PNG."""
+    """Writes the relevancy overlay as a PNG."""
     from PIL import Image
 
     score = answered.scores[0]

@@ -1,4 +1,4 @@
-"""Procedural textures of the gallery, with the light baked in: diffuse, the same from every view."""
+"""Procedural textures of the gallery with baked diffuse lighting, which is the same from every view."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Rectangle:
 
 
 def smooth_noise(shape: tuple[int, int], period: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """Noise of zero mean and unit deviation whose features are about `period` (rows, columns) pixels large."""
+    """Noise with zero mean, unit standard deviation, and features of about `period` (rows, columns) pixels."""
     coarse = tuple(int(np.ceil(size / step)) + 3 for size, step in zip(shape, period, strict=True))
     grid = rng.standard_normal(coarse)
     scales = [size / (count - 2) for size, count in zip(shape, coarse, strict=True)]
@@ -35,7 +35,7 @@ def smooth_noise(shape: tuple[int, int], period: tuple[float, float], rng: np.ra
 def plaster(
     width: float, height: float, color: Color, density: float, rng: np.random.Generator, contrast: float = 1.0
 ) -> Texture:
-    """A painted wall: wide clouds, trowel strokes and fine grain, all of low contrast."""
+    """A painted wall: large blotches, trowel strokes and fine grain, all with low contrast."""
     shape = (max(round(height * density), 2), max(round(width * density), 2))
     tone = 0.016 * smooth_noise(shape, (0.5 * density, 0.7 * density), rng)
     tone += 0.014 * smooth_noise(shape, (0.05 * density, 0.11 * density), rng)
@@ -44,7 +44,7 @@ def plaster(
 
 
 def wood_floor(width: float, depth: float, density: float, rng: np.random.Generator) -> Texture:
-    """Oak boards 16 cm wide and up to 2 m long that run away from the viewer, with grain and thin joints."""
+    """Oak boards, 16 cm wide and up to 2.1 m long, that run away from the viewer, with grain and thin joints."""
     rows, columns = round(depth * density), round(width * density)
     board = 0.16 * density
     grain = smooth_noise((rows, columns), (0.35 * density, 0.014 * density), rng)
@@ -75,13 +75,13 @@ def framed(
     density: float,
     border: float,
 ) -> Texture:
-    """The front of a framed picture: the frame's moulding around the photograph, which fills all but the border."""
+    """The front of a framed picture: the photograph inside a frame of width `border`."""
     from skimage.transform import resize
 
     rows, columns = round(height * density), round(width * density)
     edge = round(border * density)
     texture = np.broadcast_to(np.asarray(frame, np.float32), (rows, columns, 3)).copy()
-    # The moulding catches the light on its upper and left slopes and darkens towards the picture.
+    # The frame is bright on its upper and left sides and darkens towards the picture.
     depth = np.minimum.reduce(
         np.broadcast_arrays(
             np.arange(rows)[:, None],
@@ -100,7 +100,7 @@ def framed(
 
 
 def plain(width: float, height: float, color: Color, density: float, rng: np.random.Generator) -> Texture:
-    """A painted board, a little darker towards the floor."""
+    """A painted board that is a little darker towards the floor."""
     texture = plaster(width, height, color, density, rng, contrast=0.45)
     return texture * np.linspace(1.02, 0.9, texture.shape[0], dtype=np.float32)[:, None, None]
 
@@ -114,13 +114,13 @@ def _mask(shape: tuple[int, ...], rectangle: Rectangle, density: float) -> np.nd
 
 
 def cast_shadow(texture: Texture, rectangle: Rectangle, density: float, softness: float, strength: float) -> Texture:
-    """Darkens a texture under a rectangle whose edge is blurred by `softness` meters."""
+    """Darkens a texture inside a rectangle with edges blurred by `softness` meters."""
     shadow = gaussian_filter(_mask(texture.shape[:2], rectangle, density), softness * density)
     return texture * (1 - strength * shadow)[..., None].astype(np.float32)
 
 
 def shine_spotlight(texture: Texture, rectangle: Rectangle, density: float, strength: float) -> Texture:
-    """Brightens a texture around a rectangle as a lamp above it would: widest at its top, warm."""
+    """Brightens a texture around a rectangle with warm light, like a lamp above it."""
     rows, columns = texture.shape[:2]
     y, x = (np.arange(rows)[:, None] + 0.5) / density, (np.arange(columns)[None] + 0.5) / density
     center_x = (rectangle.left + rectangle.right) / 2
@@ -132,7 +132,7 @@ def shine_spotlight(texture: Texture, rectangle: Rectangle, density: float, stre
 
 
 def darken_edges(texture: Texture, density: float, reach: float, strength: float) -> Texture:
-    """Ambient occlusion where a surface meets its neighbors: exponential in the distance to its border."""
+    """Darkens a texture exponentially towards its border, like ambient occlusion."""
     rows, columns = texture.shape[:2]
     y, x = (np.arange(rows) + 0.5) / density, (np.arange(columns) + 0.5) / density
     vertical = np.exp(-np.minimum(y, y[::-1]) / reach)[:, None]

@@ -1,10 +1,11 @@
-"""The demo's training: the real lite method on the gallery, shortened to what so small a scene needs."""
+"""The demo's training: the lite method with fewer steps, which are enough for the small gallery."""
 
 from __future__ import annotations
 
 import gc
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from nerfstudio.scripts.train import train_loop
 
@@ -13,12 +14,12 @@ from genlangsplat_ns.demo.run import run_demo
 from genlangsplat_ns.run import open_run
 
 RGB_STEPS = 3_000
-"""The gallery comes with seed points and has no fine hair or leaves; one more step lifts the latents."""
+"""Steps of the RGB phase. Few are enough, because the gallery has seed points and no fine detail."""
 
 
-def run_gallery_demo(output_dir: Path) -> None:
-    """Builds the gallery, trains it, asks it texts and writes the report."""
-    run_demo(output_dir, train_gallery, open_run)
+def run_gallery_demo(output_dir: Path) -> dict[str, Any]:
+    """Builds the gallery, trains it, queries it and writes the report; see `run_demo`."""
+    return run_demo(output_dir, train_gallery, open_run)
 
 
 def train_gallery(data: Path, output_dir: Path) -> Path:
@@ -26,14 +27,14 @@ def train_gallery(data: Path, output_dir: Path) -> Path:
 
     Args:
         data: The gallery's folder.
-        output_dir: Where nerfstudio's run folder goes.
+        output_dir: Parent folder for nerfstudio's run folder.
     """
     config = deepcopy(gen_langsplat_lite.config)
     config.data = config.pipeline.datamanager.data = data
     config.output_dir = output_dir
     config.experiment_name = "gallery"
-    config.max_num_iterations = RGB_STEPS + 1
-    # Tensorboard instead of the viewer: a demo opens no port. Evaluation comes at the end.
+    config.max_num_iterations = RGB_STEPS + 1  # The last step lifts the latents.
+    # TensorBoard instead of the viewer, which would open a port. The demo evaluates after training.
     config.vis = "tensorboard"
     config.steps_per_eval_image = config.steps_per_eval_all_images = config.max_num_iterations + 1
     config.set_timestamp()

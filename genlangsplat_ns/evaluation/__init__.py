@@ -1,0 +1,45 @@
+"""Evaluation of a trained run against labels: labels, protocols, metrics and the report.
+
+- `labels`, `lerf_ovs`, `mask_folders`, `label_folders`: labels of a view, their file formats, and finding them.
+- `protocols`, `published`: the rules to score by as data, and the scores that papers report.
+- `prediction`, `selection`: a mask and a peak from relevancy maps, or from selected Gaussians.
+- `metrics`, `scores`: IoU, localization and PSNR, and their means.
+- `evaluate`: scores every text in every labeled view of a run.
+- `stage_check`: finds the pipeline stage that loses accuracy.
+- `report`: the HTML report.
+
+Imports `language`, `utils`, `errors` and `levels`. Used by `scene`, the pipeline and `demo`.
+"""
+
+from __future__ import annotations
+
+from genlangsplat_ns.utils.lazy import lazy_exports
+
+__all__ = [
+    "PROTOCOLS",
+    "Evaluation",
+    "EvaluationProtocol",
+    "LabelSet",
+    "TextTarget",
+    "ViewLabels",
+    "evaluate_views",
+    "named_protocols",
+    "read_label_set",
+    "write_report",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "PROTOCOLS": "genlangsplat_ns.evaluation.protocols",
+        "Evaluation": "genlangsplat_ns.evaluation.scores",
+        "EvaluationProtocol": "genlangsplat_ns.evaluation.protocols",
+        "LabelSet": "genlangsplat_ns.evaluation.label_folders",
+        "TextTarget": "genlangsplat_ns.evaluation.evaluate",
+        "ViewLabels": "genlangsplat_ns.evaluation.labels",
+        "evaluate_views": "genlangsplat_ns.evaluation.evaluate",
+        "named_protocols": "genlangsplat_ns.evaluation.protocols",
+        "read_label_set": "genlangsplat_ns.evaluation.label_folders",
+        "write_report": "genlangsplat_ns.evaluation.report",
+    },
+)

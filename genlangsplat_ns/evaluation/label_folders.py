@@ -1,18 +1,18 @@
-"""Finding the labels of a scene and telling which data set's way of writing they follow."""
+"""Finds the labels of a scene and detects their layout."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-from rich.markup import escape
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import ViewLabels
 from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder
 from genlangsplat_ns.evaluation.mask_folders import CLASSES_FILE, read_mask_folder, read_ovs3d
-from genlangsplat_ns.utils.console import CONSOLE
+
+LOGGER = logging.getLogger(__name__)
 
 LabelKind = Literal["lerf-ovs", "3d-ovs", "masks"]
 
@@ -24,8 +24,8 @@ class LabelSet:
     """The labels of a scene.
 
     Attributes:
-        kind: Whose layout they have: JSON outlines of LERF-OVS, masks with a class list of 3D-OVS, or masks alone.
-        folder: Where they lie.
+        kind: The layout: `lerf-ovs` has JSON outlines, `3d-ovs` has masks and a class list, `masks` has masks only.
+        folder: The folder of the labels.
         views: The labels by the stem of the view's file name.
     """
 
@@ -35,18 +35,18 @@ class LabelSet:
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """What could not be used, as sentences."""
+        """One message per unusable label."""
         return tuple(sentence for view in self.views.values() for sentence in view.skipped)
 
 
 def find_label_folder(data: Path) -> Path | None:
-    """The folder of labels that belongs to a scene; None when there is none.
+    """Finds the label folder of a scene; returns None if there is none.
 
-    It is `labels`, `label` or `segmentations` beside the cameras, or, as LERF-OVS is packed, `label/SCENE` beside the
-    scene.
+    Looks for `labels`, `label` and `segmentations` in the scene's folder, then for `label/SCENE` next to the scene's
+    folder, where LERF-OVS has it.
 
     Args:
-        data: The scene's folder, or the file of its cameras in it.
+        data: The scene's folder, or the camera file in it.
     """
     root = (data if data.is_dir() else data.parent).resolve()
     candidates = [*(root / name for name in FOLDER_NAMES), root.parent / "label" / root.name]
@@ -54,13 +54,13 @@ def find_label_folder(data: Path) -> Path | None:
 
 
 def read_label_set(folder: Path) -> LabelSet:
-    """Reads labels of any known layout, and says what was skipped.
+    """Reads labels of any supported layout and logs the skipped ones.
 
     Raises:
-        GenLangSplatError: If the folder does not exist or has none of the layouts, or a file in it is unusable.
+        GenLangSplatError: If the folder does not exist, its layout is unknown, or a file in it is unusable.
     """
     if not folder.is_dir():
-        raise GenLangSplatError(f"There is no folder {folder}. Give the folder of the labels.")
+        raise GenLangSplatError(f"The label folder {folder} does not exist. Give an existing folder.")
     if (folder / "segmentations").is_dir():
         folder = folder / "segmentations"
     if (folder / CLASSES_FILE).is_file():
@@ -72,10 +72,10 @@ def read_label_set(folder: Path) -> LabelSet:
     else:
         found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         raise GenLangSplatError(
-            f"{folder} holds no labels of a known layout: found {', '.join(found[:5]) or 'nothing'}. Expected one "
+            f"{folder} has no labels of a known layout: found {', '.join(found[:5]) or 'nothing'}. Expected one "
             f"VIEW.json per view (LERF-OVS), {CLASSES_FILE} and VIEW/CLASS.png (3D-OVS), or VIEW/CLASS.png alone."
         )
     if labels.skipped:
         shown = "; ".join(labels.skipped[:5]) + ("; ..." if len(labels.skipped) > 5 else "")
-        CONSOLE.print(f"[yellow]Skipped {len(labels.skipped)} unusable labels in {folder}: {escape(shown)}[/yellow]")
+        LOGGER.warning("Skipped %d unusable labels in %s: %s", len(labels.skipped), folder, shown)
     return labels

@@ -1,4 +1,4 @@
-"""Labeled views: what lies where in a picture, whichever data set says so."""
+"""Labels of a view, independent of the data set they come from."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class LabeledObject:
     """One outlined object.
 
     Attributes:
-        category: What it is; also the text of its query in LERF-OVS.
-        polygon: Its outline as (x, y) pixels, one closed ring.
-        box: Its bounding box x0, y0, x1, y1, both ends inside.
+        category: The category. LERF-OVS also uses it as the query text.
+        polygon: The outline as (x, y) pixels, one closed ring.
+        box: The bounding box x0, y0, x1, y1, both ends inclusive.
     """
 
     category: str
@@ -32,18 +32,18 @@ class LabeledObject:
 
     @classmethod
     def from_polygon(cls, category: str, polygon: Iterable[Sequence[float]]) -> LabeledObject:
-        """An object whose box is that of its outline."""
+        """Makes an object whose box is the bounding box of its outline."""
         points = tuple((float(x), float(y)) for x, y in polygon)
         xs, ys = [x for x, _ in points], [y for _, y in points]
         return cls(category, points, (min(xs), min(ys), max(xs), max(ys)))
 
     def pixels(self, width: int, height: int) -> Mask:
-        """The filled outline, border included."""
+        """Returns the filled outline, including its border."""
         corners = np.rint(np.asarray(self.polygon, np.float64)).astype(np.int32)
         return cv2.fillPoly(np.zeros((height, width), np.uint8), [corners], (1,)).astype(bool)
 
     def warped(self, move_points: MovePoints, move_mask: Callable[[Mask], Mask]) -> LabeledObject:
-        """The object in another picture of the same view."""
+        """Maps the object to another image of the same view."""
         x0, y0, x1, y1 = self.box
         polygon, box = move_points(np.asarray(self.polygon)), move_points(np.array([(x0, y0), (x1, y1)]))
         (left, top), (right, bottom) = box.tolist()
@@ -52,11 +52,11 @@ class LabeledObject:
 
 @dataclass(frozen=True, eq=False)
 class LabeledMask:
-    """One object, or all of a category, as a mask.
+    """One object, or all objects of a category, as a mask.
 
     Attributes:
-        category: What it is.
-        mask: Its pixels in the whole picture.
+        category: The category.
+        mask: The mask over the whole image.
     """
 
     category: str
@@ -64,24 +64,24 @@ class LabeledMask:
 
     @property
     def box(self) -> Box:
-        """The bounding box x0, y0, x1, y1, both ends inside; one without pixels holds nothing."""
+        """The bounding box x0, y0, x1, y1, both ends inclusive. The box of an empty mask contains no pixel."""
         rows, columns = np.nonzero(self.mask)
         if len(rows) == 0:
             return (0.0, 0.0, -1.0, -1.0)
         return (float(columns.min()), float(rows.min()), float(columns.max()), float(rows.max()))
 
     def pixels(self, width: int, height: int) -> Mask:
-        """The mask."""
+        """Returns the mask."""
         return self.mask
 
     def warped(self, move_points: MovePoints, move_mask: Callable[[Mask], Mask]) -> LabeledMask:
-        """The object in another picture of the same view."""
+        """Maps the object to another image of the same view."""
         return LabeledMask(self.category, move_mask(self.mask))
 
 
 @dataclass(frozen=True, eq=False)
 class CategoryTruth:
-    """All of a category in one view: the union of its objects, and each one's box."""
+    """Ground truth of a category in one view: the union of its objects, and one box per object."""
 
     mask: Mask
     boxes: tuple[Box, ...]
@@ -92,12 +92,12 @@ class ViewLabels:
     """The labels of one view.
 
     Attributes:
-        name: File name of the view's picture.
-        width: Width of the picture the labels were drawn on.
-        height: Its height.
+        name: File name of the view's photograph.
+        width: Width in pixels of the image the labels were drawn on.
+        height: Height in pixels of that image.
         objects: The labeled objects.
-        skipped: Objects that could not be used, as sentences.
-        picture: The picture the labels were drawn on, where it lies beside them.
+        skipped: One message per unusable object.
+        picture: The image the labels were drawn on, if it is stored with them.
     """
 
     name: str
@@ -109,11 +109,11 @@ class ViewLabels:
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """The distinct categories in their order of appearance: each is asked once per view."""
+        """The distinct categories in order of appearance. Each is queried once per view."""
         return tuple(dict.fromkeys(item.category for item in self.objects))
 
     def truth(self, category: str) -> CategoryTruth:
-        """The union of a category's objects, and their boxes."""
+        """Returns the union of a category's objects, and their boxes."""
         mask = np.zeros((self.height, self.width), bool)
         boxes = []
         for item in self.objects:
@@ -123,23 +123,23 @@ class ViewLabels:
         return CategoryTruth(mask, tuple(boxes))
 
     def warped(self, width: int, height: int, move_points: MovePoints, move_mask: Callable[[Mask], Mask]) -> ViewLabels:
-        """The labels in another picture of the same view.
+        """Maps the labels to another image of the same view.
 
         Args:
-            width: Width of that picture.
-            height: Its height.
-            move_points: Takes pixel positions (x, y) there.
-            move_mask: Takes a mask of the whole picture there.
+            width: Width of that image.
+            height: Height of that image.
+            move_points: Maps pixel positions (x, y) to that image.
+            move_mask: Maps a mask of the whole image to that image.
         """
         objects = tuple(item.warped(move_points, move_mask) for item in self.objects)
         return ViewLabels(self.name, width, height, objects, self.skipped, self.picture)
 
     def resized(self, width: int, height: int) -> ViewLabels:
-        """The labels for the same picture at another size; masks by their nearest pixel."""
+        """Scales the labels to another image size. Masks use nearest-neighbor interpolation."""
         if (width, height) == (self.width, self.height):
             return self
         scale = np.array([width / self.width, height / self.height])
-        # The centers of pixels lie at whole numbers.
+        # Pixel centers are at integer coordinates.
         return self.warped(
             width,
             height,
@@ -149,16 +149,16 @@ class ViewLabels:
 
 
 def resized_mask(mask: Mask, width: int, height: int) -> Bool[np.ndarray, "new_height new_width"]:
-    """A mask at another size, each pixel that of the nearest one."""
+    """Resizes a mask by nearest-neighbor interpolation."""
     return cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
 
 
-def outline_mask(mask: Mask, min_pixels: int = 1) -> list[Polygon]:
-    """Outlines of the pieces of a mask, largest first; a hole inside a piece is not drawn, a flat polygon has none.
+def mask_polygons(mask: Mask, min_pixels: int = 1) -> list[Polygon]:
+    """Returns the outlines of a mask's connected components, largest first. Holes are filled.
 
     Args:
-        mask: What to outline.
-        min_pixels: Pieces of fewer pixels are left out.
+        mask: The mask.
+        min_pixels: Components with fewer pixels are ignored.
     """
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     pieces = []

@@ -1,4 +1,4 @@
-"""Scores of masks and peaks against labels, and their means."""
+"""Metrics of masks and peaks against labels, and their means."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from torch import Tensor
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import Box, CategoryTruth, Mask
 
+NO_SCORES = "There are no scores to average: no labeled view shows a queried category. Add labels or texts."
+
 
 def intersection_over_union(a: Mask, b: Mask) -> float:
-    """Shared pixels over pixels in either mask; two empty masks agree and score 1."""
+    """Intersection over union of two masks; 1 if both are empty."""
     union = np.count_nonzero(a | b)
     return 1.0 if union == 0 else np.count_nonzero(a & b) / union
 
 
 def is_hit(peaks: Iterable[tuple[int, int]], truth: CategoryTruth, target: str) -> bool:
-    """Whether any of the peaks lies on the object.
+    """Whether any of the peaks is on the object.
 
     Args:
         peaks: Pixels (x, y).
-        truth: Pixels and boxes of the object.
-        target: `outline` or `box`; a box includes its ends.
+        truth: Mask and boxes of the object.
+        target: `outline` or `box`. Box borders are inclusive.
 
     Raises:
         GenLangSplatError: If the target is unknown.
@@ -33,7 +35,7 @@ def is_hit(peaks: Iterable[tuple[int, int]], truth: CategoryTruth, target: str) 
         return any(bool(truth.mask[y, x]) for x, y in peaks)
     if target == "box":
         return any(_in_box(peak, box) for peak in peaks for box in truth.boxes)
-    raise GenLangSplatError(f'Found the target "{target}" in a protocol; expected outline or box.')
+    raise GenLangSplatError(f'Found the target "{target}" in a protocol; expected "outline" or "box". Correct it.')
 
 
 def _in_box(peak: tuple[int, int], box: Box) -> bool:
@@ -42,22 +44,26 @@ def _in_box(peak: tuple[int, int], box: Box) -> bool:
 
 
 def micro_mean(groups: Mapping[str, Sequence[float]]) -> float:
-    """Mean over all values, whatever their group: a group with more values weighs more."""
+    """Mean over the values of all groups, so groups with more values have more weight."""
     values = [value for group in groups.values() for value in group]
     if not values:
-        raise GenLangSplatError("Found no score to average; no labeled view showed anything that was asked.")
+        raise GenLangSplatError(
+            "There are no scores to average: no labeled view shows a queried category. Add labels or texts."
+        )
     return float(np.mean(values))
 
 
 def macro_mean(groups: Mapping[str, Sequence[float]]) -> float:
-    """Mean of the groups' means: every group (a scene, or a text) weighs the same. Empty groups are left out."""
+    """Mean of the group means, so every group (a scene or a text) has the same weight. Ignores empty groups."""
     means = [float(np.mean(group)) for group in groups.values() if len(group)]
     if not means:
-        raise GenLangSplatError("Found no score to average; no labeled view showed anything that was asked.")
+        raise GenLangSplatError(
+            "There are no scores to average: no labeled view shows a queried category. Add labels or texts."
+        )
     return float(np.mean(means))
 
 
 def psnr(prediction: Float[Tensor, "height width 3"], truth: Float[Tensor, "height width 3"]) -> float:
-    """Peak signal-to-noise ratio in decibels of colors in 0 to 1, at most 100 so that equal pictures have a number."""
+    """Peak signal-to-noise ratio in decibels for colors in 0 to 1; capped at 100 for equal images."""
     error = float(((prediction - truth) ** 2).mean())
     return -10 * float(np.log10(max(error, 1e-10)))

@@ -1,4 +1,4 @@
-"""From relevancy maps to a mask and a peak, by the rules of a protocol."""
+"""Turns relevancy maps into a mask and a peak by the rules of a protocol."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Peaks = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a protocol answers to one text in one view.
+    """The prediction of a protocol for one text in one view.
 
     Attributes:
-        level: The level or rule of the mask.
-        score: The highest raw relevancy of a pixel that shows something; 0 where none does.
-        map: The map the threshold was laid on.
+        level: The level or level rule of the mask.
+        score: The highest raw relevancy of the pixels with content; 0 if there are none.
+        map: The map that the threshold is applied to.
         mask: The selected pixels.
-        peaks: The pixels (x, y) of the highest value that may hit, in reading order; none for a constant map. None when
-            the protocol knows no peak.
+        peaks: The pixels (x, y) with the highest value that count for localization, in reading order; empty for a
+            constant map. None if the protocol has no peak.
     """
 
     level: str
@@ -46,19 +46,19 @@ def predict(
     query: TextQuery,
     decoded_zero: float = 0.5,
 ) -> Prediction:
-    """Reads the mask and the peaks of one text in one view.
+    """Computes the mask and the peaks of one text in one view.
 
-    All is computed in single precision, as the official code does: where ties count, its rounding decides who ties.
+    Computes in single precision like the official code, because rounding decides which peaks are tied.
 
     Args:
-        maps: Its raw relevancy per level; exactly 0 means that the level shows nothing there.
+        maps: The raw relevancy per level; exactly 0 marks pixels without content at that level.
         protocol: The rules.
-        query: Gives the level rule and the threshold where the protocol leaves them to the query.
-        decoded_zero: The relevancy of what a latent of zero is decoded to, from `relevancy_of_zero`.
+        query: Provides the level rule and the threshold if the protocol does not fix them.
+        decoded_zero: The relevancy of the embedding that a zero latent decodes to, from `relevancy_of_zero`.
     """
     names = tuple(name for name in LEVELS[: len(maps)] if name in protocol.levels)
     shown = np.stack([maps[LEVELS.index(name)].detach().cpu().float().numpy() for name in names])
-    raw = shown if protocol.empty == "zero" else fill(shown, 0.5 if protocol.empty == "half" else decoded_zero)
+    raw = shown if protocol.empty == "zero" else fill_empty(shown, 0.5 if protocol.empty == "half" else decoded_zero)
     filtered = smoothed = raw
     if protocol.kernel:
         filtered = np.stack([box_filter(level, protocol.kernel, protocol.kernel_border) for level in raw])
@@ -80,9 +80,9 @@ def predict(
         peak_map = choose_level(torch.from_numpy(filtered), query.level).map
         return finish(choice.name, choice.map.numpy(), peak_map.numpy())
     if protocol.level == "raw-peak":
-        # Mask and peak choose their levels apart, each by the maps it is read from, as the official code does.
+        # As in the official code, mask and peak choose their levels independently, each from its own maps.
         level, peak_level = (int(stack.max(axis=(1, 2)).argmax()) for stack in (smoothed, filtered))
-        # A filter's rounding alone is no contrast.
+        # Rounding errors of the filter must not create a peak on a constant map.
         peak_map = filtered[peak_level] if np.ptp(raw[peak_level]) > 0 else raw[peak_level]
         return finish(names[level], smoothed[level], peak_map)
     answers = [finish(*answer) for answer in zip(names, smoothed, filtered, strict=True)]
@@ -90,30 +90,32 @@ def predict(
     return answers[int(np.argmax(means))]
 
 
-def fill(maps: Float[np.ndarray, "levels height width"], value: float) -> Float[np.ndarray, "levels height width"]:
-    """Gives the pixels that show nothing a relevancy.
+def fill_empty(
+    maps: Float[np.ndarray, "levels height width"], value: float
+) -> Float[np.ndarray, "levels height width"]:
+    """Sets the relevancy of pixels without content.
 
-    A level that shows nothing in the whole view was never learned, which the official code does not know. It stays at
-    zero, so that it never wins over a level that shows something.
+    A level without content in the whole view was not trained, a case that the official code does not have. It stays at
+    zero, so it is never preferred to a trained level.
 
     Args:
-        maps: Raw relevancy per level, exactly 0 where a level shows nothing.
-        value: The relevancy to give.
+        maps: Raw relevancy per level; exactly 0 where a level has no content.
+        value: The relevancy to set.
     """
     learned = maps.any(axis=(1, 2), keepdims=True)
     return np.where((maps == 0) & learned, np.float32(value), maps)
 
 
 def box_filter(values: Map, size: int, border: str = "mirrored") -> Map:
-    """Mean over a size x size window, in the official code's arithmetic as far as that decides about the highest value.
+    """Mean over a size x size window. The highest values are bit-identical to those of the official code.
 
-    The window of an even size reaches one pixel further up and left than down and right, as OpenCV's filter2D has it.
+    A window of even size extends one pixel further up and left than down and right, as in OpenCV's filter2D.
 
     Args:
         values: The map, in single precision.
         size: Side of the window; odd for `inside`.
-        border: `mirrored` without repeating the edge (OpenCV's default), or `inside`: the mean of what the window
-            covers (torch's average pooling without counting the padding).
+        border: `mirrored` reflects the map without repeating the edge (OpenCV's default). `inside` averages only pixels
+            inside the map (torch's average pooling with count_include_pad=False).
     """
     if border == "mirrored":
         return cv2.filter2D(values, -1, np.ones((size, size)) / size**2)
@@ -122,8 +124,8 @@ def box_filter(values: Map, size: int, border: str = "mirrored") -> Map:
         for array in (values.astype(np.float64), np.ones(values.shape))
     )
     means = (sums / counts).astype(np.float32)
-    # torch adds up a window row by row, and its rounding decides which windows tie. That takes a hundred times as long;
-    # so it is done only for rows of the map that have a value so near to the highest that rounding could make it so.
+    # torch sums a window row by row, and its rounding decides which windows tie. Doing the same is a hundred times
+    # slower, so only rows of the map with a value within rounding distance of the maximum are recomputed that way.
     slack = size**2 * np.finfo(np.float32).eps * np.abs(means).max()
     rows = np.flatnonzero((means >= means.max() - slack).any(axis=1))
     padded = np.pad(values, size // 2)
@@ -137,13 +139,13 @@ def box_filter(values: Map, size: int, border: str = "mirrored") -> Map:
 
 
 def majority_vote(mask: Mask, size: int, border: str = "short") -> Mask:
-    """Sets each pixel to the majority of the window around it; a tie, and a window without pixels, is off.
+    """Sets each pixel to the majority of the window around it. Ties and empty windows give False.
 
     Args:
         mask: The mask.
         size: Side of the window, odd.
-        border: `short` as LangSplat's window, which ends before the last row and the last column of the picture, whose
-            own values thus never vote; `inside` lets all vote.
+        border: `short` excludes the last row and the last column of the image from every window, as LangSplat does.
+            `inside` includes all pixels.
     """
     height, width = (side - 1 if border == "short" else side for side in mask.shape)
     sums = cv2.integral(mask[:height, :width].astype(np.uint8))
@@ -155,16 +157,16 @@ def majority_vote(mask: Mask, size: int, border: str = "short") -> Mask:
 
 
 def _window(length: int, voters: int, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    """First and one past the last voter around each of `length` positions."""
+    """Start and end (exclusive) of the window around each of `length` positions, clipped to `voters`."""
     position = np.arange(length)
     return np.clip(position - reach, 0, voters), np.clip(position + reach + 1, 0, voters)
 
 
 def find_peaks(values: Map) -> Peaks:
-    """Every pixel (x, y) that has exactly the highest value, in reading order; a constant map has no peak.
+    """Returns every pixel (x, y) with exactly the highest value, in reading order; none for a constant map.
 
-    The official code lets every pixel of a constant map be a peak and so scores it as a hit: a run that answers nothing
-    would be perfect. This is the one deliberate difference.
+    This is the only deliberate difference from the official code, which counts every pixel of a constant map as a peak.
+    A run with constant maps would get perfect localization there.
     """
     highest = values.max()
     if highest == values.min():

@@ -1,4 +1,4 @@
-"""Evaluation protocols as data: everything in which published evaluations differ, in one place."""
+"""Evaluation protocols as data: all settings in which published evaluations differ."""
 
 from __future__ import annotations
 
@@ -9,33 +9,31 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.levels import LEVELS
 
 Family = Literal["rendered maps", "selected Gaussians"]
-"""How masks come about; scores of two families say nothing about each other."""
+"""Where masks come from. Scores of different families are not comparable."""
 
 
 @dataclass(frozen=True)
 class RenderedProtocol:
-    """How a mask and a peak are read from rendered relevancy maps, one per level, and what counts as found.
+    """Rules that turn rendered relevancy maps, one per level, into a mask and a peak, and define a hit.
 
     Attributes:
-        name: What the results are filed under.
+        name: Name of the protocol in the results.
         description: One sentence for reports.
-        levels: The levels that take part.
-        empty: The relevancy of a pixel that shows nothing: `zero`; `half`, as a vector of length zero has; or that of
-            the `decoded zero`, the embedding a latent of zero is decoded to.
-        kernel: Side of the mean filter, 0 for none. For the mask the filtered map is averaged with the raw one, for
-            the peak it stands alone.
-        kernel_border: At the border the filter sees the map `mirrored` (without repeating the edge), or only what is
-            `inside` of it.
-        level: `query` for the query's own rule; `raw-peak` for the level with the highest value, before any
-            normalization, and for mask and peak apart; `mask-mean` for the level with the highest mean inside its own
-            mask.
-        normalization: `min-max` stretches the map to 0 to 1 before the threshold.
-        threshold: Pixels above it are selected; None for the query's own.
-        smoothing: Side of the window of the majority vote that cleans the mask, 0 for none. A tie is off.
-        smoothing_border: Whether the last row and column vote (`inside`) or not (`short`).
-        target: A peak is a hit inside the object's `outline`, or inside one of its boxes, ends included.
-        any_tied_peak: Whether any of several peaks, equal to the last bit, may hit; otherwise the first in reading
-            order counts.
+        levels: The levels to use.
+        empty: The relevancy of pixels without content: `zero`; `half`, the relevancy of a zero vector; or `decoded
+            zero`, the relevancy of the embedding that a zero latent decodes to.
+        kernel: Side of the mean filter, 0 for none. The mask uses the average of the filtered and the raw map, the peak
+            only the filtered one.
+        kernel_border: `mirrored` reflects the map at its border without repeating the edge; `inside` averages only
+            pixels inside the map.
+        level: `query` uses the query's level rule; `raw-peak` the level with the highest value before normalization,
+            chosen separately for mask and peak; `mask-mean` the level with the highest mean inside its own mask.
+        normalization: `min-max` scales the map to 0 to 1 before the threshold.
+        threshold: Pixels above it are selected; None for the query's threshold.
+        smoothing: Side of the window of the majority vote that smooths the mask, 0 for none. Ties give False.
+        smoothing_border: Whether the last row and column take part in the vote (`inside`) or not (`short`).
+        target: A peak is a hit inside the object's `outline`, or inside one of its boxes (`box`, borders inclusive).
+        any_tied_peak: Whether any of several bit-identical peaks may hit. Otherwise the first in reading order counts.
     """
 
     name: str
@@ -56,16 +54,16 @@ class RenderedProtocol:
 
 @dataclass(frozen=True)
 class SelectionProtocol:
-    """How a mask is made by selecting Gaussians in space; there is no peak, so no localization.
+    """Rules that make a mask by selecting Gaussians. There is no peak and therefore no localization.
 
-    A Gaussian is selected when its relevancy at the level with the highest peak over all Gaussians is above the
-    threshold. The selected ones are rendered alone, and the mask is where their opacity is above `opacity`.
+    A Gaussian is selected if its relevancy at the level with the highest peak over all Gaussians is above the
+    threshold. The selected Gaussians are rendered alone, and the mask is where their opacity is above `opacity`.
 
     Attributes:
-        name: What the results are filed under.
+        name: Name of the protocol in the results.
         description: One sentence for reports.
-        threshold: Least relevancy of a selected Gaussian.
-        opacity: Least rendered opacity of a pixel of the mask.
+        threshold: Minimum relevancy of a selected Gaussian (exclusive).
+        opacity: Minimum rendered opacity of a pixel in the mask (exclusive).
     """
 
     name: str
@@ -79,16 +77,16 @@ EvaluationProtocol = RenderedProtocol | SelectionProtocol
 
 THRESHOLD = RenderedProtocol(
     name="threshold",
-    description="the query's own level rule and threshold on the raw relevancy; a hit is a peak inside the outline; a "
-    "pixel that shows nothing counts as 0",
+    description="the query's own level rule and threshold on the raw relevancy; a hit is a peak inside the outline; "
+    "pixels without content count as 0",
     level="query",
 )
 
 LANGSPLAT_LERF = RenderedProtocol(
     name="langsplat-lerf",
-    description="LangSplat's LERF-OVS rule as coded (its paper says another kernel and leaves out the threshold): half "
-    "of a 30 pixel box filter, level by raw peak, min-max, above 0.7 (coded as 0.4 of the upper half), 7x7 majority; a "
-    "hit is a box-filtered peak inside a ground-truth box; a pixel that shows nothing counts as the decoded zero",
+    description="LangSplat's LERF-OVS rule as coded (its paper states another kernel and no threshold): average with "
+    "a 30 pixel box filter, level by raw peak, min-max, above 0.7 (coded as 0.4 of the upper half), 7x7 majority; a "
+    "hit is a box-filtered peak inside a ground-truth box; pixels without content count as the decoded zero",
     empty="decoded zero",
     kernel=30,
     normalization="min-max",
@@ -101,8 +99,8 @@ LANGSPLAT_LERF = RenderedProtocol(
 
 LANGSPLATV2_LERF = RenderedProtocol(
     name="langsplatv2-lerf",
-    description="LangSplatV2's LERF-OVS rule as coded: as LangSplat's, with a 29 pixel filter that does not look over "
-    "the border, and all rows and columns voting; a pixel that shows nothing counts as 0.5",
+    description="LangSplatV2's LERF-OVS rule as coded: like LangSplat's, but with a 29 pixel filter that averages only "
+    "pixels inside the image, and all rows and columns in the vote; pixels without content count as 0.5",
     empty="half",
     kernel=29,
     kernel_border="inside",
@@ -115,8 +113,9 @@ LANGSPLATV2_LERF = RenderedProtocol(
 
 OCCAM_LERF = RenderedProtocol(
     name="occam-lerf",
-    description="the LERF-OVS rule of the Occam's LGS paper, after a third party's audit: as LangSplat's, above 0.75 "
-    "(coded as 0.5 of the upper half); a pixel that shows nothing counts as 0.5, as it carries embeddings undecoded",
+    description="the LERF-OVS rule of the Occam's LGS paper, according to a third-party audit: like LangSplat's, but "
+    "above 0.75 (coded as 0.5 of the upper half); pixels without content count as 0.5, as Occam's LGS renders "
+    "embeddings without a decoder",
     empty="half",
     kernel=30,
     normalization="min-max",
@@ -129,9 +128,9 @@ OCCAM_LERF = RenderedProtocol(
 
 LANGSPLAT_3DOVS = RenderedProtocol(
     name="langsplat-3dovs",
-    description="LangSplat's 3D-OVS rule as its supplement states it (its code was never released): raw relevancy "
+    description="LangSplat's 3D-OVS rule as stated in its supplement (its code was never released): raw relevancy "
     "above 0.4, the level with the highest mean inside its mask; a hit, which it does not report, is a peak inside the "
-    "labeled pixels; a pixel that shows nothing counts as the decoded zero",
+    "labeled pixels; pixels without content count as the decoded zero",
     empty="decoded zero",
     level="mask-mean",
     threshold=0.4,
@@ -139,8 +138,8 @@ LANGSPLAT_3DOVS = RenderedProtocol(
 
 GAUSSIAN_SELECTION = SelectionProtocol(
     name="gaussian-selection",
-    description="in space: Gaussians with a relevancy above 0.6 (VALA's threshold) at the level with the highest peak, "
-    "rendered alone; the mask is where their opacity is above one half",
+    description="in 3D: Gaussians with a relevancy above 0.6 (VALA's threshold) at the level with the highest peak, "
+    "rendered alone; the mask is where their opacity is above 0.5",
     threshold=0.6,
     opacity=0.5,
 )
@@ -152,16 +151,16 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
         GAUSSIAN_SELECTION,
     )
 }
-"""Every protocol by its name."""
+"""All protocols by name."""
 
 
 def named_protocols(names: tuple[str, ...]) -> tuple[EvaluationProtocol, ...]:
-    """The protocols of these names, in their order.
+    """Returns the protocols with these names, in the given order.
 
     Raises:
-        GenLangSplatError: If there is no such protocol.
+        GenLangSplatError: If a name is unknown.
     """
     for name in names:
         if name not in PROTOCOLS:
-            raise GenLangSplatError(f'Found the protocol "{name}"; choose from {", ".join(PROTOCOLS)}.')
+            raise GenLangSplatError(f'Found the unknown protocol "{name}"; choose one of {", ".join(PROTOCOLS)}.')
     return tuple(PROTOCOLS[name] for name in names)

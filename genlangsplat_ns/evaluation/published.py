@@ -1,4 +1,4 @@
-"""What papers report on the labeled data sets, to stand beside what is measured; nothing of it was reproduced here."""
+"""Scores that papers report on the labeled data sets, for comparison. None of them was reproduced here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from genlangsplat_ns.evaluation.protocols import Family
 
 OVERALL = "overall"
-"""The mean of a data set's scenes, all weighing the same."""
+"""The mean over a data set's scenes with equal weights."""
 
 LERF_SCENES = ("ramen", "figurines", "teatime", "waldo_kitchen")
 OVS3D_SCENES = ("bed", "bench", "room", "sofa", "lawn")
@@ -15,17 +15,17 @@ OVS3D_SCENES = ("bed", "bench", "room", "sofa", "lawn")
 
 @dataclass(frozen=True)
 class PublishedScore:
-    """What one source says of a method in one scene, or over all of them.
+    """The scores that one source reports for a method, on one scene or over all scenes.
 
     Attributes:
         method: The method.
         dataset: `lerf-ovs` or `3d-ovs`.
         scene: The scene, or `overall`.
-        family: How masks come about.
-        source: Where it stands.
-        localization: Localization accuracy in 0 to 1; None where it is not stated.
-        miou: Mean IoU in 0 to 1.
-        acc_iou25: Share of masks with an IoU above 0.25.
+        family: Where the masks come from.
+        source: The source of the figures.
+        localization: Localization accuracy in 0 to 1; None if not stated.
+        miou: Mean IoU in 0 to 1; None if not stated.
+        acc_iou25: Share of masks with an IoU above 0.25; None if not stated.
     """
 
     method: str
@@ -39,17 +39,17 @@ class PublishedScore:
 
 
 def published_scores(dataset: str, scene: str) -> tuple[PublishedScore, ...]:
-    """The scores of a scene and over all scenes of its data set.
+    """Returns the scores of a scene and the scores over all scenes of its data set.
 
     Args:
-        dataset: `lerf-ovs`, `3d-ovs`, or any other, of which nothing is known.
+        dataset: `lerf-ovs` or `3d-ovs`; other data sets have no scores.
         scene: Name of the scene's folder.
     """
     return tuple(score for score in PUBLISHED if score.dataset == dataset and score.scene in (scene, OVERALL))
 
 
 def is_published_scene(dataset: str, scene: str) -> bool:
-    """Whether a scene belongs to those that papers report on."""
+    """Whether papers report on a scene."""
     return scene in {"lerf-ovs": LERF_SCENES, "3d-ovs": OVS3D_SCENES}.get(dataset, ())
 
 
@@ -73,7 +73,7 @@ def _lerf_by_scene() -> list[PublishedScore]:
 
 
 def _lerf_overall() -> list[PublishedScore]:
-    """Means of LERF-OVS by rendered maps: method, source, localization, IoU."""
+    """Overall means on LERF-OVS from rendered maps: method, source, localization, IoU."""
     rows: tuple[tuple[str, str, float | None, float], ...] = (
         ("LEGaussians", "LangSplatV2 paper (other papers say 46.9)", 67.4, 24.6),
         ("GOI", "LangSplatV2 paper (other papers say 50.6)", 59.2, 42.0),
@@ -96,7 +96,7 @@ def _lerf_overall() -> list[PublishedScore]:
 
 
 def _lerf_selected() -> list[PublishedScore]:
-    """Means of LERF-OVS by selected Gaussians: method, source, IoU, share with an IoU above 0.25."""
+    """Overall means on LERF-OVS from selected Gaussians: method, source, IoU, share of masks with an IoU above 0.25."""
     rows: tuple[tuple[str, str, float, float | None], ...] = (
         ("LangSplat", "VALA paper", 10.4, 13.6),
         ("OpenGaussian", "VALA paper", 38.4, 51.4),
@@ -116,7 +116,7 @@ def _lerf_selected() -> list[PublishedScore]:
 
 
 def _ovs3d() -> list[PublishedScore]:
-    """Table 3 of the Gen-LangSplat paper per scene, and means of others."""
+    """Table 3 of the Gen-LangSplat paper per scene, and overall means of other methods."""
     table: dict[str, tuple[float, ...]] = {
         "LSeg": (56.0, 6.0, 19.2, 4.5, 17.5, 20.6),
         "ODISE": (52.6, 24.1, 52.5, 48.3, 39.8, 43.5),
@@ -148,4 +148,4 @@ def _ovs3d() -> list[PublishedScore]:
 
 
 PUBLISHED: tuple[PublishedScore, ...] = (*_lerf_by_scene(), *_lerf_overall(), *_lerf_selected(), *_ovs3d())
-"""Every published score that is known here."""
+"""All published scores in this module."""

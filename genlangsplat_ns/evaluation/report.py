@@ -1,4 +1,4 @@
-"""One self-contained HTML page about an evaluation: figures, texts and pictures, worst answers first."""
+"""A self-contained HTML report of an evaluation, with figures, tables and images. The worst answers come first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Picture = UInt8[np.ndarray, "height width 3"]
 
 @dataclass(frozen=True)
 class Card:
-    """One answered text in one view: its scores and its pictures as data URIs (see `answer_pictures`)."""
+    """One card of the report: the scores of a text in a view, and images as data URIs (see `answer_pictures`)."""
 
     scores: tuple[QueryScore, ...]
     pictures: tuple[str, ...]
@@ -35,32 +35,32 @@ class Card:
 
 @dataclass(eq=False)
 class CardCollector:
-    """Turns answers into cards as they come; pass `observe` to `evaluate_views`."""
+    """Collects a card for every answer when its `observe` is passed to `evaluate_views`."""
 
     cards: list[Card] = field(default_factory=list)
 
     def observe(self, answered: AnsweredText) -> None:
-        """Makes a card of an answer; its pictures show the first protocol."""
+        """Adds a card for an answer. Its images show the first protocol."""
         self.cards.append(Card(answered.scores, tuple(map(data_uri, answer_pictures(answered)))))
 
 
 @dataclass(frozen=True)
 class Report:
-    """What stands on the page.
+    """The content of the report page.
 
     Attributes:
-        title: The headline.
-        summary: A sentence or two under it.
-        encoder: Which encoder answered, in plain words.
-        figures: Name and value of the headline numbers.
-        facts: Name and value of everything else worth stating (timings, autoencoder, split).
+        title: The heading.
+        summary: One or two sentences below the heading.
+        encoder: Description of the encoder, from `describe_encoder`.
+        figures: Names and values of the main figures.
+        facts: Names and values of other facts (timings, autoencoder, split).
         evaluation: The scores.
-        protocols: The protocols of the evaluation; the first orders the cards.
-        splits: The splits to tabulate, the one that counts first.
-        cards: The pictures.
+        protocols: The protocols of the evaluation. The first one orders the cards.
+        splits: Titles of the splits to tabulate, the most important split first.
+        cards: The cards.
         footer: Credits and notes.
-        published: What papers report, to stand beside the measured figures.
-        published_note: How far the two can be compared.
+        published: Published scores to show below the measured ones.
+        published_note: Limits of the comparison with published scores.
     """
 
     title: str
@@ -78,29 +78,32 @@ class Report:
 
 
 def describe_encoder(encoder: IdentifiedEncoder) -> str:
-    """Says in plain words which encoder answered, and that the embedded one is not CLIP."""
+    """Describes the encoder for the report, and warns that the embedded one is not CLIP."""
     if encoder.name == EMBEDDED_ENCODER:
         return (
-            f"Answered by the embedded encoder ({encoder.identity}), not by CLIP. It names image regions by the 1,000 "
-            "classes of ImageNet and compares the names with the text as sentences: it knows cats and cups, and is "
-            "weak on people, materials and colors. These scores say nothing about CLIP."
+            f"Answered by the embedded encoder ({encoder.identity}), not by CLIP. It classifies image regions into the "
+            "1,000 classes of ImageNet and compares the class names with the text: it knows cats and cups, but is weak "
+            "on people, materials and colors. These scores do not predict the scores of CLIP."
         )
     return f"Answered by {encoder.identity}."
 
 
 def to_picture(values: Float[np.ndarray, "height width 3"]) -> Picture:
-    """Colors in 0 to 1 as bytes."""
+    """Converts colors in 0 to 1 to uint8."""
     return (values.clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def answer_pictures(answered: AnsweredText) -> tuple[Picture, Picture, Picture, Picture]:
-    """The rendering, the relevancy over it, and in light the selection and the truth, both with the true outline."""
+    """Returns the rendering, the relevancy overlay, the selection and the ground truth.
+
+    The last two dim the other pixels and show the outline of the ground truth.
+    """
     prediction = answered.predictions[0]
     rgb = answered.rgb.detach().cpu().float()
     overlay = relevancy_overlay(rgb, rgb.new_tensor(prediction.map)).numpy()
     photograph = to_picture(rgb.numpy())
     truth = answered.truth.mask
-    selection, wanted = (outline(_spotlit(photograph, mask), truth) for mask in (prediction.mask, truth))
+    selection, wanted = (outline(_dim_outside(photograph, mask), truth) for mask in (prediction.mask, truth))
     heat = to_picture(overlay)
     if prediction.peaks:
         cv2.drawMarker(heat, prediction.peaks[0], (255, 255, 255), cv2.MARKER_CROSS, 15, 2, cv2.LINE_AA)
@@ -110,36 +113,36 @@ def answer_pictures(answered: AnsweredText) -> tuple[Picture, Picture, Picture, 
 def outline(
     picture: Picture, mask: Bool[np.ndarray, "height width"], color: tuple[int, int, int] = (255, 64, 180)
 ) -> Picture:
-    """A copy of the picture with the border of a mask drawn on it."""
+    """Returns a copy of the image with the border of a mask drawn on it."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(picture.copy(), contours, -1, color, 2, cv2.LINE_AA)
 
 
-def _spotlit(picture: Picture, mask: Bool[np.ndarray, "height width"]) -> Picture:
-    """The picture with all but the mask dimmed to a quarter."""
+def _dim_outside(picture: Picture, mask: Bool[np.ndarray, "height width"]) -> Picture:
+    """Returns the image with the pixels outside the mask dimmed to a quarter."""
     return np.where(mask[..., None], picture, picture // 4).astype(np.uint8)
 
 
 def data_uri(picture: Picture) -> str:
-    """A JPEG of the picture, not too large, that a page can hold itself."""
+    """Encodes the image as a JPEG data URI, at most `MAX_PICTURE_WIDTH` wide."""
     height, width = picture.shape[:2]
-    if width > LARGEST_WIDTH:
-        size = (LARGEST_WIDTH, round(height * LARGEST_WIDTH / width))
+    if width > MAX_PICTURE_WIDTH:
+        size = (MAX_PICTURE_WIDTH, round(height * MAX_PICTURE_WIDTH / width))
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Writes the page; it needs no other file and no network."""
+    """Writes the page, which needs no other file and no network."""
     with atomic_path(path) as temporary:
         temporary.write_text(render_report(report), encoding="utf-8")
 
 
 def render_report(report: Report) -> str:
-    """The page as HTML."""
+    """Returns the page as HTML."""
     cards = sorted(report.cards, key=lambda card: (bool(card.scores[0].hit), card.scores[0].iou))
-    shown, rest = cards[:OPEN_CARDS], cards[OPEN_CARDS:]
+    shown, rest = cards[:NUM_OPEN_CARDS], cards[NUM_OPEN_CARDS:]
     more = ""
     if rest:
         more = f"<details><summary>{len(rest)} better answers</summary>{_cards(rest)}</details>"
@@ -163,8 +166,9 @@ def render_report(report: Report) -> str:
         f"<header><h1>{escape(report.title)}</h1><p class=lead>{escape(report.summary)}</p>"
         f"<div class=figures>{figures}</div><p class=encoder>{escape(report.encoder)}</p></header>"
         f"{tables}<section><h2>Answers, worst first</h2>"
-        "<p class=note>From the left: the rendered view; relevancy on the fixed scale 0.5 to 1, the cross is its peak; "
-        f"what is selected; the ground truth. Outlined is the truth.</p>{_cards(shown)}{more}</section>"
+        "<p class=note>From left to right: the rendered view; relevancy on a fixed scale from 0.5 to 1, with a "
+        "cross at its peak; the selection; the ground truth. The outline is that of the ground truth.</p>"
+        f"{_cards(shown)}{more}</section>"
         f"{_published(report)}"
         f"<section class=facts><h2>How it was measured</h2><ul>{protocols}</ul><dl>{facts}</dl></section>"
         f"<footer>{escape(report.footer)}</footer></main></html>\n"
@@ -172,10 +176,10 @@ def render_report(report: Report) -> str:
 
 
 def _table(evaluation: Evaluation, protocols: Sequence[EvaluationProtocol], split: str) -> str:
-    """A row per text: hits, and mean IoU as a bar, under each protocol."""
+    """Makes a table with one row per text: hits, and mean IoU as a bar, under each protocol."""
     summaries = [evaluation.summary(protocol.name, split) for protocol in protocols]
     if not summaries[0]["pairs"]:
-        return "<p class=note>No labeled view of this split was looked at.</p>"
+        return "<p class=note>No labeled view is in this split.</p>"
     heads = "".join(f"<th colspan=3>{escape(protocol.name)}" for protocol in protocols)
     columns = "<td>found<td>mean IoU<td>IoU &gt; 0.25" * len(protocols)
     rows = ["<tr><th>text<th>object" + heads, "<tr class=sub><td><td>" + columns]
@@ -183,7 +187,7 @@ def _table(evaluation: Evaluation, protocols: Sequence[EvaluationProtocol], spli
         cells = "".join(_text_cells(summary["texts"][index]) for summary in summaries)
         rows.append(f"<tr><td class=text>{escape(text['text'])}<td>{escape(text['category'])}{cells}")
     for name in ("micro", "macro"):
-        over = "all views and texts" if name == "micro" else "texts, equally weighted"
+        over = "over all pairs of view and text" if name == "micro" else "over texts, equally weighted"
         cells = "".join(
             f"<td>{percent(summary[name]['localization'])}{_overlap_cells(summary[name])}" for summary in summaries
         )
@@ -203,19 +207,19 @@ def _overlap_cells(means: dict[str, Any]) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share in percent with one decimal, a hyphen for none."""
+    """Formats a fraction as a percentage with one decimal; None becomes a hyphen."""
     return "-" if share is None else f"{share:.1%}"
 
 
 def _published(report: Report) -> str:
-    """The measured means, and under them what papers report."""
+    """Makes a table with the measured means, followed by published scores."""
     if not report.published:
         return ""
     rows = ["<tr><th>method<th>scene<th>masks from<th>localization<th>mean IoU<th>IoU &gt; 0.25<th>source"]
     for protocol in report.protocols:
         micro = report.evaluation.summary(protocol.name, "all")["micro"]
         rows.append(
-            f"<tr class=measured><td class=text>this run, {escape(protocol.name)}<td>this one<td>{protocol.family}"
+            f"<tr class=measured><td class=text>this run, {escape(protocol.name)}<td>this scene<td>{protocol.family}"
             f"<td>{percent(micro['localization'])}<td>{percent(micro['miou'])}<td>{percent(micro['acc_iou25'])}"
             "<td>measured, micro mean over all labeled views"
         )
@@ -225,7 +229,7 @@ def _published(report: Report) -> str:
             f"<td>{percent(score.miou)}<td>{percent(score.acc_iou25)}<td>{escape(score.source)}"
         )
     return (
-        f"<section><h2>Beside published figures</h2><p class=note>{escape(report.published_note)}</p>"
+        f"<section><h2>Published figures</h2><p class=note>{escape(report.published_note)}</p>"
         f"<div class=scroll><table>{''.join(rows)}</table></div></section>"
     )
 
@@ -242,7 +246,7 @@ def _card(card: Card) -> str:
     first = card.scores[0]
     scores = " · ".join(f"{escape(score.protocol)}: IoU {score.iou:.2f}" for score in card.scores)
     verdict = "<b class=hit>found</b>" if first.hit else "<b class=miss>missed</b>"
-    captions = ("the view", "its relevancy", "the selection", "the ground truth")
+    captions = ("view", "relevancy", "selection", "ground truth")
     pictures = "".join(
         f'<img loading=lazy alt="{escape(first.text)} in {escape(first.view)}: {caption}" src="{uri}">'
         for caption, uri in zip(captions, card.pictures, strict=True)
@@ -253,11 +257,11 @@ def _card(card: Card) -> str:
     )
 
 
-LARGEST_WIDTH = 480
-"""Width in pixels to which pictures of the page are reduced."""
+MAX_PICTURE_WIDTH = 480
+"""Maximum width in pixels of the images on the page."""
 
-OPEN_CARDS = 18
-"""Answers shown without unfolding."""
+NUM_OPEN_CARDS = 18
+"""Number of cards that are visible without expanding the rest."""
 
 STYLE = """
 :root{--ink:#1d2321;--soft:#66706c;--line:#dfe3e0;--paper:#fbfbf9;--card:#fff;--accent:#2f6f73;--bad:#b4442f}

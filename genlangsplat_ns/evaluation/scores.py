@@ -1,4 +1,4 @@
-"""The scores of an evaluation and what they come to."""
+"""The scores of an evaluation, and their summaries."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 from genlangsplat_ns.evaluation.metrics import macro_mean, micro_mean
 
 ACCURACY_IOU = 0.25
-"""The overlap that counts as accurate in the mAcc of OpenGaussian and VALA, which is no localization."""
+"""Minimum IoU (exclusive) of an accurate mask in the mAcc of OpenGaussian and VALA. This is not localization."""
 
 
 @dataclass(frozen=True)
 class QueryScore:
-    """How one text did in one view under one protocol.
+    """The score of one text in one view under one protocol.
 
     Attributes:
         view: File name of the view.
         split: train or eval.
-        text: What was asked.
+        text: The query text.
         category: The labeled category it should find.
         protocol: Name of the protocol.
-        level: The level or rule of the mask.
-        iou: Overlap of the mask with the labeled pixels.
-        hit: Whether the peak found the object; None under a protocol without peaks.
-        peak: The first peak (x, y); None for a constant map and without peaks.
-        score: The highest value of the raw relevancy.
+        level: The level or level rule of the mask.
+        iou: IoU of the mask and the labeled pixels.
+        hit: Whether a peak is on the object; None under a protocol without peaks.
+        peak: The first peak (x, y); None for a constant map or a protocol without peaks.
+        score: The highest raw relevancy.
     """
 
     view: str
@@ -47,10 +47,10 @@ class Evaluation:
 
     Attributes:
         scores: One per view, text and protocol.
-        psnr: Peak signal-to-noise ratio of every view that was rendered, by name, in decibels.
+        psnr: Peak signal-to-noise ratio in decibels of every rendered view, by name.
         splits: The split of each of these views.
         unmatched: Labeled views that the run does not have.
-        lost: Pairs of view and text that could not be scored, because no labeled pixel lies in the view.
+        lost: View and text pairs that could not be scored because no labeled pixel is inside the view.
     """
 
     scores: tuple[QueryScore, ...]
@@ -60,14 +60,14 @@ class Evaluation:
     lost: tuple[str, ...] = ()
 
     def chosen(self, protocol: str, split: str) -> list[QueryScore]:
-        """The scores under a protocol in the views of a split, `all` for both."""
+        """Returns the scores under a protocol in the views of a split; `all` means both splits."""
         return [score for score in self.scores if score.protocol == protocol and split in ("all", score.split)]
 
     def summary(self, protocol: str, split: str) -> dict[str, Any]:
-        """Localization, mean IoU and accuracy over the views of a split, `all` for both.
+        """Returns localization, mean IoU and accuracy over the views of a split; `all` means both splits.
 
-        `micro` averages over all (view, text) pairs, which in LERF-OVS is the score of a scene; `macro` averages over
-        the texts, each by the mean over its views. `texts` has the details.
+        `micro` averages over all (view, text) pairs, which is the score of a scene in LERF-OVS. `macro` averages over
+        the means of the texts. `texts` has the figures of each text.
         """
         by_text: dict[str, list[QueryScore]] = {}
         for score in self.chosen(protocol, split):
@@ -86,10 +86,10 @@ class Evaluation:
 
 
 def means(groups: Mapping[str, Sequence[QueryScore]]) -> dict[str, Any]:
-    """The number of pairs and the means of groups of scores, over all (`micro`) and over the groups (`macro`).
+    """Returns the number of pairs and their means over all pairs (`micro`) and over the group means (`macro`).
 
-    Over the texts of a scene or over scenes, of which the literature mostly takes the macro mean. Nothing is NaN: means
-    of nothing are None, and so is the localization of a protocol without peaks.
+    Groups are the texts of a scene, or scenes, for which the literature mostly reports the macro mean. Undefined values
+    are None instead of NaN: the means without any score, and the localization of a protocol without peaks.
     """
     scores = [score for group in groups.values() for score in group]
     if not scores:

@@ -1,4 +1,4 @@
-"""One small gallery for all tests of the demo."""
+"""A small gallery for all tests of the demo."""
 
 from __future__ import annotations
 

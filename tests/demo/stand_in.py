@@ -1,4 +1,4 @@
-"""A run whose latents come from the true outlines: what a perfect language field would answer."""
+"""A run whose latents come from the true outlines, like a perfect language field."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StandInView:
 
 
 class WordEncoder:
-    """Every category has its own direction; a text gets that of the category it means, others that of nothing."""
+    """Encodes a text as the direction of its category; all unknown texts share another direction."""
 
     def __init__(self, meanings: Mapping[str, str], name: str = "stand-in"):
         self.name = name
@@ -45,7 +45,7 @@ class WordEncoder:
 
 
 class StandInRun:
-    """Renders the photographs and, as latents, the directions of the outlined categories."""
+    """Renders the photographs as colors and the directions of the outlined categories as latents."""
 
     def __init__(self, images: Path, labels: Mapping[str, ViewLabels], encoder: WordEncoder, held_out: set[str]):
         self.images, self.labels, self.encoder = images, labels, encoder

@@ -1,4 +1,4 @@
-"""The gallery data set: complete, posed, labeled exactly, the same for the same seed."""
+"""The gallery data set: complete, exactly labeled, and reproducible."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_every_view_is_labeled_at_its_own_size(gallery):
         assert len(view.categories) >= 4
 
 
-def test_every_category_is_shown_and_asked_for(gallery):
+def test_every_category_is_visible_and_queried(gallery):
     shown = {category for view in read_label_folder(gallery / "labels").values() for category in view.categories}
     asked = {query.category for query in QUERIES}
     assert shown == asked == set(CATEGORIES)
@@ -78,7 +78,7 @@ def test_labels_cover_exactly_what_is_visible():
     assert compared >= 15
 
 
-def test_slivers_are_not_labeled():
+def test_mostly_hidden_objects_are_not_labeled():
     camera = Pinhole(240, 180, focal=180.0)
     surfaces = build_room(seed=0)
     slivers = 0
@@ -94,7 +94,7 @@ def test_slivers_are_not_labeled():
     assert slivers >= 3
 
 
-def test_objects_hide_one_another():
+def test_objects_occlude_each_other():
     surfaces = build_room(seed=0)
     camera = Pinhole(200, 150, focal=144.0)
     pose = camera_path(11, np.random.default_rng(0))[5]
@@ -108,7 +108,7 @@ def test_objects_hide_one_another():
     assert hidden >= 1
 
 
-def test_seed_points_lie_on_what_training_views_show(gallery):
+def test_seed_points_are_visible_in_training_views(gallery):
     points = read_points(gallery / "sparse_pc.ply")
     transforms = json.loads((gallery / "transforms.json").read_text())
     assert len(points) == 2000
@@ -129,7 +129,7 @@ def test_seed_points_lie_on_what_training_views_show(gallery):
     assert explained.mean() > 0.99
 
 
-def test_the_same_seed_gives_the_same_files_and_another_does_not(tmp_path):
+def test_the_same_seed_gives_the_same_files(tmp_path):
     settings = GallerySettings(num_views=5, width=48, height=36, num_points=50)
     first, again = build_gallery(tmp_path / "a", settings), build_gallery(tmp_path / "b", settings)
     other = build_gallery(tmp_path / "c", GallerySettings(num_views=5, width=48, height=36, num_points=50, seed=1))
@@ -161,6 +161,6 @@ def test_all_photographs_are_in_the_installed_packages():
 
 
 @pytest.mark.parametrize("package", ["skimage", "no_such_package"])
-def test_a_missing_photograph_is_named_with_the_command_that_helps(package):
+def test_a_missing_photograph_is_reported_with_an_install_command(package):
     with pytest.raises(GenLangSplatError, match=r"unicorn.png.*pip install"):
         Photograph(package, "data/unicorn.png", (0, 0, 1, 1)).load()

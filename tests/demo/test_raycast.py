@@ -1,4 +1,4 @@
-"""The ray caster against exact geometry and a ray-by-ray twin."""
+"""The ray caster against exact geometry and a ray-by-ray reference."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def cast_by_hand(surfaces, pose, camera):
     return index, depth
 
 
-def test_equals_the_ray_by_ray_twin():
+def test_equals_the_ray_by_ray_reference():
     rng = np.random.default_rng(0)
     surfaces = []
     for number in range(8):
@@ -60,7 +60,7 @@ def test_equals_the_ray_by_ray_twin():
     rendering = render(surfaces, pose, CAMERA, num_objects=8)
     assert len(np.unique(index)) > 3
     coverage = np.stack([(index == n).reshape(30, 2, 40, 2).mean(axis=(1, 3)) for n in range(8)])
-    assert np.mean(np.abs(rendering.coverage - coverage) > 1e-6) < 0.002, "Rays on an edge may fall either way."
+    assert np.mean(np.abs(rendering.coverage - coverage) > 1e-6) < 0.002, "Rays exactly on an edge may hit or miss."
     agree = np.isfinite(depth[::2, ::2]) == np.isfinite(rendering.depth)
     assert agree.mean() > 0.998
     both = agree & np.isfinite(rendering.depth)
@@ -88,7 +88,7 @@ def test_a_rectangle_covers_the_pixels_that_projection_says():
     assert np.isinf(rendering.depth[0, 0]) and not rendering.rgb[0, 0].any()
 
 
-def test_the_extent_counts_what_is_hidden_or_outside_too():
+def test_the_extent_includes_hidden_and_clipped_parts():
     near = upright(-0.5, -1.0, 0.5, 1.0, 1.0, (1, 0, 0), label=0)
     hidden = upright(-0.2, 1.0, 0.8, 0.4, 0.4, (0, 1, 0), label=1)
     cut = upright(-9.0, 0.0, 0.5, 4.0, 1.0, (0, 0, 1), label=2)
@@ -97,7 +97,7 @@ def test_the_extent_counts_what_is_hidden_or_outside_too():
     assert rendering.coverage[1].sum() == 0 and rendering.coverage[2].sum() == 0
 
 
-def test_backs_are_not_seen_and_nothing_behind_the_camera_is():
+def test_back_faces_and_surfaces_behind_the_camera_are_invisible():
     surface = upright(-0.5, 0.0, 0.5, 1.0, 1.0, (1, 1, 1))
     behind = look_at(np.array([0.0, 4.0, 1.0]), np.array([0.0, 0.0, 1.0]))
     away = look_at(np.array([0.0, -4.0, 1.0]), np.array([0.0, -8.0, 1.0]))
@@ -112,7 +112,7 @@ def test_the_window_is_the_labeled_part():
     assert columns.min() == 20 and rows.max() == 14, "The upper right quarter."
 
 
-def test_pictures_stand_upright_and_are_not_mirrored():
+def test_textures_are_upright_and_not_mirrored():
     texture = plain((0, 0, 0), size=8)
     texture[:4, :4] = (1, 0, 0)
     surface = Surface(np.array([-1.0, 0.0, 2.0]), np.array([2.0, 0, 0]), np.array([0, 0, -2.0]), texture)

@@ -1,4 +1,4 @@
-"""The demo from gallery to report with stand-ins for training: right wires score one, crossed ones show."""
+"""The demo from gallery to report with a stand-in for training: a perfect field scores one, wrong texts score zero."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import json
 import pytest
 
 from genlangsplat_ns.demo.gallery import QUERIES, GallerySettings
-from genlangsplat_ns.demo.run import Stopwatch, peak_memory_gb, run_demo
+from genlangsplat_ns.demo.run import Stopwatch, peak_memory_gb, print_results, run_demo
 from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder
+from genlangsplat_ns.utils.console import CONSOLE
 from tests.demo.stand_in import StandInRun, WordEncoder
 
 SETTINGS = GallerySettings(num_views=10, width=160, height=120, num_points=500)
@@ -16,7 +17,7 @@ MEANINGS = {query.text: query.category for query in QUERIES}
 
 
 def demo(folder, meanings):
-    """Runs the demo with a run that knows the outlines; `meanings` is what its encoder takes the texts for."""
+    """Runs the demo with a run made of the outlines; `meanings` maps texts to categories in its encoder."""
     calls = []
 
     def train(data, run_folder):
@@ -47,23 +48,23 @@ def test_a_perfect_field_finds_every_text(perfect):
     assert document["texts_found"] == document["texts_asked"] == len(document["queries"])
     assert all(text["found"] and text["hits"] == text["views"] for text in document["queries"])
     lerf = document["protocols"]["langsplat-lerf"]["eval"]
-    assert lerf["micro"]["localization"] > 0.9, "The 30 pixel box is large on so small a picture."
+    assert lerf["micro"]["localization"] > 0.9, "The 30 pixel filter is large for such a small image."
 
 
-def test_crossed_wires_show(tmp_path):
+def test_texts_of_other_objects_find_nothing(tmp_path):
     categories = sorted(set(MEANINGS.values()))
     shifted = {text: categories[categories.index(c) - 1] for text, c in MEANINGS.items()}
     document = demo(tmp_path, shifted)
-    # Where the wrongly meant object is out of sight, the peak falls somewhere by chance.
+    # Where the wrong object is not visible, the peak is at a random position.
     assert document["localization"] < 0.2 and document["miou"] < 0.05 and document["texts_found"] == 0
 
 
-def test_an_encoder_that_knows_no_text_is_at_chance(tmp_path):
+def test_an_encoder_that_knows_no_text_scores_at_chance(tmp_path):
     document = demo(tmp_path, {})
     assert document["localization"] <= 0.2 and document["texts_found"] <= 2
 
 
-def test_report_json_states_what_the_numbers_mean(perfect):
+def test_report_json_states_protocol_split_and_provenance(perfect):
     folder, document = perfect
     assert json.loads((folder / "report.json").read_text()) == json.loads(json.dumps(document))
     assert document["split"] == "eval" and document["protocol"] == "threshold" and document["macro_over"] == "texts"
@@ -74,7 +75,7 @@ def test_report_json_states_what_the_numbers_mean(perfect):
     assert {score["split"] for score in document["scores"]} == {"eval", "train"}
 
 
-def test_held_out_and_training_views_are_counted_apart(perfect):
+def test_held_out_and_training_views_are_scored_separately(perfect):
     _, document = perfect
     for protocol in document["protocols"].values():
         held_out, training = protocol["eval"]["pairs"], protocol["train"]["pairs"]
@@ -98,7 +99,15 @@ def test_page_and_overlays_show_the_held_out_answers(perfect):
     assert f"{len(document['queries'])} of {len(document['queries'])}" in page
 
 
-def test_the_stopwatch_counts_stages():
+def test_results_are_printed_for_every_text_and_split(perfect, capsys, monkeypatch):
+    _, document = perfect
+    monkeypatch.setattr(CONSOLE, "width", 200)
+    print_results(document)
+    printed = capsys.readouterr().out
+    assert all(query.text in printed for query in QUERIES) and "eval" in printed and "train" in printed
+
+
+def test_the_stopwatch_times_stages():
     watch = Stopwatch()
     with watch.stage("a"):
         sum(range(1000))

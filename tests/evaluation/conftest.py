@@ -1,4 +1,4 @@
-"""A tiny labeled run: two objects on two photographs."""
+"""A small labeled run: two objects in two of three photographs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published rules once more, in plain loops from their description; nothing here is shared with the package."""
+"""Reference implementations of the published rules in plain loops. They share no code with the package."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 def smooth(values, size, mirrored):
-    """Mean of the window around every pixel; outside the picture it is mirrored without its edge, or left out.
+    """Mean of the window around every pixel. Outside the image, pixels are mirrored without the edge, or ignored.
 
-    Mirrored windows are added up in double precision and rounded at the end, the others in single precision, number by
-    number in reading order.
+    Mirrored windows are summed in double precision and rounded at the end; the others are summed in single precision in
+    reading order.
     """
     before, after = size // 2, size - 1 - size // 2
     result = np.zeros(values.shape, np.float32)
@@ -39,7 +39,7 @@ def majority(mask, size, last_votes):
 
 
 def first_highest(levels):
-    """The first level whose highest value is the highest."""
+    """The first level that has the highest value of all levels."""
     best = 0
     for index in range(1, len(levels)):
         if levels[index].max() > levels[best].max():
@@ -50,8 +50,8 @@ def first_highest(levels):
 def lerf_answer(maps, kernel, mirrored, part_of_upper_half, last_votes):
     """Mask and tied peaks of LangSplat's LERF-OVS evaluation and its variants.
 
-    The mask: half the sum of map and filtered map; the level with the highest value; stretched to 0 to 1; the upper
-    half stretched to 0 to 1 again; above the threshold; cleaned by a vote in a 7x7 window. The peak: of the filtered
+    The mask: average of map and filtered map; the level with the highest value; scaled to 0 to 1; the upper half scaled
+    to 0 to 1 again; above the threshold; smoothed by a majority vote in a 7x7 window. The peak: that of the filtered
     map alone, at its own level.
     """
     filtered = [smooth(level, kernel, mirrored) for level in maps.astype(np.float32)]

@@ -1,4 +1,4 @@
-"""Evaluating a run: a perfect field scores one, a crossed wire shows, views are matched by name."""
+"""Evaluating a run: a perfect field scores one, wrong texts find nothing, and views are matched by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.demo.stand_in import StandInRun
 TARGETS = [TextTarget("a cup", "cup"), TextTarget("a book", "book")]
 
 
-def test_a_perfect_field_scores_one_under_the_plain_protocol(make_run, labels):
+def test_a_perfect_field_scores_one_under_the_threshold_protocol(make_run, labels):
     run = make_run()
     evaluation = evaluate_views(run, run.views("all"), labels, TARGETS)
     held_out = evaluation.summary("threshold", "eval")
@@ -27,7 +27,7 @@ def test_a_perfect_field_scores_one_under_the_plain_protocol(make_run, labels):
     assert lerf["micro"]["localization"] == 1.0 and lerf["micro"]["miou"] > 0.6
 
 
-def test_crossed_texts_find_nothing(make_run, labels):
+def test_texts_of_other_objects_find_nothing(make_run, labels):
     run = make_run({"a cup": "book", "a book": "cup"})
     evaluation = evaluate_views(run, run.views("train"), labels, TARGETS)
     assert evaluation.summary("threshold", "train")["micro"] == {"localization": 0.0, "miou": 0.0, "acc_iou25": 0.0}
@@ -62,7 +62,7 @@ def test_without_targets_the_categories_are_asked(make_run, labels):
     assert {score.text for score in evaluation.scores} == {"cup", "book"}
 
 
-def test_views_are_matched_by_name_and_the_rest_is_told(make_run, labels):
+def test_views_are_matched_by_name_and_the_rest_is_reported(make_run, labels):
     run = make_run()
     evaluation = evaluate_views(run, reversed(run.views("eval")), labels, TARGETS)
     assert evaluation.unmatched == ("0001",)
@@ -88,7 +88,7 @@ def test_psnr_is_measured_on_the_rendered_views(make_run, labels):
     run = make_run()
     evaluation = evaluate_views(run, run.views("all"), labels, TARGETS)
     assert set(evaluation.psnr) == {"0001.png", "0002.png", "0003.png"}
-    assert all(35 < value < 45 for value in evaluation.psnr.values()), "Noise of 0.01 is 40 dB."
+    assert all(35 < value < 45 for value in evaluation.psnr.values()), "Noise of 0.01 gives 40 dB."
 
 
 def test_every_answer_is_shown_to_the_observer(make_run, labels):
@@ -99,7 +99,7 @@ def test_every_answer_is_shown_to_the_observer(make_run, labels):
     assert seen[0].rgb.shape == (48, 64, 3) and len(seen[0].predictions) == 2
 
 
-def test_nothing_to_evaluate_is_an_error_that_says_why(make_run, labels):
+def test_nothing_to_evaluate_is_an_error_with_its_reason(make_run, labels):
     run = make_run()
     with pytest.raises(GenLangSplatError, match="matched by file name"):
         evaluate_views(run, run.views("all"), {"frame_9": labels["0001"]}, TARGETS)
@@ -110,7 +110,7 @@ def test_nothing_to_evaluate_is_an_error_that_says_why(make_run, labels):
 
 
 class RunOfPixels(StandInRun):
-    """Every pixel of every view is a Gaussian that no other view sees."""
+    """Every pixel of every view is a Gaussian that is visible in no other view."""
 
     def gaussian_latents(self):
         return torch.cat([self.render(view).latents.flatten(0, 1) for view in self.views("all")])
@@ -126,7 +126,7 @@ class RunOfPixels(StandInRun):
         return scores.unflatten(0, (-1, height, width))[number]
 
 
-def test_scores_of_gaussians_answer_as_decoded_pixels_do(make_run, labels):
+def test_scores_of_gaussians_agree_with_decoded_pixels(make_run, labels):
     run = make_run(kind=RunOfPixels)
     rendered, drawn = (evaluate_views(run, run.views("all"), labels, mode=mode) for mode in ("rendered", "gaussian"))
     assert len(rendered.scores) == len(drawn.scores) == 6
@@ -136,7 +136,7 @@ def test_scores_of_gaussians_answer_as_decoded_pixels_do(make_run, labels):
 
 
 @pytest.mark.parametrize("mode", ["rendered", "gaussian"])
-def test_pixels_without_a_latent_score_what_a_latent_of_zero_is_decoded_to(make_run, labels, mode):
+def test_pixels_without_content_score_as_the_protocol_says(make_run, labels, mode):
     run = make_run(kind=RunOfPixels)
     full = run.latents
     run.latents = lambda view: full(view).index_fill(0, torch.arange(40, 48), 0.0)
@@ -149,7 +149,7 @@ def test_pixels_without_a_latent_score_what_a_latent_of_zero_is_decoded_to(make_
     assert (decoded > 0.99).all() and (decoded == decoded[0, 0]).all()
 
 
-def test_a_run_without_gaussians_has_no_scores_of_them(make_run, labels):
+def test_a_run_without_gaussians_cannot_be_evaluated_in_gaussian_mode(make_run, labels):
     run = make_run()
     with pytest.raises(GenLangSplatError, match="mode rendered"):
         evaluate_views(run, run.views("all"), labels, mode="gaussian")

@@ -1,4 +1,4 @@
-"""LERF-OVS labels: one flat polygon per object, categories united, bad files named."""
+"""LERF-OVS labels: one polygon per object, union of the objects of a category, errors that name the bad file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels, outline_mask
+from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels, mask_polygons
 from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder, read_labels, write_labels
 
 SQUARE = ((2.0, 3.0), (6.0, 3.0), (6.0, 8.0), (2.0, 8.0))
 
 
 def document(**changes):
-    """A label file as the data set has it, with whole entries replaced."""
+    """A label file as in the data set, with some top-level entries replaced."""
     entry = {
         "category": "knife",
         "group": 1,
@@ -35,7 +35,7 @@ def write(path, content):
     return path
 
 
-def test_reads_what_the_data_set_has(tmp_path):
+def test_reads_a_file_of_the_data_set(tmp_path):
     labels = read_labels(write(tmp_path / "frame_00053.json", document()))
     assert (labels.name, labels.width, labels.height) == ("frame_00053.jpg", 20, 12)
     assert labels.objects == (
@@ -51,7 +51,7 @@ def test_an_outline_is_filled_with_its_border():
     np.testing.assert_array_equal(truth.mask, expected)
 
 
-def test_objects_of_a_category_are_united_and_keep_their_boxes():
+def test_the_truth_of_a_category_is_the_union_of_its_objects_with_all_boxes():
     second = LabeledObject.from_polygon("knife", ((10.0, 1.0), (12.0, 1.0), (12.0, 2.0)))
     other = LabeledObject.from_polygon("spoon", ((15.0, 5.0), (18.0, 5.0), (18.0, 9.0)))
     labels = ViewLabels("a.png", 20, 12, (LabeledObject.from_polygon("knife", SQUARE), other, second))
@@ -78,19 +78,19 @@ def test_labels_scale_with_the_picture():
 def test_a_mask_survives_outlining_and_filling():
     y, x = np.mgrid[:40, :60]
     mask = ((x - 20) ** 2 + (y - 18) ** 2 < 140) | ((abs(x - 45) < 8) & (abs(y - 20) < 11))
-    polygons = outline_mask(mask)
+    polygons = mask_polygons(mask)
     assert len(polygons) == 2
     objects = tuple(LabeledObject.from_polygon("it", polygon) for polygon in polygons)
     np.testing.assert_array_equal(ViewLabels("a.png", 60, 40, objects).truth("it").mask, mask)
 
 
-def test_outlines_leave_out_crumbs():
+def test_polygons_ignore_small_components():
     mask = np.zeros((20, 20), bool)
     mask[2:12, 2:12] = True
     mask[15:17, 15:17] = True
-    assert len(outline_mask(mask)) == 2
-    assert len(outline_mask(mask, min_pixels=10)) == 1
-    assert outline_mask(np.zeros((20, 20), bool)) == []
+    assert len(mask_polygons(mask)) == 2
+    assert len(mask_polygons(mask, min_pixels=10)) == 1
+    assert mask_polygons(np.zeros((20, 20), bool)) == []
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_outlines_leave_out_crumbs():
         ([[1, -9], [4, -9], [4, -3]], "outside"),
     ],
 )
-def test_an_outline_that_covers_nothing_is_skipped_and_said(tmp_path, points, reason):
+def test_an_outline_that_covers_no_pixel_is_skipped_and_reported(tmp_path, points, reason):
     content = document()
     content["objects"].append(content["objects"][0] | {"category": "ghost", "segmentation": points})
     labels = read_labels(write(tmp_path / "a.json", content))
@@ -111,7 +111,7 @@ def test_an_outline_that_covers_nothing_is_skipped_and_said(tmp_path, points, re
     assert len(labels.skipped) == 1 and reason in labels.skipped[0] and "ghost" in labels.skipped[0]
 
 
-def test_an_outline_over_the_border_is_cut_there(tmp_path):
+def test_an_outline_across_the_border_is_clipped(tmp_path):
     content = document()
     content["objects"][0]["segmentation"] = [[-5, -5], [3, -5], [3, 4], [-5, 4]]
     mask = read_labels(write(tmp_path / "a.json", content)).truth("knife").mask
@@ -121,7 +121,7 @@ def test_an_outline_over_the_border_is_cut_there(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{not json", "no JSON"),
+        ("{not json", "not valid JSON"),
         ("[]", '"info"'),
         ({"objects": []}, '"info"'),
         (document(info={"name": "a.jpg", "height": 12}), '"width"'),
@@ -138,14 +138,14 @@ def test_an_outline_over_the_border_is_cut_there(tmp_path):
         (document(objects=[{"category": "knife", "segmentation": [list(p) for p in SQUARE], "bbox": [1, 2]}]), "bbox"),
     ],
 )
-def test_unusable_files_are_refused_by_name(tmp_path, content, message):
+def test_unusable_files_raise_an_error_that_names_them(tmp_path, content, message):
     path = write(tmp_path / "frame_1.json", content)
     with pytest.raises(GenLangSplatError, match=message) as caught:
         read_labels(path)
     assert "frame_1.json" in str(caught.value)
 
 
-def test_a_missing_file_is_an_error_of_ours(tmp_path):
+def test_a_missing_file_raises_an_error(tmp_path):
     with pytest.raises(GenLangSplatError, match="Cannot read"):
         read_labels(tmp_path / "none.json")
 
@@ -155,7 +155,7 @@ def test_a_folder_is_keyed_by_the_name_of_the_picture(tmp_path):
     assert list(read_label_folder(tmp_path)) == ["frame_00053"]
 
 
-def test_folders_without_or_with_doubled_labels_are_refused(tmp_path):
+def test_folders_without_labels_or_with_duplicates_are_refused(tmp_path):
     with pytest.raises(GenLangSplatError, match="no label file"):
         read_label_folder(tmp_path)
     write(tmp_path / "one.json", document())

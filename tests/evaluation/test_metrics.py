@@ -1,4 +1,4 @@
-"""The scores, and LangSplat's LERF-OVS rules against examples worked by hand and slow twins."""
+"""The metrics, and LangSplat's LERF-OVS rules against worked examples and slow reference implementations."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_iou_worked_example():
 
 
 def box_mean_by_hand(values, size):
-    """The mean of the window from size//2 before to (size-1)//2 after, mirrored without the edge."""
+    """Mean of the window from size//2 before to (size-1)//2 after, mirrored without repeating the edge."""
     height, width = values.shape
     before, after = size // 2, size - 1 - size // 2
     padded = np.pad(values, ((before, after), (before, after)), mode="reflect")
@@ -78,7 +78,7 @@ def test_box_filter_is_a_mirrored_mean_and_opencvs_filter2d(size):
 
 
 def majority_by_hand(mask, size):
-    """The official loop, as described: windows end before the last row and column, ties are off."""
+    """The official loop as described: windows exclude the last row and column, and ties give False."""
     reach, (height, width) = size // 2, mask.shape
     result = np.zeros_like(mask)
     for y in range(height):
@@ -96,10 +96,10 @@ def test_majority_vote_equals_the_loop(mask, size):
     np.testing.assert_array_equal(majority_vote(mask, size), majority_by_hand(mask, size))
 
 
-def test_majority_ties_are_off_and_the_last_row_and_column_do_not_vote():
+def test_majority_ties_are_false_and_the_last_row_and_column_do_not_vote():
     halves = np.zeros((3, 3), bool)
     halves[:, 0] = True
-    # Every 3x3 window is cut to the first two rows and columns: of four voters two are on.
+    # Every 3x3 window is clipped to the first two rows and columns, so two of four voters are True.
     assert not majority_vote(halves, 3)[1, 1]
     only_last = np.zeros((9, 9), bool)
     only_last[-1] = only_last[:, -1] = True
@@ -132,10 +132,10 @@ TRUTH = CategoryTruth(np.pad(np.ones((2, 2), bool), ((1, 2), (1, 3))), ((1.0, 1.
         ((5, 2), False, False),
     ],
 )
-def test_boxes_include_their_ends_and_any_box_will_do(peak, in_box, in_outline):
+def test_box_borders_are_inclusive_and_any_box_counts(peak, in_box, in_outline):
     assert is_hit([peak], TRUTH, "box") == in_box
     assert is_hit([peak], TRUTH, "outline") == in_outline
-    assert is_hit([(0, 0), peak], TRUTH, "box") == in_box, "Any tied peak will do."
+    assert is_hit([(0, 0), peak], TRUTH, "box") == in_box, "Any tied peak counts."
 
 
 def test_fractional_boxes_are_compared_as_they_are():
@@ -143,7 +143,7 @@ def test_fractional_boxes_are_compared_as_they_are():
 
 
 def langsplat_by_definition(maps):
-    """The segmentation rule written out step by step for one text."""
+    """The segmentation rule, step by step, for one text."""
     smoothed = [0.5 * (level + box_mean_by_hand(level, 30)) for level in maps]
     level = int(np.argmax([level.max() for level in smoothed]))
     shifted = smoothed[level] - smoothed[level].min()
@@ -152,7 +152,7 @@ def langsplat_by_definition(maps):
 
 
 def blob_maps(seed=0, shape=(36, 44)):
-    """Three levels with a bright disc each, of different place, size and height, on noise."""
+    """Noise with one bright disc per level, each with its own position, size and height."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: shape[0], : shape[1]]
     maps = 0.3 + 0.05 * rng.random((3, *shape))
@@ -168,7 +168,7 @@ def test_langsplat_masks_equal_the_definition(seed):
     prediction = predict(torch.from_numpy(maps).float(), LANGSPLAT_LERF, QUERY)
     assert prediction.level == ("subpart", "part", "whole")[level] == "part"
     assert mask.any() and not mask.all()
-    # Single precision may move a pixel that lies on the threshold.
+    # Single precision may change a pixel exactly at the threshold.
     assert np.count_nonzero(prediction.mask != mask) <= 1
 
 
@@ -182,15 +182,15 @@ def test_the_level_is_chosen_before_the_maps_are_stretched():
 
 def test_localization_uses_the_filtered_map_alone():
     maps = torch.full((3, 64, 64), 0.2)
-    maps[:, 5, 5] = 1.0  # A lone bright pixel has the raw peak ...
-    maps[:, 30:60, 30:60] = 0.6  # ... and a large patch the filtered one.
+    maps[:, 5, 5] = 1.0  # The raw peak is a single bright pixel ...
+    maps[:, 30:60, 30:60] = 0.6  # ... and the filtered peak is in a large patch.
     prediction = predict(maps, LANGSPLAT_LERF, QUERY)
     ((x, y),) = prediction.peaks
-    assert (x, y) == (45, 45), "The 30 pixel window reaches from 15 before to 14 after."
+    assert (x, y) == (45, 45), "The 30 pixel window covers 15 pixels before and 14 after."
     assert predict(maps, THRESHOLD, QUERY).peaks == ((5, 5),)
 
 
-def test_mask_and_peak_choose_their_levels_apart():
+def test_mask_and_peak_choose_their_levels_independently():
     maps = torch.full((3, 64, 64), 0.1)
     maps[0, 10, 10] = 1.0
     maps[1, 30:60, 30:60] = 0.45
@@ -198,7 +198,7 @@ def test_mask_and_peak_choose_their_levels_apart():
     assert prediction.level == "subpart" and prediction.peaks == ((45, 45),)
 
 
-def test_the_plain_protocol_reads_what_a_query_answers():
+def test_the_threshold_protocol_agrees_with_a_query():
     maps = torch.from_numpy(blob_maps()).float()
     for level in ("mean", "auto", "part"):
         query = TextQuery(("it",), level=level, threshold=0.5)
@@ -208,7 +208,7 @@ def test_the_plain_protocol_reads_what_a_query_answers():
         assert prediction.level == answer.level and prediction.peaks[0] == answer.peak
 
 
-def test_an_empty_rendering_is_neither_hit_nor_overlap():
+def test_an_empty_rendering_has_no_mask_and_no_peak():
     for protocol in (THRESHOLD, LANGSPLAT_LERF):
         prediction = predict(torch.zeros(3, 20, 20), protocol, QUERY)
         assert not prediction.mask.any() and prediction.peaks == ()
@@ -219,7 +219,7 @@ def test_unknown_targets_are_refused():
         is_hit([(0, 0)], TRUTH, "center")
 
 
-def test_macro_weighs_groups_and_micro_weighs_values():
+def test_macro_weights_groups_and_micro_weights_values():
     groups = {"ramen": [1.0, 1.0, 1.0, 0.0], "waldo": [0.0], "unseen": []}
     assert micro_mean(groups) == pytest.approx(0.6)
     assert macro_mean(groups) == pytest.approx(0.375)

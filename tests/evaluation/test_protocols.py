@@ -1,4 +1,4 @@
-"""Every protocol against a small example worked by hand, and against slow twins on random cases."""
+"""Every protocol against small worked examples, and against slow reference implementations on random cases."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from tests.evaluation.slow_protocols import in_any_box, lerf_answer, overlap, ov
 QUERY = TextQuery(("it",))
 LEVELS = ("subpart", "part", "whole")
 SMALLEST = 24
-"""Maps must be larger than what a 30 pixel window reaches over their border."""
+"""Maps must be larger than the part of a 30 pixel window that lies outside their border."""
 
 
 def random_case(seed: int) -> tuple[np.ndarray, CategoryTruth]:
-    """Maps with a disc per level on noise, and an object in one box or two."""
+    """Noise maps with one disc per level, and an object in one or two boxes."""
     rng = np.random.default_rng(seed)
     height, width = rng.integers(SMALLEST, SMALLEST + 9, 2)
     y, x = np.mgrid[:height, :width]
@@ -45,7 +45,7 @@ def random_case(seed: int) -> tuple[np.ndarray, CategoryTruth]:
     truth = np.zeros((height, width), bool)
     boxes = []
     for _ in range(rng.integers(1, 3)):
-        # Peaks of so wide a filter lie near the borders of so small a map, and so must boxes for some to be hit.
+        # On small maps a wide filter puts peaks near the border, so boxes must be near it for some peaks to hit.
         (left, right), (top, bottom) = (
             np.sort(rng.choice([0, *rng.integers(1, side - 1, 2), side - 1], 2, replace=False))
             for side in (width, height)
@@ -64,7 +64,7 @@ def random_case(seed: int) -> tuple[np.ndarray, CategoryTruth]:
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
-def test_lerf_scores_equal_the_slow_twin(protocol, rules):
+def test_lerf_scores_equal_the_slow_reference(protocol, rules):
     hits = 0
     for seed in range(100):
         maps, truth = random_case(seed)
@@ -74,10 +74,10 @@ def test_lerf_scores_equal_the_slow_twin(protocol, rules):
         assert abs(intersection_over_union(found.mask, truth.mask) - overlap(mask, truth.mask)) < 1e-6, seed
         assert is_hit(found.peaks, truth, protocol.target) == in_any_box(peaks, truth.boxes), seed
         hits += in_any_box(peaks, truth.boxes)
-    assert 10 < hits < 90, "Cases that all hit or all miss would show nothing."
+    assert 10 < hits < 90, "Both hits and misses must occur."
 
 
-def test_3dovs_scores_equal_the_slow_twin():
+def test_3dovs_scores_equal_the_slow_reference():
     for seed in range(100):
         maps, truth = random_case(seed)
         level, mask = ovs3d_answer(maps, 0.4)
@@ -86,7 +86,7 @@ def test_3dovs_scores_equal_the_slow_twin():
         assert abs(intersection_over_union(found.mask, truth.mask) - overlap(mask, truth.mask)) < 1e-6
 
 
-def test_selections_equal_the_slow_twin():
+def test_selections_equal_the_slow_reference():
     for seed in range(100):
         generator = torch.Generator().manual_seed(seed)
         latents = torch.randn(12, 3, 4, generator=generator)
@@ -112,8 +112,8 @@ def flat_maps(value: float = 0.2, side: int = 40) -> torch.Tensor:
 
 
 def test_langsplat_lerf_worked_example():
-    # A bright left half at one level. The filter is flat there, rises over 30 columns, and mixed with the map itself
-    # the step stays: the left half is above 0.7 of the range, the right half below.
+    # The left half is bright at one level. The filter turns the step into a ramp of 30 columns, but the average with
+    # the raw map keeps the step: the left half stays above 0.7 of the range, the right half below.
     maps = flat_maps()
     maps[1, :, :20] = 0.8
     found = predict(maps, LANGSPLAT_LERF, QUERY)
@@ -130,29 +130,29 @@ def test_occam_differs_from_langsplat_by_its_threshold_alone():
     assert (loose | ~strict).all() and loose.sum() > strict.sum()
 
 
-def test_version_two_lets_the_last_row_and_column_vote():
+def test_langsplat_v2_counts_the_last_row_and_column():
     maps = flat_maps()
     maps[2, -1] = 1.0
     assert not predict(maps, LANGSPLAT_LERF, QUERY).mask[-1].any()
-    # Of the four rows around the last one, one is bright: 7 of 28 votes; so a corner needs more than a row.
+    # One of the four rows around the last row is bright, which gives 7 of 28 votes.
     assert not predict(maps, LANGSPLATV2_LERF, QUERY).mask[-1].any()
     maps[2, -3:] = 1.0
     assert predict(maps, LANGSPLATV2_LERF, QUERY).mask[-1].all()
-    # Without the last row two of three voting rows are bright.
+    # Without the last row, two of the three voting rows are bright.
     assert predict(maps, LANGSPLAT_LERF, QUERY).mask[-1].all()
 
 
 def test_langsplat_3dovs_worked_example():
     maps = torch.full((3, 4, 4), 0.1)
-    maps[0, 0, 0] = 0.95  # One pixel, and another that pulls its mean down.
+    maps[0, 0, 0] = 0.95  # The next pixel lowers the mean of this level's mask.
     maps[0, 0, 1] = 0.41
     maps[2, 1:3, 1:3] = 0.8
     found = predict(maps, LANGSPLAT_3DOVS, QUERY)
     assert found.level == "whole" and found.mask.sum() == 4
-    assert found.score == pytest.approx(0.95), "The score is the highest of all levels."
+    assert found.score == pytest.approx(0.95), "The score is the highest over all levels."
 
 
-def test_relevancy_at_the_threshold_is_out():
+def test_relevancy_at_the_threshold_is_not_selected():
     maps = torch.full((3, 4, 4), 0.4, dtype=torch.float64)
     assert not predict(maps, LANGSPLAT_3DOVS, QUERY).mask.any()
 
@@ -177,7 +177,7 @@ def test_any_of_several_tied_peaks_may_hit():
 
 
 def official_filter(maps: torch.Tensor, protocol: RenderedProtocol) -> np.ndarray:
-    """The very operation the official code calls."""
+    """The operation that the official code calls."""
     if protocol is LANGSPLATV2_LERF:
         pool = torch.nn.AvgPool2d(kernel_size=29, stride=1, padding=14, count_include_pad=False)
         return pool(maps[:, None])[:, 0].numpy()
@@ -185,7 +185,7 @@ def official_filter(maps: torch.Tensor, protocol: RenderedProtocol) -> np.ndarra
 
 
 def two_patches(difference: float) -> torch.Tensor:
-    """Two patches far apart on one level, the second brighter by so much."""
+    """Two distant patches on one level, the second brighter by `difference`."""
     maps = flat_maps(0.21, side=90)
     maps[1, 40:50, 10:20] = 0.83
     maps[1, 40:50, 70:80] = 0.83 + difference
@@ -203,10 +203,10 @@ def test_peaks_tie_exactly_where_they_do_in_the_official_arithmetic(protocol, di
 
 
 @pytest.mark.parametrize("protocol", [LANGSPLAT_LERF, LANGSPLATV2_LERF], ids=lambda protocol: protocol.name)
-def test_peaks_of_random_maps_are_those_of_the_official_arithmetic(protocol):
+def test_peaks_of_random_maps_equal_those_of_the_official_arithmetic(protocol):
     for seed in range(20):
         maps = torch.from_numpy(random_case(seed)[0]).float()
-        maps = torch.cat([maps, maps.flip(-1)], dim=-1)  # Mirrored halves all but tie.
+        maps = torch.cat([maps, maps.flip(-1)], dim=-1)  # Mirrored halves almost tie.
         filtered = official_filter(maps, protocol)
         level = filtered[int(filtered.max(axis=(1, 2)).argmax())]
         rows, columns = np.nonzero(level == level.max())
@@ -214,7 +214,7 @@ def test_peaks_of_random_maps_are_those_of_the_official_arithmetic(protocol):
 
 
 @pytest.mark.parametrize(("difference", "sides"), [(0.0, {0, 1}), (1e-5, {1}), (-1e-5, {0})])
-def test_a_patch_that_is_brighter_by_little_does_not_tie(difference, sides):
+def test_a_slightly_brighter_patch_does_not_tie(difference, sides):
     for protocol in (LANGSPLAT_LERF, LANGSPLATV2_LERF):
         assert {x // 45 for x, _ in predict(two_patches(difference), protocol, QUERY).peaks} == sides
 
@@ -226,11 +226,11 @@ EMPTY = {
     "occam-lerf": 0.5,
     "langsplat-3dovs": 0.3,
 }
-"""What a pixel without a latent scores, where a latent of zero is decoded to something with a relevancy of 0.3."""
+"""The relevancy of a pixel without content, if the embedding of a zero latent has a relevancy of 0.3."""
 
 
 @pytest.mark.parametrize("name", EMPTY)
-def test_pixels_that_show_nothing_score_what_the_official_code_gives_them(name):
+def test_pixels_without_content_score_as_in_the_official_code(name):
     maps = flat_maps(0.6)
     maps[:, 12:28, 12:28] = 0.9
     maps[:, 30:] = 0.0
@@ -241,7 +241,7 @@ def test_pixels_that_show_nothing_score_what_the_official_code_gives_them(name):
     assert found.peaks == expected.peaks and found.score == expected.score
 
 
-def test_pixels_that_show_nothing_do_not_bend_the_stretched_map():
+def test_pixels_without_content_do_not_distort_the_normalized_map():
     maps = flat_maps(0.5)
     maps[:, :, :20] = 0.56
     torn = maps.clone()
@@ -250,31 +250,31 @@ def test_pixels_that_show_nothing_do_not_bend_the_stretched_map():
         whole, holed = (predict(case, protocol, QUERY).mask for case in (maps, torn))
         assert intersection_over_union(whole, holed) > 0.95
         bent = predict(torn, replace(protocol, empty="zero"), QUERY).mask
-        assert intersection_over_union(whole, bent) < 0.7, "Against a minimum of 0 all of the rest is high."
+        assert intersection_over_union(whole, bent) < 0.7, "With a minimum of 0, all other pixels are high."
 
 
-def test_what_shows_nothing_is_never_the_highest_score():
+def test_pixels_without_content_never_have_the_highest_score():
     maps = torch.zeros(3, 40, 40)
     maps[1, :5] = 0.2
     for protocol in (LANGSPLAT_LERF, LANGSPLATV2_LERF, LANGSPLAT_3DOVS):
         found = predict(maps, protocol, QUERY, decoded_zero=0.9)
-        assert found.level == "part", "A level that was never learned does not take part."
+        assert found.level == "part", "An untrained level is not used."
         assert found.score == pytest.approx(0.2)
 
 
-def test_a_view_that_shows_nothing_has_neither_mask_nor_peak():
+def test_a_view_without_content_has_neither_mask_nor_peak():
     for protocol in (LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, LANGSPLAT_3DOVS):
         found = predict(torch.zeros(3, 40, 40), protocol, QUERY, decoded_zero=0.9)
         assert not found.mask.any() and found.peaks == () and found.score == 0
 
 
 @pytest.mark.parametrize("value", [0.2, 0.7, 0.123])
-def test_the_rounding_of_a_filter_makes_no_peak_on_a_constant_map(value):
+def test_rounding_in_the_filter_makes_no_peak_on_a_constant_map(value):
     for protocol in (LANGSPLAT_LERF, LANGSPLATV2_LERF):
         assert predict(flat_maps(value), protocol, QUERY).peaks == ()
 
 
-def test_protocols_are_named_after_themselves():
+def test_protocols_are_found_by_name():
     assert all(protocol.name == name for name, protocol in PROTOCOLS.items())
     assert named_protocols(("occam-lerf", "langsplat-lerf")) == (OCCAM_LERF, LANGSPLAT_LERF)
     with pytest.raises(GenLangSplatError, match="langsplat-lerf"):

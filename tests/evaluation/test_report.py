@@ -1,4 +1,4 @@
-"""The report: one file that needs nothing else, worst answers first, and honest about the encoder."""
+"""The report: a single self-contained file, worst answers first, with a correct description of the encoder."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from genlangsplat_ns.evaluation.published import published_scores
 from genlangsplat_ns.evaluation.report import CardCollector, Report, describe_encoder, outline, write_report
 
 
-class Outline(HTMLParser):
-    """Collects what a page refers to and the texts of its cards."""
+class PageParser(HTMLParser):
+    """Collects the tags of a page and the resources it refers to."""
 
     def __init__(self):
         super().__init__()
@@ -52,9 +52,9 @@ def page(make_run, labels, tmp_path):
     return write
 
 
-def test_the_page_needs_no_other_resource(page):
+def test_the_page_is_self_contained(page):
     html = page({"a cup": "cup", "a book": "book"})
-    parser = Outline()
+    parser = PageParser()
     parser.feed(html)
     assert len(parser.sources) == 12 and all(source.startswith("data:image/jpeg") for source in parser.sources)
     assert not {"script", "link", "iframe"} & set(parser.tags)
@@ -72,24 +72,24 @@ def test_texts_are_escaped(page):
     assert "A &lt;b&gt;title&lt;/b&gt;" in html and "<b>title" not in html
 
 
-def test_figures_tables_and_both_splits_are_there(page):
+def test_figures_tables_and_both_splits_are_shown(page):
     html = page({"a cup": "cup", "a book": "book"})
     for expected in ("50 %", "Held out", "Training", "langsplat-lerf", "micro mean", "macro mean", "1 of 1"):
         assert expected in html
 
 
-def test_published_figures_stand_beside_the_measured_ones_with_their_source(page):
+def test_published_figures_are_shown_with_their_source(page):
     html = page({"a cup": "cup", "a book": "book"})
-    section = html[html.index("Beside published figures") :]
+    section = html[html.index("Published figures") :]
     assert "this run, threshold" in section and "100.0%" in section
     assert "LangSplatV2 paper" in section and "59.9%" in section and "Compare with care." in section
 
 
-def test_the_embedded_encoder_is_not_passed_off_as_clip(page):
+def test_the_embedded_encoder_is_described_as_not_clip(page):
     assert "not by CLIP" in page({"a cup": "cup"}, name="conse")
 
 
-def test_another_encoder_is_named_as_it_is(page):
+def test_other_encoders_are_named_by_their_identity(page):
     html = page({"a cup": "cup"}, name="openclip")
     assert "Answered by openclip v1." in html and "not by CLIP" not in html
 

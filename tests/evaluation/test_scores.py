@@ -1,4 +1,4 @@
-"""What scores come to, and what stands beside them."""
+"""Summaries of scores, and published scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def evaluation(*scores: QueryScore) -> Evaluation:
     return Evaluation(scores, {}, {"a.png": "eval"}, ())
 
 
-def test_micro_weighs_pairs_and_macro_weighs_texts():
+def test_micro_weights_pairs_and_macro_weights_texts():
     summary = evaluation(
         score(iou=1.0), score("b.png", iou=0.0, hit=False), score("c.png", iou=0.5), score(text="book", iou=0.2)
     ).summary("threshold", "all")
@@ -36,14 +36,14 @@ def test_protocols_without_peaks_have_no_localization():
     assert summary["micro"]["miou"] == 0.5
 
 
-def test_splits_and_protocols_are_told_apart():
+def test_splits_and_protocols_are_summarized_separately():
     mixed = evaluation(score(iou=1.0), score(iou=0.0, split="train"), score(iou=0.3, protocol="other"))
     assert [mixed.summary("threshold", split)["pairs"] for split in ("all", "eval", "train")] == [2, 1, 1]
     assert mixed.summary("other", "eval")["micro"]["miou"] == 0.3
     assert mixed.summary("nothing", "all") == {"pairs": 0, "micro": None, "macro": None, "texts": []}
 
 
-def test_published_figures_are_shares_with_a_source():
+def test_published_figures_are_fractions_with_a_source():
     for published in PUBLISHED:
         figures = [published.localization, published.miou, published.acc_iou25]
         assert published.source and any(figure is not None for figure in figures)
@@ -59,7 +59,7 @@ def test_published_overalls_are_the_means_of_the_scenes():
         assert mean == pytest.approx(overall.miou, abs=6e-4)
 
 
-def test_figures_of_a_scene_come_with_those_over_all():
+def test_scores_of_a_scene_include_the_overall_scores():
     assert {row.scene for row in published_scores("lerf-ovs", "ramen")} == {"ramen", "overall"}
     assert {row.scene for row in published_scores("3d-ovs", "kitchen")} == {"overall"}
     assert published_scores("masks", "ramen") == ()

@@ -166,9 +166,8 @@ class GenLangSplatModel(SplatModel):
             # Colors keep their meaning while an optimizer changes the latents.
             pca = None if last is None else last[2].pca
             opacities = torch.sigmoid(self.opacities).squeeze(-1)
-            field = LanguageField(
-                self.means, opacities, self.latents, self.field_head.autoencoder, self.memory, self.config.decoder, pca
-            )
+            prior = self.field_head.autoencoder.decode
+            field = LanguageField(self.means, opacities, self.latents, prior, self.memory, self.config.decoder, pca)
             self._field = last = version, parts, field
         return last[2]
 

@@ -12,10 +12,10 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import encoder_identity
 from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.settings import FeatureSettings
-from genlangsplat_ns.field_head import LanguageFieldHead, scene_autoencoder
+from genlangsplat_ns.field_head import LanguageFieldHead
 from genlangsplat_ns.language import named_autoencoders as named
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
-from genlangsplat_ns.language.named_autoencoders import export_autoencoder
+from genlangsplat_ns.language.named_autoencoders import export_autoencoder, scene_autoencoder
 from genlangsplat_ns.model import GenLangSplatModel
 from tests.scene.language_scenes import two_clouds
 
@@ -39,6 +39,11 @@ def fitted_to_a_scene(encoder: str = CONSE, latent_dim: int = 16) -> Autoencoder
     return Autoencoder(identity).eval()
 
 
+def chosen(name: str, extractor: FeatureExtractor) -> Autoencoder:
+    """The autoencoder of a scene with these features."""
+    return scene_autoencoder(name, extractor.encoder_identity, extractor.embedding_dim)
+
+
 def checkpoint_with(model: GenLangSplatModel, autoencoder: Autoencoder) -> dict[str, Any]:
     """The checkpoint of a model like this one that was trained with the autoencoder."""
     state = {name: value for name, value in model.state_dict().items() if not name.startswith("field_head.")}
@@ -49,20 +54,20 @@ def checkpoint_with(model: GenLangSplatModel, autoencoder: Autoencoder) -> dict[
 
 def test_clip_without_a_trained_autoencoder_gets_the_projection(tmp_path: Path) -> None:
     clip = FeatureExtractor(FeatureSettings(encoder="openclip", masks="watershed"))
-    identity = scene_autoencoder("auto", clip).identity
-    assert identity == scene_autoencoder("projection", clip).identity
+    identity = chosen("auto", clip).identity
+    assert identity == chosen("projection", clip).identity
     assert (identity.name, identity.encoder, identity.embedding_dim) == ("projection-16", clip.encoder_identity, 512)
     trained = AutoencoderIdentity("clip-8", clip.encoder_identity, 512, 8, architecture="linear")
     save_autoencoder(tmp_path / "clip.safetensors", Autoencoder(trained))
     export_autoencoder(tmp_path / "clip.safetensors", "clip-8")
-    assert scene_autoencoder("auto", clip).identity == trained
-    assert scene_autoencoder("projection", clip).identity == identity
+    assert chosen("auto", clip).identity == trained
+    assert chosen("projection", clip).identity == identity
 
 
 def test_the_embedded_encoder_gets_the_projection_only_when_it_is_named() -> None:
     embedded = FeatureExtractor(FeatureSettings(encoder="conse", masks="watershed"))
-    assert scene_autoencoder("auto", embedded).identity.name == "conse-16"
-    assert scene_autoencoder("projection", embedded).identity.embedding_dim == 384
+    assert chosen("auto", embedded).identity.name == "conse-16"
+    assert chosen("projection", embedded).identity.embedding_dim == 384
 
 
 @pytest.mark.parametrize("latent_dim", [16, 8])
@@ -75,7 +80,7 @@ def test_auto_keeps_the_autoencoder_of_the_checkpoint(latent_dim: int) -> None:
     assert model.field_head.autoencoder.identity == scene.identity
     assert model.field_head.in_dim == model.field_head.latent_dim == latent_dim
     some = torch.randn(4, latent_dim)
-    torch.testing.assert_close(model.decode(some), scene.decode(some))
+    torch.testing.assert_close(model.field.decode(some), scene.decode(some))
     assert not any(weight.requires_grad for weight in model.field_head.parameters())
     again = two_clouds()
     again.load_state_dict(model.state_dict())

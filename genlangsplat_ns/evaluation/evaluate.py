@@ -28,9 +28,6 @@ from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery, embed_query
 from genlangsplat_ns.language.settings import QueryMode, SelectionSettings
 from genlangsplat_ns.utils.progress import track
 
-ALL_GAUSSIANS = SelectionSettings(min_opacity=0.0, clean_up=False)
-"""Selection protocols know neither an opacity floor nor a clean-up."""
-
 
 @runtime_checkable
 class NamedView(Protocol):
@@ -230,6 +227,16 @@ def evaluate_views(
     return Evaluation(tuple(scores), decibels, splits, matched.unmatched, tuple(lost))
 
 
+def select_by_protocol(field: LanguageField, query: EmbeddedQuery, protocol: SelectionProtocol) -> list[GaussianAnswer]:
+    """Selects Gaussians for every text of a query by the rules of a protocol.
+
+    The level is the one with the highest relevancy of any Gaussian. There is neither an opacity floor nor a clean-up.
+    """
+    rules = replace(query.query, level="auto", threshold=protocol.threshold)
+    settings = SelectionSettings(min_opacity=0.0, clean_up=False)
+    return field.find(replace(query, query=rules), settings, peak_opacity=0.0)
+
+
 class _Asker:
     """Answers texts in views under several protocols, from one decoding of a view and one selection of Gaussians."""
 
@@ -255,8 +262,7 @@ class _Asker:
                         f"The protocol {protocol.name} selects Gaussians, which {type(run).__name__} does not give. "
                         "Leave it out."
                     )
-                rules = replace(query.query, level="auto", threshold=protocol.threshold)
-                self.selections[protocol.name] = run.field.find(replace(query, query=rules), ALL_GAUSSIANS, 0.0)
+                self.selections[protocol.name] = select_by_protocol(run.field, query, protocol)
 
     def render(self, view: Any) -> tuple[Tensor, Tensor | None]:
         """Colors of a view, and latents where its pixels are decoded."""

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.answers import OPAQUE, ViewAnswer, answer_texts, join_levels
-from genlangsplat_ns.language.autoencoder import Autoencoder
 from genlangsplat_ns.language.decoding import Decode
 from genlangsplat_ns.language.description import SceneGroup, describe_gaussians
 from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, SeenScores
@@ -76,7 +75,7 @@ class LanguageField:
         means: Centers of the Gaussians.
         opacities: Opacities in 0..1.
         latents: One latent per Gaussian and level; zero where no region was ever seen.
-        autoencoder: The pre-trained autoencoder of the latents.
+        prior: The decoder of the pre-trained autoencoder, which maps latents to unit embeddings.
         memory: The scene's memory; None if there is none.
         decoder: What decodes the latents. Without a memory the autoencoder does.
         pca: Principal directions that color the latents; None fits them when colors are first asked for.
@@ -87,13 +86,13 @@ class LanguageField:
         means: Float[Tensor, "num_gaussians 3"],
         opacities: Float[Tensor, " num_gaussians"],
         latents: Float[Tensor, "num_gaussians levels latent_dim"],
-        autoencoder: Autoencoder,
+        prior: Decode,
         memory: SceneMemory | None = None,
         decoder: DecoderName = "memory",
         pca: LatentPca | None = None,
     ) -> None:
         self.means, self.opacities, self.latents = means.detach(), opacities.detach(), latents.detach()
-        self.autoencoder, self.memory = autoencoder, memory
+        self.prior, self.memory = prior, memory
         self.decoder: DecoderName = "autoencoder" if memory is None else decoder
         self.pca = pca
         self._last_scores: tuple[EmbeddedQuery, float, Tensor, tuple[str, ...]] | None = None
@@ -102,14 +101,15 @@ class LanguageField:
     def with_latents(self, latents: Float[Tensor, "num_gaussians levels latent_dim"]) -> LanguageField:
         """The field of the same scene with other latents; colors keep their meaning."""
         return LanguageField(
-            self.means, self.opacities, latents.to(self.latents), self.autoencoder, self.memory, self.decoder, self.pca
+            self.means, self.opacities, latents.to(self.latents), self.prior, self.memory, self.decoder, self.pca
         )
 
     @cached_property
     def decode(self) -> Decode:
         """Maps latents to unit embeddings."""
-        prior = self.autoencoder.decode
-        return MemoryDecoder(self.memory, prior) if self.memory is not None and self.decoder == "memory" else prior
+        if self.memory is None or self.decoder == "autoencoder":
+            return self.prior
+        return MemoryDecoder(self.memory, self.prior)
 
     # Scores
 

@@ -11,10 +11,15 @@ from typing import Any
 import pytest
 import torch
 
+from genlangsplat_ns.commands.lift import Lift
 from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.demo.gallery import GallerySettings, build_gallery
 from genlangsplat_ns.features import extractor
+from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.scene.extraction import extract_scene, open_views
+from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
+from genlangsplat_ns.utils.ray import RaySettings
+from genlangsplat_ns.views.settings import ViewSettings
 from tests.end_to_end.quick_extraction import SETTINGS, ColorEncoder
 
 RGB_STEPS = 40
@@ -61,7 +66,9 @@ def training_views(data: Path, output: Path, max_image_side: int | None = 480, *
     config.max_image_side = max_image_side
     for name, value in {**vars(SETTINGS), **settings}.items():
         setattr(config, name, value)
-    return config.setup(device="cpu", test_mode="val")
+    views = config.setup(device="cpu", test_mode="val", extractor=FeatureExtractor(config, "cpu"))
+    views.prepare_language()
+    return views
 
 
 def make_trainer(config: Any) -> Any:
@@ -78,6 +85,15 @@ def train(config: Any) -> Any:
     trainer = make_trainer(config)
     trainer.train()
     return trainer
+
+
+def lift(config_path: Path, robust_rounds: int | None = None, ray: RaySettings | None = None) -> Path:
+    """Runs gen-langsplat lift and returns the new checkpoint."""
+    engine: Any = "local" if ray is None else "ray"
+    Lift(load_config=config_path, robust_rounds=robust_rounds, engine=engine, ray=ray or RaySettings())()
+    checkpoint = latest_checkpoint(config_path.parent / "nerfstudio_models")
+    assert checkpoint is not None
+    return checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -112,6 +128,6 @@ def extracted(
 ) -> GenLangSplatDataManager:
     """A scene all of whose views have been extracted and painted; not to be changed."""
     scene = copy_scene(tiny_scene, tmp_path_factory.mktemp("extracted"))
-    views = open_views(scene, "nerfstudio", None, SETTINGS)
+    views = open_views(ViewSettings(data=scene), SETTINGS)
     extract_scene(views, None, preview=True)
     return views

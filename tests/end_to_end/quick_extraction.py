@@ -19,6 +19,7 @@ from genlangsplat_ns.features.regions import ViewMasks
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.scene.extraction import open_views
+from genlangsplat_ns.views.settings import ViewSettings
 
 SETTINGS = FeatureSettings(encoder="conse", masks="watershed")
 
@@ -43,7 +44,7 @@ class ColorEncoder:
 
 
 def views_of(data: Path, max_image_side: int | None = None, **settings: Any) -> GenLangSplatDataManager:
-    return open_views(data, "nerfstudio", max_image_side, replace(SETTINGS, **settings))
+    return open_views(ViewSettings(data=data, max_image_side=max_image_side), replace(SETTINGS, **settings))
 
 
 def stored(folder: Path) -> dict[str, bytes]:

@@ -16,9 +16,9 @@ from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.model import GenLangSplatModelConfig
 from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.language_scene import LanguageScene
-from genlangsplat_ns.scene.lifting import lift_run
+from genlangsplat_ns.scene.lifting import lift_scene
 from genlangsplat_ns.scene.metrics import language_metrics
-from tests.end_to_end.conftest import make_config, make_trainer, train
+from tests.end_to_end.conftest import lift, make_config, make_trainer, train
 
 STEPS = 60
 STOP = 25
@@ -97,7 +97,7 @@ def test_a_warm_start_begins_where_lifting_ends(tiny_scene: Path, tmp_path: Path
     trainer = make_trainer(adam_config(tiny_scene, tmp_path, language_warm_start=True))
     trainer.pipeline.begin_language_phase(0)
     model = trainer.pipeline.model
-    assert torch.equal(model.latents, trainer.pipeline.lift()[0].latents)
+    assert torch.equal(model.latents, lift_scene(model, trainer.pipeline.datamanager)[0].latents)
     assert model.latents.requires_grad and model.latents.any()
     begun = cosines_of_levels(trainer)
     trainer.train()
@@ -141,7 +141,7 @@ def test_optimized_latents_get_a_memory_at_the_end_and_again_when_asked(tiny_sce
     model = trainer.pipeline.model
     assert model.memory is not None and len(model.memory) > 1
     config = trainer.config.get_base_dir() / "config.yml"
-    lift_run(config, None, None)
+    lift(config)
     again = open_run(config).model
     assert torch.equal(again.latents, model.latents), "they are not lifted"
     assert again.memory is not None and torch.equal(again.memory.keys, model.memory.keys)

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from genlangsplat_ns.language.query import TextQuery
-from genlangsplat_ns.language.selection import SelectionSettings
-from genlangsplat_ns.scene.cameras import CameraChoice
+from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.query_views import query_views
+from genlangsplat_ns.scene.settings import CameraSettings
 from genlangsplat_ns.scene_io.ply import read_ply
 from tests.scene_io.gaussian_fakes import same_bits
 
@@ -80,8 +80,8 @@ def test_query_writes_pictures_and_scores(config: Path, workspace: Path) -> None
 def test_a_video_has_a_frame_for_every_camera(config: Path, tmp_path: Path) -> None:
     if shutil.which("ffmpeg") is None:
         pytest.skip("needs ffmpeg: apt-get install ffmpeg")
-    query, cameras = TextQuery(("a cat", "a rocket")), CameraChoice("eval", None, 3)
-    query_views(config, query, cameras, "gaussian", SelectionSettings(), True, tmp_path)
+    query, cameras = TextQuery(("a cat", "a rocket")), CameraSettings(split="eval", interpolate=3)
+    query_views(open_run(config), query, tmp_path, cameras, video=True)
     answer = json.loads((tmp_path / "query.json").read_text())
     names = {result["overlay"] for result in answer["results"]}
     assert len(names) == 2

@@ -10,15 +10,20 @@ import pytest
 import torch
 import yaml
 
-from genlangsplat_ns.cli import Compress
+from genlangsplat_ns.commands.compress import Compress
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.run import open_run
-from genlangsplat_ns.scene.compression import compress_run
 from genlangsplat_ns.scene.init_from import open_geometry
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
 from tests.end_to_end.conftest import make_config, make_trainer
 from tests.end_to_end.stock_runs import trained_gaussians
 from tests.scene_io.gaussian_fakes import same_bits
+
+
+def compress(config_path: Path, encoding: Any, *text: str) -> Path:
+    """Runs the command and returns the config.yml of the new run."""
+    Compress(config_path, encoding, text)()
+    return config_path.parent.with_name(f"{config_path.parent.name}-{encoding}") / "config.yml"
 
 
 @pytest.fixture
@@ -38,7 +43,7 @@ def test_a_compressed_run_opens_and_answers_as_before(
     tiny_run: Any, run_config: Path, capsys: pytest.CaptureFixture, encoding: str, size: int
 ) -> None:
     before = files(run_config.parent)
-    Compress(run_config, encoding, ("a cat", "a rocket"))()
+    compress(run_config, encoding, "a cat", "a rocket")
     said = " ".join(capsys.readouterr().out.split())
     assert files(run_config.parent) == before, "the run itself has changed"
 
@@ -74,7 +79,7 @@ def test_a_compressed_run_opens_and_answers_as_before(
 
 
 def test_a_compressed_run_is_resumed_with_new_optimizers(tiny_run: Any, tiny_scene: Path, run_config: Path) -> None:
-    compressed = compress_run(run_config, "int8", ["a cat"])
+    compressed = compress(run_config, "int8", "a cat")
     config = yaml.load(compressed.read_text(), Loader=yaml.Loader)
     config.load_dir = compressed.parent / "nerfstudio_models"
     config.output_dir = run_config.parents[3] / "resumed"
@@ -90,11 +95,11 @@ def test_nothing_is_overwritten_or_compressed_twice(run_config: Path) -> None:
     kept = run_config.parent.with_name("run-fp16")
     (kept / "nerfstudio_models").mkdir(parents=True)
     with pytest.raises(GenLangSplatError, match=r"run-fp16 exists already.*Remove it"):
-        compress_run(run_config, "fp16")
+        compress(run_config, "fp16")
     kept.rename(kept.with_name("other"))
-    compressed = compress_run(run_config, "fp16", ["a cat"])
+    compressed = compress(run_config, "fp16", "a cat")
     with pytest.raises(GenLangSplatError, match=r"stores its latents as torch.float16 already"):
-        compress_run(compressed, "int8", ["a cat"])
+        compress(compressed, "int8", "a cat")
     assert sorted(path.name for path in run_config.parents[1].iterdir()) == ["other", "run", "run-fp16"]
 
 
@@ -104,7 +109,7 @@ def test_a_failure_leaves_nothing_behind(run_config: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(shutil, "copy", full)
     with pytest.raises(OSError, match="No space"):
-        compress_run(run_config, "int8", ["a cat"])
+        compress(run_config, "int8", "a cat")
     assert [path.name for path in run_config.parents[1].iterdir()] == ["run"]
 
 
@@ -112,7 +117,7 @@ def test_a_run_without_a_language_phase_is_refused(tiny_scene: Path, tmp_path: P
     trainer = make_trainer(make_config(tiny_scene, tmp_path))
     trainer.save_checkpoint(7)
     with pytest.raises(GenLangSplatError, match="no language phase yet"):
-        compress_run(trainer.base_dir / "config.yml", "int8")
+        compress(trainer.base_dir / "config.yml", "int8")
     with pytest.raises(GenLangSplatError, match=r"There is no .*nowhere.yml"):
-        compress_run(tmp_path / "nowhere.yml", "int8")
+        compress(tmp_path / "nowhere.yml", "int8")
     assert [path.name for path in trainer.base_dir.parent.iterdir()] == ["run"]

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from genlangsplat_ns.cli import Convert
+from genlangsplat_ns.commands.convert import Convert
 from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.scene.extraction import export_langsplat, open_views, training_command
+from genlangsplat_ns.views.settings import ViewSettings
 from tests.end_to_end.conftest import training_views
 from tests.end_to_end.quick_extraction import all_features, rewrite, share_names, stored, views_of
 
 pytestmark = pytest.mark.usefixtures("quick_encoder")
+
+
+def convert(
+    data: Path, max_image_side: int | None = None, encoder: Any = "auto", masks: Any = "auto", **flags: Any
+) -> None:
+    """Runs the command."""
+    features = FeatureSettings(encoder=encoder, masks=masks)
+    Convert(views=ViewSettings(data=data, max_image_side=max_image_side), features=features, **flags)()
 
 
 def per_pixel(features: ViewFeatures) -> Tensor:
@@ -32,13 +42,13 @@ def test_features_survive_the_way_to_langsplat_and_back(
     extracted: GenLangSplatDataManager, scene: Path, tmp_path: Path
 ) -> None:
     theirs = tmp_path / "theirs"
-    Convert(data=extracted.config.data, to_langsplat=theirs, encoder="conse", masks="watershed")()
+    convert(data=extracted.config.data, to_langsplat=theirs, encoder="conse", masks="watershed")
     assert len(list(theirs.iterdir())) == 20
     for name in ("0001", "0010"):
         maps, rows = np.load(theirs / f"{name}_s.npy"), np.load(theirs / f"{name}_f.npy")
         assert maps.shape == (4, 96, 128) and maps.dtype == rows.dtype == np.float32
         assert rows.shape == (int(maps.max()) + 1, 384)
-    Convert(data=scene, from_langsplat=theirs, encoder="conse")()
+    convert(data=scene, from_langsplat=theirs, encoder="conse")
     before, after = all_features(extracted), all_features(views_of(scene, masks="langsplat"))
     assert before.keys() == after.keys()
     for name, features in before.items():
@@ -59,7 +69,7 @@ def test_training_finds_converted_features_and_extracts_nothing(
     scene: Path, theirs: Path, extracted: GenLangSplatDataManager, tmp_path: Path, no_models: None, cap: int
 ) -> None:
     """Maps as fine as the photographs also serve views scaled down, whose pixels take the nearest region."""
-    Convert(data=scene, from_langsplat=theirs, encoder="conse", max_image_side=cap)()
+    convert(data=scene, from_langsplat=theirs, encoder="conse", max_image_side=cap)
     before = stored(scene)
     assert len(before) == 10
     trained_on = training_views(scene, tmp_path / "outputs", cap, masks="langsplat")
@@ -79,14 +89,14 @@ def test_a_view_that_langsplat_did_not_see_is_named(scene: Path, theirs: Path, t
     some = Path(shutil.copytree(theirs, tmp_path / "some"))
     (some / "0004_s.npy").unlink()
     with pytest.raises(GenLangSplatError, match=r"0004_s\.npy"):
-        Convert(data=scene, from_langsplat=some, encoder="conse")()
+        convert(data=scene, from_langsplat=some, encoder="conse")
     assert not (scene / "language_features").exists()
 
 
 @pytest.mark.parametrize("folders", [{}, {"from_langsplat": Path("a"), "to_langsplat": Path("b")}])
 def test_exactly_one_direction_is_asked_for(scene: Path, folders: dict[str, Path]) -> None:
     with pytest.raises(GenLangSplatError, match=r"either --from-langsplat FOLDER or --to-langsplat FOLDER"):
-        Convert(data=scene, **folders)()
+        convert(data=scene, **folders)
     assert not (scene / "language_features").exists()
 
 
@@ -97,16 +107,16 @@ def test_views_that_share_a_name_are_not_converted(scene: Path, theirs: Path, tm
         for kind in "fs":
             shutil.copy(theirs / f"000{number + 1}_{kind}.npy", tmp_path / f"{number}_{kind}.npy")
     with pytest.raises(GenLangSplatError, match="unique names"):
-        Convert(data=scene, from_langsplat=tmp_path, encoder="conse")()
+        convert(data=scene, from_langsplat=tmp_path, encoder="conse")
     with pytest.raises(GenLangSplatError, match="unique names"):
-        Convert(data=scene, to_langsplat=tmp_path / "ours", encoder="conse", masks="watershed")()
+        convert(data=scene, to_langsplat=tmp_path / "ours", encoder="conse", masks="watershed")
 
 
 def test_a_view_that_is_trained_on_and_held_out_is_converted(scene: Path, theirs: Path, tmp_path: Path) -> None:
     every = [f"images/{number:04d}.png" for number in range(1, 11)]
     rewrite(scene, train_filenames=every, val_filenames=every, test_filenames=every)
-    Convert(data=scene, from_langsplat=theirs, encoder="conse")()
-    Convert(data=scene, to_langsplat=tmp_path / "ours", encoder="conse", masks="langsplat")()
+    convert(data=scene, from_langsplat=theirs, encoder="conse")
+    convert(data=scene, to_langsplat=tmp_path / "ours", encoder="conse", masks="langsplat")
     assert len(list((tmp_path / "ours").iterdir())) == 20
 
 
@@ -123,9 +133,8 @@ def test_files_that_are_there_already_are_replaced_only_when_told(
 
 
 def test_the_command_that_trains_repeats_what_the_features_depend_on(scene: Path) -> None:
-    views = open_views(
-        scene, "nerfstudio", 64, FeatureSettings(encoder="conse", masks="langsplat", levels=("part", "whole"))
-    )
+    features = FeatureSettings(encoder="conse", masks="langsplat", levels=("part", "whole"))
+    views = open_views(ViewSettings(data=scene, max_image_side=64), features)
     assert training_command(views) == (
         f"ns-train gen-langsplat --data {scene} --pipeline.datamanager.masks langsplat "
         "--pipeline.datamanager.encoder conse --pipeline.datamanager.levels part whole "

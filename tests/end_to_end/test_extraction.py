@@ -13,12 +13,14 @@ import torch
 import yaml
 from PIL import Image
 
-from genlangsplat_ns.cli import Convert, Extract
+from genlangsplat_ns.commands.convert import Convert
+from genlangsplat_ns.commands.extract import Extract
 from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features import extractor
-from genlangsplat_ns.features.settings import FeatureSettings, OpenClipSettings, SamSettings
+from genlangsplat_ns.features.settings import OpenClipSettings, SamSettings
 from genlangsplat_ns.scene.extraction import extract_scene, open_views
+from genlangsplat_ns.views.settings import ViewSettings
 from tests.end_to_end.conftest import make_config, make_trainer, training_views
 from tests.end_to_end.quick_extraction import SETTINGS, all_features, rewrite, share_names, stored, views_of
 from tests.end_to_end.test_commands import run
@@ -133,13 +135,15 @@ def test_no_level_at_all_is_refused(scene: Path) -> None:
 
 
 def test_a_format_goes_by_its_short_and_its_full_name(scene: Path) -> None:
-    short, full = (open_views(scene, name, None, SETTINGS) for name in ("nerfstudio", "nerfstudio-data"))
+    short, full = (
+        open_views(ViewSettings(data=scene, data_format=name), SETTINGS) for name in ("nerfstudio", "nerfstudio-data")
+    )
     assert short.train_dataset.image_filenames == full.train_dataset.image_filenames
 
 
 def test_an_unknown_format_is_refused_with_the_list_of_known_ones(scene: Path) -> None:
     with pytest.raises(GenLangSplatError, match=r"no data format 'polaroid'.*nerfstudio-data.*colmap"):
-        open_views(scene, "polaroid", None, SETTINGS)
+        open_views(ViewSettings(data=scene, data_format="polaroid"), SETTINGS)
 
 
 def test_views_that_share_a_name_have_features_and_sheets_of_their_own(scene: Path) -> None:
@@ -232,10 +236,10 @@ def test_help_explains_every_option(command: type, tmp_path: Path, monkeypatch: 
 def test_cameras_that_cannot_be_read_are_told_in_one_sentence(scene: Path, content: str) -> None:
     (scene / "transforms.json").write_text(content)
     with pytest.raises(GenLangSplatError, match="cannot be read in the format"):
-        open_views(scene, "nerfstudio", None, FeatureSettings(encoder="conse", masks="watershed"))
+        open_views(ViewSettings(data=scene), SETTINGS)
 
 
 @pytest.mark.parametrize("side", [0, -3])
 def test_a_side_without_pixels_is_refused(scene: Path, side: int) -> None:
     with pytest.raises(GenLangSplatError, match=f"{side} pixels"):
-        open_views(scene, "nerfstudio", side, FeatureSettings(encoder="conse", masks="watershed"))
+        open_views(ViewSettings(data=scene, max_image_side=side), SETTINGS)

@@ -44,7 +44,7 @@ def config_path(kind: str, tiny_scene: Path, tmp_path: Path) -> Path:
 
 def test_relevancy_is_what_it_was_when_the_run_was_finished(config_path: Path, kind: str) -> None:
     scene = open_run(config_path)
-    (answer,) = scene.find(scene.embed(TextQuery((TEXT,))))
+    (answer,) = scene.field.find(scene.embed(TextQuery((TEXT,))))
     expected = load_file(RUNS / "relevancy.safetensors")[kind]
     assert expected.std() > 0.01, "a constant would tell nothing"
     torch.testing.assert_close(answer.relevancy, expected, rtol=0, atol=1e-5)

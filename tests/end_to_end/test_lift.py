@@ -12,10 +12,9 @@ import torch
 from genlangsplat_ns.lifting import robust as refinement
 from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.run import open_run
-from genlangsplat_ns.scene.lifting import lift_run
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
 from genlangsplat_ns.utils.ray import RaySettings
-from tests.end_to_end.conftest import make_config, make_trainer
+from tests.end_to_end.conftest import lift, make_config, make_trainer
 
 
 @pytest.fixture
@@ -30,14 +29,14 @@ def assert_decoded_alike(model: GenLangSplatModel, expected: GenLangSplatModel) 
     assert model.memory is not None and expected.memory is not None
     latents = expected.latents.detach()[:, 2]
     latents = latents[latents.any(dim=-1)]
-    cosines = torch.nn.functional.cosine_similarity(model.decode(latents), expected.decode(latents), dim=-1)
+    cosines = torch.nn.functional.cosine_similarity(model.field.decode(latents), expected.field.decode(latents), dim=-1)
     assert cosines.median() > 0.99 and cosines.mean() > 0.95
 
 
 def test_a_run_lifted_again_has_the_latents_it_had(lifted_run: Path, tiny_run: Any) -> None:
     before = latest_checkpoint(lifted_run.parent / "nerfstudio_models")
     kept = before.read_bytes()
-    written = lift_run(lifted_run, None, None)
+    written = lift(lifted_run)
     assert written == latest_checkpoint(before.parent) and written != before
     assert before.read_bytes() == kept
     model, expected = open_run(lifted_run).model, tiny_run.pipeline.model
@@ -50,16 +49,16 @@ def test_a_run_lifted_again_has_the_latents_it_had(lifted_run: Path, tiny_run: A
 def test_other_settings_make_other_latents(lifted_run: Path, tiny_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # Left-out views may choose the plain mean; here they must not.
     monkeypatch.setattr(refinement, "WORST", 10.0)
-    lift_run(lifted_run, 2, None)
+    lift(lifted_run, 2)
     judged = open_run(lifted_run).model.latents
-    lift_run(lifted_run, 0, None)
+    lift(lifted_run, 0)
     assert not torch.allclose(open_run(lifted_run).model.latents, judged, atol=1e-3)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_cluster_lifts_the_same(lifted_run: Path, tiny_run: Any) -> None:
-    lift_run(lifted_run, None, RaySettings(items_per_task=4, num_cpus=0.5))
+    lift(lifted_run, None, RaySettings(items_per_task=4, num_cpus=0.5))
     model, expected = open_run(lifted_run).model, tiny_run.pipeline.model
     torch.testing.assert_close(model.latents, expected.latents, rtol=0, atol=1e-5)
     assert_decoded_alike(model, expected)
@@ -70,6 +69,6 @@ def test_a_run_stopped_before_its_language_phase_is_put_there(tiny_scene: Path, 
     trainer = make_trainer(config)
     trainer.save_checkpoint(7)
     assert not trainer.pipeline.model.in_language_phase
-    lift_run(config.get_base_dir() / "config.yml", 0, None)
+    lift(config.get_base_dir() / "config.yml", 0)
     model = open_run(config.get_base_dir() / "config.yml").model
     assert model.in_language_phase and bool(model.latents.any()) and model.memory is not None

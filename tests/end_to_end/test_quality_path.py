@@ -15,7 +15,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import _loaded, encoder_identity
 from genlangsplat_ns.features.settings import OpenClipSettings, SamSettings
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
-from genlangsplat_ns.run import open_pipeline
+from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from tests.end_to_end.conftest import make_config, make_trainer
 from tests.features.tiny_clip import DIM, settings_for, tiny_clip_models
@@ -74,10 +74,10 @@ def test_without_an_autoencoder_for_the_encoder_a_projection_takes_its_place_and
     assert identity.encoder == trainer.pipeline.datamanager.extractor.encoder_identity
     assert (identity.name, identity.embedding_dim) == ("projection-16", DIM)
     trainer.train()
-    pipeline, _ = open_pipeline(trainer.config.get_base_dir() / "config.yml")
+    model = open_run(trainer.config.get_base_dir() / "config.yml").model
     assert "random projection" not in capsys.readouterr().out
-    assert pipeline.model.field_head.autoencoder.identity == identity
-    assert torch.equal(pipeline.model.latents, trainer.pipeline.model.latents)
+    assert model.field_head.autoencoder.identity == identity
+    assert torch.equal(model.latents, trainer.pipeline.model.latents)
 
 
 def test_an_autoencoder_of_another_encoder_is_told_before_anything_is_extracted(config: Any) -> None:

@@ -10,6 +10,7 @@ import torch
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.evaluate import TextTarget, evaluate_views
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_3DOVS, LANGSPLAT_LERF, THRESHOLD
+from genlangsplat_ns.language.field import LanguageField
 from genlangsplat_ns.language.query import TextQuery
 from tests.demo.stand_in import StandInRun
 
@@ -112,8 +113,10 @@ def test_nothing_to_evaluate_is_an_error_with_its_reason(make_run, labels):
 class RunOfPixels(StandInRun):
     """Every pixel of every view is a Gaussian that is visible in no other view."""
 
-    def gaussian_latents(self):
-        return torch.cat([self.render(view).latents.flatten(0, 1) for view in self.views("all")])
+    @property
+    def field(self):
+        latents = torch.cat([self.render(view).latents.flatten(0, 1) for view in self.views("all")])
+        return LanguageField(torch.zeros(len(latents), 3), torch.ones(len(latents)), latents, self.decode)
 
     def render_opacity(self, view, selected):
         raise NotImplementedError

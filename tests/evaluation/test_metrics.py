@@ -15,7 +15,8 @@ from genlangsplat_ns.evaluation.labels import CategoryTruth
 from genlangsplat_ns.evaluation.metrics import intersection_over_union, is_hit, macro_mean, micro_mean, psnr
 from genlangsplat_ns.evaluation.prediction import box_filter, find_peaks, majority_vote, predict
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD
-from genlangsplat_ns.language.query import TextQuery, answer_texts
+from genlangsplat_ns.language.answers import answer_texts
+from genlangsplat_ns.language.query import TextQuery
 
 masks = hnp.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 same_size_masks = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.evaluation.evaluate import select_by_protocol
 from genlangsplat_ns.evaluation.labels import CategoryTruth
 from genlangsplat_ns.evaluation.metrics import intersection_over_union, is_hit
 from genlangsplat_ns.evaluation.prediction import predict
@@ -23,7 +24,7 @@ from genlangsplat_ns.evaluation.protocols import (
     RenderedProtocol,
     named_protocols,
 )
-from genlangsplat_ns.evaluation.selection import select_gaussians
+from genlangsplat_ns.language.field import LanguageField
 from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery
 from tests.evaluation.slow_protocols import in_any_box, lerf_answer, overlap, ovs3d_answer
 
@@ -92,8 +93,9 @@ def test_selections_equal_the_slow_reference():
         latents = torch.randn(12, 3, 4, generator=generator)
         latents[0] = 0
         texts = torch.nn.functional.normalize(torch.randn(3, 4, generator=generator), dim=-1)
-        query = EmbeddedQuery(TextQuery(("it",), ("thing",)), texts[:1], texts[1:])
-        (found,) = select_gaussians(latents, lambda rows: rows, query, GAUSSIAN_SELECTION)
+        query = EmbeddedQuery(TextQuery(("it",), negatives=("thing",)), texts[:1], texts[1:])
+        field = LanguageField(torch.zeros(12, 3), torch.rand(12, generator=generator), latents, lambda rows: rows)
+        (found,) = select_by_protocol(field, query, GAUSSIAN_SELECTION)
         scores = np.zeros((12, 3))
         for gaussian in range(1, 12):
             for level in range(3):
@@ -104,7 +106,7 @@ def test_selections_equal_the_slow_reference():
         level = int(scores.max(axis=0).argmax())
         assert found.level == LEVELS[level]
         assert found.score == pytest.approx(scores.max(), abs=1e-6)
-        np.testing.assert_array_equal(found.selected.numpy(), scores[:, level] > 0.6)
+        np.testing.assert_array_equal(found.selection.keep.numpy(), scores[:, level] > 0.6)
 
 
 def flat_maps(value: float = 0.2, side: int = 40) -> torch.Tensor:

@@ -17,7 +17,8 @@ from genlangsplat_ns.language.decoding import (
     decode_to_compare,
     rows_at_a_time,
 )
-from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery, relevancy_maps, score_latents
+from genlangsplat_ns.language.pixel_scores import relevancy_maps, score_latents
+from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery
 
 CPU = torch.device("cpu")
 
@@ -29,7 +30,8 @@ def an_autoencoder(architecture: str) -> Autoencoder:
 
 def a_query(num_texts: int = 3, width: int = 24) -> EmbeddedQuery:
     vectors = F.normalize(torch.randn(num_texts + 2, width, generator=torch.Generator().manual_seed(4)), dim=-1)
-    query = TextQuery(tuple(f"thing {number}" for number in range(num_texts)), ("stuff", "matter"), temperature=3.0)
+    texts = tuple(f"thing {number}" for number in range(num_texts))
+    query = TextQuery(texts, negatives=("stuff", "matter"), temperature=3.0)
     return EmbeddedQuery(query, vectors[:num_texts], vectors[num_texts:])
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from genlangsplat_ns.language import gaussian_scores
-from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, SeenScores, join_levels
+from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, SeenScores
 from tests.language.test_decoding import a_query, an_autoencoder
 
 
@@ -83,22 +83,6 @@ def test_a_second_text_decodes_nothing():
     seen = len(rows)
     decoded.score(a_query(2))
     assert len(rows) == seen
-
-
-def test_levels_are_joined_by_the_rule_of_the_query():
-    scores = torch.tensor([[0.2, 0.6, 0.0], [0.9, 0.1, 0.5], [0.0, 0.0, 0.0]])[..., None]
-    opacities = torch.ones(3)
-    mean, names = join_levels(scores, opacities, "mean")
-    torch.testing.assert_close(mean[:, 0], torch.tensor([0.4, 0.5, 0.0]))
-    assert names == ("mean",)
-    assert torch.equal(join_levels(scores, opacities, "whole")[0], scores[:, 2])
-    assert join_levels(scores, opacities, "auto")[1] == ("subpart",)
-
-
-def test_the_automatic_level_is_not_that_of_haze():
-    scores = torch.tensor([[0.99, 0.1, 0.1], [0.2, 0.8, 0.3]])[..., None]
-    joined, names = join_levels(scores, torch.tensor([0.01, 0.9]), "auto")
-    assert names == ("part",) and torch.equal(joined, scores[:, 1])
 
 
 def splat(weights: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:

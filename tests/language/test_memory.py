@@ -19,7 +19,7 @@ from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.decoding import AttendingDecoder
 from genlangsplat_ns.language.gaussian_scores import DecodedGaussians
 from genlangsplat_ns.language.memory import LEAST_PRIOR, NEAR, MemoryDecoder, SceneMemory, take_memory
-from genlangsplat_ns.language.query import relevancy_maps
+from genlangsplat_ns.language.pixel_scores import relevancy_maps
 from tests.language.memory_fakes import EMBEDDING_DIM, ENCODER, LATENT_DIM, a_memory, latents_about, unit_rows
 from tests.language.test_decoding import a_query
 

@@ -15,10 +15,10 @@ from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentit
 from genlangsplat_ns.language.named_autoencoders import (
     PACKAGED,
     export_autoencoder,
-    falls_back_to_projection,
     find_autoencoder,
     load_autoencoder,
     named_autoencoders,
+    scene_autoencoder,
 )
 
 
@@ -45,15 +45,16 @@ def test_the_packaged_autoencoder_belongs_to_the_embedded_encoder() -> None:
 
 
 def test_an_exported_one_is_found_by_its_name_and_by_its_encoder(tmp_path: Path, cache: Path) -> None:
-    assert falls_back_to_projection("auto", "tiny/1")
+    assert scene_autoencoder("auto", "tiny/1", 32).identity.name == "projection-16"
     file = artifact(tmp_path / "trained.safetensors")
     assert export_autoencoder(file, "tiny-4") == cache / "tiny-4.safetensors"
     file.unlink()
     by_name, by_encoder = load_autoencoder("tiny-4"), load_autoencoder("auto", encoder_identity="tiny/1")
     assert by_name.identity == by_encoder.identity
-    assert not falls_back_to_projection("auto", "tiny/1")
-    assert falls_back_to_projection("auto", "tiny/2")
-    assert not falls_back_to_projection("tiny-4", "tiny/2")
+    assert scene_autoencoder("auto", "tiny/1", 32).identity == by_name.identity
+    assert scene_autoencoder("auto", "tiny/2", 32).identity.name == "projection-16"
+    with pytest.raises(GenLangSplatError, match="tiny/2"):
+        scene_autoencoder("tiny-4", "tiny/2", 32)
 
 
 def test_of_several_that_fit_the_last_exported_is_taken(tmp_path: Path) -> None:

@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.relevancy import DEFAULT_NEGATIVES, relevancy
+from genlangsplat_ns.language.relevancy import relevancy_of_cosines
+from genlangsplat_ns.language.settings import DEFAULT_NEGATIVES
+
+
+def relevancy(embeddings, positives, negatives, temperature=10.0):
+    """Relevancy of unit embeddings."""
+    return relevancy_of_cosines(embeddings @ positives.T, embeddings @ negatives.T, temperature)
 
 
 def relevancy_by_definition(embeddings, positives, negatives, temperature):

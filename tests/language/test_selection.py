@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language import selection as selection_module
-from genlangsplat_ns.language.selection import Selection, SelectionSettings, select_gaussians
+from genlangsplat_ns.language.selection import GaussianSelection, select_gaussians
+from genlangsplat_ns.language.settings import SelectionSettings
 
 
-def some(*keep: bool) -> Selection:
-    return Selection(torch.tensor(keep), torch.arange(3.0 * len(keep)).view(-1, 3))
+def some(*keep: bool) -> GaussianSelection:
+    return GaussianSelection(torch.tensor(keep), torch.arange(3.0 * len(keep)).view(-1, 3))
 
 
 def two_groups(large: int = 30, small: int = 5, seed: int = 0) -> torch.Tensor:
@@ -41,7 +42,7 @@ def groups_by_spreading(points: np.ndarray, radius: float) -> list[set[int]]:
 @settings(max_examples=30, deadline=None)
 def test_the_clean_up_keeps_the_groups_that_are_not_small(seed: int, radius: float, share: float) -> None:
     means = 2 * torch.randn(25, 3, generator=torch.Generator().manual_seed(seed))
-    cleaned = Selection(torch.ones(25, dtype=torch.bool), means).cleaned(radius, share)
+    cleaned = GaussianSelection(torch.ones(25, dtype=torch.bool), means).cleaned(radius, share)
     groups = groups_by_spreading(means.double().numpy(), radius)
     largest = max(map(len, groups))
     expected = {index for group in groups if len(group) >= share * largest for index in group}
@@ -50,13 +51,13 @@ def test_the_clean_up_keeps_the_groups_that_are_not_small(seed: int, radius: flo
 
 def test_the_automatic_radius_drops_a_small_clump_far_away() -> None:
     means = two_groups()
-    cleaned = Selection(torch.ones(35, dtype=torch.bool), means).cleaned(smallest_group=0.5)
+    cleaned = GaussianSelection(torch.ones(35, dtype=torch.bool), means).cleaned(smallest_group=0.5)
     assert cleaned.keep[30:].sum() == 0 and cleaned.keep[:30].float().mean() > 0.5
 
 
 def test_cleaning_looks_only_at_what_is_selected() -> None:
     means = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [2.0, 0, 0]])
-    ends = Selection(torch.tensor([True, False, True]), means)
+    ends = GaussianSelection(torch.tensor([True, False, True]), means)
     assert ends.cleaned(radius=1.5, smallest_group=0.0).count == 2
     assert not (ends.cleaned(radius=1.5).keep & ~ends.keep).any()
 
@@ -64,7 +65,7 @@ def test_cleaning_looks_only_at_what_is_selected() -> None:
 def test_a_radius_with_too_many_pairs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection_module, "MAX_PAIRS", 10)
     with pytest.raises(GenLangSplatError, match="smaller radius"):
-        Selection(torch.ones(35, dtype=torch.bool), two_groups()).cleaned(radius=500.0)
+        GaussianSelection(torch.ones(35, dtype=torch.bool), two_groups()).cleaned(radius=500.0)
 
 
 def test_selections_combine_like_sets() -> None:
@@ -83,7 +84,7 @@ def test_selections_of_different_scenes_do_not_combine() -> None:
 
 def test_growing_adds_what_lies_near_the_end_included() -> None:
     means = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [3.0, 0, 0]])
-    chosen = Selection(torch.tensor([True, False, False]), means)
+    chosen = GaussianSelection(torch.tensor([True, False, False]), means)
     assert chosen.grown(1.0).keep.tolist() == [True, True, False]
     assert chosen.grown(0.0) is chosen
     with pytest.raises(GenLangSplatError, match="grow"):

@@ -19,6 +19,7 @@ from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.masks import ViewMasks
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.language.memory import SceneMemory
+from genlangsplat_ns.language.named_autoencoders import scene_autoencoder
 from genlangsplat_ns.lifting.average import LiftedLatents
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
 from genlangsplat_ns.scene.language_scene import LanguageScene
@@ -34,9 +35,16 @@ def two_clouds(sh_degree: int = 0, **settings: Any) -> GenLangSplatModel:
     config = GenLangSplatModelConfig(
         sh_degree=sh_degree, random_init=True, num_random=NUM_GAUSSIANS, random_scale=1.0, **settings
     )
-    metadata = {"extractor": FeatureExtractor(FeatureSettings(encoder="conse", masks="watershed"))}
+    extractor = FeatureExtractor(FeatureSettings(encoder="conse", masks="watershed"))
+    autoencoder = scene_autoencoder(config.autoencoder, extractor.encoder_identity, extractor.embedding_dim)
     box = SceneBox(torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]))
-    model = config.setup(scene_box=box, num_train_data=1, metadata=metadata)
+    model = config.setup(
+        scene_box=box,
+        num_train_data=1,
+        metadata={},
+        autoencoder=autoencoder,
+        load_text_encoder=extractor.load_text_encoder,
+    )
     left = torch.arange(NUM_GAUSSIANS) < NUM_GAUSSIANS // 2
     model.means.data[:, 0] += torch.where(left, -0.7, 0.7)
     model.opacities.data += 3.0
@@ -80,7 +88,10 @@ class NamedDirections:
 
     def __init__(self, model: GenLangSplatModel) -> None:
         level = model.latents[:, 2].detach()
-        self.known = {"left": model.decode(level[:1])[0], "right": model.decode(level[NUM_GAUSSIANS // 2][None])[0]}
+        self.known = {
+            "left": model.field.decode(level[:1])[0],
+            "right": model.field.decode(level[NUM_GAUSSIANS // 2][None])[0],
+        }
 
     def encode_regions(self, image: Tensor, masks: ViewMasks) -> Tensor:
         """Is never asked."""

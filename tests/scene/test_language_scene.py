@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from genlangsplat_ns.language.query import TextQuery
-from genlangsplat_ns.language.selection import SelectionSettings
+from genlangsplat_ns.language.settings import SelectionSettings
 from genlangsplat_ns.lifting.average import LiftedLatents
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from tests.scene.language_scenes import NUM_GAUSSIANS, UNSEEN, language_scene, memory_of_clouds, some_camera, two_clouds
@@ -59,7 +59,7 @@ def test_a_selection_is_the_cloud_and_never_what_no_region_saw(scene: LanguageSc
 
 
 def test_the_peak_in_space_is_a_gaussian_of_the_thing(scene: LanguageScene) -> None:
-    left, right = scene.find(scene.embed(TextQuery(("left", "right"))))
+    left, right = scene.field.find(scene.embed(TextQuery(("left", "right"))))
     assert left.peak[0] < 0 < right.peak[0] and left.score > 0.9
     assert not left.relevancy[-UNSEEN:].any()
 
@@ -70,10 +70,10 @@ def test_scores_ride_in_the_pass_of_the_colors_and_change_none(sh_degree: int) -
     scene, camera = language_scene(model), some_camera()
     query = scene.embed(TextQuery(("left", "right")))
     plain = model.render_splats(camera)
-    outputs, relevancy = model.render_relevancy(camera, query)
+    outputs, relevancy = model.render_scores(camera, model.field.seen_scores(query))
     for name in ("rgb", "depth", "accumulation"):
         torch.testing.assert_close(outputs[name], plain[name], atol=1e-5, rtol=1e-5)
-    scores = model.gaussian_relevancy(query)[0]
+    scores = model.field.relevancy(query)[0]
     seen = (scores[:, :1] > 0).float()
     splatted = model.splat(model.geometry(), torch.cat([scores, seen], dim=1), model.view(camera), render_mode="RGB")[0]
     opacity = splatted[0, ..., 2:]
@@ -85,6 +85,6 @@ def test_scores_follow_the_latents() -> None:
     model = two_clouds()
     own = language_scene(model)
     query = own.embed(TextQuery(("left",)))
-    before = model.gaussian_relevancy(query)[0]
+    before = model.field.relevancy(query)[0]
     model.set_latents(LiftedLatents(model.latents.detach().flip(0), torch.ones(NUM_GAUSSIANS, 3)))
-    assert not torch.equal(model.gaussian_relevancy(query)[0], before)
+    assert not torch.equal(model.field.relevancy(query)[0], before)

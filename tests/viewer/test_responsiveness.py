@@ -22,6 +22,7 @@ from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.language.decoding import rows_at_a_time
 from genlangsplat_ns.language.memory import SceneMemory
+from genlangsplat_ns.language.named_autoencoders import scene_autoencoder
 from genlangsplat_ns.language.visualize import LatentPca
 from genlangsplat_ns.lifting.average import LiftedLatents
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
@@ -72,9 +73,16 @@ def model(encoder: BlockedEncoder) -> GenLangSplatModel:
     """A ball of Gaussians in the language phase, opened in a viewer."""
     torch.manual_seed(0)
     config = GenLangSplatModelConfig(sh_degree=1, random_init=True, num_random=NUM_GAUSSIANS, random_scale=2.0)
-    metadata = {"extractor": FeatureExtractor(FeatureSettings(encoder="conse", masks="watershed"))}
+    extractor = FeatureExtractor(FeatureSettings(encoder="conse", masks="watershed"))
+    autoencoder = scene_autoencoder("auto", extractor.encoder_identity, extractor.embedding_dim)
     scene_box = SceneBox(torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]))
-    model = config.setup(scene_box=scene_box, num_train_data=1, metadata=metadata)
+    model = config.setup(
+        scene_box=scene_box,
+        num_train_data=1,
+        metadata={},
+        autoencoder=autoencoder,
+        load_text_encoder=extractor.load_text_encoder,
+    )
     model.enter_language_phase(0)
     model.set_latents(some_latents())
     model.language.e_ask.gui_handle = cast(Any, "installed")
@@ -179,7 +187,7 @@ def test_latents_are_decoded_in_small_chunks_and_only_where_something_shows(mode
     camera = some_camera(96, 64)
     render(model, camera=camera)
     shown = int((model.render_latents(camera).norm(dim=-1) > 1e-2).sum())
-    chunk = rows_at_a_time(model.decode, model.device)
+    chunk = rows_at_a_time(model.field.decode, model.device)
     assert chunk < shown < 96 * 64 * 3
     assert max(rows) <= chunk and sum(rows) == shown
 

@@ -11,6 +11,7 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from PIL import Image
 
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig
+from genlangsplat_ns.features.extractor import FeatureExtractor
 
 ImageType = Literal["uint8", "float32"]
 
@@ -44,7 +45,7 @@ def open_scene(folder: Path, image_type: ImageType = "uint8", **settings: Any) -
     parser = NerfstudioDataParserConfig(auto_scale_poses=False)
     settings = {"encoder": "conse", "masks": "watershed", **settings}
     config = GenLangSplatDataManagerConfig(data=folder, dataparser=parser, cache_images_type=image_type, **settings)
-    return GenLangSplatDataManager(config, device="cpu", test_mode="test")
+    return GenLangSplatDataManager(config, device="cpu", test_mode="test", extractor=FeatureExtractor(config))
 
 
 def scene_of(

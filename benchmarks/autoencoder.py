@@ -124,7 +124,7 @@ def extract_three_times(root: Path, count: int) -> Row:
     source = DeadlyPictures(root / "pictures")
     frames = source.frames()
     deadly = DeadlyPictures(source.root, deadly=frames[count // 2].key, death=root / "death")
-    models = FrameModels.of_front_end(FeatureSettings(encoder="conse", masks="watershed"), "cpu")
+    models = FrameModels.from_settings(FeatureSettings(encoder="conse", masks="watershed"), "cpu")
     settings = RaySettings(num_workers=WORKERS, num_cpus=0.5, items_per_task=2)
     ray.init(num_cpus=WORKERS, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
     seconds: dict[str, float] = {}

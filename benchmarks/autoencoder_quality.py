@@ -117,9 +117,9 @@ def recipe(steps: int, seed: int) -> TrainingSettings:
     return replace(Train.training, steps=steps, seed=seed, patience=0)
 
 
-def measure(fold: Fold, reconstructions: Tensor, yardstick: PcaBaseline) -> dict[str, float]:
+def measure(fold: Fold, reconstructions: Tensor, pca_baseline: PcaBaseline) -> dict[str, float]:
     """What reconstructions of the tested rows keep."""
-    kept = fidelity(reconstructions, fold.tested, yardstick)
+    kept = fidelity(reconstructions, fold.tested, pca_baseline)
     figures = {name: kept[name] for name in ("cosine", "centered cosine")}
     if fold.pairs is not None:
         figures["recall at 1"] = fold.pairs.recall_at_1(reconstructions)
@@ -127,24 +127,24 @@ def measure(fold: Fold, reconstructions: Tensor, yardstick: PcaBaseline) -> dict
 
 
 @torch.no_grad()
-def measure_untrained(fold: Fold, yardstick: PcaBaseline) -> dict[str, dict[str, float]]:
+def measure_untrained(fold: Fold, pca_baseline: PcaBaseline) -> dict[str, dict[str, float]]:
     """What needs no training: nothing compressed, principal components, and one answer for all."""
-    constant = F.cosine_similarity(yardstick.mean[None], fold.tested, dim=-1).mean()
+    constant = F.cosine_similarity(pca_baseline.mean[None], fold.tested, dim=-1).mean()
     return {
-        "uncompressed": measure(fold, fold.tested, yardstick),
-        f"PCA {LATENT_DIM}": measure(fold, yardstick.pca(fold.tested, LATENT_DIM), yardstick),
+        "uncompressed": measure(fold, fold.tested, pca_baseline),
+        f"PCA {LATENT_DIM}": measure(fold, pca_baseline.pca(fold.tested, LATENT_DIM), pca_baseline),
         "constant": {"cosine": float(constant)},
     }
 
 
-def train_and_measure(fold: Fold, architecture: str, settings: TrainingSettings, yardstick: PcaBaseline) -> Row:
+def train_and_measure(fold: Fold, architecture: str, settings: TrainingSettings, pca_baseline: PcaBaseline) -> Row:
     """Trains on the fold's rows alone, keeps the last weights, and measures these on the source held out."""
     identity = AutoencoderIdentity(
         f"{architecture}-{LATENT_DIM}", "CLIP ViT-B/32", fold.trained.shape[1], LATENT_DIM, architecture
     )
     result = train_autoencoder(TensorSource(fold.trained, seed=settings.seed), identity, settings)
     with torch.no_grad():
-        return measure(fold, result.autoencoder(fold.tested), yardstick) | {"seconds": result.seconds}
+        return measure(fold, result.autoencoder(fold.tested), pca_baseline) | {"seconds": result.seconds}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -157,11 +157,11 @@ def measure_quality(folder: Path, quick: bool) -> list[Row]:
     steps, seeds = (QUICK_STEPS, QUICK_SEEDS) if quick else (STEPS, SEEDS)
     rows: list[Row] = []
     for fold in read_folds(folder):
-        yardstick = PcaBaseline(fold.trained)
-        runs = {name: [figures] for name, figures in measure_untrained(fold, yardstick).items()}
+        pca_baseline = PcaBaseline(fold.trained)
+        runs = {name: [figures] for name, figures in measure_untrained(fold, pca_baseline).items()}
         for architecture in LEARNED:
             runs[architecture] = [
-                train_and_measure(fold, architecture, recipe(steps, seed), yardstick) for seed in seeds
+                train_and_measure(fold, architecture, recipe(steps, seed), pca_baseline) for seed in seeds
             ]
         counts = {"trained": len(fold.trained), "tested": len(fold.tested)}
         for name, figures in runs.items():
@@ -189,7 +189,7 @@ def print_quality(rows: list[Row]) -> None:
         *FIGURES,
         "s a training",
         title=f"What {LATENT_DIM} numbers keep of real CLIP vectors of sources that no training saw",
-        caption="Mean (range over seeds). Centerd: without the mean of the rows trained on, which differ by fold.",
+        caption="Mean (range over seeds). Centered: without the mean of the rows trained on, which differ by fold.",
     )
     for number, row in enumerate(rows):
         is_first = number == 0 or rows[number - 1]["fold"] != row["fold"]

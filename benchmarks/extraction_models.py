@@ -50,7 +50,7 @@ def blobs(count: int, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -
         y, x, high, wide = ellipse[0], ellipse[1], *np.abs(ellipse[2:]) + 2
         pixels = ((rows - y) / high) ** 2 + ((columns - x) / wide) ** 2 <= 1
         pixels[int(np.clip(y, 0, height - 1)), int(np.clip(x, 0, width - 1))] = True
-        masks.append(RegionMask.of_pixels(0, pixels))
+        masks.append(RegionMask.from_pixels(0, pixels))
     return masks, torch.from_numpy(rng.uniform(0.6, 1.0, count))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,9 +26,10 @@ from genlangsplat_ns.lifting.average import LiftedLatents, LiftSettings, region_
 from genlangsplat_ns.lifting.loss import language_fidelity, language_loss
 from genlangsplat_ns.rasterization import CompositingWeights, WeightCache, compositing_weights
 from genlangsplat_ns.splat_model import SplatModel, SplatModelConfig
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.viewer.panel import LanguageControls
 from genlangsplat_ns.viewer.tools import SceneTools
+
+LOGGER = logging.getLogger(__name__)
 
 GEOMETRY = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
 """Everything of a Gaussian that the language phase must not touch."""
@@ -209,7 +211,7 @@ class GenLangSplatModel(SplatModel):
         # While Adam is at work there is none by right.
         expected = self.config.decoder == "memory" and self.config.language_solver == "lift"
         if self.in_language_phase and self.memory is None and expected:
-            CONSOLE.print(f"[yellow]{NO_MEMORY}")
+            LOGGER.warning(NO_MEMORY)
         return result
 
     def update_to_step(self, step: int) -> None:

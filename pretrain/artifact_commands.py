@@ -18,11 +18,11 @@ from genlangsplat_ns.language.named_autoencoders import export_autoencoder, find
 from genlangsplat_ns.utils.console import CONSOLE
 from pretrain.fidelity import PcaBaseline, fidelity_rows
 from pretrain.retrieval import Pairs, measure_ranking, measure_retrieval
-from pretrain.selection import read_rows
+from pretrain.row_subset import read_rows
 from pretrain.shards import ShardFolder
 from pretrain.tables import show_fidelity
 
-MEASURED_ROWS = 50_000
+SAMPLE_ROWS = 50_000
 """A random sample of so many embeddings is measured on."""
 
 
@@ -47,16 +47,16 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Measures and prints tables."""
-        sample = read_rows(self.shards, most=MEASURED_ROWS, seed=1)
+        sample = read_rows(self.shards, most=SAMPLE_ROWS, seed=1)
         encoder = ShardFolder.read(self.shards[0]).index.identity.encoder
         autoencoder = load_autoencoder(self.file, encoder_identity=encoder)
-        yardstick = PcaBaseline(read_rows(self.fitted_on or self.shards, most=20_000, seed=2).embeddings)
-        rows = fidelity_rows(autoencoder, sample, yardstick, name="all")
+        pca_baseline = PcaBaseline(read_rows(self.fitted_on or self.shards, most=20_000, seed=2).embeddings)
+        rows = fidelity_rows(autoencoder, sample, pca_baseline, name="all")
         show_fidelity(autoencoder.identity.name, "embeddings", rows)
         retrieval = {}
         if self.pairs is not None:
             pairs = Pairs.read(self.pairs, autoencoder.identity.embedding_dim)
-            retrieval[f"R@1 of {len(pairs.texts)} texts"] = measure_retrieval(autoencoder, pairs, yardstick)
+            retrieval[f"R@1 of {len(pairs.texts)} texts"] = measure_retrieval(autoencoder, pairs, pca_baseline)
         if self.texts:
             extractor = FeatureExtractor(
                 FeatureSettings(encoder=self.encoder, masks="watershed", open_clip=self.open_clip)
@@ -67,7 +67,7 @@ class Evaluate:
                     f"{extractor.encoder_identity}. Choose the encoder of the shards with --encoder."
                 )
             texts = extractor.load_text_encoder().encode_texts(self.texts)
-            retrieval |= measure_ranking(autoencoder, sample.embeddings, texts, yardstick)
+            retrieval |= measure_ranking(autoencoder, sample.embeddings, texts, pca_baseline)
         if retrieval:
             table = Table("retrieval", *next(iter(retrieval.values())))
             for name, row in retrieval.items():

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.console import CONSOLE
-from genlangsplat_ns.utils.files import atomic_path
+from genlangsplat_ns.utils.files import atomic_path, tensors_sha256
 
 FORMAT = "genlangsplat-training-1"
 """Stands in the metadata of every checkpoint."""
 
-KEPT = 2
+KEPT_CHECKPOINTS = 2
 """How many checkpoints stay: should the newest turn out damaged, the one before it is there."""
 
 _TENSOR, _PAIRS = "__tensor__", "__pairs__"
@@ -59,13 +57,13 @@ def write_checkpoint(folder: Path, step: int, made_by: dict[str, Any], state: di
         "format": FORMAT,
         "made_by": json.dumps(made_by),
         "state": json.dumps(packed),
-        "sha256": _digest(tensors),
+        "sha256": tensors_sha256(tensors),
     }
     path = folder / f"step-{step:09d}.safetensors"
     try:
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata=metadata)
-        for old in _files(folder)[:-KEPT]:
+        for old in _files(folder)[:-KEPT_CHECKPOINTS]:
             old.unlink()
     except (OSError, SafetensorError) as error:
         raise GenLangSplatError(
@@ -96,7 +94,7 @@ def read_newest_checkpoint(folder: Path) -> Checkpoint | None:
     return None
 
 
-def require_same_training(checkpoint: Checkpoint, made_by: dict[str, Any]) -> None:
+def check_same_training(checkpoint: Checkpoint, made_by: dict[str, Any]) -> None:
     """Refuses to go on from a checkpoint of another training.
 
     Raises:
@@ -134,17 +132,9 @@ def _read(path: Path) -> Checkpoint:
             f"{path} is not a checkpoint of this version: its format is {metadata.get('format')!r}, expected "
             f"{FORMAT!r}."
         )
-    if metadata.get("sha256") != _digest(tensors):
+    if metadata.get("sha256") != tensors_sha256(tensors):
         raise GenLangSplatError(f"The checkpoint {path} is damaged: its values do not have the checksum it states.")
     return Checkpoint(path, json.loads(metadata["made_by"]), _unpack(json.loads(metadata["state"]), tensors))
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

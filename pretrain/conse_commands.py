@@ -65,7 +65,7 @@ class TrainConse:
             training_data=f"{settings.steps * settings.batch_size} synthetic mixtures of 1000 class embeddings",
             command="python -m pretrain train-conse " + shlex.join(_options(self)),
         )
-        result = train_autoencoder(MixtureSampler.of_encoder(encoder, settings.seed), identity, settings)
+        result = train_autoencoder(MixtureSampler.from_encoder(encoder, settings.seed), identity, settings)
         rows = evaluate_conse(result.autoencoder, encoder, images=())
         figures = {f"{name}: {key}": round(value, 4) for name, row in rows.items() for key, value in row.items()}
         figures["training seconds"] = round(result.seconds)
@@ -99,18 +99,20 @@ def evaluate_conse(
     autoencoder: Autoencoder, encoder: ConSEEncoder, images: tuple[Path, ...]
 ) -> dict[str, dict[str, float]]:
     """Measures an autoencoder on unseen mixtures, on the bare class embeddings and on folders of photographs."""
-    held_out = MixtureSampler.of_encoder(encoder, HELD_OUT_SEED)
-    yardstick = PcaBaseline(held_out(HELD_OUT_MIXTURES))
+    held_out = MixtureSampler.from_encoder(encoder, HELD_OUT_SEED)
+    pca_baseline = PcaBaseline(held_out(HELD_OUT_MIXTURES))
     sets: dict[str, torch.Tensor] = {
         "held-out mixtures": held_out(HELD_OUT_MIXTURES),
-        "held-out sharp mixtures": MixtureSampler.of_encoder(encoder, HELD_OUT_SEED, SHARP_MIXTURES)(HELD_OUT_MIXTURES),
+        "held-out sharp mixtures": MixtureSampler.from_encoder(encoder, HELD_OUT_SEED, SHARP_MIXTURES)(
+            HELD_OUT_MIXTURES
+        ),
         "class names": F.normalize(encoder.class_embeddings, dim=-1),
     }
     for folder in images:
         sets[f"regions of {folder}"] = photo_embeddings(folder, encoder, load_mask_generator("watershed"))
     texts = encoder.encode_texts(PROBE_TEXTS)
     return {
-        name: measure(autoencoder, embeddings, yardstick, encoder.class_embeddings, texts)
+        name: measure(autoencoder, embeddings, pca_baseline, encoder.class_embeddings, texts)
         for name, embeddings in sets.items()
     }
 

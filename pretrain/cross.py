@@ -37,7 +37,7 @@ class Domain:
     fitted_on: Float[Tensor, "fitted embedding_dim"]
 
 
-def measure_across(
+def evaluate_across(
     domains: Sequence[Domain], latent_dim: int, architecture: str, settings: TrainingSettings, output: Path
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Trains on each domain and measures on the held-out embeddings of all.
@@ -65,18 +65,18 @@ def measure_across(
             trained.name, "cross", trained.held_out.shape[1], latent_dim, architecture=architecture
         )
         autoencoder = train_autoencoder(trained.source, identity, settings).autoencoder
-        yardstick = PcaBaseline(trained.fitted_on)
+        pca_baseline = PcaBaseline(trained.fitted_on)
         figures[trained.name] = {
-            measured.name: measure_fidelity(autoencoder, measured.held_out, yardstick) for measured in domains
+            measured.name: measure_fidelity(autoencoder, measured.held_out, pca_baseline) for measured in domains
         }
     with atomic_path(output) as path:
         path.write_text(json.dumps(figures, indent=1))
-    show_across(figures)
+    show_across_table(figures)
     CONSOLE.print(f"Wrote {output}.")
     return figures
 
 
-def show_across(figures: dict[str, dict[str, dict[str, float]]]) -> None:
+def show_across_table(figures: dict[str, dict[str, dict[str, float]]]) -> None:
     """Prints cosines, with those of principal components of the same training data in brackets."""
     table = Table("trained on", *figures, title="Cosine on held-out embeddings of each domain (PCA in brackets)")
     for name, row in figures.items():

@@ -45,7 +45,7 @@ class Workers:
         """Gives a network with the same parameters whose gradients are averaged over the processes."""
         if self.world_size == 1:
             return network
-        share_batch_norm(network)
+        synchronize_batch_norm(network)
         return DistributedDataParallel(network, gradient_as_bucket_view=True)
 
     def mean(self, values: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class Workers:
         return values
 
 
-def workers_of_environment() -> Workers:
+def workers_from_environment() -> Workers:
     """Reads RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them; without them, one process alone.
 
     Raises:
@@ -110,7 +110,7 @@ def join_workers(device: str) -> Workers:
     Args:
         device: The device of the settings.
     """
-    workers = workers_of_environment()
+    workers = workers_from_environment()
     if workers.world_size == 1:
         return workers
     on_gpu = torch.device(device).type == "cuda"
@@ -130,7 +130,7 @@ def leave_workers() -> None:
         dist.destroy_process_group()
 
 
-class SharedBatchNorm(RowBatchNorm):
+class SynchronizedBatchNorm(RowBatchNorm):
     """Batch normalization by the statistics of the rows of all processes, each of which has as many.
 
     torch's own version works on GPUs only. With the statistics of its own rows alone, several processes would train
@@ -159,12 +159,12 @@ class SharedBatchNorm(RowBatchNorm):
         self.num_batches_tracked += 1
 
 
-def share_batch_norm(network: nn.Module) -> None:
+def synchronize_batch_norm(network: nn.Module) -> None:
     """Lets all batch normalization of a network use the rows of all processes; parameters and names stay the same."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is RowBatchNorm:
-                shared = SharedBatchNorm(child.num_features, child.eps, child.momentum)
+                shared = SynchronizedBatchNorm(child.num_features, child.eps, child.momentum)
                 shared._parameters, shared._buffers = child._parameters, child._buffers
                 setattr(parent, name, shared.train(child.training))
 
@@ -179,14 +179,14 @@ class _MeanOverWorkers(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        return _averaged(values)
+        return _average(values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return _averaged(gradients[0])
+        return _average(gradients[0])
 
 
-def _averaged(values: Tensor) -> Tensor:
+def _average(values: Tensor) -> Tensor:
     values = values.clone()
     dist.all_reduce(values)
     return values / dist.get_world_size()

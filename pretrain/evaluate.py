@@ -16,7 +16,7 @@ from genlangsplat_ns.language.autoencoder import Autoencoder
 from genlangsplat_ns.utils.progress import track
 from pretrain.fidelity import PcaBaseline, measure_fidelity
 from pretrain.images import ImageFolderSource
-from pretrain.retrieval import best_count, overlap_of_best
+from pretrain.retrieval import top_count, top_overlap
 
 PHOTO_LONG_SIDE = 480
 """Photographs are scaled down to this long side, about what a training view has."""
@@ -36,7 +36,7 @@ PROBE_TEXTS: tuple[str, ...] = (
 """Texts whose ranking of embeddings should survive the autoencoder."""
 
 
-def nearest_kept(
+def nearest_agreement(
     before: Float[Tensor, "count embedding_dim"],
     after: Float[Tensor, "count embedding_dim"],
     candidates: Float[Tensor, "num_candidates embedding_dim"],
@@ -50,16 +50,16 @@ def nearest_kept(
 def measure(
     autoencoder: Autoencoder,
     embeddings: Float[Tensor, "count embedding_dim"],
-    yardstick: PcaBaseline,
+    pca_baseline: PcaBaseline,
     classes: Float[Tensor, "num_classes embedding_dim"],
     texts: Float[Tensor, "num_texts embedding_dim"],
 ) -> dict[str, float]:
     """All measurements of one set of the embedded encoder's embeddings."""
     reconstructions = autoencoder(embeddings)
     return {
-        **measure_fidelity(autoencoder, embeddings, yardstick),
-        "nearest class kept": nearest_kept(embeddings, reconstructions, F.normalize(classes, dim=-1)),
-        "text ranking kept": overlap_of_best(embeddings, reconstructions, texts, best_count(len(embeddings))),
+        **measure_fidelity(autoencoder, embeddings, pca_baseline),
+        "nearest class kept": nearest_agreement(embeddings, reconstructions, F.normalize(classes, dim=-1)),
+        "text ranking kept": top_overlap(embeddings, reconstructions, texts, top_count(len(embeddings))),
     }
 
 

@@ -66,7 +66,7 @@ def extract_shards(
     if not frames:
         raise GenLangSplatError(f"The source {source.name} has no frame. Name a folder that holds some.")
     if isinstance(models, FeatureSettings):
-        models = FrameModels.of_front_end(models)
+        models = FrameModels.from_settings(models)
     with ShardWriter.open(folder, models.identity, source.name, shard_rows, flush_seconds) as writer:
         missing = [
             frame for frame in frames if not writer.done(frame.key) and (retry_failed or not writer.failed(frame.key))
@@ -77,7 +77,7 @@ def extract_shards(
             started, rows_before = time.perf_counter(), writer.num_rows
             _collect(writer, missing, _results(engine, source, models, missing, ray_settings or RaySettings()))
             _report(writer, missing, writer.num_rows - rows_before, time.perf_counter() - started)
-        _refuse_nothing(writer, frames)
+        _check_any_succeeded(writer, frames)
     return ShardFolder.read(folder)
 
 
@@ -135,7 +135,7 @@ def _report(writer: ShardWriter, frames: Sequence[Frame], rows: int, seconds: fl
         CONSOLE.print(f"[yellow]and {len(failed) - 5} more frames; the index names them all.")
 
 
-def _refuse_nothing(writer: ShardWriter, frames: Sequence[Frame]) -> None:
+def _check_any_succeeded(writer: ShardWriter, frames: Sequence[Frame]) -> None:
     if all(writer.failed(frame.key) for frame in frames):
         raise GenLangSplatError(
             f"All {len(frames)} frames failed; the first, {frames[0].key}, because: {writer.reason(frames[0].key)} "

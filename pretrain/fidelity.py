@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genlangsplat_ns.language.autoencoder import Autoencoder
 from genlangsplat_ns.levels import LEVELS
-from pretrain.selection import RowSample
+from pretrain.row_subset import RowSample
 
 COLLAPSED = 0.25
 """Latents that use less than this share of their dimensions have collapsed."""
@@ -47,13 +47,13 @@ class PcaBaseline:
 def fidelity(
     reconstructions: Float[Tensor, "count embedding_dim"],
     embeddings: Float[Tensor, "count embedding_dim"],
-    yardstick: PcaBaseline,
+    pca_baseline: PcaBaseline,
 ) -> dict[str, float]:
     """Mean squared error, cosine, and cosine of what differs from the mean.
 
     Between unit vectors the error, a mean over the E numbers of a row, is 2 (1 - cosine) / E.
     """
-    centered = F.cosine_similarity(reconstructions - yardstick.mean, embeddings - yardstick.mean, dim=-1)
+    centered = F.cosine_similarity(reconstructions - pca_baseline.mean, embeddings - pca_baseline.mean, dim=-1)
     return {
         "mse": float((reconstructions - embeddings).square().mean()),
         "cosine": float(F.cosine_similarity(reconstructions, embeddings, dim=-1).mean()),
@@ -79,32 +79,32 @@ def latent_usage(latents: Float[Tensor, "count latent_dim"]) -> float:
 
 @torch.no_grad()
 def measure_fidelity(
-    autoencoder: Autoencoder, embeddings: Float[Tensor, "count embedding_dim"], yardstick: PcaBaseline
+    autoencoder: Autoencoder, embeddings: Float[Tensor, "count embedding_dim"], pca_baseline: PcaBaseline
 ) -> dict[str, float]:
     """What an autoencoder keeps of embeddings, beside the constant and the principal components of the training set."""
     latents = autoencoder.encode(embeddings)
-    row = fidelity(autoencoder.decode(latents), embeddings, yardstick)
-    components = fidelity(yardstick.pca(embeddings, autoencoder.identity.latent_dim), embeddings, yardstick)
+    row = fidelity(autoencoder.decode(latents), embeddings, pca_baseline)
+    components = fidelity(pca_baseline.pca(embeddings, autoencoder.identity.latent_dim), embeddings, pca_baseline)
     return {
         **row,
         "PCA cosine": components["cosine"],
         "PCA centered": components["centered cosine"],
-        "constant": float(F.cosine_similarity(yardstick.mean[None], embeddings, dim=-1).mean()),
+        "constant": float(F.cosine_similarity(pca_baseline.mean[None], embeddings, dim=-1).mean()),
         "latent usage": latent_usage(latents),
     }
 
 
 def fidelity_rows(
-    autoencoder: Autoencoder, sample: RowSample, yardstick: PcaBaseline, name: str = "held out"
+    autoencoder: Autoencoder, sample: RowSample, pca_baseline: PcaBaseline, name: str = "held out"
 ) -> dict[str, dict[str, float]]:
     """Measures a sample as a whole, level by level, and source by source where there are several."""
-    rows = {name: measure_fidelity(autoencoder, sample.embeddings, yardstick)}
+    rows = {name: measure_fidelity(autoencoder, sample.embeddings, pca_baseline)}
     for level, level_name in enumerate(LEVELS):
         chosen = sample.levels == level
         if bool(chosen.any()):
-            rows[level_name] = measure_fidelity(autoencoder, sample.embeddings[chosen], yardstick)
+            rows[level_name] = measure_fidelity(autoencoder, sample.embeddings[chosen], pca_baseline)
     sources = sorted(set(sample.sources))
     for source in sources if len(sources) > 1 else ():
         chosen_rows = [index for index, other in enumerate(sample.sources) if other == source]
-        rows[source] = measure_fidelity(autoencoder, sample.embeddings[chosen_rows], yardstick)
+        rows[source] = measure_fidelity(autoencoder, sample.embeddings[chosen_rows], pca_baseline)
     return rows

@@ -37,7 +37,7 @@ class FrameModels:
     load_encoder: Callable[[], ImageTextEncoder]
 
     @classmethod
-    def of_front_end(cls, settings: FeatureSettings, device: str | None = None) -> FrameModels:
+    def from_settings(cls, settings: FeatureSettings, device: str | None = None) -> FrameModels:
         """Resolves what is chosen about masks and encoder.
 
         Args:
@@ -49,7 +49,7 @@ class FrameModels:
         """
         extractor = FeatureExtractor(settings, device or _default_device())
         return cls(
-            ShardIdentity.of_store(extractor.store_identity),
+            ShardIdentity.from_store(extractor.store_identity),
             partial(_load_masks, extractor.mask_name, settings, device),
             partial(_load_encoder, extractor.encoder_name, settings, device),
         )

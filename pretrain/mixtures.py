@@ -46,7 +46,7 @@ class MixtureSampler:
     """Draws embeddings; calling it again gives new ones, and the same seed gives the same sequence.
 
     Args:
-        class_embeddings: Centerd embeddings of the class names.
+        class_embeddings: Centered embeddings of the class names.
         head_weight: Weight rows of the classifier's last layer; like classes have like rows, so they say which other
             classes the classifier sees where it sees one.
         head_bias: Its bias.
@@ -78,7 +78,7 @@ class MixtureSampler:
         self._noise = _unit_spread(features @ rows.T)
 
     @classmethod
-    def of_encoder(cls, encoder: ConSEEncoder, seed: int, settings: MixtureSettings | None = None) -> MixtureSampler:
+    def from_encoder(cls, encoder: ConSEEncoder, seed: int, settings: MixtureSettings | None = None) -> MixtureSampler:
         """Makes the sampler of an encoder's embeddings."""
         return cls(
             encoder.class_embeddings, encoder.classifier.head_weight, encoder.classifier.head_bias, seed, settings

@@ -16,7 +16,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.autoencoder import Autoencoder
 from pretrain.fidelity import PcaBaseline
 
-BEST_SHARE = 0.05
+TOP_SHARE = 0.05
 """Of the regions, those that fit a text best."""
 
 
@@ -73,16 +73,16 @@ class Pairs:
 
 
 @torch.no_grad()
-def measure_retrieval(autoencoder: Autoencoder, pairs: Pairs, yardstick: PcaBaseline) -> dict[str, float]:
+def measure_retrieval(autoencoder: Autoencoder, pairs: Pairs, pca_baseline: PcaBaseline) -> dict[str, float]:
     """Text to image R@1 as it was, after the autoencoder, and after principal components of the same width."""
     return {
         "uncompressed": pairs.recall_at_1(pairs.images),
         "autoencoder": pairs.recall_at_1(autoencoder(pairs.images)),
-        "PCA": pairs.recall_at_1(yardstick.pca(pairs.images, autoencoder.identity.latent_dim)),
+        "PCA": pairs.recall_at_1(pca_baseline.pca(pairs.images, autoencoder.identity.latent_dim)),
     }
 
 
-def overlap_of_best(
+def top_overlap(
     before: Float[Tensor, "num_regions embedding_dim"],
     after: Float[Tensor, "num_regions embedding_dim"],
     texts: Float[Tensor, "num_texts embedding_dim"],
@@ -99,21 +99,21 @@ def measure_ranking(
     autoencoder: Autoencoder,
     regions: Float[Tensor, "num_regions embedding_dim"],
     texts: Float[Tensor, "num_texts embedding_dim"],
-    yardstick: PcaBaseline,
+    pca_baseline: PcaBaseline,
 ) -> dict[str, dict[str, float]]:
     """What texts find among regions, before and after: the best one, which twins may replace, and the best 5 %."""
     after = {
         "uncompressed": regions,
         "autoencoder": autoencoder(regions),
-        "PCA": yardstick.pca(regions, autoencoder.identity.latent_dim),
+        "PCA": pca_baseline.pca(regions, autoencoder.identity.latent_dim),
     }
-    counts = {"best region kept": 1, f"best {BEST_SHARE:.0%} kept": best_count(len(regions))}
+    counts = {"best region kept": 1, f"best {TOP_SHARE:.0%} kept": top_count(len(regions))}
     return {
-        name: {kind: overlap_of_best(regions, rows, texts, count) for kind, rows in after.items()}
+        name: {kind: top_overlap(regions, rows, texts, count) for kind, rows in after.items()}
         for name, count in counts.items()
     }
 
 
-def best_count(num_regions: int) -> int:
+def top_count(num_regions: int) -> int:
     """How many regions are the best ones."""
-    return max(1, round(BEST_SHARE * num_regions))
+    return max(1, round(TOP_SHARE * num_regions))

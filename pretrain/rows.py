@@ -13,7 +13,7 @@ LENGTH_TOLERANCE = 0.02
 """How far a row's length may be from 1; half precision stays within a tenth of it."""
 
 
-def require_unit_rows(rows: Float[Tensor, "count width"], width: int, origin: str) -> None:
+def check_unit_rows(rows: Float[Tensor, "count width"], width: int, origin: str) -> None:
     """Refuses rows that would poison a training.
 
     Args:

@@ -239,7 +239,7 @@ class ScanNetSource:
         kept = sorted(name for name in asked if _belongs(name, self.split))
         if self.split == "train" and len(kept) < len(asked):
             held_out = sorted(asked - set(kept))
-            CONSOLE.print(f"Held out, as 3D benchmarks use their rooms: {_enumerate(held_out)}.")
+            CONSOLE.print(f"Held out, as 3D benchmarks use their rooms: {_shorten(held_out)}.")
         if not kept:
             raise GenLangSplatError(
                 f"None of the {len(asked)} scenes found in {self.root} belongs to the split {self.split!r}. "
@@ -260,19 +260,19 @@ class ScanNetSource:
         if wrong or not lines:
             raise GenLangSplatError(
                 f"{self.scenes} should hold one scene name a line, as scene0001_00, "
-                f"but {f'has {_enumerate(wrong)}' if wrong else 'is empty'}. Correct the file."
+                f"but {f'has {_shorten(wrong)}' if wrong else 'is empty'}. Correct the file."
             )
         listed = set(lines)
         missing = sorted(listed - there)
         if len(missing) == len(listed):
             raise GenLangSplatError(
-                f"None of the scenes in {self.scenes} ({_enumerate(missing)}) is in {self.root}. Download them, or "
+                f"None of the scenes in {self.scenes} ({_shorten(missing)}) is in {self.root}. Download them, or "
                 "give the list that belongs to this folder."
             )
         if missing:
             CONSOLE.print(
                 f"[yellow]{len(missing)} of the {len(listed)} scenes in {escape(str(self.scenes))} are not in "
-                f"{escape(str(self.root))}: {_enumerate(missing)}."
+                f"{escape(str(self.root))}: {_shorten(missing)}."
             )
         return listed & there
 
@@ -301,7 +301,7 @@ def _read_matrix(path: Path) -> Float32[np.ndarray, "4 4"] | None:
     return matrix.reshape(4, 4) if matrix.size == 16 else None
 
 
-def _enumerate(names: Iterable[str], shown: int = 5) -> str:
+def _shorten(names: Iterable[str], shown: int = 5) -> str:
     """The first few of many names."""
     listed = list(names)
     more = f" and {len(listed) - shown} more" if len(listed) > shown else ""

@@ -19,14 +19,14 @@ COSINE_MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
-class Pace:
+class StepRates:
     """Learning rate and momentum (AdamW's first beta) of one step."""
 
     learning_rate: float
     momentum: float
 
 
-def pace_at(step: int, steps: int, peak: float, warmup: float, schedule: ScheduleName) -> Pace:
+def rates_at(step: int, steps: int, peak: float, warmup: float, schedule: ScheduleName) -> StepRates:
     """Gives the pace of a step.
 
     Args:
@@ -39,16 +39,16 @@ def pace_at(step: int, steps: int, peak: float, warmup: float, schedule: Schedul
     if schedule == "cosine":
         rising = warmup * steps
         if step < rising:
-            return Pace(peak * (step + 1) / math.ceil(rising), COSINE_MOMENTUM)
-        return Pace(_between(peak, 0.0, (step - rising) / (steps - rising)), COSINE_MOMENTUM)
+            return StepRates(peak * (step + 1) / math.ceil(rising), COSINE_MOMENTUM)
+        return StepRates(_between(peak, 0.0, (step - rising) / (steps - rising)), COSINE_MOMENTUM)
     low, high = ONE_CYCLE_MOMENTUM
     # Peak and end lie between steps as in torch's OneCycleLR over one step more than there are.
     top = warmup * (steps + 1) - 1
     if step <= top:
         part = step / top if top > 0 else 1.0
-        return Pace(_between(peak * ONE_CYCLE_START, peak, part), _between(high, low, part))
+        return StepRates(_between(peak * ONE_CYCLE_START, peak, part), _between(high, low, part))
     part = (step - top) / (steps - top)
-    return Pace(_between(peak, peak * ONE_CYCLE_START * ONE_CYCLE_END, part), _between(low, high, part))
+    return StepRates(_between(peak, peak * ONE_CYCLE_START * ONE_CYCLE_END, part), _between(low, high, part))
 
 
 def _between(start: float, end: float, part: float) -> float:

@@ -64,7 +64,7 @@ class TrainingSettings:
     patience: int = 0
     checkpoint_every: int = 1000
 
-    def require_sense(self) -> None:
+    def validate(self) -> None:
         """Refuses settings that cannot be trained by.
 
         Raises:
@@ -93,9 +93,9 @@ class TrainingSettings:
                 f"Measurements and checkpoints need at least one step between them, got eval_every={self.eval_every} "
                 f"and checkpoint_every={self.checkpoint_every}."
             )
-        self._require_device()
+        self._validate_device()
 
-    def _require_device(self) -> None:
+    def _validate_device(self) -> None:
         try:
             kind = torch.device(self.device).type
         except RuntimeError as error:

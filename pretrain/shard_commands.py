@@ -17,19 +17,19 @@ from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity, save_autoencoder
 from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.ray import RaySettings
-from pretrain.cross import Domain, measure_across
-from pretrain.distributed import workers_of_environment
+from pretrain.cross import Domain, evaluate_across
+from pretrain.distributed import workers_from_environment
 from pretrain.extract import Engine, extract_shards
 from pretrain.fidelity import PcaBaseline, fidelity_rows
 from pretrain.images import ImageFolderSource
+from pretrain.row_subset import read_rows
 from pretrain.scannet import ScanNetSource
-from pretrain.selection import read_rows
 from pretrain.settings import TrainingSettings
 from pretrain.shard_writer import FrameRows, ShardWriter, ingest, quarantine_damaged
 from pretrain.shards import ShardFolder, ShardIdentity
 from pretrain.stored import StoredEmbeddings
 from pretrain.stream import EmbeddingStream
-from pretrain.sweep import SWEPT, run_sweep
+from pretrain.sweep import SWEEP_WIDTHS, run_sweep
 from pretrain.tables import show_fidelity
 from pretrain.train import train_autoencoder
 
@@ -83,16 +83,16 @@ class Extract(FeatureSettings):
         if self.images is not None:
             self._extract(ImageFolderSource(self.images, self.max_side))
         for folder in self.store:
-            take_over_store(folder, self.shards)
+            ingest_store(folder, self.shards)
 
     def _extract(self, source: ScanNetSource | ImageFolderSource) -> None:
         extract_shards(source, self.shards, self, self.engine, self.ray, self.limit, self.retry_failed)
 
 
-def take_over_store(folder: Path, shards: Path) -> None:
+def ingest_store(folder: Path, shards: Path) -> None:
     """Copies the embeddings of a feature store into shards; damaged views are named."""
     stored = StoredEmbeddings(folder)
-    identity = ShardIdentity.of_store(stored.identity)
+    identity = ShardIdentity.from_store(stored.identity)
 
     def frames() -> Iterator[FrameRows]:
         for view in stored:
@@ -112,7 +112,7 @@ class Split:
     held_out: frozenset[str]
 
     @classmethod
-    def of_folders(cls, folders: Sequence[Path], held_out: Sequence[str]) -> Split:
+    def from_folders(cls, folders: Sequence[Path], held_out: Sequence[str]) -> Split:
         """Holds out the scenes named, or every tenth."""
         scenes = sorted({scene.name for folder in folders for scene in ShardFolder.read(folder).index.scenes})
         if len(scenes) < 2 and not held_out:
@@ -175,8 +175,8 @@ class Train:
 
     def __call__(self) -> None:
         """Trains, measures and writes the file."""
-        split = Split.of_folders(self.shards, self.held_out)
-        workers = workers_of_environment()
+        split = Split.from_folders(self.shards, self.held_out)
+        workers = workers_from_environment()
         if workers.is_first:
             # A damaged shard shows now and not after hours.
             for folder in self.shards:
@@ -204,8 +204,8 @@ class Train:
         )
         if not workers.is_first:
             return
-        yardstick = PcaBaseline(read_rows(self.shards, split.trained, most=20_000, seed=2).embeddings)
-        rows = fidelity_rows(result.autoencoder, held_out, yardstick)
+        pca_baseline = PcaBaseline(read_rows(self.shards, split.trained, most=20_000, seed=2).embeddings)
+        rows = fidelity_rows(result.autoencoder, held_out, pca_baseline)
         figures = {f"held out: {key}": round(value, 4) for key, value in rows["held out"].items()}
         result.autoencoder.identity = replace(
             identity, held_out_cosine=round(rows["held out"]["cosine"], 4), figures=figures
@@ -226,7 +226,7 @@ class Sweep:
     """Where sweep.json and sweep.png go."""
     held_out: tuple[str, ...] = ()
     """Scenes to hold out; without names every tenth."""
-    latent_dims: tuple[int, ...] = SWEPT
+    latent_dims: tuple[int, ...] = SWEEP_WIDTHS
     """Widths D to try."""
     architecture: str = "residual"
     """mlp, residual, langsplat or linear."""
@@ -235,7 +235,7 @@ class Sweep:
 
     def __call__(self) -> None:
         """Trains and draws."""
-        split = Split.of_folders(self.shards, self.held_out)
+        split = Split.from_folders(self.shards, self.held_out)
         run_sweep(
             lambda: EmbeddingStream(self.shards, split.trained, seed=self.training.seed),
             read_rows(self.shards, split.held_out, most=20_000, seed=1).embeddings,
@@ -266,7 +266,7 @@ class Cross:
         """Trains, measures and prints."""
         domains = []
         for folder in self.shards:
-            split = Split.of_folders((folder,), ())
+            split = Split.from_folders((folder,), ())
             domains.append(
                 Domain(
                     folder.name,
@@ -275,4 +275,4 @@ class Cross:
                     read_rows((folder,), split.trained, most=20_000, seed=2).embeddings,
                 )
             )
-        measure_across(domains, self.latent_dim, self.architecture, self.training, self.output)
+        evaluate_across(domains, self.latent_dim, self.architecture, self.training, self.output)

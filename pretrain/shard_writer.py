@@ -157,7 +157,7 @@ class ShardWriter:
             self.fail(key, f"{int(unusable.sum())} of {len(values)} embeddings are zero or not finite")
             return
         units = (values / norms).half().numpy()
-        kept = _first_of_their_kind(units)
+        kept = _without_duplicates(units)
         self.index.duplicates += int((~kept).sum())
         kept_levels = levels.cpu().numpy().astype(np.uint8)[kept]
         self._append(self._name(key), ShardScene(self._source, scene), units[kept], kept_levels)
@@ -353,7 +353,7 @@ def _last_shard_if_not_full(folder: Path, index: ShardIndex) -> list[ShardRows]:
     return [shards.open(index.shards[-1]).rows()]
 
 
-def _first_of_their_kind(units: Float16[np.ndarray, "rows embedding_dim"]) -> Bool[np.ndarray, " rows"]:
+def _without_duplicates(units: Float16[np.ndarray, "rows embedding_dim"]) -> Bool[np.ndarray, " rows"]:
     """Says which rows have no earlier one that is nearly the same and stays."""
     kept = np.ones(len(units), dtype=bool)
     # Pieces bound the table of cosines; no photograph has so many regions.

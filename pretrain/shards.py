@@ -54,7 +54,7 @@ class ShardIdentity:
     levels: tuple[str, ...] = ("subpart", "part", "whole")
 
     @classmethod
-    def of_store(cls, store: StoreIdentity) -> ShardIdentity:
+    def from_store(cls, store: StoreIdentity) -> ShardIdentity:
         """The identity under which the features of such a store are kept."""
         return cls(
             store.encoder_identity, store.embedding_dim, store.masks, dict(store.mask_settings), tuple(store.levels)

@@ -22,7 +22,7 @@ from jaxtyping import Float, Float16, Int64
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from pretrain.selection import select_rows, unit_rows
+from pretrain.row_subset import select_rows, unit_rows
 
 BUFFER_ROWS = 131_072
 """Rows shuffled among one another: 128 MiB at a width of 512, twice, because the next ones are read ahead."""
@@ -88,13 +88,13 @@ class EmbeddingStream:
                 f"world_size; got {buffer_rows}, {block_rows}, {seed}, and rank {rank} of {world_size}."
             )
         self._folders = list(folders)
-        self._selections = select_rows(folders, scenes, exclude_scenes)
-        identity = self._selections[0].folder.index.identity
+        self._subsets = select_rows(folders, scenes, exclude_scenes)
+        identity = self._subsets[0].folder.index.identity
         self.encoder, self.embedding_dim = identity.encoder, identity.embedding_dim
-        self.rows = sum(selection.rows for selection in self._selections)
+        self.rows = sum(subset.rows for subset in self._subsets)
         self._seed, self._buffer_rows, self._block_rows = seed, buffer_rows, block_rows
         self._rank, self._world_size = rank, world_size
-        self._lay_out_blocks()
+        self._index_blocks()
         self._fingerprint = self._hash()
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedding-stream")
         self._position = 0
@@ -114,7 +114,7 @@ class EmbeddingStream:
         """
         parts = []
         while count > 0:
-            offset = (self._own(self._position) - self._own(self._window.start)) // self._world_size
+            offset = (self._next_own(self._position) - self._next_own(self._window.start)) // self._world_size
             part = self._window.rows[offset : offset + count]
             if len(part) == 0:
                 self._window = self._next.result()
@@ -147,15 +147,15 @@ class EmbeddingStream:
         self._window = self._load(self._position)
         self._next = self._reader.submit(self._load, self._window.end)
 
-    def _lay_out_blocks(self) -> None:
+    def _index_blocks(self) -> None:
         """Cuts the shards into blocks, and counts the wanted rows of each; blocks without any are left out."""
         shards, firsts, counts = [], [], []
-        for place, selection in enumerate(self._selections):
-            starts = np.arange(0, selection.shard.rows, self._block_rows)
-            if selection.kept is None:
-                wanted = np.minimum(self._block_rows, selection.shard.rows - starts)
+        for place, subset in enumerate(self._subsets):
+            starts = np.arange(0, subset.shard.rows, self._block_rows)
+            if subset.kept is None:
+                wanted = np.minimum(self._block_rows, subset.shard.rows - starts)
             else:
-                wanted = np.add.reduceat(selection.kept, starts, dtype=np.int64)
+                wanted = np.add.reduceat(subset.kept, starts, dtype=np.int64)
             shards.append(np.full(int((wanted > 0).sum()), place))
             firsts.append(starts[wanted > 0])
             counts.append(wanted[wanted > 0])
@@ -165,12 +165,12 @@ class EmbeddingStream:
 
     def _hash(self) -> str:
         """Hash of all that the order follows from."""
-        shards = [(selection.shard.sha256, selection.rows) for selection in self._selections]
+        shards = [(subset.shard.sha256, subset.rows) for subset in self._subsets]
         blocks = hashlib.sha256(self._block_counts.astype(np.int64).tobytes()).hexdigest()
         content = [shards, blocks, self._seed, self._buffer_rows, self._block_rows]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
-    def _own(self, position: int) -> int:
+    def _next_own(self, position: int) -> int:
         """The first place from there on that is this rank's."""
         return position + (self._rank - position) % self._world_size
 
@@ -197,19 +197,19 @@ class EmbeddingStream:
         """Reads this rank's rows of some blocks, and puts them in the order of their places in the whole stream."""
         start = min(int(block_places.min()) for block_places in places)
         total = sum(map(len, places))
-        first_own = self._own(start)
+        first_own = self._next_own(start)
         rows = np.empty((len(range(first_own, start + total, self._world_size)), self.embedding_dim), np.float16)
         shard, opened = None, -1
         # By shard, so that only one is mapped at a time: what has been read of it counts as memory until it is let go.
         for number in np.argsort(self._block_shards[blocks], kind="stable"):
             place, first = int(self._block_shards[blocks[number]]), int(self._block_firsts[blocks[number]])
-            selection = self._selections[place]
+            subset = self._subsets[place]
             if shard is None or place != opened:
-                shard, opened = selection.open(), place
-            last = min(first + self._block_rows, selection.shard.rows)
+                shard, opened = subset.open(), place
+            last = min(first + self._block_rows, subset.shard.rows)
             values = shard.column("embeddings", first, last).numpy()
-            if selection.kept is not None:
-                values = values[selection.kept[first:last]]
+            if subset.kept is not None:
+                values = values[subset.kept[first:last]]
             steps, remainders = np.divmod(places[number] - first_own, self._world_size)
             own = remainders == 0
             rows[steps[own]] = values[own]

@@ -17,7 +17,7 @@ from pretrain.settings import TrainingSettings
 from pretrain.tables import show_fidelity
 from pretrain.train import EmbeddingSource, train_autoencoder
 
-SWEPT = (3, 8, 12, 16, 24, 32, 64)
+SWEEP_WIDTHS = (3, 8, 12, 16, 24, 32, 64)
 """Widths of the latents: LangSplat's 3, the paper's 16, and what lies around."""
 
 Rows = dict[int, dict[str, float]]
@@ -43,13 +43,13 @@ def run_sweep(
         settings: How to train.
         output_dir: Where `sweep.json` and `sweep.png` go.
     """
-    yardstick, rows = PcaBaseline(fitted_on), {}
+    pca_baseline, rows = PcaBaseline(fitted_on), {}
     for latent_dim in latent_dims:
         identity = AutoencoderIdentity(
             f"sweep-{latent_dim}", "sweep", held_out.shape[1], latent_dim, architecture=architecture
         )
         result = train_autoencoder(make_source(), identity, settings, held_out=held_out)
-        rows[latent_dim] = measure_fidelity(result.autoencoder, held_out, yardstick)
+        rows[latent_dim] = measure_fidelity(result.autoencoder, held_out, pca_baseline)
     with atomic_path(output_dir / "sweep.json") as path:
         path.write_text(json.dumps(rows, indent=1))
     draw_sweep(rows, output_dir / "sweep.png")

@@ -44,14 +44,14 @@ class TensorSource:
             )
         self._embeddings = embeddings
         self._seed, self._rank, self._world_size = seed, rank, world_size
-        self._dealt = 0
+        self._position = 0
         self._epoch = -1
         self._order: Int[Tensor, " count"] = torch.zeros(0, dtype=torch.long)
 
     def __call__(self, count: int) -> Float[Tensor, "count embedding_dim"]:
         """Gives the next `count` rows, in float32 and with unit length."""
-        places = self._rank + self._world_size * torch.arange(self._dealt, self._dealt + count)
-        self._dealt += count
+        places = self._rank + self._world_size * torch.arange(self._position, self._position + count)
+        self._position += count
         epochs = places // len(self._embeddings)
         within = places % len(self._embeddings)
         picks = torch.cat([self._order_of(int(epoch))[within[epochs == epoch]] for epoch in epochs.unique()])
@@ -60,7 +60,7 @@ class TensorSource:
 
     def state_dict(self) -> dict[str, Any]:
         """Gives what `load_state_dict` needs to go on with the sequence."""
-        return {"dealt": self._dealt, "seed": self._seed, "rows": len(self._embeddings)}
+        return {"dealt": self._position, "seed": self._seed, "rows": len(self._embeddings)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where another source of the same rows stood.
@@ -74,7 +74,7 @@ class TensorSource:
                 f"The state is of {state.get('rows')} rows under the seed {state.get('seed')}, this source has "
                 f"{mine['rows']} rows and the seed {mine['seed']}. Go on with the same embeddings and seed."
             )
-        self._dealt = int(state["dealt"])
+        self._position = int(state["dealt"])
 
     def _order_of(self, epoch: int) -> Int[Tensor, " count"]:
         if epoch != self._epoch:

@@ -13,7 +13,7 @@ from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentit
 from genlangsplat_ns.utils.matrix_products import onednn_matmul
 from pretrain.distributed import join_workers
 from pretrain.losses import reconstruction_loss
-from pretrain.rows import require_unit_rows
+from pretrain.rows import check_unit_rows
 from pretrain.settings import TrainingSettings
 from pretrain.training import DivergedError, Training, TrainingResult
 from pretrain.training_log import training_log
@@ -56,14 +56,14 @@ def train_autoencoder(
         GenLangSplatError: If the settings make no sense, rows are unusable, the checkpoint folder is of another
             training or unreadable, or the loss stops being finite (`DivergedError`, which has the best weights).
     """
-    settings.require_sense()
+    settings.validate()
     if checkpoint_dir is not None and not (hasattr(source, "state_dict") and hasattr(source, "load_state_dict")):
         raise GenLangSplatError(
             f"Checkpoints need a source that can be gone on with, but {type(source).__name__} has no state_dict() and "
             "load_state_dict(). Give it both, or train without a checkpoint folder."
         )
     if held_out is not None:
-        require_unit_rows(held_out, identity.embedding_dim, "The held-out set")
+        check_unit_rows(held_out, identity.embedding_dim, "The held-out set")
     workers = join_workers(settings.device)
     training = Training(source, identity, settings, held_out, checkpoint_dir, workers)
     if not training.resume():

@@ -26,18 +26,18 @@ from genlangsplat_ns.language.autoencoder import (
 from genlangsplat_ns.utils.console import CONSOLE
 from pretrain.averaging import WeightAverage
 from pretrain.best_weights import BestWeights
-from pretrain.checkpoint import Checkpoint, read_newest_checkpoint, require_same_training, write_checkpoint
+from pretrain.checkpoint import Checkpoint, check_same_training, read_newest_checkpoint, write_checkpoint
 from pretrain.distributed import Workers
 from pretrain.losses import reconstruction_loss
-from pretrain.rows import mix_rows, require_unit_rows
-from pretrain.schedule import pace_at
+from pretrain.rows import check_unit_rows, mix_rows
+from pretrain.schedule import rates_at
 from pretrain.settings import TrainingSettings
 from pretrain.training_log import TrainingLog
 
-COLLECTED_TOGETHER = 16
+STEPS_PER_LOSS_READ = 16
 """Losses are read from the device after so many steps, because each reading makes a GPU wait."""
 
-MEASURED_TOGETHER = 16384
+HELD_OUT_BATCH = 16384
 """Held-out embeddings that pass the autoencoder at a time."""
 
 SECOND_BETA = 0.99
@@ -114,7 +114,7 @@ class Training:
     def begin(self, start: Autoencoder | None) -> None:
         """Sets the weights that training starts from."""
         if start is not None:
-            self._require_fitting(start)
+            self._check_compatible(start)
             self._autoencoder.load_state_dict(start.state_dict())
         elif self._settings.pca_rows and linear_maps(self._autoencoder.encoder, self._autoencoder.decoder) is not None:
             share = max(math.ceil(self._settings.pca_rows / self._workers.world_size), self._identity.latent_dim)
@@ -148,14 +148,14 @@ class Training:
         settings, started, before = self._settings, time.perf_counter(), self._seconds
         resumed_at = self.step
         while self.step < settings.steps and not self._kept.should_stop:
-            self._one_step(check_shares=self.step == resumed_at)
+            self._train_step(check_rows=self.step == resumed_at)
             is_last = self.step == settings.steps
             measures = self._held_out is not None and (is_last or self.step % settings.eval_every == 0)
             saves = self._checkpoint_dir is not None and (is_last or self.step % settings.checkpoint_every == 0)
-            if is_last or measures or saves or len(self._pending) == COLLECTED_TOGETHER:
+            if is_last or measures or saves or len(self._pending) == STEPS_PER_LOSS_READ:
                 self._collect(log)
             if is_last or measures or saves:
-                self._require_finite_weights()
+                self._check_finite_weights()
             if measures:
                 self._measure(log)
             self._seconds = before + time.perf_counter() - started
@@ -182,21 +182,21 @@ class Training:
     def _draw(self, count: int) -> Float[Tensor, "count embedding_dim"]:
         rows: Tensor = self._source(count)
         origin = f"The source of embeddings, before step {self.step + 1},"
-        require_unit_rows(rows, self._identity.embedding_dim, origin)
+        check_unit_rows(rows, self._identity.embedding_dim, origin)
         if len(rows) != count:
             raise GenLangSplatError(f"{origin} gave {len(rows)} rows where {count} were asked for.")
         return rows.to(self._device, torch.float32, non_blocking=True)
 
-    def _one_step(self, check_shares: bool) -> None:
+    def _train_step(self, check_rows: bool) -> None:
         settings = self._settings
         rows = self._draw(settings.batch_size)
-        if check_shares:
-            self._require_own_shares(rows)
+        if check_rows:
+            self._check_distinct_rows(rows)
         if settings.mix > 0 or settings.mix_noise > 0:
             rows = mix_rows(rows, settings.mix, settings.mix_noise, self._generator)
-        pace = pace_at(self.step, settings.steps, settings.learning_rate, settings.warmup, settings.schedule)
+        rates = rates_at(self.step, settings.steps, settings.learning_rate, settings.warmup, settings.schedule)
         for group in self._optimizer.param_groups:
-            group["lr"], group["betas"] = pace.learning_rate, (pace.momentum, SECOND_BETA)
+            group["lr"], group["betas"] = rates.learning_rate, (rates.momentum, SECOND_BETA)
         lower = self._product_type != torch.float32
         with torch.autocast(self._device.type, self._product_type if lower else torch.bfloat16, enabled=lower):
             reconstructions = self._network(rows)
@@ -237,7 +237,7 @@ class Training:
         network = self._autoencoder if self._average is None else self._average.network
         network.eval()
         total = 0.0
-        for rows in self._held_out.split(MEASURED_TOGETHER):
+        for rows in self._held_out.split(HELD_OUT_BATCH):
             rows = rows.to(self._device, torch.float32)
             total += F.cosine_similarity(network(rows), rows, dim=-1).double().sum().item()
         self._autoencoder.train()
@@ -280,7 +280,7 @@ class Training:
             try:
                 checkpoint = read_newest_checkpoint(self._checkpoint_dir)
                 if checkpoint is not None:
-                    require_same_training(checkpoint, self._made_by())
+                    check_same_training(checkpoint, self._made_by())
             except GenLangSplatError as error:
                 reason = str(error)
         checkpoint, reason = self._workers.broadcast((checkpoint, reason))
@@ -294,10 +294,10 @@ class Training:
         del settings["checkpoint_every"]
         identity = asdict(self._identity)
         named = {name: identity[name] for name in ("name", "encoder", "embedding_dim", "latent_dim", "architecture")}
-        held_out = "" if self._held_out is None else _digest(self._held_out)
+        held_out = "" if self._held_out is None else _rows_sha256(self._held_out)
         return {**named, **settings, "processes": self._workers.world_size, "held_out": held_out}
 
-    def _require_fitting(self, start: Autoencoder) -> None:
+    def _check_compatible(self, start: Autoencoder) -> None:
         for name in ("architecture", "embedding_dim", "latent_dim"):
             found, wanted = getattr(start.identity, name), getattr(self._identity, name)
             if found != wanted:
@@ -306,8 +306,8 @@ class Training:
                     "Start from one of the same kind."
                 )
 
-    def _require_own_shares(self, rows: Tensor) -> None:
-        digests = self._workers.gather(_digest(rows))
+    def _check_distinct_rows(self, rows: Tensor) -> None:
+        digests = self._workers.gather(_rows_sha256(rows))
         if len(set(digests)) < len(digests):
             first = next(rank for rank, digest in enumerate(digests) if digest in digests[rank + 1 :])
             other = digests.index(digests[first], first + 1)
@@ -316,7 +316,7 @@ class Training:
                 "process a source with its own rank, or its own seed."
             )
 
-    def _require_finite_weights(self) -> None:
+    def _check_finite_weights(self) -> None:
         norms = torch._foreach_norm(
             [value for value in self._autoencoder.state_dict().values() if value.is_floating_point()]
         )
@@ -338,5 +338,6 @@ class Training:
         )
 
 
-def _digest(rows: Tensor) -> str:
+def _rows_sha256(rows: Tensor) -> str:
+    # Not tensors_sha256: checkpoints store this value, and interrupted trainings must be able to resume.
     return hashlib.sha256(rows.detach().cpu().contiguous().view(torch.uint8).numpy().data).hexdigest()

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from genlangsplat_ns.utils.console import CONSOLE
 
 
 @dataclass(frozen=True)
@@ -17,4 +23,28 @@ class Demo:
         """Runs the command."""
         from genlangsplat_ns.demo.training import run_gallery_demo
 
-        run_gallery_demo(self.output_dir)
+        print_results(run_gallery_demo(self.output_dir))
+
+
+def print_results(document: dict[str, Any]) -> None:
+    """Prints a table with one row per text, and a table of the means of every protocol and split.
+
+    Args:
+        document: The result of `run_demo`.
+    """
+    from genlangsplat_ns.demo.run import PROTOCOLS, SPLIT_TITLES
+
+    table = Table("text", "object", "found", "mean IoU", "found in", title="Held-out views, protocol threshold")
+    for text in document["queries"]:
+        verdict = "[green]yes[/green]" if text["found"] else "[red]no[/red]"
+        hits = f"{text['hits']} of {text['views']}"
+        table.add_row(escape(text["text"]), text["category"], verdict, f"{text['miou']:.2f}", hits)
+    CONSOLE.print(table)
+    means = Table("protocol", "split", "pairs", "localization micro", "macro", "mIoU micro", "macro")
+    for protocol in PROTOCOLS:
+        for split in SPLIT_TITLES:
+            summary = document["protocols"][protocol.name][split]
+            if summary["pairs"]:
+                cells = [f"{summary[mean][key]:.3f}" for key in ("localization", "miou") for mean in ("micro", "macro")]
+                means.add_row(protocol.name, split, str(summary["pairs"]), *cells)
+    CONSOLE.print(means)

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.markup import escape
-from rich.table import Table
 
 from genlangsplat_ns.demo.gallery import QUERIES, GallerySettings, build_gallery
 from genlangsplat_ns.demo.photographs import CREDITS
@@ -30,7 +28,6 @@ from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD, RenderedProtocol
 from genlangsplat_ns.evaluation.report import CardCollector, Report, answer_pictures, describe_encoder, write_report
 from genlangsplat_ns.language.query import TextQuery
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.files import atomic_path, safe_name
 
 LOGGER = logging.getLogger(__name__)
@@ -161,28 +158,6 @@ def peak_memory_gb() -> float:
 def peak_gpu_memory_gb() -> float:
     """The peak memory of this process on its CUDA device, in gigabytes; 0 without a device."""
     return round(torch.cuda.max_memory_allocated() / 1e9, 3) if torch.cuda.is_available() else 0.0
-
-
-def print_results(document: dict[str, Any]) -> None:
-    """Prints a table with one row per text, and a table of the means of every protocol and split.
-
-    Args:
-        document: The result of `run_demo`.
-    """
-    table = Table("text", "object", "found", "mean IoU", "found in", title="Held-out views, protocol threshold")
-    for text in document["queries"]:
-        verdict = "[green]yes[/green]" if text["found"] else "[red]no[/red]"
-        hits = f"{text['hits']} of {text['views']}"
-        table.add_row(escape(text["text"]), text["category"], verdict, f"{text['miou']:.2f}", hits)
-    CONSOLE.print(table)
-    means = Table("protocol", "split", "pairs", "localization micro", "macro", "mIoU micro", "macro")
-    for protocol in PROTOCOLS:
-        for split in SPLIT_TITLES:
-            summary = document["protocols"][protocol.name][split]
-            if summary["pairs"]:
-                cells = [f"{summary[mean][key]:.3f}" for key in ("localization", "miou") for mean in ("micro", "macro")]
-                means.add_row(protocol.name, split, str(summary["pairs"]), *cells)
-    CONSOLE.print(means)
 
 
 def _page(run: EvaluatedRun, evaluation: Evaluation, document: dict[str, Any], collector: CardCollector) -> Report:

@@ -1,4 +1,4 @@
-"""Encoders that put image regions and texts into one space, and the registry that names them."""
+"""The interface of image-text encoders, and the functions that load them by name."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from genlangsplat_ns.features.settings import OpenClipSettings
 
 @runtime_checkable
 class ImageTextEncoder(Protocol):
-    """Embeds image regions and texts as unit vectors that can be compared by their cosine.
+    """Embeds image regions and texts as unit vectors that are compared by cosine similarity.
 
     Attributes:
-        name: The registry name, such as `conse`.
-        identity: Name, models, settings and version. Two encoders with the same identity give the same embeddings; it
-            goes into the manifests of feature stores and into autoencoder artifacts.
+        name: Name by which it is loaded, such as `conse`.
+        identity: Name, models, settings and version. Encoders with the same identity give the same embeddings. Stored
+            in the manifests of feature stores and in autoencoder artifacts.
         embedding_dim: Width E of the embeddings.
     """
 
@@ -38,15 +38,15 @@ class ImageTextEncoder(Protocol):
 
         Args:
             image: The view, RGB.
-            masks: Its regions, each with a pixel that no other one hides.
+            masks: Its regions, each with at least one visible pixel.
 
         Returns:
-            One unit row per region, in their order.
+            One unit vector per region, in order.
         """
         ...
 
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "num_texts embedding_dim"]:
-        """Embeds texts, one unit row each.
+        """Embeds texts as unit vectors, one row per text.
 
         Raises:
             GenLangSplatError: If a text is empty or blank.
@@ -58,7 +58,7 @@ ENCODERS: tuple[str, ...] = ("conse", "openclip")
 """Names of the encoders."""
 
 _LOADING = Lock()
-"""Held while an encoder is loaded: the viewer's panel loads it in a thread of its own."""
+"""Held while an encoder is loaded, because the viewer loads it in another thread."""
 
 _loaded: dict[tuple[object, ...], ImageTextEncoder] = {}
 
@@ -66,16 +66,16 @@ _loaded: dict[tuple[object, ...], ImageTextEncoder] = {}
 def load_encoder(
     name: str, device: str = "cpu", open_clip: OpenClipSettings | None = None, download: bool = False
 ) -> ImageTextEncoder:
-    """Loads an encoder; the same one is handed out again within the process, until `release_encoders`.
+    """Loads an encoder. Later calls return the same one until `release_encoders` is called.
 
     Args:
         name: A name from `ENCODERS`.
-        device: Where its image model runs.
+        device: Device of its image model.
         open_clip: Settings of openclip; None for LangSplat's.
-        download: Whether missing weights may be fetched.
+        download: Whether missing weights may be downloaded.
 
     Raises:
-        GenLangSplatError: If the encoder is unknown, or its packages or weights are not there.
+        GenLangSplatError: If the encoder is unknown, or its packages or weights are missing.
     """
     _check_name(name)
     open_clip = open_clip or OpenClipSettings()
@@ -87,23 +87,23 @@ def load_encoder(
 
 
 def release_encoders() -> None:
-    """Forgets the loaded encoders, so that their memory can be used for something else."""
+    """Releases the loaded encoders, so that their memory can be freed."""
     with _LOADING:
         _loaded.clear()
 
 
 def encoder_identity(name: str, open_clip: OpenClipSettings | None = None) -> str:
-    """Gives the identity of an encoder without loading any weights.
+    """Returns the identity of an encoder without loading weights.
 
     Raises:
-        GenLangSplatError: If the encoder is unknown, or its weights are named by a file that is not there.
+        GenLangSplatError: If the encoder is unknown, or the weights file in the settings does not exist.
     """
     _check_name(name)
     return openclip_identity(open_clip or OpenClipSettings()) if name == "openclip" else CONSE_IDENTITY
 
 
 def encoder_embedding_dim(name: str, open_clip: OpenClipSettings | None = None) -> int:
-    """Gives the width of an encoder's embeddings without loading any weights.
+    """Returns the embedding width of an encoder without loading weights.
 
     Raises:
         GenLangSplatError: If the encoder or its model is unknown.
@@ -114,7 +114,7 @@ def encoder_embedding_dim(name: str, open_clip: OpenClipSettings | None = None) 
 
 def _check_name(name: str) -> None:
     if name not in ENCODERS:
-        raise GenLangSplatError(f"There is no encoder {name!r}; choose one of {', '.join(ENCODERS)}.")
+        raise GenLangSplatError(f"There is no encoder {name!r}. Choose one of {', '.join(ENCODERS)}.")
 
 
 __all__ = [

@@ -1,13 +1,13 @@
-"""From views to stored language features."""
+"""Extracts the language features of views into a feature store."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import UInt8
-from rich.markup import escape
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -15,11 +15,12 @@ from genlangsplat_ns.features.encoders import ImageTextEncoder
 from genlangsplat_ns.features.masks import MaskGenerator
 from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.progress import track
 
+LOGGER = logging.getLogger(__name__)
+
 View = tuple[str, UInt8[Tensor, "_ _ 3"]]
-"""Name and undistorted pixels of a view, whose sizes may differ."""
+"""Name and undistorted pixels of a view; sizes may differ between views."""
 
 
 def extract_features(
@@ -28,36 +29,35 @@ def extract_features(
     load_masks: Callable[[], MaskGenerator],
     load_encoder: Callable[[], ImageTextEncoder],
 ) -> list[str]:
-    """Sees to it that the store holds the features of every view.
+    """Extracts the features of all views that the store does not have.
 
-    Views already stored are not touched, and each new one is stored as soon as it is done: a run that was killed goes
-    on where it stopped. Models are loaded only when a view is missing.
+    Each view is stored as soon as it is extracted, so a killed run continues where it stopped. Models are loaded only
+    if a view is missing.
 
     Args:
-        views: Name and pixels of each view. Items may be made on access; a missing view is accessed twice.
-        store: Where the features are kept.
+        views: Name and pixels of each view. Items may be computed on access; a missing view is accessed twice.
+        store: The feature store.
         load_masks: Returns the mask generator of the store.
         load_encoder: Returns the encoder of the store.
 
     Returns:
-        The store's key of every view, in order.
+        The key of each view in the store, in order.
 
     Raises:
-        GenLangSplatError: If a model cannot be loaded or is not the one the store was opened for, or a view cannot be
-            stored.
+        GenLangSplatError: If a model cannot be loaded or does not match the store, or a view cannot be stored.
     """
     keys = [store.key(*views[index]) for index in track(range(len(views)), "Reading views")]
     missing = _missing(keys, store)
     hits = len(keys) - len(missing)
-    CONSOLE.print(f"Language features: {hits} of {len(keys)} views are stored in {escape(str(store.folder))}")
+    LOGGER.info("Language features: %d of %d views are stored in %s", hits, len(keys), store.folder)
     if missing:
         try:
             mask_generator, encoder = load_masks(), load_encoder()
         except GenLangSplatError:
-            store.forget_if_empty()
+            store.remove_if_empty()
             raise
         with store.writing() as waited:
-            # What another process has stored meanwhile is done.
+            # Another process may have stored some views in the meantime.
             missing = _missing(keys, store) if waited else missing
             if missing:
                 _extract_missing(views, missing, store, mask_generator, encoder)
@@ -65,7 +65,7 @@ def extract_features(
 
 
 def _missing(keys: list[str], store: FeatureStore) -> dict[str, int]:
-    """Key and index of each view that is not stored, in order and without those that occur twice."""
+    """Returns key and index of each view that is not stored, in order and without duplicates."""
     return {key: index for index, key in enumerate(keys) if key not in store}
 
 
@@ -89,10 +89,10 @@ def _extract_missing(
         name, image = views[index]
         features = view_features(image, mask_generator, encoder, levels)
         if len(features.embeddings) == 0:
-            CONSOLE.print(f"[yellow]{escape(name)} has no region at any level; it teaches the scene nothing.")
+            LOGGER.warning("%s has no region at any level, so it does not contribute to the scene.", name)
         store.save(key, features)
     seconds = time.perf_counter() - start
-    CONSOLE.print(f"Extracted {len(missing)} views in {seconds:.1f} s ({len(missing) / seconds:.2f} views/s)")
+    LOGGER.info("Extracted %d views in %.1f s (%.2f views/s)", len(missing), seconds, len(missing) / seconds)
 
 
 def view_features(
@@ -105,9 +105,9 @@ def view_features(
 
     Args:
         image: The view, RGB.
-        mask_generator: Finds the masks.
-        encoder: Embeds them. A mask is embedded whole, also where others of its level lie on top of it.
-        levels: Indices of the levels wanted; the others stay empty.
+        mask_generator: The mask generator.
+        encoder: The encoder. It embeds each mask as a whole, including pixels that other masks of the level hide.
+        levels: Indices of the levels to extract; the others stay empty.
     """
     masks = mask_generator.generate(image).at_levels(levels).visible()
     embeddings = encoder.encode_regions(image, masks) if len(masks) else torch.zeros(0, encoder.embedding_dim)

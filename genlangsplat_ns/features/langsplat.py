@@ -1,7 +1,7 @@
-"""LangSplat's feature files: `STEM_s.npy`, four maps of rows (default, s, m, l), and `STEM_f.npy`, the rows.
+"""LangSplat's feature files: `STEM_s.npy`, four region maps (default, s, m, l), and `STEM_f.npy`, the embeddings.
 
-The default level mixes the masks of the other three, and neither LangSplat's queries nor ours use it: it is skipped
-when files are read, and empty when they are written.
+The default level combines the masks of the other three. No queries use it, neither LangSplat's nor those here, so it is
+ignored on reading and written empty.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.utils.files import atomic_path
 
 SIZE_TOLERANCE = 1.5
-"""Pixels by which a resized picture may miss the exact proportions, from rounding."""
+"""Deviation of a resized image's width from the exact aspect ratio, from rounding, in pixels."""
 
 
-def require_langsplat_files(folder: Path, stems: Sequence[str]) -> None:
-    """Checks that both files of every view are there, before the first one is converted.
+def check_langsplat_files(folder: Path, stems: Sequence[str]) -> None:
+    """Checks that both files of each view exist.
 
     Args:
         folder: LangSplat's `language_features`.
-        stems: Names of the photographs without their endings.
+        stems: File names of the images without suffix.
 
     Raises:
         GenLangSplatError: If the folder or a file is missing.
@@ -41,9 +41,9 @@ def require_langsplat_files(folder: Path, stems: Sequence[str]) -> None:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise GenLangSplatError(
-            f"There is no {folder / missing[0]}, and {len(missing)} of {len(names)} files are missing in all. "
-            "LangSplat's preprocessing writes STEM_s.npy and STEM_f.npy for every photograph; give the folder with "
-            "these, and a scene with the same photographs."
+            f"There is no {folder / missing[0]}; {len(missing)} of {len(names)} files are missing in total. "
+            "LangSplat's preprocessing writes STEM_s.npy and STEM_f.npy for each image. Give the folder with these "
+            "files, and a scene with the same images."
         )
 
 
@@ -54,17 +54,18 @@ def read_langsplat_view(
     photograph_size: tuple[int, int],
     embedding_dim: int,
 ) -> ViewFeatures:
-    """Reads the features of one view, and moves its regions from the photograph to the undistorted view.
+    """Reads the features of one view, and maps its regions from the original image to the undistorted view.
 
     Args:
         folder: LangSplat's `language_features`.
-        stem: Name of the photograph without its ending.
-        positions: For every pixel of the view the position (x, y) on the photograph that it shows; outside it for none.
-        photograph_size: Width and height of the photograph in whose pixels `positions` are.
+        stem: File name of the original image without suffix.
+        positions: Position (x, y) in the original image for each pixel of the view, in pixels; outside the image where
+            the view shows nothing of it.
+        photograph_size: Width and height of the original image.
         embedding_dim: Width of the encoder's embeddings.
 
     Raises:
-        GenLangSplatError: If a file is missing, damaged, of another size or proportion, or holds other embeddings.
+        GenLangSplatError: If a file is missing or damaged, or has another size, aspect ratio or embedding width.
     """
     maps, rows = _read_array(folder / f"{stem}_s.npy"), _read_array(folder / f"{stem}_f.npy")
     _check(folder / stem, maps, rows, photograph_size, embedding_dim)
@@ -72,35 +73,35 @@ def read_langsplat_view(
     if maps.shape[:0:-1] == view_size != photograph_size:
         raise GenLangSplatError(
             f"{folder / stem}_s.npy has the size of the undistorted view ({view_size[0]}x{view_size[1]}), not of the "
-            f"photograph ({photograph_size[0]}x{photograph_size[1]}): the lens would be taken out twice. Features of "
-            "undistorted pictures need a scene of the undistorted pictures."
+            f"original image ({photograph_size[0]}x{photograph_size[1]}), so it would be undistorted twice. Features "
+            "of undistorted images need a scene with the undistorted images."
         )
     levels = maps[1:].astype(np.int32)
     height, width = levels.shape[1:]
-    # Pixel centers lie at whole numbers on both sides.
+    # Pixel centers are at integer coordinates in both images.
     scale = np.array([width / photograph_size[0], height / photograph_size[1]])
     columns, lines = np.floor((positions + 0.5) * scale).astype(np.int64).transpose(2, 0, 1)
     inside = (columns >= 0) & (columns < width) & (lines >= 0) & (lines < height)
     moved = np.where(inside, levels[:, lines.clip(0, height - 1), columns.clip(0, width - 1)], -1)
-    regions, kept = _renumbered(moved.astype(np.int32))
+    regions, kept = _renumber(moved.astype(np.int32))
     embeddings = torch.from_numpy(rows[kept].astype(np.float32))
     return ViewFeatures(torch.from_numpy(regions), torch.nn.functional.normalize(embeddings, dim=-1))
 
 
 def write_langsplat_view(folder: Path, stem: str, features: ViewFeatures) -> None:
-    """Writes the features of one view as LangSplat would.
+    """Writes the features of one view in LangSplat's format.
 
     Args:
-        folder: Where `STEM_s.npy` and `STEM_f.npy` go.
-        stem: Name of the photograph without its ending.
-        features: Regions at three levels; rows come out ordered by level, without those that show nowhere.
+        folder: Output folder of `STEM_s.npy` and `STEM_f.npy`.
+        stem: File name of the image without suffix.
+        features: Regions at three levels. Rows are written in order of level, without regions that have no pixel.
 
     Raises:
         GenLangSplatError: If a file cannot be written.
     """
-    regions, kept = _renumbered(features.regions.numpy())
+    regions, kept = _renumber(features.regions.numpy())
     empty = np.full_like(regions[:1], -1)
-    # LangSplat computes in half precision and keeps single.
+    # LangSplat computes embeddings in half precision and stores them in single precision.
     rows = features.embeddings.numpy()[kept].astype(np.float16).astype(np.float32)
     for name, array in (("f", rows), ("s", np.concatenate([empty, regions]).astype(np.float32))):
         try:
@@ -108,15 +109,15 @@ def write_langsplat_view(folder: Path, stem: str, features: ViewFeatures) -> Non
                 np.save(path, array)
         except OSError as error:
             raise GenLangSplatError(
-                f"{folder / stem}_{name}.npy could not be written ({error.strerror or error}). Make room or give "
-                "access, and run the command again."
+                f"{folder / stem}_{name}.npy could not be written ({error.strerror or error}). Free disk space or "
+                "fix the permissions, then run the command again."
             ) from error
 
 
-def _renumbered(
+def _renumber(
     regions: Int32[np.ndarray, "levels height width"],
 ) -> tuple[Int32[np.ndarray, "levels height width"], np.ndarray]:
-    """Numbers the regions through from 0, level by level, and says which number each had before."""
+    """Renumbers the regions from 0 in order of level, and returns the previous number of each."""
     numbered = np.full_like(regions, -1)
     kept: list[np.ndarray] = []
     for level, before in enumerate(regions):
@@ -129,35 +130,40 @@ def _renumbered(
 def _read_array(path: Path) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
-        # An archive or an array of words loads as well.
+        # np.load also reads archives and arrays of strings.
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
-            raise ValueError("it holds something else than one array of numbers")
+            raise ValueError("it does not contain a numeric array")
         return array
     except (OSError, EOFError, ValueError, BadZipFile) as error:
-        raise GenLangSplatError(f"{path} is truncated or no array ({error}). Run the preprocessing again.") from error
+        raise GenLangSplatError(
+            f"{path} is truncated or not an array ({error}). Run the preprocessing again."
+        ) from error
 
 
 def _check(
     name: Path, maps: np.ndarray, rows: np.ndarray, photograph_size: tuple[int, int], embedding_dim: int
 ) -> None:
     if maps.ndim != 3 or len(maps) != len(LEVELS) + 1:
-        raise GenLangSplatError(f"{name}_s.npy is {maps.shape}, expected 4 x height x width (default, s, m, l).")
+        raise GenLangSplatError(f"{name}_s.npy has shape {maps.shape}, expected 4 x height x width (default, s, m, l).")
     if rows.ndim != 2 or rows.shape[1] != embedding_dim:
         raise GenLangSplatError(
-            f"{name}_f.npy is {rows.shape}, expected rows of the encoder's {embedding_dim} numbers. Give the folder "
-            "`language_features`, not the compressed `language_features_dim3`, and the encoder it was made with."
+            f"{name}_f.npy has shape {rows.shape}, expected rows of the encoder's {embedding_dim} values. Give the "
+            "folder `language_features`, not the compressed `language_features_dim3`, and the encoder that was used."
         )
     if not np.isfinite(rows).all() or not np.isfinite(maps).all():
-        raise GenLangSplatError(f"{name}_f.npy or {name}_s.npy holds values that are not finite.")
+        raise GenLangSplatError(
+            f"{name}_f.npy or {name}_s.npy contains values that are not finite. Run the preprocessing again."
+        )
     if (maps != np.round(maps)).any() or (maps.size and not -1 <= maps.min() <= maps.max() < len(rows)):
         raise GenLangSplatError(
-            f"{name}_s.npy names rows {maps.min():g} to {maps.max():g}, but {name}_f.npy has {len(rows)}."
+            f"{name}_s.npy refers to rows {maps.min():g} to {maps.max():g}, but {name}_f.npy has {len(rows)}. Run the "
+            "preprocessing again."
         )
     height, width = maps.shape[1:]
     expected_width = photograph_size[0] * height / photograph_size[1]
     if not maps.size or abs(expected_width - width) > SIZE_TOLERANCE * max(1.0, height / photograph_size[1]):
         raise GenLangSplatError(
-            f"{name}_s.npy is {width}x{height}, but the photograph {photograph_size[0]}x{photograph_size[1]}, which is "
-            "no scaled version of it. Features belong to the photographs as the scene lists them: those of undistorted "
-            "pictures need a scene of the undistorted pictures."
+            f"{name}_s.npy is {width}x{height}, but the image is {photograph_size[0]}x{photograph_size[1]}, which has "
+            "another aspect ratio. Features must belong to the images of the scene: features of undistorted images "
+            "need a scene with the undistorted images."
         )

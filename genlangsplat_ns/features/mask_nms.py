@@ -1,4 +1,4 @@
-"""Non-maximum suppression of masks, as LangSplat does it after SAM's own one on boxes."""
+"""LangSplat's non-maximum suppression of masks, which follows SAM's box suppression."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from genlangsplat_ns.features.regions import RegionMask
 from genlangsplat_ns.utils.matrix_products import onednn_matmul
 
 CONTAINED = 0.85
-"""A mask lies within another when at least this share of it does ..."""
+"""Minimum fraction of a mask inside another one for it to count as contained."""
 
 CONTAINING = 0.5
-"""... and when it covers less than this share of the other."""
+"""A contained mask covers less than this fraction of the other one."""
 
 BAND_BYTES = 16_000_000
-"""Memory for the pixels of all masks in one band of rows: about what the caches hold."""
+"""Memory for the pixels of all masks in one band of rows, about the size of the CPU caches."""
 
 
 def mask_nms(
@@ -30,23 +30,23 @@ def mask_nms(
     inner_threshold: float,
     device: torch.device | str = "cpu",
 ) -> Bool[Tensor, " num_masks"]:
-    """Decides which masks of one level stay.
+    """Selects the masks of one level that are kept.
 
-    A mask goes when its score is not above `score_threshold`; when a better scored one overlaps it by more than
-    `iou_threshold`; or when it lies within another one, whatever their scores, and one minus the product of the shares
-    they have of each other exceeds one minus `inner_threshold`. Masks that go themselves still make others go. Where
-    LangSplat's code would keep three masks if none stayed, and raises instead, nothing stays.
+    A mask is removed if its score is not above `score_threshold`, if its IoU with a mask of higher score exceeds
+    `iou_threshold`, or if it is contained in another mask of any score and the product of their overlap fractions is
+    below `inner_threshold`. Removed masks still suppress others. If no mask is left, LangSplat's code intends to keep
+    three but raises an error; here none is kept.
 
     Args:
         masks: The masks.
-        scores: Their scores: SAM's rating times its stability.
-        iou_threshold: Largest intersection over union with a better one.
-        score_threshold: Score a mask must exceed.
-        inner_threshold: How much of an overlap the rule for masks within masks forgives.
-        device: Where products of matrices run.
+        scores: Predicted IoU times stability of each mask.
+        iou_threshold: Maximum IoU with a mask of higher score.
+        score_threshold: Score that a mask must exceed.
+        inner_threshold: Product of overlap fractions from which on a contained mask is kept.
+        device: Device of the matrix products.
 
     Returns:
-        Which masks stay, in the order given (LangSplat paints them in that order, not by score).
+        Whether each mask is kept, in the given order (LangSplat paints masks in that order, not by score).
     """
     scores = scores.double().cpu()
     if not masks:
@@ -67,10 +67,10 @@ def mask_nms(
 def intersections(
     masks: Sequence[RegionMask], device: torch.device | str = "cpu"
 ) -> Float[Tensor, "num_masks num_masks"]:
-    """Number of pixels that every pair of masks shares.
+    """Returns the number of common pixels of each pair of masks.
 
-    The view is taken in bands of rows; in each, the masks that reach into it are one matrix, and its product with its
-    own transpose adds to the result. fp32 counts exactly up to 16 million pixels a band.
+    The view is processed in bands of rows: the masks that intersect a band form a matrix, and its product with its
+    transpose is added to the result. fp32 counts exactly up to 16 million pixels per band.
     """
     shared = torch.zeros(len(masks), len(masks), device=device)
     tops = np.array([mask.top for mask in masks])

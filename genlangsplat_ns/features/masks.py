@@ -1,4 +1,4 @@
-"""What a mask generator is, and which ones there are."""
+"""The interface of mask generators, and the functions that load them by name."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from genlangsplat_ns.features.settings import SamSettings
 from genlangsplat_ns.features.watershed import WatershedMaskGenerator
 
 MaskSettings = dict[str, str | int | float]
-"""Everything that changes masks, ready for JSON; stored features are kept apart by it."""
+"""All settings that change the masks, as JSON values; part of the identity of stored features."""
 
 MASK_GENERATORS: tuple[str, ...] = ("watershed", "sam")
 """Names of the mask generators."""
 
 CONVERTED_MASKS = "langsplat"
-"""Name of masks that were made elsewhere and converted; nothing here generates them."""
+"""Name of masks that were converted from LangSplat's files; there is no generator for them."""
 
 
 @runtime_checkable
@@ -29,32 +29,32 @@ class MaskGenerator(Protocol):
 
     @property
     def name(self) -> str:
-        """The short name the generator is loaded by."""
+        """Name by which the generator is loaded."""
         ...
 
     @property
     def settings(self) -> MaskSettings:
-        """Everything that changes the masks."""
+        """All settings that change the masks."""
         ...
 
     def generate(self, image: UInt8[Tensor, "height width 3"]) -> ViewMasks:
-        """Finds the masks of a picture at every level."""
+        """Generates the masks of an image at each level."""
         ...
 
 
 def load_mask_generator(
     name: str, sam: SamSettings | None = None, device: str = "cpu", download: bool = False
 ) -> MaskGenerator:
-    """Returns the mask generator of that name.
+    """Loads a mask generator.
 
     Args:
         name: A name from `MASK_GENERATORS`.
         sam: Settings of sam; None for LangSplat's.
-        device: Where sam runs.
+        device: Device of sam.
         download: Whether missing weights may be downloaded.
 
     Raises:
-        GenLangSplatError: If there is none of that name, or its weights cannot be loaded.
+        GenLangSplatError: If the name is unknown, or the weights cannot be loaded.
     """
     _check_name(name)
     if name == "sam":
@@ -63,10 +63,10 @@ def load_mask_generator(
 
 
 def mask_settings(name: str, sam: SamSettings | None = None) -> MaskSettings:
-    """Gives the settings of a mask generator without loading any weights.
+    """Returns the settings of a mask generator without loading weights.
 
     Raises:
-        GenLangSplatError: If there is none of that name.
+        GenLangSplatError: If the name is unknown.
     """
     if name == CONVERTED_MASKS:
         return {}
@@ -77,7 +77,7 @@ def mask_settings(name: str, sam: SamSettings | None = None) -> MaskSettings:
 def _check_name(name: str) -> None:
     if name == CONVERTED_MASKS:
         raise GenLangSplatError(
-            "Masks of LangSplat are not generated here but read from its files. Convert them with "
+            "LangSplat's masks are not generated, only converted from its files. Convert them with "
             "`gen-langsplat convert --data SCENE --from-langsplat SCENE/language_features`."
         )
     if name not in MASK_GENERATORS:

@@ -1,7 +1,8 @@
-"""CLIP by open_clip: any of its models, on regions cut out as LangSplat cuts them."""
+"""The encoder openclip: any CLIP model of open_clip, with LangSplat's region crops."""
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,32 +12,32 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from rich.markup import escape
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.regions import ViewMasks, cut_out
 from genlangsplat_ns.features.settings import OpenClipSettings
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.files import WEIGHTS_ERRORS, file_sha256
 from genlangsplat_ns.utils.matrix_products import onednn_matmul
 
+LOGGER = logging.getLogger(__name__)
+
 CROPS_VERSION = 1
-"""Grows whenever the same weights give other embeddings."""
+"""Increases whenever the same weights give different embeddings."""
 
 CPU_BATCH, CUDA_BATCH = 8, 128
-"""Regions encoded at a time. On a CPU more of them leave its caches and are slower."""
+"""Regions per batch. Larger batches exceed the caches of a CPU and are slower."""
 
 
 class OpenClipEncoder:
-    """Embeds regions and texts by a CLIP model.
+    """Embeds regions and texts with a CLIP model.
 
-    A region is cut out alone on black, padded to a square and scaled without averaging, as LangSplat does.
+    Like in LangSplat, a region is cropped on black, padded to a square and resized without antialiasing.
 
     Args:
-        settings: Which model, and how it computes.
-        device: Where it runs.
-        download: Whether missing weights may be fetched.
+        settings: Model, weights and precision.
+        device: Device of the model.
+        download: Whether missing weights may be downloaded.
 
     Raises:
         GenLangSplatError: If the model is unknown, or its weights are missing, damaged or of another model.
@@ -54,10 +55,10 @@ class OpenClipEncoder:
         on_cuda = self._device.type == "cuda"
         self._batch_size = settings.batch_size or (CUDA_BATCH if on_cuda else CPU_BATCH)
         precision = settings.precision if settings.precision != "auto" else ("fp16" if on_cuda else "fp32")
-        weights = require_openclip_weights(settings, download)
+        weights = resolve_openclip_weights(settings, download)
         if weights == settings.weights and not _is_path(weights):
             source = _source(settings)
-            CONSOLE.print(f"Downloading CLIP's weights {escape(weights)} of {settings.model} from {source}")
+            LOGGER.info("Downloading CLIP's weights %s of %s from %s", weights, settings.model, source)
         try:
             model = open_clip.create_model(
                 settings.model,
@@ -71,12 +72,12 @@ class OpenClipEncoder:
             if isinstance(error, OSError) and weights == settings.weights and not _is_path(weights):
                 raise GenLangSplatError(
                     f"CLIP's weights {weights} could not be downloaded from {_source(settings)} "
-                    f"({_first_line(error)}). Try again, or fetch them by other means and name the file with "
+                    f"({_first_line(error)}). Try again, or download them by other means and give the file with "
                     "--open-clip.weights."
                 ) from error
             raise GenLangSplatError(
                 f"The weights {weights!r} could not be loaded into {settings.model}: they are damaged or of another "
-                f"model ({type(error).__name__}: {_first_line(error)}). Fetch them again, or name the model they "
+                f"model ({type(error).__name__}: {_first_line(error)}). Download them again, or give the model they "
                 "belong to with --open-clip.model."
             ) from error
         self._model: Any = model.eval().requires_grad_(False)
@@ -103,7 +104,7 @@ class OpenClipEncoder:
         return torch.cat(embeddings)
 
     def _crop(self, pixels: Tensor, mask: Any) -> Float[Tensor, "3 side side"]:
-        # LangSplat scales bytes, so its pixels are whole numbers.
+        # Rounded because LangSplat resizes 8-bit images.
         crop = cut_out(pixels, mask, self._side, antialias=False).round() / 255.0
         return (crop - self._mean) / self._std
 
@@ -112,7 +113,7 @@ class OpenClipEncoder:
         """See `ImageTextEncoder.encode_texts`."""
         for text in texts:
             if not text.strip():
-                raise GenLangSplatError(f"A text to embed is blank ({text!r}); give it at least one word.")
+                raise GenLangSplatError(f"A text to embed is blank ({text!r}). Give at least one word.")
         embeddings = torch.zeros(len(texts), self.embedding_dim)
         for template in self._settings.templates if len(texts) else ():
             tokens = self._tokenize([template.replace("{}", text) for text in texts])
@@ -129,51 +130,53 @@ class OpenClipEncoder:
             return open_clip.get_tokenizer(self._settings.model)
         except OSError as error:
             raise GenLangSplatError(
-                f"The tokenizer of {self._settings.model} is not on this machine ({_first_line(error)}). Connect it to "
-                "the network once, or choose a model with CLIP's own tokenizer, such as ViT-B-16."
+                f"The tokenizer of {self._settings.model} is not on this machine ({_first_line(error)}). Run once with "
+                "network access, or choose a model with CLIP's own tokenizer, such as ViT-B-16."
             ) from error
 
 
 def openclip_identity(settings: OpenClipSettings) -> str:
-    """Model and weights; for a file, its hash, so that two files never pass for each other.
+    """Returns the identity of the encoder: model and weights, with a hash if the weights are a file.
 
     Raises:
-        GenLangSplatError: If the weights are named by a file that is not there.
+        GenLangSplatError: If the weights file does not exist.
     """
     weights = settings.weights
     if _is_path(weights):
         if not Path(weights).is_file():
-            raise GenLangSplatError(f"There is no file {weights}, which --open-clip.weights names as CLIP's weights.")
+            raise GenLangSplatError(
+                f"The weights file {weights} of --open-clip.weights does not exist. Give an existing file."
+            )
         weights = f"{Path(weights).name}@{file_sha256(Path(weights))[:12]}"
     return f"openclip/{settings.model}/{weights}/{CROPS_VERSION}"
 
 
 def openclip_embedding_dim(settings: OpenClipSettings) -> int:
-    """Width of the embeddings, read from open_clip's table of models.
+    """Returns the width of the embeddings from open_clip's model configurations.
 
     Raises:
-        GenLangSplatError: If there is no such model.
+        GenLangSplatError: If the model is unknown.
     """
     import open_clip
 
     config = open_clip.get_model_config(settings.model)
     if config is None:
         raise GenLangSplatError(
-            f"open_clip has no model {settings.model!r}; choose one of {', '.join(open_clip.list_models())}."
+            f"open_clip has no model {settings.model!r}. Choose one of {', '.join(open_clip.list_models())}."
         )
     return int(config["embed_dim"])
 
 
 def openclip_weights_present(settings: OpenClipSettings) -> bool:
-    """Whether the weights are on this machine; nothing is loaded or downloaded."""
+    """Whether the weights are on this machine; loads and downloads nothing."""
     return _find_weights(settings) is not None
 
 
-def require_openclip_weights(settings: OpenClipSettings, download: bool) -> str:
-    """What to hand to open_clip as weights: a file, or their name when it may fetch them; nothing is read.
+def resolve_openclip_weights(settings: OpenClipSettings, download: bool) -> str:
+    """Returns the weights for open_clip: a file, or their name if open_clip may download them. Reads no file.
 
     Raises:
-        GenLangSplatError: If they are missing and may not be fetched, or unknown.
+        GenLangSplatError: If the weights are unknown, or are missing and may not be downloaded.
     """
     found = _find_weights(settings)
     if found is not None:
@@ -183,21 +186,21 @@ def require_openclip_weights(settings: OpenClipSettings, download: bool) -> str:
     published = open_clip.list_pretrained_tags_by_model(settings.model)
     if settings.weights not in published:
         raise GenLangSplatError(
-            f"open_clip knows no weights {settings.weights!r} of {settings.model}; it knows {', '.join(published)}. "
-            "Choose one of them, or name a file, with --open-clip.weights."
+            f"open_clip has no weights {settings.weights!r} of {settings.model}; it has {', '.join(published)}. "
+            "Choose one of them, or give a file, with --open-clip.weights."
         )
     source = _source(settings)
     if not download:
         raise GenLangSplatError(
             f"CLIP's weights {settings.model} {settings.weights} are not on this machine. Run again with "
-            f"--download-weights to fetch them from {source}, name a file with --open-clip.weights, or "
+            f"--download-weights to download them from {source}, give a file with --open-clip.weights, or "
             "choose the encoder conse, which needs no download."
         )
     return settings.weights
 
 
 def _find_weights(settings: OpenClipSettings) -> Path | None:
-    """The file of weights, where open_clip would look for it."""
+    """Returns the weights file if it exists where open_clip looks for it."""
     import open_clip
     from huggingface_hub import try_to_load_from_cache
 
@@ -218,7 +221,7 @@ def _find_weights(settings: OpenClipSettings) -> Path | None:
 
 
 def _published_preprocessing(settings: OpenClipSettings) -> dict[str, Any]:
-    """Mean and deviation of the pixels the weights were trained on, which a bare file does not tell."""
+    """Returns pixel mean and standard deviation of the weights, which a weights file does not contain."""
     import open_clip
 
     published = open_clip.get_pretrained_cfg(settings.model, settings.weights) or {}
@@ -238,6 +241,6 @@ def _is_path(weights: str) -> bool:
 
 def _first_line(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError):
-        # torch's own advice here is to read the file without precautions.
-        return "not a file of weights alone"
+        # torch's message recommends unsafe loading.
+        return "it contains more than weights"
     return str(error).strip().split("\n")[0][:200]

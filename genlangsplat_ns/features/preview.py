@@ -1,4 +1,4 @@
-"""Contact sheets: a view and its regions at every level, to look at."""
+"""Contact sheets: a view next to its regions at each level."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.utils.files import atomic_path
 
 PANEL_WIDTH = 640
-"""Width of one picture of the sheet; larger views are shrunk to it."""
+"""Maximum width of one panel; larger views are downscaled."""
 
 CAPTION_HEIGHT = 24
 
 OVERLAY = 0.55
-"""Share of a region's color."""
+"""Opacity of the region colors."""
 
 GOLDEN_RATIO = 0.618034
-"""Steps of this size around the color circle keep neighboring numbers apart."""
+"""Hue step between consecutive regions, which gives neighboring numbers distinct colors."""
 
 
 def write_contact_sheet(path: Path, name: str, image: UInt8[Tensor, "height width 3"], features: ViewFeatures) -> None:
-    """Writes a picture of a view and, beside it, its regions at each level with their number and mean area.
+    """Writes an image of a view next to its regions at each level, with their count and mean area.
 
     Args:
-        path: The picture file to write.
-        name: What the view is called.
+        path: The image file to write.
+        name: Name of the view.
         image: The view, RGB.
         features: Its regions.
     """
@@ -41,11 +41,11 @@ def write_contact_sheet(path: Path, name: str, image: UInt8[Tensor, "height widt
     for level, regions in zip(LEVELS, features.regions.numpy(), strict=True):
         panels.append((describe_level(level, regions), paint_regions(pixels, regions)))
     with atomic_path(path) as temporary:
-        _beside_each_other(panels).save(temporary)
+        _side_by_side(panels).save(temporary)
 
 
 def describe_level(level: str, regions: Int32[np.ndarray, "height width"]) -> str:
-    """Says how many regions a level has, how large they are, and how much of the view they cover."""
+    """Returns a caption with the number of regions, their mean area and the covered share of the view."""
     areas = np.unique(regions[regions >= 0], return_counts=True)[1]
     if len(areas) == 0:
         return f"{level}: no regions"
@@ -56,9 +56,9 @@ def describe_level(level: str, regions: Int32[np.ndarray, "height width"]) -> st
 def paint_regions(
     pixels: UInt8[np.ndarray, "height width 3"], regions: Int32[np.ndarray, "height width"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Paints regions over a view, each in a color of its own with a white outline; the rest turns dark gray."""
+    """Overlays regions on a view in distinct colors with white outlines; the rest becomes dark gray."""
     hues = np.arange(int(regions.max(initial=-1)) + 1) * GOLDEN_RATIO % 1.0
-    # Index -1 reaches the black at the end.
+    # Index -1 selects the black at the end.
     colors = np.array([*(colorsys.hsv_to_rgb(hue, 0.85, 1.0) for hue in hues), (0.0, 0.0, 0.0)])
     gray = pixels.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
     painted = np.where(
@@ -75,7 +75,7 @@ def _outline(regions: Int32[np.ndarray, "height width"]) -> np.ndarray:
     return outline
 
 
-def _beside_each_other(panels: Sequence[tuple[str, UInt8[np.ndarray, "height width 3"]]]) -> Image.Image:
+def _side_by_side(panels: Sequence[tuple[str, UInt8[np.ndarray, "height width 3"]]]) -> Image.Image:
     height, width = panels[0][1].shape[:2]
     scale = min(1.0, PANEL_WIDTH / width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -88,7 +88,7 @@ def _beside_each_other(panels: Sequence[tuple[str, UInt8[np.ndarray, "height wid
 
 
 def _font(text: str, width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The largest font, up to twelve points, in which the text fits the width."""
+    """Returns the largest font of at most 12 points in which the text fits the width."""
     sizes = [float(points) for points in range(12, 5, -1)]
     fonts = [ImageFont.load_default(points) for points in sizes]
     return next((font for font in fonts if font.getlength(text) <= width), fonts[-1])

@@ -1,4 +1,4 @@
-"""Masks of a view: which there are, how they are painted into one map, and how one is cut out of the picture."""
+"""The masks of a view, their map of regions, and crops of single regions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class RegionMask:
-    """One mask of a view, kept as what lies within its bounding box.
+    """One mask of a view, stored as the pixels of its bounding box.
 
     Attributes:
         level: Index of its level.
         top: First row of the bounding box.
         left: First column of the bounding box.
-        inside: Which pixels of the box belong to it.
+        inside: Whether each pixel of the box belongs to the mask.
     """
 
     level: int
@@ -30,8 +30,17 @@ class RegionMask:
     inside: Bool[np.ndarray, "rows columns"]
 
     @classmethod
-    def of_pixels(cls, level: int, pixels: Bool[np.ndarray, "height width"], top: int = 0, left: int = 0) -> RegionMask:
-        """Takes a mask out of an image whose first pixel lies at (`top`, `left`) of the view; it must have a pixel."""
+    def from_pixels(
+        cls, level: int, pixels: Bool[np.ndarray, "height width"], top: int = 0, left: int = 0
+    ) -> RegionMask:
+        """Makes a mask from a boolean image.
+
+        Args:
+            level: Index of its level.
+            pixels: The image; at least one pixel must be set.
+            top: Row of the view at which the image begins.
+            left: Column of the view at which the image begins.
+        """
         rows, columns = pixels.any(axis=1).nonzero()[0], pixels.any(axis=0).nonzero()[0]
         box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         return cls(level, top + int(rows[0]), left + int(columns[0]), pixels[box].copy())
@@ -44,11 +53,11 @@ class RegionMask:
 
     @property
     def area(self) -> int:
-        """Number of its pixels."""
+        """Number of pixels."""
         return int(np.count_nonzero(self.inside))
 
     def pixels(self, height: int, width: int) -> Bool[np.ndarray, "height width"]:
-        """The mask in a view of this size."""
+        """Returns the mask as a boolean image of the view's size."""
         pixels = np.zeros((height, width), dtype=bool)
         pixels[self.box] = self.inside
         return pixels
@@ -56,13 +65,13 @@ class RegionMask:
 
 @dataclass(frozen=True, eq=False)
 class ViewMasks:
-    """The masks of one view at all levels. Masks of a level may overlap; then the later one lies on top.
+    """The masks of one view at all levels. Where masks of a level overlap, the later one is on top.
 
     Attributes:
         height: Height of the view.
         width: Width of the view.
         num_levels: Number of levels.
-        masks: The masks; a mask's place is the number of its region and the row of its embedding.
+        masks: The masks. The index of a mask is the number of its region and the row of its embedding.
     """
 
     height: int
@@ -75,10 +84,10 @@ class ViewMasks:
 
     @classmethod
     def from_ids(cls, ids: Int32[np.ndarray, "levels height width"]) -> ViewMasks:
-        """Reads masks that do not overlap from a map of ids.
+        """Makes masks from a map of region ids.
 
         Args:
-            ids: Ids from 0 within each level, with or without gaps; negative where there is no region.
+            ids: Ids from 0 at each level, with or without gaps; negative where there is no region.
         """
         masks = [
             RegionMask(level, box[0].start, box[1].start, level_ids[box] == number)
@@ -89,19 +98,19 @@ class ViewMasks:
         return cls(ids.shape[1], ids.shape[2], ids.shape[0], masks)
 
     def paint(self) -> Int32[Tensor, "levels height width"]:
-        """The number of the topmost region at every pixel of every level, -1 where there is none."""
+        """Returns the number of the topmost region at each pixel and level, -1 where there is none."""
         regions = np.full((self.num_levels, self.height, self.width), -1, dtype=np.int32)
         for number, mask in enumerate(self.masks):
             regions[mask.level][mask.box][mask.inside] = number
         return torch.from_numpy(regions)
 
     def visible(self) -> ViewMasks:
-        """Without the masks that others of their level hide completely."""
+        """Removes the masks that are completely hidden by others of their level."""
         shown = np.unique(self.paint().numpy())
         return self._with([self.masks[number] for number in shown[shown >= 0]])
 
     def at_levels(self, levels: Sequence[int]) -> ViewMasks:
-        """With the masks of these levels only; the number of levels stays."""
+        """Keeps the masks of these levels; the number of levels stays the same."""
         return self._with([mask for mask in self.masks if mask.level in levels])
 
     def _with(self, masks: Sequence[RegionMask]) -> ViewMasks:
@@ -111,13 +120,13 @@ class ViewMasks:
 def cut_out(
     pixels: Float[Tensor, "3 height width"], mask: RegionMask, side: int, antialias: bool
 ) -> Float[Tensor, "3 side side"]:
-    """Cuts a region out, alone in the middle of a square of zeros, and scales the square.
+    """Crops a region on black, pads the crop to a square with the region in its center, and resizes it.
 
     Args:
         pixels: The view.
         mask: The region.
         side: Width and height of the result.
-        antialias: Whether shrinking averages pixels, or only interpolates between neighbors as OpenCV does.
+        antialias: Whether downscaling averages pixels; otherwise it interpolates between neighbors as OpenCV does.
     """
     rows, columns = mask.box
     cut = pixels[:, rows, columns] * torch.from_numpy(mask.inside).to(pixels.device)

@@ -1,8 +1,7 @@
-"""Masks at three levels by stock segment-anything.
+"""Masks at three levels from segment-anything.
 
-For every prompt SAM gives three masks: of the smallest thing there, of the part it belongs to, and of the whole.
-LangSplat takes them as its levels. Everything a level needs (one encoding of the picture and of each crop, one decoding
-of each batch of prompts) is shared by all three.
+SAM returns three masks per prompt: subpart, part and whole. As in LangSplat, these are the three levels. The levels
+share one encoding of the image and of each crop, and one decoding of each batch of prompts.
 """
 
 from __future__ import annotations
@@ -25,29 +24,29 @@ from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.utils.matrix_products import onednn_matmul
 
 ALGORITHM_VERSION = 1
-"""Raised whenever the same settings give other masks, so that stored features of older masks are not reused."""
+"""Increases whenever the same settings give different masks, so that features of older masks are not reused."""
 
 _RUNTIME_SETTINGS = ("checkpoint", "points_per_batch")
-"""Settings that say where and how, not what: they change no mask."""
+"""Settings that do not change the masks."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Candidates:
-    """Masks of one level, with what decides between them."""
+    """Masks of one level with their scores."""
 
     masks: list[RegionMask]
     ratings: Float[np.ndarray, " count"]
-    """SAM's own prediction of the intersection over union."""
+    """IoU predicted by SAM."""
     stabilities: Float[np.ndarray, " count"]
 
     def keep(self, indices: Int64[Tensor, " kept"]) -> _Candidates:
-        """The chosen ones, in the order of `indices`."""
+        """Selects candidates, in the order of `indices`."""
         masks = [self.masks[index] for index in indices.tolist()]
         return _Candidates(masks, self.ratings[indices.numpy()], self.stabilities[indices.numpy()])
 
     @classmethod
     def concatenate(cls, parts: list[_Candidates]) -> _Candidates:
-        """All masks of the parts, one after the other."""
+        """Concatenates candidates."""
         return cls(
             [mask for part in parts for mask in part.masks],
             np.concatenate([part.ratings for part in parts]),
@@ -56,12 +55,12 @@ class _Candidates:
 
 
 class SamMaskGenerator:
-    """Finds masks at three levels.
+    """Generates masks at three levels.
 
     Args:
         predictor: A `SamPredictor`.
-        settings: LangSplat's parameters unless changed.
-        identity: Which weights the predictor has.
+        settings: Parameters; the defaults are LangSplat's.
+        identity: Identity of the predictor's weights.
     """
 
     name = "sam"
@@ -73,12 +72,12 @@ class SamMaskGenerator:
 
     @classmethod
     def load(cls, settings: SamSettings, device: str, download: bool = False) -> SamMaskGenerator:
-        """Reads the weights and builds the model.
+        """Loads the model.
 
         Args:
-            settings: Which weights, and all that shapes masks.
-            device: Where the model runs.
-            download: Whether missing weights may be fetched.
+            settings: Weights and parameters.
+            device: Device of the model.
+            download: Whether missing weights may be downloaded.
 
         Raises:
             GenLangSplatError: If the weights are missing, damaged or of another model.
@@ -87,7 +86,7 @@ class SamMaskGenerator:
 
         if settings.model not in sam_model_registry:
             raise GenLangSplatError(
-                f"SAM has no model {settings.model!r}; choose one of {', '.join(sam_model_registry)}."
+                f"SAM has no model {settings.model!r}. Choose one of {', '.join(sam_model_registry)}."
             )
         path = require_checkpoint(settings, download)
         state = read_checkpoint(path)
@@ -97,9 +96,9 @@ class SamMaskGenerator:
         if found != expected:
             width = found.get("image_encoder.pos_embed", (0,))[-1]
             raise GenLangSplatError(
-                f"{path} does not fit SAM {settings.model}: it has {len(found)} weights and an image encoder "
-                f"{width or 'of unknown'} channels wide, expected {len(expected)} weights and "
-                f"{expected['image_encoder.pos_embed'][-1]} channels. Name the model it belongs to with --sam.model."
+                f"{path} does not fit SAM {settings.model}: it has {len(found)} weights and an image encoder with "
+                f"{width or 'an unknown number of'} channels, expected {len(expected)} weights and "
+                f"{expected['image_encoder.pos_embed'][-1]} channels. Give the model it belongs to with --sam.model."
             )
         sam.load_state_dict(state)
         predictor = SamPredictor(sam.eval().requires_grad_(False).to(device))
@@ -107,15 +106,15 @@ class SamMaskGenerator:
 
     @property
     def settings(self) -> dict[str, str | int | float]:
-        """What shapes the masks, for the key of stored features."""
+        """All settings that change the masks, for the identity of stored features."""
         return sam_mask_settings(self._settings, self._identity)
 
     @torch.no_grad()
     def generate(self, image: UInt8[Tensor, "height width 3"]) -> ViewMasks:
-        """Finds the masks of a picture.
+        """Generates the masks of an image.
 
         Returns:
-            The masks of each level in the order in which LangSplat paints them.
+            The masks of each level, in the order in which LangSplat paints them.
         """
         from segment_anything.utils.amg import build_all_layer_point_grids, generate_crop_boxes
 
@@ -126,20 +125,20 @@ class SamMaskGenerator:
         grids = build_all_layer_point_grids(
             settings.points_per_side, settings.crop_n_layers, settings.crop_n_points_downscale_factor
         )
-        # Crops of a picture that is a few pixels wide may be empty.
+        # Crops of an image that is only a few pixels wide may be empty.
         crops = [(box, grids[layer]) for box, layer in zip(boxes, layers, strict=True) if _area(box) > 0]
         found = [self._crop_masks(pixels, box, grid) for box, grid in crops]
         areas = [_area(box) for box, _ in crops]
         masks: list[RegionMask] = []
         for level in range(len(LEVELS)):
-            candidates = self._between_crops([crop[level] for crop in found], areas)
-            masks += self._suppress(self._mend(candidates, height, width))
+            candidates = self._merge_crops([crop[level] for crop in found], areas)
+            masks += self._suppress(self._remove_small_regions(candidates, height, width))
         return ViewMasks(height, width, len(LEVELS), masks)
 
     def _crop_masks(
         self, pixels: UInt8[np.ndarray, "height width 3"], box: list[int], grid: Float[np.ndarray, "num_points 2"]
     ) -> list[_Candidates]:
-        """Masks of one crop at each level, without those whose boxes say they are the same."""
+        """Generates the masks of one crop at each level, with non-maximum suppression of their boxes."""
         from torchvision.ops import nms
 
         left, top, right, bottom = box
@@ -162,7 +161,7 @@ class SamMaskGenerator:
     def _batch_masks(
         self, points: Float[np.ndarray, "count 2"], box: list[int], size: tuple[int, ...]
     ) -> list[_Candidates]:
-        """Masks that a batch of prompts gives at each level, after SAM's own quality checks."""
+        """Generates the masks of a batch of prompts at each level, filtered by predicted IoU and stability."""
         from segment_anything.utils.amg import calculate_stability_score, is_box_near_crop_edge
 
         predictor, settings = self._predictor, self._settings
@@ -187,18 +186,18 @@ class SamMaskGenerator:
             inside = (logits[chosen, level] > threshold).cpu().numpy()
             filled = inside.any(axis=(1, 2)).nonzero()[0]
             candidates = _Candidates(
-                [RegionMask.of_pixels(level, inside[index], top, left) for index in filled],
+                [RegionMask.from_pixels(level, inside[index], top, left) for index in filled],
                 ratings[chosen, level].float().cpu().numpy()[filled],
                 stabilities[chosen, level].float().cpu().numpy()[filled],
             )
-            # A mask that reaches an edge of its crop which is no edge of the picture belongs to something cut off.
+            # A mask at a crop edge inside the image is truncated.
             in_crop = _boxes(candidates.masks) - torch.tensor([left, top, left, top])
-            cut_off = is_box_near_crop_edge(in_crop, box, [0, 0, size[1], size[0]])
-            levels.append(candidates.keep((~cut_off).nonzero()[:, 0]))
+            truncated = is_box_near_crop_edge(in_crop, box, [0, 0, size[1], size[0]])
+            levels.append(candidates.keep((~truncated).nonzero()[:, 0]))
         return levels
 
-    def _between_crops(self, found: list[_Candidates], areas: list[int]) -> _Candidates:
-        """All masks of a level; of those that several crops found, the smallest crop's, which shows more detail."""
+    def _merge_crops(self, found: list[_Candidates], areas: list[int]) -> _Candidates:
+        """Merges the masks of all crops; of duplicates, keeps the one from the smallest crop, which has more detail."""
         from torchvision.ops import nms
 
         candidates = _Candidates.concatenate(found)
@@ -208,7 +207,7 @@ class SamMaskGenerator:
         return candidates.keep(nms(_boxes(candidates.masks), torch.tensor(scores), self._settings.crop_nms_thresh))
 
     def _suppress(self, candidates: _Candidates) -> list[RegionMask]:
-        """The masks that LangSplat's own suppression leaves."""
+        """Applies LangSplat's non-maximum suppression."""
         settings = self._settings
         keep = mask_nms(
             candidates.masks,
@@ -220,36 +219,36 @@ class SamMaskGenerator:
         )
         return [mask for mask, stays in zip(candidates.masks, keep.tolist(), strict=True) if stays]
 
-    def _mend(self, candidates: _Candidates, height: int, width: int) -> _Candidates:
-        """Fills small holes and removes small islands; of masks that have become the same, untouched ones stay."""
+    def _remove_small_regions(self, candidates: _Candidates, height: int, width: int) -> _Candidates:
+        """Fills small holes and removes small islands; of resulting duplicates, keeps unchanged masks."""
         from segment_anything.utils.amg import remove_small_regions
         from torchvision.ops import nms
 
         smallest = self._settings.min_mask_region_area
         if smallest <= 0 or not candidates.masks:
             return candidates
-        mended, untouched = [], []
+        cleaned, unchanged = [], []
         for mask in candidates.masks:
             pixels, filled = remove_small_regions(mask.pixels(height, width), smallest, mode="holes")
             pixels, removed = remove_small_regions(pixels, smallest, mode="islands")
-            mended.append(RegionMask.of_pixels(mask.level, pixels) if filled or removed else mask)
-            untouched.append(float(not filled and not removed))
+            cleaned.append(RegionMask.from_pixels(mask.level, pixels) if filled or removed else mask)
+            unchanged.append(float(not filled and not removed))
         kept = nms(
-            _boxes(mended),
-            torch.tensor(untouched),
+            _boxes(cleaned),
+            torch.tensor(unchanged),
             max(self._settings.box_nms_thresh, self._settings.crop_nms_thresh),
         )
-        return _Candidates(mended, candidates.ratings, candidates.stabilities).keep(kept)
+        return _Candidates(cleaned, candidates.ratings, candidates.stabilities).keep(kept)
 
 
 def sam_mask_settings(settings: SamSettings, identity: str | None = None) -> dict[str, str | int | float]:
-    """What shapes SAM's masks: the weights and every parameter that matters.
+    """Returns the weights and all parameters that change SAM's masks.
 
     Raises:
-        GenLangSplatError: If a file of weights is named that is not there.
+        GenLangSplatError: If the weights file in the settings does not exist.
     """
-    shaping = {name: value for name, value in asdict(settings).items() if name not in _RUNTIME_SETTINGS}
-    return {"version": ALGORITHM_VERSION, **shaping, "model": identity or checkpoint_identity(settings)}
+    relevant = {name: value for name, value in asdict(settings).items() if name not in _RUNTIME_SETTINGS}
+    return {"version": ALGORITHM_VERSION, **relevant, "model": identity or checkpoint_identity(settings)}
 
 
 def _area(box: list[int]) -> int:
@@ -263,6 +262,6 @@ def _batches(points: Float[np.ndarray, "num_points 2"], size: int) -> Iterator[F
 
 
 def _boxes(masks: list[RegionMask]) -> Float[Tensor, "count 4"]:
-    """Bounding boxes as SAM writes them: x and y of the first and of the last pixel."""
+    """Returns bounding boxes in SAM's format: x and y of the first and of the last pixel."""
     corners = [[mask.left, mask.top, mask.box[1].stop - 1, mask.box[0].stop - 1] for mask in masks]
     return torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)

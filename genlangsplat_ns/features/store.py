@@ -1,14 +1,14 @@
-"""Language features on disk: one file per view, in one folder per choice of encoder and masks.
+"""Language features on disk: one file per view, in one folder per combination of encoder and masks.
 
-A file is named after its view and a hash of the view's pixels, so a view that comes in another size or undistorted
-otherwise gets a file of its own and leaves the others alone.
+A file name contains the view's name and a hash of its pixels, so the same view at another size or with another
+undistortion gets its own file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,31 +18,31 @@ import numpy as np
 import platformdirs
 from filelock import FileLock, Timeout
 from jaxtyping import UInt8
-from rich.markup import escape
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.view_file import ViewFeatures, feature_problem, read_view_file, write_view_file
-from genlangsplat_ns.utils.console import CONSOLE
-from genlangsplat_ns.utils.files import atomic_path
+from genlangsplat_ns.utils.files import atomic_path, safe_name
 
 __all__ = ["FeatureStore", "ViewFeatures"]
 
+LOGGER = logging.getLogger(__name__)
+
 FORMAT_VERSION = 2
-"""Version of the files' layout; it enters the folder's name."""
+"""Version of the file layout; part of the hash in the folder's name."""
 
 
 @dataclass(frozen=True)
 class StoreIdentity:
-    """Whose features a store holds; its hash keeps stores apart.
+    """What the features of a store were made with; stores differ by the hash of it.
 
     Attributes:
         encoder: Short name of the encoder.
         encoder_identity: Name, model and version of the encoder.
         embedding_dim: Length of an embedding.
         masks: Short name of the mask generator.
-        mask_settings: All that shapes its masks.
-        levels: Names of the levels that were extracted.
+        mask_settings: All settings that change its masks.
+        levels: Names of the extracted levels.
     """
 
     encoder: str
@@ -54,22 +54,22 @@ class StoreIdentity:
 
     @property
     def manifest(self) -> str:
-        """What the store's folder says about itself."""
+        """Content of `manifest.json` in the store's folder."""
         fields = {**vars(self), "mask_settings": dict(self.mask_settings), "format_version": FORMAT_VERSION}
         return json.dumps(fields, indent=2, sort_keys=True, default=str) + "\n"
 
     @property
     def digest(self) -> str:
-        """Hash of everything above."""
+        """Hash of the manifest."""
         return hashlib.sha256(self.manifest.encode()).hexdigest()
 
 
 class FeatureStore:
-    """A folder of view features that all come from one encoder and one set of masks; made by `FeatureStore.open`.
+    """A folder of view features from one encoder and one mask generator; created with `FeatureStore.open`.
 
     Attributes:
         folder: Where new files are written.
-        identity: Whose features they are.
+        identity: What the features were made with.
     """
 
     def __init__(self, folder: Path, identity: StoreIdentity, read_only: Path | None = None) -> None:
@@ -79,19 +79,20 @@ class FeatureStore:
 
     @classmethod
     def open(cls, root: Path, identity: StoreIdentity) -> FeatureStore:
-        """Opens, and where needed makes, the store of one data folder.
+        """Opens the store of a data folder; creates it if it does not exist.
 
         Args:
-            root: The data folder. When it cannot be written, what it holds is read, and the user's cache folder takes
-                what is new; the console says so.
+            root: The data folder. If it is read-only, existing features are read from it, and new ones are written to
+                the user's cache folder; a warning is logged.
             identity: Encoder and masks.
 
         Raises:
-            GenLangSplatError: If `root` is no folder, or neither it nor the cache folder can be written.
+            GenLangSplatError: If `root` is not a folder, or neither it nor the cache folder is writable.
         """
         if not root.is_dir():
             raise GenLangSplatError(f"{root} is not a folder. Give the folder of the scene's data.")
-        name = f"{_safe_name(identity.encoder)}-{_safe_name(identity.masks)}-{identity.digest[:12]}"
+        encoder, masks = (safe_name(name, keep_case=True) for name in (identity.encoder, identity.masks))
+        name = f"{encoder}-{masks}-{identity.digest[:12]}"
         beside_data = root / "language_features" / name
         data_hash = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
         in_cache = Path(platformdirs.user_cache_dir("genlangsplat-ns")) / data_hash / name
@@ -103,25 +104,27 @@ class FeatureStore:
                 _prepare_folder(in_cache, identity.manifest)
             except OSError as cache_error:
                 raise GenLangSplatError(
-                    f"Language features can be written neither to {beside_data} ({data_error.strerror}) nor to "
+                    f"Language features cannot be written to {beside_data} ({data_error.strerror}) or "
                     f"{in_cache} ({cache_error.strerror}). "
                     "Make one of them writable, for example by setting XDG_CACHE_HOME."
                 ) from cache_error
-            CONSOLE.print(
-                f"[yellow]{escape(str(beside_data))} cannot be written ({data_error.strerror}); "
-                f"new language features go to {escape(str(in_cache))}."
+            LOGGER.warning(
+                "%s is not writable (%s). New language features are written to %s.",
+                beside_data,
+                data_error.strerror,
+                in_cache,
             )
             return cls(in_cache, identity, read_only=beside_data)
 
     @classmethod
     def existing(cls, folder: Path) -> FeatureStore:
-        """Takes up a store where it lies, by what its folder says about itself; nothing is written.
+        """Opens an existing store from its manifest, without writing anything.
 
         Args:
             folder: The store's own folder, which holds `manifest.json`.
 
         Raises:
-            GenLangSplatError: If there is no such manifest, or it is damaged or of another version.
+            GenLangSplatError: If the manifest is missing, damaged or of another version.
         """
         path = folder / "manifest.json"
         try:
@@ -131,8 +134,8 @@ class FeatureStore:
         except FileNotFoundError as error:
             below = sorted(str(found.parent) for found in folder.glob("**/language_features/*/manifest.json"))
             raise GenLangSplatError(
-                f"{folder} is no feature store: it holds no manifest.json. "
-                + (f"Below it lies {' and '.join(below[:3])}; give that." if below else "Extract features first.")
+                f"{folder} is not a feature store: it has no manifest.json. "
+                + (f"Found {' and '.join(below[:3])} below it; use that." if below else "Extract features first.")
             ) from error
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise GenLangSplatError(
@@ -140,31 +143,31 @@ class FeatureStore:
             ) from error
         if version != FORMAT_VERSION:
             raise GenLangSplatError(
-                f"{folder} is a feature store of version {version}, but version {FORMAT_VERSION} is read here. "
+                f"{folder} is a feature store of version {version}, expected version {FORMAT_VERSION}. "
                 "Extract the features of this scene again."
             )
         return cls(folder, identity)
 
     def keys(self) -> list[str]:
-        """The keys of all views with a file, sorted; whether a file can be used shows when it is loaded."""
+        """Returns the sorted keys of all views with a file; files are checked when they are loaded."""
         return sorted(path.stem for path in self.folder.glob("[!.]*.safetensors"))
 
     @contextmanager
     def writing(self) -> Iterator[bool]:
-        """Keeps other processes from writing to the folder meanwhile, and clears what killed ones have left.
+        """Locks the folder for writing, and deletes temporary files of killed processes.
 
-        A second process waits until the first is done, and then finds its files. The lock of a process that was killed
-        is released by the system.
+        A second process waits until the first one finishes and then finds its files. The operating system releases the
+        lock of a killed process.
 
         Yields:
-            Whether another process was writing until now.
+            Whether this process had to wait for another one.
         """
         lock, waited = FileLock(self.folder / ".lock"), False
         try:
             lock.acquire(timeout=0)
         except Timeout:
             waited = True
-            CONSOLE.print(f"Another process is extracting into {escape(str(self.folder))}; waiting until it is done.")
+            LOGGER.info("Another process is extracting into %s; waiting until it finishes.", self.folder)
             lock.acquire()
         try:
             for leftover in self.folder.glob(".*-????????.safetensors"):
@@ -173,8 +176,8 @@ class FeatureStore:
         finally:
             lock.release()
 
-    def forget_if_empty(self) -> None:
-        """Removes the folder again if nothing was ever stored in it, so that failed commands leave none behind."""
+    def remove_if_empty(self) -> None:
+        """Removes the folder if no view was stored, so that a failed command leaves no empty store."""
         if [path.name for path in self.folder.iterdir()] == ["manifest.json"]:
             (self.folder / "manifest.json").unlink()
             self.folder.rmdir()
@@ -182,32 +185,32 @@ class FeatureStore:
                 self.folder.parent.rmdir()
 
     def key(self, view_name: str, image: UInt8[Tensor, "height width 3"]) -> str:
-        """Returns the name under which a view's features are kept.
+        """Returns the key of a view's features, which is also the stem of their file.
 
         Args:
             view_name: File name or path of the view.
-            image: Its pixels as they are used for training, that is undistorted.
+            image: Its undistorted pixels, as used for training.
         """
         pixels = np.ascontiguousarray(image.cpu().numpy())
         content = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-        return f"{_safe_name(Path(view_name).stem)}-{content[:16]}"
+        return f"{safe_name(Path(view_name).stem, keep_case=True)}-{content[:16]}"
 
     def __contains__(self, key: object) -> bool:
-        """Whether usable features are stored under the key; a file that cannot be used is named on the console."""
+        """Whether usable features are stored under the key; logs a warning for an unusable file."""
         path = self._path(str(key))
         if not path.exists():
             return False
         problem = self._read(str(key))
         if isinstance(problem, ViewFeatures):
             return True
-        CONSOLE.print(f"[yellow]{escape(str(path))} {escape(problem)}; it is treated as missing and made anew.")
+        LOGGER.warning("%s %s. Its features are extracted again.", path, problem)
         return False
 
     def load(self, key: str) -> ViewFeatures:
-        """Returns the features kept under the key, embeddings as float32.
+        """Returns the features of a view, with embeddings in float32.
 
         Raises:
-            GenLangSplatError: If there is no such file, or it cannot be used.
+            GenLangSplatError: If the file is missing or unusable.
         """
         features = self._read(key)
         if isinstance(features, str):
@@ -215,10 +218,10 @@ class FeatureStore:
         return features
 
     def save(self, key: str, features: ViewFeatures) -> None:
-        """Writes the features of a view; a reader sees either all of them or none.
+        """Writes the features of a view atomically.
 
         Raises:
-            GenLangSplatError: If the features do not fit the store or each other, or cannot be written.
+            GenLangSplatError: If the features are inconsistent or do not match the store, or cannot be written.
         """
         problem = feature_problem(features, self.identity.embedding_dim)
         if problem is not None:
@@ -229,8 +232,8 @@ class FeatureStore:
                 write_view_file(temporary, features, [self.identity.digest, key])
         except OSError as error:
             raise GenLangSplatError(
-                f"{path} could not be written ({error.strerror or error}). The views before it are stored; make room "
-                "or give access, and run the same command again: it goes on from there."
+                f"{path} could not be written ({error.strerror or error}). All earlier views are stored. Free disk "
+                "space or fix the permissions, then run the same command again to continue."
             ) from error
 
     def _path(self, key: str) -> Path:
@@ -240,7 +243,7 @@ class FeatureStore:
         return path
 
     def _read(self, key: str) -> ViewFeatures | str:
-        """Returns the features, or in words why the file cannot be used."""
+        """Returns the features, or the reason why the file is unusable."""
         features = read_view_file(self._path(key), [self.identity.digest, key])
         if isinstance(features, str):
             return features
@@ -249,11 +252,7 @@ class FeatureStore:
 
 
 def _prepare_folder(folder: Path, manifest: str) -> None:
-    """Makes the folder, proves that it can be written, and puts its manifest there."""
+    """Creates the folder and writes its manifest, which shows whether the folder is writable."""
     path = folder / "manifest.json"
     with atomic_path(path) as temporary:
         temporary.write_text(manifest)
-
-
-def _safe_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._]+", "_", name).lstrip(".") or "_"

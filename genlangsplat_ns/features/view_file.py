@@ -1,7 +1,7 @@
-"""The file of one view's features: safetensors, read through a memory map.
+"""File format of one view's features: safetensors, read through a memory map.
 
-Embeddings lie there as fp16. The map of regions is packed by lzma: every level counts its regions from 1, in the
-smallest integers that hold them, and 0 is no region.
+Embeddings are stored as fp16. The region map is compressed with lzma: each level numbers its regions from 1, 0 means no
+region, and the integer type is the smallest that fits.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-PACKING_EFFORT = 1
-"""lzma's preset; more effort saves 3 % of the file and takes ten times as long."""
+LZMA_PRESET = 1
+"""Higher presets save 3 % of the file size and take ten times as long."""
 
 
 @dataclass(frozen=True)
 class ViewFeatures:
-    """The regions of one view and what they mean.
+    """The regions of one view and their embeddings.
 
     Attributes:
-        regions: For every level and pixel the row of `embeddings`, or -1 where there is no region.
-        embeddings: Unit vectors in the encoder's image-text space. Rows are numbered through all levels of the view.
+        regions: Row of `embeddings` for each level and pixel, -1 where there is no region.
+        embeddings: Unit vectors in the encoder's image-text space, one row for each region of any level.
     """
 
     regions: Int32[Tensor, "levels height width"]
@@ -38,21 +38,26 @@ class ViewFeatures:
 
 
 def write_view_file(path: Path, features: ViewFeatures, origin: list[str]) -> None:
-    """Writes features; `origin` says whose they are and is asked for when they are read.
+    """Writes the features of a view.
+
+    Args:
+        path: The file.
+        features: The features.
+        origin: Identifies store and view; `read_view_file` compares it.
 
     Raises:
         OSError: If the file cannot be written.
     """
     embeddings = features.embeddings.detach().cpu().half().contiguous()
     packed, layout = _pack(features.regions.cpu().numpy())
-    # All in one entry, because safetensors writes several in any order, and equal features shall give equal files.
+    # One metadata entry: safetensors writes several in arbitrary order, but equal features must give equal files.
     header = {"origin": origin, "regions": layout, "embeddings_crc": zlib.crc32(embeddings.numpy().tobytes())}
-    # Written here and not by the library, which hides the file from other users and the reason of a failure from us.
+    # Not written with save_file, which makes the file private and hides the reason of a failure.
     path.write_bytes(save({"embeddings": embeddings, "regions": packed}, metadata={"view": json.dumps(header)}))
 
 
 def read_view_file(path: Path, origin: list[str]) -> ViewFeatures | str:
-    """Returns the features, embeddings as float32, or in words why the file cannot be used."""
+    """Returns the features with embeddings in float32, or the reason why the file is unusable."""
     try:
         with safe_open(path, framework="pt") as file:
             header: dict[str, Any] = json.loads((file.metadata() or {})["view"])
@@ -63,7 +68,7 @@ def read_view_file(path: Path, origin: list[str]) -> ViewFeatures | str:
                 embeddings.dtype != torch.float16
                 or zlib.crc32(embeddings.numpy().tobytes()) != header["embeddings_crc"]
             ):
-                return "is damaged: its embeddings are not those that were written"
+                return "is damaged: its embeddings do not have the stored checksum"
             return ViewFeatures(_unpack(packed, header["regions"]), embeddings.float())
     except FileNotFoundError:
         return "does not exist"
@@ -72,24 +77,24 @@ def read_view_file(path: Path, origin: list[str]) -> ViewFeatures | str:
 
 
 def feature_problem(features: ViewFeatures, embedding_dim: int) -> str | None:
-    """Says what is wrong with a view's features, or nothing."""
+    """Returns what is wrong with a view's features, or None."""
     regions, embeddings = features.regions, features.embeddings
     if embeddings.shape[1] != embedding_dim:
-        return f"its embeddings are {tuple(embeddings.shape)}, not regions x {embedding_dim}"
+        return f"its embeddings have shape {tuple(embeddings.shape)}, expected regions x {embedding_dim}"
     if regions.numel() and not -1 <= int(regions.min()) <= int(regions.max()) < len(embeddings):
-        return f"its regions run from {regions.min()} to {regions.max()}, but it has {len(embeddings)} embeddings"
+        return f"its regions range from {regions.min()} to {regions.max()}, but it has {len(embeddings)} embeddings"
     if not bool(embeddings.isfinite().all()):
-        return "its embeddings hold values that are not finite"
+        return "its embeddings contain values that are not finite"
     return None
 
 
 def _pack(regions: Int32[np.ndarray, "levels height width"]) -> tuple[UInt8[Tensor, " bytes"], dict[str, Any]]:
-    """Packs a map of regions, and says how it is laid out."""
+    """Compresses a region map; returns the bytes and their layout."""
     firsts = [int(level[level >= 0].min()) if (level >= 0).any() else 0 for level in regions]
     counted = np.where(regions >= 0, regions - np.array(firsts, dtype=np.int32)[:, None, None] + 1, 0)
     largest = int(counted.max(initial=0))
     kind = next(kind for kind in (np.uint8, np.uint16, np.uint32) if largest <= np.iinfo(kind).max)
-    data = lzma.compress(counted.astype(np.dtype(kind).newbyteorder("<")).tobytes(), preset=PACKING_EFFORT)
+    data = lzma.compress(counted.astype(np.dtype(kind).newbyteorder("<")).tobytes(), preset=LZMA_PRESET)
     layout = {"shape": list(regions.shape), "type": np.dtype(kind).name, "firsts": firsts}
     return torch.frombuffer(bytearray(data), dtype=torch.uint8), layout
 

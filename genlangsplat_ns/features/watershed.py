@@ -1,8 +1,8 @@
-"""Regions without weights: three nested levels from edges, a watershed and greedy merging.
+"""Masks without a network: three nested levels from a watershed and greedy region merging.
 
-A watershed on the gradient in CIELAB cuts the image into several hundred atoms. Neighbors are then merged one pair at
-a time, weakest border first, and the partition is recorded at three moments of that one merging, so that a subpart
-lies within one part and a part within one whole.
+A watershed of the gradient in CIELAB divides the image into several hundred atoms (superpixels). Neighbors are merged
+pair by pair, weakest border first. The partition is recorded at three region counts, so each subpart lies in one part
+and each part in one whole.
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.regions import ViewMasks
 
 ALGORITHM_VERSION = 1
-"""Raised whenever the same settings give other regions, so that stored features of older regions are not reused."""
+"""Increases whenever the same settings give different regions, so that features of older regions are not reused."""
 
 GRADIENT_STEP = 0.01
-"""Gradients are rounded to this many Lab units: what rounding noise leaves of a flat area is then flat indeed."""
+"""Gradients are rounded to multiples of this many Lab units, so that numerical noise in flat areas becomes zero."""
 
 
 @dataclass(frozen=True)
 class WatershedSettings:
-    """What shapes the regions; all of it enters the key of stored features.
+    """Parameters of the regions; all of them are part of the identity of stored features.
 
     Attributes:
-        subparts: Number of regions at the finest level, unless the image falls into fewer.
-        parts: The same for the middle level.
-        wholes: The same for the coarsest level.
-        working_size: Long side in pixels at which regions are found; larger images are shrunk to it first.
-        fine_scale: Smoothing (standard deviation, pixels) before the gradient that draws the borders.
-        coarse_scale: Smoothing before the gradient that weighs them; it lets texture such as fur or print count less.
-        half_strength: Lab gradient at which a border counts half. Beyond it strength levels off, so that a glaring
-            border does not outweigh a clear one in the shade.
-        seed_spacing: Side in pixels of the window in which an atom's seed is the point of least gradient.
-        area_power: Power of the area in the merging cost: the larger it is, the more even are the regions' sizes.
+        subparts: Maximum number of regions at the finest level.
+        parts: Maximum number of regions at the middle level.
+        wholes: Maximum number of regions at the coarsest level.
+        working_size: Long side in pixels to which larger images are downscaled.
+        fine_scale: Smoothing (standard deviation in pixels) of the gradient that locates the borders.
+        coarse_scale: Smoothing (standard deviation in pixels) of the gradient that gives border strengths; reduces the
+            influence of fine texture.
+        half_strength: Lab gradient at which the border strength is 0.5. The strength saturates above it, so that very
+            strong borders do not dominate.
+        seed_spacing: Side in pixels of the window in which the seed of an atom is the minimum of the gradient.
+        area_power: Power of the area in the merging cost. Larger values give regions of more similar size.
     """
 
     subparts: int = 120
@@ -56,7 +57,7 @@ class WatershedSettings:
         if not self.subparts >= self.parts >= self.wholes >= 1:
             raise GenLangSplatError(
                 f"{self.subparts} subparts, {self.parts} parts and {self.wholes} wholes cannot be nested. "
-                "Give region counts of at least 1 that do not grow from subparts to wholes."
+                "Give region counts of at least 1 that do not increase from subparts to wholes."
             )
         for name in ("working_size", "fine_scale", "coarse_scale", "half_strength", "seed_spacing"):
             if getattr(self, name) <= 0:
@@ -64,9 +65,9 @@ class WatershedSettings:
 
 
 class WatershedMaskGenerator:
-    """Finds nested regions at three levels; the same image and settings always give the same regions.
+    """Generates nested regions at three levels, deterministically.
 
-    Every level is a partition: each pixel has a region, regions are 4-connected and numbered from 0 without gaps.
+    Each level is a partition of all pixels into 4-connected regions, numbered from 0 without gaps.
     """
 
     name = "watershed"
@@ -76,14 +77,14 @@ class WatershedMaskGenerator:
 
     @property
     def settings(self) -> dict[str, str | int | float]:
-        """The settings and the version of the algorithm, for the key of stored features."""
+        """Settings and version of the algorithm, for the identity of stored features."""
         return {"version": ALGORITHM_VERSION, **asdict(self._settings)}
 
     def generate(self, image: UInt8[Tensor, "height width 3"]) -> ViewMasks:
-        """Finds the regions at the levels subpart, part and whole; at each, every pixel is in one of them.
+        """Generates the regions at the levels subpart, part and whole.
 
         Args:
-            image: The RGB picture.
+            image: The RGB image.
 
         Raises:
             GenLangSplatError: If the image has no pixels.
@@ -98,7 +99,7 @@ class WatershedMaskGenerator:
         merging = _Merging(np.bincount(atoms.ravel()), borders, settings.area_power)
         counts = (settings.subparts, settings.parts, settings.wholes)
         levels = np.stack([merging.merge_down_to(count) for count in counts])[:, atoms]
-        # Repeated pixels leave connected regions connected.
+        # Nearest-neighbor upscaling keeps regions connected.
         rows = np.arange(height) * lab.shape[0] // height
         columns = np.arange(width) * lab.shape[1] // width
         return ViewMasks.from_ids(levels[:, rows[:, None], columns].astype(np.int32))
@@ -107,7 +108,7 @@ class WatershedMaskGenerator:
 def _working_lab(
     image: UInt8[np.ndarray, "height width 3"], working_size: int
 ) -> Float32[np.ndarray, "working_height working_width 3"]:
-    """Returns the image in CIELAB, its long side at most `working_size`."""
+    """Returns the image in CIELAB, downscaled to a long side of at most `working_size`."""
     from PIL import Image
     from skimage.color import rgb2lab
 
@@ -122,7 +123,7 @@ def _working_lab(
 def _derivatives(
     lab: Float32[np.ndarray, "height width 3"], scale: float
 ) -> tuple[Float32[np.ndarray, "height width 3"], Float32[np.ndarray, "height width 3"]]:
-    """Returns the derivatives of smoothed Lab to the right and downwards, times `scale` so that scales compare."""
+    """Returns the derivatives of smoothed Lab in x and y, multiplied by `scale` to make scales comparable."""
     from scipy import ndimage
 
     def smooth(values: np.ndarray, axis: int, order: int) -> np.ndarray:
@@ -134,9 +135,9 @@ def _derivatives(
 
 
 def _gradient(lab: Float32[np.ndarray, "height width 3"], scale: float) -> Float32[np.ndarray, "height width"]:
-    """Returns the steepness of Lab at every pixel: the root of the structure tensor's larger eigenvalue.
+    """Returns the gradient magnitude of Lab: the square root of the structure tensor's larger eigenvalue.
 
-    Unlike the gradient of one channel, it sees an edge whatever channels it shows in.
+    It responds to edges in any channel.
     """
     right, down = _derivatives(lab, scale)
     horizontal, vertical, mixed = (right * right).sum(-1), (down * down).sum(-1), (right * down).sum(-1)
@@ -145,7 +146,7 @@ def _gradient(lab: Float32[np.ndarray, "height width 3"], scale: float) -> Float
 
 
 def _atoms(gradient: Float32[np.ndarray, "height width"], spacing: int) -> Int64[np.ndarray, "height width"]:
-    """Floods the gradient from its local minima; returns the atom of every pixel, from 0."""
+    """Computes the watershed of the gradient from its local minima; returns the atom of each pixel, from 0."""
     from scipy import ndimage
     from skimage.measure import label
     from skimage.segmentation import watershed
@@ -155,10 +156,10 @@ def _atoms(gradient: Float32[np.ndarray, "height width"], spacing: int) -> Int64
 
 
 class _Merging:
-    """Atoms on their way to ever fewer regions.
+    """Greedy merging of atoms.
 
     The cost of merging two regions is the mean strength of their common border times a power of their area (half the
-    harmonic mean of both): weak borders and small regions go first. A region is called by one of its atoms.
+    harmonic mean of both), so weak borders and small regions are merged first. One of its atoms represents a region.
     """
 
     def __init__(
@@ -170,18 +171,18 @@ class _Merging:
         self._area: list[float] = areas.astype(float).tolist()
         self._area_power = area_power
         self._region_of_atom = list(range(len(self._area)))
-        # Each pair of neighbors shares one [length, summed strength], seen from both sides.
+        # [length, summed strength] of each border; both neighbors refer to the same list.
         self._borders: list[dict[int, list[float]]] = [{} for _ in self._area]
         for first, second, length, total in borders:
             self._borders[first][second] = self._borders[second][first] = [length, total]
-        # The heap keeps outdated entries; an entry is good while the regions are as old as it says.
+        # The heap keeps outdated entries; an entry is valid while the ages of its regions are unchanged.
         self._age = [0] * len(self._area)
         self._count = len(self._area)
         self._heap = [self._entry(a, b) for a in range(self._count) for b in self._borders[a] if a < b]
         heapq.heapify(self._heap)
 
     def merge_down_to(self, count: int) -> Int64[np.ndarray, "num_atoms"]:  # noqa: UP037
-        """Merges until `count` regions are left, and returns the region of every atom, from 0."""
+        """Merges until `count` regions are left; returns the region of each atom, from 0."""
         while self._count > count:
             _, first, second, first_age, second_age = heapq.heappop(self._heap)
             if (self._age[first], self._age[second]) == (first_age, second_age):
@@ -223,10 +224,10 @@ def _shared_borders(
     scale: float,
     half_strength: float,
 ) -> list[tuple[int, int, float, float]]:
-    """Returns for each pair of neighboring atoms the length of their border in pixel sides and its summed strength.
+    """Returns the border length in pixel edges and the summed border strength of each pair of neighboring atoms.
 
-    Only the change of Lab *across* the border counts. A thin strip is steep everywhere, so its whole gradient would
-    keep apart the pieces that lie one behind the other along it.
+    Only the derivative across the border is used. The full gradient is large everywhere on a thin strip, and would
+    prevent merging the atoms along it.
     """
     num_atoms = int(atoms.max()) + 1
     pairs, strengths = [], []
@@ -235,9 +236,9 @@ def _shared_borders(
         steepness = np.sqrt((derivative * derivative).sum(-1))
         crossing = atoms[here] != atoms[there]
         first, second = atoms[here][crossing], atoms[there][crossing]
-        steepest = np.maximum(steepness[here], steepness[there])[crossing]
+        strongest = np.maximum(steepness[here], steepness[there])[crossing]
         pairs.append(np.minimum(first, second) * num_atoms + np.maximum(first, second))
-        strengths.append(steepest / (steepest + half_strength))
+        strengths.append(strongest / (strongest + half_strength))
     codes, inverse, lengths = np.unique(np.concatenate(pairs), return_inverse=True, return_counts=True)
     totals = np.bincount(inverse, np.concatenate(strengths), len(codes))
     first, second = codes // num_atoms, codes % num_atoms

@@ -1,4 +1,4 @@
-"""Importing the packages that carry the embedded encoder's weights."""
+"""Imports the optional packages that contain the weights of the embedded encoder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def import_wheel(module: str) -> ModuleType:
     """Imports a module of the optional `embedded` packages.
 
     Raises:
-        GenLangSplatError: If it, or something it needs, is not installed.
+        GenLangSplatError: If the module or one of its dependencies is not installed.
     """
     try:
         return importlib.import_module(module)
@@ -23,7 +23,7 @@ def import_wheel(module: str) -> ModuleType:
 
 
 def import_file_of_wheel(package: str, file_name: str) -> ModuleType:
-    """Runs one file of a package that needs nothing of the rest, without importing the package.
+    """Imports one self-contained file of a package without importing the package.
 
     Raises:
         GenLangSplatError: If the package is not installed or has no such file.
@@ -34,7 +34,9 @@ def import_file_of_wheel(package: str, file_name: str) -> ModuleType:
     file = Path(found.submodule_search_locations[0]) / file_name
     spec = importlib.util.spec_from_file_location(f"{package}_{file.stem}", file)
     if spec is None or spec.loader is None or not file.is_file():
-        raise GenLangSplatError(f"The package {package} has no {file_name}. Install the version this project asks for.")
+        raise GenLangSplatError(
+            f"The package {package} has no {file_name}. Install the version that this project requires."
+        )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -13,7 +13,7 @@ import torch
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig, Split
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.extractor import FeatureExtractor
-from genlangsplat_ns.features.langsplat import read_langsplat_view, require_langsplat_files, write_langsplat_view
+from genlangsplat_ns.features.langsplat import check_langsplat_files, read_langsplat_view, write_langsplat_view
 from genlangsplat_ns.features.preview import write_contact_sheet
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.levels import LEVELS
@@ -93,9 +93,9 @@ def import_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
     store, every = views.store, views.all_views()
     try:
         stems = _unique_stems(views, every)
-        require_langsplat_files(folder, stems)
+        check_langsplat_files(folder, stems)
     except GenLangSplatError:
-        store.forget_if_empty()
+        store.remove_if_empty()
         raise
     with store.writing():
         for stem, (split, index) in zip(stems, track(every, "Converting from LangSplat"), strict=True):

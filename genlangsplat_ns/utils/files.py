@@ -78,9 +78,17 @@ def atomic_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def safe_name(text: str, longest: int = 40) -> str:
-    """Turns any text into a short piece of a file name: letters, digits and hyphens."""
-    return re.sub(r"[^\w]+", "-", text).strip("-").lower()[:longest] or "text"
+def safe_name(text: str, keep_case: bool = False) -> str:
+    """Turns any text into a part of a file name.
+
+    Args:
+        text: Any text.
+        keep_case: Keeps letters as they are, dots and the full length, and replaces everything else but ASCII letters
+            and digits by underscores. Otherwise the result is lower case, with hyphens, and has at most 40 characters.
+    """
+    if keep_case:
+        return re.sub(r"[^A-Za-z0-9._]+", "_", text).lstrip(".") or "_"
+    return re.sub(r"[^\w]+", "-", text).strip("-").lower()[:40] or "text"
 
 
 def file_sha256(path: Path) -> str:

@@ -105,8 +105,10 @@ def test_selections_equal_the_slow_reference():
                 scores[gaussian, level] = min(shares)
         level = int(scores.max(axis=0).argmax())
         assert found.level == LEVELS[level]
-        assert found.score == pytest.approx(scores.max(), abs=1e-6)
-        np.testing.assert_array_equal(found.selection.keep.numpy(), scores[:, level] > 0.6)
+        # Decoded Gaussians are kept in half precision.
+        assert found.score == pytest.approx(scores.max(), abs=2e-3)
+        clear = np.abs(scores[:, level] - 0.6) > 2e-3
+        np.testing.assert_array_equal(found.selection.keep.numpy()[clear], scores[clear, level] > 0.6)
 
 
 def flat_maps(value: float = 0.2, side: int = 40) -> torch.Tensor:

@@ -94,4 +94,4 @@ def masks() -> ViewMasks:
     found += [(rows > 10) & (rows < 80) & (abs(columns - 30 - rows / 3) < 6), (rows < 7) & (columns > 20)]
     found += [(rows == 40) & (columns == 33), (rows // 9 + columns // 11) % 3 == 0, rows >= 0]
     found += [(abs(rows - 50) < 16) & (abs(columns - 80) < 16), rows > 80, columns < 12, (rows + columns) % 2 == 0]
-    return ViewMasks(90, 120, 3, [RegionMask.of_pixels(number % 3, pixels) for number, pixels in enumerate(found)])
+    return ViewMasks(90, 120, 3, [RegionMask.from_pixels(number % 3, pixels) for number, pixels in enumerate(found)])

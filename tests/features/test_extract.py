@@ -194,7 +194,7 @@ def test_levels_that_were_not_asked_for_stay_empty(tmp_path):
 def test_overlapping_masks_are_embedded_whole_and_hidden_ones_not_at_all():
     image = make_views(1)[0][1]
     full = np.ones((12, 16), dtype=bool)
-    masks = [RegionMask.of_pixels(0, pixels) for pixels in (full[:4], full, full[:, :8])]
+    masks = [RegionMask.from_pixels(0, pixels) for pixels in (full[:4], full, full[:, :8])]
 
     class Overlapping(TileMasks):
         def generate(self, image: torch.Tensor) -> ViewMasks:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features import langsplat
-from genlangsplat_ns.features.langsplat import read_langsplat_view, require_langsplat_files, write_langsplat_view
+from genlangsplat_ns.features.langsplat import check_langsplat_files, read_langsplat_view, write_langsplat_view
 from genlangsplat_ns.features.store import ViewFeatures
 
 DIM, HEIGHT, WIDTH = 8, 9, 14
@@ -252,15 +252,15 @@ def refused(folder: Path, match: str, size: tuple[int, int] = (HEIGHT, WIDTH)) -
 @pytest.mark.parametrize("name", ["frame_1_s.npy", "frame_1_f.npy"])
 def test_a_missing_file_is_named(tmp_path, rng, name):
     write_raw(tmp_path, *make_langsplat(rng, HEIGHT, WIDTH))
-    require_langsplat_files(tmp_path, ["frame_1"])
+    check_langsplat_files(tmp_path, ["frame_1"])
     (tmp_path / name).unlink()
     with pytest.raises(GenLangSplatError, match=rf"no .*{name}, and 1 of 2 files"):
-        require_langsplat_files(tmp_path, ["frame_1"])
+        check_langsplat_files(tmp_path, ["frame_1"])
 
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(GenLangSplatError, match=r"no folder .*nowhere"):
-        require_langsplat_files(tmp_path / "nowhere", ["frame_1"])
+        check_langsplat_files(tmp_path / "nowhere", ["frame_1"])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.99])

@@ -53,7 +53,7 @@ def plain_mask_nms(
 
 
 def regions(masks: list[np.ndarray]) -> list[RegionMask]:
-    return [RegionMask.of_pixels(0, pixels) for pixels in masks]
+    return [RegionMask.from_pixels(0, pixels) for pixels in masks]
 
 
 def random_masks(seed: int, count: int, height: int, width: int) -> list[np.ndarray]:

@@ -84,10 +84,10 @@ def test_an_overlapped_mask_is_embedded_whole(encoder, image):
     below, above = np.zeros((90, 120), dtype=bool), np.zeros((90, 120), dtype=bool)
     below[10:60, 10:60] = True
     above[20:50, 30:110] = True
-    both = [RegionMask.of_pixels(0, pixels) for pixels in (below, above)]
+    both = [RegionMask.from_pixels(0, pixels) for pixels in (below, above)]
     alone = torch.cat([encoder.encode_regions(image, ViewMasks(90, 120, 1, [mask])) for mask in both])
     torch.testing.assert_close(encoder.encode_regions(image, ViewMasks(90, 120, 1, both)), alone, atol=1e-5, rtol=0)
-    remainder = ViewMasks(90, 120, 1, [RegionMask.of_pixels(0, below & ~above)])
+    remainder = ViewMasks(90, 120, 1, [RegionMask.from_pixels(0, below & ~above)])
     assert F.cosine_similarity(encoder.encode_regions(image, remainder), alone[:1]).item() < 0.99
 
 

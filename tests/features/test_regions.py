@@ -30,7 +30,7 @@ def random_masks(seed: int, height: int, width: int, count: int) -> tuple[ViewMa
     """Masks that overlap, together with all their pixels in the view."""
     rng = np.random.default_rng(seed)
     dense = [random_pixels(rng, height, width) for _ in range(count)]
-    masks = [RegionMask.of_pixels(int(rng.integers(3)), pixels) for pixels in dense]
+    masks = [RegionMask.from_pixels(int(rng.integers(3)), pixels) for pixels in dense]
     return ViewMasks(height, width, 3, masks), dense
 
 
@@ -38,7 +38,7 @@ def view_of(*layers: tuple[int, list[str]]) -> ViewMasks:
     """Masks drawn with crosses, each with its level."""
     drawn = [(level, np.array([[letter == "x" for letter in row] for row in rows])) for level, rows in layers]
     height, width = drawn[0][1].shape
-    return ViewMasks(height, width, 2, [RegionMask.of_pixels(level, pixels) for level, pixels in drawn])
+    return ViewMasks(height, width, 2, [RegionMask.from_pixels(level, pixels) for level, pixels in drawn])
 
 
 def square_of(pixels: torch.Tensor, mask: RegionMask) -> np.ndarray:
@@ -55,7 +55,7 @@ def square_of(pixels: torch.Tensor, mask: RegionMask) -> np.ndarray:
 @given(height=SIDES, width=SIDES, top=st.integers(0, 9), left=st.integers(0, 9), seed=SEEDS)
 def test_a_mask_gives_back_the_pixels_it_was_taken_from(height, width, top, left, seed):
     pixels = random_pixels(np.random.default_rng(seed), height, width)
-    mask = RegionMask.of_pixels(1, pixels, top, left)
+    mask = RegionMask.from_pixels(1, pixels, top, left)
     expected = np.pad(pixels, ((top, 0), (left, 0)))
     assert np.array_equal(mask.pixels(top + height, left + width), expected)
     assert mask.level == 1
@@ -65,14 +65,14 @@ def test_a_mask_gives_back_the_pixels_it_was_taken_from(height, width, top, left
 @given(height=SIDES, width=SIDES, seed=SEEDS)
 def test_the_box_of_a_mask_is_the_smallest_one(height, width, seed):
     pixels = random_pixels(np.random.default_rng(seed), height, width)
-    mask = RegionMask.of_pixels(0, pixels)
+    mask = RegionMask.from_pixels(0, pixels)
     assert mask.inside[0].any() and mask.inside[-1].any() and mask.inside[:, 0].any() and mask.inside[:, -1].any()
     assert pixels[mask.box].sum() == pixels.sum()
 
 
 def test_a_mask_does_not_keep_the_image_it_was_taken_from():
     pixels = np.ones((4, 4), dtype=bool)
-    mask = RegionMask.of_pixels(0, pixels)
+    mask = RegionMask.from_pixels(0, pixels)
     pixels[:] = False
     assert mask.area == 16
 
@@ -145,7 +145,7 @@ def test_choosing_levels_leaves_the_others_empty(levels):
 def test_a_region_is_cut_out_alone_in_the_middle_of_a_square(height, width, seed):
     rng = np.random.default_rng(seed)
     pixels = torch.from_numpy(rng.integers(1, 256, (3, height, width), dtype=np.uint8))
-    mask = RegionMask.of_pixels(0, random_pixels(rng, height, width))
+    mask = RegionMask.from_pixels(0, random_pixels(rng, height, width))
     length = max(mask.inside.shape)
     # At the square's own size nothing is interpolated.
     for antialias in (False, True):
@@ -155,9 +155,9 @@ def test_a_region_is_cut_out_alone_in_the_middle_of_a_square(height, width, seed
 
 
 def test_an_odd_rest_of_the_padding_goes_below_and_to_the_right():
-    cut = cut_out(torch.ones(3, 2, 5), RegionMask.of_pixels(0, np.ones((2, 5), dtype=bool)), 5, antialias=False)
+    cut = cut_out(torch.ones(3, 2, 5), RegionMask.from_pixels(0, np.ones((2, 5), dtype=bool)), 5, antialias=False)
     assert cut[0, :, 0].tolist() == [0, 1, 1, 0, 0]
-    cut = cut_out(torch.ones(3, 4, 1), RegionMask.of_pixels(0, np.ones((4, 1), dtype=bool)), 4, antialias=False)
+    cut = cut_out(torch.ones(3, 4, 1), RegionMask.from_pixels(0, np.ones((4, 1), dtype=bool)), 4, antialias=False)
     assert cut[0, 0].tolist() == [0, 1, 0, 0]
 
 
@@ -165,7 +165,7 @@ def test_an_odd_rest_of_the_padding_goes_below_and_to_the_right():
 @pytest.mark.parametrize("side", [16, 33, 64])
 def test_without_averaging_a_region_is_scaled_as_opencv_scales_it(rng, size, side):
     pixels = torch.from_numpy(rng.integers(0, 256, (3, *size), dtype=np.uint8))
-    mask = RegionMask.of_pixels(0, random_pixels(rng, *size) | np.eye(*size, dtype=bool))
+    mask = RegionMask.from_pixels(0, random_pixels(rng, *size) | np.eye(*size, dtype=bool))
     cut = cut_out(pixels.float(), mask, side, antialias=False).permute(1, 2, 0).numpy()
     expected = cv2.resize(square_of(pixels, mask), (side, side), interpolation=cv2.INTER_LINEAR)
     assert np.abs(cut - expected).max() <= 1
@@ -174,7 +174,7 @@ def test_without_averaging_a_region_is_scaled_as_opencv_scales_it(rng, size, sid
 @pytest.mark.parametrize("size", [(60, 90), (131, 100)])
 def test_with_averaging_a_region_is_shrunk_as_pillow_shrinks_it(rng, size):
     pixels = torch.from_numpy(rng.integers(0, 256, (3, *size), dtype=np.uint8))
-    mask = RegionMask.of_pixels(0, np.ones(size, dtype=bool))
+    mask = RegionMask.from_pixels(0, np.ones(size, dtype=bool))
     cut = cut_out(pixels.float(), mask, 24, antialias=True).permute(1, 2, 0).numpy()
     expected = np.asarray(Image.fromarray(square_of(pixels, mask)).resize((24, 24), Image.Resampling.BILINEAR))
     assert np.abs(cut - expected).max() <= 1.5

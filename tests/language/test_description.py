@@ -11,7 +11,7 @@ from genlangsplat_ns.language.description import describe_gaussians
 from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery
 
 THINGS = torch.eye(6)[:4]
-VOCABULARY = EmbeddedQuery(TextQuery(("fox", "cat", "wall", "moon"), ("stuff",)), THINGS, torch.eye(6)[5:])
+VOCABULARY = EmbeddedQuery(TextQuery(("fox", "cat", "wall", "moon"), negatives=("stuff",)), THINGS, torch.eye(6)[5:])
 
 
 def as_they_are(latents: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.architectures import ARCHITECTURES
 from genlangsplat_ns.language.autoencoder import save_autoencoder
-from pretrain.distributed import workers_of_environment
+from pretrain.distributed import workers_from_environment
 from pretrain.tensor_source import TensorSource
 from pretrain.train import TrainingSettings, train_autoencoder
 from tests.pretrain.training_fakes import Interrupting, assert_same_weights, identity, unit_rows
@@ -35,7 +35,7 @@ ROWS, HELD_OUT = unit_rows(200, seed=1), unit_rows(64, seed=9)
 def main(folder: Path) -> None:
     """Trains every architecture, an interrupted one, and one that must be refused; writes what came out by rank."""
     torch.set_num_threads(1)
-    workers = workers_of_environment()
+    workers = workers_from_environment()
     share = {"rank": workers.rank, "world_size": workers.world_size}
     found: dict[str, object] = {}
     for architecture in ARCHITECTURES:

@@ -15,7 +15,7 @@ import torch
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.architectures import ARCHITECTURES
 from genlangsplat_ns.language.named_autoencoders import load_autoencoder
-from pretrain.distributed import Workers, workers_of_environment
+from pretrain.distributed import Workers, workers_from_environment
 from pretrain.tensor_source import TensorSource
 from pretrain.train import train_autoencoder
 from tests.pretrain.distributed_worker import HELD_OUT, ROWS, SETTINGS
@@ -105,15 +105,15 @@ def environment(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
 
 def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     environment(monkeypatch)
-    assert workers_of_environment() == Workers(0, 1, 0)
+    assert workers_from_environment() == Workers(0, 1, 0)
     environment(monkeypatch, WORLD_SIZE="1", RANK="0")
-    assert workers_of_environment() == Workers(0, 1, 0)
+    assert workers_from_environment() == Workers(0, 1, 0)
 
 
 def test_torchrun_says_who_is_who(monkeypatch: pytest.MonkeyPatch) -> None:
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
     environment(monkeypatch, WORLD_SIZE="6", RANK="5", LOCAL_RANK="1", **place)
-    workers = workers_of_environment()
+    workers = workers_from_environment()
     assert workers == Workers(5, 6, 1)
     assert not workers.is_first
     assert workers.device("cuda") == torch.device("cuda:1")
@@ -134,4 +134,4 @@ def test_half_a_description_of_several_processes_is_refused(
 ) -> None:
     environment(monkeypatch, **values)
     with pytest.raises(GenLangSplatError, match=rf"{message}.*torchrun"):
-        workers_of_environment()
+        workers_from_environment()

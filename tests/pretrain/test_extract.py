@@ -127,7 +127,7 @@ def test_another_encoder_in_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_choice_of_masks_and_encoder_becomes_an_identity() -> None:
-    found = FrameModels.of_front_end(FeatureSettings(encoder="conse", masks="watershed", levels=("part",)), "cpu")
+    found = FrameModels.from_settings(FeatureSettings(encoder="conse", masks="watershed", levels=("part",)), "cpu")
     assert found.identity.encoder.startswith("conse")
     assert found.identity.masks == found.load_masks().name == "watershed"
     assert found.identity.levels == ("part",)

@@ -25,8 +25,8 @@ def test_the_error_of_unit_vectors_follows_from_their_cosine() -> None:
 
 def test_the_mean_scores_a_high_cosine_and_no_centered_one() -> None:
     embeddings = rows(400, shift=1.5)
-    yardstick = PcaBaseline(embeddings)
-    kept = fidelity(F.normalize(yardstick.mean[None], dim=-1).expand_as(embeddings), embeddings, yardstick)
+    pca_baseline = PcaBaseline(embeddings)
+    kept = fidelity(F.normalize(pca_baseline.mean[None], dim=-1).expand_as(embeddings), embeddings, pca_baseline)
     assert kept["cosine"] > 0.8
     assert abs(kept["centered cosine"]) < 0.15
 

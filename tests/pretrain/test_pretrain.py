@@ -107,8 +107,8 @@ def test_both_terms_of_the_loss_measure_the_same_between_unit_vectors() -> None:
 
 def test_what_is_kept_is_one_for_the_identity_and_small_for_a_constant() -> None:
     embeddings, candidates = sampler()(400), sampler(5)(6)
-    assert evaluate.nearest_kept(embeddings, embeddings, candidates) == 1
-    assert evaluate.nearest_kept(embeddings, embeddings[:1].expand_as(embeddings), candidates) < 0.6
+    assert evaluate.nearest_agreement(embeddings, embeddings, candidates) == 1
+    assert evaluate.nearest_agreement(embeddings, embeddings[:1].expand_as(embeddings), candidates) < 0.6
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path: Path, encoder: ConSEEncoder) -> None:
@@ -121,14 +121,14 @@ def test_the_packaged_autoencoder_is_faithful_on_unseen_mixtures(
     encoder: ConSEEncoder, mixtures: MixtureSettings, bar: float
 ) -> None:
     autoencoder = load_autoencoder("conse", encoder_identity=encoder.identity)
-    held_out = MixtureSampler.of_encoder(encoder, HELD_OUT_SEED + 1, mixtures)(2048)
+    held_out = MixtureSampler.from_encoder(encoder, HELD_OUT_SEED + 1, mixtures)(2048)
     assert reconstruction_cosine(autoencoder, held_out) >= bar
     assert measure_fidelity(autoencoder, held_out, PcaBaseline(held_out))["constant"] < 0.3
 
 
 def test_the_identity_states_the_cosine_that_is_measured(encoder: ConSEEncoder) -> None:
     autoencoder = load_autoencoder("conse", encoder_identity=encoder.identity)
-    held_out = MixtureSampler.of_encoder(encoder, HELD_OUT_SEED + 1)(2048)
+    held_out = MixtureSampler.from_encoder(encoder, HELD_OUT_SEED + 1)(2048)
     measured = reconstruction_cosine(autoencoder, held_out)
     assert measured == pytest.approx(autoencoder.identity.held_out_cosine, abs=0.01)
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialize_from_pca
 from pretrain.fidelity import PcaBaseline
-from pretrain.retrieval import Pairs, measure_ranking, measure_retrieval, overlap_of_best
+from pretrain.retrieval import Pairs, measure_ranking, measure_retrieval, top_overlap
 
 
 def unit(count: int, width: int = 8, seed: int = 0) -> torch.Tensor:
@@ -46,8 +46,8 @@ def test_the_overlap_of_the_best_is_counted_text_by_text() -> None:
     before = torch.eye(4)
     texts = F.normalize(torch.tensor([[4.0, 3, 2, 1], [1.0, 2, 3, 4]]), dim=-1)
     after = before[[1, 0, 2, 3]]
-    assert overlap_of_best(before, after, texts, 1) == 0.5
-    assert overlap_of_best(before, after, texts, 2) == 1.0
+    assert top_overlap(before, after, texts, 1) == 0.5
+    assert top_overlap(before, after, texts, 2) == 1.0
 
 
 def test_a_ranking_survives_the_full_width_and_not_one_number() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from pretrain.mixtures import MixtureSampler
-from pretrain.rows import mix_rows, require_unit_rows
+from pretrain.rows import check_unit_rows, mix_rows
 from pretrain.tensor_source import TensorSource
 from tests.pretrain.training_fakes import unit_rows
 
@@ -30,22 +30,22 @@ def test_a_bad_row_is_refused_by_its_number_and_kind(value: float, kind: str) ->
     rows = unit_rows(6, seed=0)
     rows[4] = value
     with pytest.raises(GenLangSplatError, match=rf"somewhere gave 1 bad rows of 6; the first is row 4, .*{kind}"):
-        require_unit_rows(rows, 24, "somewhere")
+        check_unit_rows(rows, 24, "somewhere")
 
 
 def test_one_value_that_is_not_a_number_is_enough() -> None:
     rows = unit_rows(6, seed=0)
     rows[2, 7] = float("nan")
     with pytest.raises(GenLangSplatError, match="row 2, which is not finite"):
-        require_unit_rows(rows, 24, "somewhere")
+        check_unit_rows(rows, 24, "somewhere")
 
 
 def test_rows_of_half_precision_pass_and_other_widths_or_none_do_not() -> None:
-    require_unit_rows(unit_rows(50, seed=0).half(), 24, "somewhere")
+    check_unit_rows(unit_rows(50, seed=0).half(), 24, "somewhere")
     with pytest.raises(GenLangSplatError, match=r"6 rows of width 24, but .* width 25"):
-        require_unit_rows(unit_rows(6, seed=0), 25, "somewhere")
+        check_unit_rows(unit_rows(6, seed=0), 25, "somewhere")
     with pytest.raises(GenLangSplatError, match="0 rows"):
-        require_unit_rows(unit_rows(0, seed=0), 24, "somewhere")
+        check_unit_rows(unit_rows(0, seed=0), 24, "somewhere")
 
 
 def test_mixing_keeps_each_row_nearest_to_itself_and_moves_it_towards_one_other() -> None:

@@ -17,7 +17,7 @@ from genlangsplat_ns.features.extract import extract_features
 from genlangsplat_ns.language.named_autoencoders import load_autoencoder
 from pretrain.artifact_commands import Evaluate, Export, Inspect
 from pretrain.settings import TrainingSettings
-from pretrain.shard_commands import Check, Cross, Extract, Split, Sweep, Train, take_over_store
+from pretrain.shard_commands import Check, Cross, Extract, Split, Sweep, Train, ingest_store
 from pretrain.shards import ShardFolder
 from tests.features.fakes import DIM, MeanColorEncoder, TileMasks, make_views, open_store
 from tests.pretrain.shard_fakes import IDENTITY, write_frames
@@ -79,19 +79,19 @@ def test_texts_are_embedded_by_the_encoder_of_the_shards(shards: Path, tmp_path:
 
 def test_without_names_every_tenth_scene_is_held_out(tmp_path: Path) -> None:
     write_frames(tmp_path, 36)
-    split = Split.of_folders([tmp_path], ())
+    split = Split.from_folders([tmp_path], ())
     assert len(split.held_out) == 2 and len(split.trained) == 10
     assert split.trained.isdisjoint(split.held_out)
 
 
 def test_scenes_that_leave_nothing_to_train_or_measure_are_refused(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(GenLangSplatError, match=r"scene9.*scene0, scene1"):
-        Split.of_folders([shards], ("scene9",))
+        Split.from_folders([shards], ("scene9",))
     with pytest.raises(GenLangSplatError, match="none is left"):
-        Split.of_folders([shards], ("scene0", "scene1", "scene2", "scene3"))
+        Split.from_folders([shards], ("scene0", "scene1", "scene2", "scene3"))
     write_frames(tmp_path / "one", 2)
     with pytest.raises(GenLangSplatError, match="at least two"):
-        Split.of_folders([tmp_path / "one"], ())
+        Split.from_folders([tmp_path / "one"], ())
 
 
 def test_a_sweep_measures_every_width_on_the_same_rows_and_draws_them(shards: Path, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_table_across_domains_has_every_pair_of_them(shards: Path, tmp_path: P
 def test_a_feature_store_is_taken_over_as_it_is(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     keys = extract_features(make_views(3), store, TileMasks, MeanColorEncoder)
-    take_over_store(store.folder, tmp_path / "shards")
+    ingest_store(store.folder, tmp_path / "shards")
     index = ShardFolder.read(tmp_path / "shards").index
     assert index.identity == IDENTITY
     assert index.rows == sum(len(store.load(key).embeddings) for key in keys)

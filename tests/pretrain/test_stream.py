@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from pretrain.selection import read_rows
+from pretrain.row_subset import read_rows
 from pretrain.shard_writer import ShardWriter
 from pretrain.shards import ShardFolder
 from pretrain.stream import EmbeddingStream

@@ -31,12 +31,12 @@ UNSEEN = 50
 
 def two_clouds(sh_degree: int = 0, **settings: Any) -> GenLangSplatModel:
     """A cloud of Gaussians on the left and one on the right, each with a latent of its own; a few have none."""
-    torch.manual_seed(0)
     config = GenLangSplatModelConfig(
         sh_degree=sh_degree, random_init=True, num_random=NUM_GAUSSIANS, random_scale=1.0, **settings
     )
     extractor = FeatureExtractor(FeatureSettings(encoder="conse", masks="watershed"))
     autoencoder = scene_autoencoder(config.autoencoder, extractor.encoder_identity, extractor.embedding_dim)
+    torch.manual_seed(0)
     box = SceneBox(torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]))
     model = config.setup(
         scene_box=box,

@@ -16,7 +16,7 @@ from pretrain.shards import REPAIR, OpenShard, Shard, ShardFolder
 
 
 @dataclass(frozen=True)
-class Selection:
+class ShardSubset:
     """The rows of a shard that are wanted.
 
     Attributes:
@@ -59,7 +59,7 @@ class RowSample:
 
 def select_rows(
     folders: Sequence[Path], scenes: Collection[str] | None = None, exclude_scenes: Collection[str] = ()
-) -> list[Selection]:
+) -> list[ShardSubset]:
     """Finds the rows of some scenes. Only shards that hold both wanted and unwanted rows are looked into.
 
     Args:
@@ -77,7 +77,7 @@ def select_rows(
         raise GenLangSplatError("There is no folder of embedding shards to read. Name at least one.")
     opened = [ShardFolder.read(folder) for folder in folders]
     _check_same_encoder(opened)
-    selections = []
+    subsets = []
     for folder in opened:
         names = [scene.name for scene in folder.index.scenes]
         wanted = np.array([(scenes is None or name in scenes) and name not in exclude_scenes for name in names], bool)
@@ -85,15 +85,15 @@ def select_rows(
             rows = sum(count for scene, count in shard.scene_rows.items() if wanted[scene])
             if rows:
                 kept = None if rows == shard.rows else wanted[folder.open(shard).column("scene").numpy()]
-                selections.append(Selection(folder, shard, kept, rows))
-    if not selections:
+                subsets.append(ShardSubset(folder, shard, kept, rows))
+    if not subsets:
         total = sum(folder.index.rows for folder in opened)
         found = sorted({scene.name for folder in opened for scene in folder.index.scenes})
         raise GenLangSplatError(
             f"None of the {total} rows in {', '.join(map(str, folders))} is of a wanted scene. Found {len(found)} "
             f"scenes: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}. Choose among these, or exclude fewer."
         )
-    return selections
+    return subsets
 
 
 def read_rows(
@@ -118,24 +118,24 @@ def read_rows(
     """
     if most < 1:
         raise GenLangSplatError(f"A sample needs at least one row, got most={most}.")
-    selections = select_rows(folders, scenes, exclude_scenes)
-    total = sum(selection.rows for selection in selections)
+    subsets = select_rows(folders, scenes, exclude_scenes)
+    total = sum(subset.rows for subset in subsets)
     chosen = np.sort(np.random.default_rng(seed).choice(total, min(most, total), replace=False))
     embeddings, levels, places = [], [], []
     first = 0
-    for selection in selections:
-        rows = chosen[(chosen >= first) & (chosen < first + selection.rows)] - first
-        first += selection.rows
+    for subset in subsets:
+        rows = chosen[(chosen >= first) & (chosen < first + subset.rows)] - first
+        first += subset.rows
         if len(rows) == 0:
             continue
-        if selection.kept is not None:
-            rows = np.flatnonzero(selection.kept)[rows]
-        shard = selection.open()
+        if subset.kept is not None:
+            rows = np.flatnonzero(subset.kept)[rows]
+        shard = subset.open()
         index = torch.from_numpy(rows)
         # Row by row, because the whole column may be many times larger than what is wanted of it.
         embeddings.append(torch.cat([shard.column("embeddings", row, row + 1) for row in rows.tolist()]))
         levels.append(shard.column("level")[index])
-        places += [selection.folder.index.scenes[place] for place in shard.column("scene")[index].tolist()]
+        places += [subset.folder.index.scenes[place] for place in shard.column("scene")[index].tolist()]
     units = unit_rows(torch.cat(embeddings), folders)
     return RowSample(units, torch.cat(levels), [scene.name for scene in places], [scene.source for scene in places])
 

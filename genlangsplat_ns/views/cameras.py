@@ -1,4 +1,4 @@
-"""From nerfstudio cameras to what the rasterizer takes, and from raw photographs to undistorted views."""
+"""Converts nerfstudio cameras for the rasterizer, and points of raw photographs to undistorted views."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ViewGeometry:
     """One pinhole view in the rasterizer's conventions (OpenCV axes, pixels)."""
 
     viewmats: Float[Tensor, "1 4 4"]
-    """World to camera."""
+    """World-to-camera matrix."""
     intrinsics: Float[Tensor, "1 3 3"]
     """Focal lengths and principal point in pixels."""
     width: int
@@ -27,7 +27,7 @@ class ViewGeometry:
 
 
 def world_to_camera(camera_to_world: Float[Tensor, "1 rows 4"]) -> Float[Tensor, "1 4 4"]:
-    """Inverts a rigid camera pose and turns nerfstudio's axes (y up, looking along -z) into OpenCV's."""
+    """Inverts a rigid camera pose and converts nerfstudio's axes (y up, looking along -z) to OpenCV's."""
     flip = camera_to_world.new_tensor([1.0, -1.0, -1.0])
     rotation = (camera_to_world[:, :3, :3] * flip).transpose(1, 2)
     translation = -rotation @ camera_to_world[:, :3, 3:]
@@ -38,21 +38,24 @@ def world_to_camera(camera_to_world: Float[Tensor, "1 rows 4"]) -> Float[Tensor,
 def view_geometry(
     camera: Cameras, camera_to_world: Float[Tensor, "1 rows 4"] | None = None, downscale: int = 1
 ) -> ViewGeometry:
-    """Reads one camera.
+    """Converts one camera.
 
     Args:
         camera: A batch of exactly one perspective camera.
-        camera_to_world: Its pose, when it is not the camera's own (an optimized one).
-        downscale: Divides the resolution; sizes are rounded down.
+        camera_to_world: A pose, such as an optimized one, that replaces the camera's own pose.
+        downscale: Divisor of the resolution. Sizes are rounded down.
 
     Raises:
-        GenLangSplatError: There is more than one camera, or it is not a perspective one.
+        GenLangSplatError: There is more than one camera, or it is not a perspective camera.
     """
     if camera.shape != (1,):
-        raise GenLangSplatError(f"Expected one camera at a time, found a batch of shape {tuple(camera.shape)}.")
+        raise GenLangSplatError(
+            f"Found a batch of cameras of shape {tuple(camera.shape)}; expected one camera at a time. Index the batch."
+        )
     if int(camera.camera_type) != CameraType.PERSPECTIVE.value:
         raise GenLangSplatError(
-            f"Expected a perspective camera, found {CameraType(int(camera.camera_type)).name}. Rectify the images."
+            f"Found a {CameraType(int(camera.camera_type)).name} camera; expected a perspective camera. Rectify the "
+            "images."
         )
     intrinsics = camera.get_intrinsics_matrices().clone()
     intrinsics[:, :2] /= downscale
@@ -65,11 +68,11 @@ def view_geometry(
 
 
 def pixel_in_space(view: ViewGeometry, pixel: tuple[int, int], depth: float) -> tuple[float, float, float]:
-    """The point of the scene that a pixel shows.
+    """Unprojects the center of a pixel to world coordinates.
 
     Args:
         view: The view.
-        pixel: The pixel (x, y); its center is meant.
+        pixel: The pixel (x, y).
         depth: Distance along the optical axis.
     """
     focal = view.intrinsics[0].diagonal()[:2]
@@ -81,16 +84,19 @@ def pixel_in_space(view: ViewGeometry, pixel: tuple[int, int], depth: float) -> 
 def undistort_points(
     points: Float[np.ndarray, "count 2"], raw_size: tuple[int, int], raw: Cameras, view: Cameras
 ) -> Float[np.ndarray, "count 2"]:
-    """Moves points from a raw photograph to the undistorted view made of it.
+    """Maps points of a raw photograph to its undistorted view.
 
     Args:
-        points: Pixel positions (x, y) in an image of `raw_size`, the top left pixel's center being (0, 0).
-        raw_size: Width and height of the image the points were marked on.
-        raw: The dataparser's camera, one perspective or fisheye camera with its distortion.
+        points: Pixel positions (x, y) in an image of `raw_size`; the center of the top left pixel is (0, 0).
+        raw_size: Width and height of the image that the points refer to.
+        raw: The dataparser's camera, a single perspective or fisheye camera with its distortion.
         view: The datamanager's camera of the same view after undistortion.
 
     Returns:
         Pixel positions in the undistorted view, in the same convention.
+
+    Raises:
+        GenLangSplatError: A perspective camera has more than three radial distortion terms.
     """
     scale = np.array([int(raw.width) / raw_size[0], int(raw.height) / raw_size[1]])
     centered = (points + 0.5) * scale
@@ -100,12 +106,14 @@ def undistort_points(
     if raw.distortion_params is not None and bool(raw.distortion_params.any()):
         k1, k2, k3, k4, p1, p2 = raw.distortion_params.reshape(-1).double().numpy()
         bent, identity = rays[:, None], np.eye(3)
-        # OpenCV's usual handful of steps leaves pixels of error near the corners of wide views.
+        # With OpenCV's default number of iterations, errors near the corners of wide views are several pixels.
         stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-9)
         if int(raw.camera_type) == CameraType.FISHEYE.value:
             rays = cv2.fisheye.undistortPoints(bent, identity, np.array([k1, k2, k3, k4]), criteria=stop)[:, 0]
         elif k4 != 0:
-            raise GenLangSplatError(f"Expected at most three radial distortion terms, found k4 = {k4}.")
+            raise GenLangSplatError(
+                f"Found a distortion parameter k4 of {k4}; expected at most three radial terms. Undistort the images."
+            )
         else:
             lens = np.array([k1, k2, p1, p2, k3])
             rays = cv2.undistortPointsIter(bent, identity, lens, identity, identity, stop)[:, 0]

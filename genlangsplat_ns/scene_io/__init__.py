@@ -1,0 +1,29 @@
+"""Reads and writes scenes of other programs and runs: checkpoints, PLY files and configs.
+
+- `gaussians`: the parameters of Gaussians as stored in files.
+- `checkpoints`: finds, checks and reads nerfstudio checkpoints.
+- `ply`: Gaussians in PLY files.
+- `frames`: coordinate frames, and transforming Gaussians between them.
+- `run_config`: the config.yml of a run of any method.
+- `seed_points`: seed points in PLY files.
+
+Imports `errors`, `utils` and the reference of `rasterization`. Used by the method, `scene` and the viewer.
+"""
+
+from __future__ import annotations
+
+from genlangsplat_ns.utils.lazy import lazy_exports
+
+__all__ = ["SceneFrame", "move_gaussians", "read_ply", "read_run_config", "read_splat_checkpoint", "write_ply"]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "SceneFrame": "genlangsplat_ns.scene_io.frames",
+        "move_gaussians": "genlangsplat_ns.scene_io.frames",
+        "read_ply": "genlangsplat_ns.scene_io.ply",
+        "read_run_config": "genlangsplat_ns.scene_io.run_config",
+        "read_splat_checkpoint": "genlangsplat_ns.scene_io.checkpoints",
+        "write_ply": "genlangsplat_ns.scene_io.ply",
+    },
+)

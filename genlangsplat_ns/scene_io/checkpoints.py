@@ -1,4 +1,4 @@
-"""Reading nerfstudio checkpoints safely with any torch, and telling early when one is broken."""
+"""Reads nerfstudio checkpoints safely with any torch version, and detects broken ones early."""
 
 from __future__ import annotations
 
@@ -17,78 +17,78 @@ from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.utils.files import WEIGHTS_ERRORS
 
 MAX_SH_DEGREE = 3
-"""The highest degree of harmonics that the rasterizer draws on every device."""
+"""The highest degree of spherical harmonics that the rasterizer supports on every device."""
 
 
 def allow_nerfstudio_checkpoints() -> None:
-    """Lets `torch.load(weights_only=True)` read the numpy scalars in stock nerfstudio checkpoints.
+    """Allows `torch.load(weights_only=True)` to read the numpy scalars in stock nerfstudio checkpoints.
 
-    nerfstudio 1.1.5 stores learning rates as `np.float64`, which torch 2.6 and newer refuse unless told otherwise.
-    Only these harmless types are allowed; arbitrary pickles stay forbidden.
+    nerfstudio 1.1.5 stores learning rates as `np.float64`, which torch 2.6 and newer reject by default. Only these
+    harmless types are allowed; arbitrary pickles are still rejected.
     """
-    scalar = getattr(np.core.multiarray, "scalar")  # noqa: B009 - numpy's type hints leave it out
+    scalar = getattr(np.core.multiarray, "scalar")  # noqa: B009 - missing in numpy's type hints
     torch.serialization.add_safe_globals([scalar, np.dtype, type(np.dtype("float64"))])
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """Returns the newest `step-*.ckpt` of a run's checkpoint folder, or None when there is none."""
+    """Returns the newest `step-*.ckpt` of a run's checkpoint folder, or None if there is none."""
     return max(folder.glob("step-*.ckpt"), key=lambda path: int(path.stem.split("-")[1]), default=None)
 
 
 def check_checkpoint(path: Path) -> None:
-    """Raises a clear error when a checkpoint file is missing or was cut off while it was written.
+    """Raises an error if a checkpoint file is missing or truncated.
 
     Raises:
         GenLangSplatError: The file does not exist, or its archive directory cannot be read.
     """
     if not path.is_file():
-        raise GenLangSplatError(f"There is no checkpoint {path}. Expected a file written by ns-train; train first.")
+        raise GenLangSplatError(f"There is no checkpoint {path}; expected a file written by ns-train. Train first.")
     if not zipfile.is_zipfile(path):
         raise GenLangSplatError(
             f"The checkpoint {path} is truncated or not a checkpoint ({path.stat().st_size:,} bytes, no archive "
-            "directory at its end). Expected a file written whole by ns-train. Delete it and resume from an older "
+            "directory at its end); expected a complete file written by ns-train. Delete it and resume from an older "
             "checkpoint with --load-dir and --load-step, or train again."
         )
 
 
 @dataclass(frozen=True)
 class SplatCheckpoint:
-    """What a checkpoint of splatfacto, or of a method built on it, says of a scene."""
+    """The scene in a checkpoint of splatfacto or of a method based on it."""
 
     gaussians: GaussianParameters
-    """The Gaussians, bit for bit."""
+    """The unchanged Gaussians."""
     pose_adjustment: Float32[Tensor, "num_cameras 6"] | None
-    """Translation and rotation by which the camera optimizer moved each training view; None without one."""
+    """Translation and rotation that the camera optimizer applies to each training view; None without an optimizer."""
 
 
 def read_splat_checkpoint(path: Path, method: str = "an unknown method") -> SplatCheckpoint:
-    """Reads the Gaussians of a checkpoint; everything else it holds is neither needed nor loaded.
+    """Reads the Gaussians of a checkpoint without loading the rest of it.
 
     Args:
-        path: A step-*.ckpt.
-        method: The method of its run, for the message when it is of another kind.
+        path: A step-*.ckpt file.
+        method: The method of its run, for the error message.
 
     Raises:
-        GenLangSplatError: The file is truncated or no checkpoint, or it holds no Gaussians as splatfacto has them.
+        GenLangSplatError: The file is truncated, is not a checkpoint, or has no Gaussians in splatfacto's format.
     """
     check_checkpoint(path)
     try:
-        # Mapped, because optimizers and image metrics take several times the room of the Gaussians.
+        # Memory-mapped, because optimizers and image metrics are several times larger than the Gaussians.
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["pipeline"]
         names = [item.name for item in fields(GaussianParameters)]
         found = {_plain_name(key): value for key, value in state.items()}
     except WEIGHTS_ERRORS as error:
         raise GenLangSplatError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}). Expected a step-*.ckpt that "
-            "ns-train wrote whole. Name another checkpoint."
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}); expected a complete step-*.ckpt "
+            "written by ns-train. Use another checkpoint."
         ) from error
     missing = [name for name in names if name not in found]
     if missing:
         raise GenLangSplatError(
             f"{path} is a checkpoint of {method} and lacks the {', '.join(missing)} of Gaussians (its first entries "
-            f"are {sorted(state)[:3]}). Expected a checkpoint of splatfacto or gen-langsplat; name another one."
+            f"are {sorted(state)[:3]}); expected a checkpoint of splatfacto or gen-langsplat. Use another checkpoint."
         )
-    # Copies outlive the file.
+    # Copy, so that the tensors stay valid when the file changes.
     tensors = {name: found[name].detach().float().clone() for name in names}
     _check_shapes(path, tensors)
     adjustment = found.get("camera_optimizer.pose_adjustment")
@@ -98,28 +98,28 @@ def read_splat_checkpoint(path: Path, method: str = "an unknown method") -> Spla
 
 
 def _plain_name(key: str) -> str:
-    """The name of a parameter without the wrappers around it, which differ between versions and with several GPUs."""
+    """Strips the prefixes of a parameter name, which depend on the nerfstudio version and the number of GPUs."""
     for prefix in ("module.", "_model.", "module.", "gauss_params."):
         key = key.removeprefix(prefix)
     return key
 
 
 def _check_shapes(path: Path, tensors: dict[str, Any]) -> None:
-    """Raises when the tensors are not those of some Gaussians with harmonics of a known degree."""
+    """Raises an error if the shapes of the parameters are inconsistent, or the degree is not supported."""
     count = len(tensors["means"])
     if count == 0:
-        raise GenLangSplatError(f"{path} holds a scene of zero Gaussians. Name another checkpoint.")
+        raise GenLangSplatError(f"{path} contains zero Gaussians; expected at least one. Use another checkpoint.")
     widths = {"means": (3,), "scales": (3,), "quats": (4,), "features_dc": (3,), "opacities": (1,)}
     for name, width in widths.items():
         if tensors[name].shape != (count, *width):
             raise GenLangSplatError(
-                f"The {name} in {path} have shape {tuple(tensors[name].shape)}; expected {(count, *width)}. Name a "
+                f"The {name} in {path} have shape {tuple(tensors[name].shape)}; expected {(count, *width)}. Use a "
                 "checkpoint of splatfacto or gen-langsplat."
             )
     allowed = [(count, (degree + 1) ** 2 - 1, 3) for degree in range(MAX_SH_DEGREE + 1)]
     if tuple(tensors["features_rest"].shape) not in allowed:
         raise GenLangSplatError(
-            f"The features_rest in {path} have shape {tuple(tensors['features_rest'].shape)}; expected harmonics of "
-            f"degree 0 to {MAX_SH_DEGREE}, one of {', '.join(map(str, allowed))}. Train it with "
+            f"The features_rest in {path} have shape {tuple(tensors['features_rest'].shape)}; expected spherical "
+            f"harmonics of degree 0 to {MAX_SH_DEGREE}, one of {', '.join(map(str, allowed))}. Train with "
             f"--pipeline.model.sh-degree {MAX_SH_DEGREE} or less."
         )

@@ -1,4 +1,4 @@
-"""Gaussians as checkpoints and files hold them."""
+"""The parameters of Gaussians as stored in checkpoints and files."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class GaussianParameters:
     quats: Float32[Tensor, "num_gaussians 4"]
     """Rotations as w, x, y, z, of any length but zero."""
     features_dc: Float32[Tensor, "num_gaussians 3"]
-    """The constant harmonic; the logit of the color where splatfacto was trained without harmonics."""
+    """The constant harmonic; the logit of the color if splatfacto was trained with degree 0."""
     features_rest: Float32[Tensor, "num_gaussians bases 3"]
-    """The other harmonics: none, 3, 8 or 15 of them for the degrees 0 to 3."""
+    """The other harmonics: 0, 3, 8 or 15 of them for degrees 0 to 3."""
     opacities: Float32[Tensor, "num_gaussians 1"]
     """Logits of the opacities."""
 

@@ -1,7 +1,8 @@
-"""Gaussians in PLY files, as Inria's program and `ns-export gaussian-splat` write them."""
+"""Gaussians in PLY files in the format of Inria's program and `ns-export gaussian-splat`."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,13 @@ import numpy as np
 import plyfile
 import torch
 from jaxtyping import Float32
-from rich.markup import escape
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.files import atomic_path
+
+LOGGER = logging.getLogger(__name__)
 
 MEANS = ("x", "y", "z")
 NORMALS = ("nx", "ny", "nz")
@@ -25,21 +26,21 @@ OPACITY = ("opacity",)
 SCALES = ("scale_0", "scale_1", "scale_2")
 QUATS = ("rot_0", "rot_1", "rot_2", "rot_3")
 REST_COUNTS = (0, 9, 24, 45)
-"""Numbers of f_rest properties for the degrees 0 to 3: three channels of 0, 3, 8 or 15 harmonics."""
+"""Numbers of f_rest properties for degrees 0 to 3: three channels of 0, 3, 8 or 15 harmonics."""
 
 
 def read_ply(path: Path) -> GaussianParameters:
-    """Reads the Gaussians of a binary or text PLY file; its properties may come in any order.
+    """Reads the Gaussians of a binary or text PLY file with properties in any order.
 
-    Gaussians with a NaN, an infinite value or a rotation of length zero are left out, and their number is said:
-    neither rasterizer draws them, nerfstudio's exporter leaves them out too, and a scene with a few of them is whole.
+    Gaussians with NaN, an infinite value or a zero quaternion are dropped, and a warning gives their number. Neither
+    rasterizer renders them, and nerfstudio's exporter drops them as well.
 
     Args:
-        path: A file whose f_rest properties run channel by channel, as Inria's do.
+        path: A file whose f_rest properties are ordered by channel, as in Inria's files.
 
     Raises:
-        GenLangSplatError: The file is no PLY file or damaged, lacks properties, has harmonics of no known degree, or
-            holds no Gaussian that can be drawn.
+        GenLangSplatError: The file is damaged or not a PLY file, lacks properties, has harmonics of an unknown degree,
+            or has no Gaussian that can be rendered.
     """
     vertices = _read_vertices(path)
     names = [item.name for item in vertices.properties]
@@ -48,32 +49,33 @@ def read_ply(path: Path) -> GaussianParameters:
     missing = [name for name in required if name not in names]
     if missing:
         hint = " It was exported with --ply-color-mode rgb; export it with sh_coeffs." if "red" in names else ""
+        hint = hint or " Use another file."
         raise GenLangSplatError(
-            f"{path} lacks the properties {', '.join(missing)} of a Gaussian (it has {', '.join(names)}).{hint} "
-            "Expected a PLY file of Gaussian splats by Inria's program or ns-export gaussian-splat."
+            f"{path} lacks the properties {', '.join(missing)} of a Gaussian (it has {', '.join(names)}); expected a "
+            f"PLY file of Gaussian splats from Inria's program or ns-export gaussian-splat.{hint}"
         )
     if len(vertices.data) == 0:
-        raise GenLangSplatError(f"{path} holds no Gaussians. Export the scene again, or name another file.")
+        raise GenLangSplatError(f"{path} contains no Gaussians. Export the scene again, or use another file.")
     ignored = [name for name in names if name not in {*required, *rest, *NORMALS}]
     if ignored:
-        CONSOLE.print(escape(f"{path}: the properties {', '.join(ignored)} are ignored."))
+        LOGGER.info("%s: the properties %s are ignored.", path, ", ".join(ignored))
     values = {name: _column(path, vertices, name) for name in (*required, *rest)}
     usable = np.logical_and.reduce([np.isfinite(column) for column in values.values()])
     usable &= np.logical_or.reduce([values[name] != 0 for name in QUATS])
     if not usable.any():
         raise GenLangSplatError(
-            f"None of the {len(usable):,} Gaussians in {path} can be drawn: every one has a NaN, an infinite value or "
-            "a rotation of zero. Export the scene again."
+            f"None of the {len(usable):,} Gaussians in {path} can be rendered: all have NaN, an infinite value or a "
+            "zero quaternion. Export the scene again."
         )
     if not usable.all():
-        CONSOLE.print(
-            f"[yellow]{escape(str(path))}: {np.count_nonzero(~usable):,} of {len(usable):,} Gaussians are left out, "
-            "because they have a NaN, an infinite value or a rotation of zero."
+        LOGGER.warning(
+            "%s: %s of %s Gaussians are dropped because they have NaN, an infinite value or a zero quaternion.",
+            *(path, f"{np.count_nonzero(~usable):,}", f"{len(usable):,}"),
         )
 
     def table(columns: tuple[str, ...]) -> Any:
         picked = [values[name][usable] for name in columns]
-        # A table of no columns still has rows.
+        # np.stack needs at least one column.
         return torch.from_numpy(np.stack(picked, axis=1) if picked else np.zeros((int(usable.sum()), 0), np.float32))
 
     return GaussianParameters(
@@ -86,36 +88,36 @@ def read_ply(path: Path) -> GaussianParameters:
     )
 
 
-def write_ply(path: Path, gaussians: GaussianParameters, further: Mapping[str, Tensor] | None = None) -> None:
-    """Writes Gaussians as Inria's program does: binary, with normals of zero; `read_ply` returns the same bits.
+def write_ply(path: Path, gaussians: GaussianParameters, extra: Mapping[str, Tensor] | None = None) -> None:
+    """Writes Gaussians like Inria's program: binary, with zero normals. `read_ply` restores them bit for bit.
 
     Args:
-        path: The file, which is replaced as a whole.
-        gaussians: What to write.
-        further: More properties by name, one number per Gaussian; programs that draw splats pass over them.
+        path: The file, which is replaced atomically.
+        gaussians: The Gaussians.
+        extra: Additional properties by name, one number per Gaussian. Splat viewers ignore them.
 
     Raises:
-        GenLangSplatError: There are no Gaussians, a value cannot be drawn, a tensor is not float32 or has rows of its
-            own number, or the harmonics are of no known degree.
+        GenLangSplatError: There are no Gaussians, a value is NaN or infinite, a quaternion is zero, a tensor is not
+            float32 or has a different number of rows, or the degree of the harmonics is unknown.
     """
     count = len(gaussians)
     if count == 0:
-        raise GenLangSplatError(f"There are no Gaussians to write to {path}.")
+        raise GenLangSplatError(f"There are no Gaussians to write to {path}; expected at least one. Select some.")
     for name, tensor in gaussians.tensors().items():
         if len(tensor) != count or tensor.dtype != torch.float32:
             raise GenLangSplatError(
                 f"The {name} for {path} are {tensor.dtype} of shape {tuple(tensor.shape)}; expected torch.float32 with "
-                f"{count} rows like the means."
+                f"{count} rows like the means. Convert them first."
             )
         if not bool(tensor.isfinite().all()):
-            raise GenLangSplatError(f"The {name} for {path} hold NaN or infinity. Take these Gaussians out.")
+            raise GenLangSplatError(f"The {name} for {path} contain NaN or infinity. Remove these Gaussians.")
     if not bool(gaussians.quats.any(dim=1).all()):
-        raise GenLangSplatError(f"The quats for {path} hold rotations of length zero. Take these Gaussians out.")
+        raise GenLangSplatError(f"The quats for {path} contain zero quaternions. Remove these Gaussians.")
     rest = gaussians.features_rest.transpose(1, 2).flatten(1)
     if rest.shape[1] not in REST_COUNTS:
         raise GenLangSplatError(
             f"The features_rest for {path} have shape {tuple(gaussians.features_rest.shape)}; expected 0, 3, 8 or 15 "
-            "harmonics of 3 channels."
+            "harmonics with 3 channels. Use a degree of 0 to 3."
         )
     columns: dict[tuple[str, ...], Tensor] = {
         MEANS: gaussians.means,
@@ -126,7 +128,7 @@ def write_ply(path: Path, gaussians: GaussianParameters, further: Mapping[str, T
         SCALES: gaussians.scales,
         QUATS: gaussians.quats,
     }
-    columns |= {(name,): values[:, None] for name, values in (further or {}).items()}
+    columns |= {(name,): values[:, None] for name, values in (extra or {}).items()}
     rows = torch.cat([tensor.detach().cpu() for tensor in columns.values()], dim=1).numpy()
     layout = np.dtype([(name, "<f4") for names in columns for name in names])
     vertices = plyfile.PlyElement.describe(rows.astype("<f4", copy=False).view(layout).reshape(-1), "vertex")
@@ -136,29 +138,29 @@ def write_ply(path: Path, gaussians: GaussianParameters, further: Mapping[str, T
 
 def _read_vertices(path: Path) -> plyfile.PlyElement:
     if not path.is_file():
-        raise GenLangSplatError(f"There is no file {path}. Expected a PLY file of Gaussian splats.")
+        raise GenLangSplatError(f"There is no file {path}; expected a PLY file of Gaussian splats. Correct the path.")
     try:
         return plyfile.PlyData.read(str(path))["vertex"]
     except KeyError as error:
         raise GenLangSplatError(
-            f"{path} has no element called vertex. Expected a PLY file of Gaussian splats by Inria's program or "
-            "ns-export gaussian-splat."
+            f"{path} has no element called vertex; expected a PLY file of Gaussian splats from Inria's program or "
+            "ns-export gaussian-splat. Use another file."
         ) from error
     except (plyfile.PlyParseError, plyfile.PlyHeaderParseError, OSError, ValueError) as error:
         raise GenLangSplatError(
-            f"{path} cannot be read as a PLY file ({error}). It is damaged or of another kind; export it again."
+            f"{path} cannot be read as a PLY file ({error}). It is damaged or not a PLY file; export it again."
         ) from error
 
 
 def _harmonic_names(path: Path, names: list[str]) -> tuple[str, ...]:
-    """The f_rest properties in the order of their numbers."""
+    """Returns the f_rest properties in numeric order."""
     found = {name for name in names if name.startswith("f_rest_")}
     rest = tuple(f"f_rest_{number}" for number in range(len(found)))
     if len(found) not in REST_COUNTS or found != set(rest):
         absent = [name for name in rest if name not in found]
         raise GenLangSplatError(
-            f"{path} has {len(found)} properties f_rest_*{f' without {absent[0]}' if absent else ''}; expected "
-            "f_rest_0 and on, 0, 9, 24 or 45 of them for harmonics of degree 0, 1, 2 or 3. Export it again."
+            f"{path} has {len(found)} properties f_rest_*{f' without {absent[0]}' if absent else ''}; expected 0, 9, "
+            "24 or 45 of them, numbered from f_rest_0, for harmonics of degree 0, 1, 2 or 3. Export it again."
         )
     return rest
 
@@ -167,4 +169,7 @@ def _column(path: Path, vertices: plyfile.PlyElement, name: str) -> Float32[np.n
     try:
         return np.asarray(vertices[name]).astype(np.float32)
     except (TypeError, ValueError) as error:
-        raise GenLangSplatError(f"The property {name} of {path} is no number ({error}). Export it again.") from error
+        raise GenLangSplatError(
+            f"The property {name} of {path} is not numeric ({error}); expected one number per Gaussian. Export it "
+            "again."
+        ) from error

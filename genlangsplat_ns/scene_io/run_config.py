@@ -1,4 +1,4 @@
-"""The config.yml of a run of any method, read without building anything that it names."""
+"""Reads the config.yml of a run of any method without instantiating the classes in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from genlangsplat_ns.errors import GenLangSplatError
 
 CLASS = "<class>"
-"""Entry of a mapping that says of which class it would be an object."""
+"""Key of a mapping that holds the class name of the object in the file."""
 
 FRAME_SETTINGS = (
     "orientation_method",
@@ -21,14 +21,14 @@ FRAME_SETTINGS = (
     "scale_factor",
     "assume_colmap_world_coordinate_convention",
 )
-"""Settings of a dataparser on which the frame of the scene depends."""
+"""Dataparser settings that determine the coordinate frame of the scene."""
 
 SPLIT_SETTINGS = ("eval_mode", "train_split_fraction", "eval_interval")
-"""Settings of a dataparser on which it depends which views are held out."""
+"""Dataparser settings that determine which views are held out."""
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Reads objects as mappings and lists: nerfstudio's own loader runs whatever a file names."""
+    """Reads objects as mappings and lists. nerfstudio's own loader runs any code that a file names."""
 
 
 def _plain(loader: _PlainLoader, kind: str, node: yaml.Node) -> Any:
@@ -44,22 +44,22 @@ _PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _plain)
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What matters of a run to another one that begins with its Gaussians."""
+    """The settings of a run that are needed to start another run from its Gaussians."""
 
     path: Path
     """The config.yml."""
     method: str
     """Name of the method, such as splatfacto."""
     data: Path | None
-    """The data it was trained on."""
+    """Path of the training data."""
     checkpoints: Path
     """Folder of its checkpoints."""
     model: dict[str, Any]
     """Settings of the model; nested ones are mappings."""
     dataparser: dict[str, Any]
-    """Settings of the dataparser, and under `CLASS` the class of its config."""
+    """Settings of the dataparser, with the class of its config under `CLASS`."""
     seed: int | None = None
-    """What training was seeded with."""
+    """The random seed of the training."""
 
     @property
     def camera_mode(self) -> Literal["off", "SO3xR3", "SE3"]:
@@ -68,11 +68,11 @@ class RunConfig:
         return mode
 
     def differs(self, dataparser: DataParserConfig, settings: tuple[str, ...]) -> bool:
-        """Whether the run had another dataparser, or one with other values for some settings.
+        """Whether the run used another dataparser, or other values of some settings.
 
         Args:
             dataparser: The config to compare with.
-            settings: Which of its settings to look at; those that either of the two lacks do not count.
+            settings: The settings to compare. Settings that either config lacks are ignored.
         """
         return self.dataparser.get(CLASS) != _class_name(dataparser) or any(
             self.dataparser[name] != _as_stored(getattr(dataparser, name))
@@ -81,29 +81,29 @@ class RunConfig:
         )
 
     def dataparser_words(self) -> str:
-        """The dataparser and its flags for the end of an ns-train command, which put another scene into this frame."""
-        # nerfstudio imports plugins while it builds this table, and this package is one.
+        """Returns the dataparser arguments for the end of an ns-train command that reproduce the frame of this run."""
+        # Imported here because nerfstudio imports all plugins, this package among them, to build this table.
         from nerfstudio.configs.dataparser_configs import all_dataparsers
 
         for name, default in all_dataparsers.items():
             if _class_name(default) == self.dataparser.get(CLASS):
-                usual = {item.name: _as_stored(getattr(default, item.name)) for item in fields(default)}
-                changed = [key for key, value in usual.items() if self.dataparser.get(key, value) != value]
-                told = [key for key in FRAME_SETTINGS if key in self.dataparser and key in usual]
-                told += [key for key in changed if key not in (*told, "_target", "data", "load_3D_points")]
-                words = [f"--{key.replace('_', '-')} {_word(self.dataparser[key])}" for key in told]
-                return " ".join([name, *words])
-        return f"the dataparser of {self.dataparser.get(CLASS)} with the settings in {self.path}"
+                defaults = {item.name: _as_stored(getattr(default, item.name)) for item in fields(default)}
+                changed = [key for key, value in defaults.items() if self.dataparser.get(key, value) != value]
+                keys = [key for key in FRAME_SETTINGS if key in self.dataparser and key in defaults]
+                keys += [key for key in changed if key not in (*keys, "_target", "data", "load_3D_points")]
+                flags = [f"--{key.replace('_', '-')} {_argument(self.dataparser[key])}" for key in keys]
+                return " ".join([name, *flags])
+        return f"the dataparser with the config class {self.dataparser.get(CLASS)} and the settings in {self.path}"
 
 
 def read_run_config(path: Path) -> RunConfig:
     """Reads a config.yml.
 
     Args:
-        path: The file, which need not be trusted.
+        path: The file. It may come from an untrusted source.
 
     Raises:
-        GenLangSplatError: The file is no config.yml that ns-train wrote.
+        GenLangSplatError: The file is not a config.yml written by ns-train.
     """
     try:
         stored = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
@@ -120,8 +120,8 @@ def read_run_config(path: Path) -> RunConfig:
         )
     except (OSError, yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise GenLangSplatError(
-            f"{path} cannot be read as the config.yml of a run ({type(error).__name__}: {error}). Expected the file "
-            "that ns-train writes into a run's folder."
+            f"{path} cannot be read as the config.yml of a run ({type(error).__name__}: {error}); expected the file "
+            "that ns-train writes to a run's folder. Use that file."
         ) from error
 
 
@@ -130,19 +130,19 @@ def _class_name(thing: object) -> str:
 
 
 def _path(stored: str | list[str]) -> Path:
-    """A path as nerfstudio stores it, in parts, or as a person writes it."""
+    """Converts a path from nerfstudio's format, a list of parts, or from a string."""
     return Path(stored) if isinstance(stored, str) else Path(*stored)
 
 
 def _as_stored(value: Any) -> Any:
-    """A setting as `_PlainLoader` reads it from a file."""
+    """Converts a setting to the form in which `_PlainLoader` reads it."""
     if isinstance(value, Path):
         return list(value.parts)
     return list(value) if isinstance(value, tuple) else value
 
 
-def _word(value: Any) -> str:
-    """A stored setting as a word on the command line."""
+def _argument(value: Any) -> str:
+    """Formats a stored setting as a command-line argument."""
     if not isinstance(value, list):
         return str(value)
     return str(Path(*value)) if all(isinstance(item, str) for item in value) else " ".join(map(str, value))

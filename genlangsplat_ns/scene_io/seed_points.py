@@ -1,4 +1,4 @@
-"""Seed points: colored points of a PLY file that Gaussians start from."""
+"""Seed points: colored points of a PLY file that initialize Gaussians."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ GRAY = 128
 
 
 def read_seed_points(path: Path) -> tuple[Float32[np.ndarray, "count 3"], UInt8[np.ndarray, "count 3"]]:
-    """Reads positions and colors of a point cloud; points without colors are gray.
+    """Reads the positions and colors of a point cloud. Points without colors are gray.
 
     Raises:
-        GenLangSplatError: The file is no PLY file, or its vertices have no positions.
+        GenLangSplatError: The file is not a PLY file, or its vertices have no positions.
     """
     try:
         vertices = plyfile.PlyData.read(str(path))["vertex"]
         positions = np.stack([vertices[axis] for axis in "xyz"], axis=1).astype(np.float32)
     except (plyfile.PlyParseError, plyfile.PlyHeaderParseError, KeyError, ValueError) as error:
         raise GenLangSplatError(
-            f"The seed points {path} cannot be read ({error}). Expected a PLY file with vertices x, y, z. Replace it, "
-            "or take ply_file_path out of transforms.json to start from random points."
+            f"The seed points {path} cannot be read ({error}); expected a PLY file with vertices x, y, z. Replace it, "
+            "or remove ply_file_path from transforms.json to start from random points."
         ) from error
     names = {item.name for item in vertices.properties}
     if {"red", "green", "blue"} <= names:

@@ -1,0 +1,21 @@
+"""The views of a scene: photographs, their cameras, and undistortion.
+
+- `cameras`: converts nerfstudio cameras for the rasterizer, and maps points between raw and undistorted views.
+- `dataset`: reads photographs in many formats, one at a time.
+
+Imports nerfstudio, `errors` and `utils`. Used by the data manager, the model and `scene`.
+"""
+
+from __future__ import annotations
+
+from genlangsplat_ns.utils.lazy import lazy_exports
+
+__all__ = ["ViewDataset", "undistort_points"]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "ViewDataset": "genlangsplat_ns.views.dataset",
+        "undistort_points": "genlangsplat_ns.views.cameras",
+    },
+)

@@ -1,4 +1,4 @@
-"""The views of a scene: photographs of any kind, read one by one and freed of their lens's distortion."""
+"""The views of a scene: photographs in many formats, read one at a time and undistorted."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from genlangsplat_ns.utils.photographs import eight_bit, reading_picture
 
 
 class ViewDataset(InputDataset):
-    """nerfstudio's dataset that also reads 16-bit, palette, CMYK and turned photographs, and undistorts one at a time.
+    """nerfstudio's dataset with support for 16-bit, palette, CMYK and EXIF-rotated photographs.
+
+    It can undistort a single view.
 
     Args:
         dataparser_outputs: The views.
-        scale_factor: Their scale.
+        scale_factor: Scale factor of the photographs.
 
     Attributes:
-        raw_cameras: Cameras of the photographs before undistortion; nerfstudio rewrites its own when it undistorts.
+        raw_cameras: The cameras before undistortion. nerfstudio overwrites its own cameras when it undistorts.
     """
 
     def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0) -> None:
@@ -34,23 +36,23 @@ class ViewDataset(InputDataset):
         self.raw_cameras = deepcopy(self.cameras)
 
     def get_numpy_image(self, image_idx: int) -> UInt8[np.ndarray, "height width channels"]:
-        """Reads a photograph as its camera sees it.
+        """Reads a photograph in the orientation of its camera.
 
-        A camera program either heeds the EXIF mark that a photograph is turned or not; the size it wrote down tells.
+        Structure-from-motion programs may apply or ignore the EXIF rotation. The image size of the camera shows which.
 
         Raises:
-            GenLangSplatError: If the file is no picture, or has another size than its camera.
+            GenLangSplatError: If the file is not an image, or its size differs from that of its camera.
         """
         path = self.image_filenames[image_idx]
         camera = self._dataparser_outputs.cameras[image_idx]
         expected = (int(camera.width), int(camera.height))
-        advice = "Replace it, or take its frame out of the data's list."
+        advice = "Replace it, or remove its frame from the list of frames."
         with reading_picture(str(path), advice), Image.open(path) as file:
             picture = file if file.size == expected else ImageOps.exif_transpose(file)
             if picture.size != expected:
                 raise GenLangSplatError(
-                    f"{path} has {file.width}x{file.height} pixels, but its camera {expected[0]}x{expected[1]}. "
-                    "Put back the photographs that the cameras were computed from, or compute the cameras anew."
+                    f"{path} has {file.width}x{file.height} pixels, but its camera has {expected[0]}x{expected[1]}. "
+                    "Restore the photographs that the cameras were computed from, or compute the cameras again."
                 )
             picture = eight_bit(picture, str(path))
         if self.scale_factor != 1.0:
@@ -60,11 +62,11 @@ class ViewDataset(InputDataset):
         return pixels if pixels.ndim == 3 else pixels[:, :, None].repeat(3, axis=2)
 
     def undistorted_view(self, index: int, image_type: Literal["uint8", "float32"]) -> UInt8[Tensor, "height width 3"]:
-        """Reads one view as nerfstudio's datamanager serves it, in RGB, without keeping it.
+        """Reads one view as served by nerfstudio's datamanager, in RGB, without caching it.
 
         Args:
-            index: Which view.
-            image_type: uint8 or float32: in which numbers the datamanager undistorts.
+            index: Index of the view.
+            image_type: The data type in which the datamanager undistorts.
         """
         image = self.get_data(index, image_type=image_type)["image"]
         view = torch.from_numpy(self.undistort(index, image.numpy()))[..., :3]
@@ -73,7 +75,7 @@ class ViewDataset(InputDataset):
     def undistort(
         self, index: int, raw: Shaped[np.ndarray, "raw_height raw_width channels"]
     ) -> Shaped[np.ndarray, "height width channels"]:
-        """Takes the lens's distortion out of a picture that lies over the photograph of a view."""
+        """Undistorts an image that is aligned with the photograph of a view."""
         camera = self.raw_cameras[index].reshape(())
         distortion = camera.distortion_params
         if distortion is None or not bool(distortion.any()):

@@ -8,7 +8,7 @@ from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 
 
 def make_gaussians(count: int, degree: int, seed: int = 0) -> GaussianParameters:
-    """Gaussians of any size and orientation, with quaternions of any length."""
+    """Gaussians with random sizes and orientations, and quaternions of random length."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -18,5 +18,5 @@ def make_gaussians(count: int, degree: int, seed: int = 0) -> GaussianParameters
 
 
 def same_bits(first: GaussianParameters, second: GaussianParameters) -> bool:
-    """Whether all parameters are bit for bit the same."""
+    """Whether all parameters are bit-identical."""
     return all(torch.equal(value, second.tensors()[name]) for name, value in first.tensors().items())

@@ -1,4 +1,4 @@
-"""Checkpoints: found, checked, and readable whoever wrote them."""
+"""Finding, checking and reading checkpoints of several nerfstudio versions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_newest_checkpoint_is_found_by_its_step(tmp_path: Path) -> None:
     assert newest is not None and newest.name == "step-000002000.ckpt"
 
 
-def test_a_whole_checkpoint_passes_and_every_cut_of_it_is_told(tmp_path: Path) -> None:
+def test_complete_checkpoints_pass_and_truncated_ones_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "step-000000001.ckpt"
     torch.save({"step": 1, "values": torch.rand(1000)}, path)
     check_checkpoint(path)
@@ -38,13 +38,13 @@ def test_a_whole_checkpoint_passes_and_every_cut_of_it_is_told(tmp_path: Path) -
             check_checkpoint(path)
 
 
-def test_a_missing_checkpoint_is_told(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_reported(tmp_path: Path) -> None:
     with pytest.raises(GenLangSplatError, match="no checkpoint"):
         check_checkpoint(tmp_path / "step-000000001.ckpt")
 
 
 def test_the_numpy_numbers_of_stock_checkpoints_load_safely(tmp_path: Path) -> None:
-    """nerfstudio's own scheduler leaves np.float64 learning rates behind."""
+    """nerfstudio's scheduler stores learning rates as np.float64."""
     allow_nerfstudio_checkpoints()
     torch.save({"lr": np.float64(1e-3)}, tmp_path / "stock.ckpt")
     assert torch.load(tmp_path / "stock.ckpt", weights_only=True)["lr"] == 1e-3
@@ -56,22 +56,22 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> Path:
 
 
 def stock_state(degree: int = 3, prefix: str = "_model.gauss_params.") -> dict[str, Any]:
-    """What a stock checkpoint holds, as far as names matter."""
+    """The parameters of a stock checkpoint, with the names it uses."""
     gaussians = {f"{prefix}{name}": value for name, value in make_gaussians(6, degree).tensors().items()}
     return gaussians | {"_model.lpips.net.weight": torch.zeros(3), "_model.device_indicator_param": torch.zeros(0)}
 
 
 @pytest.mark.parametrize("degree", range(4))
 @pytest.mark.parametrize("prefix", ["_model.gauss_params.", "_model.", "_model.module.gauss_params.", "module._model."])
-def test_gaussians_of_every_age_and_degree_are_read(tmp_path: Path, degree: int, prefix: str) -> None:
-    """The names changed with nerfstudio's versions, and several GPUs add a prefix."""
+def test_gaussians_of_every_version_and_degree_are_read(tmp_path: Path, degree: int, prefix: str) -> None:
+    """Names differ between nerfstudio versions, and training on several GPUs adds a prefix."""
     allow_nerfstudio_checkpoints()
     path = write_checkpoint(tmp_path / "step-000000007.ckpt", stock_state(degree, prefix))
     read = read_splat_checkpoint(path)
     assert same_bits(read.gaussians, make_gaussians(6, degree)) and read.gaussians.sh_degree == degree
     assert read.pose_adjustment is None
     path.write_bytes(b"")
-    assert same_bits(read.gaussians, make_gaussians(6, degree)), "the tensors outlive the file"
+    assert same_bits(read.gaussians, make_gaussians(6, degree)), "the tensors must not depend on the file"
 
 
 def test_optimized_cameras_are_read_and_latents_are_not(tmp_path: Path) -> None:

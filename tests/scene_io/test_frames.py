@@ -1,4 +1,4 @@
-"""Coordinate frames: compared, and Gaussians moved between them."""
+"""Coordinate frames: comparing them, and transforming Gaussians between them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def random_frame(seed: int) -> SceneFrame:
 
 @given(degree=st.integers(1, 3), seed=st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
-def test_along_a_turned_direction_turned_harmonics_show_the_same_color(degree: int, seed: int) -> None:
+def test_rotated_harmonics_have_the_same_color_in_the_rotated_direction(degree: int, seed: int) -> None:
     harmonics = make_gaussians(6, degree, seed).features_rest
     rotation = random_rotation(seed)
     turned = rotate_harmonics(harmonics, rotation)
@@ -46,14 +46,14 @@ def test_along_a_turned_direction_turned_harmonics_show_the_same_color(degree: i
         return torch.einsum("dk,nkc->dnc", harmonic_bases(degree, along)[:, 1:], values.double())
 
     assert torch.allclose(colors(turned, directions @ rotation.T), colors(harmonics, directions), atol=1e-5)
-    # Each degree turns by itself, so its length stays.
+    # Each degree is rotated separately, so its norm is preserved.
     for first, end in ((0, 3), (3, 8), (8, 15))[:degree]:
         lengths = [values[:, first:end].norm(dim=1) for values in (turned, harmonics)]
         assert torch.allclose(*lengths, rtol=1e-5)
 
 
 @pytest.mark.parametrize("degree", [1, 2, 3])
-def test_no_rotation_changes_nothing_and_two_are_one(degree: int) -> None:
+def test_rotations_compose_and_the_identity_changes_nothing(degree: int) -> None:
     harmonics = make_gaussians(6, degree).features_rest
     assert torch.allclose(rotate_harmonics(harmonics, torch.eye(3)), harmonics, atol=1e-6)
     first, second = random_rotation(1), random_rotation(2)
@@ -61,7 +61,7 @@ def test_no_rotation_changes_nothing_and_two_are_one(degree: int) -> None:
     assert torch.allclose(rotate_harmonics(harmonics, second @ first), twice, atol=1e-5)
 
 
-def test_no_harmonics_stay_none() -> None:
+def test_degree_zero_stays_empty() -> None:
     assert rotate_harmonics(torch.zeros(4, 0, 3), random_rotation(0)).shape == (4, 0, 3)
 
 
@@ -78,14 +78,14 @@ def test_moved_gaussians_have_the_moved_covariances(seed: int) -> None:
     assert torch.equal(moved.opacities, gaussians.opacities) and torch.equal(moved.features_dc, gaussians.features_dc)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="draws with the kernels of the CPU")
-def test_a_camera_that_moves_along_sees_the_same_picture() -> None:
-    """Position, size, orientation and color at once, through the real rasterizer."""
+@pytest.mark.skipif(torch.cuda.is_available(), reason="renders with the CPU kernels")
+def test_a_transformed_camera_sees_the_same_image() -> None:
+    """Checks position, size, orientation and color together with the real rasterizer."""
     gaussians, frame = make_gaussians(200, 3), random_frame(3)
     gaussians = replace(gaussians, scales=gaussians.scales - 2, features_rest=0.2 * gaussians.features_rest)
     view = torch.eye(4, dtype=torch.float64)
     view[2, 3] = 5.0
-    # The camera sees the moved scene from where it stood, and everything is `scale` times as far.
+    # The camera moves with the scene, and all distances are `scale` times as large.
     turn = torch.eye(4, dtype=torch.float64)
     turn[:3] = torch.cat([frame.transform[:, :3].double(), frame.scale * frame.transform[:, 3:].double()], dim=1)
     wide = view.clone()
@@ -104,14 +104,14 @@ def test_a_camera_that_moves_along_sees_the_same_picture() -> None:
     assert (before - after).abs().mean() < 1e-4
 
 
-def test_the_frame_of_the_data_itself_moves_nothing() -> None:
+def test_the_identity_frame_moves_nothing() -> None:
     still = SceneFrame(torch.eye(4)[:3], 1.0)
     assert still.is_identity and not random_frame(1).is_identity
     moved = move_gaussians(make_gaussians(10, 0), still)
     assert same_bits(moved, make_gaussians(10, 0))
 
 
-def test_the_distance_of_frames_is_a_share_of_the_scenes_radius() -> None:
+def test_the_distance_of_frames_is_relative_to_the_scenes_radius() -> None:
     positions = torch.tensor([[-2.0, 0, 0], [2.0, 0, 0], [0.0, 0, 0]])
     here = SceneFrame(torch.eye(4)[:3], 1.0)
     assert here.distance(here, positions) == 0
@@ -119,15 +119,15 @@ def test_the_distance_of_frames_is_a_share_of_the_scenes_radius() -> None:
     shifted[1, 3] = 0.5
     assert here.distance(SceneFrame(shifted, 1.0), positions) == pytest.approx(0.25)
     assert here.distance(SceneFrame(torch.eye(4)[:3], 1.1), positions) == pytest.approx(0.1)
-    # All cameras stand on the axis of this turn.
+    # All cameras are on the axis of this rotation.
     turned = torch.cat([torch.from_numpy(Rotation.from_euler("x", 90, degrees=True).as_matrix()), torch.zeros(3, 1)], 1)
     assert here.distance(SceneFrame(turned, 1.0), positions) > 1
     one_camera = torch.zeros(1, 3)
     assert here.distance(SceneFrame(shifted, 1.0), one_camera) > 1
 
 
-def test_frames_are_compared_wherever_the_data_lie() -> None:
-    """Data whose origin is far from the scene: the frames differ by less than one part in a million."""
+def test_frames_of_data_far_from_the_origin_are_compared() -> None:
+    """The scene is far from the origin of the data, and the frames differ by less than one part in a million."""
     rotation, positions = random_rotation(5), torch.randn(10, 3)
     far = torch.tensor([[1e4], [-2e4], [5e3]], dtype=torch.float64)
     here = SceneFrame(torch.cat([rotation, far], dim=1), 0.01)
@@ -136,7 +136,7 @@ def test_frames_are_compared_wherever_the_data_lie() -> None:
 
 @pytest.mark.parametrize("parser", ["nerfstudio", "colmap"])
 def test_the_frame_of_real_data_is_that_of_colmap(shared_data: Path, parser: str) -> None:
-    """COLMAP's own points, moved, are the seed points that nerfstudio makes of them."""
+    """COLMAP's transformed points equal nerfstudio's seed points."""
     scene = shared_data / "mipnerf360_kitchen"
     if not scene.is_dir():
         pytest.skip(f"needs {scene}, which is not part of the project")

@@ -1,4 +1,4 @@
-"""The config.yml of a run, read without building what it names."""
+"""Reading the config.yml of a run without instantiating the classes in it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_config(folder: Path, dataparser: Any, **model: Any) -> Path:
     return path
 
 
-def test_what_matters_of_a_run_is_read(tmp_path: Path) -> None:
+def test_the_settings_of_a_run_are_read(tmp_path: Path) -> None:
     path = write_config(tmp_path, NerfstudioDataParserConfig(scale_factor=2.0), rasterize_mode="antialiased")
     run = read_run_config(path)
     assert run.method == "splatfacto" and run.data == tmp_path / "scene"
@@ -39,7 +39,7 @@ def test_what_matters_of_a_run_is_read(tmp_path: Path) -> None:
     assert run.dataparser["scale_factor"] == 2.0
 
 
-def test_nothing_that_a_config_names_is_run(tmp_path: Path) -> None:
+def test_code_in_a_config_is_not_run(tmp_path: Path) -> None:
     path = write_config(tmp_path, NerfstudioDataParserConfig())
     trap = f"!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{tmp_path / 'trap'}']]"
     path.write_text(path.read_text().replace("prompt: null", f"prompt: {trap}"))
@@ -47,7 +47,7 @@ def test_nothing_that_a_config_names_is_run(tmp_path: Path) -> None:
     assert not (tmp_path / "trap").exists()
 
 
-def test_differences_are_told_apart(tmp_path: Path) -> None:
+def test_differences_of_dataparsers_are_detected(tmp_path: Path) -> None:
     usual = NerfstudioDataParserConfig()
     run = read_run_config(write_config(tmp_path, replace(usual, eval_mode="all", load_3D_points=True)))
     assert not run.differs(usual, FRAME_SETTINGS)
@@ -76,7 +76,7 @@ def test_differences_are_told_apart(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_words_for_the_command_line_are_what_ns_train_takes(tmp_path: Path, dataparser: Any) -> None:
+def test_ns_train_parses_the_dataparser_arguments(tmp_path: Path, dataparser: Any) -> None:
     run = read_run_config(write_config(tmp_path, dataparser))
     words = ["splatfacto", "--data", str(tmp_path), *run.dataparser_words().split()]
     parsed = tyro.cli(AnnotatedBaseConfigUnion, args=words).pipeline.datamanager.dataparser
@@ -91,7 +91,7 @@ def test_a_dataparser_that_is_not_installed_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "method_name: splatfacto", "- 1\n- 2", "\x00", "pipeline: 3"])
-def test_files_that_are_no_configs_are_refused(tmp_path: Path, text: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.yml"
     path.write_text(text)
     with pytest.raises(GenLangSplatError, match=r"config\.yml cannot be read"):

@@ -1,4 +1,4 @@
-"""Seed points from PLY files."""
+"""Reading seed points from PLY files."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_points_without_colors_are_gray(tmp_path: Path) -> None:
     assert colors.tolist() == [[128, 128, 128]]
 
 
-def test_no_points_are_no_error(tmp_path: Path) -> None:
+def test_an_empty_point_cloud_is_valid(tmp_path: Path) -> None:
     positions, colors = read_seed_points(write(tmp_path / "points.ply", [], POSITION))
     assert positions.shape == colors.shape == (0, 3)
 
 
-def test_files_that_hold_no_points_are_refused(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "noise.ply").write_bytes(b"not a point cloud")
     with pytest.raises(GenLangSplatError, match="cannot be read"):
         read_seed_points(tmp_path / "noise.ply")

@@ -1,4 +1,4 @@
-"""Cameras: axes, intrinsics and the way from raw photographs to undistorted views."""
+"""Cameras: axes, intrinsics, and mapping points from raw photographs to undistorted views."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def make_camera(distortion: list[float] | None = None, kind: CameraType = Camera
     )
 
 
-def test_a_point_in_front_of_the_camera_lands_where_pinhole_projection_says() -> None:
+def test_points_project_like_in_a_pinhole_camera() -> None:
     view = view_of_camera(make_camera())
     point = torch.tensor([0.7, 0.1, 1.0, 1.0])  # 2 in front, 0.2 to the right, 0.3 above.
     in_camera = view.viewmat @ point
@@ -51,8 +51,8 @@ def test_other_cameras_are_refused() -> None:
 
 
 @pytest.mark.parametrize("distortion", [[0.0] * 6, [0.2, -0.08, 0.01, 0.0, 0.004, -0.003]])
-def test_points_move_as_the_datamanager_moves_pixels(distortion: list[float]) -> None:
-    """Bright dots on the raw picture are found again in nerfstudio's undistorted one, to a third of a pixel."""
+def test_points_move_like_the_pixels_of_the_datamanager(distortion: list[float]) -> None:
+    """Bright dots on the raw image are found in nerfstudio's undistorted image within a third of a pixel."""
     raw = make_camera(distortion)
     dots = np.array([[60.0, 50.0], [250.0, 70.0], [161.0, 120.0], [90.0, 190.0], [260.0, 200.0]])
     rows, columns = np.mgrid[:240, :320]

@@ -1,4 +1,4 @@
-"""Views agree with their lens to a fraction of a pixel."""
+"""Undistorted views agree with the lens model within a fraction of a pixel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.views.view_scenes import SIZE, ImageType, open_scene, ramp, scene_of,
 RAW_SIZE = (192, 144)
 RAW_FOCAL = (130.0, 134.0)
 RAW_CENTER = (98.3, 70.6)
-"""With pixel centers at halves, as nerfstudio has it."""
+"""Pixel centers are at half-integers, as in nerfstudio."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Lens:
     focal: tuple[float, float] = RAW_FOCAL
 
     def camera(self) -> dict[str, Any]:
-        """What transforms.json says about it."""
+        """The entries of the lens in transforms.json."""
         names = ("k1", "k2", "p1", "p2") if self.camera_model == "OPENCV" else ("k1", "k2", "k3", "k4")
         width, height = RAW_SIZE
         return {
@@ -45,7 +45,7 @@ class Lens:
         }
 
     def project(self, rays: np.ndarray) -> np.ndarray:
-        """Positions on the photograph (pixel centers at whole numbers) of rays (x, y, 1), by the models' formulas."""
+        """Projects rays (x, y, 1) to the photograph (pixel centers at integers) by the formulas of the lens model."""
         x, y = rays[..., 0], rays[..., 1]
         if self.camera_model == "OPENCV":
             k1, k2, p1, p2 = self.parameters
@@ -88,7 +88,7 @@ def pixel_grid(size: tuple[int, int]) -> np.ndarray:
 
 
 def photograph(folder: Path, lens: Lens, pixels: np.ndarray, count: int = 1) -> Path:
-    """A scene of photographs taken through one lens, which the list of photographs names once."""
+    """Writes a scene of photographs that share one lens."""
     (folder / "images").mkdir()
     names = [f"{number}.png" for number in range(count)]
     for name in names:
@@ -97,7 +97,7 @@ def photograph(folder: Path, lens: Lens, pixels: np.ndarray, count: int = 1) -> 
 
 
 def view_rays(views: GenLangSplatDataManager, index: int = 0) -> np.ndarray:
-    """The pinhole rays of all pixels of a view, by the camera that the datamanager serves."""
+    """The pinhole rays of all pixels of a view, for the camera that the datamanager serves."""
     camera = views.camera("train", index)[0]
     center = np.array([float(camera.cx), float(camera.cy)])
     focal = np.array([float(camera.fx), float(camera.fy)])
@@ -105,7 +105,7 @@ def view_rays(views: GenLangSplatDataManager, index: int = 0) -> np.ndarray:
 
 
 def colors(rays: np.ndarray) -> np.ndarray:
-    """Smooth colors of directions: waves of some twenty pixels, so that half a pixel's shift is 15 levels and more."""
+    """Smooth colors of directions. With waves of about 20 pixels, a shift by half a pixel changes 15 levels or more."""
     unit = rays / np.sqrt(1 + (rays**2).sum(axis=-1, keepdims=True))
     x, y = unit[..., 0], unit[..., 1]
     waves = np.stack([35 * x, 35 * y + 1, 25 * (x + y) + 2], axis=-1)
@@ -113,28 +113,28 @@ def colors(rays: np.ndarray) -> np.ndarray:
 
 
 def drawn(lens: Lens) -> np.ndarray:
-    """The photograph of these colors."""
+    """The photograph of `colors` through a lens."""
     return colors(lens.raw_rays()).round().astype(np.uint8)
 
 
 @pytest.mark.parametrize("image_type", ["uint8", "float32"])
 @LENSES
 def test_an_undistorted_view_is_what_its_pinhole_camera_sees(tmp_path: Path, lens: Lens, image_type: ImageType) -> None:
-    """At most 3 of 255 levels, rounding and interpolation included: what a shift by an eighth of a pixel would make."""
+    """The error is at most 3 of 255 levels including rounding and interpolation, as for a shift by 1/8 pixel."""
     views = open_scene(photograph(tmp_path, lens, drawn(lens)), image_type)
     view, rays = views.image("train", 0).numpy(), view_rays(views)
     assert view.shape[:2] == rays.shape[:2]
     error = np.abs(view - colors(rays))
-    # The outermost pixels may mix with the black beyond the photograph.
+    # The outermost pixels may be mixed with the black outside the photograph.
     assert error[1:-1, 1:-1].max() < 3
     bent = np.linalg.norm(lens.project(rays) - ((rays * lens.focal) + RAW_CENTER - 0.5), axis=-1)
-    assert bent.max() > 8, "the lens hardly distorts, so the test says little"
+    assert bent.max() > 8, "the distortion is too small for this test"
 
 
 @pytest.mark.parametrize("image_type", ["uint8", "float32"])
 @LENSES
-def test_a_view_read_alone_equals_the_one_kept_for_training(tmp_path: Path, lens: Lens, image_type: ImageType) -> None:
-    """Bit for bit, before the pictures are kept and after the cameras have been rewritten."""
+def test_a_single_view_equals_the_cached_training_view(tmp_path: Path, lens: Lens, image_type: ImageType) -> None:
+    """The views are bit-identical before and after the images are cached and the cameras are rewritten."""
     views = open_scene(photograph(tmp_path, lens, drawn(lens), count=2), image_type)
     before = [views.image("train", index) for index in range(2)]
     assert "cached_train" not in views.__dict__
@@ -149,7 +149,7 @@ def test_a_view_read_alone_equals_the_one_kept_for_training(tmp_path: Path, lens
 
 @LENSES
 def test_views_of_one_lens_have_one_camera(tmp_path: Path, lens: Lens) -> None:
-    """Rewriting the camera of one view leaves those of the others alone."""
+    """Rewriting the camera of one view does not change the cameras of the others."""
     views = open_scene(photograph(tmp_path, lens, drawn(lens), count=3))
     rays = [view_rays(views, index) for index in range(3)]
     assert all((rays[0] == other).all() for other in rays[1:])
@@ -158,7 +158,7 @@ def test_views_of_one_lens_have_one_camera(tmp_path: Path, lens: Lens) -> None:
 
 
 def line_errors(views: GenLangSplatDataManager, axis: int, places: list[float], image: np.ndarray) -> np.ndarray:
-    """How far (pixels) bright lines lie from where the pinhole camera sees rays whose x or y has the given value."""
+    """Distance in pixels between bright lines and the projections of rays with the given x or y."""
     camera = views.camera("train", 0)[0]
     focal, center = (float(camera.fx), float(camera.cx)) if axis == 0 else (float(camera.fy), float(camera.cy))
     strips = image if axis == 0 else image.T
@@ -176,8 +176,8 @@ def line_errors(views: GenLangSplatDataManager, axis: int, places: list[float], 
 
 @pytest.mark.parametrize("cap", [None, 96])
 @LENSES
-def test_edges_land_where_the_pinhole_camera_puts_them(tmp_path: Path, lens: Lens, cap: int | None) -> None:
-    """Lines that are straight in space, painted on the photograph two pixels wide, are found by their brightness."""
+def test_lines_are_where_the_pinhole_camera_projects_them(tmp_path: Path, lens: Lens, cap: int | None) -> None:
+    """Lines that are straight in 3D, painted two pixels wide on the photograph, are found by their brightness."""
     rays = lens.raw_rays()
     for axis, places in ((0, [-0.4, -0.2, 0.03, 0.25, 0.42]), (1, [-0.3, -0.05, 0.23])):
         value = rays[..., axis]
@@ -193,7 +193,7 @@ def test_edges_land_where_the_pinhole_camera_puts_them(tmp_path: Path, lens: Len
 
 @LENSES
 def test_source_positions_agree_with_the_lens(tmp_path: Path, lens: Lens) -> None:
-    """Distance in pixels of the photograph between a position and the ray's projection through the lens's formula."""
+    """Compares positions with the projections of the rays by the lens formula, in pixels of the photograph."""
     views = open_scene(photograph(tmp_path, lens, drawn(lens)))
     positions = source_positions(views.train_dataset, 0)
     expected = lens.project(view_rays(views))
@@ -201,13 +201,13 @@ def test_source_positions_agree_with_the_lens(tmp_path: Path, lens: Lens) -> Non
     inside = (positions >= 0).all(axis=-1)
     assert np.linalg.norm(positions - expected, axis=-1)[inside].max() < 0.1
     beyond = np.maximum(-expected, expected - (np.array(RAW_SIZE) - 1)).max(axis=-1)
-    assert (beyond[~inside] > -0.1).all(), "a pixel that shows the photograph has no position"
+    assert (beyond[~inside] > -0.1).all(), "a pixel inside the photograph has no position"
     assert inside.mean() > 0.95
 
 
 @LENSES
-def test_marks_on_a_photograph_move_to_the_pixels_that_show_them(tmp_path: Path, lens: Lens) -> None:
-    """To a hundredth of a pixel, on a photograph of another size too."""
+def test_points_on_a_photograph_move_to_their_pixels_in_the_view(tmp_path: Path, lens: Lens) -> None:
+    """The error is below 0.01 pixels, also for a photograph of another size."""
     views = open_scene(photograph(tmp_path, lens, drawn(lens)))
     rays = view_rays(views)[3:-3:10, 3:-3:10].reshape(-1, 2)
     pixels = pixel_grid((int(views.camera("train", 0).width), int(views.camera("train", 0).height)))
@@ -219,8 +219,8 @@ def test_marks_on_a_photograph_move_to_the_pixels_that_show_them(tmp_path: Path,
 
 
 @LENSES
-def test_masks_of_a_photograph_move_as_marks_do(tmp_path: Path, lens: Lens) -> None:
-    """A mask at twice the size; two pixels from its border all marks must be on its side."""
+def test_masks_of_a_photograph_move_like_points(tmp_path: Path, lens: Lens) -> None:
+    """Uses a mask at twice the size. All points at least two pixels from its border must be on the correct side."""
     views = open_scene(photograph(tmp_path, lens, drawn(lens)))
     width, height = RAW_SIZE
     mask = np.zeros((height, width), bool)
@@ -237,7 +237,7 @@ def test_masks_of_a_photograph_move_as_marks_do(tmp_path: Path, lens: Lens) -> N
         assert seen.any() and (moved[pixels[seen, 1], pixels[seen, 0]] == side).all()
 
 
-def test_views_of_a_fisheye_lens_are_rendered_as_perspective_ones(tmp_path: Path) -> None:
+def test_views_of_a_fisheye_lens_are_perspective_views(tmp_path: Path) -> None:
     views = open_scene(photograph(tmp_path, FISHEYE, drawn(FISHEYE)))
     trained_on, batch = views.next_train(0)
     for camera in (trained_on, views.camera("train", 0), views.camera("eval", 0)):
@@ -252,9 +252,9 @@ def test_source_positions_without_a_lens_are_the_pixels_themselves(tmp_path: Pat
 
 
 def regions_of(rays: np.ndarray) -> np.ndarray:
-    """Regions at three levels by direction: tiles with gaps, discs, and three stripes; -1 is none, (3, height, width).
+    """Regions of directions at three levels: tiles with gaps, discs, and stripes. Shape (3, height, width), -1 is none.
 
-    Rows are numbered through all levels, as in LangSplat's files.
+    Regions are numbered consecutively over all levels, as in LangSplat's files.
     """
     x, y = rays[..., 0], rays[..., 1]
     tile_x, tile_y = np.floor(x / 0.17).astype(int), np.floor(y / 0.17).astype(int)
@@ -271,12 +271,12 @@ NUM_REGIONS = 406
 
 @pytest.mark.parametrize("cap", [None, 96])
 @BROWN_LENSES
-def test_converted_regions_land_on_the_pixels_that_show_them(
+def test_imported_regions_are_on_the_correct_pixels(
     tmp_path: Path, rng: np.random.Generator, lens: Lens, cap: int | None
 ) -> None:
-    """Borders are at most one pixel off.
+    """Borders are off by at most one pixel.
 
-    With a cap the map stays as fine as the photograph while the view is half as wide, which is LangSplat's usual case.
+    With a cap the region map has the size of the photograph while the view is half as wide, as usual for LangSplat.
     """
     scene = photograph(tmp_path, lens, drawn(lens))
     rows = rng.standard_normal((NUM_REGIONS, 384)).astype(np.float32)
@@ -289,7 +289,7 @@ def test_converted_regions_land_on_the_pixels_that_show_them(
     views = open_scene(scene, masks="langsplat", max_image_side=cap)
     import_langsplat(views, folder)
     features = views.language_features("train", 0)
-    # A region is known by its embedding.
+    # Regions are identified by their embeddings.
     known = (features.embeddings.numpy() @ rows.T).argmax(axis=1)
     regions = features.regions.numpy()
     rays = view_rays(views)
@@ -303,7 +303,7 @@ def test_converted_regions_land_on_the_pixels_that_show_them(
     assert (found == around).any(axis=0)[:, shown].all()
     assert (found == expected)[:, shown].mean() > 0.95
     assert (found[:, ~shown] == -1).all() and shown.mean() > 0.95
-    # Along a whole border the pixels' rounding averages out, so that a shift by half a pixel shows.
+    # Rounding averages out along a border, so a shift by half a pixel is detected.
     for disc in (400, 401, 402):
         shift = np.argwhere(found[1] == disc).mean(axis=0) - np.argwhere(expected[1] == disc).mean(axis=0)
         assert np.abs(shift).max() < 0.3

@@ -1,4 +1,4 @@
-"""Small scenes of pictures that tests make, opened as a run opens them."""
+"""Small scenes of generated images, opened like in a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ImageType = Literal["uint8", "float32"]
 
 
 def write_scene(folder: Path, frames: dict[str, dict[str, Any]], **shared: Any) -> Path:
-    """Writes the cameras of the pictures in `folder`/images; all are trained on, and the first one is held out too."""
+    """Writes the cameras of the images in `folder`/images. All are training views, and the first is also held out."""
     names = [f"images/{name}" for name in frames]
     poses = [np.eye(4) + np.eye(4, k=3) * number for number in range(len(frames))]
     transforms = {
@@ -35,13 +35,13 @@ def write_scene(folder: Path, frames: dict[str, dict[str, Any]], **shared: Any) 
 
 
 def pinhole(size: tuple[int, int]) -> dict[str, Any]:
-    """A camera without distortion for pictures of a width and height."""
+    """A camera without distortion for an image size (width, height)."""
     width, height = size
     return {"w": width, "h": height, "fl_x": width, "fl_y": width, "cx": width / 2, "cy": height / 2}
 
 
 def open_scene(folder: Path, image_type: ImageType = "uint8", **settings: Any) -> GenLangSplatDataManager:
-    """Opens the views without reading any picture."""
+    """Opens the views without reading an image."""
     parser = NerfstudioDataParserConfig(auto_scale_poses=False)
     settings = {"encoder": "conse", "masks": "watershed", **settings}
     config = GenLangSplatDataManagerConfig(data=folder, dataparser=parser, cache_images_type=image_type, **settings)
@@ -51,19 +51,19 @@ def open_scene(folder: Path, image_type: ImageType = "uint8", **settings: Any) -
 def scene_of(
     folder: Path, picture: Image.Image, name: str = "view.png", camera_size: tuple[int, int] | None = None, **save: Any
 ) -> GenLangSplatDataManager:
-    """Opens a scene of one picture, whose camera has its size or another one."""
+    """Opens a scene of one image; its camera has the size of the image or `camera_size`."""
     (folder / "images").mkdir()
     picture.save(folder / "images" / name, **save)
     return open_scene(write_scene(folder, {name: pinhole(camera_size or picture.size)}))
 
 
 def view_of(*args: Any, **kwargs: Any) -> np.ndarray:
-    """The only view of such a scene."""
+    """The only view of a scene made by `scene_of`."""
     return scene_of(*args, **kwargs).image("train", 0).numpy()
 
 
 def ramp(size: tuple[int, int], channels: int) -> np.ndarray:
-    """Smooth colors that differ in all corners and channels, so that no turn or swap goes unseen."""
+    """Smooth colors that differ in all corners and channels, so that rotations and swaps are visible."""
     columns, rows = np.meshgrid(*(np.linspace(0, 1, side) for side in size))
     planes = (columns, rows, 1 - columns * rows, 0.2 + 0.6 * rows)[:channels]
     return (np.stack(planes, axis=-1) * 255).round().astype(np.uint8)

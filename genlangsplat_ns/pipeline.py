@@ -21,9 +21,10 @@ from genlangsplat_ns.field_head import scene_autoencoder
 from genlangsplat_ns.language.memory import SceneMemory
 from genlangsplat_ns.language.named_autoencoders import falls_back_to_projection
 from genlangsplat_ns.lifting.average import LiftedLatents
-from genlangsplat_ns.lifting.memory_fit import SeenRegions, fit_memory, see_regions
+from genlangsplat_ns.lifting.lift import lift_latents
+from genlangsplat_ns.lifting.memory_fit import fit_memory
+from genlangsplat_ns.lifting.memory_regions import MemoryRegions, collect_regions
 from genlangsplat_ns.lifting.region_views import PosedView, RegionViews
-from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
 from genlangsplat_ns.rasterization import WeightCache
 from genlangsplat_ns.scene.init_from import GeometrySource, open_geometry
@@ -206,20 +207,22 @@ class GenLangSplatPipeline(VanillaPipeline):
         views, settings = self.training_views(), self.model.config.lift_settings
         views = replace(views, views=[view for view in views.views if view.name not in left_out])
         count, levels, latent_dim = self.model.latents.shape
-        lifted = lift_latents(views, count, levels, latent_dim, settings, self.device, views.small(), remember=True)
+        lifted = lift_latents(
+            views, count, levels, latent_dim, settings, self.device, views.small(), with_consensus=True
+        )
         return lifted, self.fit_memory(views, lifted)
 
     def remember(self) -> SceneMemory:
         """Fits a memory to the latents that the Gaussians have."""
         views = replace(self.training_views().small(), cache=None)
-        regions = see_regions(views, self.model.latents.detach(), None)
+        regions = collect_regions(views, self.model.latents.detach(), None)
         return fit_memory(regions, self.model.field_head.autoencoder.identity.encoder)
 
     def fit_memory(self, views: RegionViews, lifted: LiftedLatents) -> SceneMemory:
         """Fits the scene's memory to what the training views said while they were lifted."""
-        assert lifted.region_consensus is not None, "lifting was told to remember"
+        assert lifted.region_consensus is not None, "lifting was asked for the consensus"
         names = [view.name for view in views.views]
-        regions = SeenRegions.gather(lifted.region_consensus, lifted.region_weights, names)
+        regions = MemoryRegions.from_consensus(lifted.region_consensus, lifted.region_weights, names)
         return fit_memory(regions, self.model.field_head.autoencoder.identity.encoder)
 
     @torch.no_grad()

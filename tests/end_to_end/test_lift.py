@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from genlangsplat_ns.lifting import robust as refinement
+from genlangsplat_ns.lifting import robust
 from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.lifting import lift_run
@@ -48,12 +48,12 @@ def test_a_run_lifted_again_has_the_latents_it_had(lifted_run: Path, tiny_run: A
 
 
 def test_other_settings_make_other_latents(lifted_run: Path, tiny_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Left-out views may choose the plain mean; here they must not.
-    monkeypatch.setattr(refinement, "WORST", 10.0)
+    # With this ratio, cross-validation never falls back to the plain mean.
+    monkeypatch.setattr(robust, "MAX_RESIDUAL_RATIO", 10.0)
     lift_run(lifted_run, 2, None)
-    judged = open_run(lifted_run).model.latents
+    weighted = open_run(lifted_run).model.latents
     lift_run(lifted_run, 0, None)
-    assert not torch.allclose(open_run(lifted_run).model.latents, judged, atol=1e-3)
+    assert not torch.allclose(open_run(lifted_run).model.latents, weighted, atol=1e-3)
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from composed_lift import DIRTY, Code, LiftedScene, NoCode, Road, Row
 from composed_report import bars_of, draw_widths, show_all
 from composed_run import ENCODER
 from genlangsplat_ns.language.projection import projection_autoencoder
-from genlangsplat_ns.lifting.average import LiftSettings
+from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.utils.console import CONSOLE
 
 WIDTHS = (8, 12, 16, 24, 32)

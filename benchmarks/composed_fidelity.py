@@ -14,8 +14,10 @@ from composed_lift import Code, LiftedScene, Road
 from composed_run import ENCODER
 from composed_scene import RegionSettings, source_vectors
 from genlangsplat_ns.language.memory import MemoryDecoder
-from genlangsplat_ns.lifting.average import RegionView, unit_or_zero
-from genlangsplat_ns.lifting.memory_fit import SeenRegions, fit_memory
+from genlangsplat_ns.lifting.memory_fit import fit_memory
+from genlangsplat_ns.lifting.memory_regions import MemoryRegions
+from genlangsplat_ns.lifting.regions import RegionView
+from genlangsplat_ns.utils.vectors import unit_or_zero
 
 Row = dict[str, Any]
 
@@ -109,7 +111,7 @@ def domain_fidelity(foreign: ForeignVectors, codes: dict[str, Code]) -> list[Row
         for trained_on, code in codes.items():
             views = torch.arange(len(kept)) % 20
             own, ones = code.encode(kept), torch.ones(len(kept))
-            seen = SeenRegions(own, kept.half(), own, areas=ones, trusts=ones, views=views)
+            seen = MemoryRegions(own, kept.half(), own, areas=ones, reliabilities=ones, views=views)
             memory = MemoryDecoder(fit_memory(seen, ENCODER), code.decode)
             latents = code.encode(asked)
             cosines = {

@@ -20,9 +20,10 @@ from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentit
 from genlangsplat_ns.language.memory import MemoryDecoder
 from genlangsplat_ns.language.projection import projection_autoencoder
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.lifting.memory_fit import SeenRegions, fit_memory
+from genlangsplat_ns.lifting.lift import lift_latents
+from genlangsplat_ns.lifting.memory_fit import fit_memory
+from genlangsplat_ns.lifting.memory_regions import MemoryRegions
 from genlangsplat_ns.lifting.region_views import PosedView, RegionViews
-from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.pipeline import GenLangSplatPipeline
 from genlangsplat_ns.rasterization import CompositingWeights, View, compositing_weights
 from genlangsplat_ns.run import open_pipeline
@@ -112,10 +113,10 @@ class _AskedViews:
         lifting, remembering = Stopwatch(), Stopwatch()
         with lifting:
             settings = self.pipeline.model.config.lift_settings
-            lifted = lift_latents(views, *shape, settings, "cpu", views.small(), remember=True)
-        assert lifted.region_consensus is not None, "lifting was told to remember"
+            lifted = lift_latents(views, *shape, settings, "cpu", views.small(), with_consensus=True)
+        assert lifted.region_consensus is not None, "lifting was asked for the consensus"
         with remembering:
-            regions = SeenRegions.gather(lifted.region_consensus, lifted.region_weights)
+            regions = MemoryRegions.from_consensus(lifted.region_consensus, lifted.region_weights)
             memory = fit_memory(regions, code.identity.encoder)
         decoders = {"autoencoder": code.decode, "memory": MemoryDecoder(memory, code.decode)}
         held_out = list(replace(views, views=self.held_out))

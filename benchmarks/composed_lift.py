@@ -26,17 +26,14 @@ from genlangsplat_ns.language.memory import MemoryDecoder, SceneMemory
 from genlangsplat_ns.language.query import QueryMode, TextQuery
 from genlangsplat_ns.language.relevancy import DEFAULT_TEMPERATURE
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.lifting.average import LatentMean, LiftedLatents, LiftSettings, RegionView
-from genlangsplat_ns.lifting.memory_fit import SeenRegions, fit_memory
-from genlangsplat_ns.lifting.robust import (
-    Job,
-    LocalPasses,
-    Reference,
-    Refinement,
-    add_latents,
-    lift_latents,
-    most_views,
-)
+from genlangsplat_ns.lifting.average import LatentMean, LiftedLatents
+from genlangsplat_ns.lifting.lift import lift_latents
+from genlangsplat_ns.lifting.memory_fit import fit_memory
+from genlangsplat_ns.lifting.memory_regions import MemoryRegions
+from genlangsplat_ns.lifting.regions import RegionView
+from genlangsplat_ns.lifting.robust import RobustLift, SampleFit, max_view_visits
+from genlangsplat_ns.lifting.settings import LiftSettings
+from genlangsplat_ns.lifting.view_jobs import Job, LocalRunner, sum_latents
 from genlangsplat_ns.utils.progress import progress_bar
 from language_scene import composite_all
 from timing import Stopwatch
@@ -160,7 +157,7 @@ class Road:
             settings: What the regions are like.
             lift: How to lift; None for the defaults.
             remember: Whether to fit a memory.
-            firm: Whether embeddings are judged with full strength in any case, see `FirmRefinement`.
+            firm: Whether embeddings are lifted with full strength in any case, see `FullStrengthLift`.
         """
         views, shape, lift = (
             self.views(code, settings),
@@ -170,13 +167,14 @@ class Road:
         lifting, remembering = Stopwatch(), Stopwatch()
         with lifting:
             if isinstance(code, NoCode):
-                lifted = lift_embeddings(views, *shape, lift, remember, FirmRefinement if firm else Refinement)
+                lifted = lift_embeddings(views, *shape, lift, remember, FullStrengthLift if firm else RobustLift)
             else:
-                lifted = lift_latents(views, *shape, code.identity.latent_dim, lift, remember=remember)
+                lifted = lift_latents(views, *shape, code.identity.latent_dim, lift, with_consensus=remember)
         memory = None
         if lifted.region_consensus is not None:
             with remembering:
-                memory = fit_memory(SeenRegions.gather(lifted.region_consensus, lifted.region_weights), ENCODER)
+                regions = MemoryRegions.from_consensus(lifted.region_consensus, lifted.region_weights)
+                memory = fit_memory(regions, ENCODER)
         costs: dict[str, float] = {
             f"{name}{kind}_seconds": getattr(watch, time) / 1e3
             for name, watch in (("lift", lifting), ("memory", remembering))
@@ -226,49 +224,50 @@ def lift_embeddings(
     levels: int,
     settings: LiftSettings,
     remember: bool,
-    kind: type[Refinement] = Refinement,
+    kind: type[RobustLift] = RobustLift,
 ) -> LiftedLatents:
     """`lift_latents` for embeddings themselves: the same to rounding, in a part of the time."""
     shape = num_gaussians, levels, views[0].latents.shape[1]
-    total = most_views(len(views), settings.robust_rounds)
+    total = max_view_visits(len(views), settings.robust_rounds)
     with progress_bar("Lifting embeddings", total) as bar:
-        lifted = kind(WidePasses(views, views, "cpu", bar), shape, settings, remember).lift()
+        lifted = kind(WideRunner(views, views, "cpu", bar), shape, settings, remember).lift()
         bar.move_to(total)
     return lifted
 
 
-class FirmRefinement(Refinement):
-    """Robust lifting that does not ask whether judging regions helps."""
+class FullStrengthLift(RobustLift):
+    """Robust lifting with full strength, without cross-validation."""
 
-    def _choose(self, parts: list[Sequence[int]]) -> Reference:
-        return super()._choose([[number for part in parts for number in part]])
+    def first_round(self, parts: list[Sequence[int]]) -> SampleFit:
+        """Takes the halves of the sample as one part, which is not cross-validated."""
+        return super().first_round([[number for part in parts for number in part]])
 
 
-class WidePasses(LocalPasses):
-    """Jobs on views whose latents are wide.
+class WideRunner(LocalRunner):
+    """Runs jobs on views whose latents are wide.
 
-    What views say of a Gaussian is a mean of their regions' latents. So the shares of the regions are found once, and
-    each sum over views is one product of matrices.
+    The latent that views give a Gaussian is a mean of the latents of their regions. So the shares of the regions are
+    computed once, and each sum over views is one matrix product.
     """
 
     def run(
-        self, job: Job, part: Sequence[int], shared: Any, own: list[Tensor] | None, small: bool, summed: bool
+        self, job: Job, numbers: Sequence[int], shared: Any, per_view: list[Tensor] | None, small: bool, summed: bool
     ) -> tuple[list[Tensor], Tensor]:
-        """Does a job."""
-        if job is not add_latents:
-            return super().run(job, part, shared, own, small, summed)
+        """Runs a job."""
+        if job is not sum_latents:
+            return super().run(job, numbers, shared, per_view, small, summed)
         shape, settings = shared
-        joined = LatentMean(*shape, settings)
-        believed = [torch.ones(len(self.views[number].latents)) for number in part] if own is None else own
+        average = LatentMean(*shape, settings)
+        if per_view is None:
+            per_view = [torch.ones(len(self.views[number].latents)) for number in numbers]
         for level, shares in enumerate(self._shares):
-            said = []
-            for number, trust in zip(part, believed, strict=True):
+            values = []
+            for number, weights in zip(numbers, per_view, strict=True):
                 rows = shares[number][1]
-                said.append(
-                    torch.cat([self.views[number].latents[rows], torch.ones(len(rows), 1)], dim=1) * trust[rows, None]
-                )
-            joined.sums[:, level] = torch.cat([shares[number][0] for number in part], dim=1) @ torch.cat(said)
-        return [torch.zeros(0)] * len(part), joined.sums
+                latents = torch.cat([self.views[number].latents[rows], torch.ones(len(rows), 1)], dim=1)
+                values.append(latents * weights[rows, None])
+            average.sums[:, level] = torch.cat([shares[number][0] for number in numbers], dim=1) @ torch.cat(values)
+        return [torch.zeros(0)] * len(numbers), average.sums
 
     @cached_property
     def _shares(self) -> list[list[tuple[Float[Tensor, "num_gaussians num_regions"], Tensor]]]:

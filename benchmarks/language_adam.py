@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from genlangsplat_ns.lifting.average import RegionView, region_targets
 from genlangsplat_ns.lifting.loss import language_loss
+from genlangsplat_ns.lifting.regions import RegionView, region_targets
 from genlangsplat_ns.rasterization import Gaussians, View
 from genlangsplat_ns.rasterization import render as render_once
 

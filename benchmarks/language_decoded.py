@@ -22,9 +22,11 @@ from torch import Tensor
 from common import Bar, options_of, write_results
 from composed_scene import RegionSettings, region_features, source_vectors
 from genlangsplat_ns.language.memory import MemoryDecoder
-from genlangsplat_ns.lifting.average import LiftSettings, RegionView
-from genlangsplat_ns.lifting.memory_fit import SeenRegions, fit_memory
-from genlangsplat_ns.lifting.robust import lift_latents
+from genlangsplat_ns.lifting.lift import lift_latents
+from genlangsplat_ns.lifting.memory_fit import fit_memory
+from genlangsplat_ns.lifting.memory_regions import MemoryRegions
+from genlangsplat_ns.lifting.regions import RegionView
+from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.utils.console import CONSOLE
 from language_scene import LatentScene, Overlap, held_out_pixels
 
@@ -40,9 +42,9 @@ def lift_and_remember(scene: LatentScene, settings: RegionSettings) -> tuple[Ten
         regions, latents = scene.regions[index]
         embeddings = region_features(scene.scene, index, settings).embeddings
         views.append(RegionView(scene.weights[index], regions, latents, embeddings=embeddings))
-    lifted = lift_latents(views, *scene.shape, LiftSettings(), remember=True)
-    assert lifted.region_consensus is not None, "lifting was told to remember"
-    regions_seen = SeenRegions.gather(lifted.region_consensus, lifted.region_weights)
+    lifted = lift_latents(views, *scene.shape, LiftSettings(), with_consensus=True)
+    assert lifted.region_consensus is not None, "lifting was asked for the consensus"
+    regions_seen = MemoryRegions.from_consensus(lifted.region_consensus, lifted.region_weights)
     return lifted.latents, MemoryDecoder(fit_memory(regions_seen, "clip-vit-b-32"), scene.autoencoder.decode)
 
 

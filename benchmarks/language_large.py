@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.lifting.average import LatentMean, LiftSettings, RegionView
-from genlangsplat_ns.lifting.region_views import JUDGED_SIDE
-from genlangsplat_ns.lifting.robust import lift_latents
+from genlangsplat_ns.lifting.average import LatentMean
+from genlangsplat_ns.lifting.lift import lift_latents
+from genlangsplat_ns.lifting.region_views import SMALL_SIDE
+from genlangsplat_ns.lifting.regions import RegionView
+from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.rasterization import Gaussians, View, WeightCache, compositing_weights
 from genlangsplat_ns.utils.console import CONSOLE
 
@@ -87,9 +89,9 @@ def lift_large(num_gaussians: int, num_views: int, rounds: int) -> dict[str, Any
     shape = num_gaussians, len(LEVELS), LATENT_DIM
     start = time.perf_counter(), time.process_time()
     if rounds:
-        shrink = max(1, WIDTH // JUDGED_SIDE)
+        shrink = max(1, WIDTH // SMALL_SIDE)
         small = SyntheticViews(views.gaussians, num_views, shrink, WeightCache(CACHE_BYTES))
-        lift_latents(views, *shape, LiftSettings(robust_rounds=rounds), judged=small)
+        lift_latents(views, *shape, LiftSettings(robust_rounds=rounds), small_views=small)
         marks = []
     else:
         # The plain aggregate, written out so that the clock can be read on the way.

@@ -15,7 +15,7 @@ from composed_autoencoders import foreign_vectors, train_on
 from composed_scene import ComposedScene, RegionSettings, compose, region_features, source_vectors
 from genlangsplat_ns.language.autoencoder import Autoencoder
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.lifting.average import RegionView
+from genlangsplat_ns.lifting.regions import RegionView
 from genlangsplat_ns.rasterization import CompositingWeights, compositing_weights
 
 

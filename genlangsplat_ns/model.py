@@ -22,8 +22,10 @@ from genlangsplat_ns.language.named_autoencoders import AUTO
 from genlangsplat_ns.language.settings import DecoderName, QueryMode
 from genlangsplat_ns.language.visualize import highlight, relevancy_overlay, soft_mask
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.lifting.average import LiftedLatents, LiftSettings, region_targets
+from genlangsplat_ns.lifting.average import LiftedLatents
 from genlangsplat_ns.lifting.loss import language_fidelity, language_loss
+from genlangsplat_ns.lifting.regions import region_targets
+from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.rasterization import CompositingWeights, WeightCache, compositing_weights
 from genlangsplat_ns.splat_model import SplatModel, SplatModelConfig
 from genlangsplat_ns.viewer.panel import LanguageControls

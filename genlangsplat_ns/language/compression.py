@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.lifting.average import SHORTEST, unit_or_zero
+from genlangsplat_ns.utils.vectors import SHORTEST, unit_or_zero
 
 Encoding = Literal["fp16", "int8"]
 

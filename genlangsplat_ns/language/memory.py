@@ -29,6 +29,7 @@ from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.decoding import ComparedValues, Decode
 from genlangsplat_ns.language.settings import DecoderName
 from genlangsplat_ns.utils.files import tensors_sha256
+from genlangsplat_ns.utils.vectors import SHORTEST
 
 LOGGER = logging.getLogger(__name__)
 
@@ -46,9 +47,6 @@ NEAR = 0.3
 
 LEAST_PRIOR = 1e-3
 """Where the prior weighs less than this share, it is not asked."""
-
-SHORTEST = 1e-8
-"""A weighted sum shorter than this has no direction."""
 
 FORMAT = "genlangsplat-memory-1"
 """Stands beside the numbers in a checkpoint."""

@@ -1,0 +1,52 @@
+"""Lifting: from the latents of the regions in many views to one latent per Gaussian and level.
+
+- `settings`: the settings of lifting.
+- `regions`: the regions of one view, with their latents and their consensus.
+- `region_views`: views of a run, loaded with regions from the feature store.
+- `average`: weighted mean and streaming median over views, and the visibility gate.
+- `residuals`: residuals of regions, and the robust weights that follow from them.
+- `robust`: iteratively reweighted lifting; `view_jobs` holds its passes over the views.
+- `least_squares`: refinement of the average by conjugate gradients.
+- `lift`, `ray`: lifting in this process, and on a Ray cluster.
+- `memory_regions`, `memory_fit`, `kmeans`: the fit of a scene's memory to the regions of all views.
+- `loss`: the paper's language loss and its metrics.
+
+May import `rasterization`, `features`, `language` and `utils`. The model, the pipeline and `scene` use it.
+"""
+
+from genlangsplat_ns.utils.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "LiftSettings": "genlangsplat_ns.lifting.settings",
+        "LiftedLatents": "genlangsplat_ns.lifting.average",
+        "MemoryRegions": "genlangsplat_ns.lifting.memory_regions",
+        "PosedView": "genlangsplat_ns.lifting.region_views",
+        "RegionView": "genlangsplat_ns.lifting.regions",
+        "RegionViews": "genlangsplat_ns.lifting.region_views",
+        "RegionWeights": "genlangsplat_ns.lifting.regions",
+        "collect_regions": "genlangsplat_ns.lifting.memory_regions",
+        "fit_memory": "genlangsplat_ns.lifting.memory_fit",
+        "language_fidelity": "genlangsplat_ns.lifting.loss",
+        "language_loss": "genlangsplat_ns.lifting.loss",
+        "lift_latents": "genlangsplat_ns.lifting.lift",
+        "lift_on_ray": "genlangsplat_ns.lifting.ray",
+    },
+)
+
+__all__ = [
+    "LiftSettings",
+    "LiftedLatents",
+    "MemoryRegions",
+    "PosedView",
+    "RegionView",
+    "RegionViews",
+    "RegionWeights",
+    "collect_regions",
+    "fit_memory",
+    "language_fidelity",
+    "language_loss",
+    "lift_latents",
+    "lift_on_ray",
+]

@@ -1,4 +1,4 @@
-"""The paper's language loss, and the same two distances as a measure of how well latents fit."""
+"""The paper's language loss, and the same two distances as a metric of rendered latents."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 COSINE_FLOOR = 0.1
-"""Least product of lengths by which the loss divides the scalar product. The derivative of the cosine grows as one over
-the length of what is rendered. Latents begin at zero, and there it would be a million times that of a unit latent; Adam
-remembers such a step in its second moment, and hardly moves for thousands of steps. Divided by at least this, the
-derivative is at most one over it, at zero and beside it."""
+"""Lower bound of the product of lengths by which the loss divides the dot product.
 
-SHORTEST = 1e-6
-"""The same for the measure, where it only keeps the cosine of nothing from being NaN."""
+The derivative of the cosine grows as one over the length of the rendered latent. Latents start at zero, where it would
+be a million times that of a unit latent. Adam keeps such a gradient in its second moment and hardly moves for thousands
+of steps. With this bound, the derivative is at most one over the bound, also at zero.
+"""
+
+METRIC_FLOOR = 1e-6
+"""The same bound for the metric, where it only avoids the NaN of a latent of zero."""
 
 
 def language_loss(
@@ -22,15 +24,15 @@ def language_loss(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """L1 and one minus cosine between rendered and target latents (paper, equation 9), to be minimized.
 
-    The cosine is the true one where the lengths of both multiply to `COSINE_FLOOR` or more, and less below.
+    The cosine is exact where the product of both lengths is at least `COSINE_FLOOR`, and smaller below.
 
     Args:
-        rendered: What the Gaussians show.
+        rendered: Rendered latents.
         targets: Unit latents.
         valid: Which pixels and levels have a target.
 
     Returns:
-        Both means over what is valid; zero when nothing is.
+        Both means over the valid pixels and levels; zero when there are none.
     """
     return _distances(rendered, targets, valid, COSINE_FLOOR)
 
@@ -40,13 +42,13 @@ def language_fidelity(
     targets: Float[Tensor, "*pixels latent_dim"],
     valid: Bool[Tensor, "*pixels"],
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """L1 and true cosine between rendered and target latents, to be read; the arguments are those of the loss."""
-    l1, one_minus_cosine = _distances(rendered, targets, valid, SHORTEST)
+    """L1 and exact cosine between rendered and target latents, as a metric; the arguments are those of the loss."""
+    l1, one_minus_cosine = _distances(rendered, targets, valid, METRIC_FLOOR)
     return l1, 1 - one_minus_cosine
 
 
 def _distances(rendered: Tensor, targets: Tensor, valid: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    # Multiplying with zeros takes a third of the time of picking the valid rows, and does not stall CUDA.
+    # Multiplying by zeros takes a third of the time of selecting the valid rows, and does not synchronize with CUDA.
     count = valid.sum().clamp_min(1)
     l1 = (rendered - targets).abs().mean(dim=-1)
     lengths = rendered.norm(dim=-1) * targets.norm(dim=-1)

@@ -1,4 +1,4 @@
-"""The views of a frozen scene as lifting takes them, in this process or on any machine that reads the feature store."""
+"""The views of a frozen scene with regions from the feature store, for this process or for the workers of a cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from genlangsplat_ns.features.store import FeatureStore
 from genlangsplat_ns.language.autoencoder import Autoencoder
-from genlangsplat_ns.lifting.average import RegionView, ViewOperator
+from genlangsplat_ns.lifting.regions import RegionView, ViewOperator
 from genlangsplat_ns.rasterization import (
     CompositingWeights,
     Gaussians,
@@ -20,32 +20,33 @@ from genlangsplat_ns.rasterization import (
     compositing_weights,
 )
 
-JUDGED_SIDE = 320
-"""Where regions are judged, the longer side of the largest view keeps at least so many pixels; with fewer, regions
-become a handful of pixels, and small things are lost."""
+SMALL_SIDE = 320
+"""Minimum longer side of the largest downscaled view in pixels; with fewer, the regions of small objects vanish."""
 
 
 @dataclass(frozen=True)
 class PosedView:
-    """Where a view was taken from, and under which key the store has its features."""
+    """A view and the key of its features."""
 
     name: str
+    """File name of the photograph."""
     key: str
+    """Key of the view in the feature store."""
     view: View
 
 
 @dataclass(frozen=True)
 class RegionViews:
-    """Walks through views with their regions and latents, anew as often as asked and one at a time.
+    """A sequence of views with their regions and latents; each view is loaded when it is accessed.
 
     Attributes:
-        gaussians: The Gaussians; their device does the work.
+        gaussians: The Gaussians; views are processed on their device.
         rasterize_mode: "classic" or "antialiased".
         views: The views.
-        store: Where their regions and embeddings are.
-        autoencoder: Makes latents of the embeddings; on the device of the Gaussians.
-        cache: On the CPU, keeps compositing weights from one walk to the next; None makes them anew in each.
-        shrink: Views are smaller by this factor.
+        store: The feature store with their regions and embeddings.
+        autoencoder: Encodes the embeddings; on the device of the Gaussians.
+        cache: Keeps compositing weights of CPU views between passes; None extracts them in every pass.
+        downscale: Factor that divides the resolution of the views.
     """
 
     gaussians: Gaussians
@@ -54,7 +55,7 @@ class RegionViews:
     store: FeatureStore
     autoencoder: Autoencoder
     cache: WeightCache | None = None
-    shrink: int = 1
+    downscale: int = 1
 
     def __len__(self) -> int:
         return len(self.views)
@@ -67,10 +68,10 @@ class RegionViews:
         posed = self.views[number]
         operator = self._operator(posed)
         features = self.store.load(posed.key)
-        middle = self.shrink // 2
-        # A pixel of the small view shows what lies in the middle of those it stands for.
-        regions = features.regions[:, middle :: self.shrink, middle :: self.shrink]
-        if self.shrink > 1:
+        middle = self.downscale // 2
+        # A downscaled pixel has the region of the middle one of the pixels that it covers.
+        regions = features.regions[:, middle :: self.downscale, middle :: self.downscale]
+        if self.downscale > 1:
             regions = regions[:, : operator.height, : operator.width]
         return RegionView(
             operator=operator,
@@ -82,30 +83,30 @@ class RegionViews:
 
     @property
     def device(self) -> torch.device:
-        """Where the work is done."""
+        """The device on which views are processed."""
         return self.gaussians.device
 
     def to(self, device: torch.device | str) -> RegionViews:
-        """The same views with the work done elsewhere."""
+        """Moves the processing to another device."""
         autoencoder = deepcopy(self.autoencoder).to(device)
         return replace(self, gaussians=self.gaussians.to(device), autoencoder=autoencoder)
 
-    def part(self, numbers: Sequence[int]) -> RegionViews:
-        """Some of the views."""
+    def subset(self, numbers: Sequence[int]) -> RegionViews:
+        """Selects views by their numbers."""
         return replace(self, views=[self.views[number] for number in numbers])
 
     def small(self) -> RegionViews:
-        """The same views in small, on which regions are judged."""
+        """The same views downscaled, which suffice for residuals and region weights."""
         longest = max((max(posed.view.width, posed.view.height) for posed in self.views), default=0)
-        return replace(self, shrink=max(1, longest // JUDGED_SIDE))
+        return replace(self, downscale=max(1, longest // SMALL_SIDE))
 
     def _operator(self, posed: PosedView) -> ViewOperator:
-        """How a view composites the Gaussians."""
-        view = posed.view.downscaled(self.shrink)
+        """The compositing of the Gaussians into a view."""
+        view = posed.view.downscaled(self.downscale)
         if self.device.type == "cuda":
             return RenderedWeights(self.gaussians, view, rasterize_mode=self.rasterize_mode)
 
         def extract() -> CompositingWeights:
             return compositing_weights(self.gaussians, view, rasterize_mode=self.rasterize_mode, half_precision=True)
 
-        return extract() if self.cache is None else self.cache.get((posed.key, self.shrink), extract)
+        return extract() if self.cache is None else self.cache.get((posed.key, self.downscale), extract)

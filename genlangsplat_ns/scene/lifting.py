@@ -12,10 +12,11 @@ import torch
 from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.language.memory import SceneMemory
 from genlangsplat_ns.lifting.average import LiftedLatents
-from genlangsplat_ns.lifting.memory_fit import SeenRegions, fit_memory, see_regions
+from genlangsplat_ns.lifting.lift import lift_latents
+from genlangsplat_ns.lifting.memory_fit import fit_memory
+from genlangsplat_ns.lifting.memory_regions import MemoryRegions, collect_regions
 from genlangsplat_ns.lifting.ray import lift_on_ray
 from genlangsplat_ns.lifting.region_views import PosedView, RegionViews
-from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.rasterization import WeightCache
 from genlangsplat_ns.scene.language_scene import LanguageScene
@@ -64,13 +65,13 @@ def lift_scene(
     count, levels, latent_dim = model.latents.shape
     if ray is None:
         small = views.small()
-        lifted = lift_latents(views, count, levels, latent_dim, settings, model.device, small, remember=True)
+        lifted = lift_latents(views, count, levels, latent_dim, settings, model.device, small, with_consensus=True)
     else:
         views = replace(views.to("cpu"), cache=None)
         lifted = lift_on_ray(views, (count, levels, latent_dim), settings, ray)
     assert lifted.region_consensus is not None, "lifting was told to remember"
     names = [view.name for view in views.views]
-    regions = SeenRegions.gather(lifted.region_consensus, lifted.region_weights, names)
+    regions = MemoryRegions.from_consensus(lifted.region_consensus, lifted.region_weights, names)
     memory = fit_memory(regions, model.field_head.autoencoder.identity.encoder)
     if ray is not None:
         lifted = LiftedLatents(lifted.latents.to(model.device), lifted.mass.to(model.device))
@@ -80,7 +81,7 @@ def lift_scene(
 def fit_scene_memory(model: GenLangSplatModel, data: GenLangSplatDataManager) -> SceneMemory:
     """Fits a memory to the latents that the Gaussians have."""
     views = replace(training_views(model, data).small(), cache=None)
-    regions = see_regions(views, model.latents.detach(), None)
+    regions = collect_regions(views, model.latents.detach(), None)
     return fit_memory(regions, model.field_head.autoencoder.identity.encoder)
 
 

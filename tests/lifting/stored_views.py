@@ -1,4 +1,4 @@
-"""Views of a small scene whose features lie in a store, as a run has them."""
+"""Views of a small scene with features in a store, like those of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WIDTH, HEIGHT = 48, 36
 
 
 def stored_views(folder: Path, count: int = 7, width: int = WIDTH, height: int = HEIGHT) -> RegionViews:
-    """A camera that turns about the scene; every third view has one region mislabeled."""
+    """Views of a camera that turns about the scene; every third has one mislabeled region."""
     scene = small_scene(width=width, height=height)
     store = FeatureStore.open(folder, IDENTITY)
     generator = torch.Generator().manual_seed(3)
@@ -48,7 +48,7 @@ def stored_views(folder: Path, count: int = 7, width: int = WIDTH, height: int =
 
 
 class DeadlyStore(FeatureStore):
-    """A store one of whose views kills the process that loads it, once."""
+    """A store that kills the process that first loads one of its views."""
 
     @classmethod
     def of(cls, store: FeatureStore, key: str, death: Path) -> DeadlyStore:

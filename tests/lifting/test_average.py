@@ -1,4 +1,4 @@
-"""Lifting: the aggregate over views, against sums written out by hand."""
+"""Averages over views, compared with sums pixel by pixel."""
 
 from __future__ import annotations
 
@@ -10,15 +10,9 @@ import torch
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.lifting.average import (
-    GATED_TRUST,
-    LiftedLatents,
-    LiftSettings,
-    RegionView,
-    accumulate,
-    region_targets,
-    visibility_gate,
-)
+from genlangsplat_ns.lifting.average import GATED_WEIGHT, LiftedLatents, average_views, visibility_gate
+from genlangsplat_ns.lifting.regions import RegionView, region_targets
+from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.rasterization import RenderedWeights, compositing_weights
 from tests.lifting.view_fakes import GAUSSIANS, HEIGHT, LATENT_DIM, LEVELS, WIDTH, DenseWeights, make_view
 from tests.rasterization.gaussian_scenes import small_scene
@@ -26,36 +20,38 @@ from tests.rasterization.gaussian_scenes import small_scene
 PLAIN = LiftSettings()
 
 
-def lift(views: list[RegionView], settings: LiftSettings = PLAIN, trust: list[Tensor] | None = None) -> LiftedLatents:
-    return accumulate(views, trust, GAUSSIANS, LEVELS, LATENT_DIM, settings).solve()
+def lift(
+    views: list[RegionView], settings: LiftSettings = PLAIN, region_weights: list[Tensor] | None = None
+) -> LiftedLatents:
+    return average_views(views, region_weights, GAUSSIANS, LEVELS, LATENT_DIM, settings).solve()
 
 
-def slow_sums(views: list[RegionView], trust: list[Tensor]) -> tuple[Tensor, Tensor]:
+def slow_sums(views: list[RegionView], region_weights: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Sums of weighted latents and of weights, pixel by pixel."""
     sums, mass = torch.zeros(GAUSSIANS, LEVELS, LATENT_DIM), torch.zeros(GAUSSIANS, LEVELS)
-    for view, believed in zip(views, trust, strict=True):
+    for view, own in zip(views, region_weights, strict=True):
         for level in range(LEVELS):
             for pixel in range(HEIGHT * WIDTH):
                 region = int(view.regions[level].flatten()[pixel])
                 if region >= 0:
-                    weights = believed[region] * view.operator.matrix[pixel]
+                    weights = own[region] * view.operator.matrix[pixel]
                     sums[:, level] += weights[:, None] * view.latents[region]
                     mass[:, level] += weights
     return sums, mass
 
 
-@pytest.mark.parametrize("believed", [True, False])
-def test_the_aggregate_is_the_weighted_mean_over_all_labeled_pixels_of_all_views(believed: bool) -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_average_is_the_weighted_mean_over_all_labeled_pixels_of_all_views(weighted: bool) -> None:
     views = [make_view(seed) for seed in range(3)]
     generator = torch.Generator().manual_seed(9)
-    trust = [torch.ones(8) if believed else torch.rand(8, generator=generator) for _ in views]
-    lifted = lift(views, trust=None if believed else trust)
-    sums, mass = slow_sums(views, trust)
+    region_weights = [torch.rand(8, generator=generator) if weighted else torch.ones(8) for _ in views]
+    lifted = lift(views, region_weights=region_weights if weighted else None)
+    sums, mass = slow_sums(views, region_weights)
     assert torch.allclose(lifted.mass, mass, atol=1e-5)
     assert torch.allclose(lifted.latents, torch.nn.functional.normalize(sums, dim=-1), atol=1e-5)
 
 
-def test_gaussians_that_no_region_saw_stay_zero_and_are_told_apart() -> None:
+def test_gaussians_without_a_region_have_a_latent_of_zero_and_count_as_unseen() -> None:
     lifted = lift([make_view(0)])
     assert not lifted.latents[-1].any() and not lifted.mass[-1].any() and not lifted.seen[-1].any()
     assert bool(lifted.seen[:-1].all())
@@ -64,7 +60,7 @@ def test_gaussians_that_no_region_saw_stay_zero_and_are_told_apart() -> None:
 
 @pytest.mark.parametrize("average", ["mean", "median"])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_what_views_show_next_to_nothing_of_was_not_seen(average: Literal["mean", "median"], scale: float) -> None:
+def test_gaussians_with_only_a_trace_of_mass_count_as_unseen(average: Literal["mean", "median"], scale: float) -> None:
     weights = scale * torch.tensor([[0.9, 0.5, 1e-3, 1e-9, 0.0, 0.5]])
     regions = torch.zeros(LEVELS, 1, 1, dtype=torch.int32)
     regions[1] = -1
@@ -72,13 +68,13 @@ def test_what_views_show_next_to_nothing_of_was_not_seen(average: Literal["mean"
     lifted = lift([view], LiftSettings(average=average))
     assert lifted.seen[:, 0].tolist() == [True, True, True, False, False, True]
     assert not lifted.seen[:, 1].any()
-    assert lifted.mass[3, 0] > 0, "The mass stays what the views gave."
+    assert lifted.mass[3, 0] > 0, "The mass keeps the trace."
 
 
-def test_sums_that_are_joined_later_have_the_floor_of_all_views() -> None:
+def test_added_sums_have_the_mass_floor_of_all_views() -> None:
     hazy, clear = make_view(0), make_view(1)
     hazy = replace(hazy, operator=DenseWeights(1e-8 * hazy.operator.matrix, HEIGHT, WIDTH))
-    parts = [accumulate([view], None, GAUSSIANS, LEVELS, LATENT_DIM, PLAIN) for view in (hazy, clear)]
+    parts = [average_views([view], None, GAUSSIANS, LEVELS, LATENT_DIM, PLAIN) for view in (hazy, clear)]
     joined = parts[0]
     joined.accumulate(parts[1].sums)
     assert torch.allclose(joined.solve().latents, lift([hazy, clear]).latents, atol=1e-6)
@@ -89,7 +85,7 @@ def test_the_order_of_views_does_not_matter_to_the_mean() -> None:
     assert torch.allclose(lift(views).latents, lift(views[::-1]).latents, atol=1e-5)
 
 
-def test_the_median_keeps_to_the_majority_of_views_where_the_mean_gives_way() -> None:
+def test_the_median_follows_the_majority_of_views_and_the_mean_does_not() -> None:
     truth, wrong = torch.tensor([1.0, 0, 0]), torch.nn.functional.normalize(torch.tensor([-0.5, 1, 0]), dim=0)
     regions = torch.zeros(LEVELS, 1, 1, dtype=torch.int32)
     views = [
@@ -102,7 +98,7 @@ def test_the_median_keeps_to_the_majority_of_views_where_the_mean_gives_way() ->
     assert torch.equal(median.mass, mean.mass)
 
 
-def test_the_median_of_a_single_view_is_what_it_says_and_of_none_zero() -> None:
+def test_the_median_of_one_view_is_its_latent_and_without_views_zero() -> None:
     view = make_view(3)
     median = lift([view], LiftSettings(average="median"))
     assert torch.allclose(median.latents, lift([view]).latents, atol=1e-5)
@@ -121,7 +117,7 @@ def test_the_gate_keeps_the_heaviest_that_hold_the_share(share: float, cap: floa
     assert not visibility_gate(torch.zeros(3), share, cap).any()
 
 
-def test_a_view_hardly_counts_for_gaussians_it_is_gated_from_but_leaves_no_hole() -> None:
+def test_a_view_counts_little_for_gated_gaussians_but_leaves_no_hole() -> None:
     first, second = make_view(0), make_view(1)
     gated = lift([first], LiftSettings(visibility_gate=0.3))
     whole = lift([first])
@@ -129,20 +125,20 @@ def test_a_view_hardly_counts_for_gaussians_it_is_gated_from_but_leaves_no_hole(
     keep = visibility_gate(total, 0.3)
     assert 0 < int(keep.sum()) < GAUSSIANS - 1
     assert torch.allclose(gated.mass[keep], whole.mass[keep])
-    assert torch.allclose(gated.mass[~keep], GATED_TRUST * whole.mass[~keep])
+    assert torch.allclose(gated.mass[~keep], GATED_WEIGHT * whole.mass[~keep])
     assert torch.allclose(gated.latents, whole.latents, atol=1e-4)
     assert bool(lift([first, second], LiftSettings(visibility_cap=0.2)).seen[:-1].all())
 
 
 def test_rendering_gives_the_same_latents_as_the_weights() -> None:
-    """The route that CUDA takes, on the CPU."""
+    """`RenderedWeights`, which CUDA uses, on the CPU."""
     scene = small_scene()
     regions = (torch.arange(scene.height * scene.width) // 97 % 6 - 1).view(1, scene.height, scene.width)
     regions = regions.repeat(LEVELS, 1, 1).int()
     latents = torch.nn.functional.normalize(torch.randn(5, 20, generator=torch.Generator().manual_seed(0)), dim=1)
     operators = RenderedWeights(scene.gaussians, scene.view), compositing_weights(scene.gaussians, scene.view)
     lifted = [
-        accumulate([RegionView(operator, regions, latents)], None, len(scene.means), LEVELS, 20, PLAIN).solve()
+        average_views([RegionView(operator, regions, latents)], None, len(scene.means), LEVELS, 20, PLAIN).solve()
         for operator in operators
     ]
     assert torch.allclose(lifted[0].mass, lifted[1].mass, rtol=1e-3, atol=1e-4)
@@ -179,11 +175,11 @@ def test_views_without_any_region_are_refused() -> None:
 
 def test_a_scene_without_gaussians_is_refused() -> None:
     with pytest.raises(GenLangSplatError, match=r"no Gaussian .* expected at least one.*RGB phase"):
-        accumulate([], None, 0, LEVELS, LATENT_DIM, PLAIN)
+        average_views([], None, 0, LEVELS, LATENT_DIM, PLAIN)
 
 
 def test_a_region_without_a_latent_is_refused() -> None:
-    with pytest.raises(GenLangSplatError, match="names region 2"):
+    with pytest.raises(GenLangSplatError, match="contains region 2"):
         region_targets(torch.full((1, 2, 2), 2, dtype=torch.int32), torch.zeros(2, 4))
 
 

@@ -1,4 +1,4 @@
-"""The paper's language loss: its values, and that latents of zero or nearly zero are no trap for Adam."""
+"""The paper's language loss: its values, and gradients that Adam can use at latents of zero."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genlangsplat_ns.lifting.average import RegionView, region_targets
 from genlangsplat_ns.lifting.loss import COSINE_FLOOR, language_fidelity, language_loss
+from genlangsplat_ns.lifting.regions import RegionView, region_targets
 from tests.lifting.view_fakes import labeled_scene
 
 PIXELS, LATENT_DIM = 7, 5
 
 
 def pixels(length: float, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Rendered latents of a length, unit targets, and which count; the last does not."""
+    """Rendered latents of a length, unit targets, and a validity mask that excludes the last pixel."""
     generator = torch.Generator().manual_seed(seed)
     rendered, targets = F.normalize(torch.randn(2, PIXELS, LATENT_DIM, generator=generator), dim=-1)
     return length * rendered, targets, torch.arange(PIXELS) < PIXELS - 1
 
 
 @pytest.mark.parametrize("length", [COSINE_FLOOR, 0.5, 3.0])
-def test_the_loss_is_l1_and_the_true_cosine_unless_what_is_rendered_is_short(length: float) -> None:
+def test_the_loss_is_l1_and_the_exact_cosine_unless_rendered_latents_are_short(length: float) -> None:
     rendered, targets, valid = pixels(length)
     l1, one_minus_cosine = language_loss(rendered, targets, valid)
     torch.testing.assert_close(l1, (rendered - targets)[valid].abs().mean())
     torch.testing.assert_close(one_minus_cosine, 1 - F.cosine_similarity(rendered, targets, dim=-1)[valid].mean())
 
 
-def test_the_cosine_of_the_loss_fades_where_what_is_rendered_is_short() -> None:
+def test_the_cosine_of_the_loss_fades_where_rendered_latents_are_short() -> None:
     rendered, targets, valid = pixels(0.25 * COSINE_FLOOR)
     _, one_minus_cosine = language_loss(rendered, targets, valid)
     _, cosine = language_fidelity(rendered, targets, valid)
@@ -37,7 +37,7 @@ def test_the_cosine_of_the_loss_fades_where_what_is_rendered_is_short() -> None:
 
 
 @pytest.mark.parametrize("length", [1e-3, 0.25 * COSINE_FLOOR, 1.0])
-def test_the_measure_is_the_true_cosine_at_every_length(length: float) -> None:
+def test_the_metric_is_the_exact_cosine_at_every_length(length: float) -> None:
     rendered, targets, valid = pixels(length)
     l1, cosine = language_fidelity(rendered, targets, valid)
     torch.testing.assert_close(l1, (rendered - targets)[valid].abs().mean())
@@ -45,7 +45,7 @@ def test_the_measure_is_the_true_cosine_at_every_length(length: float) -> None:
 
 
 @pytest.mark.parametrize("length", [0.0, 1e-20, 1e-8, 1e-3, 0.5 * COSINE_FLOOR, COSINE_FLOOR, 1.0])
-def test_the_gradient_is_bounded_at_zero_and_beside_it(length: float) -> None:
+def test_the_gradient_is_bounded_at_zero_and_near_it(length: float) -> None:
     rendered, targets, valid = pixels(length)
     rendered.requires_grad_()
     _, one_minus_cosine = language_loss(rendered, targets, valid)
@@ -76,7 +76,7 @@ def test_the_derivative_is_that_of_the_loss(length: float) -> None:
     assert torch.autograd.gradcheck(loss, rendered)
 
 
-def test_nothing_to_fit_is_a_loss_of_zero_that_can_be_differentiated() -> None:
+def test_without_targets_the_loss_is_zero_and_differentiable() -> None:
     rendered, targets, valid = pixels(1.0)
     rendered.requires_grad_()
     losses = language_loss(rendered, targets, torch.zeros_like(valid))
@@ -85,7 +85,7 @@ def test_nothing_to_fit_is_a_loss_of_zero_that_can_be_differentiated() -> None:
 
 
 def fit(views: list[RegionView], latents: Tensor, steps: int) -> float:
-    """The cosine of the true latents with those that some steps of Adam find."""
+    """Mean cosine between the true latents and those after some steps of Adam."""
     latents = latents.clone().requires_grad_()
     optimizer = torch.optim.Adam([latents], lr=0.01, eps=1e-15)
     for step in range(steps):

@@ -1,4 +1,4 @@
-"""Fitting a memory: what all views agree on becomes its keys, and what the encoder said of them its values."""
+"""Fitting a memory: consensus latents become its keys, mean embeddings its values."""
 
 from __future__ import annotations
 
@@ -14,22 +14,19 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.memory import MemoryDecoder, SceneMemory
-from genlangsplat_ns.lifting import memory_fit
-from genlangsplat_ns.lifting import robust as refinement
-from genlangsplat_ns.lifting.average import LiftSettings
-from genlangsplat_ns.lifting.memory_fit import (
+from genlangsplat_ns.lifting import kmeans, memory_fit, robust
+from genlangsplat_ns.lifting.kmeans import nearest_keys, spherical_kmeans
+from genlangsplat_ns.lifting.lift import lift_latents
+from genlangsplat_ns.lifting.memory_fit import fit_memory, make_keys
+from genlangsplat_ns.lifting.memory_regions import (
     AGREEMENT_POWER,
-    LEAST_AGREEMENT,
+    MIN_AGREEMENT,
     REGION_WEIGHT_POWER,
-    SeenRegions,
-    fit_memory,
-    make_keys,
-    nearest_keys,
-    see_regions,
-    spherical_kmeans,
+    MemoryRegions,
+    collect_regions,
 )
 from genlangsplat_ns.lifting.residuals import composite_latents
-from genlangsplat_ns.lifting.robust import lift_latents
+from genlangsplat_ns.lifting.settings import LiftSettings
 from tests.language.memory_fakes import unit_rows
 from tests.lifting.view_fakes import (
     GAUSSIANS,
@@ -57,23 +54,23 @@ def noisy(vectors: Tensor, noise: float, seed: int) -> Tensor:
     return F.normalize(vectors + noise * unit_rows(len(vectors), vectors.shape[1], seed), dim=-1)
 
 
-def regions_of(kinds: Tensor, truth: Tensor, area: float = 100.0, noise: float = 0.6, seed: int = 1) -> SeenRegions:
-    """Regions of kinds, one after the other in ten views; the encoder is noisy, the scene hardly."""
+def regions_of(kinds: Tensor, truth: Tensor, area: float = 100.0, noise: float = 0.6, seed: int = 1) -> MemoryRegions:
+    """Regions of the given kinds in ten views, with noisy embeddings and hardly noisy latents."""
     embeddings = noisy(truth[kinds], noise, seed)
     consensus = noisy(encode(truth[kinds]), 0.1, seed + 1)
     samples = 0.7 * noisy(consensus, 0.1, seed + 2)
-    areas, trusts = torch.full((len(kinds),), area), torch.ones(len(kinds))
-    return SeenRegions(consensus, embeddings, samples, areas, trusts, torch.arange(len(kinds)) % 10)
+    areas, reliabilities = torch.full((len(kinds),), area), torch.ones(len(kinds))
+    return MemoryRegions(consensus, embeddings, samples, areas, reliabilities, torch.arange(len(kinds)) % 10)
 
 
-def together(*parts: SeenRegions) -> SeenRegions:
-    """All regions of some scenes as those of one."""
-    names = SeenRegions.__dataclass_fields__
-    return SeenRegions(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+def together(*parts: MemoryRegions) -> MemoryRegions:
+    """The regions of several scenes as those of one."""
+    names = MemoryRegions.__dataclass_fields__
+    return MemoryRegions(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
 def decode(memory: SceneMemory, latents: Tensor) -> Tensor:
-    """What the memory says, with a prior that is of no use."""
+    """Decodes by the memory, with a constant prior."""
     return MemoryDecoder(memory, lambda rows: torch.eye(EMBEDDING_DIM)[:1].expand(len(rows), -1))(latents)
 
 
@@ -81,12 +78,12 @@ def cosines(first: Tensor, second: Tensor) -> Tensor:
     return F.cosine_similarity(first, second, dim=-1)
 
 
-# What is seen of regions
+# Collecting regions
 
 
-def seen_one_by_one(view, latents: Tensor, believed: Tensor) -> dict[str, Tensor]:
-    """The readable twin of `see_regions`: consensus, area and trust of each region of a view."""
-    consensus, trusts = torch.zeros(len(view.latents), LATENT_DIM), torch.zeros(len(view.latents))
+def collect_one_by_one(view, latents: Tensor, region_weights: Tensor) -> dict[str, Tensor]:
+    """Readable reference of `collect_regions`: consensus, area and reliability of each region of a view."""
+    consensus, reliabilities = torch.zeros(len(view.latents), LATENT_DIM), torch.zeros(len(view.latents))
     areas = torch.zeros(len(view.latents))
     for region, own in enumerate(view.latents):
         total = torch.zeros(LATENT_DIM)
@@ -97,36 +94,36 @@ def seen_one_by_one(view, latents: Tensor, believed: Tensor) -> dict[str, Tensor
                 areas[region] += bool(rendered.norm() > 0)
         if total.any():
             consensus[region] = total / total.norm()
-        agreement = max(float(consensus[region] @ own), LEAST_AGREEMENT)
-        trusts[region] = believed[region] ** REGION_WEIGHT_POWER * agreement**AGREEMENT_POWER
-    return {"consensus": consensus, "areas": areas, "trusts": trusts}
+        agreement = max(float(consensus[region] @ own), MIN_AGREEMENT)
+        reliabilities[region] = region_weights[region] ** REGION_WEIGHT_POWER * agreement**AGREEMENT_POWER
+    return {"consensus": consensus, "areas": areas, "reliabilities": reliabilities}
 
 
 def some_views(count: int) -> list:
     return [with_embeddings(make_view(seed), seed) for seed in range(count)]
 
 
-def test_regions_are_seen_as_all_views_show_them_with_their_area_and_the_trust_in_them() -> None:
+def test_collected_regions_have_consensus_area_and_reliability() -> None:
     views = some_views(3)
     latents = unit_rows(GAUSSIANS * LEVELS, LATENT_DIM, 4).view(GAUSSIANS, LEVELS, LATENT_DIM)
-    believed = [torch.rand(len(view.latents), generator=torch.Generator().manual_seed(8)) for view in views]
-    seen = see_regions(views, latents, believed)
-    twins = [seen_one_by_one(view, latents, some) for view, some in zip(views, believed, strict=True)]
-    for name in ("consensus", "areas", "trusts"):
+    region_weights = [torch.rand(len(view.latents), generator=torch.Generator().manual_seed(8)) for view in views]
+    seen = collect_regions(views, latents, region_weights)
+    twins = [collect_one_by_one(view, latents, some) for view, some in zip(views, region_weights, strict=True)]
+    for name in ("consensus", "areas", "reliabilities"):
         expected = torch.cat([twin[name] for twin in twins])
         torch.testing.assert_close(getattr(seen, name), expected, rtol=1e-4, atol=1e-6)
     assert torch.equal(seen.weights(False), seen.areas)
-    torch.testing.assert_close(seen.weights(True), seen.areas * seen.trusts)
+    torch.testing.assert_close(seen.weights(True), seen.areas * seen.reliabilities)
     expected = torch.cat([view.embeddings for view in views])
     torch.testing.assert_close(seen.embeddings.float(), expected, atol=1e-3, rtol=0)
     assert seen.views.tolist() == [number for number, view in enumerate(views) for _ in view.latents]
 
 
-def test_a_sample_is_what_some_pixel_of_the_region_shows_and_the_same_each_time() -> None:
+def test_a_sample_is_the_rendered_latent_of_some_pixel_and_deterministic() -> None:
     views = some_views(3)
     latents = unit_rows(GAUSSIANS * LEVELS, LATENT_DIM, 4).view(GAUSSIANS, LEVELS, LATENT_DIM)
-    seen = see_regions(views, latents, None)
-    assert torch.equal(seen.samples, see_regions(views, latents, None).samples)
+    seen = collect_regions(views, latents, None)
+    assert torch.equal(seen.samples, collect_regions(views, latents, None).samples)
     first_ones = 0
     for number, view in enumerate(views):
         rendered = (view.operator.matrix @ latents.flatten(1)).view(HEIGHT, WIDTH, LEVELS, LATENT_DIM)
@@ -138,45 +135,47 @@ def test_a_sample_is_what_some_pixel_of_the_region_shows_and_the_same_each_time(
     assert first_ones < len(seen) // 2, "any pixel may be drawn"
 
 
-def test_without_the_robust_rounds_all_regions_are_believed() -> None:
+def test_without_region_weights_all_regions_have_weight_one() -> None:
     views = some_views(2)
     latents = unit_rows(GAUSSIANS * LEVELS, LATENT_DIM, 4).view(GAUSSIANS, LEVELS, LATENT_DIM)
-    believed = [torch.ones(len(view.latents)) for view in views]
-    assert torch.equal(see_regions(views, latents, None).trusts, see_regions(views, latents, believed).trusts)
+    region_weights = [torch.ones(len(view.latents)) for view in views]
+    plain, weighted = (collect_regions(views, latents, some).reliabilities for some in (None, region_weights))
+    assert torch.equal(plain, weighted)
 
 
-def test_what_lifting_has_seen_already_is_gathered_to_the_same() -> None:
+def test_the_consensus_of_lifting_gives_the_same_regions() -> None:
     views = some_views(4)
     latents = unit_rows(GAUSSIANS * LEVELS, LATENT_DIM, 4).view(GAUSSIANS, LEVELS, LATENT_DIM)
-    believed = [torch.rand(len(view.latents), generator=torch.Generator().manual_seed(8)) for view in views]
-    whole = see_regions(views, latents, believed)
-    gathered = SeenRegions.gather([view.consensus(composite_latents(view, latents)) for view in views], believed)
-    for name in SeenRegions.__dataclass_fields__:
+    region_weights = [torch.rand(len(view.latents), generator=torch.Generator().manual_seed(8)) for view in views]
+    whole = collect_regions(views, latents, region_weights)
+    consensus = [view.consensus(composite_latents(view, latents)) for view in views]
+    gathered = MemoryRegions.from_consensus(consensus, region_weights)
+    for name in MemoryRegions.__dataclass_fields__:
         assert torch.equal(getattr(gathered, name), getattr(whole, name)), name
 
 
-def test_regions_without_a_latent_in_sight_count_nothing() -> None:
-    seen = see_regions(some_views(1), torch.zeros(GAUSSIANS, LEVELS, LATENT_DIM), None)
-    assert not seen.areas.any() and not seen.consensus.any() and seen.trusts.isfinite().all()
+def test_regions_without_a_rendered_latent_have_no_area() -> None:
+    seen = collect_regions(some_views(1), torch.zeros(GAUSSIANS, LEVELS, LATENT_DIM), None)
+    assert not seen.areas.any() and not seen.consensus.any() and seen.reliabilities.isfinite().all()
 
 
-def test_views_without_sound_embeddings_are_named() -> None:
+def test_views_with_missing_or_broken_embeddings_are_named() -> None:
     latents, view = torch.ones(GAUSSIANS, LEVELS, LATENT_DIM), replace(some_views(1)[0], name="the view 7.jpg")
     assert view.embeddings is not None
     with pytest.raises(GenLangSplatError, match=r"7\.jpg have no embeddings"):
-        see_regions([replace(view, embeddings=None)], latents, None)
+        collect_regions([replace(view, embeddings=None)], latents, None)
     broken = view.embeddings.clone()
     broken[2, 1], broken[5, 0] = float("nan"), float("inf")
     with pytest.raises(GenLangSplatError, match=r"2 of the 8 embeddings of the view 7\.jpg hold NaN"):
-        see_regions([replace(view, embeddings=broken)], latents, None)
+        collect_regions([replace(view, embeddings=broken)], latents, None)
     with pytest.raises(GenLangSplatError, match="no view"):
-        see_regions([], latents, None)
+        collect_regions([], latents, None)
 
 
-# What the memory makes of them
+# Fitting the memory
 
 
-def test_one_region_is_remembered() -> None:
+def test_one_region_gives_one_key() -> None:
     truth = unit_rows(1, EMBEDDING_DIM, 2)
     regions = regions_of(torch.zeros(1).long(), truth)
     memory = fit_memory(regions, "tiny/1")
@@ -193,11 +192,11 @@ def test_fewer_regions_than_keys_get_one_key_each_those_of_left_out_views_too() 
 
 def test_regions_that_are_all_alike_make_one_key() -> None:
     regions = regions_of(torch.zeros(1).long(), unit_rows(1, EMBEDDING_DIM, 2))
-    memory = fit_memory(regions.chosen(torch.zeros(30).long()), "tiny/1")
+    memory = fit_memory(regions.select(torch.zeros(30).long()), "tiny/1")
     assert len(memory) == 1 and float(memory.log_masses) == 0
 
 
-def test_regions_that_show_nothing_are_left_out_and_named_when_they_are_all() -> None:
+def test_regions_without_a_rendered_latent_are_skipped_and_refused_if_there_are_no_others() -> None:
     shown = regions_of(torch.arange(3).repeat(10), unit_rows(3, EMBEDDING_DIM, 2))
     hidden = replace(shown, areas=torch.zeros(30))
     nowhere = replace(shown, consensus=torch.zeros(30, 8))
@@ -218,26 +217,26 @@ def test_noise_of_many_regions_averages_out() -> None:
     assert found.min() > 0.95
 
 
-def lifted_regions(share: float) -> tuple[SeenRegions, Tensor, Tensor]:
-    """Six things in twenty views, of which a share of the regions has the label of another thing.
+def lifted_regions(share: float) -> tuple[MemoryRegions, Tensor, Tensor]:
+    """Six objects in twenty views; a share of the regions has the label of another object.
 
     Returns:
-        The regions as seen, the unit embedding of each thing, and the consensus of each.
+        The regions, and the unit embedding and the consensus of each object.
     """
     truth = unit_rows(6, EMBEDDING_DIM, 3)
     wrong = torch.rand(20, 6, generator=torch.Generator().manual_seed(6)) < share
     views = labeled_scene(
         20,
         encode(truth),
-        lambda view, thing: (thing + 1 + view % 5) % 6 if wrong[view, thing] else thing,
-        lambda view, told: noisy(truth[told], 0.3, 100 + view),
+        lambda view, item: (item + 1 + view % 5) % 6 if wrong[view, item] else item,
+        lambda view, labels: noisy(truth[labels], 0.3, 100 + view),
     )
     lifted = lift_latents(views, 12, 1, 8, LiftSettings())
-    regions = see_regions(views, lifted.latents, lifted.region_weights)
+    regions = collect_regions(views, lifted.latents, lifted.region_weights)
     return regions, truth, regions.consensus[:6]
 
 
-def test_mislabeled_regions_leave_every_thing_what_it_is() -> None:
+def test_objects_are_identified_despite_mislabeled_regions() -> None:
     for share, least in ((0.0, 0.98), (0.3, 0.8)):
         regions, truth, consensus = lifted_regions(share)
         decoded = decode(fit_memory(regions, "tiny/1"), consensus)
@@ -245,15 +244,15 @@ def test_mislabeled_regions_leave_every_thing_what_it_is() -> None:
         assert torch.equal((decoded @ truth.T).argmax(dim=1), torch.arange(6))
 
 
-def test_where_trust_counts_mislabeled_regions_hardly_move_what_is_remembered() -> None:
+def test_with_reliability_mislabeled_regions_hardly_change_the_memory() -> None:
     regions, truth, consensus = lifted_regions(0.3)
-    by_trust = SceneMemory(*make_keys(regions, regions.weights(True), 128), 60.0, "tiny/1")
+    reliable = SceneMemory(*make_keys(regions, regions.weights(True), 128), 60.0, "tiny/1")
     by_area = SceneMemory(*make_keys(regions, regions.weights(False), 128), 60.0, "tiny/1")
-    trusting, blind = (cosines(decode(memory, consensus), truth).min() for memory in (by_trust, by_area))
-    assert trusting > 0.99 > blind
+    robust, plain = (cosines(decode(memory, consensus), truth).min() for memory in (reliable, by_area))
+    assert robust > 0.99 > plain
 
 
-def test_a_rare_thing_of_three_small_regions_keeps_a_key_of_its_own() -> None:
+def test_a_rare_object_of_three_small_regions_gets_a_key_of_its_own() -> None:
     truth = unit_rows(6, EMBEDDING_DIM, 2)
     common = regions_of(torch.arange(400) % 5, truth)
     rare = regions_of(torch.full((3,), 5), truth, area=3.0, noise=0.3, seed=20)
@@ -309,7 +308,7 @@ def test_clustering_finds_the_best_of_all_partitions_of_a_toy(num_keys: int) -> 
     assert reached == pytest.approx(best_by_brute_force(vectors, weights, num_keys), rel=1e-5)
 
 
-def test_every_vector_becomes_a_key_where_there_are_enough() -> None:
+def test_every_vector_becomes_a_key_if_there_are_enough_keys() -> None:
     vectors = unit_rows(9, 8, 0)
     keys = spherical_kmeans(vectors, torch.ones(9), 20)
     assert len(keys) == 9 and (keys @ vectors.T).amax(dim=0).min() > 1 - 1e-6
@@ -320,10 +319,11 @@ def test_the_nearest_key_is_the_first_on_ties() -> None:
     assert nearest_keys(F.normalize(torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 2.0]]), dim=-1), keys).tolist() == [0, 2]
 
 
-def test_keys_are_placed_by_a_sample_of_many_regions_but_all_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_come_from_a_sample_and_values_from_all_regions(monkeypatch: pytest.MonkeyPatch) -> None:
     truth = unit_rows(3, EMBEDDING_DIM, 2)
     regions = regions_of(torch.arange(500) % 3, truth)
-    monkeypatch.setattr(memory_fit, "MAX_CLUSTERED", 60)
+    monkeypatch.setattr(kmeans, "MAX_CLUSTERED", 60)
+    monkeypatch.setattr(memory_fit, "CHUNK_ROWS", 60)
     keys, log_masses, values = make_keys(regions, regions.areas, 3)
     torch.testing.assert_close(log_masses.exp() @ values, regions.embeddings.mean(dim=0), atol=1e-5, rtol=0)
     owners = nearest_keys(encode(truth), keys)
@@ -331,12 +331,12 @@ def test_keys_are_placed_by_a_sample_of_many_regions_but_all_count(monkeypatch: 
     assert cosines(values[owners], truth).min() > 0.95
 
 
-def test_views_that_the_sample_did_not_see_are_remembered_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refinement, "sample_halves", lambda num_views: ([0], [1]))
+def test_objects_that_the_sample_did_not_see_are_in_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(robust, "sample_halves", lambda num_views: ([0], [1]))
     # The corners of a tetrahedron are as far apart as four directions can be.
     truth = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, -1.0], [-1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]]) / 3**0.5
-    views = labeled_scene(6, truth, embed=lambda view, told: unit_rows(4, EMBEDDING_DIM, 7)[told])
-    # Half the things stand before the cameras of the last three views alone.
+    views = labeled_scene(6, truth, embed=lambda view, labels: unit_rows(4, EMBEDDING_DIM, 7)[labels])
+    # Half of the objects are visible only in the last three views.
     for number, view in enumerate(views):
         weights = view.operator.matrix.clone()
         regions = view.regions
@@ -345,18 +345,18 @@ def test_views_that_the_sample_did_not_see_are_remembered_too(monkeypatch: pytes
             regions = torch.where(regions < 2, regions, -1)
         operator = DenseWeights(weights, view.operator.height, view.operator.width)
         views[number] = replace(view, operator=operator, regions=regions)
-    lifted = lift_latents(views, 8, 1, LATENT_DIM, LiftSettings(), remember=True)
+    lifted = lift_latents(views, 8, 1, LATENT_DIM, LiftSettings(), with_consensus=True)
     assert lifted.region_consensus is not None
     for number in (3, 4, 5):
         assert (lifted.region_consensus[number].areas[2:] > 0).all()
-    regions = SeenRegions.gather(lifted.region_consensus, lifted.region_weights)
+    regions = MemoryRegions.from_consensus(lifted.region_consensus, lifted.region_weights)
     memory = fit_memory(regions, "tiny/1")
-    # The first two things are seen in all views, the others in three.
+    # The first two objects are visible in all views, the others in three.
     assert (cosines(decode(memory, lifted.latents[::2, 0]), unit_rows(4, EMBEDDING_DIM, 7)) > 0.9).all()
 
 
-def test_no_view_is_named() -> None:
+def test_lifting_without_views_is_refused() -> None:
     with pytest.raises(GenLangSplatError, match="no view"):
-        SeenRegions.gather([], None)
+        MemoryRegions.from_consensus([], None)
     with pytest.raises(GenLangSplatError, match="in 0 views"):
-        lift_latents([], 8, 1, LATENT_DIM, LiftSettings(), remember=True)
+        lift_latents([], 8, 1, LATENT_DIM, LiftSettings(), with_consensus=True)

@@ -1,4 +1,4 @@
-"""Lifting on a cluster: the same latents as in one process, whatever dies."""
+"""Lifting on a cluster gives the latents of one process, even if a worker dies."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.lifting.average import LiftedLatents, LiftSettings
-from genlangsplat_ns.lifting.ray import _tree, lift_on_ray
+from genlangsplat_ns.lifting.average import LiftedLatents
+from genlangsplat_ns.lifting.lift import lift_latents
+from genlangsplat_ns.lifting.ray import _tree_sum, lift_on_ray
 from genlangsplat_ns.lifting.region_views import RegionViews
-from genlangsplat_ns.lifting.robust import lift_latents
+from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.utils.ray import RaySettings
 from tests.lifting.stored_views import DeadlyStore, stored_views
 
@@ -46,7 +47,7 @@ def test_the_cluster_lifts_what_one_process_lifts(tmp_path: Path, rounds: int) -
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
-def test_the_views_of_a_killed_worker_are_added_up_by_another(tmp_path: Path) -> None:
+def test_another_worker_repeats_the_task_of_a_killed_one(tmp_path: Path) -> None:
     views, settings, death = stored_views(tmp_path), LiftSettings(robust_rounds=1), tmp_path / "death"
     deadly = replace(views, store=DeadlyStore.of(views.store, "view-4", death))
     lifted = lift_on_ray(deadly, shape_of(views), settings, SPREAD)
@@ -56,7 +57,7 @@ def test_the_views_of_a_killed_worker_are_added_up_by_another(tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
-def test_what_is_wrong_with_a_view_is_told_in_its_own_words(tmp_path: Path) -> None:
+def test_the_message_about_a_broken_view_arrives_unchanged(tmp_path: Path) -> None:
     views = stored_views(tmp_path)
     (views.store.folder / "view-3.safetensors").unlink()
     with pytest.raises(GenLangSplatError, match=r"^\S*view-3\.safetensors"):
@@ -64,7 +65,7 @@ def test_what_is_wrong_with_a_view_is_told_in_its_own_words(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("settings", [LiftSettings(average="median"), LiftSettings(gradient_steps=1)])
-def test_what_needs_all_views_in_one_place_is_refused(tmp_path: Path, settings: LiftSettings) -> None:
+def test_settings_that_need_all_views_in_one_process_are_refused(tmp_path: Path, settings: LiftSettings) -> None:
     views = stored_views(tmp_path, count=1)
     with pytest.raises(GenLangSplatError, match="Use the engine local"):
         lift_on_ray(views, shape_of(views), settings, SPREAD)
@@ -87,5 +88,5 @@ def test_the_tree_adds_every_term_once_in_order(count: int) -> None:
         depth += 1
         return first + second
 
-    assert _tree(terms, add) == "".join(map(str, range(count)))
+    assert _tree_sum(terms, add) == "".join(map(str, range(count)))
     assert depth == count - 1

@@ -1,4 +1,4 @@
-"""Robust lifting: what is rejected, and the least-squares fit against normal equations solved exactly."""
+"""Robust lifting rejects wrong regions; the least-squares fit solves the normal equations."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from genlangsplat_ns.lifting import robust as refinement
-from genlangsplat_ns.lifting.average import LiftedLatents, LiftSettings, RegionView, accumulate
+from genlangsplat_ns.lifting import robust
+from genlangsplat_ns.lifting.average import LiftedLatents, average_views
+from genlangsplat_ns.lifting.least_squares import fit_least_squares
+from genlangsplat_ns.lifting.lift import lift_latents
+from genlangsplat_ns.lifting.regions import RegionView
 from genlangsplat_ns.lifting.residuals import (
-    LEAST_TRUST,
-    USUAL_SHARE,
-    Disagreement,
-    RegionReport,
+    EXPECTED_SHARE,
+    MIN_REGION_WEIGHT,
+    RegionStatistics,
+    Residuals,
+    expected_residuals,
+    mean_in_regions,
+    pixel_residual,
     region_residuals,
     sum_residuals,
-    summed_residual,
-    usual_of_regions,
-    usual_residuals,
 )
-from genlangsplat_ns.lifting.robust import LEAST_SAMPLE, SAMPLE_SHARE, lift_latents, sample_halves
-from genlangsplat_ns.lifting.sharpening import sharpen
+from genlangsplat_ns.lifting.robust import MIN_SAMPLE, SAMPLE_EVERY, sample_halves
+from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.rasterization import RenderedWeights, compositing_weights
 from tests.lifting.view_fakes import (
     GAUSSIANS,
@@ -38,26 +41,26 @@ from tests.lifting.view_fakes import (
 )
 from tests.rasterization.gaussian_scenes import small_scene
 
-THINGS = 5
-TRUTH = F.normalize(torch.randn(THINGS, LATENT_DIM, generator=torch.Generator().manual_seed(1)), dim=1)
+OBJECTS = 5
+TRUTH = F.normalize(torch.randn(OBJECTS, LATENT_DIM, generator=torch.Generator().manual_seed(1)), dim=1)
 
 
 def worst_cosine(views: list[RegionView], **options: int) -> float:
-    """Of all Gaussians, the lowest cosine between the lifted latent and that of their thing."""
-    lifted = lift_latents(views, 2 * THINGS, 1, LATENT_DIM, LiftSettings(**options))
+    """The lowest cosine of all Gaussians between the lifted latent and that of their object."""
+    lifted = lift_latents(views, 2 * OBJECTS, 1, LATENT_DIM, LiftSettings(**options))
     return float((lifted.latents[:, 0] * TRUTH.repeat_interleave(2, dim=0)).sum(dim=1).min())
 
 
-def plain_average(views: list[RegionView], trust: list[Tensor] | None = None) -> LiftedLatents:
-    return accumulate(views, trust, GAUSSIANS, LEVELS, LATENT_DIM, LiftSettings()).solve()
+def plain_average(views: list[RegionView], region_weights: list[Tensor] | None = None) -> LiftedLatents:
+    return average_views(views, region_weights, GAUSSIANS, LEVELS, LATENT_DIM, LiftSettings()).solve()
 
 
-def one_view_in_five_is_wrong(view: int, thing: int) -> int:
+def one_view_in_five_is_wrong(view: int, item: int) -> int:
     """Each wrong view in its own way."""
-    return (thing + 1 + view // 5) % THINGS if view % 5 == 4 else thing
+    return (item + 1 + view // 5) % OBJECTS if view % 5 == 4 else item
 
 
-def test_one_mislabeled_view_in_five_leaves_the_true_latents_but_not_the_plain_average() -> None:
+def test_one_mislabeled_view_in_five_changes_the_plain_average_but_not_robust_latents() -> None:
     views = labeled_scene(15, TRUTH, one_view_in_five_is_wrong)
     assert worst_cosine(views, robust_rounds=0) < 0.985
     assert worst_cosine(views) > 0.995
@@ -67,19 +70,19 @@ def test_one_mislabeled_view_in_five_leaves_the_true_latents_but_not_the_plain_a
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31), st.integers(0, 3))
 def test_scattered_wrong_regions_are_rejected(seed: int, wrong: int) -> None:
-    """Of ten views up to three are wrong about a thing, each in its own way."""
+    """Up to three of ten views are wrong about an object, each in its own way."""
     generator = torch.Generator().manual_seed(seed)
-    liars = torch.stack([torch.randperm(10, generator=generator)[:wrong] for _ in range(THINGS)])
-    shift = torch.randint(1, THINGS, (10, THINGS), generator=generator)
+    wrong_views = torch.stack([torch.randperm(10, generator=generator)[:wrong] for _ in range(OBJECTS)])
+    shift = torch.randint(1, OBJECTS, (10, OBJECTS), generator=generator)
 
-    def tell(view: int, thing: int) -> int:
-        return (thing + int(shift[view, thing])) % THINGS if view in liars[thing] else thing
+    def label(view: int, item: int) -> int:
+        return (item + int(shift[view, item])) % OBJECTS if view in wrong_views[item] else item
 
-    views = labeled_scene(10, TRUTH, tell)
+    views = labeled_scene(10, TRUTH, label)
     assert worst_cosine(views) > min(0.98, worst_cosine(views, robust_rounds=0) - 1e-3)
 
 
-def test_without_errors_the_rounds_change_next_to_nothing() -> None:
+def test_without_errors_the_rounds_change_almost_nothing() -> None:
     views = labeled_scene(10, TRUTH)
     assert worst_cosine(views) == pytest.approx(worst_cosine(views, robust_rounds=0), abs=1e-3)
 
@@ -99,7 +102,7 @@ def test_residuals_are_means_over_the_pixels_of_a_region() -> None:
             assert bool(residuals[region].isnan())
 
 
-def test_pixels_that_show_nothing_say_nothing_about_their_region() -> None:
+def test_pixels_without_a_rendered_latent_do_not_count_in_residuals() -> None:
     weights = torch.tensor([[1.0], [0.0]])
     regions = torch.tensor([[[0, 0]]], dtype=torch.int32)
     view = RegionView(DenseWeights(weights, 1, 2), regions, torch.eye(2)[:1])
@@ -109,27 +112,29 @@ def test_pixels_that_show_nothing_say_nothing_about_their_region() -> None:
     assert bool(region_residuals(view, torch.zeros(1, 2, 1, 2)).isnan().all())
 
 
-def judged(residuals: Tensor, usual: float, strength: float = 1.0) -> Tensor:
-    """Trust in the regions of a view, all at places of the same usual residual."""
-    return Disagreement([residuals], [torch.full_like(residuals, usual)]).trust(strength)[0]
+def weights_of(residuals: Tensor, expected: float, strength: float = 1.0) -> Tensor:
+    """Weights of the regions of a view with the same expected residual."""
+    return Residuals([residuals], [torch.full_like(residuals, expected)]).region_weights(strength)[0]
 
 
-def test_trust_falls_with_the_residual_and_is_never_lost() -> None:
+def test_region_weights_fall_with_the_residual_and_have_a_lower_bound() -> None:
     residuals = torch.tensor([0.0, 0.2, 0.4, 2.0, float("nan"), 0.1])
-    # The median of the finite ones is 0.2.
-    expected = torch.tensor([1.0, 0.6065, 0.1353, LEAST_TRUST, 1.0, 0.8825])
-    assert torch.allclose(judged(residuals, 0.0), expected, atol=1e-4)
-    assert torch.allclose(judged(0.5 * residuals, 0.0, strength=2.0), judged(2 * residuals, 0.0, 2.0), atol=1e-4)
-    assert torch.equal(judged(residuals, 0.0, strength=0.0), torch.ones(6))
+    # The median of the finite residuals is 0.2.
+    expected = torch.tensor([1.0, 0.6065, 0.1353, MIN_REGION_WEIGHT, 1.0, 0.8825])
+    assert torch.allclose(weights_of(residuals, 0.0), expected, atol=1e-4)
+    assert torch.allclose(
+        weights_of(0.5 * residuals, 0.0, strength=2.0), weights_of(2 * residuals, 0.0, 2.0), atol=1e-4
+    )
+    assert torch.equal(weights_of(residuals, 0.0, strength=0.0), torch.ones(6))
 
 
-def test_what_is_usual_at_a_place_is_believed_more() -> None:
+def test_expected_residuals_are_penalized_less() -> None:
     residuals = torch.tensor([0.0, 0.2, 0.4, 2.0])
-    usual = torch.exp(-0.5 * (residuals / (USUAL_SHARE * 2)) ** 2)
-    assert torch.allclose(judged(residuals, 2.0), usual, atol=1e-4)
+    expected = torch.exp(-0.5 * (residuals / (EXPECTED_SHARE * 2)) ** 2)
+    assert torch.allclose(weights_of(residuals, 2.0), expected, atol=1e-4)
 
 
-def test_a_region_is_also_judged_by_what_the_other_levels_say() -> None:
+def test_other_levels_reduce_the_weight_of_a_wrong_region() -> None:
     """Three of four views are wrong about one level and right about the two others."""
     truth, wrong = torch.eye(4)[0], torch.eye(4)[1:]
     views = []
@@ -138,129 +143,129 @@ def test_a_region_is_also_judged_by_what_the_other_levels_say() -> None:
         regions = torch.arange(3).view(3, 1, 1).int()
         views.append(RegionView(DenseWeights(torch.ones(1, 1), 1, 1), regions, latents))
     plain = lift_latents(views, 1, 3, 4, LiftSettings(robust_rounds=0)).latents
-    robust = lift_latents(views, 1, 3, 4, LiftSettings()).latents
+    found = lift_latents(views, 1, 3, 4, LiftSettings()).latents
     assert torch.allclose(plain[0, 0] @ truth, torch.tensor(0.5))
-    assert float(robust[0, 0] @ truth) > 0.95
+    assert float(found[0, 0] @ truth) > 0.95
 
 
-def test_the_usual_residual_of_a_gaussian_is_the_mean_over_what_it_shows() -> None:
+def test_the_expected_residual_of_a_gaussian_is_the_mean_over_its_regions() -> None:
     views = [make_view(seed) for seed in range(3)]
-    trust = [torch.linspace(0.1, 1.0, 8) for _ in views]
-    residuals, found = sum_residuals(views, plain_average(views).latents, trust)
+    region_weights = [torch.linspace(0.1, 1.0, 8) for _ in views]
+    residuals, found = sum_residuals(views, plain_average(views).latents, region_weights)
     sums, weights = torch.zeros(GAUSSIANS, LEVELS), torch.zeros(GAUSSIANS, LEVELS)
-    for view, of_view, believed in zip(views, residuals, trust, strict=True):
+    for view, of_view, own in zip(views, residuals, region_weights, strict=True):
         for level in range(LEVELS):
             for pixel, region in enumerate(view.regions[level].flatten().tolist()):
                 if region >= 0:
-                    share = believed[region] * view.operator.matrix[pixel]
+                    share = own[region] * view.operator.matrix[pixel]
                     sums[:, level] += share * of_view[region]
                     weights[:, level] += share
-    assert torch.allclose(usual_residuals(found), sums / weights.clamp_min(1e-6), atol=1e-4)
+    assert torch.allclose(expected_residuals(found), sums / weights.clamp_min(1e-6), atol=1e-4)
 
 
-def test_what_is_usual_where_a_region_lies_is_the_mean_over_its_pixels_by_weight() -> None:
-    view, usual = (
-        with_embeddings(make_view(2), 2),
-        torch.rand(GAUSSIANS, LEVELS, generator=torch.Generator().manual_seed(0)),
-    )
-    found = usual_of_regions(view, usual)
+def test_the_mean_in_a_region_is_weighted_by_compositing_weights() -> None:
+    view = make_view(2)
+    values = torch.rand(GAUSSIANS, LEVELS, generator=torch.Generator().manual_seed(0))
+    found = mean_in_regions(view, values)
     for region in range(len(view.latents)):
         weights = view.operator.matrix[view.regions[region // 4].flatten() == region].sum(dim=0)
-        expected = (weights * usual[:, region // 4]).sum() / weights.sum().clamp_min(1e-6)
+        expected = (weights * values[:, region // 4]).sum() / weights.sum().clamp_min(1e-6)
         assert float(found[region]) == pytest.approx(float(expected), abs=1e-5)
 
 
-def test_a_report_holds_residual_usual_and_what_views_together_say() -> None:
-    view, usual = (
-        with_embeddings(make_view(2), 2),
-        torch.rand(GAUSSIANS, LEVELS, generator=torch.Generator().manual_seed(0)),
-    )
+def test_statistics_hold_residuals_expected_residuals_and_consensus() -> None:
+    view = with_embeddings(make_view(2), 2)
+    expected = torch.rand(GAUSSIANS, LEVELS, generator=torch.Generator().manual_seed(0))
     latents = plain_average([make_view(seed) for seed in range(3)]).latents
-    report = RegionReport.unpacked(RegionReport.of(view, latents, usual).packed(), LATENT_DIM)
-    assert torch.equal(report.residuals.nan_to_num(9.0), sum_residuals([view], latents, None)[0][0].nan_to_num(9.0))
-    assert torch.equal(report.usual, usual_of_regions(view, usual))
+    statistics = RegionStatistics.unpacked(RegionStatistics.of(view, latents, expected).packed(), LATENT_DIM)
+    residuals = sum_residuals([view], latents, None)[0][0]
+    assert torch.equal(statistics.residuals.nan_to_num(9.0), residuals.nan_to_num(9.0))
+    assert torch.equal(statistics.expected, mean_in_regions(view, expected))
     for region in range(len(view.latents)):
         weights = view.operator.matrix[view.regions[region // 4].flatten() == region].sum(dim=0)
-        said = F.normalize(weights @ latents[:, region // 4], dim=0)
-        assert torch.allclose(report.consensus.latents[region], said, atol=1e-5)
-    assert view.embeddings is not None and torch.equal(report.consensus.embeddings, view.embeddings.half())
+        consensus = F.normalize(weights @ latents[:, region // 4], dim=0)
+        assert torch.allclose(statistics.consensus.latents[region], consensus, atol=1e-5)
+    assert view.embeddings is not None and torch.equal(statistics.consensus.embeddings, view.embeddings.half())
 
 
-def test_left_out_views_are_measured_pixel_by_pixel() -> None:
+def test_the_pixel_residual_is_small_for_true_latents_and_large_for_wrong_ones() -> None:
     truth = torch.eye(3)[:2]
     (view,) = labeled_scene(1, truth)
     right, wrong = truth.repeat_interleave(2, dim=0)[:, None], truth.flip(0).repeat_interleave(2, dim=0)[:, None]
     for latents, least, most in ((right, 0.0, 0.01), (wrong, 0.9, 1.0)):
-        residual, count = summed_residual(view, latents).tolist()
+        residual, count = pixel_residual(view, latents).tolist()
         assert count == 3
         assert least <= residual / count <= most
 
 
 @pytest.mark.parametrize("num_views", [0, 1, 2, 7, 40, 41, 300, 1001])
-def test_the_sample_is_spread_over_all_views_and_cut_in_two(num_views: int) -> None:
+def test_the_sample_is_spread_over_all_views_and_split_in_halves(num_views: int) -> None:
     first, second = sample_halves(num_views)
     sample = sorted({*first, *second})
-    assert len(sample) == len(first) + len(second) == min(num_views, max(LEAST_SAMPLE, -(-num_views // SAMPLE_SHARE)))
+    assert len(sample) == len(first) + len(second) == min(num_views, max(MIN_SAMPLE, -(-num_views // SAMPLE_EVERY)))
     assert 0 <= len(first) - len(second) <= 1
     gaps = [after - before for before, after in pairwise(sample)]
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 
-def test_views_outside_the_sample_are_judged_too() -> None:
+def test_views_outside_the_sample_are_reweighted_too() -> None:
     views = labeled_scene(60, TRUTH, one_view_in_five_is_wrong)
-    lifted = lift_latents(views, 2 * THINGS, 1, LATENT_DIM, LiftSettings())
+    lifted = lift_latents(views, 2 * OBJECTS, 1, LATENT_DIM, LiftSettings())
     assert lifted.region_weights is not None and lifted.region_consensus is not None
     wrong = torch.tensor([one_view_in_five_is_wrong(number, 0) != 0 for number in range(60)])
-    trust = torch.stack(lifted.region_weights)
-    assert float(trust[wrong].mean()) < 0.5 * float(trust[~wrong].mean())
-    said = torch.stack([consensus.latents for consensus in lifted.region_consensus])
-    assert bool(((said * TRUTH).sum(dim=-1) > 0.98).all())
+    weights = torch.stack(lifted.region_weights)
+    assert float(weights[wrong].mean()) < 0.5 * float(weights[~wrong].mean())
+    found = torch.stack([consensus.latents for consensus in lifted.region_consensus])
+    assert bool(((found * TRUTH).sum(dim=-1) > 0.98).all())
 
 
-def test_where_things_look_different_by_right_judging_costs_next_to_nothing() -> None:
-    """Every region of every view scatters about the same, by 0.6 of its length: none of them is wrong."""
+def test_legitimate_differences_between_views_cost_almost_nothing() -> None:
+    """All regions scatter by about 0.6 of their length, and none of them is wrong."""
     generator = torch.Generator().manual_seed(0)
     views = [
         RegionView(
             view.operator,
             view.regions,
-            F.normalize(TRUTH + 0.35 * torch.randn(THINGS, LATENT_DIM, generator=generator)),
+            F.normalize(TRUTH + 0.35 * torch.randn(OBJECTS, LATENT_DIM, generator=generator)),
         )
         for view in labeled_scene(40, TRUTH)
     ]
-    plain, robust = (
-        lift_latents(views, 2 * THINGS, 1, LATENT_DIM, LiftSettings(robust_rounds=rounds)) for rounds in (0, 2)
+    plain, weighted = (
+        lift_latents(views, 2 * OBJECTS, 1, LATENT_DIM, LiftSettings(robust_rounds=rounds)) for rounds in (0, 2)
     )
     truth = TRUTH.repeat_interleave(2, dim=0)
-    found, expected = (F.cosine_similarity(lifted.latents[:, 0], truth) for lifted in (robust, plain))
+    found, expected = (F.cosine_similarity(lifted.latents[:, 0], truth) for lifted in (weighted, plain))
     assert (found > expected - 0.02).all()
 
 
-def test_no_region_is_judged_where_that_predicts_left_out_views_worse(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refinement, "WORST", 0.0)
+def test_all_regions_have_weight_one_if_weights_increase_the_left_out_residual(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(robust, "MAX_RESIDUAL_RATIO", 0.0)
     views = labeled_scene(20, TRUTH)
-    plain, robust = (
-        lift_latents(views, 2 * THINGS, 1, LATENT_DIM, LiftSettings(robust_rounds=rounds)) for rounds in (0, 2)
+    plain, weighted = (
+        lift_latents(views, 2 * OBJECTS, 1, LATENT_DIM, LiftSettings(robust_rounds=rounds)) for rounds in (0, 2)
     )
-    assert torch.equal(plain.latents, robust.latents)
-    assert robust.region_weights is not None and all(bool((trust == 1).all()) for trust in robust.region_weights)
+    assert torch.equal(plain.latents, weighted.latents)
+    assert weighted.region_weights is not None
+    assert all(bool((weights == 1).all()) for weights in weighted.region_weights)
 
 
-def test_residuals_of_nothing_are_no_disagreement() -> None:
+def test_regions_without_a_rendered_latent_keep_their_weight() -> None:
     view = RegionView(DenseWeights(torch.zeros(2, 1), 1, 2), torch.zeros(1, 1, 2, dtype=torch.int32), torch.eye(2)[:1])
     residuals, sums = sum_residuals([view], torch.zeros(1, 1, 2), None)
-    usual = [usual_of_regions(view, usual_residuals(sums))]
-    assert torch.equal(Disagreement(residuals, usual).trust()[0], torch.ones(1))
+    expected = [mean_in_regions(view, expected_residuals(sums))]
+    assert torch.equal(Residuals(residuals, expected).region_weights()[0], torch.ones(1))
 
 
-def exact_fit(views: list[RegionView], start: Tensor, mass: Tensor, level: int, trust: list[Tensor], damping: float):
+def exact_fit(
+    views: list[RegionView], start: Tensor, mass: Tensor, level: int, region_weights: list[Tensor], damping: float
+):
     """Solves the normal equations of one level with dense matrices in double precision."""
     left = damping * torch.diag(mass).double()
     right = damping * mass[:, None].double() * start.double()
-    for view, believed in zip(views, trust, strict=True):
+    for view, own in zip(views, region_weights, strict=True):
         matrix = view.operator.matrix.double()
         targets = view.paint(view.latents)[:, :, level].flatten(0, 1).double()
-        weights = view.paint(believed[:, None])[:, :, level].flatten().double()
+        weights = view.paint(own[:, None])[:, :, level].flatten().double()
         left += matrix.T @ (weights[:, None] * matrix)
         right += matrix.T @ (weights[:, None] * targets)
     return torch.linalg.pinv(left) @ right
@@ -270,29 +275,33 @@ def exact_fit(views: list[RegionView], start: Tensor, mass: Tensor, level: int, 
 def test_many_steps_of_conjugate_gradients_solve_the_normal_equations(damping: float) -> None:
     views = [make_view(seed) for seed in range(5)]
     generator = torch.Generator().manual_seed(2)
-    trust = [0.1 + torch.rand(8, generator=generator) for _ in views]
-    aggregated = plain_average(views, trust)
-    fitted = sharpen(views, aggregated, trust, steps=30, damping=damping)
+    region_weights = [0.1 + torch.rand(8, generator=generator) for _ in views]
+    average = plain_average(views, region_weights)
+    fitted = fit_least_squares(views, average, region_weights, steps=30, damping=damping)
     for level in range(LEVELS):
-        exact = exact_fit(views, aggregated.latents[:, level], aggregated.mass[:, level], level, trust, damping)
+        exact = exact_fit(views, average.latents[:, level], average.mass[:, level], level, region_weights, damping)
         assert torch.allclose(fitted.latents[:-1, level].double(), F.normalize(exact[:-1], dim=1), atol=1e-3)
     assert not fitted.latents[-1].any()
 
 
 def test_each_step_of_conjugate_gradients_comes_closer() -> None:
     views = [make_view(seed) for seed in range(5)]
-    trust = [torch.ones(8) for _ in views]
-    aggregated = plain_average(views)
-    exact = exact_fit(views, aggregated.latents[:, 0], aggregated.mass[:, 0], 0, trust, 0.1)
+    region_weights = [torch.ones(8) for _ in views]
+    average = plain_average(views)
+    exact = exact_fit(views, average.latents[:, 0], average.mass[:, 0], 0, region_weights, 0.1)
     distances = [
-        float((sharpen(views, aggregated, None, steps, 0.1).latents[:-1, 0] - F.normalize(exact[:-1], dim=1)).norm())
+        float(
+            (
+                fit_least_squares(views, average, None, steps, 0.1).latents[:-1, 0] - F.normalize(exact[:-1], dim=1)
+            ).norm()
+        )
         for steps in (0, 1, 3, 10)
     ]
     assert distances == sorted(distances, reverse=True)
 
 
-def test_both_routes_give_the_same_refined_latents() -> None:
-    """Robust rounds and conjugate gradients on the route that CUDA takes and on the weights, both on the CPU."""
+def test_rendering_and_stored_weights_give_the_same_robust_latents() -> None:
+    """Robust rounds and conjugate gradients with both operators, on the CPU."""
     scene = small_scene()
     generator = torch.Generator().manual_seed(0)
     regions = (torch.arange(scene.height * scene.width) // 97 % 6 - 1).view(1, scene.height, scene.width).int()
@@ -310,7 +319,7 @@ def test_both_routes_give_the_same_refined_latents() -> None:
     assert bool((cosine > 0.999).all())
 
 
-def test_a_scene_that_fits_exactly_has_nothing_to_sharpen() -> None:
+def test_conjugate_gradients_keep_an_exact_fit() -> None:
     truth = torch.eye(3)[:1]
     views = labeled_scene(3, truth)
     lifted = lift_latents(views, 2, 1, 3, LiftSettings(gradient_steps=5))

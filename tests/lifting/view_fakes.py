@@ -1,4 +1,4 @@
-"""Small views whose compositing weights are dense matrices, so that what lifting should find can be written out."""
+"""Small views with dense matrices of compositing weights, for explicit reference computations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from genlangsplat_ns.lifting.average import RegionView
+from genlangsplat_ns.lifting.regions import RegionView
 
 HEIGHT, WIDTH, LEVELS, LATENT_DIM, GAUSSIANS = 4, 5, 2, 3, 6
 
@@ -28,7 +28,7 @@ class DenseWeights:
 
 
 def make_view(seed: int, regions_per_level: int = 4) -> RegionView:
-    """Random weights that add up to less than 1 in each pixel, random regions and latents; the last Gaussian unseen."""
+    """Random weights that sum to less than 1 in each pixel, random regions and latents; the last Gaussian is unseen."""
     generator = torch.Generator().manual_seed(seed)
     weights = torch.rand(HEIGHT * WIDTH, GAUSSIANS, generator=generator)
     weights[:, -1] = 0
@@ -51,16 +51,16 @@ def with_embeddings(view: RegionView, seed: int, embedding_dim: int = 8) -> Regi
 def labeled_scene(
     num_views: int,
     truth: Tensor,
-    tell: Callable[[int, int], int] = lambda view, thing: thing,
+    label: Callable[[int, int], int] = lambda view, item: item,
     embed: Callable[[int, Tensor], Tensor] | None = None,
 ) -> list[RegionView]:
-    """Views of things side by side, each of one region and two Gaussians, at one level.
+    """Views of objects side by side, each with one region and two Gaussians, at one level.
 
     Args:
-        num_views: How many.
-        truth: Unit latent of each thing.
-        tell: The thing whose latent a view gives to a thing.
-        embed: The embeddings that a view has of what it tells, given its number and the things; None for none.
+        num_views: Number of views.
+        truth: Unit latent of each object.
+        label: For a view and an object, the object whose latent the region gets.
+        embed: For a view and its labels, the embeddings of the regions; None for none.
     """
     count = len(truth)
     views = []
@@ -71,8 +71,8 @@ def labeled_scene(
         weights = torch.rand(2 * 3 * count, 2 * count, generator=generator)
         weights = weights * (0.02 + 0.98 * (columns.repeat(2)[:, None] == shown))
         weights /= weights.sum(dim=1, keepdim=True)
-        told = torch.tensor([tell(number, thing) for thing in range(count)])
+        labels = torch.tensor([label(number, item) for item in range(count)])
         regions = columns.expand(1, 2, -1).int()
-        embeddings = None if embed is None else embed(number, told)
-        views.append(RegionView(DenseWeights(weights, 2, 3 * count), regions, truth[told], embeddings=embeddings))
+        embeddings = None if embed is None else embed(number, labels)
+        views.append(RegionView(DenseWeights(weights, 2, 3 * count), regions, truth[labels], embeddings=embeddings))
     return views

@@ -1,0 +1,148 @@
+"""The passes over views that lifting consists of, as jobs that run in this process or on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from genlangsplat_ns.lifting.average import average_views
+from genlangsplat_ns.lifting.regions import RegionView, RegionWeights
+from genlangsplat_ns.lifting.residuals import (
+    RegionStatistics,
+    composite_latents,
+    mean_in_regions,
+    pixel_residual,
+    sum_residuals,
+)
+from genlangsplat_ns.lifting.settings import LiftSettings
+from genlangsplat_ns.utils.progress import Bar
+
+Job = Callable[[Iterable[RegionView], Any, list[Tensor] | None, torch.device | str], tuple[list[Tensor], Tensor]]
+"""Processes some views.
+
+It takes the views, an argument that all views share, one tensor for each view (or None), and the device. It returns one
+tensor for each view, and sums over the views with one row for each Gaussian (or an empty tensor).
+"""
+
+
+@runtime_checkable
+class ViewSequence(Protocol):
+    """Labeled views that can be loaded repeatedly."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> RegionView: ...
+
+
+@runtime_checkable
+class JobRunner(Protocol):
+    """Runs jobs on views."""
+
+    @property
+    def num_views(self) -> int:
+        """Number of views."""
+        ...
+
+    def run(
+        self, job: Job, numbers: Sequence[int], shared: Any, per_view: list[Tensor] | None, small: bool, summed: bool
+    ) -> tuple[list[Tensor], Tensor]:
+        """Runs a job.
+
+        Args:
+            job: The job.
+            numbers: Numbers of the views.
+            shared: The argument that all views share: a tensor, or a tuple.
+            per_view: One tensor for each of these views.
+            small: Whether to use the downscaled views.
+            summed: Whether the job returns sums.
+
+        Returns:
+            One tensor for each of these views, and the sums over them.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LocalRunner:
+    """Runs jobs in this process, one view after the other."""
+
+    views: ViewSequence
+    """The views."""
+    small_views: ViewSequence
+    """The downscaled views."""
+    device: torch.device | str
+    """Device of the latents."""
+    bar: Bar
+    """Advances by one with every view of every job."""
+
+    @property
+    def num_views(self) -> int:
+        """Number of views."""
+        return len(self.views)
+
+    def run(
+        self, job: Job, numbers: Sequence[int], shared: Any, per_view: list[Tensor] | None, small: bool, summed: bool
+    ) -> tuple[list[Tensor], Tensor]:
+        """Runs a job, see `JobRunner`."""
+        return job(self._load(self.small_views if small else self.views, numbers), shared, per_view, self.device)
+
+    def _load(self, views: ViewSequence, numbers: Sequence[int]) -> Iterator[RegionView]:
+        for number in numbers:
+            yield views[number]
+            self.bar.advance()
+
+
+def sum_latents(
+    views: Iterable[RegionView],
+    shared: tuple[tuple[int, int, int], LiftSettings],
+    region_weights: RegionWeights | None,
+    device: torch.device | str,
+) -> tuple[list[Tensor], Tensor]:
+    """Job: sums the weighted latents and the weights; `shared` holds the shape and the settings."""
+    shape, settings = shared
+    average = average_views(views, region_weights, *shape, settings, device)
+    if settings.average == "median":
+        # A median has no sums. Latents times mass take their place, so that halves of a sample can be added.
+        average.sums[..., :-1] *= average.sums[..., -1:]
+    return [torch.zeros(0)] * average.num_views, average.sums
+
+
+def sum_region_residuals(
+    views: Iterable[RegionView], latents: Tensor, region_weights: RegionWeights | None, device: torch.device | str
+) -> tuple[list[Tensor], Tensor]:
+    """Job: computes the residuals of the regions, and sums them on the Gaussians."""
+    return sum_residuals(views, latents.to(device), region_weights)
+
+
+def expected_in_regions(
+    views: Iterable[RegionView], expected: Tensor, _: list[Tensor] | None, device: torch.device | str
+) -> tuple[list[Tensor], Tensor]:
+    """Job: computes the expected residual in each region from that of the Gaussians."""
+    return [mean_in_regions(view, expected.to(device)) for view in views], torch.zeros(0)
+
+
+def left_out_residuals(
+    views: Iterable[RegionView], latents: Tensor, _: list[Tensor] | None, device: torch.device | str
+) -> tuple[list[Tensor], Tensor]:
+    """Job: computes the residuals of views against latents that were lifted without them."""
+    return [pixel_residual(view, latents.to(device)) for view in views], torch.zeros(0)
+
+
+def region_statistics(
+    views: Iterable[RegionView], shared: tuple[Tensor, Tensor], _: list[Tensor] | None, device: torch.device | str
+) -> tuple[list[Tensor], Tensor]:
+    """Job: computes packed `RegionStatistics`; `shared` holds latents and expected residuals of the Gaussians."""
+    latents, expected = (tensor.to(device) for tensor in shared)
+    return [RegionStatistics.of(view, latents, expected).packed() for view in views], torch.zeros(0)
+
+
+def region_consensus(
+    views: Iterable[RegionView], latents: Tensor, _: list[Tensor] | None, device: torch.device | str
+) -> tuple[list[Tensor], Tensor]:
+    """Job: computes the packed `RegionConsensus` of each view."""
+    latents = latents.to(device)
+    return [view.consensus(composite_latents(view, latents)).packed() for view in views], torch.zeros(0)

@@ -206,7 +206,7 @@ def measure_run(config: Path, quick: bool = False, latents: Path | None = None) 
 
     lifts, lifted = [], {}
     for solver, settings in LIFTS.items():
-        model.config.language_robust_rounds = settings.robust_rounds
+        model.config.lifting = settings
         start = time.process_time()
         lifted[solver] = pipeline.lift()[0].latents
         lifts.append({"solver": solver, "seconds": time.process_time() - start, **figures(lifted[solver])})

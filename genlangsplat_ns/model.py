@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import torch
@@ -59,18 +59,8 @@ class GenLangSplatModelConfig(SplatModelConfig):
     """With adam: weight of the cosine term beside the L1 term (gamma of the paper's equation 9, not stated there)."""
     language_cache_gb: float = 2.0
     """Without a GPU: gigabytes for compositing weights that are used more than once; other views are rendered anew."""
-    language_robust_rounds: int = 2
-    """With lift: rounds at most in which regions that contradict all other views lose weight; 0 for plain averaging."""
-    language_average: Literal["mean", "median"] = "mean"
-    """With lift: whether the views of a Gaussian are joined by their mean or by a streaming median of directions."""
-    language_visibility_gate: float = 1.0
-    """With lift: a view speaks only for the Gaussians that hold this share of its compositing weights; 1 for all."""
-    language_visibility_cap: float = 1.0
-    """With lift: a view speaks for at most this share of the Gaussians it sees; 1 for all."""
-    language_gradient_steps: int = 0
-    """With lift: steps of conjugate gradients from the average towards the least-squares fit of the views."""
-    language_damping: float = 0.1
-    """With lift: how strongly those steps are held at the average."""
+    lifting: LiftSettings = field(default_factory=LiftSettings)
+    """How latents are lifted."""
     query_texts: str = ""
     """Texts the viewer and ns-render start with, separated by semicolons."""
     query_mode: QueryMode = "gaussian"
@@ -83,17 +73,13 @@ class GenLangSplatModelConfig(SplatModelConfig):
             return self.language_steps
         return 1 if self.language_solver == "lift" else 30_000
 
-    @property
-    def lift_settings(self) -> LiftSettings:
-        """How latents are lifted."""
-        return LiftSettings(
-            average=self.language_average,
-            visibility_gate=self.language_visibility_gate,
-            visibility_cap=self.language_visibility_cap,
-            robust_rounds=self.language_robust_rounds,
-            gradient_steps=self.language_gradient_steps,
-            damping=self.language_damping,
-        )
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Takes the settings of a stored config, which may be of a version that had no `LiftSettings`."""
+        if "lifting" not in state:
+            flat = {item.name: f"language_{item.name}" for item in fields(LiftSettings)}
+            lifting = LiftSettings(**{name: state[old] for name, old in flat.items() if old in state})
+            state = {name: value for name, value in state.items() if name not in flat.values()} | {"lifting": lifting}
+        self.__dict__.update(state)
 
 
 class GenLangSplatModel(SplatModel):
@@ -109,8 +95,6 @@ class GenLangSplatModel(SplatModel):
         The pipeline passes `autoencoder` and `load_text_encoder` to the constructor.
         """
         super().populate_modules()
-        # Invalid settings are reported now and not after the RGB phase.
-        _ = self.config.lift_settings
         self.field_head = LanguageFieldHead(self.kwargs["autoencoder"])
         latents = torch.zeros(self.num_points, len(LEVELS), self.field_head.latent_dim)
         self.gauss_params["latents"] = nn.Parameter(latents)

@@ -129,7 +129,7 @@ def _process(
     chunk_rows: int,
     spread: RaySettings,
 ) -> Any:
-    """One task. Returns one tensor per view, and behind them the sums in chunks of Gaussians unless `chunk_rows` is 0."""
+    """One task. Returns one tensor per view, followed by the sums in chunks of Gaussians unless `chunk_rows` is 0."""
     device = "cuda" if spread.num_gpus > 0 else "cpu"
     per_view = None if per_view is None else [values.to(device) for values in per_view]
     results, sums = job(views.subset(numbers).to(device), shared, per_view, device)

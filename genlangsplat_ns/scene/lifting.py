@@ -60,7 +60,7 @@ def lift_scene(
     Raises:
         GenLangSplatError: The views cannot be lifted.
     """
-    views, settings = training_views(model, data), model.config.lift_settings
+    views, settings = training_views(model, data), model.config.lifting
     views = replace(views, views=[view for view in views.views if view.name not in left_out])
     count, levels, latent_dim = model.latents.shape
     if ray is None:
@@ -118,7 +118,7 @@ def lift_run(scene: LanguageScene, run: StoredRun, robust_rounds: int | None, ra
         LOGGER.info("Kept the optimized latents, with a memory of %d keys.", len(memory))
     else:
         if robust_rounds is not None:
-            model.config.language_robust_rounds = robust_rounds
+            model.config.lifting = replace(model.config.lifting, robust_rounds=robust_rounds)
         lifted, memory = lift_scene(model, data, ray=ray)
         if not model.in_language_phase:
             model.enter_language_phase(model.step + 1)

@@ -151,8 +151,8 @@ BROKEN = {
     "empty.jpg": (b"", "cannot be read"),
     "truncated.png": (truncated("PNG"), "cannot be read"),
     "truncated.jpg": (truncated("JPEG"), "cannot be read"),
-    "narrow.png": (encoded(ramp((23, 16), 3), "PNG"), "has 23x16 pixels, but its camera 24x16"),
-    "turned.png": (encoded(ramp((16, 24), 3), "PNG"), "has 16x24 pixels, but its camera 24x16"),
+    "narrow.png": (encoded(ramp((23, 16), 3), "PNG"), "has 23x16 pixels, but its camera has 24x16"),
+    "turned.png": (encoded(ramp((16, 24), 3), "PNG"), "has 16x24 pixels, but its camera has 24x16"),
     "float.tif": (encoded(ramp(SIZE, 1)[..., 0].astype(np.float32), "TIFF"), "floating-point"),
 }
 

@@ -113,7 +113,7 @@ class _AskedViews:
         with lifting:
             settings = self.pipeline.model.config.lift_settings
             lifted = lift_latents(views, *shape, settings, "cpu", views.small(), remember=True)
-        assert lifted.region_consensus is not None, "lifting was told to remember"
+        assert lifted.region_consensus is not None, "lifted with remember=True"
         with remembering:
             regions = SeenRegions.gather(lifted.region_consensus, lifted.region_weights)
             memory = fit_memory(regions, code.identity.encoder)

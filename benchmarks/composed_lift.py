@@ -261,15 +261,15 @@ class WidePasses(LocalPasses):
             return super().run(job, part, shared, own, small, summed)
         shape, settings = shared
         joined = LatentMean(*shape, settings)
-        believed = [torch.ones(len(self.views[number].latents)) for number in part] if own is None else own
+        region_weights = [torch.ones(len(self.views[number].latents)) for number in part] if own is None else own
         for level, shares in enumerate(self._shares):
-            said = []
-            for number, trust in zip(part, believed, strict=True):
+            latents = []
+            for number, weights in zip(part, region_weights, strict=True):
                 rows = shares[number][1]
-                said.append(
-                    torch.cat([self.views[number].latents[rows], torch.ones(len(rows), 1)], dim=1) * trust[rows, None]
+                latents.append(
+                    torch.cat([self.views[number].latents[rows], torch.ones(len(rows), 1)], dim=1) * weights[rows, None]
                 )
-            joined.sums[:, level] = torch.cat([shares[number][0] for number in part], dim=1) @ torch.cat(said)
+            joined.sums[:, level] = torch.cat([shares[number][0] for number in part], dim=1) @ torch.cat(latents)
         return [torch.zeros(0)] * len(part), joined.sums
 
     @cached_property

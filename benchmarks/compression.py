@@ -48,7 +48,7 @@ def measure(data: Path, seed: int) -> list[Row]:
             row for row in scene_fidelity(found, "") if (row["decoder"], row["latents"]) == ("memory", "rendered")
         ]
         row = {"seed": seed, "gaussians": count, "encoding": encoding, "cosine": fidelity["source_cosine"]}
-        row |= found.road.ask(found.run("memory"))
+        row |= found.setup.ask(found.run("memory"))
         row |= {f"{name}_{key}": value for name, pair in agreements.items() for key, value in vars(pair).items()}
         rows.append(row | {"bytes_per_gaussian": stored / count, "shape": latents.shape})
     return rows

@@ -41,7 +41,7 @@ def lift_and_remember(scene: LatentScene, settings: RegionSettings) -> tuple[Ten
         embeddings = region_features(scene.scene, index, settings).embeddings
         views.append(RegionView(scene.weights[index], regions, latents, embeddings=embeddings))
     lifted = lift_latents(views, *scene.shape, LiftSettings(), remember=True)
-    assert lifted.region_consensus is not None, "lifting was told to remember"
+    assert lifted.region_consensus is not None, "lifted with remember=True"
     regions_seen = SeenRegions.gather(lifted.region_consensus, lifted.region_weights)
     return lifted.latents, MemoryDecoder(fit_memory(regions_seen, "clip-vit-b-32"), scene.autoencoder.decode)
 

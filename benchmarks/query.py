@@ -156,7 +156,7 @@ def in_turns(works: dict[str, Callable[[], object]], repetitions: int) -> dict[s
 def many_latents(data: Path, count: int) -> Tensor:
     """Latents for many Gaussians: each a mixture of two neighbors in a composed scene, as after densification."""
     scene = lifted_scene(data, 0)
-    latents, means = scene.lifted.latents, scene.road.scene.gaussians.means.numpy()
+    latents, means = scene.lifted.latents, scene.setup.scene.gaussians.means.numpy()
     random = np.random.default_rng(0)
     parents = random.integers(len(means), size=count)
     _, neighbors = cKDTree(means).query(means, k=5)
@@ -200,13 +200,13 @@ def measure_score(data: Path, kind: str, count: int) -> Row:
 def measure_agreement(data: Path, seed: int) -> Row:
     """IoU of both modes with the labels of held-out views: real words with the memory, under two protocols."""
     scene = lifted_scene(data, seed)
-    road, run = scene.road, scene.run("memory")
+    setup, run = scene.setup, scene.run("memory")
     query = TextQuery(("unused",), (THING,), threshold=MASK_THRESHOLD)
     modes: tuple[QueryMode, ...] = ("rendered", "gaussian")
     rows = []
     for mode in modes:
         evaluation = evaluate_views(
-            run, run.views("eval"), road.labels, road.targets, query, (THRESHOLD, PROTOCOL), mode=mode
+            run, run.views("eval"), setup.labels, setup.targets, query, (THRESHOLD, PROTOCOL), mode=mode
         )
         for protocol in (THRESHOLD, PROTOCOL):
             summary = evaluation.summary(protocol.name, "eval")

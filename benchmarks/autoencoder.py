@@ -1,10 +1,9 @@
-"""Measures the training of autoencoders: what is kept of unseen vectors, how fast, in how much memory, and on Ray.
+"""Measures the training of autoencoders: quality on unseen vectors, speed, memory, and extraction on Ray.
 
     python benchmarks/autoencoder.py --data DATA --json autoencoder.json
 
-DATA is the folder that holds `clip_embeddings` and `clip_text_embeddings_detic`; without it quality is not measured.
-All else is made by code, in temporary folders. Every part that has a speed or a peak of memory to tell runs in a
-process of its own.
+DATA is the folder with `clip_embeddings` and `clip_text_embeddings_detic`; without it, quality is not measured. All
+other data are generated in temporary folders. Every part that measures speed or peak memory runs in its own process.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ from pretrain.sources import Frame
 Row = dict[str, Any]
 
 BATCHES = (64, 4096)
-"""LangSplat's batch, and one that fills a machine."""
+"""LangSplat's batch size, and one that uses a machine fully."""
 
 PICTURE_SIZE = (120, 160)
 WORKERS = 2
@@ -60,26 +59,26 @@ Content = dict[str, tuple[list[str], list[int], Float16[np.ndarray, "rows embedd
 
 @dataclass(frozen=True)
 class DeadlyPictures(ImageFolderSource):
-    """A folder of pictures of which one kills the process that reads it, once.
+    """A folder of images, of which one kills the process that reads it for the first time.
 
     Attributes:
-        deadly: Key of that picture; none while it is empty.
-        death: File that stands for the death.
+        lethal: Key of that image; an empty string for none.
+        death: File that records that the process was killed.
     """
 
-    deadly: str = ""
+    lethal: str = ""
     death: Path = Path()
 
     def load(self, frame: Frame) -> UInt8[Tensor, "height width 3"]:
-        """Reads a picture, or dies."""
-        if frame.key == self.deadly and not self.death.exists():
+        """Reads an image, or kills the process."""
+        if frame.key == self.lethal and not self.death.exists():
             self.death.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().load(frame)
 
 
 def paint_pictures(root: Path, count: int) -> None:
-    """Writes pictures of colored patches with some noise, four to a scene."""
+    """Writes images of colored patches with noise, four per scene."""
     height, width = PICTURE_SIZE
     rows, columns = np.mgrid[:height, :width]
     for number in range(count):
@@ -93,7 +92,7 @@ def paint_pictures(root: Path, count: int) -> None:
 
 
 def content_of(folder: Path) -> Content:
-    """What a folder of shards holds, frame by frame; in which order the frames came is left out."""
+    """The content of a folder of shards by frame, independent of the order of the frames."""
     found = ShardFolder.read(folder)
     scenes = np.array([scene.name for scene in found.index.scenes])
     content: Content = {}
@@ -108,17 +107,17 @@ def content_of(folder: Path) -> Content:
 
 
 def same_content(one: Content, other: Content) -> bool:
-    """Whether all frames have the same rows, bit for bit."""
+    """Whether all frames have bit-identical rows."""
     return one.keys() == other.keys() and all(
         one[frame][:2] == other[frame][:2] and np.array_equal(one[frame][2], other[frame][2]) for frame in one
     )
 
 
 def extract_three_times(root: Path, count: int) -> Row:
-    """Extracts the same pictures in this process, on Ray, and on Ray with a worker that dies half-way."""
+    """Extracts the same images in this process, on Ray, and on Ray with a worker that is killed half-way."""
     import ray
 
-    # Ray gives each worker one thread, and the classifier rounds otherwise with another number of them.
+    # Ray gives each worker one thread, and the rounding of the classifier depends on the number of threads.
     torch.set_num_threads(1)
     paint_pictures(root / "pictures", count)
     source = DeadlyPictures(root / "pictures")
@@ -130,7 +129,7 @@ def extract_three_times(root: Path, count: int) -> Row:
     seconds: dict[str, float] = {}
     contents: dict[str, Content] = {}
     lost: dict[str, int] = {}
-    for name, pictures in {"local": source, "ray": source, "killed": deadly}.items():
+    for name, pictures in {"local": source, "ray": source, "killed": lethal}.items():
         start = time.perf_counter()
         engine: Engine = "local" if name == "local" else "ray"
         index = extract_shards(pictures, root / name, models, engine, settings).index
@@ -146,12 +145,12 @@ def extract_three_times(root: Path, count: int) -> Row:
         "seconds": seconds,
         "equal": {name: same_content(contents["local"], contents[name]) for name in ("ray", "killed")},
         "frames_lost": lost,
-        "workers_killed": int(deadly.death.exists()),
+        "workers_killed": int(lethal.death.exists()),
     }
 
 
 def print_ray(row: Row) -> None:
-    """One line an extraction."""
+    """Prints one row per extraction."""
     table = Table(
         "extraction",
         "seconds",
@@ -180,7 +179,7 @@ def ray_bars(row: Row) -> list[Bar]:
 
 
 def work(arguments: list[str]) -> Row:
-    """What a process of its own does."""
+    """Runs one part in its own process."""
     kind, *rest = arguments
     row: Row = {}
     if kind == "quality":
@@ -196,7 +195,7 @@ def work(arguments: list[str]) -> Row:
 
 
 def run_parts(data: Path | None, quick: bool) -> tuple[list[Row], list[Bar]]:
-    """Measures part by part, prints each, and gives all rows and goals."""
+    """Measures and prints each part, and returns all rows and goals."""
     rows: list[Row] = []
     bars: list[Bar] = []
     if data is None:
@@ -228,9 +227,9 @@ def run_parts(data: Path | None, quick: bool) -> tuple[list[Row], list[Bar]]:
 
 
 def main() -> None:
-    """Runs everything, or one part as a process of its own."""
+    """Runs everything, or one part in its own process."""
     parser = options_of(__doc__, "fewer steps, seeds, rows and pictures")
-    parser.add_argument("--data", type=Path, help="folder with real CLIP vectors; without it quality is left out")
+    parser.add_argument("--data", type=Path, help="folder with real CLIP vectors; without it, quality is not measured")
     options = parser.parse_args()
     if worked(options, work):
         return

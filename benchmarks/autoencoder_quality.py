@@ -1,4 +1,4 @@
-"""The quality part of the autoencoder benchmark: real CLIP vectors, and whole sources that no training saw."""
+"""The quality part of the autoencoder benchmark: real CLIP vectors, and whole sources that are held out of training."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from pretrain.train import train_autoencoder
 Row = dict[str, Any]
 
 LATENT_DIM = 16
-"""Width of the latents of everything compared here."""
+"""Width of all latents that are compared."""
 
 LEARNED = ("residual", "linear")
-"""Architectures that are trained."""
+"""Architectures to train."""
 
 SAME_PHOTO = 0.99
-"""Photographs whose vectors are nearer than this are one photograph."""
+"""Photographs whose vectors have a higher cosine than this count as one photograph."""
 
 STEPS, QUICK_STEPS = 1500, 60
 SEEDS, QUICK_SEEDS = (0, 1, 2), (0,)
@@ -46,21 +46,21 @@ TEXT_FILES = (
     "o365_clip_a+cnamefix.npy",
     "oid_clip_a+cname.npy",
 )
-"""Class names as text vectors, in `clip_text_embeddings_detic`."""
+"""Class names with text vectors, in `clip_text_embeddings_detic`."""
 
 FIGURES = ("cosine", "centered cosine", "recall at 1")
-"""What is measured of a compressor."""
+"""The measured figures of a compressor."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """What is trained on, and the source that is held out whole.
+    """Training data, and a source that is held out completely.
 
     Attributes:
         name: Letter and description.
         trained: Rows to train on.
-        tested: Rows of the source held out.
-        pairs: These and sentences about them, where there are any.
+        tested: Rows of the held-out source.
+        pairs: These rows and the captions that describe them, if there are any.
     """
 
     name: str
@@ -70,12 +70,12 @@ class Fold:
 
 
 def unit_vectors(path: Path) -> Float[Tensor, "count embedding_dim"]:
-    """Reads vectors and scales them to unit length."""
+    """Reads vectors and normalizes them."""
     return F.normalize(torch.from_numpy(np.load(path)).float(), dim=-1)
 
 
 def read_folds(folder: Path) -> list[Fold]:
-    """Reads the vectors and says who is trained on what.
+    """Reads the vectors and makes the folds.
 
     Args:
         folder: Folder with `clip_embeddings` and `clip_text_embeddings_detic`.
@@ -94,11 +94,11 @@ def read_folds(folder: Path) -> list[Fold]:
 
 
 def read_pairs(folder: Path, known: Float[Tensor, "known embedding_dim"]) -> Pairs:
-    """Reads photographs with captions, each photograph once, without those that are known, and without their captions.
+    """Reads distinct photographs with captions, without the known photographs and their captions.
 
     Args:
         folder: The folder `clip_embeddings`.
-        known: Vectors of photographs that are trained on.
+        known: Vectors of photographs in the training data.
     """
     with (folder / "flickr8k_pairs_500_metadata.csv").open(newline="") as file:
         names = [row["image_id"] for row in csv.DictReader(file)]
@@ -113,7 +113,7 @@ def read_pairs(folder: Path, known: Float[Tensor, "known embedding_dim"]) -> Pai
 
 
 def recipe(steps: int, seed: int) -> TrainingSettings:
-    """The settings of `python -m pretrain train`, for so many steps and without measurements on the way."""
+    """The settings of `python -m pretrain train` for a number of steps, without validation during training."""
     return replace(Train.training, steps=steps, seed=seed, patience=0)
 
 
@@ -148,12 +148,12 @@ def train_and_measure(fold: Fold, architecture: str, settings: TrainingSettings,
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean and range."""
+    """Formats mean and range."""
     return {"mean": statistics.fmean(values), "min": min(values), "max": max(values)}
 
 
 def measure_quality(folder: Path, quick: bool) -> list[Row]:
-    """Trains and measures everything: one row a fold and compressor, with the spread over the seeds."""
+    """Trains and measures everything: one row per fold and compressor, with the spread over the seeds."""
     steps, seeds = (QUICK_STEPS, QUICK_SEEDS) if quick else (STEPS, SEEDS)
     rows: list[Row] = []
     for fold in read_folds(folder):
@@ -173,7 +173,7 @@ def measure_quality(folder: Path, quick: bool) -> list[Row]:
 
 
 def print_quality(rows: list[Row]) -> None:
-    """One line a fold and compressor: the mean over the seeds with its range."""
+    """Prints one row per fold and compressor: the mean over the seeds and its range."""
 
     def cell(row: Row, figure: str) -> str:
         if figure not in row:
@@ -202,7 +202,7 @@ def print_quality(rows: list[Row]) -> None:
 
 
 def quality_bars(rows: list[Row]) -> list[Bar]:
-    """The goals: on the first fold, the worst seed of `residual` is to reach the principal components."""
+    """The goals: on the first fold, the worst seed of `residual` must reach the principal components."""
     first = {row["compressor"]: row for row in rows if row["fold"] == rows[0]["fold"]}
     learned, linear = first["residual"], first[f"PCA {LATENT_DIM}"]
     return [

@@ -1,9 +1,9 @@
-"""The speed part of the autoencoder benchmark: embeddings a second against a plain loop, and the memory of a stream.
+"""The speed part of the autoencoder benchmark: embeddings per second compared with a simple loop, and streaming memory.
 
-The plain loop is written here in the form in which LangSplat's autoencoder is trained: one array in memory, a data set
-that gives it row by row, a shuffling loader with as many processes as there are cores, squared error and cosine, Adam,
-and the loss read and logged at every step. Network, rows, batches and cores are the same for both. Every run has a
-process of its own, and what is compared takes turns.
+The simple loop follows the training of LangSplat's autoencoder: one array in memory, a data set that returns single
+rows, a shuffling loader with one process per core, squared error and cosine, Adam, and a loss that is read and logged
+at every step. Network, rows, batches and cores are the same for both. Every run has its own process, and the compared
+runs alternate.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ from timing import repeat
 Row = dict[str, Any]
 
 WORKER = str(Path(__file__).with_name("autoencoder.py"))
-"""The script that runs a part in a process of its own."""
+"""The script that runs a part in its own process."""
 
 ARCHITECTURE = "langsplat"
 EMBEDDING_DIM, LATENT_DIM = 512, 16
 LEARNING_RATE = 1e-4
 
 HIDDEN_DIM = 24
-"""Dimensions of what the made-up embeddings are made of."""
+"""Intrinsic dimensions of the synthetic embeddings."""
 
 FRAME_ROWS = 500
-"""Made-up embeddings that are written together."""
+"""Number of synthetic embeddings that are written together."""
 
 ROW_BYTES = 2 * EMBEDDING_DIM + 9
-"""What an embedding takes on disk, with its scene, frame and level."""
+"""Size of an embedding on disk, with its scene, frame and level."""
 
 OURS, OURS_BFLOAT16, PLAIN = "train_autoencoder, float32", "train_autoencoder, bfloat16", "plain loop"
 FLOOR, FLOOR_FAST = "step alone, torch's products", "step alone, fast products"
@@ -65,11 +65,11 @@ OUR_ROWS, PLAIN_ROWS = "rows alone, our stream", "rows alone, plain loader"
 
 
 def write_shards(folder: Path, rows: int) -> int:
-    """Writes distinct made-up embeddings near a space of few dimensions, piece by piece, and says how many there are.
+    """Writes distinct synthetic embeddings near a low-dimensional subspace in pieces, and returns their number.
 
     Args:
-        folder: Where the shards go.
-        rows: How many are wanted; whole frames are written.
+        folder: Folder for the shards.
+        rows: Minimum number of rows; only whole frames are written.
     """
     generator = torch.Generator().manual_seed(0)
     basis = torch.randn(HIDDEN_DIM, EMBEDDING_DIM, generator=generator)
@@ -83,15 +83,15 @@ def write_shards(folder: Path, rows: int) -> int:
 
 
 def built() -> AutoencoderIdentity:
-    """What is built."""
+    """The autoencoder to build."""
     return AutoencoderIdentity("speed", "synthetic", EMBEDDING_DIM, LATENT_DIM, ARCHITECTURE)
 
 
 def train_on_stream(folder: Path, batch: int, precision: PrecisionName) -> float:
-    """Trains for an epoch, logging as the command does, and returns embeddings a second.
+    """Trains for an epoch, with the logging of the command, and returns embeddings per second.
 
-    The stream is opened before the clock starts, as the array of the plain loop is. It reads ahead while it is
-    trained on, so that within the clock as many rows are read as are trained on.
+    The stream is opened before the clock starts, like the array of the simple loop. It reads ahead during training, so
+    the same number of rows is read and trained on while the clock runs.
     """
     stream = EmbeddingStream([folder])
     steps = stream.rows // batch
@@ -103,7 +103,7 @@ def train_on_stream(folder: Path, batch: int, precision: PrecisionName) -> float
 
 
 class ArrayRows(Dataset[Tensor]):
-    """The rows of an array, one at a time."""
+    """The single rows of an array."""
 
     def __init__(self, rows: Float32[np.ndarray, "rows embedding_dim"]) -> None:
         self._rows = rows
@@ -116,7 +116,7 @@ class ArrayRows(Dataset[Tensor]):
 
 
 class PlainNetwork(nn.Module):
-    """The same network without the package around it; latents and outputs are normalized once each."""
+    """The same network without the package; latents and outputs are normalized once each."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class PlainNetwork(nn.Module):
 
 
 def plain_loader(folder: Path, batch: int) -> DataLoader[Tensor]:
-    """Holds all rows in one array and shuffles them; a rest that fills no batch is left out, as it is with ours."""
+    """Keeps all rows in one array and shuffles them. An incomplete last batch is dropped, as in our training."""
     shards = ShardFolder.read(folder)
     rows = np.concatenate([shards.open(shard).rows().embeddings for shard in shards.index.shards]).astype(np.float32)
     return DataLoader(ArrayRows(rows), batch, shuffle=True, num_workers=os.cpu_count() or 1, drop_last=True)
@@ -147,7 +147,7 @@ def plain_step(
 
 
 def train_plainly(folder: Path, batch: int) -> float:
-    """Trains for an epoch in the plain way and returns embeddings a second."""
+    """Trains for an epoch with the simple loop and returns embeddings per second."""
     torch.manual_seed(0)
     loader = plain_loader(folder, batch)
     with tempfile.TemporaryDirectory() as log, SummaryWriter(log) as writer:
@@ -160,9 +160,9 @@ def train_plainly(folder: Path, batch: int) -> float:
 
 
 def step_alone(folder: Path, batch: int) -> dict[str, float]:
-    """Embeddings a second of forward, backward and Adam on rows in memory: what nobody trains faster than.
+    """Embeddings per second of forward, backward and Adam on rows in memory: an upper bound for any training.
 
-    Adam is the fused one, which takes less time than the plain loop's.
+    It uses fused Adam, which is faster than that of the simple loop.
     """
     torch.manual_seed(0)
     rows = EmbeddingStream([folder])(batch)
@@ -179,7 +179,7 @@ def step_alone(folder: Path, batch: int) -> dict[str, float]:
 
 
 def rows_alone(folder: Path, batch: int) -> dict[str, float]:
-    """Embeddings a second that are dealt out when nothing is done with them."""
+    """Embeddings per second of reading batches without using them."""
     stream = EmbeddingStream([folder])
     steps = stream.rows // batch
     start = time.perf_counter()
@@ -201,13 +201,13 @@ RUNS: dict[str, Callable[[Path, int], dict[str, float]]] = {
     "step": step_alone,
     "rows": rows_alone,
 }
-"""What takes turns, each in a process of its own."""
+"""The alternating runs, each in its own process."""
 
 
 def measure_throughput(rows: int, batches: Sequence[int], repetitions: int) -> list[Row]:
-    """Measures embeddings a second: one row a batch size.
+    """Measures embeddings per second: one row per batch size.
 
-    Ratios are taken turn by turn, so that a machine which slows down meanwhile slows both sides of a ratio.
+    Ratios are computed per turn, so that a slowdown of the machine affects both sides of a ratio.
     """
     results: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -226,13 +226,13 @@ def measure_throughput(rows: int, batches: Sequence[int], repetitions: int) -> l
 
 
 def middle(values: Sequence[float]) -> dict[str, float]:
-    """Median and range."""
+    """Formats median and range."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def print_throughput(rows: list[Row]) -> None:
-    """One line for each thing that was timed, and two columns a batch size."""
-    headers = [header for row in rows for header in (f"batch {row['batch']}: embeddings/s", "times the plain loop")]
+    """Prints one row per measurement, with two columns per batch size."""
+    headers = [header for row in rows for header in (f"batch {row['batch']}: embeddings/s", "times the simple loop")]
     table = Table(
         "what",
         *headers,
@@ -252,13 +252,13 @@ def print_throughput(rows: list[Row]) -> None:
 def throughput_bars(rows: list[Row]) -> list[Bar]:
     """The goals."""
     return [
-        Bar(f"training, batch {row['batch']}, times the plain loop", row["ratios"][OURS]["median"], ">=", 10)
+        Bar(f"training, batch {row['batch']}, times the simple loop", row["ratios"][OURS]["median"], ">=", 10)
         for row in rows
     ]
 
 
 def measure_streaming(rows: int, batch: int) -> Row | None:
-    """Trains an epoch on many rows in a process of its own; None when the disk has no room for them."""
+    """Trains an epoch on many rows in its own process; returns None if the disk is too small for them."""
     with tempfile.TemporaryDirectory() as folder:
         free, needed = shutil.disk_usage(folder).free, 1.1 * rows * ROW_BYTES
         if free < needed:
@@ -276,7 +276,7 @@ def measure_streaming(rows: int, batch: int) -> Row | None:
 
 
 def stream_epoch(folder: Path, batch: int) -> Row:
-    """Trains one epoch; the clock includes opening the stream."""
+    """Trains one epoch; the time includes opening the stream."""
     before, start = peak_memory_gb(), time.perf_counter()
     stream = EmbeddingStream([folder])
     steps = stream.rows // batch
@@ -288,7 +288,7 @@ def stream_epoch(folder: Path, batch: int) -> Row:
 
 
 def print_streaming(row: Row) -> None:
-    """One line."""
+    """Prints one row."""
     table = Table("rows", "on disk", "batch", "seconds", "rows/s", "peak memory", "before training", title="Streaming")
     table.add_row(
         f"{row['rows']:,}",

@@ -1,4 +1,4 @@
-"""What every benchmark prints and writes: the machine, the rows, and the bars beside what was measured."""
+"""Shared output of the benchmarks: the machine, the rows, and goals with the measured values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from genlangsplat_ns.utils.files import atomic_path
 
 @dataclass(frozen=True)
 class Bar:
-    """A goal and what was measured against it."""
+    """A goal and the measured value."""
 
     name: str
     measured: float
@@ -32,12 +32,12 @@ class Bar:
 
     @property
     def met(self) -> bool:
-        """Whether the goal is reached."""
+        """Whether the goal is met."""
         return self.measured >= self.bar if self.relation == ">=" else self.measured <= self.bar
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Describes the machine of the measurements."""
     return {
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
@@ -52,7 +52,7 @@ def machine() -> dict[str, Any]:
 
 
 def write_results(path: Path | None, rows: list[dict[str, Any]], bars: list[Bar]) -> None:
-    """Prints the bars and, when a path is given, writes everything as JSON. A missed bar is reported, not raised."""
+    """Prints the goals and, if a path is given, writes everything as JSON. A missed goal is only reported."""
     table = Table("bar", "measured", "wanted", "met")
     for bar in bars:
         verdict = "[green]yes[/green]" if bar.met else "[red]no[/red]"
@@ -65,21 +65,21 @@ def write_results(path: Path | None, rows: list[dict[str, Any]], bars: list[Bar]
 
 
 def options_of(description: str | None, quick: str) -> argparse.ArgumentParser:
-    """The options of a benchmark some of whose parts run in processes of their own (see `in_own_process`).
+    """The options of a benchmark with parts that run in their own processes (see `in_own_process`).
 
     Args:
         description: The text of the script.
-        quick: What its `--quick` leaves out.
+        quick: What its `--quick` omits.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--json", type=Path, help="output file for all figures")
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     return parser
 
 
 def worked(options: argparse.Namespace, work: Callable[[list[str]], dict[str, Any]]) -> bool:
-    """Does the part that a process of its own was made for, if this is one, and says so."""
+    """Runs the part given by `--worker`, if any, and returns whether there was one."""
     if not options.worker:
         return False
     row = work(options.worker) | {"peak_memory_gb": peak_memory_gb()}
@@ -89,13 +89,13 @@ def worked(options: argparse.Namespace, work: Callable[[list[str]], dict[str, An
 
 
 def in_own_process(script: str, *arguments: str) -> dict[str, Any]:
-    """Runs a part of a benchmark in a fresh process, whose peak of memory is its own, and returns the row it writes.
+    """Runs a part of a benchmark in a new process, for a separate peak memory, and returns the row it writes.
 
-    Threads that wait do so asleep, as in the programs of the package.
+    Waiting threads sleep, as in the programs of the package.
 
     Args:
-        script: The benchmark, which takes `--worker` with the arguments and writes a row to `--json`.
-        arguments: Which part.
+        script: The benchmark, which accepts `--worker` with the arguments and writes a row to `--json`.
+        arguments: Which part to run.
     """
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "row.json"
@@ -107,6 +107,6 @@ def in_own_process(script: str, *arguments: str) -> dict[str, Any]:
 
 
 def peak_memory_gb() -> float:
-    """The most memory this process has held; the usual question would answer for its parent too."""
+    """The peak memory of this process in gigabytes. The usual figure would include that of its parent."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e6

@@ -1,7 +1,7 @@
-"""The columns of the rasterizer's benchmark: our builds, two torch codes, numba, and programs from outside.
+"""The columns of the rasterizer benchmark: our builds, two torch implementations, numba, and other programs.
 
-Each function times what it can and returns the timings by row. All of them do the same work on the same scene; results
-are compared before they are timed where two columns share a row.
+Each function times the passes it supports and returns the timings by row. All of them do the same work on the same
+scene. Results of columns that share a row are compared before they are timed.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ LAMBDA_SIMILARITY = 0.2
 
 
 def render(scene: GardenScene, leaves: list[Tensor], absgrad: bool = False) -> Tensor:
-    """The picture of our rasterizer."""
+    """The image of our rasterizer."""
     camera = (scene.viewmat[None], scene.K[None], scene.width, scene.height)
     return rasterization(*leaves, *camera, absgrad=absgrad)[0]
 
 
 def time_backward(outputs: list[Tensor], inputs: list[Tensor], repetitions: int) -> Timing:
-    """Times the derivative of the outputs, for a gradient of ones."""
+    """Times the backward pass for a gradient of ones."""
     ones = [torch.ones_like(output) for output in outputs]
     return repeat(repetitions, lambda: torch.autograd.grad(outputs, inputs, ones, retain_graph=True))
 
 
 def time_ours(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
-    """The build that the environment variable GENLANGSPLAT_ISA names."""
+    """The build that the environment variable GENLANGSPLAT_ISA selects."""
     return {
         **_time_projection(scene, repetitions),
         **_time_compositing(scene, repetitions),
@@ -99,7 +99,7 @@ def _time_compositing(scene: GardenScene, repetitions: int) -> dict[str, Timing]
             return autograd.Composite.apply(*parts, None, depths, radii, *picture, True)[0]
 
         both = repeat(repetitions, composite)
-        # The autograd function lists and composites at once; what the lists take has been timed on its own.
+        # The autograd function bins and composites in one call; the time of binning was measured separately.
         timings[f"composite {channels}"] = Timing(
             [wall - binning.median for wall in both.wall],
             [time - np.median(binning.processor) for time in both.processor],
@@ -165,8 +165,8 @@ def _time_adam(scene: GardenScene, repetitions: int, fused: bool) -> Timing:
     return repeat(repetitions, lambda: [optimizer.step() for optimizer in optimizers])
 
 
-def _twin_pass(scene: GardenScene, forward: Stopwatch, backward: Stopwatch) -> list[Tensor]:
-    """One pass of the twin forward and back, tile by tile: the graph of all tiles at once would fill the memory."""
+def _reference_pass(scene: GardenScene, forward: Stopwatch, backward: Stopwatch) -> list[Tensor]:
+    """One forward and backward pass of the torch reference, tile by tile to limit the size of the graph."""
     leaves = scene.leaves(3)
     with forward:
         splats = reference.project(Gaussians(*leaves[:4]), scene.view)
@@ -186,15 +186,15 @@ def _twin_pass(scene: GardenScene, forward: Stopwatch, backward: Stopwatch) -> l
         return list(torch.autograd.grad(gathered, leaves, gradients))
 
 
-def time_torch_twin(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
-    """The readable reference in torch, with pytorch_msssim and torch's default Adam for the rest of a step."""
+def time_torch_reference(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
+    """The readable torch reference, with pytorch_msssim and torch's default Adam for the rest of a step."""
     from pytorch_msssim import ssim
 
     watches = [(Stopwatch(), Stopwatch()) for _ in range(repetitions)]
     for forward, backward in watches:
-        gradients = _twin_pass(scene, forward, backward)
+        gradients = _reference_pass(scene, forward, backward)
     ours = scene.leaves(3)
-    check_same("the twin's gradients", gradients, torch.autograd.grad(render(scene, ours).sum(), ours))
+    check_same("the reference's gradients", gradients, torch.autograd.grad(render(scene, ours).sum(), ours))
     leaves = scene.leaves(3)[:3]
 
     def project() -> list[Tensor]:
@@ -213,7 +213,7 @@ def time_torch_twin(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
 
 
 def time_gsplat_torch(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
-    """What of gsplat's own torch code runs without CUDA: the projection and the harmonics, not the compositing."""
+    """The parts of gsplat's own torch code that run without CUDA: projection and harmonics, but not compositing."""
     from gsplat.cuda._torch_impl import _fully_fused_projection, _quat_scale_to_covar_preci, _spherical_harmonics
 
     leaves = scene.leaves(3)[:3]
@@ -239,7 +239,7 @@ def time_gsplat_torch(scene: GardenScene, repetitions: int) -> dict[str, Timing]
 
 
 def time_numba(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
-    """The peer in numba, without absolute gradients. Compiling is not counted."""
+    """The numba implementation, without absolute gradients. Compilation is not included."""
     import numba_splatter as peer
 
     means, quats, scales, opacities = (tensor.numpy() for tensor in scene.gaussians.tensors())
@@ -265,19 +265,19 @@ def time_numba(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
 
 
 def check_same(what: str, found: list[Tensor], expected: list[Tensor] | tuple[Tensor, ...]) -> None:
-    """Raises when two columns did not do the same work."""
+    """Raises an error if two columns did different work."""
     for value, wanted in zip(found, expected, strict=True):
         if not (value - wanted).norm() <= 1e-2 * wanted.norm():
-            raise AssertionError(f"{what} differ from the rasterizer's: the times cannot be compared")
+            raise AssertionError(f"{what} differ from those of the rasterizer, so the times are not comparable")
 
 
 def time_outside(scene: GardenScene, command: str, repetitions: int, steps: int = 20) -> dict[str, Timing]:
-    """Training steps of a program from outside, as the difference between a run of `steps` and one of twice as many.
+    """Training steps of another program, as the difference between runs of `steps` and of twice as many.
 
     Args:
-        scene: What to train on; the command finds it as a data set in nerfstudio's format.
+        scene: The training scene. The command gets it as a data set in nerfstudio's format.
         command: A shell command with the placeholders {scene} (the folder) and {steps}.
-        repetitions: How often to run each length.
+        repetitions: Number of runs of each length.
         steps: Length of the shorter run.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -292,12 +292,12 @@ def time_outside(scene: GardenScene, command: str, repetitions: int, steps: int 
             lengths[count] = timing_of(watches)
     short, long = lengths.values()
     wall = [(twice - once) / steps for once, twice in zip(short.wall, long.wall, strict=True)]
-    # The processor time of a child is not this process's, so only the clock is known.
+    # The processor time of a child is not counted for this process, so only wall time is known.
     return {"RGB step": Timing(wall, [])}
 
 
 def write_dataset(scene: GardenScene, folder: Path) -> None:
-    """Writes the scene's pictures, cameras and points as a data set that trainers of splats read."""
+    """Writes the images, cameras and points of the scene as a data set that splatting programs can read."""
     (folder / "images").mkdir()
     frames = []
     for index, viewmat in enumerate(scene.viewmats):
@@ -305,7 +305,7 @@ def write_dataset(scene: GardenScene, folder: Path) -> None:
         image = rasterization(*scene.gaussians.tensors(), scene.colors, *camera)[0][0]
         name = f"images/{index:03}.png"
         Image.fromarray((image.clamp(0, 1) * 255).round().byte().numpy()).save(folder / name)
-        # OpenCV's axes to OpenGL's, which the format wants.
+        # From OpenCV's axes to OpenGL's, which the format requires.
         pose = torch.linalg.inv(viewmat) @ torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
         frames.append({"file_path": name, "transform_matrix": pose.tolist()})
     K = scene.K.tolist()

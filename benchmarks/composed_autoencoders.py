@@ -1,7 +1,7 @@
-"""Autoencoders that have never seen a word or a thing of the composed scenes.
+"""Autoencoders that are not trained on the words and objects of the composed scenes.
 
-They differ in what they were trained on, because it matters little: latents only tell a scene's regions apart, and its
-memory says what they mean.
+They differ in their training data, which has little influence: latents only need to distinguish the regions of a scene,
+and the scene memory stores their embeddings.
 """
 
 from __future__ import annotations
@@ -23,37 +23,38 @@ from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentit
 from genlangsplat_ns.utils.progress import track
 
 DOMAINS = ("watches", "photographs", "texts", "things")
-"""One kind of vectors each: real image vectors of watches, of photographs, real text vectors, made-up image vectors."""
+"""The domains: real image vectors of watches, of photographs, real text vectors, and synthetic image vectors."""
 
 RECIPES = ("images", *DOMAINS, "words")
-"""`images` keeps photographs, watches and made-up things; each of `DOMAINS` one kind of vectors alone, but for those
-that `held_out` names; `words` of a made-up image vector what its word says."""
+"""`images` is trained on photographs, watches and synthetic objects; each of `DOMAINS` on one kind of vectors, except
+those of `held_out`; `words` decodes a synthetic image vector to the meaning of its word.
+"""
 
 ARCHITECTURE = "residual"
 
 COPIES = 12
-"""Made-up image vectors of each foreign word."""
+"""Synthetic image vectors per foreign word."""
 
 RIDGE = 0.1
-"""Part of the mean variance of image vectors that the regression on words is damped by."""
+"""Ridge parameter of the regression on words, relative to the mean variance of image vectors."""
 
 WORD_LENGTH = 0.2
-"""Length of a word's direction beside the mean photograph in what the recipe `words` decodes to, about that of CLIP."""
+"""Length of a word's direction relative to the mean photograph in the targets of `words`, about that of CLIP."""
 
 STEPS, BATCH_SIZE, LEARNING_RATE = 400, 256, 1e-3
 
 
 @dataclass(frozen=True)
 class ForeignVectors:
-    """What autoencoders may see: nothing of it belongs to an object of the catalog.
+    """Training data of the autoencoders. Nothing in it belongs to an object of the catalog.
 
     Attributes:
-        words: LVIS names of other things.
+        words: LVIS names of other objects.
         texts: Their real unit CLIP vectors.
-        photographs: Real unit CLIP vectors of Flickr photographs that come nearest to none of the catalog.
-        watches: The same of pictures of watches.
-        things: Made-up image vectors, `COPIES` of each word, in the words' order again and again.
-        directions: The unit direction of the word of each thing.
+        photographs: Real unit CLIP vectors of Flickr photographs that are not nearest to an object of the catalog.
+        watches: The same for images of watches.
+        things: Synthetic image vectors, `COPIES` per word; the order of the words repeats.
+        directions: The unit direction of the word of each synthetic vector.
     """
 
     words: tuple[str, ...]
@@ -75,12 +76,12 @@ class ForeignVectors:
 
 
 def held_out(count: int) -> Tensor:
-    """Which of so many vectors of a domain no autoencoder of that domain is trained on: every fourth."""
+    """Mask of the vectors of a domain that are held out of training: every fourth."""
     return torch.arange(count) % 4 == 3
 
 
 def foreign_vectors(data: Path, scene: ComposedScene) -> ForeignVectors:
-    """Gathers what is foreign to the whole catalog.
+    """Collects vectors that are unrelated to the whole catalog.
 
     Args:
         data: The folder of all data sets.
@@ -102,7 +103,7 @@ def train_on(foreign: ForeignVectors, recipe: str, latent_dim: int, steps: int =
     """Trains an autoencoder on foreign vectors.
 
     Args:
-        foreign: What it sees.
+        foreign: The training data.
         recipe: One of `RECIPES`.
         latent_dim: Width D of the latents.
         steps: Optimizer steps.
@@ -128,7 +129,7 @@ def train_on(foreign: ForeignVectors, recipe: str, latent_dim: int, steps: int =
     for _ in track(range(steps), f"Training {latent_dim} on {recipe}"):
         rows = torch.randint(len(inputs), (BATCH_SIZE,))
         reconstructions = autoencoder(inputs[rows])
-        # What all words share must not drown what tells them apart.
+        # The common part of all words must not dominate their differences.
         cosines = F.cosine_similarity(reconstructions - center, targets[rows] - center, dim=-1)
         loss = 1 - cosines.mean()
         if recipe == "words":
@@ -142,7 +143,7 @@ def train_on(foreign: ForeignVectors, recipe: str, latent_dim: int, steps: int =
 
 @torch.no_grad()
 def _start_from_words(autoencoder: Autoencoder, foreign: ForeignVectors) -> None:
-    """Starts the linear maps as the regression of words on image vectors, in its principal directions."""
+    """Initializes the linear maps with the regression of words on image vectors, in its principal directions."""
     maps = linear_maps(autoencoder.encoder, autoencoder.decoder)
     assert maps is not None, "the architecture has linear maps"
     down, up = maps

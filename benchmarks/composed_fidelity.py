@@ -1,4 +1,4 @@
-"""How near decoded latents come to embeddings: of held-out views of composed scenes, and across domains of vectors."""
+"""Similarity of decoded latents and embeddings: in held-out views of composed scenes, and across domains of vectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from composed_autoencoders import DOMAINS, ForeignVectors, held_out
-from composed_lift import Code, LiftedScene, Road
+from composed_lift import Code, LiftedScene, SceneSetup
 from composed_run import ENCODER
 from composed_scene import RegionSettings, source_vectors
 from genlangsplat_ns.language.memory import MemoryDecoder
@@ -22,22 +22,22 @@ from genlangsplat_ns.utils.vectors import unit_or_zero
 Row = dict[str, Any]
 
 NOISY = RegionSettings()
-"""Regions of held-out views: with the noise that each draws anew, without errors that nobody could foresee."""
+"""Regions of held-out views: with independent noise, without unpredictable errors."""
 
 
 @torch.no_grad()
 def scene_fidelity(scene: LiftedScene, code_name: str) -> list[Row]:
-    """Compares what the latents of held-out regions decode to with their embeddings and with the vectors behind these.
+    """Compares the decoded latents of held-out regions with their embeddings and with the noiseless vectors.
 
-    A region's latent is either its own, as the code gives it, or what the lifted scene shows in its pixels.
+    The latent of a region is either its own, from the autoencoder, or the rendered one in its pixels.
     """
-    road = scene.road
-    views = road.views(scene.code, NOISY, "eval")
+    setup = scene.setup
+    views = setup.views(scene.code, NOISY, "eval")
     embeddings = torch.cat([view.embeddings for view in views if view.embeddings is not None])
-    truths = torch.cat([_truths(road, *pair) for pair in zip(road.scene.split("eval"), views, strict=True)])
+    truths = torch.cat([_truths(setup, *pair) for pair in zip(setup.scene.split("eval"), views, strict=True)])
     shown = torch.cat([shown_in(view, scene.lifted.latents) for view in views])
     own = torch.cat([view.latents for view in views])
-    about = {"part": "fidelity", "seed": road.scene.seed, "code": code_name, "latent_dim": own.shape[1]}
+    about = {"part": "fidelity", "seed": setup.scene.seed, "code": code_name, "latent_dim": own.shape[1]}
     return [
         {**about, "decoder": name, "latents": kind, **_distances(decode(latents), embeddings, truths)}
         for name, decode in scene.decoders.items()
@@ -46,32 +46,32 @@ def scene_fidelity(scene: LiftedScene, code_name: str) -> list[Row]:
 
 
 @torch.no_grad()
-def noise_row(road: Road) -> Row:
-    """What a decoder that finds the very vector behind each region would reach."""
-    views = road.views(_AsIs(), NOISY, "eval")
-    truths = torch.cat([_truths(road, *pair) for pair in zip(road.scene.split("eval"), views, strict=True)])
+def noise_row(setup: SceneSetup) -> Row:
+    """The result of a decoder that returns the exact noiseless vector of each region."""
+    views = setup.views(_AsIs(), NOISY, "eval")
+    truths = torch.cat([_truths(setup, *pair) for pair in zip(setup.scene.split("eval"), views, strict=True)])
     embeddings = torch.cat([view.latents for view in views])
-    about = {"part": "fidelity", "seed": road.scene.seed, "code": "the truth", "latent_dim": 512, "decoder": "-"}
+    about = {"part": "fidelity", "seed": setup.scene.seed, "code": "the truth", "latent_dim": 512, "decoder": "-"}
     return {**about, "latents": "-", **_distances(truths, embeddings, truths)}
 
 
 class _AsIs:
-    """Leaves vectors as they are."""
+    """Returns vectors unchanged."""
 
     def __getattr__(self, name: str) -> Any:
         return lambda vectors: vectors
 
 
 def shown_in(view: RegionView, latents: Float[Tensor, "num_gaussians levels dim"]) -> Float[Tensor, "num_regions dim"]:
-    """What the lifted scene shows in the pixels of each region of a view."""
+    """The rendered latents in the pixels of each region of a view."""
     rendered = view.operator.composite(latents.flatten(1)).unflatten(-1, latents.shape[1:])
     return unit_or_zero(view.sum_over_regions(rendered))
 
 
-def _truths(road: Road, index: int, view: RegionView) -> Float[Tensor, "num_regions 512"]:
-    """The vector behind each region of a view: that of what most of its pixels show."""
-    sources = source_vectors(road.scene, RegionSettings())
-    owners = road.sources(index)
+def _truths(setup: SceneSetup, index: int, view: RegionView) -> Float[Tensor, "num_regions 512"]:
+    """The noiseless vector of each region of a view: that of the source with most of its pixels."""
+    sources = source_vectors(setup.scene, RegionSettings())
+    owners = setup.sources(index)
     counts = torch.zeros(len(view.latents), len(sources))
     for level in view.regions:
         counted = (level >= 0) & (owners >= 0)
@@ -81,7 +81,7 @@ def _truths(road: Road, index: int, view: RegionView) -> Float[Tensor, "num_regi
 
 
 def _distances(decoded: Tensor, embeddings: Tensor, truths: Tensor) -> dict[str, float]:
-    """Cosine and mean squared error per number, with the noisy embeddings and with what lies behind them."""
+    """Cosine and mean squared error per dimension, relative to the noisy embeddings and to the noiseless vectors."""
     decoded = F.normalize(decoded, dim=-1)
     return {
         f"{name}_{figure}": float(value)
@@ -95,13 +95,13 @@ def _distances(decoded: Tensor, embeddings: Tensor, truths: Tensor) -> dict[str,
 
 @torch.no_grad()
 def domain_fidelity(foreign: ForeignVectors, codes: dict[str, Code]) -> list[Row]:
-    """Cosines of decoded vectors of each domain, all held out, with codes of every domain; no scene takes part.
+    """Cosines of decoded held-out vectors of each domain with the autoencoders of every domain, without a scene.
 
-    The memory holds the other vectors of the domain that is asked, as a scene's memory holds those of the scene.
+    The memory stores other vectors of the queried domain, as the memory of a scene stores those of the scene.
 
     Args:
         foreign: The domains.
-        codes: What encodes, by the domain it was trained on.
+        codes: The autoencoders by training domain.
     """
     rows = []
     for target in DOMAINS:

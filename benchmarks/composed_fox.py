@@ -1,4 +1,4 @@
-"""The fox scene with codes of several widths: a trained run, lifted anew in memory, with both decoders."""
+"""The fox scene with latents of several widths: a trained run, lifted again in memory, with both decoders."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ PROTOCOLS = (LANGSPLAT_LERF, THRESHOLD)
 
 @dataclass(frozen=True)
 class RelatedRun:
-    """A trained run whose Gaussians carry other latents.
+    """A trained run with replaced latents.
 
     Attributes:
         scene: The run.
-        latents: What its Gaussians carry.
-        decode: Makes embeddings of it.
-        autoencoder_identity: What made it.
-        weights: How a view composites the Gaussians.
+        latents: The latents of its Gaussians.
+        decode: Turns latents into embeddings.
+        autoencoder_identity: The autoencoder of the latents.
+        weights: The compositing weights of a view.
     """
 
     scene: LanguageScene
@@ -69,17 +69,17 @@ class RelatedRun:
         return self.scene.image(view)
 
     def render(self, view: SceneView) -> Any:
-        """The photograph, whose colors nothing is read from, and the latents."""
+        """The photograph, as unused colors, and the rendered latents."""
         latents = self.weights(view).composite(self.latents.flatten(1)).unflatten(-1, self.latents.shape[1:])
         return SimpleNamespace(rgb=self.image(view).float() / 255, latents=latents)
 
 
 def measure_fox(config: Path, dimensions: tuple[int, ...]) -> list[Row]:
-    """Scores the six texts of the fox with both decoders and codes of several widths.
+    """Scores the six texts of the fox scene with both decoders and latents of several widths.
 
     Args:
-        config: `config.yml` of a finished run of the embedded encoder.
-        dimensions: Widths of the projections; the run's own autoencoder comes first.
+        config: `config.yml` of a finished run with the embedded encoder.
+        dimensions: Widths of the projections. The run's own autoencoder comes first.
     """
     pipeline, _ = open_pipeline(config)
     pipeline.eval()
@@ -136,7 +136,7 @@ class _AskedViews:
         return rows
 
     def _fidelity(self, views: list[Any], latents: Tensor, decode: Callable[[Tensor], Tensor]) -> float:
-        """Mean cosine of held-out regions' embeddings with what is decoded in their pixels."""
+        """Mean cosine of the embeddings of held-out regions with the decoded embeddings of their pixels."""
         decoded = torch.cat([decode(shown_in(view, latents)) for view in views])
         embeddings = torch.cat([view.embeddings for view in views])
         return float(F.cosine_similarity(decoded, embeddings.float(), dim=-1).mean())

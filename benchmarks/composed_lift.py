@@ -1,4 +1,4 @@
-"""Composed scenes, lifted: few numbers with the scene's memory, or the embeddings themselves, which are the rival."""
+"""Lifts composed scenes: latents with the scene memory, or the embeddings themselves as a baseline."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ Row = dict[str, Any]
 
 SIZE = {"num_objects": 8, "num_views": 24, "width": 216, "height": 144, "max_gaussians": 4000}
 PROTOCOL = replace(LANGSPLAT_LERF, name="langsplat-lerf, filters scaled", kernel=7, smoothing=3)
-"""LangSplat's pictures are four to five times as wide."""
+"""LangSplat's images are four to five times as wide."""
 
 DIRTY = RegionSettings(mislabeled=0.05, merged=0.1, split=0.1, missing=0.1, boundary_shift=1.0)
-"""Regions as a mask model makes them."""
+"""Regions with the errors of a mask model."""
 
 UNCOMPRESSED = AutoencoderIdentity("none", ENCODER, 512, 512)
 
 
 class Code(Protocol):
-    """What makes latents of embeddings, and guesses the embeddings again."""
+    """Encodes embeddings to latents, and decodes latents."""
 
     identity: AutoencoderIdentity
 
@@ -65,32 +65,32 @@ class Code(Protocol):
 
 
 class NoCode:
-    """The embeddings are the latents."""
+    """Uses the embeddings as latents."""
 
     identity = UNCOMPRESSED
 
     def encode(self, embeddings: Tensor) -> Tensor:
-        """The embeddings."""
+        """Returns the embeddings."""
         return embeddings
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The latents, with length 1."""
+        """Returns the normalized latents."""
         return F.normalize(latents, dim=-1)
 
 
 @dataclass(frozen=True, eq=False)
 class LiftedScene:
-    """A composed scene with what its Gaussians carry, and the memory that was fitted to it.
+    """A lifted composed scene with the memory fitted to it.
 
     Attributes:
-        road: The scene.
-        code: Made the latents.
-        lifted: What the Gaussians carry.
-        memory: Decodes it; None where nobody asked for one.
-        costs: Seconds of lifting and of the memory, by the clock and of processor time.
+        setup: The scene.
+        code: The autoencoder of the latents.
+        lifted: The latents of the Gaussians.
+        memory: The memory that decodes them; None if it was not requested.
+        costs: Wall and processor seconds of lifting and of the memory.
     """
 
-    road: Road
+    setup: SceneSetup
     code: Code
     lifted: LiftedLatents
     memory: SceneMemory | None
@@ -98,21 +98,21 @@ class LiftedScene:
 
     @property
     def decoders(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        """Both ways to decode."""
+        """The available decoders."""
         own = {"autoencoder": self.code.decode}
         return own if self.memory is None else {**own, "memory": MemoryDecoder(self.memory, self.code.decode)}
 
     def run(self, decoder: str) -> SplattedRun:
-        """The scene as a run that can be asked."""
-        road = self.road
+        """The scene as a run that can be queried."""
+        setup = self.setup
         return SplattedRun.of(
-            *(road.scene, road.encoder, self.lifted.latents, road.weights),
+            *(setup.scene, setup.encoder, self.lifted.latents, setup.weights),
             *(self.decoders[decoder], self.code.identity),
         )
 
 
-class Road:
-    """What all measurements of one scene share."""
+class SceneSetup:
+    """Data shared by all measurements of one scene."""
 
     def __init__(self, data: Path, seed: int, foreign: ForeignVectors | None = None) -> None:
         self.scene: ComposedScene = compose(data, seed, **SIZE)
@@ -129,7 +129,7 @@ class Road:
 
     @torch.no_grad()
     def views(self, code: Code, settings: RegionSettings, split: str = "train") -> list[RegionView]:
-        """The views of a split as lifting takes them, with their embeddings."""
+        """The views of a split with their embeddings, as input of lifting."""
         features = self.features(settings)
         return [
             RegionView(
@@ -148,16 +148,16 @@ class Road:
         settings: RegionSettings = DIRTY,
         lift: LiftSettings | None = None,
         remember: bool = True,
-        firm: bool = False,
+        full_strength: bool = False,
     ) -> LiftedScene:
         """Lifts the latents of the training views and fits the memory to their regions.
 
         Args:
-            code: Makes the latents.
-            settings: What the regions are like.
-            lift: How to lift; None for the defaults.
+            code: The autoencoder.
+            settings: Properties of the regions.
+            lift: Lifting settings; None for the defaults.
             remember: Whether to fit a memory.
-            firm: Whether embeddings are lifted with full strength in any case, see `FullStrengthLift`.
+            full_strength: Whether embeddings are lifted with full strength in any case, see `FullStrengthLift`.
         """
         views, shape, lift = (
             self.views(code, settings),
@@ -167,7 +167,7 @@ class Road:
         lifting, remembering = Stopwatch(), Stopwatch()
         with lifting:
             if isinstance(code, NoCode):
-                lifted = lift_embeddings(views, *shape, lift, remember, FullStrengthLift if firm else RobustLift)
+                lifted = lift_embeddings(views, *shape, lift, remember, FullStrengthLift if full_strength else RobustLift)
             else:
                 lifted = lift_latents(views, *shape, code.identity.latent_dim, lift, with_consensus=remember)
         memory = None
@@ -192,7 +192,7 @@ class Road:
         temperature: float = DEFAULT_TEMPERATURE,
         mode: QueryMode = "rendered",
     ) -> Row:
-        """Scores the words of the scene in the held-out views, by LangSplat's rules and with one negative."""
+        """Scores the words of the scene in held-out views, by LangSplat's rules and with one negative."""
         query = TextQuery(("unused",), (THING,), temperature=temperature)
         if shuffled:
             (stage,) = run_stages({"": run}, run.views("eval"), self.labels, self.targets, query, PROTOCOL)
@@ -202,14 +202,14 @@ class Road:
         return {key: micro[key] for key in ("localization", "miou")}
 
     def upper_bounds(self) -> dict[str, FieldRun | GroundTruthRun]:
-        """Runs that nothing was lost in: the texts themselves over the true pixels, and the noiseless image vectors."""
+        """Runs without loss, as upper bounds: text embeddings in the true pixels, and the noiseless image vectors."""
         blank = FieldRun(self.scene, self.encoder, self._painted_sources, lambda rows: rows, UNCOMPRESSED)
         texts = torch.cat([self.scene.texts, self.encoder.encode_texts([THING])])
         painted = GroundTruthRun(blank, self.labels, self.scene.objects, texts, lambda rows: rows)
         return {"texts, painted": painted, "image vectors, painted": blank}
 
     def sources(self, index: int) -> Tensor:
-        """The object or, after the objects, the patch that each pixel of a view shows; -1 where none."""
+        """Index of the object in each pixel, or the number of objects plus the index of the patch; -1 for none."""
         labels, patches = self.scene.labels[index].long(), self.scene.patches[index].long()
         return torch.where(labels >= 0, labels, torch.where(patches >= 0, patches + len(self.scene.objects), -1))
 
@@ -226,7 +226,7 @@ def lift_embeddings(
     remember: bool,
     kind: type[RobustLift] = RobustLift,
 ) -> LiftedLatents:
-    """`lift_latents` for embeddings themselves: the same to rounding, in a part of the time."""
+    """`lift_latents` for embeddings: faster, with the same result up to rounding."""
     shape = num_gaussians, levels, views[0].latents.shape[1]
     total = max_view_visits(len(views), settings.robust_rounds)
     with progress_bar("Lifting embeddings", total) as bar:
@@ -271,7 +271,7 @@ class WideRunner(LocalRunner):
 
     @cached_property
     def _shares(self) -> list[list[tuple[Float[Tensor, "num_gaussians num_regions"], Tensor]]]:
-        """For every level and view the weights of Gaussians in its regions, and which regions these are."""
+        """For every level and view: the weights of the Gaussians in its regions, and the indices of these regions."""
         found = []
         for level in range(len(LEVELS)):
             shares = []

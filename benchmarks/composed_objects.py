@@ -1,4 +1,4 @@
-"""What a composed scene is made of: named objects of the splat collection, a table in a room, and cameras around it."""
+"""The contents of a composed scene: named objects of the splat collection, a table in a room, and cameras around it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization import Gaussians, View, compositing_weights
 
 OBJECT_SIZE = 0.5
-"""Side of the square that an object would about fill; all other lengths of the scene follow from it."""
+"""Side of the square with about the area of an object; all other lengths of the scene scale with it."""
 
 MAX_OPACITY = 0.99
-"""Opacity of the opaque Gaussians of the collection, so that no value is at the end of its range."""
+"""Opacity of the collection's opaque Gaussians, so that no value is at the end of its range."""
 
 FOOTPRINT_POINTS = 500
-"""Points of an object that are kept clear of the other objects' when it is placed."""
+"""Number of points of an object that are kept clear of other objects when it is placed."""
 
 ELEVATIONS = (22.0, 38.0, 55.0)
-"""Heights of the cameras in degrees above the table, taken in turn."""
+"""Heights of the cameras in degrees above the table, used in turn."""
 
 MIN_OPACITY = 0.5
-"""A pixel that is covered less shows nothing."""
+"""A pixel with less opacity counts as empty."""
 
 RECORD = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("color", "u1", 4), ("quat", "u1", 4)])
 """One Gaussian of a .splat file."""
@@ -46,7 +46,7 @@ class SplatObject:
     color: tuple[float, float, float] | None = None
     """The color that replaces terracotta; None keeps the colors of a real capture."""
     up: tuple[int, int, int] = (0, -1, 0)
-    """The axis of the file that points up when the object stands or lies at rest."""
+    """The axis of the file that points up when the object is at rest."""
 
 
 CATALOG: tuple[SplatObject, ...] = (
@@ -65,7 +65,7 @@ CATALOG: tuple[SplatObject, ...] = (
     SplatObject("plane_10k.splat", "airplane", (0.92, 0.93, 0.98), up=(0, 0, 1)),
     SplatObject("plant.splat", "flowerpot"),
 )
-"""Every object that can be drawn."""
+"""All available objects."""
 
 BACKGROUND: tuple[str, ...] = ("table", "floor", "wall 1", "wall 2", "wall 3", "wall 4")
 """The patches of the background, in the order of their indices."""
@@ -78,9 +78,9 @@ class LabeledGaussians(Gaussians):
     colors: Float[Tensor, "num_gaussians 3"]
     """Colors in 0..1, the same from all sides."""
     objects: Int64[Tensor, " num_gaussians"]
-    """Index of the object each belongs to, -1 for the background."""
+    """Index of the object of each Gaussian, -1 for the background."""
     patches: Int64[Tensor, " num_gaussians"]
-    """Index in `BACKGROUND` of the patch each belongs to, -1 for the objects."""
+    """Index in `BACKGROUND` of the patch of each Gaussian, -1 for the objects."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ class SplitView(View):
     """A view that belongs to a split of the data."""
 
     split: str
-    """`train`, or `eval` when the view is held out."""
+    """`train` or `eval`."""
 
 
 def join(parts: list[LabeledGaussians]) -> LabeledGaussians:
@@ -110,13 +110,13 @@ def read_words(folder: Path) -> tuple[list[str], Float[Tensor, "num_words embedd
 
 
 def draw_objects(count: int, random: np.random.Generator) -> list[SplatObject]:
-    """Objects drawn from the catalog, each at most once.
+    """Draws distinct objects from the catalog.
 
     Raises:
-        GenLangSplatError: If the catalog does not hold as many.
+        GenLangSplatError: If the catalog has fewer objects.
     """
     if not 1 <= count <= len(CATALOG):
-        raise GenLangSplatError(f"Found num_objects={count}; the catalog has {len(CATALOG)}, ask for 1 to as many.")
+        raise GenLangSplatError(f"Found num_objects={count}; use 1 to {len(CATALOG)}, the size of the catalog.")
     return [CATALOG[index] for index in random.permutation(len(CATALOG))[:count]]
 
 
@@ -126,12 +126,12 @@ def read_object(folder: Path, item: SplatObject, limit: int, random: np.random.G
     Args:
         folder: The folder of all data sets.
         item: The object.
-        limit: The most Gaussians it may keep. Those that are kept grow along their two longer axes as the distances
-            between them do, but not beyond their neighbors: surfaces stay closed, thin and sharp.
-        random: Draws what is kept, the direction and the texture.
+        limit: Maximum number of Gaussians. The remaining ones are enlarged along their two longer axes in proportion to
+            their spacing, but not beyond their neighbors, so that surfaces stay closed, thin and sharp.
+        random: Draws the selection, the direction and the texture.
     """
     data = np.fromfile(folder / "splat_objects" / item.file, dtype=RECORD)
-    # A capture has a haze of faint Gaussians, which would grow into a cloud around the object.
+    # Captures have a haze of faint Gaussians, which would grow into a cloud around the object.
     chances = data["color"][:, 3] / data["color"][:, 3].sum(dtype=np.float64)
     kept = np.sort(random.choice(len(data), min(limit, len(data)), replace=False, p=chances))
     growth = np.sqrt(len(data) / len(kept))
@@ -144,7 +144,7 @@ def read_object(folder: Path, item: SplatObject, limit: int, random: np.random.G
 
     upright, _ = Rotation.align_vectors([[0.0, 0.0, 1.0]], [item.up])
     turn = Rotation.from_euler("z", random.uniform(0, 2 * np.pi)) * upright
-    # Most objects are given in a frame of their own; what stands out a little must not decide the size.
+    # Most objects have their own coordinate frame; a few protruding points must not determine the size.
     low, high = np.quantile(data["mean"], [0.005, 0.995], axis=0)
     sides = np.sort(high - low)
     size = OBJECT_SIZE * min(1 / np.sqrt(sides[1] * sides[2]), 1.6 / sides[2])
@@ -154,7 +154,7 @@ def read_object(folder: Path, item: SplatObject, limit: int, random: np.random.G
 
     colors = data["color"][:, :3] / 255.0
     if item.color is not None:
-        # The red of terracotta holds the baked shading.
+        # The red channel of terracotta has the baked shading.
         shading = colors[:, :1] / np.quantile(colors[:, 0], 0.98)
         markings = 0.85 + 0.15 * waves(means / OBJECT_SIZE, random, frequency=12.0, count=4)
         colors = np.clip(shading * markings[:, None] * item.color, 0, 1)
@@ -174,11 +174,11 @@ def place(objects: list[LabeledGaussians], random: np.random.Generator) -> tuple
     """Moves the objects side by side without overlap, as close to the middle as random tries find room.
 
     Args:
-        objects: Objects that stand on z = 0 above the origin.
-        random: Draws the places.
+        objects: Objects on z = 0 above the origin.
+        random: Draws the positions.
 
     Returns:
-        The objects in their places, with their indices, and the radius of the circle around them.
+        The placed objects with their indices, and the radius of the circle around them.
     """
     gap, step = 0.2 * OBJECT_SIZE, 0.02 * OBJECT_SIZE
     taken: list[np.ndarray] = []
@@ -213,11 +213,11 @@ def make_room(radius: float, random: np.random.Generator) -> LabeledGaussians:
     """A table top at z = 0, a floor below it and four walls around, each with a texture of its own.
 
     Args:
-        radius: Radius of the circle that the objects take up.
+        radius: Radius of the circle around the objects.
         random: Draws the textures.
     """
     table, room, depth, height = 1.25 * radius, 4.0 * radius, 0.8 * radius, 4.5 * radius
-    # Every sheet goes on a little behind the next one, because its Gaussians fade out along its edges.
+    # Every sheet extends a little behind the next one, because its Gaussians fade out along its edges.
     reach = 1.05 * room
     parts = [
         _plane([0, 0, 0], [table, 0, 0], [0, table, 0], (110, 110), 0, random),
@@ -238,8 +238,8 @@ def waves(
     Args:
         points: Where to evaluate it.
         random: Draws the directions, wavelengths and phases.
-        frequency: Radians a unit of length of the slowest wave; the fastest has three times as many.
-        count: How many waves.
+        frequency: Radians per unit of length of the slowest wave; the fastest has three times as many.
+        count: Number of waves.
     """
     directions = random.normal(size=(count, points.shape[1]))
     directions *= frequency * random.uniform(1, 3, (count, 1)) / np.linalg.norm(directions, axis=1, keepdims=True)
@@ -253,11 +253,11 @@ def orbit(
     """Cameras once around the table at the heights of `ELEVATIONS` in turn.
 
     Args:
-        radius: Radius of the circle that the objects take up.
-        count: How many cameras.
-        width, height: Size of the pictures in pixels.
-        held_out_every: One view in so many is held out.
-        random: Shakes the cameras a little.
+        radius: Radius of the circle around the objects.
+        count: Number of cameras.
+        width, height: Image size in pixels.
+        held_out_every: One of this many views is held out.
+        random: Draws small perturbations of the cameras.
     """
     focal = 0.95 * width
     K = torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
@@ -283,7 +283,7 @@ def orbit(
 def render(
     gaussians: LabeledGaussians, view: SplitView, num_objects: int
 ) -> tuple[UInt8[Tensor, "height width 3"], Int32[Tensor, "height width"], Int32[Tensor, "height width"]]:
-    """Picture of one view, the object that each pixel shows, and the patch where it shows no object; else -1."""
+    """The image of a view, the object that each pixel shows, and the patch where there is no object; -1 for none."""
     sources = torch.where(gaussians.objects >= 0, gaussians.objects, gaussians.patches + num_objects)
     shares = torch.nn.functional.one_hot(sources, num_objects + len(BACKGROUND)).float()
     weights = compositing_weights(gaussians, view)

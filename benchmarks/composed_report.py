@@ -17,7 +17,7 @@ from genlangsplat_ns.utils.console import CONSOLE
 Row = dict[str, Any]
 
 PAPER_LINE = 0.93
-"""Cosine of decoded with real embeddings that the paper reports."""
+"""Cosine of decoded and real embeddings reported in the paper."""
 
 
 def chosen(rows: Sequence[Row], **wanted: Any) -> list[Row]:
@@ -26,18 +26,18 @@ def chosen(rows: Sequence[Row], **wanted: Any) -> list[Row]:
 
 
 def mean_of(rows: Sequence[Row], figure: str) -> float:
-    """Mean of a figure, NaN of nothing."""
+    """Mean of a figure; NaN if there are no rows."""
     return statistics.mean(row[figure] for row in rows) if rows else float("nan")
 
 
 def show_all(rows: list[Row]) -> None:
-    """Prints every table; those of the composed scenes only where there are any."""
+    """Prints all tables; those of the composed scenes only if there are any."""
     _show_fox(chosen(rows, part="fox"))
     if not chosen(rows, part="scene"):
         return
     _by_scene("Scenes: mIoU (localization)", chosen(rows, part="scene"), _name)
     others = [row for part in ("bounds", "rival", "gaussian", "mislabeled") for row in chosen(rows, part=part)]
-    _by_scene("Bounds, rivals, mode gaussian, 30 % mislabeled", others, lambda row: f"{row['part']}: {_name(row)}")
+    _by_scene("Bounds, baselines, mode gaussian, 30 % mislabeled", others, lambda row: f"{row['part']}: {_name(row)}")
     _show_costs(chosen(rows, part="scene", decoder="memory"))
     _show_fidelity(chosen(rows, part="fidelity"))
     _show_domains(chosen(rows, part="domains"))
@@ -64,9 +64,7 @@ def _score(row: Row) -> str:
 
 
 def _show_costs(rows: list[Row]) -> None:
-    table = Table(
-        "latents", "lift s (processor)", "memory s (processor)", "keys", "MB", title="Costs of a scene, means"
-    )
+    table = Table("latents", "lift s (processor)", "memory s (processor)", "keys", "MB", title="Mean costs of a scene")
     for label in dict.fromkeys(map(_name, rows)):
         own = [row for row in rows if _name(row) == label]
         times = (
@@ -80,7 +78,7 @@ def _show_costs(rows: list[Row]) -> None:
 
 def _show_fidelity(rows: list[Row]) -> None:
     columns = ("cosine", "MSE x 1000")
-    table = Table("latents", *columns, *columns, title="Held-out regions: embeddings, and the vectors behind them")
+    table = Table("latents", *columns, *columns, title="Held-out regions: embeddings, and noiseless vectors")
     for name in dict.fromkeys((_name(row), row["latents"]) for row in rows):
         own = [row for row in rows if (_name(row), row["latents"]) == name]
         cells = []
@@ -94,7 +92,7 @@ def _show_fidelity(rows: list[Row]) -> None:
 
 def _show_domains(rows: list[Row]) -> None:
     asked = list(dict.fromkeys(row["asked"] for row in rows))
-    table = Table("trained on", *asked, title="Held-out vectors of each domain: cosine by the decoder, by a memory")
+    table = Table("trained on", *asked, title="Held-out vectors of each domain: cosine with the decoder, with a memory")
     for trained_on in dict.fromkeys(row["trained_on"] for row in rows):
         own = {row["asked"]: row for row in chosen(rows, trained_on=trained_on)}
         table.add_row(trained_on, *(f"{own[name]['autoencoder']:.3f}, {own[name]['memory']:.3f}" for name in asked))
@@ -130,24 +128,24 @@ def bars_of(rows: list[Row], width: int) -> list[Bar]:
         own = chosen(scenes, code=code, latent_dim=width, decoder="memory")
         gains = [row["miou"] - raw[row["seed"]]["miou"] for row in own]
         title = f"{code} {width}, memory, {len(own)} scenes"
-        rivals = [row for part in (list(raw.values()), chosen(rows, part="rival")) for row in part]
-        best = {seed: max(row["miou"] for row in chosen(rivals, seed=seed)) for seed in raw}
+        baselines = [row for part in (list(raw.values()), chosen(rows, part="rival")) for row in part]
+        best = {seed: max(row["miou"] for row in chosen(baselines, seed=seed)) for seed in raw}
         beaten = [row["miou"] - best[row["seed"]] for row in own]
         bars += [
-            Bar(f"{title}: least localization", min(row["localization"] for row in own), ">=", 0.95 - leniency),
-            Bar(f"{title}: least mIoU", min(row["miou"] for row in own), ">=", 0.85 - leniency),
+            Bar(f"{title}: minimum localization", min(row["localization"] for row in own), ">=", 0.95 - leniency),
+            Bar(f"{title}: minimum mIoU", min(row["miou"] for row in own), ">=", 0.85 - leniency),
             Bar(f"{title}: mean mIoU", mean_of(own, "miou"), ">=", 0.9 - leniency),
-            Bar(f"{title}: least gain of mIoU over the uncompressed lift", min(gains), ">=", -leniency),
-            Bar(f"{title}: mean gain over the best rival of each scene", statistics.mean(beaten), ">=", 0.0),
+            Bar(f"{title}: minimum gain of mIoU over the uncompressed lift", min(gains), ">=", -leniency),
+            Bar(f"{title}: mean gain over the best baseline of each scene", statistics.mean(beaten), ">=", 0.0),
             Bar(f"{title}: mIoU of shuffled texts", max(row["shuffled_miou"] for row in own), "<=", 0.01),
         ]
     watches = chosen(scenes, code="watches", decoder="memory")
     bars.append(Bar("watches alone, memory: mean mIoU", mean_of(watches, "miou"), ">=", 0.75))
     wrong = chosen(rows, part="mislabeled")
     for code in ("images", "projection") if wrong else ():
-        for rival in dict.fromkeys(row["code"] for row in wrong if row["code"].startswith("none")):
-            gain = mean_of(chosen(wrong, code=code), "miou") - mean_of(chosen(wrong, code=rival), "miou")
-            title = f"30 % mislabeled, {code}: mean gain of mIoU over 512 numbers, {rival.removeprefix('none, ')}"
+        for baseline in dict.fromkeys(row["code"] for row in wrong if row["code"].startswith("none")):
+            gain = mean_of(chosen(wrong, code=code), "miou") - mean_of(chosen(wrong, code=baseline), "miou")
+            title = f"30 % mislabeled, {code}: mean gain of mIoU over 512 dimensions, {baseline.removeprefix('none, ')}"
             bars.append(Bar(title, gain, ">=", 0.03))
     own = {row["seed"]: row["miou"] for row in chosen(scenes, code="images", latent_dim=width, decoder="memory")}
     differences = [own[row["seed"]] - row["miou"] for row in chosen(rows, part="gaussian", code="images")]
@@ -168,7 +166,7 @@ def bars_of(rows: list[Row], width: int) -> list[Bar]:
 
 
 def draw_widths(rows: list[Row], path: Path) -> None:
-    """Draws the overlap over the width of latents: composed scenes with their spread, and the fox."""
+    """Plots mean IoU over the width of latents: composed scenes with their spread, and the fox scene."""
     fox = chosen(rows, part="fox")
     figure = Figure(figsize=(10 if fox else 5.5, 4))
     axes = figure.subplots(1, 2 if fox else 1, squeeze=False)
@@ -185,7 +183,7 @@ def draw_widths(rows: list[Row], path: Path) -> None:
         label = {"memory": f"{code}, memory", "autoencoder": f"{code}, its decoder"}[decoder]
         _line(panel, own, color, label)
     raw = chosen(scenes, code="none", decoder="autoencoder")
-    panel.axhline(mean_of(raw, "miou"), color="gray", linestyle="--", label="512 numbers, no memory")
+    panel.axhline(mean_of(raw, "miou"), color="gray", linestyle="--", label="512 dimensions, no memory")
     title = f"{len({row['seed'] for row in scenes})} composed scenes: mean, least and most"
     _finish(panel, title, sorted({row["latent_dim"] for row in scenes}))
     if fox:
@@ -212,6 +210,6 @@ def _line(panel: Axes, rows: list[Row], color: str, label: str, style: str = "-"
 def _finish(panel: Axes, title: str, widths: list[int]) -> None:
     panel.set_xscale("log", base=2)
     panel.set_xticks(widths, [str(width) for width in widths])
-    panel.set(xlabel="numbers in a latent", ylabel="mean IoU", title=title, ylim=(0, 1))
+    panel.set(xlabel="latent dimensions", ylabel="mean IoU", title=title, ylim=(0, 1))
     panel.grid(alpha=0.3)
     panel.legend(fontsize=7)

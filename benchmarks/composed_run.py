@@ -1,4 +1,4 @@
-"""A composed scene as a run that can be evaluated: its views, labels, words and what its pixels carry."""
+"""A composed scene as a run that can be evaluated: its views, labels, words and the latents of its pixels."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from genlangsplat_ns.rasterization import CompositingWeights
 ENCODER = "CLIP ViT-B/32"
 
 THING = "thing"
-"""The word that stands for LERF's canonical texts, of which no vectors are at hand: the mean of all foreign words."""
+"""The word that replaces LERF's canonical texts, whose vectors are not available: the mean of all foreign words."""
 
 
 class WordTable:
-    """The half of CLIP that is at hand: vectors of the LVIS words, and of `THING`."""
+    """The available text vectors of CLIP: those of the LVIS words, and of `THING`."""
 
     name = "openclip"
     identity = ENCODER
@@ -39,7 +39,7 @@ class WordTable:
         """Looks up one unit vector per text."""
         missing = [text for text in texts if text not in self._rows]
         if missing:
-            raise GenLangSplatError(f"There is no vector of {', '.join(missing)}. Ask for LVIS words.")
+            raise GenLangSplatError(f"There is no vector of {', '.join(missing)}. Use LVIS words.")
         return torch.stack([self._rows[text] for text in texts])
 
 
@@ -53,7 +53,7 @@ class ComposedView:
 
 
 def labels_of(scene: ComposedScene) -> dict[str, ViewLabels]:
-    """The exact masks of every view, of those objects that show at least 40 pixels."""
+    """The exact masks of every view, for objects with at least 40 visible pixels."""
     labels = {}
     for index, pixels in enumerate(scene.labels):
         masks = [(name, (pixels == number).numpy()) for number, name in enumerate(scene.objects)]
@@ -65,12 +65,12 @@ def labels_of(scene: ComposedScene) -> dict[str, ViewLabels]:
 
 @dataclass(frozen=True)
 class FieldRun:
-    """A composed scene with anything in its pixels.
+    """A composed scene with arbitrary latents in its pixels.
 
     Attributes:
         scene: The scene.
         encoder: Its words.
-        latents: Gives what the pixels of a view carry, (height, width, levels, dim).
+        latents: Returns the latents of the pixels of a view, (height, width, levels, dim).
         decode: Turns these into embeddings.
         identity: The autoencoder.
     """
@@ -90,21 +90,21 @@ class FieldRun:
         ]
 
     def image(self, view: ComposedView) -> Tensor:
-        """The picture of a view."""
+        """The image of a view."""
         return self.scene.images[view.index]
 
     def render(self, view: ComposedView) -> Any:
-        """The picture and what its pixels carry."""
+        """The image and the latents of its pixels."""
         return SimpleNamespace(rgb=self.image(view).float() / 255, latents=self.latents(view.index))
 
 
 @dataclass(frozen=True)
 class SplattedRun(FieldRun):
-    """A composed scene whose Gaussians carry latents.
+    """A composed scene with latents on its Gaussians.
 
     Attributes:
         carried: The latents of the Gaussians.
-        weights: How each view composites them.
+        weights: The compositing weights of each view.
     """
 
     carried: Float[Tensor, "num_gaussians levels dim"]
@@ -128,18 +128,18 @@ class SplattedRun(FieldRun):
         return cls(scene, encoder, rendered, decode, identity, carried, weights)
 
     def gaussian_latents(self) -> Tensor:
-        """What the Gaussians carry."""
+        """The latents of the Gaussians."""
         return self.carried
 
     def render_rgb(self, view: ComposedView) -> Tensor:
-        """The picture of a view."""
+        """The image of a view."""
         return self.image(view).float() / 255
 
     def render_opacity(self, view: ComposedView, selected: Tensor) -> Tensor:
-        """How much of each pixel the selected Gaussians make up; others may stand before them."""
+        """The share of each pixel that the selected Gaussians contribute; others may occlude them."""
         return self.weights[view.index].composite(selected.float()[:, None])[..., 0]
 
     def render_scores(self, view: ComposedView, scores: Tensor) -> Tensor:
-        """Scores drawn over the opacity of the Gaussians that have one."""
+        """Renders scores, divided by the opacity of the Gaussians that have one."""
         seen, weights = SeenScores(scores), self.weights[view.index]
         return seen.divide(weights.composite(seen.channels), weights.composite(torch.ones(len(scores), 1)))

@@ -1,9 +1,9 @@
-"""A table of named objects with exact labels, seen all around, and what a mask model and CLIP might say of it.
+"""A table with named objects and exact labels, seen from all around, with simulated outputs of a mask model and CLIP.
 
     python benchmarks/composed_scene.py --data ../shared/data --out sheet.png
 
-The objects come from real and mesh-derived splats, their words from real CLIP text vectors. Only the regions and their
-errors are made up, so that every error can be dosed and every answer be held against the truth.
+The objects are real and mesh-derived splats, and their words have real CLIP text vectors. Only the regions and their
+errors are synthetic, so that the amount of each error can be set and every answer compared with the ground truth.
 """
 
 from __future__ import annotations
@@ -46,27 +46,27 @@ FIELD_PIXELS = 24
 """Distance over which the field that shifts boundaries changes."""
 
 Owners = list[tuple[int, ...]]
-"""The sources (objects, and after them patches) of each region; more than one where regions were merged."""
+"""The sources (objects, and after them patches) of each region; more than one for merged regions."""
 
 Regions = tuple[np.ndarray, Owners]
-"""A map of one level's regions, -1 where there is none, and their owners."""
+"""A region map of one level, -1 for none, and the sources of the regions."""
 
 MODALITIES = ("text", "mixed")
-"""What an embedding is made of, see `RegionSettings.modality`."""
+"""Where an embedding starts, see `RegionSettings.modality`."""
 
 OBJECT_PIECES: dict[str, tuple[int, int]] = {"subpart": (4, 6), "part": (2, 3), "whole": (1, 1)}
-"""The fewest and most pieces an object is cut into at each level."""
+"""Minimum and maximum number of pieces of an object at each level."""
 
 BACKGROUND_PIECES: dict[str, tuple[int, int]] = {"subpart": (3, 4), "part": (2, 2), "whole": (1, 1)}
 """The same for a patch of the background."""
 
 MIN_PIXELS = 12
-"""A source seen in fewer pixels gets no region, and no piece is meant to be smaller."""
+"""A source with fewer visible pixels gets no region, and pieces are not meant to be smaller."""
 
 
 @dataclass(frozen=True)
 class ComposedScene:
-    """Gaussians, cameras, and which object every Gaussian and every pixel shows."""
+    """Gaussians, cameras, and the object of every Gaussian and every pixel."""
 
     seed: int
     """What the scene was drawn from."""
@@ -79,15 +79,15 @@ class ComposedScene:
     texts: Float[Tensor, "num_objects embedding_dim"]
     """Unit CLIP vector of each object's text."""
     images: UInt8[Tensor, "num_views height width 3"]
-    """The rendered pictures."""
+    """The rendered images."""
     labels: Int32[Tensor, "num_views height width"]
-    """Index of the object that a pixel shows, -1 where the background weighs more or little is seen at all."""
+    """Index of the object that a pixel shows, -1 where the background dominates or the pixel is almost empty."""
     patches: Int32[Tensor, "num_views height width"]
-    """Index in `BACKGROUND` of what a pixel shows where it shows no object, -1 elsewhere."""
+    """Index in `BACKGROUND` of the patch that a pixel shows where there is no object, -1 elsewhere."""
     text_mean: Float[Tensor, " embedding_dim"]
-    """Mean of the unit CLIP vectors of all texts of the catalog, that is what these texts share."""
+    """Mean of the unit CLIP vectors of all texts of the catalog: their common part."""
     photographs: Float[Tensor, "num_photographs embedding_dim"]
-    """Unit CLIP vectors of photographs, none of which comes closest to the word of an object of this scene."""
+    """Unit CLIP vectors of photographs, none of which is nearest to the word of an object of this scene."""
 
     def split(self, name: str) -> list[int]:
         """Indices of the views of one split."""
@@ -96,28 +96,28 @@ class ComposedScene:
 
 @dataclass(frozen=True)
 class RegionSettings:
-    """How the regions of a view and their embeddings come about; lengths are in those of a unit embedding."""
+    """How the regions of a view and their embeddings are generated; lengths are relative to a unit embedding."""
 
     modality: str = "mixed"
-    """`text` starts from the unit vector of the object's text, `mixed` from a point in the cone of images."""
+    """`text` starts from the unit vector of the object's text, `mixed` from a point in the cone of image vectors."""
     text_strength: float = 0.22
-    """In `mixed`, the length of the text's direction (its difference from the mean text) beside the mean image."""
+    """In `mixed`, the length of the text's direction (its difference from the mean text) relative to the mean image."""
     object_offset: float = 0.46
-    """Length of the fixed direction of each object, which stands for its looks, beside what it starts from."""
+    """Length of the fixed direction of each object, which represents its appearance, relative to the start."""
     region_noise: float = 0.54
-    """Length of the random direction that every region of every view draws anew, beside a unit vector."""
+    """Length of the independent random direction of every region of every view, relative to a unit vector."""
     mislabeled: float = 0.0
-    """Share of regions that take over the vector of another object or patch."""
+    """Share of regions that have the vector of another object or patch."""
     merged: float = 0.0
-    """Share of pairs of touching regions of two objects that become one region with the mean vector."""
+    """Share of pairs of touching regions of two objects that are merged into one region with the mean vector."""
     split: float = 0.0
-    """Share of regions that are cut in two, each half with a draw of its own."""
+    """Share of regions that are split in two, each half with its own noise."""
     missing: float = 0.0
-    """Share of regions that are left out."""
+    """Share of regions that are missing."""
     boundary_shift: float = 0.0
-    """Pixels by which boundaries are moved at most, along smooth random fields."""
+    """Maximum displacement of boundaries in pixels, along smooth random fields."""
     seed: int = 0
-    """Seed of what stays the same in all views: the objects' offsets and the photographs behind the patches."""
+    """Seed of what is the same in all views: the objects' offsets and the photographs of the patches."""
 
     def __post_init__(self) -> None:
         if self.modality not in MODALITIES:
@@ -134,19 +134,19 @@ def compose(
     max_gaussians: int = 7000,
     held_out_every: int = 8,
 ) -> ComposedScene:
-    """Draws a scene: objects on a table in a room, cameras around it, pictures and labels.
+    """Generates a scene: objects on a table in a room, cameras around it, images and labels.
 
     Args:
         folder: The folder of all data sets.
-        seed: Decides everything; another number of views or another size leaves the objects and the room alone.
-        num_objects: How many objects, 6 to 12 for scenes like those of LERF; 14 at most.
-        num_views: How many cameras.
-        width, height: Size of the pictures in pixels.
-        max_gaussians: The most Gaussians an object keeps; the room has about 26,000.
-        held_out_every: One view in so many is held out.
+        seed: Determines the scene. The objects and the room do not depend on the number of views and the image size.
+        num_objects: Number of objects, 6 to 12 for scenes like those of LERF, at most 14.
+        num_views: Number of cameras.
+        width, height: Image size in pixels.
+        max_gaussians: Maximum number of Gaussians of an object; the room has about 26,000.
+        held_out_every: One of this many views is held out.
 
     Raises:
-        GenLangSplatError: If there are not as many objects.
+        GenLangSplatError: If there are not enough objects.
     """
     random = np.random.default_rng([seed, 0])
     items = draw_objects(num_objects, random)
@@ -178,22 +178,22 @@ def compose(
 def region_features(
     scene: ComposedScene, view_index: int, settings: RegionSettings, random: np.random.Generator | None = None
 ) -> ViewFeatures:
-    """Regions of a view at three levels and an embedding for each, with the errors that the settings ask for.
+    """Generates the regions of a view at three levels and their embeddings, with the errors in the settings.
 
-    The whole is what the view shows of an object; parts and subparts cut that into pieces by position, differently
-    in every view, as masks of a mask model do. Patches of the background are regions too and carry real vectors of
-    photographs, one for each patch.
+    The whole is the visible part of an object; parts and subparts divide it into pieces by position, differently in
+    every view, like the masks of a mask model. Patches of the background are also regions, each with the real vector
+    of a photograph.
 
     Real image vectors of CLIP ViT-B/32 (696 photographs of watches) have a cosine of 0.27 with their own word, of 0.17
     with the words of the catalog, of 0.77 with each other and of 0.52 between any two photographs (Flickr8k). The
     defaults of `mixed` give 0.28, 0.18, 0.77 (same object) and 0.51 (two objects). Those of `text` give 0.80 with the
-    own word and 0.64 with the others, for the words alone have 0.81 between them; the patches stay at 0.16.
+    own word and 0.64 with the others, because the words themselves have 0.81 between them; the patches stay at 0.16.
 
     Args:
         scene: The scene.
-        view_index: Which of its views.
-        settings: What the regions are like.
-        random: Draws what differs between views; None takes a generator of the two seeds and the view's index.
+        view_index: Index of the view.
+        settings: Properties of the regions.
+        random: Draws what differs between views; None uses a generator of the two seeds and the view's index.
     """
     random = np.random.default_rng([scene.seed, settings.seed, view_index]) if random is None else random
     labels, patches = scene.labels[view_index].numpy(), scene.patches[view_index].numpy()
@@ -219,11 +219,11 @@ def region_features(
 
 
 def source_vectors(scene: ComposedScene, settings: RegionSettings) -> Float[Tensor, "num_sources embedding_dim"]:
-    """What regions of each object, and after the objects of each patch of the background, have in common in all views.
+    """The common part, over all views, of the regions of each object and then of each patch of the background.
 
     Args:
         scene: The scene.
-        settings: What the regions are like.
+        settings: Properties of the regions.
     """
     random = np.random.default_rng(settings.seed)
     vectors = scene.texts
@@ -237,12 +237,12 @@ def source_vectors(scene: ComposedScene, settings: RegionSettings) -> Float[Tens
 def unlike_looks(
     scene: ComposedScene, texts: Float[Tensor, "count embedding_dim"], random: np.random.Generator
 ) -> Float[Tensor, "count embedding_dim"]:
-    """Made-up image vectors of things that go by other words, as `mixed` makes those of the scene's objects.
+    """Synthetic image vectors of objects with other words, generated like `mixed` for the scene's objects.
 
     Args:
         scene: The scene, for the photographs and the mean text.
         texts: Unit vectors of the words.
-        random: Draws looks and noise.
+        random: Draws appearance and noise.
     """
     usual = RegionSettings()
     means = scene.photographs.mean(dim=0) + usual.text_strength * F.normalize(texts - scene.text_mean, dim=1)
@@ -251,14 +251,14 @@ def unlike_looks(
 
 
 def _looks(scene: ComposedScene, count: int, random: np.random.Generator) -> Float[Tensor, "count embedding_dim"]:
-    """Random unit directions that are spread as photographs are spread around their mean."""
+    """Random unit directions with the distribution of photographs around their mean."""
     spread = scene.photographs - scene.photographs.mean(dim=0)
     mixture = torch.from_numpy(random.normal(size=(count, len(spread))).astype(np.float32))
     return F.normalize(mixture @ spread, dim=1)
 
 
 def _cut_sources(sources: np.ndarray, num_objects: int, level: str, random: np.random.Generator) -> Regions:
-    """Cuts every source that is seen into its pieces for a level."""
+    """Splits every visible source into its pieces for a level."""
     regions = np.full(sources.shape, -1)
     owners: list[tuple[int, ...]] = []
     for source in range(num_objects + len(BACKGROUND)):
@@ -272,7 +272,7 @@ def _cut_sources(sources: np.ndarray, num_objects: int, level: str, random: np.r
 
 
 def _cluster(pixels: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """Which of `count` groups of near pixels each belongs to: k-means from random centers, fitted to some of them."""
+    """The group of each pixel among `count` groups of near pixels: k-means from random centers, fitted to a subset."""
     pixels = pixels.astype(np.float32)
     some = pixels[random.permutation(len(pixels))[:300]]
     centers = some[:count].copy()
@@ -284,15 +284,15 @@ def _cluster(pixels: np.ndarray, count: int, random: np.random.Generator) -> np.
 
 
 def _nearest(points: np.ndarray, centers: np.ndarray) -> np.ndarray:
-    """Index of the center that is nearest to each point."""
+    """Index of the nearest center of each point."""
     return ((centers**2).sum(axis=1)[:, None] - 2 * centers @ points.T).argmin(axis=0)
 
 
 def _merge(regions: np.ndarray, owners: Owners, num_objects: int, rate: float, random: np.random.Generator) -> Regions:
-    """Joins some of the pairs of touching regions that belong to two objects."""
+    """Merges some of the pairs of touching regions of two objects."""
     count = len(owners)
     sides = [(regions[:, :-1], regions[:, 1:]), (regions[:-1], regions[1:])]
-    # A border is one number, because numpy finds distinct numbers much faster than distinct rows.
+    # Encode a border as one number, because numpy finds distinct numbers much faster than distinct rows.
     touching = {
         tuple(sorted(divmod(int(code), count)))
         for first, second in sides
@@ -311,7 +311,7 @@ def _merge(regions: np.ndarray, owners: Owners, num_objects: int, rate: float, r
 
 
 def _split(regions: np.ndarray, owners: Owners, rate: float, random: np.random.Generator) -> Regions:
-    """Cuts some regions in two along a line through their middle in a random direction."""
+    """Splits some regions in two along a line through their center in a random direction."""
     regions, owners = regions.copy(), list(owners)
     for region in np.flatnonzero(random.random(len(owners)) < rate):
         pixels = np.argwhere(regions == region)
@@ -323,7 +323,7 @@ def _split(regions: np.ndarray, owners: Owners, rate: float, random: np.random.G
 
 
 def _shift_boundaries(regions: np.ndarray, pixels: float, random: np.random.Generator) -> np.ndarray:
-    """Reads the map at places that lie up to so many pixels beside, by a field that changes over `FIELD_PIXELS`."""
+    """Reads the map at positions displaced by up to this many pixels, by a field that changes over `FIELD_PIXELS`."""
     if not pixels:
         return regions
     coarse = [side // FIELD_PIXELS + 2 for side in regions.shape]
@@ -336,7 +336,7 @@ def _shift_boundaries(regions: np.ndarray, pixels: float, random: np.random.Gene
 
 
 def _draw_vector(vectors: Tensor, owners: tuple[int, ...], mislabeled: float, random: np.random.Generator) -> Tensor:
-    """The mean vector of a region's owners, or now and then that of anything else."""
+    """The mean vector of a region's sources, or with some probability that of another source."""
     if random.random() < mislabeled:
         others = [source for source in range(len(vectors)) if source not in owners]
         return vectors[int(random.choice(others))]
@@ -344,7 +344,7 @@ def _draw_vector(vectors: Tensor, owners: tuple[int, ...], mislabeled: float, ra
 
 
 def text_cosines(scene: ComposedScene, settings: RegionSettings) -> tuple[Tensor, Tensor]:
-    """Cosines of the whole objects of all views with their own text, and with the other objects' texts."""
+    """Cosines of the whole objects of all views with their own text, and with the texts of other objects."""
     own, other = [], []
     for index, labels in enumerate(scene.labels):
         features = region_features(scene, index, settings)
@@ -358,7 +358,7 @@ def text_cosines(scene: ComposedScene, settings: RegionSettings) -> tuple[Tensor
 
 
 def contact_sheet(scene: ComposedScene, settings: RegionSettings, count: int = 6) -> Image.Image:
-    """Views in rows: the picture, its labels, and its subparts, parts and wholes."""
+    """Arranges views in rows: the image, its labels, and its subparts, parts and wholes."""
     order = np.arange(256)
     palette = colormaps["hsv"](order * 0.618 % 1)[:, :3] * (1 - 0.25 * (order % 3))[:, None]
     palette = np.concatenate([(palette * 255).astype(np.uint8), np.zeros((1, 3), dtype=np.uint8)])
@@ -373,14 +373,14 @@ def contact_sheet(scene: ComposedScene, settings: RegionSettings, count: int = 6
 
 
 def main() -> None:
-    """Composes a scene, draws its contact sheet and tells how its regions relate to the texts."""
+    """Composes a scene, writes its contact sheet and prints the cosines of its regions with the texts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of all data sets")
-    parser.add_argument("--out", type=Path, required=True, help="where to write the contact sheet, a PNG")
-    parser.add_argument("--seed", type=int, default=0, help="which scene")
-    parser.add_argument("--objects", type=int, default=8, help="how many objects")
-    parser.add_argument("--views", type=int, default=40, help="how many cameras")
-    parser.add_argument("--errors", type=float, default=0.0, help="rate of each kind of error of the regions drawn")
+    parser.add_argument("--data", type=Path, required=True, help="folder of all data sets")
+    parser.add_argument("--out", type=Path, required=True, help="PNG file for the contact sheet")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the scene")
+    parser.add_argument("--objects", type=int, default=8, help="number of objects")
+    parser.add_argument("--views", type=int, default=40, help="number of cameras")
+    parser.add_argument("--errors", type=float, default=0.0, help="rate of each kind of region error")
     options = parser.parse_args()
     start = time.perf_counter()
     scene = compose(options.data, options.seed, options.objects, options.views)

@@ -1,10 +1,10 @@
-"""Measures what latents in fewer bytes cost: cosine and mIoU on composed scenes, and bytes beside those of others.
+"""Measures the loss from compressed latents: cosine and mIoU on composed scenes, and sizes compared with other methods.
 
     python benchmarks/compression.py --data DATA --json compression.json
 
-DATA is the folder that holds `splat_objects`, `clip_embeddings` and `clip_text_embeddings_detic`. Composed scenes have
-exact labels, so that what is lost is measured against the truth and not against the scene before. Words are asked
-through the memory, as in `composed.py`.
+DATA is the folder with `splat_objects`, `clip_embeddings` and `clip_text_embeddings_detic`. Composed scenes have exact
+labels, so the loss is measured against the ground truth instead of the uncompressed scene. Words are queried with the
+memory, as in `composed.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from common import Bar, options_of, write_results
 from composed_fidelity import scene_fidelity
-from composed_lift import Road
+from composed_lift import SceneSetup
 from composed_run import ENCODER
 from genlangsplat_ns.language.compression import compress_latents, directions_agree, storage_of_methods
 from genlangsplat_ns.language.projection import projection_autoencoder
@@ -30,8 +30,8 @@ ENCODINGS: tuple[Literal["float32", "fp16", "int8"], ...] = ("float32", "fp16", 
 
 
 def measure(data: Path, seed: int) -> list[Row]:
-    """Lifts one scene and scores its latents as they are and as each encoding leaves them."""
-    scene = Road(data, seed).lift(projection_autoencoder(ENCODER, 512))
+    """Lifts one scene and scores its latents before and after each encoding."""
+    scene = SceneSetup(data, seed).lift(projection_autoencoder(ENCODER, 512))
     latents, count = scene.lifted.latents, len(scene.lifted.latents)
     rows = []
     for encoding in ENCODINGS:
@@ -48,7 +48,7 @@ def measure(data: Path, seed: int) -> list[Row]:
             row for row in scene_fidelity(found, "") if (row["decoder"], row["latents"]) == ("memory", "rendered")
         ]
         row = {"seed": seed, "gaussians": count, "encoding": encoding, "cosine": fidelity["source_cosine"]}
-        row |= found.road.ask(found.run("memory"))
+        row |= found.setup.ask(found.run("memory"))
         row |= {f"{name}_{key}": value for name, pair in agreements.items() for key, value in vars(pair).items()}
         rows.append(row | {"bytes_per_gaussian": stored / count, "shape": latents.shape})
     return rows
@@ -56,7 +56,7 @@ def measure(data: Path, seed: int) -> list[Row]:
 
 def show(rows: list[Row]) -> list[Bar]:
     """Prints sizes and losses, and returns the goals."""
-    table = Table("method", "stored on a Gaussian", "MB per million Gaussians", title="Language of a scene, all levels")
+    table = Table("method", "stored per Gaussian", "MB per million Gaussians", title="Language latents, all levels")
     for storage in storage_of_methods(*rows[0]["shape"][1:]):
         table.add_row(storage.method, storage.stored, f"{storage.bytes_per_gaussian:,}")
     CONSOLE.print(table)
@@ -73,7 +73,11 @@ def show(rows: list[Row]) -> list[Bar]:
         "miou",
         "localization",
     )
-    table = Table("", *ENCODINGS, title=f"{len(seeds)} composed scenes; from cosine on against the truth")
+    table = Table(
+        "",
+        *ENCODINGS,
+        title=f"{len(seeds)} composed scenes; rows from cosine on: compared with the ground truth",
+    )
     joined = {
         (name, encoding): (min if name.endswith("worst") else statistics.mean)(
             kept[seed, encoding][name] for seed in seeds
@@ -95,10 +99,10 @@ def show(rows: list[Row]) -> list[Bar]:
 
 
 def main() -> None:
-    """Measures some scenes and reports."""
+    """Measures several scenes and reports."""
     parser = options_of(__doc__, "one scene")
-    parser.add_argument("--data", type=Path, required=True, help="the folder of all data sets")
-    parser.add_argument("--seeds", type=int, default=3, help="composed scenes")
+    parser.add_argument("--data", type=Path, required=True, help="folder of all data sets")
+    parser.add_argument("--seeds", type=int, default=3, help="number of composed scenes")
     options = parser.parse_args()
     seeds = range(1 if options.quick else options.seeds)
     rows = [row for seed in seeds for row in measure(options.data, seed)]

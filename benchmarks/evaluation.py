@@ -1,11 +1,11 @@
-"""Measures time and memory of an evaluation as large as LERF-OVS: 22 labeled views, 208 pairs of view and text.
+"""Measures time and memory of an evaluation of the size of LERF-OVS: 22 labeled views, 208 pairs of view and text.
 
     python benchmarks/evaluation.py --json evaluation.json
 
-A stand-in renders views of LERF's size with latents of random outlined objects; decoding, scoring by all protocols for
-LERF-OVS and the page's pictures are the real ones, in both modes. Rendering of splats is not in it: in the mode
-`gaussian` every pixel shows one of a million Gaussians. Latents are decoded by a memory of 1,024 keys. `--quick` takes
-two views and multiplies.
+A stand-in renders views of LERF's size with latents of random outlined objects. Decoding, scoring by all protocols for
+LERF-OVS, and the images of the page use the real code, in both modes. The rendering of Gaussians is not included: in
+the mode `gaussian`, every pixel shows one of a million Gaussians. Latents are decoded by a memory of 1,024 keys.
+`--quick` measures two views and extrapolates.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ PROTOCOLS = (LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, THRESHOLD)
 LATENT_DIM = 16
 NUM_GAUSSIANS = 1_000_000
 NOISE = 0.3
-"""Spread, in every dimension, of the latents of one object, whose own latent has a spread of one."""
+"""Standard deviation, per dimension, of the latents of one object around their mean; the means have one of 1."""
 
 
 class RandomWords:
-    """Any text has a random direction."""
+    """Encodes every text as a random direction."""
 
     name = identity = "random"
 
     def encode_texts(self, texts: list[str]) -> torch.Tensor:
-        """One unit vector per text."""
+        """Returns one unit vector per text."""
         generators = (torch.Generator().manual_seed(sum(map(ord, text))) for text in texts)
         return F.normalize(torch.stack([torch.randn(512, generator=generator) for generator in generators]), dim=-1)
 
@@ -70,26 +70,26 @@ class StandInRun:
         return [SimpleNamespace(name=f"{stem}.jpg", split="train") for stem in self.labels]
 
     def image(self, view: Any) -> torch.Tensor:
-        """Noise."""
+        """Random colors."""
         return torch.randint(256, (HEIGHT, WIDTH, 3), dtype=torch.uint8)
 
     def owners(self, view: Any) -> torch.Tensor:
-        """The object each pixel shows, (height, width)."""
+        """The object that each pixel shows, (height, width)."""
         labels = self.labels[view.name.partition(".")[0]]
         return category_map(labels, self.categories, WIDTH, HEIGHT).long()
 
     def render(self, view: Any) -> Any:
-        """Noise, and the latents of the objects with some more."""
+        """Random colors, and the latents of the objects with noise."""
         latents = self.vectors[self.owners(view)][:, :, None]
         noise = NOISE * torch.randn(HEIGHT, WIDTH, len(LEVELS), LATENT_DIM)
         return SimpleNamespace(rgb=self.render_rgb(view), latents=latents + noise)
 
     def render_rgb(self, view: Any) -> torch.Tensor:
-        """Noise."""
+        """Random colors."""
         return torch.rand(HEIGHT, WIDTH, 3)
 
     def gaussian_latents(self) -> torch.Tensor:
-        """The latents of the objects, which take turns, with some more noise."""
+        """The latents of the objects in turn, with noise."""
         owners = torch.arange(NUM_GAUSSIANS) % len(self.vectors)
         return self.vectors[owners][:, None] + NOISE * torch.randn(NUM_GAUSSIANS, len(LEVELS), LATENT_DIM)
 
@@ -99,12 +99,12 @@ class StandInRun:
         return scores[self.owners(view) + len(self.vectors) * torch.randint(copies, (HEIGHT, WIDTH))]
 
     def render_opacity(self, view: Any, selected: torch.Tensor) -> torch.Tensor:
-        """Which pixels show a selected Gaussian."""
+        """The pixels that show a selected Gaussian."""
         return self.render_scores(view, selected).float()
 
 
 def random_labels(num_views: int) -> dict[str, ViewLabels]:
-    """As many objects per view as LERF-OVS has, each of its own category: triangles."""
+    """Random triangles, as many objects per view as in LERF-OVS, each with its own category."""
     random = np.random.default_rng(0)
     labels = {}
     for number in range(num_views):
@@ -119,7 +119,7 @@ def random_labels(num_views: int) -> dict[str, ViewLabels]:
 
 
 def measure(num_views: int, mode: QueryMode) -> dict[str, Any]:
-    """Evaluates so many views and tells the time."""
+    """Evaluates a number of views and measures the time."""
     torch.set_num_threads(2)
     labels = random_labels(num_views)
     run = StandInRun(labels)

@@ -1,10 +1,10 @@
-"""Times what turns views into stored features, kills it twenty times, and weighs what it leaves.
+"""Times feature extraction, kills it twenty times, and measures the size of the feature store.
 
     python benchmarks/extraction.py --images SCENE/images --json extraction.json
 
-Masks, crops and weights of CLIP are made by code: their speed does not depend on what they show. The peers are written
-here in the form LangSplat gives them: a double loop over pairs of masks, and one crop at a time. Whatever has a peak of
-memory to tell runs in a process of its own.
+Masks, crops and CLIP weights are generated, because their content does not affect the speed. The baselines follow
+LangSplat: a double loop over pairs of masks, and one crop at a time. Every part that measures peak memory runs in its
+own process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 
 def work(arguments: list[str]) -> Row:
-    """What a process of its own does."""
+    """Runs one part in its own process."""
     kind, *rest = arguments
     row: Row = {}
     if kind == "nms":
@@ -42,7 +42,7 @@ def work(arguments: list[str]) -> Row:
 
 
 def print_rows(nms: Row, encoding: Row, embedded: Row, kills: Row, store: Row) -> None:
-    """One line a figure, with its spread."""
+    """Prints one row per figure, with its spread."""
     table = Table("what", "median", "from", "to", "beside")
     add = table.add_row
 
@@ -77,10 +77,10 @@ def bars_of(nms: Row, encoding: Row, embedded: Row, kills: Row, store: Row) -> l
     ratio = each["one at a time"]["median_ms"] / each["batched"]["median_ms"]
     return [
         Bar("NMS, times faster than the double loop", nms["plain_ms"] / nms["fast"]["median_ms"], ">=", 50),
-        Bar("NMS, identical survivors", float(nms["identical"]), ">=", 1),
+        Bar("NMS, identical results", float(nms["identical"]), ">=", 1),
         Bar("NMS, peak GB of the whole process", nms["peak_memory_gb"], "<=", 1),
-        Bar("CLIP, times the crops/s of one at a time", ratio, ">=", 1.5),
-        Bar("conse + watershed, s a view", embedded["each"]["median_ms"] / 1e3, "<=", 1.5),
+        Bar("CLIP, crops/s relative to one at a time", ratio, ">=", 1.5),
+        Bar("conse + watershed, s per view", embedded["each"]["median_ms"] / 1e3, "<=", 1.5),
         Bar("kill -9, views redone by one resume", kills["most_views_redone_by_one_resume"], "<=", 1),
         Bar("kill -9, equal byte for byte", float(kills["equal_byte_for_byte"]), ">=", 1),
         Bar("store, MB for 300 views", store["megabytes"] * 300 / store["views"], "<=", 150),
@@ -89,9 +89,9 @@ def bars_of(nms: Row, encoding: Row, embedded: Row, kills: Row, store: Row) -> l
 
 
 def main() -> None:
-    """Runs everything, or one part as a process of its own."""
+    """Runs everything, or one part in its own process."""
     parser = options_of(__doc__, "fewer masks, crops, views and kills")
-    parser.add_argument("--images", type=Path, help="photographs; without them those of scikit-image")
+    parser.add_argument("--images", type=Path, help="folder of photographs; by default those of scikit-image")
     options = parser.parse_args()
     if worked(options, work):
         return

@@ -1,4 +1,4 @@
-"""The models' part of the extraction benchmark: suppression of masks, CLIP, and the embedded pair."""
+"""The model part of the extraction benchmark: mask suppression, CLIP, and the embedded pair."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ HEIGHT, WIDTH = 731, 988
 """Size of LERF's views."""
 
 SMALL = (270, 480)
-"""Size of the views of gen-langsplat-lite on the fox."""
+"""Size of the views of gen-langsplat-lite on the fox scene."""
 
 THRESHOLDS = (0.8, 0.7, 0.5)
-"""LangSplat's intersection over union, score and inner share."""
+"""LangSplat's thresholds of intersection over union, score and inner share."""
 
 
 def blobs(count: int, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> tuple[list[RegionMask], torch.Tensor]:
-    """Ellipses of all sizes, a third of them near copies of others, with scores: what SAM leaves to suppress."""
+    """Ellipses of many sizes with scores, like SAM's masks before suppression; a third are near-copies of others."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:height, :width]
     masks: list[RegionMask] = []
@@ -55,7 +55,7 @@ def blobs(count: int, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -
 
 
 def plain_nms(masks: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """The double loop over all pairs of dense masks, as LangSplat writes it."""
+    """The double loop over all pairs of dense masks, as in LangSplat."""
     iou_threshold, score_threshold, inner_threshold = THRESHOLDS
     order = scores.argsort(descending=True, stable=True)
     count = len(order)
@@ -83,7 +83,7 @@ def plain_nms(masks: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
 
 
 def measure_nms(count: int, repetitions: int) -> Row:
-    """Both ways on the same masks, and the peak of memory of the fast one in a process of its own."""
+    """Runs both methods on the same masks, and the fast one in its own process for its peak memory."""
     masks, scores = blobs(count)
     dense = torch.from_numpy(np.stack([mask.pixels(HEIGHT, WIDTH) for mask in masks]))
     fast = repeat(repetitions, lambda: mask_nms(masks, scores, *THRESHOLDS))
@@ -102,7 +102,7 @@ def measure_nms(count: int, repetitions: int) -> Row:
 
 
 def random_clip(folder: Path) -> OpenClipEncoder:
-    """ViT-B-16 with random weights, read through the encoder's own loading."""
+    """ViT-B-16 with random weights, loaded by the encoder's own code."""
     import open_clip
     from safetensors.torch import save_file
 
@@ -113,7 +113,7 @@ def random_clip(folder: Path) -> OpenClipEncoder:
 
 
 def one_at_a_time(encoder: OpenClipEncoder, image: np.ndarray, masks: Sequence[RegionMask]) -> torch.Tensor:
-    """LangSplat's crops (zeroed background, centered square, OpenCV's scaling), each sent through CLIP alone."""
+    """LangSplat's crops (zeroed background, centered square, OpenCV's scaling), passed through CLIP one by one."""
     import cv2
 
     mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
@@ -133,7 +133,7 @@ def one_at_a_time(encoder: OpenClipEncoder, image: np.ndarray, masks: Sequence[R
 
 
 def measure_encoding(count: int, blocks: int) -> Row:
-    """The same crops by the encoder and one at a time, in alternating blocks."""
+    """Times the encoder on the same crops, and one crop at a time, in alternating blocks."""
     image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     masks = blobs(count)[0]
     times: dict[str, list[float]] = {"batched": [], "one at a time, oneDNN": [], "one at a time": []}
@@ -161,7 +161,7 @@ def measure_encoding(count: int, blocks: int) -> Row:
 
 
 def read_images(folder: Path | None, count: int) -> list[tuple[str, torch.Tensor]]:
-    """Pictures of a folder, or those that scikit-image brings, at the size of the lite method."""
+    """The images of a folder, or those of scikit-image, at the size of the lite method."""
     if folder is None:
         from skimage import data
 
@@ -174,7 +174,7 @@ def read_images(folder: Path | None, count: int) -> list[tuple[str, torch.Tensor
 
 
 def measure_embedded(images: list[tuple[str, torch.Tensor]]) -> Row:
-    """The embedded encoder and masks, picture by picture, as extraction calls them."""
+    """Times the embedded encoder and masks per image, called as in extraction."""
     masks, encoder = load_mask_generator("watershed"), load_encoder("conse")
     view_features(images[0][1], masks, encoder)
     watches = []

@@ -1,4 +1,4 @@
-"""The store's part of the extraction benchmark: what kills cost it, and what a large scene weighs."""
+"""The store part of the extraction benchmark: the loss from kills, and the size of a large scene."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from genlangsplat_ns.utils.progress import track
 Row = dict[str, Any]
 
 WORKER = Path(__file__).with_name("extraction.py")
-"""The script that runs a part in a process of its own."""
+"""The script that runs a part in its own process."""
 
 
 def embedded_store(root: Path) -> FeatureStore:
@@ -44,7 +44,7 @@ def embedded_store(root: Path) -> FeatureStore:
 
 
 def extract_logged(root: Path, folder: Path | None, count: int) -> None:
-    """Extracts into a store and writes a line whenever the encoder begins a view."""
+    """Extracts into a store and writes a line when the encoder starts a view."""
 
     class LoggedEncoder(ConSEEncoder):
         def encode_regions(self, image: torch.Tensor, masks: ViewMasks) -> torch.Tensor:
@@ -58,7 +58,7 @@ def extract_logged(root: Path, folder: Path | None, count: int) -> None:
 
 
 def measure_kills(folder: Path | None, count: int, kills: int) -> Row:
-    """Kills an extraction again and again, each time at a random moment after it has begun, then lets it end."""
+    """Kills an extraction repeatedly at random moments after it has started, then lets it finish."""
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as quiet, tempfile.TemporaryDirectory() as disturbed:
         run(quiet, folder, count).wait()
@@ -90,18 +90,18 @@ def measure_kills(folder: Path | None, count: int, kills: int) -> Row:
 
 
 def run(root: str, folder: Path | None, count: int) -> subprocess.Popen[bytes]:
-    """Starts an extraction in a process of its own."""
+    """Starts an extraction in its own process."""
     arguments = ["--worker", "extract", root, str(count), *([str(folder.resolve())] if folder else [])]
     return subprocess.Popen([sys.executable, "-W", "ignore", str(WORKER), *arguments], stdout=subprocess.DEVNULL)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Name and content of every file of a store, apart from its lock."""
+    """Name and content of every file of a store, except its lock."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
 
 
 class LargeViews(Sequence[tuple[str, torch.Tensor]]):
-    """Views of LERF's size that exist only while they are looked at."""
+    """Views of LERF's size that are generated when they are read."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -115,7 +115,7 @@ class LargeViews(Sequence[tuple[str, torch.Tensor]]):
 
 
 class WavyMasks:
-    """Four hundred regions a view with curved borders, other ones in each view."""
+    """Four hundred regions per view with curved borders, different in each view."""
 
     name, settings = "wavy", {}
 
@@ -131,7 +131,7 @@ class WavyMasks:
         self.levels = np.stack([tree.query(pixels)[1].reshape(HEIGHT, WIDTH) for tree in trees]).astype(np.int32)
 
     def generate(self, image: torch.Tensor) -> ViewMasks:
-        """Shifts the regions by what the picture's first pixel says."""
+        """Shifts the regions depending on the image's first pixel."""
         return ViewMasks.from_ids(np.roll(self.levels, (int(image[0, 0, 0]), int(image[0, 0, 1])), axis=(1, 2)))
 
 
@@ -141,13 +141,13 @@ class RandomEncoder:
     name, identity, embedding_dim = "random", "random/1", 512
 
     def encode_regions(self, image: torch.Tensor, masks: ViewMasks) -> torch.Tensor:
-        """One row a mask."""
+        """One row per mask."""
         generator = torch.Generator().manual_seed(int(image.long().sum()))
         return torch.nn.functional.normalize(torch.randn(len(masks), 512, generator=generator), dim=-1)
 
 
 def weigh_store(root: Path, count: int) -> Row:
-    """Extracts a large scene with stand-ins for the models: what is left is the store's own memory and disk."""
+    """Extracts a large scene with stand-ins for the models, which leaves the memory and disk of the store."""
     identity = StoreIdentity("random", "random/1", 512, "wavy", {}, LEVELS)
     store = FeatureStore.open(root, identity)
     start = time.perf_counter()

@@ -1,7 +1,7 @@
-"""Asks the fox scene for a fox and holds the answers against hand-drawn outlines.
+"""Queries the fox scene for a fox and compares the answers with hand-drawn outlines.
 
-`--load-config RUN/config.yml` names a finished run of `ns-train gen-langsplat-lite --data FOX`. Views that show the
-fox's head decide where the peak must lie; views with an outline decide the overlap of the mask.
+`--load-config RUN/config.yml` is a finished run of `ns-train gen-langsplat-lite --data FOX`. The peak is scored in
+views that show the fox's head, and the mask in views with an outline.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def read_frames() -> dict[str, dict[str, Any]]:
 
 
 def labels_of(frame: dict[str, Any]) -> ViewLabels:
-    """The outline of a frame, or its box where no outline was drawn, as labels of the raw photograph."""
+    """The outline of a frame, or its box if there is no outline, as labels of the raw photograph."""
     objects = [LabeledObject.from_polygon("fox", item["segmentation"]) for item in frame["objects"]]
     if not objects:
         left, top, right, bottom = frame["bbox"]
@@ -43,7 +43,7 @@ def labels_of(frame: dict[str, Any]) -> ViewLabels:
 
 
 def ask_views(scene: LanguageScene, query: TextQuery) -> list[dict[str, Any]]:
-    """One row per view that has a label."""
+    """One row per labeled view."""
     frames = read_frames()
     embedded = scene.embed(query)
     rows = []
@@ -76,7 +76,7 @@ def ask_views(scene: LanguageScene, query: TextQuery) -> list[dict[str, Any]]:
 
 
 def mean(values: list[float]) -> float:
-    """The mean, or NaN of nothing."""
+    """The mean; NaN if there are no values."""
     return float(np.mean(values)) if values else float("nan")
 
 
@@ -92,8 +92,8 @@ def main() -> None:
     parser.add_argument("--load-config", type=Path, required=True, help="config.yml of the run")
     parser.add_argument("--level", default=TextQuery.level, help="level rule of the query")
     parser.add_argument("--threshold", type=float, default=TextQuery.threshold, help="threshold of the mask")
-    parser.add_argument("--json", type=Path, help="where to write the results")
-    parser.add_argument("--quick", action="store_true", help="ask for one text only")
+    parser.add_argument("--json", type=Path, help="output file for the results")
+    parser.add_argument("--quick", action="store_true", help="query only one text")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     scene = open_run(arguments.load_config)

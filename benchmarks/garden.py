@@ -1,4 +1,4 @@
-"""The scene of the rasterizer's benchmark: points of the Mip-NeRF 360 garden as gsplat's tests use them."""
+"""The scene of the rasterizer benchmark: points of the Mip-NeRF 360 garden, as in gsplat's tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GARDEN = Path(__file__).parents[2] / "shared" / "data" / "gsplat_garden" / "test
 
 @dataclass(frozen=True)
 class GardenScene:
-    """Gaussians and cameras; the first camera is the one that is timed."""
+    """Gaussians and cameras; the first camera is timed."""
 
     source: str
     means: Tensor
@@ -38,7 +38,7 @@ class GardenScene:
 
     @property
     def viewmat(self) -> Tensor:
-        """The timed camera's world-to-camera matrix."""
+        """The world-to-camera matrix of the timed camera."""
         return self.viewmats[0]
 
     @property
@@ -48,11 +48,11 @@ class GardenScene:
 
     @property
     def title(self) -> str:
-        """A line about the scene."""
+        """A one-line description of the scene."""
         return f"{self.source}: {len(self.means)} Gaussians, {self.width} x {self.height}"
 
     def features(self, channels: int) -> Tensor:
-        """The colors, or as many random channels."""
+        """The colors, or random values for another number of channels."""
         if channels == 3:
             return self.colors
         return torch.rand(len(self.means), channels, generator=torch.Generator().manual_seed(0))
@@ -63,7 +63,7 @@ class GardenScene:
 
 
 def load_scene(garden: Path, shrink: int) -> GardenScene:
-    """Points within two units of the origin, sized by their nearest neighbors; the image `shrink` times smaller."""
+    """Points within two units of the origin, sized by their nearest neighbors; divides the image size by `shrink`."""
     random = np.random.default_rng(0)
     if garden.is_file():
         data = np.load(garden)

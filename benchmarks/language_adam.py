@@ -1,4 +1,4 @@
-"""The paper's way to latents, for comparison: Adam on L1 and cosine, made as strong as it can be."""
+"""The paper's optimization of latents, as a baseline: Adam on L1 and cosine, tuned as well as possible."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ PAPER_STEPS = 30_000
 LANGSPLAT_EPSILON = 1e-15
 
 Render = Callable[[int, Tensor], Tensor]
-"""Renders what the Gaussians carry in one of the views."""
+"""Renders the latents of the Gaussians in one of the views."""
 
 
 @dataclass(frozen=True)
 class AdamSettings:
-    """How Adam goes about it; as they stand, LangSplat's values for its language features."""
+    """Settings of Adam; the defaults are LangSplat's values for its language features."""
 
     learning_rate: float = 0.0025
     epsilon: float = LANGSPLAT_EPSILON
-    """What Adam adds to the root of the second moment. Gradients are small here: 0.001 outweighs the root."""
+    """Added to the root of the second moment. Gradients are so small here that 0.001 is larger than the root."""
     start: float = 0.0
-    """Spread of the normal numbers that latents begin with; 0 for the paper's zeros."""
+    """Standard deviation of the normal initial latents; 0 for zeros, as in the paper."""
     views_a_step: int = 1
 
     def __str__(self) -> str:
@@ -47,11 +47,11 @@ class AdamSettings:
 
 @dataclass(frozen=True)
 class AdamProgress:
-    """Where the optimization stands."""
+    """State of the optimization."""
 
     step: int
     seconds: float
-    """Processor time of the steps so far, and of nothing between them."""
+    """Processor time of the steps so far, without the scoring between them."""
     latents: Float[Tensor, "num_gaussians levels latent_dim"]
     """Unit latents."""
 
@@ -64,15 +64,15 @@ def optimize(
     settings: AdamSettings,
     seed: int = 0,
 ) -> Iterator[AdamProgress]:
-    """Fits latents, all levels at once. The targets of a view are painted once and kept.
+    """Fits latents at all levels. The target images of the views are cached.
 
     Args:
         views: The training views.
         render: Renders one of them; `kept` and `anew` make such functions.
-        shape: Gaussians, levels, width of a latent.
-        stops: After how many steps to tell; the last number ends it.
-        settings: Of Adam.
-        seed: Of the order of the views and of the start.
+        shape: Number of Gaussians, levels, and latent dimensions.
+        stops: Numbers of steps after which the state is yielded; the last one ends the optimization.
+        settings: Settings of Adam.
+        seed: Seed of the order of the views and of the initial latents.
     """
     generator = torch.Generator().manual_seed(seed)
     latents = (settings.start * torch.randn(shape, generator=generator)).requires_grad_()
@@ -98,7 +98,7 @@ def optimize(
 
 
 def kept(views: Sequence[RegionView]) -> Render:
-    """Multiplies with the compositing weights of the views."""
+    """Renders with the cached compositing weights of the views."""
     return lambda number, features: views[number].operator.composite(features)
 
 

@@ -1,12 +1,12 @@
-"""Decodes the latents of a race of solvers by one memory of the scene.
+"""Decodes the latents of the compared solvers with one memory of the scene.
 
     python benchmarks/language_phase.py --data DATA --parts adam --latents FOLDER
     python benchmarks/language_decoded.py --latents FOLDER --json decoded.json
 
 FOLDER has the latents of lifting and of Adam's best stops, with their composed scenes. The memory of a scene is fitted
-to robustly lifted latents, which are lifted anew, and decodes those of every solver. Figures are of held-out views: the
-cosine of decoded pixels with the embeddings of what they show, without noise, and the mean IoU of the pixels whose
-embedding is nearest to an object's.
+to robustly lifted latents, which are computed again, and decodes those of every solver. The figures are those of
+held-out views: the cosine of decoded pixels with the noiseless embeddings of their objects, and the mean IoU of the
+pixels whose embedding is nearest to that of an object.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROBUST = "robust (default)"
 
 
 def lift_and_remember(scene: LatentScene, settings: RegionSettings) -> tuple[Tensor, MemoryDecoder]:
-    """Robustly lifted latents, and the memory that is fitted to them."""
+    """Robustly lifted latents, and the memory fitted to them."""
     views = []
     for index in scene.scene.split("train"):
         regions, latents = scene.regions[index]
@@ -61,8 +61,8 @@ def decoded_figures(scene: LatentScene, decode: MemoryDecoder, latents: Tensor) 
 
 
 def measure(path: Path) -> list[Row]:
-    """One row for every solver whose latents a file holds."""
-    # The benchmark that wrote the file is trusted.
+    """One row for every solver with latents in a file."""
+    # The file was written by another benchmark and is trusted.
     stored = torch.load(path, weights_only=False)
     if "scene" not in stored:
         return []
@@ -78,23 +78,23 @@ def measure(path: Path) -> list[Row]:
 
 
 def bars_of(rows: list[Row]) -> list[Bar]:
-    """Robust lifting less each of Adam's best."""
+    """Goals for the difference between robust lifting and each of Adam's best."""
     bars = []
     for row in rows:
         if row["solver"] in ("plain", ROBUST):
             continue
         lifted = next(other for other in rows if (other["scene"], other["solver"]) == (row["scene"], ROBUST))
         bars += [
-            Bar(f"{row['scene']}, decoded {key}: robust less {row['solver']}", lifted[key] - row[key], ">=", -0.005)
+            Bar(f"{row['scene']}, decoded {key}: robust minus {row['solver']}", lifted[key] - row[key], ">=", -0.005)
             for key in ("cosine", "miou")
         ]
     return bars
 
 
 def main() -> None:
-    """Decodes the latents of all scenes of a folder."""
+    """Decodes the latents of all scenes in a folder."""
     parser = options_of(__doc__, "only the first scene")
-    parser.add_argument("--latents", type=Path, required=True, help="the folder that language_phase.py --latents wrote")
+    parser.add_argument("--latents", type=Path, required=True, help="folder written by language_phase.py --latents")
     options = parser.parse_args()
     files = sorted(options.latents.glob("*.pt"))
     rows = [row for path in (files[:1] if options.quick else files) for row in measure(path)]

@@ -1,4 +1,4 @@
-"""A synthetic scene of a million Gaussians and hundreds of views: what lifting costs in time and memory."""
+"""A synthetic scene of a million Gaussians and hundreds of views, for the time and memory of lifting."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from genlangsplat_ns.utils.console import CONSOLE
 WIDTH, HEIGHT = 988, 731
 LATENT_DIM = 16
 REGION_SIDES = (40, 90, 200)
-"""Pixels of a side of a region at each level."""
+"""Side of a region in pixels at each level."""
 MISLABELED = 0.3
-"""Share of regions that say anything, so that robust lifting has something to do; the others say the same."""
+"""Share of regions with a random latent, so that robust lifting has work to do; the others all have the same latent."""
 CACHE_BYTES = int(2e9)
-"""For compositing weights that are used more than once, as in a run by default."""
+"""Memory for compositing weights that are used more than once, as in a run by default."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SyntheticViews:
         return (self[number] for number in range(self.count))
 
     def __getitem__(self, number: int) -> RegionView:
-        """One view; the same each time."""
+        """Generates one view, the same each time."""
         width, height = WIDTH // self.shrink, HEIGHT // self.shrink
         focal = 0.9 * width
         K = torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
@@ -84,7 +84,7 @@ def shell_of_gaussians(count: int) -> Gaussians:
 
 
 def lift_large(num_gaussians: int, num_views: int, rounds: int) -> dict[str, Any]:
-    """Lifts the scene with the default settings and some number of rounds, and notes the time after every tenth."""
+    """Lifts the scene with the default settings and a number of rounds, and records the time after every tenth view."""
     views = SyntheticViews(shell_of_gaussians(num_gaussians), num_views)
     shape = num_gaussians, len(LEVELS), LATENT_DIM
     start = time.perf_counter(), time.process_time()
@@ -94,7 +94,7 @@ def lift_large(num_gaussians: int, num_views: int, rounds: int) -> dict[str, Any
         lift_latents(views, *shape, LiftSettings(robust_rounds=rounds), small_views=small)
         marks = []
     else:
-        # The plain aggregate, written out so that the clock can be read on the way.
+        # The plain mean, written out to read the clock in between.
         accumulator, marks = LatentMean(*shape, LiftSettings()), []
         for number, view in enumerate(views, start=1):
             accumulator.add(view)

@@ -1,10 +1,11 @@
-"""Measures the language phase: lifting against the paper's Adam, errors of masks, levels, and a scene of large size.
+"""Measures the language phase: lifting compared with the paper's Adam, mask errors, levels, and a large scene.
 
     python benchmarks/language_phase.py --data DATA --json language.json --plot linear.png --plot-adam adam.png
 
-DATA is the folder that holds `splat_objects`, `clip_embeddings` and `clip_text_embeddings_detic`. Composed scenes have
-exact labels; latents are compared where they live, so that no autoencoder and no text blurs what the solver does. With
---run CONFIG lifting and Adam race on a trained scene of photographs, too. Every part is a process of its own.
+DATA is the folder with `splat_objects`, `clip_embeddings` and `clip_text_embeddings_detic`. Composed scenes have exact
+labels. Latents are compared directly, so that neither an autoencoder nor texts affect the comparison of the solvers.
+With --run CONFIG, lifting and Adam are also compared on a trained scene of photographs. Every part runs in its own
+process.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def measure_errors(data: Path, seed: int, variants: Iterable[str]) -> Row:
 
 
 def measure_levels(data: Path, repetitions: int) -> Row:
-    """Three levels against one of them."""
+    """Three levels compared with one."""
     scene = latent_scene(data, 0)
     seconds: dict[str, list[float]] = {"one": [], "three": []}
     num_gaussians, _, latent_dim = scene.shape
@@ -69,7 +70,7 @@ def measure_levels(data: Path, repetitions: int) -> Row:
         for name, levels in {"one": slice(1, 2), "three": slice(None)}.items():
             count = 1 if name == "one" else 3
             start = time.process_time()
-            # A run makes the weights, too.
+            # A run computes the weights as well.
             views = scene.with_new_weights().training(levels)
             lift_latents(views, num_gaussians, count, latent_dim, LiftSettings())
             seconds[name].append(time.process_time() - start)
@@ -77,7 +78,7 @@ def measure_levels(data: Path, repetitions: int) -> Row:
 
 
 def work(arguments: list[str]) -> Row:
-    """What a process of its own does."""
+    """Runs one part in its own process."""
     kind, *rest = arguments
     if kind == "errors":
         return measure_errors(Path(rest[0]), int(rest[1]), rest[2].split(";"))
@@ -89,16 +90,16 @@ def work(arguments: list[str]) -> Row:
         return lift_large(int(rest[0]), int(rest[1]), int(rest[2]))
     if kind == "run":
         return measure_run(Path(rest[0]), rest[1] == "quick", _folder(rest[2]))
-    raise GenLangSplatError(f"There is no part {kind}.")
+    raise GenLangSplatError(f"Found the unknown part {kind}; expected one that this script starts.")
 
 
 def _folder(argument: str) -> Path | None:
-    """The folder a part was given, if any."""
+    """The folder passed to a part, if any."""
     return None if argument == NO_FOLDER else Path(argument)
 
 
 def run_parts(options: Any) -> tuple[list[Row], list[Bar]]:
-    """Measures part by part, prints each, and gives all rows and goals."""
+    """Measures and prints each part, and returns all rows and goals."""
     data, quick = str(options.data.resolve()), options.quick
     wanted = options.parts or ["errors", "levels", "adam", "large"]
     rows = [row for path in options.earlier for row in json.loads(path.read_text())["rows"] if "curves" in row]
@@ -160,18 +161,18 @@ def show_errors(found: list[Row]) -> list[Bar]:
 
 
 def show_levels(found: list[Row]) -> list[Bar]:
-    """Three levels over one."""
+    """Time of three levels relative to one."""
     seconds = found[0]["processor_seconds"]
     table = Table("levels", "processor seconds")
     for name, values in seconds.items():
         table.add_row(name, _spread(values))
     CONSOLE.print(table)
     ratio = statistics.median(seconds["three"]) / statistics.median(seconds["one"])
-    return [Bar("three levels over one, robust", ratio, "<=", 2)]
+    return [Bar("robust, three levels relative to one", ratio, "<=", 2)]
 
 
 def show_large(found: list[Row], plot: Path | None) -> list[Bar]:
-    """Time and memory of the large scene, and how straight the line of its times is."""
+    """Time and memory of the large scene, and the linearity of its times."""
     table = Table("solver", "Gaussians", "views", "seconds", "processor seconds", "peak GB")
     for row in found:
         name = "robust" if row["rounds"] else "plain"
@@ -192,35 +193,39 @@ def show_large(found: list[Row], plot: Path | None) -> list[Bar]:
     peak = max(row["peak_memory_gb"] for row in found)
     plain, robust = (row["processor_seconds"] for row in found)
     return [
-        Bar("large scene, robust over plain, processor time", robust / plain, "<=", 1.6),
+        Bar("large scene, processor time of robust relative to plain", robust / plain, "<=", 1.6),
         Bar("large scene, peak memory in GB", peak, "<=", 6),
-        Bar("large scene, farthest from a straight line through zero, share of all", off, "<=", 0.1),
+        Bar("large scene, maximum deviation from a line through zero, relative to the total", off, "<=", 0.1),
     ]
 
 
 def _spread(values: list[float]) -> str:
-    """Mean, and least and greatest value where they differ."""
+    """Formats the mean, and the minimum and maximum if they differ."""
     mean = f"{statistics.mean(values):.4g}"
     return mean if len(values) == 1 else f"{mean} ({min(values):.4g} to {max(values):.4g})"
 
 
 def main() -> None:
-    """Runs everything, or one part as a process of its own."""
+    """Runs everything, or one part in its own process."""
     parser = options_of(__doc__, "fewer scenes, steps and views")
-    parser.add_argument("--data", type=Path, help="the folder of all data sets")
-    parser.add_argument("--run", type=Path, help="config.yml of a trained run, on which to measure too")
-    parser.add_argument("--seeds", type=int, default=5, help="composed scenes for the errors of masks")
-    parser.add_argument("--parts", nargs="+", choices=("errors", "levels", "adam", "large", "none"), help="only these")
-    parser.add_argument("--plot", type=Path, help="PNG of time over views")
-    parser.add_argument("--plot-adam", type=Path, help="PNG of the quality of lifting and Adam over time")
-    parser.add_argument("--steps", type=int, default=PAPER_STEPS, help="how far Adam goes on the small scene")
+    parser.add_argument("--data", type=Path, help="folder of all data sets")
+    parser.add_argument("--run", type=Path, help="config.yml of a trained run to measure as well")
+    parser.add_argument("--seeds", type=int, default=5, help="number of composed scenes for the mask errors")
+    parser.add_argument(
+        "--parts", nargs="+", choices=("errors", "levels", "adam", "large", "none"), help="parts to run"
+    )
+    parser.add_argument("--plot", type=Path, help="PNG file for the plot of time over views")
+    parser.add_argument("--plot-adam", type=Path, help="PNG file for the plot of lifting and Adam over time")
+    parser.add_argument("--steps", type=int, default=PAPER_STEPS, help="number of steps of Adam on the small scene")
     parser.add_argument("--latents", type=Path, help="folder for the latents of lifting and of Adam's best stop")
-    parser.add_argument("--earlier", nargs="+", type=Path, default=[], help="results whose races are shown again")
+    parser.add_argument(
+        "--earlier", nargs="+", type=Path, default=[], help="result files of earlier runs to show again"
+    )
     options = parser.parse_args()
     if worked(options, work):
         return
     if options.data is None:
-        raise SystemExit("Name the folder of all data sets with --data.")
+        raise SystemExit("Found no data folder. Give the folder of all data sets with --data.")
     rows, bars = run_parts(options)
     write_results(options.json, rows, bars)
 

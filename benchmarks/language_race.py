@@ -1,4 +1,4 @@
-"""Lifting against Adam over time: both solvers on one scene, scored on the way."""
+"""Lifting compared with Adam over time: both solvers on one scene, scored at several stops."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ Row = dict[str, Any]
 Figures = dict[str, float]
 
 SMALL = {"num_objects": 6, "num_views": 16, "width": 162, "height": 108, "max_gaussians": 1500}
-"""The scene on which Adam goes all the way."""
+"""The scene on which Adam runs for the full number of steps."""
 
 SCENES: dict[str, tuple[dict[str, int], float]] = {
     "small": (SMALL, 0.0),
     "small, 30 % mislabeled": (SMALL, 0.3),
     "large": ({}, 0.0),
 }
-"""Size of each composed scene, and what share of its regions is mislabeled."""
+"""Size of each composed scene, and the share of its regions that is mislabeled."""
 
 LIFTS = {"plain": LiftSettings(robust_rounds=0), "robust (default)": LiftSettings()}
 KEPT, ANEW = "Adam", "Adam, rendered anew"
 
 RATES = (0.001, 0.0025, 0.01, 0.03)
 BEST_RATES = (0.0025, 0.01)
-"""The two best of the four, and the best first."""
+"""The two best of the four, the best first."""
 TUNED = (AdamSettings(0.3, epsilon=0.01), AdamSettings(0.1, epsilon=0.001))
-"""The best of a dozen pairs of rate and epsilon on the small scene, and the best of those of a smaller epsilon."""
+"""The best of a dozen pairs of rate and epsilon on the small scene, and the best of those with a smaller epsilon."""
 
 CURVE_STEPS, RUN_STEPS, TUNED_STEPS, CLOCK_STEPS, QUICK_STEPS = 1000, 600, 400, 100, 100
 STOPS = (5, 10, 15, 20, 25, 35, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1000, 1600, 3000, 6000, 12_000, 20_000)
-"""After how many steps Adam is scored, beside the last."""
+"""Numbers of steps after which Adam is scored, in addition to the last."""
 
 
 ADAM, TUNED_ADAM = "Adam", "Adam with tuned epsilon"
-"""The rivals of lifting: Adam as LangSplat has it but for its rate, and Adam with whatever helps."""
+"""The variants of Adam: LangSplat's settings except for the rate, and any settings."""
 
 
-def rival_of(curve: Row) -> str:
-    """Which rival a run of Adam belongs to."""
+def variant_of(curve: Row) -> str:
+    """The variant of a run of Adam."""
     return ADAM if curve["settings"]["epsilon"] == LANGSPLAT_EPSILON else TUNED_ADAM
 
 
@@ -68,9 +68,9 @@ def curves_of(name: str, steps: int, quick: bool) -> list[Curve]:
     """The runs of Adam on a scene.
 
     Args:
-        name: One of `SCENES`, or another.
-        steps: How far the best rate goes on the small scene.
-        quick: Whether only the two best rates and one epsilon are tried, and not for long.
+        name: One of `SCENES`, or another scene.
+        steps: Number of steps of the best rate on the small scene.
+        quick: Whether to try only the two best rates and one epsilon, with few steps.
     """
     if quick:
         return [Curve(AdamSettings(rate), QUICK_STEPS) for rate in BEST_RATES] + [Curve(TUNED[0], QUICK_STEPS // 2)]
@@ -87,14 +87,14 @@ def curves_of(name: str, steps: int, quick: bool) -> list[Curve]:
 
 @dataclass(frozen=True)
 class Course:
-    """What both solvers are let loose on.
+    """The input of both solvers.
 
     Attributes:
-        views: The labeled views, with their weights made.
-        renders: How Adam renders, by its way.
-        shape: Gaussians, levels, width of a latent.
-        setup_seconds: Processor time of what comes before the first step: weights, and latents of regions.
-        score: Figures of latents, all the better the greater.
+        views: The labeled views, with their weights.
+        renders: The render functions of Adam, by name.
+        shape: Number of Gaussians, levels, and latent dimensions.
+        setup_seconds: Processor time before the first step: weights, and latents of regions.
+        score: Returns figures of latents; higher is better for all.
     """
 
     views: Sequence[RegionView]
@@ -105,28 +105,28 @@ class Course:
 
 
 def run_curves(course: Course, curves: Sequence[Curve]) -> tuple[list[Row], dict[str, Row]]:
-    """Runs Adam in all ways asked for.
+    """Runs all given variants of Adam.
 
     Returns:
-        One row a curve with the figures at its stops, and of each rival the best stop with its latents.
+        One row per curve with the figures at its stops, and the best stop of each variant with its latents.
     """
-    # The first steps of a process are slow, and none of Adam's should be.
+    # The first steps of a process are slow, and must not count for Adam.
     list(optimize(course.views, course.renders[KEPT], course.shape, [3], AdamSettings()))
     rows: list[Row] = []
     best: dict[str, Row] = {}
     for curve in curves:
         stops = [*(stop for stop in STOPS if stop < curve.steps), curve.steps]
         row: Row = {"solver": curve.way, "settings": asdict(curve.settings), "name": str(curve.settings), "stops": []}
-        rival = rival_of(row)
-        # Whoever renders anew makes no weights.
+        variant = variant_of(row)
+        # Rendering at every step needs no weights.
         setup = course.setup_seconds if curve.way == KEPT else 0.0
         for progress in optimize(course.views, course.renders[curve.way], course.shape, stops, curve.settings):
             figures = course.score(progress.latents)
             row["stops"].append({"step": progress.step, "seconds": setup + progress.seconds, **figures})
             quality = statistics.mean(figures.values())
-            if rival not in best or quality > best[rival]["quality"]:
+            if variant not in best or quality > best[variant]["quality"]:
                 moment = {"quality": quality, "name": row["name"], "latents": progress.latents.clone()}
-                best[rival] = moment | row["stops"][-1]
+                best[variant] = moment | row["stops"][-1]
         CONSOLE.print(row["solver"], row["name"], row["stops"][-1])
         rows.append(row)
     return rows, best
@@ -150,10 +150,10 @@ def measure_adam(
     Args:
         data: The folder of all data sets.
         name: One of `SCENES`.
-        steps: How far the best rate of Adam goes on the small scene.
-        quick: Fewer runs of Adam, and shorter ones.
-        latents: A folder for the latents of lifting and of Adam's best stop, with the scene they belong to.
-        figures: What is measured of latents; all of it the better the greater.
+        steps: Number of steps of the best rate of Adam on the small scene.
+        quick: Fewer and shorter runs of Adam.
+        latents: A folder for the latents of lifting and of Adam's best stop, with their scene.
+        figures: Returns figures of latents; higher is better for all.
     """
     size, share = SCENES[name]
     scene = latent_scene(data, 0, **size)
@@ -188,7 +188,7 @@ def measure_run(config: Path, quick: bool = False, latents: Path | None = None) 
 
     Args:
         config: Its `config.yml`.
-        quick: Fewer runs of Adam, and shorter ones.
+        quick: Fewer and shorter runs of Adam.
         latents: A folder for the latents of lifting and of Adam's best stop.
     """
     from genlangsplat_ns.run import open_pipeline

@@ -1,4 +1,4 @@
-"""What came of lifting against Adam: time to equal quality as tables, bars and a plot."""
+"""Reports lifting compared with Adam: time to equal quality as tables, goals and a plot."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from rich.table import Table
 
 from common import Bar
 from genlangsplat_ns.utils.console import CONSOLE
-from language_race import ADAM, ANEW, TUNED_ADAM, rival_of
+from language_race import ADAM, ANEW, TUNED_ADAM, variant_of
 
 Row = dict[str, Any]
 
 QUALITIES = {"cosine": "cosine of latents", "lang_cosine": "cosine of latents", "miou": "mIoU"}
-"""Figures by which the solvers are compared, and what they are called."""
+"""Figures for the comparison, and their titles."""
 NEAR = 0.005
-"""A difference in quality that counts as none."""
+"""A difference in quality that counts as equal."""
 DEFAULT = "robust (default)"
 
 
 @dataclass(frozen=True)
 class Stop:
-    """A moment of one run of Adam."""
+    """One stop of a run of Adam."""
 
     name: str
     step: int
@@ -36,7 +36,7 @@ class Stop:
 
 
 def stops_of(curves: Sequence[Row], key: str) -> list[Stop]:
-    """Every moment of some runs at which one figure was taken."""
+    """All stops of several runs at which a figure was measured."""
     return [
         Stop(f"{curve['solver']}, {curve['name']}", stop["step"], stop["seconds"], stop[key])
         for curve in curves
@@ -45,45 +45,45 @@ def stops_of(curves: Sequence[Row], key: str) -> list[Stop]:
 
 
 def best_of(curves: Sequence[Row], key: str) -> Stop:
-    """The best moment of all."""
+    """The stop with the best value."""
     return max(stops_of(curves, key), key=lambda stop: stop.value)
 
 
 def first_to(curves: Sequence[Row], key: str, value: float) -> Stop | None:
-    """The moment at which a value is reached first in processor time, if it is."""
+    """The first stop in processor time that reaches a value; None if there is none."""
     there = [stop for stop in stops_of(curves, key) if stop.value >= value]
     return min(there, key=lambda stop: stop.seconds, default=None)
 
 
-def rivals_of(scene: Row) -> dict[str, list[Row]]:
-    """The runs that each rival may choose from: whoever tunes epsilon may leave it as well."""
-    return {ADAM: [curve for curve in scene["curves"] if rival_of(curve) == ADAM], TUNED_ADAM: scene["curves"]}
+def variants_of(scene: Row) -> dict[str, list[Row]]:
+    """The runs that belong to each variant; the tuned one includes LangSplat's epsilon."""
+    return {ADAM: [curve for curve in scene["curves"] if variant_of(curve) == ADAM], TUNED_ADAM: scene["curves"]}
 
 
 def qualities_of(scene: Row) -> list[str]:
-    """Which figures a scene has."""
+    """The figures of a scene."""
     return [key for key in QUALITIES if key in scene["lifts"][0]]
 
 
 def title_of(scene: Row) -> str:
-    """What a scene is called."""
+    """The title of a scene."""
     return f"{scene['scene']}, {scene['gaussians']:,} Gaussians, {scene['views']} views"
 
 
 def show_race(found: Sequence[Row]) -> list[Bar]:
-    """Prints each scene and says how lifting stands against Adam at its best."""
+    """Prints each scene and returns the goals of lifting relative to the best of Adam."""
     bars = []
     for scene in found:
         _show_runs(scene)
         _show_equal_quality(scene)
         lifted = next(lift for lift in scene["lifts"] if lift["solver"] == DEFAULT)
-        for rival, curves in rivals_of(scene).items():
+        for variant, curves in variants_of(scene).items():
             for key in qualities_of(scene):
                 best = best_of(curves, key)
                 near = first_to(curves, key, best.value - NEAR)
-                name = f"{scene['scene']}: {key} of lifting less the best of {rival}"
+                name = f"{scene['scene']}: {key} of lifting minus the best of {variant}"
                 bars.append(Bar(name, lifted[key] - best.value, ">=", -NEAR))
-                name = f"{scene['scene']}: time of lifting over that of {rival} to {key} near its best"
+                name = f"{scene['scene']}: time of lifting relative to that of {variant} to {key} near its best"
                 bars.append(Bar(name, lifted["seconds"] / near.seconds, "<=", 0.1))
     return bars
 
@@ -106,22 +106,22 @@ def _show_runs(scene: Row) -> None:
 
 
 def _show_equal_quality(scene: Row) -> None:
-    """What Adam takes to come near its own best, and near what lifting finds."""
+    """The time of Adam to come near its own best, and near the result of lifting."""
     lifts = {lift["solver"]: lift for lift in scene["lifts"]}
     heads = ("its best", f"within {NEAR:g} of that", *(f"within {NEAR:g} of {name} lifting" for name in lifts))
-    table = Table("figure", "rival", *heads, title="seconds to equal quality")
+    table = Table("figure", "variant", *heads, title="seconds to equal quality")
     for key in qualities_of(scene):
-        for rival, curves in rivals_of(scene).items():
+        for variant, curves in variants_of(scene).items():
             best = best_of(curves, key)
             marks = [best.value - NEAR, *(lift[key] - NEAR for lift in lifts.values())]
             firsts = (first_to(curves, key, mark) for mark in marks)
             cells = (f"{stop.seconds:.3g}" if stop else "never" for stop in firsts)
-            table.add_row(key, rival, f"{best.value:.4f}", *cells)
+            table.add_row(key, variant, f"{best.value:.4f}", *cells)
     CONSOLE.print(table)
 
 
 def plot_race(found: Sequence[Row], path: Path) -> None:
-    """Draws quality over processor time, a column for each scene and a row for each figure."""
+    """Plots quality over processor time, with one column per scene and one row per figure."""
     names = list(dict.fromkeys(curve["name"] for scene in found for curve in scene["curves"]))
     figure, grid = pyplot.subplots(2, len(found), figsize=(4.6 * len(found), 7.2), squeeze=False)
     for scene, column in zip(found, grid.T, strict=True):
@@ -133,7 +133,7 @@ def plot_race(found: Sequence[Row], path: Path) -> None:
                 continue
             for curve in (curve for curve in scene["curves"] if curve["solver"] != ANEW):
                 stops = stops_of([curve], key)
-                style = "-" if rival_of(curve) == ADAM else "--"
+                style = "-" if variant_of(curve) == ADAM else "--"
                 points = [stop.seconds for stop in stops], [stop.value for stop in stops]
                 color = f"C{names.index(curve['name'])}"
                 axes.plot(*points, style, color=color, label=f"Adam, {curve['name']}", linewidth=1.2)

@@ -1,4 +1,4 @@
-"""What the benchmarks of the language phase share: a composed scene with latents, and how well it is told apart."""
+"""Shared by the benchmarks of the language phase: a composed scene with latents, and scores of latents."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from genlangsplat_ns.rasterization import CompositingWeights, compositing_weight
 
 @dataclass(frozen=True)
 class LatentScene:
-    """A composed scene whose regions have latents, with some share of them mislabeled."""
+    """A composed scene whose regions have latents, with a share of them mislabeled."""
 
     scene: ComposedScene
     autoencoder: Autoencoder
     """Trained without the scene's objects."""
     weights: tuple[CompositingWeights, ...]
-    """How each view composites the Gaussians."""
+    """The compositing weights of each view."""
     regions: tuple[tuple[Tensor, Tensor], ...]
     """Region map and latents of each view."""
     sources: Float[Tensor, "num_sources latent_dim"]
-    """The true latent of each object, and behind them of each patch of the background."""
+    """The true latent of each object, followed by those of the patches of the background."""
 
     @property
     def num_gaussians(self) -> int:
-        """How many Gaussians there are."""
+        """Number of Gaussians."""
         return len(self.scene.gaussians.means)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Gaussians, levels, width of a latent."""
+        """Number of Gaussians, levels, and latent dimensions."""
         return self.num_gaussians, len(LEVELS), self.sources.shape[1]
 
     def training(self, levels: slice = slice(None)) -> list[RegionView]:
@@ -51,11 +51,11 @@ class LatentScene:
         ]
 
     def with_new_weights(self) -> LatentScene:
-        """The same scene with the weights made again, for the time that takes."""
+        """The same scene with weights that are computed again, to measure the time."""
         return replace(self, weights=composite_all(self.scene))
 
     def mislabeled(self, share: float) -> LatentScene:
-        """The same scene with so many of its regions mislabeled."""
+        """The same scene with a share of its regions mislabeled."""
         return replace(self, regions=encode_regions(self.scene, self.autoencoder, RegionSettings(mislabeled=share)))
 
 
@@ -64,8 +64,8 @@ def latent_scene(data: Path, seed: int, **size: int) -> LatentScene:
 
     Args:
         data: The folder of all data sets.
-        seed: Which scene.
-        size: What `compose` takes beside these.
+        seed: Random seed of the scene.
+        size: Other arguments of `compose`.
     """
     scene = compose(data, seed, **size)
     autoencoder = train_on(foreign_vectors(data, scene), "images", 16)
@@ -91,17 +91,17 @@ def encode_regions(
 
 @dataclass(frozen=True)
 class Scores:
-    """How well latents tell the objects of the held-out views apart."""
+    """How well latents distinguish the objects in held-out views."""
 
     cosine: float
-    """Mean cosine of the rendered latents with those of what the pixels show."""
+    """Mean cosine of the rendered latents with the true latents of the pixels."""
     miou: float
     """Mean over objects and levels of the IoU of the pixels whose rendered latent is nearest to that of the object."""
 
 
 @torch.no_grad()
 def score(scene: LatentScene, latents: Float[Tensor, "num_gaussians levels latent_dim"]) -> Scores:
-    """Measures latents on the held-out views of a scene."""
+    """Scores latents in the held-out views of a scene."""
     num_objects = len(scene.scene.objects)
     cosines, overlap = [], Overlap(num_objects)
     for rendered, truth in held_out_pixels(scene, latents):
@@ -111,7 +111,7 @@ def score(scene: LatentScene, latents: Float[Tensor, "num_gaussians levels laten
 
 
 def held_out_pixels(scene: LatentScene, latents: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Unit latents of the labeled pixels of each held-out view, and the source that each pixel shows."""
+    """Unit latents of the labeled pixels of each held-out view, and the source of each pixel."""
     for index in scene.scene.split("eval"):
         labels, patches = scene.scene.labels[index], scene.scene.patches[index]
         truth = torch.where(labels >= 0, labels, torch.where(patches >= 0, patches + len(scene.scene.objects), -1))
@@ -120,7 +120,7 @@ def held_out_pixels(scene: LatentScene, latents: Tensor) -> Iterator[tuple[Tenso
 
 
 class Overlap:
-    """Adds up intersections and unions of each object and level over views."""
+    """Sums intersections and unions of each object and level over views."""
 
     def __init__(self, num_objects: int) -> None:
         self.num_objects = num_objects
@@ -128,7 +128,7 @@ class Overlap:
         self.either: Tensor | int = 0
 
     def add(self, found: Tensor, truth: Tensor) -> None:
-        """Adds pixels: what was found at each level, and what they show."""
+        """Adds pixels, with the predicted sources at each level and the true ones."""
         names = torch.arange(self.num_objects)[:, None, None]
         is_found, is_true = found == names, (truth == names.squeeze(-1))[..., None]
         self.both = self.both + (is_found & is_true).sum(dim=1)

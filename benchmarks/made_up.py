@@ -1,4 +1,4 @@
-"""A made-up memory for measurements of time: what a key stands for costs nothing."""
+"""A synthetic memory for time measurements, where the stored values do not matter."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ CONCENTRATION = 60.0
 
 
 def made_up_memory(latents: Float[Tensor, "*batch latent_dim"], embedding_dim: int, encoder: str) -> SceneMemory:
-    """A memory of `NUM_KEYS` keys that lie where latents do.
+    """A memory of `NUM_KEYS` keys among the latents.
 
     Args:
-        latents: Latents of a scene, among which keys are drawn.
+        latents: Latents of a scene, from which the keys are drawn.
         embedding_dim: Width E of the values, which are random.
         encoder: Identity of an encoder.
     """
@@ -32,7 +32,7 @@ def made_up_memory(latents: Float[Tensor, "*batch latent_dim"], embedding_dim: i
 
 
 def made_up_decoder(latents: Float[Tensor, "*batch latent_dim"], embedding_dim: int = 512) -> MemoryDecoder:
-    """Decodes by a made-up memory, and by an untrained decoder of the usual size where no key is near."""
+    """Decodes with a synthetic memory, and with an untrained decoder of the usual size if no key is near."""
     identity = AutoencoderIdentity("random", "random", embedding_dim, latents.shape[-1], "mlp")
     autoencoder = Autoencoder(identity).eval().requires_grad_(False)
     return MemoryDecoder(made_up_memory(latents, embedding_dim, identity.encoder), autoencoder.decode)

@@ -1,4 +1,4 @@
-// How many floating-point operations a second this machine's multiply-add units do at best.
+// Measures the peak floating-point operations per second of this machine's multiply-add units.
 // Usage: multiply_add THREADS. Prints operations per second, the best of several rounds.
 
 #include <chrono>
@@ -16,7 +16,7 @@ constexpr int kLanes = 4;
 #endif
 typedef float Vector __attribute__((vector_size(kLanes * 4)));
 
-// Twelve independent chains hide the latency and fit into sixteen registers together with both factors.
+// Twelve independent chains hide the latency and, with both factors, fit into sixteen registers.
 constexpr int kChains = 12;
 constexpr long kRounds = 10'000'000;
 
@@ -29,7 +29,7 @@ void multiply_and_add() {
 #pragma GCC unroll 12
         for (int i = 0; i < kChains; ++i) {
             sums[i] = sums[i] * factor + term;
-            // The value is needed, so that nothing is computed ahead or left out.
+            // Using the value keeps the compiler from removing or precomputing the loop.
 #if defined(__x86_64__)
             asm volatile("" : "+v"(sums[i]));
 #else

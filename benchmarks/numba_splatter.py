@@ -1,7 +1,7 @@
-"""The rasterizer's work once more in numba, as a peer to time it against: the same semantics, one thread per tile.
+"""A numba implementation of the rasterizer for comparison, with the same semantics and one thread per tile.
 
-All arrays are float32 and contiguous. A frame is `project`, `bin` and `composite`; `composite_backward` leads the
-gradient of the image back to what `project` returned, the opacities and the features.
+All arrays are float32 and contiguous. A frame consists of `project`, `bin` and `composite`. `composite_backward`
+propagates the gradient of the image to the outputs of `project`, the opacities and the features.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from genlangsplat_ns.rasterization.reference import MAX_OPACITY, MIN_OPACITY, MI
 try:
     from numba import get_num_threads, njit, prange
 except ImportError as error:
-    raise ImportError("The numba peer needs numba, which is not here: pip install -e '.[benchmarks]'.") from error
+    raise ImportError("numba is not installed. Run pip install -e '.[benchmarks]'.") from error
 
-# numba takes a Python float for double precision, which would halve the width of every vector.
+# numba treats a Python float as double precision, which would halve the width of every vector.
 ZERO, HALF, ONE, TWO, THREE = (np.float32(value) for value in (0.0, 0.5, 1.0, 2.0, 3.0))
 CAP, FULL, BLUR = np.float32(MAX_OPACITY), np.float32(MIN_TRANSMITTANCE), np.float32(0.3)
 NEAR, FAR, MIN_SPREAD, MARGIN = np.float32(0.01), np.float32(1e10), np.float32(0.01), np.float32(0.15)
@@ -26,10 +26,10 @@ FAINTEST = np.float32(math.log2(MIN_OPACITY))
 TAYLOR_OF_POWER = tuple(np.float32(math.log(2) ** k / math.factorial(k)) for k in range(6, -1, -1))
 PIXELS = TILE * TILE
 LIGHT, WEIGHT, X, Y, VALUE, REST = (np.uint64(PIXELS * k) for k in range(6))
-"""Where a tile keeps what its pixels know. One array for all shows the compiler that nothing overlaps."""
+"""Rows of a tile's buffer. With one array for all of them, the compiler knows that nothing overlaps."""
 MOMENTS = 6
-"""Sums over pixels of 1, dx, dy, dx^2, dx dy and dy^2, from which the gradients of the geometry follow."""
-PATIENCE = 16  # Gaussians, after which a tile is asked whether it still takes light
+"""Sums over pixels of 1, dx, dy, dx^2, dx dy and dy^2, from which the gradients of the geometry are computed."""
+OPACITY_TEST_INTERVAL = 16  # Number of Gaussians between two tests whether a tile is opaque.
 WORKERS = get_num_threads()
 # Sums may be reordered, but infinities and NaN keep their meaning.
 OPTIONS = {"fastmath": {"contract", "reassoc", "nsz", "arcp", "afn"}, "error_model": "numpy", "cache": True}
@@ -55,7 +55,7 @@ def dot(matrix, row, vector):
 
 @njit(parallel=True, **OPTIONS)
 def project(means, quats, scales, viewmat, K, width, height):
-    """Returns means2d (N, 2), conics (N, 3), depths (N,) and radii (N,), which are 0 for unseen Gaussians."""
+    """Returns means2d (N, 2), conics (N, 3), depths (N,) and radii (N,), which are 0 for invisible Gaussians."""
     count, wide, high = len(means), np.float32(width), np.float32(height)
     means2d, conics = np.zeros((count, 2), np.float32), np.zeros((count, 3), np.float32)
     depths, radii = np.empty(count, np.float32), np.zeros(count, np.int32)
@@ -87,7 +87,7 @@ def project(means, quats, scales, viewmat, K, width, height):
 
 @njit(**OPTIONS)
 def depth_order(depths, radii):
-    """The seen Gaussians, nearest first: a radix sort by the bits of the depth, whose order is that of the numbers."""
+    """The visible Gaussians, nearest first: a radix sort by the bits of the depth, which preserve its order."""
     order = np.flatnonzero(radii > 0).astype(np.uint32)
     keys, other_order = depths.view(np.uint32)[order], np.empty_like(order)
     other_keys = np.empty_like(keys)
@@ -109,8 +109,8 @@ def bin(means2d, conics, opacities, depths, radii, width, height, parts=WORKERS)
     """Lists the Gaussians of every tile, nearest first.
 
     Returns:
-        Splats (N, 8) of x, y, the quadratic form and the constant of the logarithm to the base 2 of their opacity, and
-        how far they are seen along x and y; where each tile's list begins (tiles + 1,); the lists.
+        Splats (N, 8) of x, y, the quadratic form and the constant of the base-2 logarithm of their opacity, and their
+        visible extent along x and y; the start of each tile's list (tiles + 1,); the lists.
     """
     count, tiles_x, tiles_y = len(means2d), -(-width // TILE), -(-height // TILE)
     splats = np.empty((count, 8), np.float32)
@@ -126,7 +126,7 @@ def bin(means2d, conics, opacities, depths, radii, width, height, parts=WORKERS)
     for listing in (False, True):
         for part in prange(parts):
             for i in order[part * len(order) // parts : (part + 1) * len(order) // parts]:
-                # Three standard deviations at most, and no farther than the splat is bright enough to see.
+                # Three standard deviations at most, and no farther than the splat is bright enough to be visible.
                 radius, x, y = np.float32(radii[i]), splats[i, 0], splats[i, 1]
                 reach_x, reach_y = min(splats[i, 6], radius), min(splats[i, 7], radius)
                 left, right = max(math.floor((x - reach_x) / TILE), 0), min(math.ceil((x + reach_x) / TILE), tiles_x)
@@ -145,7 +145,7 @@ def bin(means2d, conics, opacities, depths, radii, width, height, parts=WORKERS)
 
 @njit(**OPTIONS)
 def power_of_two(exponent):
-    """2^x for x from -8 to 0, from what the compiler can spread over vectors."""
+    """2^x for x from -8 to 0, with operations that the compiler can vectorize."""
     whole = np.int32(exponent - HALF)
     x, value = exponent - np.float32(whole), ZERO
     for coefficient in TAYLOR_OF_POWER:
@@ -155,7 +155,7 @@ def power_of_two(exponent):
 
 @njit(**OPTIONS)
 def weigh(splat, top, pixels):
-    """Puts a splat behind what is drawn; returns the pixels it may reach, whole rows, and the sum of its weights."""
+    """Composites a splat behind the previous ones. Returns the pixels it may cover (whole rows) and its weight sum."""
     x, y, xx, xy, yy, level, total = splat[0], splat[1], splat[2], splat[3], splat[4], splat[5], ZERO
     row, reach = y - np.float32(top) - HALF, splat[7]
     top_row, bottom_row = max(math.ceil(row - reach), 0), min(math.floor(row + reach) + 1, TILE)
@@ -166,7 +166,7 @@ def weigh(splat, top, pixels):
         weight = min(power_of_two(max(power, FAINTEST)), CAP) * light
         reached, fits = (power >= FAINTEST) & (power <= level), light - weight > FULL
         pixels[WEIGHT + i] = weight if reached & fits else ZERO
-        # A pixel takes no more once a splat would fill it.
+        # A pixel is finished when a splat would make it opaque.
         pixels[LIGHT + i] = (light - weight if fits else ZERO) if reached else light
         total += pixels[WEIGHT + i]
     return first, last, total
@@ -174,7 +174,7 @@ def weigh(splat, top, pixels):
 
 @njit(**OPTIONS)
 def begin_tile(tile, width, height, pixels):
-    """Sets the pixel centers of a tile and their light, none outside the image; returns its left column and top row."""
+    """Sets a tile's pixel centers and transmittance (0 outside the image). Returns its left column and top row."""
     tiles_x = -(-width // TILE)
     left, top = tile % tiles_x * TILE, tile // tiles_x * TILE
     for i in range(PIXELS):
@@ -186,7 +186,7 @@ def begin_tile(tile, width, height, pixels):
 
 @njit(**OPTIONS)
 def is_dark(pixels):
-    """Whether no pixel of a tile takes more."""
+    """Whether all pixels of a tile are finished."""
     total = ZERO
     for i in range(PIXELS):
         total += pixels[LIGHT + i]
@@ -195,7 +195,7 @@ def is_dark(pixels):
 
 @njit(parallel=True, **OPTIONS)
 def composite(splats, features, tile_start, entries, width, height, workers=WORKERS):
-    """Blends the features (N, channels) of what `bin` returned. Returns the image (height, width, channels)."""
+    """Blends the features (N, channels) in the lists of `bin`. Returns the image (height, width, channels)."""
     tiles, channels = len(tile_start) - 1, features.shape[1]
     image = np.empty((height, width, channels), np.float32)
     for worker in prange(workers):
@@ -204,7 +204,7 @@ def composite(splats, features, tile_start, entries, width, height, workers=WORK
             left, top = begin_tile(tile, width, height, pixels)
             sums[:] = ZERO
             for place in range(tile_start[tile], tile_start[tile + 1]):
-                if (place - tile_start[tile]) % PATIENCE == 0 and is_dark(pixels):
+                if (place - tile_start[tile]) % OPACITY_TEST_INTERVAL == 0 and is_dark(pixels):
                     break
                 gaussian = entries[place]
                 first, last, total = weigh(splats[gaussian], top, pixels)
@@ -221,7 +221,7 @@ def composite(splats, features, tile_start, entries, width, height, workers=WORK
 
 @njit(**OPTIONS)
 def load_gradient(image, gradient, left, top, slopes, pixels):
-    """Sets the gradient of a tile's pixels, and as their rest its product with all that is drawn there."""
+    """Sets the gradient of a tile's pixels, and initializes their remainder to its product with the image."""
     height, width, channels = image.shape
     slopes[:], pixels[REST:] = ZERO, ZERO
     for row in range(top, min(top + TILE, height)):
@@ -234,8 +234,8 @@ def load_gradient(image, gradient, left, top, slopes, pixels):
 
 @njit(**OPTIONS)
 def differentiate(splat, features, first, last, pixels, slopes, sums):
-    """Adds the moments of alpha dL/dalpha over the pixels, and the features' gradient, of a splat just weighed."""
-    # What a unit of weight is worth in each pixel. Four channels at a time, to read weights and values once for four.
+    """Adds the moments of alpha dL/dalpha over the pixels, and the gradient of the features, of a weighted splat."""
+    # The gradient of the weight in each pixel. Four channels at a time, to read weights and values once for all four.
     pixels[VALUE + first : VALUE + last] = ZERO
     for k in range(0, len(features), 4):
         a, b, c, d = features[k], features[k + 1], features[k + 2], features[k + 3]
@@ -246,14 +246,14 @@ def differentiate(splat, features, first, last, pixels, slopes, sums):
             to_a, to_b, to_c, to_d = to_a + weight * s, to_b + weight * t, to_c + weight * u, to_d + weight * v
         for channel, total in enumerate((to_a, to_b, to_c, to_d)):
             sums[MOMENTS + k + channel] += total
-    # What the splat shows less what it hides behind it.
+    # The splat's own contribution minus what it occludes.
     x, y, xx, xy, yy, level = splat[0], splat[1], splat[2], splat[3], splat[4], splat[5]
     one, by_x, by_y, by_xx, by_xy, by_yy = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
     for i in range(first, last):
         dx, dy, weight, value = x - pixels[X + i], y - pixels[Y + i], pixels[WEIGHT + i], pixels[VALUE + i]
         rest = pixels[REST + i] = pixels[REST + i] - weight * value
         slope = weight * (value - rest / max(pixels[LIGHT + i], FULL))
-        # A capped opacity has no slope.
+        # A capped opacity has no gradient.
         slope = slope if level + (xx * dx + xy * dy) * dx + yy * dy * dy <= LOG2_CAP else ZERO
         one, by_x, by_y = one + slope, by_x + slope * dx, by_y + slope * dy
         by_xx, by_xy, by_yy = by_xx + slope * dx * dx, by_xy + slope * dx * dy, by_yy + slope * dy * dy
@@ -263,7 +263,7 @@ def differentiate(splat, features, first, last, pixels, slopes, sums):
 
 @njit(parallel=True, **OPTIONS)
 def composite_backward(splats, features, tile_start, entries, width, height, image, gradient, workers=WORKERS):
-    """Walks front to back once more: what lies behind a splat is the image less what lies before.
+    """Walks front to back again: what is behind a splat is the image minus what is in front of it.
 
     Returns:
         Gradients of means2d (N, 2), conics (N, 3), opacities (N,) and features (N, channels).
@@ -278,7 +278,7 @@ def composite_backward(splats, features, tile_start, entries, width, height, ima
             left, top = begin_tile(tile, width, height, pixels)
             load_gradient(image, gradient, left, top, slopes, pixels)
             for place in range(tile_start[tile], tile_start[tile + 1]):
-                if (place - tile_start[tile]) % PATIENCE == 0 and is_dark(pixels):
+                if (place - tile_start[tile]) % OPACITY_TEST_INTERVAL == 0 and is_dark(pixels):
                     break
                 gaussian = entries[place]
                 first, last, total = weigh(splats[gaussian], top, pixels)

@@ -1,10 +1,9 @@
-"""Measures questions: what a frame costs after a text was entered, what a new text costs, and whether both modes agree.
+"""Measures queries: the cost of a frame with a text, the cost of a new text, and the agreement of both modes.
 
     python benchmarks/query.py --data DATA --json query.json
 
-DATA is the folder that holds `splat_objects`, `clip_embeddings` and `clip_text_embeddings_detic`. Costs are processor
-time over all threads, which other programs beside this one change less than the clock. Every part is a process of its
-own.
+DATA is the folder with `splat_objects`, `clip_embeddings` and `clip_text_embeddings_detic`. Costs are processor time of
+all threads, which is affected less by other programs than wall time. Every part runs in its own process.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from common import Bar, in_own_process, options_of, peak_memory_gb, worked, write_results
-from composed_lift import PROTOCOL, LiftedScene, Road
+from composed_lift import PROTOCOL, LiftedScene, SceneSetup
 from composed_run import ENCODER, THING
 from composed_scene import ComposedScene, compose
 from genlangsplat_ns.errors import GenLangSplatError
@@ -49,17 +48,17 @@ WIDTH, HEIGHT = 648, 420
 PER_PIXEL = "mode rendered: every pixel by the memory, three levels"
 WITHOUT_MEMORY = "every pixel by the autoencoder alone (mlp), three levels"
 DECODED_EVERY = 12
-"""Of so many rows of pixels the autoencoder decodes one, and its time is multiplied."""
+"""The autoencoder decodes one of this many rows of pixels, and its time is extrapolated."""
 
 DISTINCT = 0.05
-"""Spread, in every dimension, of what makes each of many latents its own."""
+"""Standard deviation, per dimension, of the noise that makes the latents distinct."""
 
 MASK_THRESHOLD = 0.55
-"""Relevancy above which `threshold` selects: at LERF's temperature CLIP's words lie close to one half."""
+"""Relevancy threshold of `threshold`: at LERF's temperature, the relevancy of CLIP's words is close to 0.5."""
 
 
 def some_query(width: int, num_texts: int = 1) -> EmbeddedQuery:
-    """Random texts and four random negatives: what they are costs nothing."""
+    """A random text and four random negatives; their values do not affect the cost."""
     vectors = F.normalize(torch.randn(num_texts + 4, width, generator=torch.Generator().manual_seed(0)), dim=1)
     texts = tuple(f"thing {number}" for number in range(num_texts))
     return EmbeddedQuery(TextQuery(texts), vectors[:num_texts], vectors[num_texts:])
@@ -67,11 +66,11 @@ def some_query(width: int, num_texts: int = 1) -> EmbeddedQuery:
 
 def lifted_scene(data: Path, seed: int) -> LiftedScene:
     """A composed scene with the latents of the fixed projection and the memory of its regions."""
-    return Road(data, seed).lift(projection_autoencoder(ENCODER, 512))
+    return SceneSetup(data, seed).lift(projection_autoencoder(ENCODER, 512))
 
 
 def model_of(scene: ComposedScene, latents: Tensor) -> GenLangSplatModel:
-    """The method's model with the Gaussians of a composed scene, a made-up memory and the packaged autoencoder."""
+    """The method's model with the Gaussians of a composed scene, a synthetic memory and the packaged autoencoder."""
     parts = scene.gaussians
     gaussians = GaussianParameters(
         means=parts.means,
@@ -93,7 +92,7 @@ def model_of(scene: ComposedScene, latents: Tensor) -> GenLangSplatModel:
 
 
 def camera_of(scene: ComposedScene, index: int) -> Cameras:
-    """A view of a composed scene, enlarged, as nerfstudio has cameras."""
+    """A view of a composed scene, enlarged, as a nerfstudio camera."""
     view = scene.views[index]
     pose = torch.linalg.inv(view.viewmat)[None, :3]
     pose[..., :3] *= torch.tensor([1.0, -1.0, -1.0])
@@ -106,7 +105,7 @@ def camera_of(scene: ComposedScene, index: int) -> Cameras:
 def measure_frame(data: Path, repetitions: int, slow_repetitions: int) -> Row:
     """Frames without and with a text, and decoding per pixel, in turns."""
     scene = compose(data, 0, num_views=4, held_out_every=2)
-    # What latents mean costs nothing; that those of a thing are alike is all that matters here.
+    # The values of the latents do not affect the cost; only the similarity of an object's latents matters here.
     generator = torch.Generator().manual_seed(0)
     kinds = F.normalize(torch.randn(32, len(LEVELS), 16, generator=generator), dim=-1)
     things = scene.gaussians.objects
@@ -127,7 +126,7 @@ def measure_frame(data: Path, repetitions: int, slow_repetitions: int) -> Row:
         "all outputs of the viewer, a text": lambda: every_output(query),
     }
     autoencoder = model.field_head.autoencoder
-    # The autoencoder costs the same for every row of pixels, so some of them do.
+    # The autoencoder costs the same for every row of pixels, so a part of them is enough.
     slow = {
         PER_PIXEL: lambda: relevancy_maps(model.render_latents(camera), model.decode, query),
         WITHOUT_MEMORY: lambda: relevancy_maps(
@@ -142,7 +141,7 @@ def measure_frame(data: Path, repetitions: int, slow_repetitions: int) -> Row:
 
 
 def in_turns(works: dict[str, Callable[[], object]], repetitions: int) -> dict[str, Timing]:
-    """Times several pieces of work one after the other, again and again, so that all meet the same machine."""
+    """Times several tasks in turns, so that all run under the same conditions."""
     watches: dict[str, list[Stopwatch]] = {name: [] for name in works}
     for number in range(repetitions + 1):
         for name, work in works.items():
@@ -155,9 +154,9 @@ def in_turns(works: dict[str, Callable[[], object]], repetitions: int) -> dict[s
 
 
 def many_latents(data: Path, count: int) -> Tensor:
-    """Latents of as many Gaussians as wanted: each a mixture of two neighbors of a composed scene, as children are."""
+    """Latents for many Gaussians: each a mixture of two neighbors in a composed scene, as after densification."""
     scene = lifted_scene(data, 0)
-    latents, means = scene.lifted.latents, scene.road.scene.gaussians.means.numpy()
+    latents, means = scene.lifted.latents, scene.setup.scene.gaussians.means.numpy()
     random = np.random.default_rng(0)
     parents = random.integers(len(means), size=count)
     _, neighbors = cKDTree(means).query(means, k=5)
@@ -168,7 +167,7 @@ def many_latents(data: Path, count: int) -> Tensor:
 
 @torch.no_grad()
 def measure_score(data: Path, kind: str, count: int) -> Row:
-    """The first and the second text of a scene of many Gaussians."""
+    """The first and the second text in a scene of many Gaussians."""
     latents = many_latents(data, count)
     decode = made_up_decoder(latents)
     generator = torch.Generator().manual_seed(0)
@@ -199,15 +198,15 @@ def measure_score(data: Path, kind: str, count: int) -> Row:
 
 @torch.no_grad()
 def measure_agreement(data: Path, seed: int) -> Row:
-    """IoU of both modes with the labels of held-out views: real words through the memory, under two protocols."""
+    """IoU of both modes with the labels of held-out views: real words with the memory, under two protocols."""
     scene = lifted_scene(data, seed)
-    road, run = scene.road, scene.run("memory")
+    setup, run = scene.setup, scene.run("memory")
     query = TextQuery(("unused",), (THING,), threshold=MASK_THRESHOLD)
     modes: tuple[QueryMode, ...] = ("rendered", "gaussian")
     rows = []
     for mode in modes:
         evaluation = evaluate_views(
-            run, run.views("eval"), road.labels, road.targets, query, (THRESHOLD, PROTOCOL), mode=mode
+            run, run.views("eval"), setup.labels, setup.targets, query, (THRESHOLD, PROTOCOL), mode=mode
         )
         for protocol in (THRESHOLD, PROTOCOL):
             summary = evaluation.summary(protocol.name, "eval")
@@ -217,7 +216,7 @@ def measure_agreement(data: Path, seed: int) -> Row:
 
 
 def work(arguments: list[str]) -> Row:
-    """What a process of its own does."""
+    """Runs one part in its own process."""
     kind, data, *rest = arguments
     if kind == "frame":
         return measure_frame(Path(data), int(rest[0]), int(rest[1]))
@@ -225,13 +224,13 @@ def work(arguments: list[str]) -> Row:
         return measure_score(Path(data), rest[0], int(rest[1]))
     if kind == "agreement":
         return measure_agreement(Path(data), int(rest[0]))
-    raise GenLangSplatError(f"There is no part {kind}.")
+    raise GenLangSplatError(f"Found the unknown part {kind}; expected one that this script starts.")
 
 
 def show_frame(found: list[Row]) -> list[Bar]:
     """Times of frames, and their ratios."""
     (row,) = found
-    table = Table("frame", "processor ms", "wall ms (least to most)", title=f"{row['gaussians']:,} Gaussians, 648x420")
+    table = Table("frame", "processor ms", "wall ms (min to max)", title=f"{row['gaussians']:,} Gaussians, 648x420")
     for name, times in row["rows"].items():
         spread = f"{times['median_ms']:.1f} ({times['min_ms']:.1f} to {times['max_ms']:.1f})"
         table.add_row(name, f"{times['processor_ms']:.1f}", spread)
@@ -239,10 +238,10 @@ def show_frame(found: list[Row]) -> list[Bar]:
     plain, text, viewer, viewer_text, *_ = (times["processor_ms"] for times in row["rows"].values())
     rendered = row["rows"][PER_PIXEL]
     return [
-        Bar("a frame with a text over a plain one", text / plain, "<=", 1.25),
-        Bar("all outputs with a text over all outputs without", viewer_text / viewer, "<=", 1.25),
-        Bar("mode rendered, seconds a view by the clock", rendered["median_ms"] / 1e3, "<=", 1.5),
-        Bar("mode rendered, seconds a view of two cores", rendered["processor_ms"] / 2e3, "<=", 1.5),
+        Bar("a frame with a text relative to a plain one", text / plain, "<=", 1.25),
+        Bar("all outputs with a text relative to all outputs without", viewer_text / viewer, "<=", 1.25),
+        Bar("mode rendered, wall seconds per view", rendered["median_ms"] / 1e3, "<=", 1.5),
+        Bar("mode rendered, seconds per view on two cores", rendered["processor_ms"] / 2e3, "<=", 1.5),
     ]
 
 
@@ -263,8 +262,8 @@ def show_score(found: list[Row]) -> list[Bar]:
         )
         title = f"{row['gaussians']:,} Gaussians, {row['latents']}"
         bars += [
-            Bar(f"{title}: first text, seconds by the clock", row["first_seconds"], "<=", 3),
-            Bar(f"{title}: next text, seconds by the clock", row["next_seconds"], "<=", 0.2),
+            Bar(f"{title}: first text, wall seconds", row["first_seconds"], "<=", 3),
+            Bar(f"{title}: next text, wall seconds", row["next_seconds"], "<=", 0.2),
             Bar(f"{title}: peak memory in GB", row["peak_memory_gb"], "<=", 2),
         ]
     CONSOLE.print(table)
@@ -272,7 +271,7 @@ def show_score(found: list[Row]) -> list[Bar]:
 
 
 def show_agreement(found: list[Row]) -> list[Bar]:
-    """Scores of both modes, and the points that one loses."""
+    """Scores of both modes, and the loss of one."""
     table = Table("protocol", "mode", "mIoU", "localization")
     bars = []
     for protocol in (THRESHOLD.name, PROTOCOL.name):
@@ -288,29 +287,29 @@ def show_agreement(found: list[Row]) -> list[Bar]:
             means[mode] = statistics.mean(row["miou"] for row in rows)
             table.add_row(protocol, mode, *figures)
         lost = 100 * (means["rendered"] - means["gaussian"])
-        bars.append(Bar(f"{protocol}: points of mIoU that gaussian loses to rendered", lost, "<=", 2))
+        bars.append(Bar(f"{protocol}: points of mIoU lost by gaussian", lost, "<=", 2))
     CONSOLE.print(table)
     return bars
 
 
 def main() -> None:
-    """Runs everything, or one part as a process of its own."""
+    """Runs everything, or one part in its own process."""
     parser = options_of(__doc__, "fewer scenes and repetitions, a tenth of the Gaussians")
-    parser.add_argument("--data", type=Path, help="the folder of all data sets")
-    parser.add_argument("--seeds", type=int, default=3, help="composed scenes for the agreement")
-    parser.add_argument("--parts", nargs="+", choices=("frame", "score", "agreement"), help="only these")
+    parser.add_argument("--data", type=Path, help="folder of all data sets")
+    parser.add_argument("--seeds", type=int, default=3, help="number of composed scenes for the agreement")
+    parser.add_argument("--parts", nargs="+", choices=("frame", "score", "agreement"), help="parts to run")
     options = parser.parse_args()
     if worked(options, work):
         return
     if options.data is None:
-        raise SystemExit("Name the folder of all data sets with --data.")
+        raise SystemExit("Found no data folder. Give the folder of all data sets with --data.")
     data, quick = str(options.data.resolve()), options.quick
     count = "100000" if quick else "1000000"
     parts: dict[str, tuple[Callable[[list[Row]], list[Bar]], list[tuple[str, ...]]]] = {
         "frame": (show_frame, [("frame", data, *(("7", "2") if quick else ("30", "5")))]),
         "score": (
             show_score,
-            # Random latents are nothing that lifting makes; a tenth of them says enough.
+            # Lifting does not produce random latents, so a tenth of them is enough.
             [("score", data, "scene", count), ("score", data, "distinct", count), ("score", data, "random", "100000")],
         ),
         "agreement": (

@@ -1,8 +1,8 @@
-"""Times the CPU rasterizer, build by build, against plain torch and other peers, and against what the machine can do.
+"""Times each build of the CPU rasterizer, compared with plain torch, other implementations, and the machine's peak.
 
-The scene is the Mip-NeRF 360 garden's sparse points as gsplat's tests use them, with made-up shapes and opacities:
-`--garden FILE` names gsplat's `test_garden.npz`. Without the file a synthetic scene of the same size stands in.
-`--outside NAME=COMMAND` adds the training steps of a program from outside; README.md beside this file says how.
+The scene has the sparse points of the Mip-NeRF 360 garden as in gsplat's tests, with synthetic shapes and opacities:
+`--garden FILE` is gsplat's `test_garden.npz`. Without the file, a synthetic scene of the same size replaces it.
+`--outside NAME=COMMAND` adds the training steps of another program; see README.md in this folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Column = dict[str, Timing]
 
 
 def time_columns(scene: GardenScene, repetitions: int, outside: dict[str, str]) -> dict[str, Column]:
-    """All columns, by title; the fastest build comes first."""
+    """All columns by title; the fastest build comes first."""
     columns: dict[str, Column] = {}
     named = os.environ.get("GENLANGSPLAT_ISA")
     try:
@@ -45,7 +45,7 @@ def time_columns(scene: GardenScene, repetitions: int, outside: dict[str, str]) 
     else:
         columns["numba"] = _timed("numba", competitors.time_numba, scene, repetitions)
     columns["gsplat, torch"] = _timed("gsplat, torch", competitors.time_gsplat_torch, scene, repetitions)
-    columns["torch twin"] = _timed("torch twin", competitors.time_torch_twin, scene, min(repetitions, 5))
+    columns["torch reference"] = _timed("torch reference", competitors.time_torch_reference, scene, min(repetitions, 5))
     for name, command in outside.items():
         columns[name] = competitors.time_outside(scene, command, min(repetitions, 5))
     return columns
@@ -57,9 +57,9 @@ def _timed(title: str, measure: Callable[[GardenScene, int], Column], scene: Gar
 
 
 def print_table(title: str, columns: dict[str, Column]) -> None:
-    """Medians of wall time, with the range beside them, and processor time below."""
-    table = Table("milliseconds", *columns, title=title, caption="median (from to), processor time over all threads")
-    # The first column has every row but those that only a program from outside knows.
+    """Medians of wall time with their range, and processor time below."""
+    table = Table("milliseconds", *columns, title=title, caption="median (min max), processor time of all threads")
+    # The first column has every row except those of other programs.
     for row in dict.fromkeys(row for column in columns.values() for row in column):
         cells = []
         for column in columns.values():
@@ -91,8 +91,8 @@ def passes(scene: GardenScene) -> dict[str, Work]:
 
 
 def print_roofline(columns: dict[str, Column], works: dict[str, Work], peak: float) -> None:
-    """Rates and shares of the peak, for every column that composites."""
-    table = Table("pass", "column", "GFLOP", "GFLOP/s", "of peak", "useful", "MB", "GB/s", title="Against the machine")
+    """Rates and shares of the peak for every column with compositing passes."""
+    table = Table("pass", "column", "GFLOP", "GFLOP/s", "of peak", "useful", "MB", "GB/s", title="Relative to the peak")
     for row, work in works.items():
         for title, column in columns.items():
             if row not in column:
@@ -106,30 +106,32 @@ def print_roofline(columns: dict[str, Column], works: dict[str, Work], peak: flo
 
 
 def bars_of(columns: dict[str, Column], works: dict[str, Work], peak: float) -> list[Bar]:
-    """The goals that one run can decide."""
+    """The goals that can be checked in one run."""
     builds = [column for title, column in columns.items() if title.startswith("ours")]
-    ours, twin = builds[0], columns["torch twin"]
+    ours, reference = builds[0], columns["torch reference"]
     bars = []
     for row, goal in (("render 3", 150.0), ("render 3, backward", 100.0)):
-        bars.append(Bar(f"{row}: times faster than the torch twin", twin[row].median / ours[row].median, ">=", goal))
+        bars.append(
+            Bar(f"{row}: times faster than the torch reference", reference[row].median / ours[row].median, ">=", goal)
+        )
     for row in ("render 48", "render 48, backward"):
         cost = ours[row].median / ours[row.replace("48", "3")].median
-        bars.append(Bar(f"{row}: cost against 3 channels", cost, "<=", 3.5))
+        bars.append(Bar(f"{row}: cost relative to 3 channels", cost, "<=", 3.5))
     for row in ("composite 3", "composite 3, backward"):
         share = works[row].row(ours[row].median / 1e3, peak)["share_of_peak"]
         bars.append(Bar(f"{row}: share of the fp32 peak, all lanes", share, ">=", 0.25))
     avx2 = columns.get("ours, avx2")
     if avx2 is not None and avx2 is not ours:
         for row in ("render 3", "render 3, backward", "RGB step"):
-            bars.append(Bar(f"{row}: AVX2 against AVX-512", avx2[row].median / ours[row].median, "<=", 2.0))
+            bars.append(Bar(f"{row}: AVX2 relative to AVX-512", avx2[row].median / ours[row].median, "<=", 2.0))
     return bars
 
 
 def main() -> None:
-    """Times, prints and writes."""
+    """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--quick", action="store_true", help="a quarter of the resolution: minutes become seconds")
+    parser.add_argument("--json", type=Path, help="output file for the figures")
+    parser.add_argument("--quick", action="store_true", help="a quarter of the resolution, seconds instead of minutes")
     parser.add_argument("--garden", type=Path, default=GARDEN, help="gsplat's test_garden.npz")
     parser.add_argument("--outside", action="append", default=[], metavar="NAME=COMMAND", help="see README.md")
     options = parser.parse_args()

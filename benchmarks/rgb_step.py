@@ -1,4 +1,4 @@
-"""The trainer's RGB step on a scene made by code, with a stopwatch at the borders of its parts."""
+"""The trainer's RGB step on a generated scene, with timers between its parts."""
 
 from __future__ import annotations
 
@@ -36,33 +36,33 @@ FORWARD, BACKWARD, LOSS, OPTIMIZER, STRATEGY, REST = PARTS = (
     "strategy",
     "rest",
 )
-"""The first two are the rasterizer's. The loss has both of its passes, and the way back through clamp and blend."""
+"""The first two are the rasterizer's. The loss includes its forward and backward pass, and that of clamp and blend."""
 USUAL_SIZE = (270, 480)
-"""Height and width of the picture for which the Gaussians are sized."""
+"""Height and width of the image for which the Gaussians are sized."""
 LAYERS = 10.0
-"""How often the Gaussians' areas within one standard deviation, blur included, cover the picture of usual size."""
+"""Sum of the Gaussians' areas within one standard deviation, including blur, relative to the image of usual size."""
 BLUR = 0.3
 VIEWS = 4
 FIRST_STEP = 1_001
-"""Here the method has reached the full resolution and still densifies."""
+"""At this step, the method uses the full resolution and still densifies."""
 WARM_UP, REPETITIONS, REFINEMENTS = 3, 9, 3
 GROWTH = 1.05
-"""The budget of each refinement, as a multiple of the Gaussians there are."""
+"""The maximum number of Gaussians of each refinement, as a multiple of the current number."""
 
 
 class Laps:
-    """Splits all time that passes among the parts of a step, in milliseconds."""
+    """Assigns the elapsed time to the parts of a step, in milliseconds."""
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        """Begins a step."""
+        """Starts a step."""
         self.wall, self.processor = dict.fromkeys(PARTS, 0.0), dict.fromkeys(PARTS, 0.0)
         self._last = time.perf_counter(), time.process_time()
 
     def lap(self, part: str) -> None:
-        """Gives the time since the last call to a part."""
+        """Adds the time since the last call to a part."""
         now = time.perf_counter(), time.process_time()
         self.wall[part] += 1e3 * (now[0] - self._last[0])
         self.processor[part] += 1e3 * (now[1] - self._last[1])
@@ -70,14 +70,14 @@ class Laps:
 
 
 class TimedModel(GenLangSplatModel):
-    """The method's model with a stopwatch."""
+    """The method's model with a timer."""
 
     laps: Laps
 
     def splat(
         self, gaussians: Gaussians, values: Tensor, view: View, **options: Any
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """Splats; the gradient reaches the picture before the rasterizer's backward pass, the opacities after it."""
+        """Renders. The gradient reaches the image before the rasterizer's backward pass, and the opacities after it."""
         self.laps.lap(REST)
         render, alpha, info = super().splat(gaussians, values, view, **options)
         self.laps.lap(FORWARD)
@@ -100,31 +100,31 @@ class TimedModel(GenLangSplatModel):
 
 
 class TimedOptimizers(Optimizers):
-    """nerfstudio's optimizers and schedulers with a stopwatch."""
+    """nerfstudio's optimizers and schedulers with a timer."""
 
     laps: Laps
 
     def zero_grad_some(self, param_groups: list[str]) -> None:
-        """Drops the gradients."""
+        """Resets the gradients."""
         self.laps.lap(REST)
         super().zero_grad_some(param_groups)
         self.laps.lap(OPTIMIZER)
 
     def optimizer_scaler_step_some(self, grad_scaler: GradScaler, param_groups: list[str]) -> None:
-        """Moves the parameters."""
+        """Updates the parameters."""
         self.laps.lap(REST)
         super().optimizer_scaler_step_some(grad_scaler, param_groups)
         self.laps.lap(OPTIMIZER)
 
     def scheduler_step_all(self, step: int) -> None:
-        """Lets the learning rates decay."""
+        """Updates the learning rates."""
         self.laps.lap(REST)
         super().scheduler_step_all(step)
         self.laps.lap(OPTIMIZER)
 
 
 class SyntheticPipeline:
-    """The method's pipeline over pictures made by code, which have nothing to do with the Gaussians."""
+    """The method's pipeline with generated images, which are unrelated to the Gaussians."""
 
     get_train_loss_dict = GenLangSplatPipeline.get_train_loss_dict
 
@@ -136,7 +136,7 @@ class SyntheticPipeline:
         self.images = [make_picture(height, width, seed) for seed in range(VIEWS)]
 
     def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:
-        """Returns the views in turn, as nerfstudio's datamanager returns them."""
+        """Returns the views in turn, like nerfstudio's datamanager."""
         index = step % VIEWS
         camera = self.cameras[index : index + 1]
         camera.metadata = {"cam_idx": index}
@@ -144,7 +144,7 @@ class SyntheticPipeline:
 
 
 class TimedTrainer:
-    """What nerfstudio's trainer needs for its steps, and no more."""
+    """The parts of nerfstudio's trainer that a step needs."""
 
     device, mixed_precision = "cpu", False
     train_iteration = Trainer.train_iteration
@@ -161,7 +161,7 @@ class TimedTrainer:
         self.config = SimpleNamespace(log_gradients=False)
 
     def run_step(self, step: int) -> tuple[dict[str, float], dict[str, float]]:
-        """Takes one step with the callbacks around it; returns wall and processor time of the parts."""
+        """Runs one step with its callbacks; returns wall and processor time of the parts."""
         self.laps.restart()
         self.model.train()
         self.model.step_cb(self.optimizers, step)
@@ -173,7 +173,7 @@ class TimedTrainer:
 
 
 def make_model(config: Any, count: int) -> TimedModel:
-    """Builds the model around few points and then gives it its Gaussians: seeding a million would take long."""
+    """Builds the model with few points and then sets its Gaussians, because initializing a million would take long."""
     model = TimedModel(
         config,
         scene_box=SceneBox(torch.tensor([[-10.0] * 3, [10.0] * 3])),
@@ -189,7 +189,7 @@ def make_model(config: Any, count: int) -> TimedModel:
 
 
 def make_gaussians(count: int) -> dict[str, Tensor]:
-    """Gaussians all over the picture that cover it `LAYERS` times, however many they are."""
+    """Gaussians distributed over the image that cover it `LAYERS` times for any number of them."""
     random = torch.Generator().manual_seed(0)
     height, width = USUAL_SIZE
     variance = max(LAYERS * height * width / (math.pi * count) - BLUR, 0.01)
@@ -197,7 +197,7 @@ def make_gaussians(count: int) -> dict[str, Tensor]:
     x, y = (torch.rand(2, count, generator=random) - 0.5) * torch.tensor([[1.0], [height / width]]) * depths
     sizes = (math.sqrt(variance) / width * depths).log()
     return {
-        # The camera's axes point right, up and backwards.
+        # The camera's axes point right, up and backward.
         "means": torch.stack((x, -y, -depths), dim=-1),
         "scales": sizes[:, None] + 0.3 * torch.randn(count, 3, generator=random),
         "quats": torch.randn(count, 4, generator=random),
@@ -208,7 +208,7 @@ def make_gaussians(count: int) -> dict[str, Tensor]:
 
 
 def make_picture(height: int, width: int, seed: int) -> Tensor:
-    """A picture of waves, as the datamanager caches it."""
+    """An image of waves, in the format of the datamanager's cache."""
     random = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
     slopes, phases = 60 * torch.rand(2, 3, generator=random), 6 * torch.rand(3, generator=random)
@@ -217,7 +217,7 @@ def make_picture(height: int, width: int, seed: int) -> Tensor:
 
 
 def measure(count: int, height: int, width: int) -> dict[str, Any]:
-    """Times usual steps and refinements, and spreads a refinement's cost over the steps it stands for."""
+    """Times usual steps and refinements, and distributes a refinement's cost over the steps between refinements."""
     torch.manual_seed(0)
     trainer = TimedTrainer(count, height, width)
     usual = [trainer.run_step(FIRST_STEP + k) for k in range(WARM_UP + REPETITIONS)][WARM_UP:]

@@ -1,16 +1,16 @@
-"""What the rasterizer's passes have to compute and to move, and what the machine could do in that time.
+"""Operations and memory traffic of the rasterizer's passes, relative to the peak of the machine.
 
-Arithmetic is counted per pixel of a visit. A visit is a vector of sixteen pixels and a Gaussian that is drawn on one of
-them at least: all sixteen are computed, so a share of the peak is "lane-corrected" when all sixteen count, and "useful"
-when only the pixels count that the Gaussian is drawn on. One multiply-add is two operations; comparisons, selections,
-absolute values, loads and stores count nothing.
+Arithmetic is counted per pixel of a visit. A visit is a vector of sixteen pixels and a Gaussian that covers at least
+one of them. All sixteen are computed, so a share of the peak is "lane-corrected" if all sixteen count, and "useful" if
+only the covered pixels count. One multiply-add is two operations; comparisons, selections, absolute values, loads and
+stores count as none.
 
     opacity     27 = 10 exponent + 13 power of two + 2 bounds + 2 transmittance
     forward     opacity + 2 C
     backward    opacity + (2 C - 1) dot product + 2 C colors + 10 gradient of the exponent + 11 moments
                 + 9 absolute gradients
 
-Bytes are the least possible: every Gaussian, list entry and pixel read once, every result written once.
+Bytes are the minimum: every Gaussian, list entry and pixel is read once, and every result is written once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Work:
     bytes_moved: float
 
     def row(self, seconds: float, peak: float) -> dict[str, float]:
-        """The counts, the rates reached, and the shares of the machine's peak."""
+        """The counts, the rates, and the shares of the machine's peak."""
         return {
             "gigaflop": self.operations / 1e9,
             "gigaflop_per_second": self.operations / seconds / 1e9,
@@ -48,12 +48,12 @@ class Work:
 
 
 def count_work(weights: CompositingWeights, channels: int, backward: bool) -> Work:
-    """The work of compositing `channels`, or of its derivative with absolute gradients."""
+    """The work of compositing `channels`, or of its backward pass with absolute gradients."""
     per_pixel = OPACITY_OPERATIONS + 2 * channels
     if backward:
         per_pixel = OPACITY_OPERATIONS + 4 * channels - 1 + 10 + 11 + 9
     pixels = weights.width * weights.height
-    # A Gaussian is its center, its conic, its opacity and its features; its gradient is as large, and absolute as well.
+    # A Gaussian has a center, a conic, an opacity and features; its gradient has the same size plus absolute values.
     values = weights.num_gaussians * (6 + channels) + pixels * (channels + 1)
     if backward:
         values += weights.num_gaussians * (8 + channels) + pixels * (channels + 1)
@@ -65,7 +65,7 @@ def count_work(weights: CompositingWeights, channels: int, backward: bool) -> Wo
 
 
 def measure_peak(threads: int) -> float:
-    """Operations per second of this machine's multiply-add units, measured by a small program compiled on the spot."""
+    """Operations per second of this machine's multiply-add units, measured by a small program that is compiled here."""
     source = Path(__file__).with_name("multiply_add.cpp")
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "multiply_add"
@@ -75,6 +75,6 @@ def measure_peak(threads: int) -> float:
 
 
 def describe(peak: float) -> str:
-    """A line about the machine."""
+    """A one-line description of the machine."""
     facts = machine()
     return f"{facts['processor']}, {facts['threads']} threads, {facts['capability']}: {peak / 1e9:.0f} GFLOP/s at best"

@@ -1,4 +1,4 @@
-"""Stopwatches of the benchmarks: wall and processor time, medians and spread."""
+"""Timers of the benchmarks: wall and processor time, medians and spread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of every repetition: by the clock, and of processor time over all threads where it is known."""
+    """Milliseconds of every repetition: wall time, and processor time of all threads if it is known."""
 
     wall: list[float]
     processor: list[float]
@@ -21,7 +21,7 @@ class Timing:
         return statistics.median(self.wall)
 
     def row(self) -> dict[str, object]:
-        """What is written to JSON."""
+        """The values to write to JSON."""
         return {
             "median_ms": self.median,
             "min_ms": min(self.wall),
@@ -32,7 +32,7 @@ class Timing:
 
 
 class Stopwatch:
-    """Adds up the time spent inside `with` blocks."""
+    """Sums the time spent inside `with` blocks."""
 
     def __init__(self) -> None:
         self.wall = self.processor = 0.0
@@ -46,12 +46,12 @@ class Stopwatch:
 
 
 def timing_of(watches: list[Stopwatch]) -> Timing:
-    """One repetition per stopwatch."""
+    """One repetition per timer."""
     return Timing([watch.wall for watch in watches], [watch.processor for watch in watches])
 
 
 def repeat(repetitions: int, work: Callable[[], object]) -> Timing:
-    """Times `work`, after one call that is not counted."""
+    """Times `work` after one warm-up call."""
     work()
     watches = [Stopwatch() for _ in range(repetitions)]
     for watch in watches:

@@ -1,8 +1,8 @@
-"""Times whole steps of the RGB phase as Gaussians and pixels grow, part by part, with the memory they take.
+"""Times whole steps of the RGB phase for growing numbers of Gaussians and pixels, by part, with their memory.
 
-The method is `gen-langsplat-lite` without its limit on the number of Gaussians, a step is the trainer's own, and scene
-and pictures are made by code. The Gaussians shrink as they become more, so that they cover the same area of the screen.
-Every configuration runs in a process of its own, so that the peak of its memory is its own too.
+The method is `gen-langsplat-lite` without its limit on the number of Gaussians. Steps are those of the trainer, and
+scene and images are generated. The size of the Gaussians decreases with their number, so that they cover the same area
+of the screen. Every configuration runs in its own process, for a separate peak memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SIZES, QUICK_SIZES = ((135, 240), (270, 480), (540, 960), (1080, 1920)), ((135, 
 
 
 def measure_apart(count: int, height: int, width: int) -> Row:
-    """Measures one configuration in a fresh process."""
+    """Measures one configuration in a new process."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "row.json"
         configuration = [str(number) for number in (count, height, width)]
@@ -41,14 +41,14 @@ def measure_apart(count: int, height: int, width: int) -> Row:
 
 
 def digits(value: float) -> str:
-    """Three digits of a time, or more of a long one."""
+    """Formats a time with three digits, or more for long times."""
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def print_table(title: str, rows: list[Row]) -> None:
     """One configuration per column: the median of a step with its range, and of its parts."""
     headers = [f"{row['gaussians']:,}\n{row['height']}x{row['width']}" for row in rows]
-    table = Table("ms", *headers, title=title, caption="median (from to); refinements are spread over all steps")
+    table = Table("ms", *headers, title=title, caption="median (min max); refinements are distributed over all steps")
     lines = {"step": [row["step"] for row in rows]}
     lines |= {part: [row["parts"][part] for row in rows] for part in PARTS}
     lines |= {"one refinement": [row["refinement"] for row in rows]}
@@ -62,7 +62,7 @@ def print_table(title: str, rows: list[Row]) -> None:
 
 
 def fit_memory(rows: list[Row]) -> tuple[float, float, float]:
-    """The line through memory against Gaussians: bytes per Gaussian, bytes without any, and R^2."""
+    """Linear fit of memory over Gaussians: bytes per Gaussian, bytes without Gaussians, and R^2."""
     counts = np.array([row["gaussians"] for row in rows])
     peaks = np.array([1e9 * row["peak_memory_gb"] for row in rows])
     slope, start = np.polyfit(counts, peaks, 1)
@@ -70,7 +70,7 @@ def fit_memory(rows: list[Row]) -> tuple[float, float, float]:
 
 
 def bars_of(rows: list[Row]) -> list[Bar]:
-    """The goals; `rows` are those of the usual size, by number of Gaussians."""
+    """The goals; `rows` are those of the usual image size, by number of Gaussians."""
     steps = {row["gaussians"]: row["step"]["median_ms"] for row in rows}
     usual = next(row for row in rows if row["gaussians"] == USUAL_COUNT)
     beside = sum(usual["parts"][part]["median_ms"] for part in (LOSS, OPTIMIZER, STRATEGY))
@@ -82,12 +82,12 @@ def bars_of(rows: list[Row]) -> list[Bar]:
             bars.append(Bar(name, steps[many] / steps[many // 10], "<=", 10.0))
     slope, start, fit = fit_memory(rows)
     CONSOLE.print(f"Peak memory: {start / 1e9:.2f} GB and {slope:.0f} bytes per Gaussian.")
-    bars.append(Bar("memory growth per Gaussian: R^2 of a line through memory against Gaussians", fit, ">=", 0.98))
+    bars.append(Bar("memory growth per Gaussian: R^2 of a linear fit of memory over Gaussians", fit, ">=", 0.98))
     return bars
 
 
 def plot(by_count: list[Row], by_size: list[Row], path: Path) -> None:
-    """Draws step time against Gaussians and pixels, beside lines of proportion, and memory against Gaussians."""
+    """Plots step time over Gaussians and pixels, with lines of proportional cost, and memory over Gaussians."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -118,9 +118,9 @@ def plot(by_count: list[Row], by_size: list[Row], path: Path) -> None:
 def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--quick", action="store_true", help="up to 100,000 Gaussians and 270 x 480 pixels only")
-    parser.add_argument("--plot", type=Path, help="where to draw the curves, a .png")
+    parser.add_argument("--json", type=Path, help="output file for the figures")
+    parser.add_argument("--quick", action="store_true", help="only up to 100,000 Gaussians and 270x480 pixels")
+    parser.add_argument("--plot", type=Path, help="PNG file for the curves")
     parser.add_argument("--one", type=int, nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one is not None:

@@ -1,4 +1,4 @@
-"""What the tests of the benchmarks share."""
+"""Shared fixtures of the benchmark tests."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture
 def benchmarks_importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets a test import the modules of benchmarks/, which is a folder of scripts."""
+    """Makes the scripts in benchmarks/ importable."""
     monkeypatch.syspath_prepend(BENCHMARKS)

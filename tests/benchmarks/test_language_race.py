@@ -1,4 +1,4 @@
-"""The race of lifting and Adam: what counts as near, who gets there first, and a whole one on a few pixels."""
+"""The comparison of lifting and Adam: when a result counts as near, which run is first, and a run on a few pixels."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ LANGSPLAT, TUNED = {"epsilon": 1e-15}, {"epsilon": 0.01}
 
 
 def run(name: str, settings: dict[str, float], *stops: tuple[int, float, float]) -> dict[str, Any]:
-    """A run of Adam with its step, seconds and cosine at each stop."""
-    told = [{"step": step, "seconds": seconds, "cosine": cosine} for step, seconds, cosine in stops]
-    return {"solver": "Adam", "name": name, "settings": settings, "stops": told}
+    """A run of Adam with step, seconds and cosine at each stop."""
+    rows = [{"step": step, "seconds": seconds, "cosine": cosine} for step, seconds, cosine in stops]
+    return {"solver": "Adam", "name": name, "settings": settings, "stops": rows}
 
 
 def race() -> dict[str, Any]:
-    """A race that lifting wins against LangSplat's epsilon and loses against another."""
+    """A comparison in which lifting is better than LangSplat's epsilon and worse than another."""
     lifts = [
         {"solver": "plain", "seconds": 0.5, "cosine": 0.89},
         {"solver": "robust (default)", "seconds": 1.0, "cosine": 0.9},
@@ -36,12 +36,12 @@ def race() -> dict[str, Any]:
     return {"scene": "small", "gaussians": 12, "views": 2, "lifts": lifts, "curves": curves}
 
 
-def test_bars_compare_with_the_best_of_all_runs_and_the_first_that_comes_near_it() -> None:
+def test_goals_use_the_best_run_and_the_first_run_that_comes_near_it() -> None:
     from language_race_report import show_race
 
     bars = [(bar.measured, bar.relation, bar.bar) for bar in show_race([race()])]
     assert bars[0] == (pytest.approx(0.9 - 0.896), ">=", -0.005)
-    # The fast run comes within 0.005 of the best of the slow one, and before it.
+    # The fast run is the first to come within 0.005 of the best of the slow one.
     assert bars[1] == (pytest.approx(1.0 / 20.0), "<=", 0.1)
     assert bars[2][0] == pytest.approx(0.9 - 0.91)
     assert bars[3][0] == pytest.approx(1.0 / 0.5)
@@ -54,16 +54,16 @@ def test_a_quality_that_is_never_reached_has_no_time() -> None:
     assert first_to(race()["curves"], "cosine", 0.892).name == "Adam, tuned"
 
 
-def test_a_race_is_drawn(tmp_path: Path) -> None:
+def test_a_comparison_is_plotted(tmp_path: Path) -> None:
     from language_race_report import plot_race
 
     plot_race([race()], tmp_path / "race.png")
     assert (tmp_path / "race.png").stat().st_size > 1000
 
 
-def test_a_race_tells_every_stop_and_keeps_the_best_latents() -> None:
+def test_every_stop_is_reported_and_the_best_latents_are_kept() -> None:
     from language_adam import AdamSettings, kept
-    from language_race import KEPT, Course, Curve, rival_of, run_curves
+    from language_race import KEPT, Course, Curve, run_curves, variant_of
 
     truth = F.normalize(torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), dim=-1)
     views, shape = labeled_scene(2, truth), (6, 1, 4)
@@ -76,7 +76,7 @@ def test_a_race_tells_every_stop_and_keeps_the_best_latents() -> None:
     rows, best = run_curves(course, [Curve(each, 30) for each in settings])
     assert [[stop["step"] for stop in row["stops"]] for row in rows] == 3 * [[5, 10, 15, 20, 25, 30]]
     assert all(stop["seconds"] > 100 for row in rows for stop in row["stops"])
-    for rival, moment in best.items():
-        told = [stop["cosine"] for row in rows if rival_of(row) == rival for stop in row["stops"]]
-        assert moment["cosine"] == max(told) and moment["cosine"] > 0.9
+    for variant, moment in best.items():
+        cosines = [stop["cosine"] for row in rows if variant_of(row) == variant for stop in row["stops"]]
+        assert moment["cosine"] == max(cosines) and moment["cosine"] > 0.9
         assert figures(moment["latents"])["cosine"] == pytest.approx(moment["cosine"])

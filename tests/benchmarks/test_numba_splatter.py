@@ -1,4 +1,4 @@
-"""The peer in numba gives the reference's pictures and gradients."""
+"""The numba implementation has the images and gradients of the reference."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ GRADIENT_ERROR = 1e-3  # relative L2
 
 
 @pytest.fixture
-def peer(benchmarks_importable: None) -> ModuleType:
-    pytest.importorskip("numba", reason="the peer needs numba: pip install -e '.[benchmarks]'")
+def splatter(benchmarks_importable: None) -> ModuleType:
+    pytest.importorskip("numba", reason="needs numba: pip install -e '.[benchmarks]'")
     import numba_splatter
 
     return numba_splatter
 
 
 def opaque(scene: SmallScene) -> SmallScene:
-    """The scene with Gaussians so large and opaque that they reach the cap and fill pixels."""
+    """The scene with Gaussians that are large and opaque enough to reach the opacity cap and saturate pixels."""
     return replace(scene, opacities=torch.full_like(scene.opacities, 0.9995), scales=scene.scales * 3)
 
 
-def test_projection_is_the_references(peer: ModuleType) -> None:
+def test_projection_equals_the_reference(splatter: ModuleType) -> None:
     scene = small_scene(count=500)
     inputs = (tensor.numpy() for tensor in (*scene.geometry[:3], *scene.view[:2]))
-    means2d, conics, depths, radii = map(torch.from_numpy, peer.project(*inputs, scene.width, scene.height))
+    means2d, conics, depths, radii = map(torch.from_numpy, splatter.project(*inputs, scene.width, scene.height))
     expected = reference.project(*scene.geometry[:3], *scene.view)
     seen = expected.radii > 0
     assert torch.equal(radii, expected.radii)
@@ -44,7 +44,7 @@ def test_projection_is_the_references(peer: ModuleType) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 16, 51])
 @pytest.mark.parametrize("scene", [small_scene(), opaque(small_scene(count=400))], ids=["faint", "opaque"])
-def test_pictures_and_gradients_are_the_references(peer: ModuleType, scene: SmallScene, channels: int) -> None:
+def test_images_and_gradients_equal_the_reference(splatter: ModuleType, scene: SmallScene, channels: int) -> None:
     generator = torch.Generator().manual_seed(1)
     features = torch.rand(len(scene.means), channels, generator=generator)
     gradient = torch.randn(scene.height, scene.width, channels, generator=generator)
@@ -56,9 +56,9 @@ def test_pictures_and_gradients_are_the_references(peer: ModuleType, scene: Smal
 
     shown = [tensor.numpy() for tensor in (splats.means2d, splats.conics, scene.opacities)]
     size = (scene.width, scene.height)
-    lists = peer.bin(*shown, splats.depths.numpy(), splats.radii.numpy(), *size)
+    lists = splatter.bin(*shown, splats.depths.numpy(), splats.radii.numpy(), *size)
     inputs = (lists[0], features.numpy(), *lists[1:], *size)
-    image = peer.composite(*inputs)
+    image = splatter.composite(*inputs)
     assert np.abs(image - expected.detach().numpy()).mean() <= IMAGE_ERROR
-    for found, value in zip(peer.composite_backward(*inputs, image, gradient.numpy()), wanted, strict=True):
+    for found, value in zip(splatter.composite_backward(*inputs, image, gradient.numpy()), wanted, strict=True):
         assert relative_error(torch.from_numpy(found), value) <= GRADIENT_ERROR

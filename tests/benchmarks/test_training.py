@@ -1,4 +1,4 @@
-"""The benchmark of training measures the method's own steps, and reports goals that are missed."""
+"""The training benchmark measures the method's own steps and reports missed goals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def training(benchmarks_importable: None) -> ModuleType:
 
 
 def make_row(gaussians: int, step: float, parts: dict[str, float], peak: float) -> dict[str, Any]:
-    """A row of made-up figures."""
+    """A row of synthetic figures."""
 
     def timing(value: float) -> dict[str, float]:
         return {"median_ms": value}
@@ -36,7 +36,7 @@ def make_row(gaussians: int, step: float, parts: dict[str, float], peak: float) 
     }
 
 
-def test_the_parts_of_a_step_are_the_whole(rgb_step: ModuleType) -> None:
+def test_the_parts_of_a_step_sum_to_the_whole(rgb_step: ModuleType) -> None:
     row = rgb_step.measure(500, 32, 48)
     assert all(timing["median_ms"] > 0 for timing in row["parts"].values())
     mean = sum(timing["median_ms"] for timing in row["parts"].values())
@@ -44,7 +44,7 @@ def test_the_parts_of_a_step_are_the_whole(rgb_step: ModuleType) -> None:
     assert row["gaussians_after_refinements"] > 500
 
 
-def test_gaussians_cover_the_same_area_however_many(rgb_step: ModuleType) -> None:
+def test_gaussians_cover_the_same_area_for_any_number(rgb_step: ModuleType) -> None:
     areas = []
     for count in (1_000, 10_000):
         gaussians = rgb_step.make_gaussians(count)
@@ -53,7 +53,7 @@ def test_gaussians_cover_the_same_area_however_many(rgb_step: ModuleType) -> Non
     assert areas[1] == pytest.approx(areas[0], rel=0.05)
 
 
-def test_steps_move_every_parameter_that_training_moves(rgb_step: ModuleType) -> None:
+def test_steps_update_every_trained_parameter(rgb_step: ModuleType) -> None:
     trainer = rgb_step.TimedTrainer(300, 32, 48)
     before = {name: values.detach().clone() for name, values in trainer.model.gauss_params.items()}
     trainer.run_step(rgb_step.FIRST_STEP)

@@ -122,7 +122,7 @@ def extract_three_times(root: Path, count: int) -> Row:
     paint_pictures(root / "pictures", count)
     source = DeadlyPictures(root / "pictures")
     frames = source.frames()
-    deadly = DeadlyPictures(source.root, deadly=frames[count // 2].key, death=root / "death")
+    lethal = DeadlyPictures(source.root, lethal=frames[count // 2].key, death=root / "death")
     models = FrameModels.from_settings(FeatureSettings(encoder="conse", masks="watershed"), "cpu")
     settings = RaySettings(num_workers=WORKERS, num_cpus=0.5, items_per_task=2)
     ray.init(num_cpus=WORKERS, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)

@@ -167,7 +167,8 @@ class SceneSetup:
         lifting, remembering = Stopwatch(), Stopwatch()
         with lifting:
             if isinstance(code, NoCode):
-                lifted = lift_embeddings(views, *shape, lift, remember, FullStrengthLift if full_strength else RobustLift)
+                kind = FullStrengthLift if full_strength else RobustLift
+                lifted = lift_embeddings(views, *shape, lift, remember, kind)
             else:
                 lifted = lift_latents(views, *shape, code.identity.latent_dim, lift, with_consensus=remember)
         memory = None

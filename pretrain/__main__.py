@@ -1,4 +1,4 @@
-"""`python -m pretrain`: extracts embeddings, trains and measures autoencoders."""
+"""`python -m pretrain`: extracts embeddings, and trains and evaluates autoencoders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from genlangsplat_ns.utils.command_line import run_commands
 
 
 def load_commands() -> dict[str, Callable[..., Any]]:
-    """Imports the commands, and torch with them."""
+    """Imports the commands, which import torch."""
     from pretrain.artifact_commands import Evaluate, Export, Inspect
     from pretrain.conse_commands import EvaluateConse, TrainConse
     from pretrain.shard_commands import Check, Cross, Extract, Sweep, Train
@@ -29,8 +29,8 @@ def load_commands() -> dict[str, Callable[..., Any]]:
 
 
 def main() -> None:
-    """Runs the command the arguments name."""
-    run_commands(load_commands, "Extracts embeddings, trains and measures autoencoders.")
+    """Runs the command in the arguments."""
+    run_commands(load_commands, "Extracts embeddings, and trains and evaluates autoencoders.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m pretrain evaluate`, `inspect`, `export`: what to do with an autoencoder once it is there."""
+"""The commands `evaluate`, `inspect` and `export` for trained autoencoders."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from pretrain.shards import ShardFolder
 from pretrain.tables import show_fidelity
 
 SAMPLE_ROWS = 50_000
-"""A random sample of so many embeddings is measured on."""
+"""Size of the random sample of embeddings that is measured."""
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Show what an autoencoder keeps of the embeddings in shards, level by level and source by source."""
+    """Measure the fidelity of an autoencoder on the embeddings in shards, per level and per source."""
 
     file: Annotated[str, tyro.conf.Positional]
     """The .safetensors file, or the name of a packaged or exported autoencoder."""
     shards: tuple[Path, ...]
-    """Folders of shards to measure on."""
+    """Folders of shards with the embeddings to measure."""
     fitted_on: tuple[Path, ...] = ()
-    """Folders of shards the principal components are fitted on; without them the measured ones, which favors these."""
+    """Folders of shards for fitting the PCA baseline; by default the measured ones, which favors the baseline."""
     pairs: Path | None = None
-    """Texts with their images, for text to image R@1: .safetensors with texts, images and image_of_text."""
+    """Texts and their images for text-to-image R@1: .safetensors with texts, images and image_of_text."""
     texts: tuple[str, ...] = ()
-    """Texts whose best regions should stay the best; embedded with the encoder below."""
+    """Texts for measuring whether their best regions stay the same; embedded with --encoder."""
     encoder: EncoderName = "auto"
-    """Encoder of the texts, that of the shards: conse or openclip."""
+    """Encoder of the shards and texts: conse or openclip."""
     open_clip: OpenClipSettings = OpenClipSettings()  # noqa: RUF009 - only read
     """Settings of openclip."""
 
     def __call__(self) -> None:
-        """Measures and prints tables."""
-        sample = read_rows(self.shards, most=SAMPLE_ROWS, seed=1)
+        """Runs the command."""
+        sample = read_rows(self.shards, max_rows=SAMPLE_ROWS, seed=1)
         encoder = ShardFolder.read(self.shards[0]).index.identity.encoder
         autoencoder = load_autoencoder(self.file, encoder_identity=encoder)
-        pca_baseline = PcaBaseline(read_rows(self.fitted_on or self.shards, most=20_000, seed=2).embeddings)
+        pca_baseline = PcaBaseline(read_rows(self.fitted_on or self.shards, max_rows=20_000, seed=2).embeddings)
         rows = fidelity_rows(autoencoder, sample, pca_baseline, name="all")
         show_fidelity(autoencoder.identity.name, "embeddings", rows)
         retrieval = {}
@@ -63,7 +63,7 @@ class Evaluate:
             )
             if extractor.encoder_identity != encoder:
                 raise GenLangSplatError(
-                    f"The shards hold embeddings of {encoder}, the texts would be embedded by "
+                    f"The shards contain embeddings of {encoder}, but the encoder of the texts is "
                     f"{extractor.encoder_identity}. Choose the encoder of the shards with --encoder."
                 )
             texts = extractor.load_text_encoder().encode_texts(self.texts)
@@ -77,13 +77,13 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Inspect:
-    """Print what an autoencoder is: encoder, widths, training data, figures and the command that made it."""
+    """Print the metadata of an autoencoder: encoder, widths, training data, figures and training command."""
 
     file: Annotated[str, tyro.conf.Positional]
     """The .safetensors file, or the name of a packaged or exported autoencoder."""
 
     def __call__(self) -> None:
-        """Reads and prints."""
+        """Runs the command."""
         identity = read_identity(find_autoencoder(self.file))
         table = Table("what", "value", title=identity.name)
         for name, value in vars(identity).items():
@@ -94,19 +94,19 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Export:
-    """Give an autoencoder a name in your cache folder: every run finds it there, by the name or by its encoder."""
+    """Copy an autoencoder into the user's cache folder, where runs find it by name or by encoder."""
 
     file: Annotated[str, tyro.conf.Positional]
     """The .safetensors file."""
     name: str = ""
-    """The name; without one that which its training gave it."""
+    """Name of the copy; by default the name in the file."""
 
     def __call__(self) -> None:
-        """Checks and copies."""
+        """Runs the command."""
         path = find_autoencoder(self.file)
         identity = read_identity(path)
         exported = export_autoencoder(path, self.name or identity.name)
         CONSOLE.print(
-            f"Wrote {exported}. Use it with --pipeline.model.autoencoder {exported.stem}; auto takes it for "
-            f"{escape(identity.encoder)} unless a packaged one fits."
+            f"Wrote {exported}. Use it with --pipeline.model.autoencoder {exported.stem}; auto selects it for "
+            f"{escape(identity.encoder)} unless there is a packaged one."
         )

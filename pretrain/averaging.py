@@ -1,4 +1,4 @@
-"""The running average of weights, which generalizes better than the last weights and judges smoother."""
+"""Exponential moving average of weights, which generalizes better than the last weights."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from torch import Tensor, nn
 class WeightAverage:
     """Exponential moving average of a network's parameters and statistics.
 
-    After step t the average takes 1 - min(decay, (1 + t) / (10 + t)) of the new weights, so that the random start is
-    forgotten early whatever the decay.
+    After step t the weight of the new parameters is 1 - min(decay, (1 + t) / (10 + t)), so that the random initial
+    weights have little influence at any decay.
 
     Args:
-        followed: The network that is trained; the average begins as a copy of it.
-        decay: What the average keeps of itself in a step, in [0, 1).
+        trained: The trained network; the average is initialized with it.
+        decay: Weight of the old average in a step, in [0, 1).
 
     Attributes:
-        network: A network with the average for its weights, in evaluation mode.
+        network: Network with the averaged weights, in evaluation mode.
     """
 
-    def __init__(self, followed: nn.Module, decay: float) -> None:
-        self.network = copy.deepcopy(followed).eval().requires_grad_(False)
+    def __init__(self, trained: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(trained).eval().requires_grad_(False)
         self._decay = decay
         self._own, self._own_counts = _state(self.network)
-        self._followed, self._followed_counts = _state(followed)
+        self._trained, self._trained_counts = _state(trained)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Takes in the weights after a step (counted from 1)."""
+        """Updates the average after a step (counted from 1)."""
         kept = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._own, self._followed, 1 - kept)
-        for own, followed in zip(self._own_counts, self._followed_counts, strict=True):
-            own.copy_(followed)
+        torch._foreach_lerp_(self._own, self._trained, 1 - kept)
+        for own, trained in zip(self._own_counts, self._trained_counts, strict=True):
+            own.copy_(trained)
 
 
 def _state(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """The tensors of a network that can be averaged, and those that count."""
+    """Returns the floating-point tensors of a network, and its integer tensors."""
     tensors = [*network.parameters(), *network.buffers()]
     return (
         [tensor for tensor in tensors if tensor.is_floating_point()],

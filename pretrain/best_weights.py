@@ -1,4 +1,4 @@
-"""Which weights of a training are kept, and when further training is in vain."""
+"""Keeps the best weights of a training, and decides on early stopping."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Weights and the mean cosine that they reach on the held-out embeddings after a step."""
+class Measurement:
+    """Weights after a step, and their mean cosine on the held-out embeddings."""
 
     step: int
     cosine: float
@@ -24,13 +24,17 @@ class BestWeights:
     """Keeps the weights of the best measurement.
 
     Args:
-        patience: Measurements in a row without a better one after which training is in vain; 0 for never.
+        patience: Consecutive measurements without improvement after which training stops; 0 for never.
+
+    Attributes:
+        best: The best measurement so far, or None.
+        cosines: (step, cosine) of all measurements.
     """
 
     def __init__(self, patience: int) -> None:
         self._patience = patience
         self._without_gain = 0
-        self.best: Measured | None = None
+        self.best: Measurement | None = None
         self.cosines: list[tuple[int, float]] = []
 
     @property
@@ -38,20 +42,20 @@ class BestWeights:
         """Whether training should stop."""
         return 0 < self._patience <= self._without_gain
 
-    def take(self, step: int, cosine: float, weights: Callable[[], Weights]) -> None:
-        """Takes in a measurement; `weights` is only called when it is the best so far."""
+    def update(self, step: int, cosine: float, weights: Callable[[], Weights]) -> None:
+        """Adds a measurement; calls `weights` only if it is the best so far."""
         self.cosines.append((step, cosine))
         self._without_gain += 1
         if self.best is None or cosine > self.best.cosine:
-            self.best, self._without_gain = Measured(step, cosine, weights()), 0
+            self.best, self._without_gain = Measurement(step, cosine, weights()), 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives what a checkpoint keeps."""
+        """Returns the state for a checkpoint."""
         best = None if self.best is None else vars(self.best)
         return {"without_gain": self._without_gain, "best": best, "cosines": self.cosines}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what a checkpoint kept."""
+        """Restores the state from a checkpoint."""
         self._without_gain = state["without_gain"]
-        self.best = None if state["best"] is None else Measured(**state["best"])
+        self.best = None if state["best"] is None else Measurement(**state["best"])
         self.cosines = [(step, cosine) for step, cosine in state["cosines"]]

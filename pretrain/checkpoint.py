@@ -1,8 +1,9 @@
-"""Checkpoints of a training: one safetensors file each, written whole or not at all, the last two of them kept."""
+"""Checkpoints of a training: safetensors files, written atomically. The last two are kept."""
 
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,50 +13,51 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.files import atomic_path, tensors_sha256
 
+LOGGER = logging.getLogger(__name__)
+
 FORMAT = "genlangsplat-training-1"
-"""Stands in the metadata of every checkpoint."""
+"""Format name in the metadata of each checkpoint."""
 
 KEPT_CHECKPOINTS = 2
-"""How many checkpoints stay: should the newest turn out damaged, the one before it is there."""
+"""Number of checkpoints to keep: a second one in case the newest is damaged."""
 
 _TENSOR, _PAIRS = "__tensor__", "__pairs__"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint as read.
+    """Content of a checkpoint file.
 
     Attributes:
-        path: Its file.
-        made_by: What must be the same when the training goes on, by name.
+        path: The file.
+        config: Settings by name that must be the same when the training resumes.
         state: The state of the training.
     """
 
     path: Path
-    made_by: dict[str, Any]
+    config: dict[str, Any]
     state: dict[str, Any]
 
 
-def write_checkpoint(folder: Path, step: int, made_by: dict[str, Any], state: dict[str, Any]) -> Path:
+def write_checkpoint(folder: Path, step: int, config: dict[str, Any], state: dict[str, Any]) -> Path:
     """Writes a checkpoint and deletes all but the last two.
 
     Args:
-        folder: Where the checkpoints of this training lie; made when it does not exist.
-        step: How many steps are done.
-        made_by: What must be the same when the training goes on, by name; of JSON values.
-        state: Nested dicts, lists and tuples of tensors and JSON values. Tuples come back as lists.
+        folder: Folder of the checkpoints of this training; created if it does not exist.
+        step: Number of completed steps.
+        config: Settings by name that must be the same when the training resumes; JSON values.
+        state: Nested dicts, lists and tuples of tensors and JSON values. Tuples are read back as lists.
 
     Raises:
-        GenLangSplatError: If it cannot be written, or the state holds anything else.
+        GenLangSplatError: If it cannot be written, or the state contains other values.
     """
     tensors: dict[str, Tensor] = {}
     packed = _pack(state, tensors)
     metadata = {
         "format": FORMAT,
-        "made_by": json.dumps(made_by),
+        "made_by": json.dumps(config),
         "state": json.dumps(packed),
         "sha256": tensors_sha256(tensors),
     }
@@ -67,17 +69,17 @@ def write_checkpoint(folder: Path, step: int, made_by: dict[str, Any], state: di
             old.unlink()
     except (OSError, SafetensorError) as error:
         raise GenLangSplatError(
-            f"The checkpoint {path} cannot be written ({error}). Earlier checkpoints are untouched: make room or give "
-            "another folder, then start the same training again, which goes on from the last of them."
+            f"The checkpoint {path} cannot be written ({error}). Earlier checkpoints are intact. Free disk space or "
+            "give another folder, then start the same training again to resume from the last checkpoint."
         ) from error
     return path
 
 
 def read_newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """Reads the newest checkpoint of a folder that is whole; None when there is none at all.
+    """Reads the newest intact checkpoint of a folder; None if there are no checkpoints.
 
     Raises:
-        GenLangSplatError: If there are checkpoints but none of them can be read.
+        GenLangSplatError: If there are checkpoints but none can be read.
     """
     damage: list[str] = []
     for path in reversed(_files(folder)):
@@ -87,30 +89,30 @@ def read_newest_checkpoint(folder: Path) -> Checkpoint | None:
             damage.append(str(error))
             continue
         for text in damage:
-            CONSOLE.print(f"[yellow]{text} Going back to {path.name}.[/yellow]")
+            LOGGER.warning("%s Using %s instead.", text, path.name)
         return checkpoint
     if damage:
         raise GenLangSplatError(f"{' '.join(damage)} Delete them to train from the start.")
     return None
 
 
-def check_same_training(checkpoint: Checkpoint, made_by: dict[str, Any]) -> None:
-    """Refuses to go on from a checkpoint of another training.
+def check_same_training(checkpoint: Checkpoint, config: dict[str, Any]) -> None:
+    """Checks that a checkpoint belongs to the training that resumes.
 
     Raises:
-        GenLangSplatError: If anything in `made_by` differs; the message names both values of each.
+        GenLangSplatError: If any setting in `config` differs; the message has both values of each.
     """
-    wanted: dict[str, Any] = json.loads(json.dumps(made_by))
-    names = sorted({*wanted, *checkpoint.made_by})
+    wanted: dict[str, Any] = json.loads(json.dumps(config))
+    names = sorted({*wanted, *checkpoint.config})
     differences = [
-        f"{name} is {checkpoint.made_by.get(name)!r} there and {wanted.get(name)!r} here"
+        f"{name} is {checkpoint.config.get(name)!r} there and {wanted.get(name)!r} here"
         for name in names
-        if checkpoint.made_by.get(name) != wanted.get(name)
+        if checkpoint.config.get(name) != wanted.get(name)
     ]
     if differences:
         raise GenLangSplatError(
-            f"The checkpoint {checkpoint.path} is of another training: {'; '.join(differences)}. Go on with what it "
-            "was made by, or give another checkpoint folder."
+            f"The checkpoint {checkpoint.path} is of another training: {'; '.join(differences)}. Resume with the "
+            "settings of the checkpoint, or give another checkpoint folder."
         )
 
 
@@ -133,27 +135,27 @@ def _read(path: Path) -> Checkpoint:
             f"{FORMAT!r}."
         )
     if metadata.get("sha256") != tensors_sha256(tensors):
-        raise GenLangSplatError(f"The checkpoint {path} is damaged: its values do not have the checksum it states.")
+        raise GenLangSplatError(f"The checkpoint {path} is damaged: its tensors do not have the stored checksum.")
     return Checkpoint(path, json.loads(metadata["made_by"]), _unpack(json.loads(metadata["state"]), tensors))
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Moves the tensors of nested state into `tensors` and gives what JSON can hold, their names in their places."""
+    """Moves the tensors of a nested state into `tensors`, and returns the state as JSON with their names instead."""
     if isinstance(value, Tensor):
         name = f"{len(tensors):05d}"
         # A copy, because safetensors refuses tensors that share memory.
         tensors[name] = value.detach().cpu().clone().contiguous()
         return {_TENSOR: name}
     if isinstance(value, dict):
-        # JSON knows no keys but strings, and the state of an optimizer counts its parameters.
+        # JSON keys are strings, but the state of an optimizer has integer keys.
         return {_PAIRS: [[key, _pack(item, tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
         return [_pack(item, tensors) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise GenLangSplatError(
-        f"A checkpoint can hold tensors, numbers, texts, lists and dicts, but the state has a {type(value).__name__}. "
-        "Let the source's state_dict() give only these."
+        f"A checkpoint can contain tensors, numbers, strings, lists and dicts, but the state has a "
+        f"{type(value).__name__}. The source's state_dict() must return only these."
     )
 
 

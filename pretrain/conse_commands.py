@@ -1,4 +1,4 @@
-"""`python -m pretrain train-conse`, `evaluate-conse`: the autoencoder of the embedded encoder."""
+"""The commands `train-conse` and `evaluate-conse` for the autoencoder of the embedded encoder."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from pretrain.tables import show_fidelity
 from pretrain.train import TrainingSettings, train_autoencoder
 
 SHARP_MIXTURES = MixtureSettings(max_anchors=2, broadness=1.0)
-"""One or two classes at a time, hinted at directly: what the classifier says of photographs of one thing."""
+"""Mixtures of one or two classes, as for photographs of a single object."""
 
 HELD_OUT_MIXTURES = 8192
 HELD_OUT_SEED = 1_000_003
-"""Far from any training seed, so that evaluation draws mixtures that no training saw."""
+"""Different from all training seeds, so that evaluation draws unseen mixtures."""
 
 
 @dataclass(frozen=True)
 class TrainConse:
-    """Train the autoencoder of the embedded encoder on synthetic mixtures; needs no images.
+    """Train the autoencoder of the embedded encoder on synthetic mixtures, without images.
 
     Attributes:
         output: The .safetensors file to write.
         latent_dim: Width D of the latents.
         architecture: mlp or linear.
-        training: How to train.
+        training: Training settings.
     """
 
     output: Path
@@ -53,7 +53,7 @@ class TrainConse:
     )
 
     def __call__(self) -> None:
-        """Trains, writes the file, and shows how faithful it is."""
+        """Runs the command."""
         encoder = _conse()
         settings = self.training
         identity = AutoencoderIdentity(
@@ -78,18 +78,18 @@ class TrainConse:
 
 @dataclass(frozen=True)
 class EvaluateConse:
-    """Show how faithful an autoencoder is, on unseen mixtures and on regions of photographs.
+    """Measure the fidelity of an autoencoder on unseen mixtures and on regions of images.
 
     Attributes:
         file: The .safetensors file, or the name of a packaged autoencoder.
-        images: Folders of photographs; each becomes a row.
+        images: Folders of images; each becomes a row of the table.
     """
 
     file: Annotated[str, tyro.conf.Positional]
     images: tuple[Path, ...] = ()
 
     def __call__(self) -> None:
-        """Measures and prints a table."""
+        """Runs the command."""
         autoencoder = load_autoencoder(self.file, encoder_identity=encoder_identity("conse"))
         rows = evaluate_conse(autoencoder, _conse(), self.images)
         show_fidelity(autoencoder.identity.name, "embeddings", rows)
@@ -98,7 +98,7 @@ class EvaluateConse:
 def evaluate_conse(
     autoencoder: Autoencoder, encoder: ConSEEncoder, images: tuple[Path, ...]
 ) -> dict[str, dict[str, float]]:
-    """Measures an autoencoder on unseen mixtures, on the bare class embeddings and on folders of photographs."""
+    """Measures an autoencoder on unseen mixtures, on the class embeddings and on folders of images."""
     held_out = MixtureSampler.from_encoder(encoder, HELD_OUT_SEED)
     pca_baseline = PcaBaseline(held_out(HELD_OUT_MIXTURES))
     sets: dict[str, torch.Tensor] = {
@@ -118,7 +118,7 @@ def evaluate_conse(
 
 
 def _options(command: TrainConse) -> list[str]:
-    """All settings of a training as its options, so that the recipe outlives other defaults."""
+    """Returns all settings of a training as command-line options, so that the command does not depend on defaults."""
     settings = {"latent_dim": command.latent_dim, "architecture": command.architecture, **asdict(command.training)}
     return [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", f"{value}")]
 

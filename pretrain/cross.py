@@ -1,4 +1,4 @@
-"""Trained on one domain, measured on another: whether an autoencoder generalizes is seen here and nowhere else."""
+"""Cross-domain evaluation: trains on one domain and measures on the others, to test generalization."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from pretrain.train import EmbeddingSource, train_autoencoder
 
 @dataclass(frozen=True)
 class Domain:
-    """Embeddings of one kind.
+    """Embeddings of one domain.
 
     Attributes:
-        name: What people call it.
-        source: Gives its training embeddings.
-        held_out: Embeddings of it that are not trained on.
-        fitted_on: A sample of its training embeddings, for the principal components.
+        name: Name of the domain.
+        source: Source of its training embeddings.
+        held_out: Its held-out embeddings.
+        fitted_on: Sample of its training embeddings, for the PCA baseline.
     """
 
     name: str
@@ -42,22 +42,25 @@ def evaluate_across(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Trains on each domain and measures on the held-out embeddings of all.
 
-    No training looks at what it is measured on, not even to choose its best step.
+    Training does not use the held-out embeddings, not even to select the best step.
 
     Args:
-        domains: At least two, with different names.
+        domains: At least two domains with different names.
         latent_dim: Width of the latents.
-        architecture: What to build.
-        settings: How to train.
-        output: The JSON file: trained on, measured on, figures.
+        architecture: Name of the architecture.
+        settings: Training settings.
+        output: The JSON file to write: figures by training domain and measured domain.
+
+    Returns:
+        Figures by training domain and measured domain.
 
     Raises:
-        GenLangSplatError: If there are fewer than two domains, or two of one name.
+        GenLangSplatError: If there are fewer than two domains, or two with the same name.
     """
     names = [domain.name for domain in domains]
     if len(set(names)) < max(2, len(names)):
         raise GenLangSplatError(
-            f"A table across domains needs two or more folders with different names, found: {', '.join(names)}."
+            f"A table across domains needs two or more folders with different names, found {', '.join(names)}."
         )
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for trained in domains:
@@ -77,7 +80,7 @@ def evaluate_across(
 
 
 def show_across_table(figures: dict[str, dict[str, dict[str, float]]]) -> None:
-    """Prints cosines, with those of principal components of the same training data in brackets."""
+    """Prints a table of cosines, with those of a PCA of the same training data in brackets."""
     table = Table("trained on", *figures, title="Cosine on held-out embeddings of each domain (PCA in brackets)")
     for name, row in figures.items():
         table.add_row(name, *(f"{cell['cosine']:.3f} ({cell['PCA cosine']:.3f})" for cell in row.values()))

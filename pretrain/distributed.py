@@ -1,4 +1,4 @@
-"""Training by several processes that `torchrun` started: who is who, and what they tell each other."""
+"""Training with several processes started by `torchrun`: ranks and collective operations."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from genlangsplat_ns.language.architectures import RowBatchNorm
 
 @dataclass(frozen=True)
 class Workers:
-    """The processes that train together. One process alone is the usual case, in which nothing is sent.
+    """The processes that train together. With a single process, the collective operations do nothing.
 
     Attributes:
-        rank: Which process this is.
-        world_size: How many there are.
-        local_rank: Which one this is on its machine; it takes the GPU of that number.
+        rank: Rank of this process.
+        world_size: Number of processes.
+        local_rank: Rank of this process on its machine, and the number of its GPU.
     """
 
     rank: int = 0
@@ -34,15 +34,15 @@ class Workers:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that writes files and shows progress."""
+        """Whether this process writes files and shows progress."""
         return self.rank == 0
 
     def device(self, name: str) -> torch.device:
-        """Gives this process's device for a device name: `cuda` becomes the GPU of the local rank."""
+        """Returns the device of this process: `cuda` becomes the GPU of the local rank."""
         return torch.device(f"cuda:{self.local_rank}" if name == "cuda" and self.world_size > 1 else name)
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """Gives a network with the same parameters whose gradients are averaged over the processes."""
+        """Wraps a network so that gradients are averaged over the processes."""
         if self.world_size == 1:
             return network
         synchronize_batch_norm(network)
@@ -56,7 +56,7 @@ class Workers:
         return values
 
     def broadcast(self, value: Any) -> Any:
-        """Gives all processes the value of the first one."""
+        """Returns the value of the first process in all processes."""
         if self.world_size == 1:
             return value
         box = [value]
@@ -64,7 +64,7 @@ class Workers:
         return box[0]
 
     def gather(self, value: Any) -> list[Any]:
-        """Gives all processes the values of all, by rank."""
+        """Returns the values of all processes, by rank."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -73,10 +73,10 @@ class Workers:
 
 
 def workers_from_environment() -> Workers:
-    """Reads RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them; without them, one process alone.
+    """Reads RANK, WORLD_SIZE and LOCAL_RANK, which torchrun sets; without them there is a single process.
 
     Raises:
-        GenLangSplatError: If only some of the variables are set, or they contradict each other.
+        GenLangSplatError: If only some of the variables are set, or they are inconsistent.
     """
     if "WORLD_SIZE" not in os.environ:
         return Workers()
@@ -89,26 +89,26 @@ def workers_from_environment() -> Workers:
         missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     except (KeyError, ValueError) as error:
         raise GenLangSplatError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']} asks for several processes, but RANK, LOCAL_RANK and WORLD_SIZE do "
-            f"not give a whole number each ({error}). Start the training with torchrun, or unset WORLD_SIZE."
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']} requests several processes, but RANK, LOCAL_RANK and WORLD_SIZE "
+            f"are not all integers ({error}). Start the training with torchrun, or unset WORLD_SIZE."
         ) from error
     if missing or not 0 <= workers.rank < world_size:
         raise GenLangSplatError(
-            f"RANK={workers.rank} and WORLD_SIZE={world_size} ask for several processes, but "
-            + (f"{' and '.join(missing)} are not set." if missing else "the rank is not below the size.")
+            f"RANK={workers.rank} and WORLD_SIZE={world_size} request several processes, but "
+            + (f"{' and '.join(missing)} are not set." if missing else "the rank is not below the world size.")
             + " Start the training with torchrun, or unset WORLD_SIZE."
         )
     return workers
 
 
 def join_workers(device: str) -> Workers:
-    """Joins the processes that torchrun started, if it did.
+    """Initializes the process group if torchrun started this process.
 
-    They talk by NCCL when they train on GPUs, else by gloo. The process group lives as long as the process, because the
-    store of torchrun serves for one only; one that exists already is used.
+    The backend is NCCL on GPUs and gloo on CPUs. The process group lives as long as the process, because torchrun's
+    store supports only one; an existing process group is reused.
 
     Args:
-        device: The device of the settings.
+        device: The device in the settings.
     """
     workers = workers_from_environment()
     if workers.world_size == 1:
@@ -123,25 +123,25 @@ def join_workers(device: str) -> Workers:
 
 
 def leave_workers() -> None:
-    """Ends the process group, if there still is one."""
+    """Destroys the process group if it exists."""
     if dist.is_initialized():
-        # Networks that wait in reference cycles hold on to the group; its threads would outlive the interpreter.
+        # Networks in reference cycles keep the group alive; its threads would outlive the interpreter.
         gc.collect()
         dist.destroy_process_group()
 
 
 class SynchronizedBatchNorm(RowBatchNorm):
-    """Batch normalization by the statistics of the rows of all processes, each of which has as many.
+    """Batch normalization with the statistics of all processes, which have equally many rows.
 
-    torch's own version works on GPUs only. With the statistics of its own rows alone, several processes would train
-    another network than one process with all the rows.
+    Several processes then train the same network as one process with all rows. torch's SyncBatchNorm only supports
+    GPUs.
     """
 
     def forward(self, rows: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        """Normalizes; in evaluation mode each row for itself."""
+        """Normalizes the rows; uses the running statistics in evaluation mode."""
         if not self.training:
             return super().forward(rows)
-        # Statistics in full precision also where autocast gives rows in less.
+        # Statistics are in full precision, even if autocast lowers the precision of the rows.
         flat = rows.reshape(-1, self.num_features).float()
         mean = _mean_over_workers(flat.mean(dim=0))
         centered = flat - mean
@@ -160,7 +160,7 @@ class SynchronizedBatchNorm(RowBatchNorm):
 
 
 def synchronize_batch_norm(network: nn.Module) -> None:
-    """Lets all batch normalization of a network use the rows of all processes; parameters and names stay the same."""
+    """Replaces all batch normalization of a network by the synchronized one; keeps parameters and their names."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is RowBatchNorm:
@@ -175,7 +175,7 @@ def _mean_over_workers(values: Float[Tensor, " width"]) -> Float[Tensor, " width
 
 
 class _MeanOverWorkers(torch.autograd.Function):
-    """Averages over the processes, forwards and backwards."""
+    """Averages over the processes in the forward and backward pass."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:

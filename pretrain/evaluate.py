@@ -1,4 +1,4 @@
-"""Measures how faithful an autoencoder of the embedded encoder is: numbers, and what classes and texts still find."""
+"""Measures the fidelity of an autoencoder of the embedded encoder: reconstruction, classes and text rankings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pretrain.images import ImageFolderSource
 from pretrain.retrieval import top_count, top_overlap
 
 PHOTO_LONG_SIDE = 480
-"""Photographs are scaled down to this long side, about what a training view has."""
+"""Long side in pixels to which images are downscaled, about the size of a training view."""
 
 PROBE_TEXTS: tuple[str, ...] = (
     "a fox",
@@ -33,7 +33,7 @@ PROBE_TEXTS: tuple[str, ...] = (
     "furniture",
     "cloth",
 )
-"""Texts whose ranking of embeddings should survive the autoencoder."""
+"""Texts for measuring whether the ranking of embeddings is preserved."""
 
 
 def nearest_agreement(
@@ -41,7 +41,7 @@ def nearest_agreement(
     after: Float[Tensor, "count embedding_dim"],
     candidates: Float[Tensor, "num_candidates embedding_dim"],
 ) -> float:
-    """Share of embeddings whose nearest candidate is the same before and after the autoencoder."""
+    """Fraction of embeddings whose nearest candidate is the same before and after the autoencoder."""
     nearest = [(rows @ candidates.T).argmax(dim=-1) for rows in (before, after)]
     return (nearest[0] == nearest[1]).float().mean().item()
 
@@ -54,7 +54,7 @@ def measure(
     classes: Float[Tensor, "num_classes embedding_dim"],
     texts: Float[Tensor, "num_texts embedding_dim"],
 ) -> dict[str, float]:
-    """All measurements of one set of the embedded encoder's embeddings."""
+    """Computes all figures for one set of embeddings of the embedded encoder."""
     reconstructions = autoencoder(embeddings)
     return {
         **measure_fidelity(autoencoder, embeddings, pca_baseline),
@@ -66,10 +66,10 @@ def measure(
 def photo_embeddings(
     folder: Path, encoder: ImageTextEncoder, masks: MaskGenerator
 ) -> Float[Tensor, "count embedding_dim"]:
-    """Embeds all regions of the photographs in a folder.
+    """Embeds all regions of the images in a folder.
 
     Raises:
-        GenLangSplatError: If the folder holds no photographs, or one cannot be read.
+        GenLangSplatError: If the folder contains no images, or one cannot be read.
     """
     source = ImageFolderSource(folder, PHOTO_LONG_SIDE)
     frames = track(source.frames(), f"Encoding {source.name}")

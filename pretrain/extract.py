@@ -1,7 +1,8 @@
-"""From the frames of a source to embeddings in shards, on this machine or on a Ray cluster."""
+"""Extracts the embeddings of a source's frames into shards, on this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
-from rich.markup import escape
-
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import FeatureSettings
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.progress import progress_bar
 from genlangsplat_ns.utils.ray import RaySettings
 from pretrain.frame_worker import FrameModels, FrameResult, FrameWorker
@@ -22,8 +20,10 @@ from pretrain.shard_writer import FLUSH_SECONDS, ShardWriter
 from pretrain.shards import SHARD_ROWS, ShardFolder
 from pretrain.sources import Frame, FrameSource
 
+LOGGER = logging.getLogger(__name__)
+
 Engine = Literal["local", "ray"]
-"""Where frames are worked on: in this process, or by the actors of a Ray cluster."""
+"""Where frames are processed: in this process, or by the actors of a Ray cluster."""
 
 
 def extract_shards(
@@ -37,34 +37,34 @@ def extract_shards(
     shard_rows: int = SHARD_ROWS,
     flush_seconds: float = FLUSH_SECONDS,
 ) -> ShardFolder:
-    """Sees to it that a folder of shards holds the embeddings of every frame of a source.
+    """Extracts the embeddings of all frames of a source that a folder of shards does not have.
 
-    Frames that are there already are not touched; a run that was killed goes on where it stopped. Frames that cannot be
-    read or embedded are recorded with the reason, and left alone by later runs.
+    A killed run continues where it stopped. Frames that cannot be read or embedded are recorded with the reason, and
+    skipped by later runs.
 
     Args:
-        source: Gives the frames.
-        folder: The folder; it may hold those of other sources already.
+        source: Source of the frames.
+        folder: The folder; it may already contain frames of other sources.
         models: Masks and encoder.
         engine: local or ray.
-        ray_settings: How ray spreads the work; None for two workers on this machine.
-        limit: Only so many frames, the first ones of the source.
-        retry_failed: Try those again that failed in an earlier run.
+        ray_settings: Settings of the engine ray; None for the defaults.
+        limit: Maximum number of frames, from the first one of the source.
+        retry_failed: Whether to process frames again that failed in an earlier run.
         shard_rows: Rows of a full shard.
-        flush_seconds: How long results wait in memory at most, and so what a kill may cost.
+        flush_seconds: Maximum time for which results are kept in memory; a killed run loses at most these.
 
     Returns:
-        The folder as it is then.
+        The folder with the new shards.
 
     Raises:
-        GenLangSplatError: If the source has no frame, a model cannot be loaded, the folder is in use, for another
-            encoder or not to be written, every frame failed, or Ray is missing or breaks down.
+        GenLangSplatError: If the source has no frames, a model cannot be loaded, the folder is in use, not writable or
+            of another encoder, every frame failed, or Ray is missing or fails.
     """
     if limit is not None and limit < 1:
         raise GenLangSplatError(f"An extraction needs at least one frame, got limit={limit}.")
     frames = source.frames()[:limit]
     if not frames:
-        raise GenLangSplatError(f"The source {source.name} has no frame. Name a folder that holds some.")
+        raise GenLangSplatError(f"The source {source.name} has no frames. Give a folder that contains some.")
     if isinstance(models, FeatureSettings):
         models = FrameModels.from_settings(models)
     with ShardWriter.open(folder, models.identity, source.name, shard_rows, flush_seconds) as writer:
@@ -72,7 +72,7 @@ def extract_shards(
             frame for frame in frames if not writer.done(frame.key) and (retry_failed or not writer.failed(frame.key))
         ]
         stored = sum(writer.done(frame.key) for frame in frames)
-        CONSOLE.print(f"Embeddings: {stored} of {len(frames)} frames are stored in {escape(str(folder))}")
+        LOGGER.info("Embeddings: %d of %d frames are stored in %s", stored, len(frames), folder)
         if missing:
             started, rows_before = time.perf_counter(), writer.num_rows
             _collect(writer, missing, _results(engine, source, models, missing, ray_settings or RaySettings()))
@@ -92,10 +92,10 @@ def _results(
 def local_results(
     source: FrameSource, models: FrameModels, frames: Sequence[Frame]
 ) -> Generator[FrameResult, None, None]:
-    """Works on the frames in this process; one thread reads the next frame meanwhile.
+    """Processes the frames in this process, while a thread reads the next frame.
 
     Raises:
-        GenLangSplatError: If a model cannot be loaded, or the encoder is not the one that was announced.
+        GenLangSplatError: If a model cannot be loaded, or the encoder is not the expected one.
     """
     worker = FrameWorker(source, models)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="frames") as reader:
@@ -108,7 +108,7 @@ def local_results(
 
 
 def _collect(writer: ShardWriter, frames: Sequence[Frame], results: Generator[FrameResult, None, None]) -> None:
-    """Hands results to the writer, behind a progress bar."""
+    """Writes the results and shows a progress bar."""
     failed = 0
     with closing(results), progress_bar("Extracting embeddings", len(frames)) as bar:
         for done, result in enumerate(results, start=1):
@@ -125,19 +125,22 @@ def _collect(writer: ShardWriter, frames: Sequence[Frame], results: Generator[Fr
 
 def _report(writer: ShardWriter, frames: Sequence[Frame], rows: int, seconds: float) -> None:
     failed = [frame.key for frame in frames if writer.failed(frame.key)]
-    CONSOLE.print(
-        f"Extracted {rows} embeddings of {len(frames) - len(failed)} frames in {seconds:.1f} s "
-        f"({len(frames) / seconds:.2f} frames/s)"
+    LOGGER.info(
+        "Extracted %d embeddings of %d frames in %.1f s (%.2f frames/s)",
+        rows,
+        len(frames) - len(failed),
+        seconds,
+        len(frames) / seconds,
     )
     for key in failed[:5]:
-        CONSOLE.print(f"[yellow]{escape(key)} gave nothing: {escape(writer.reason(key))}")
+        LOGGER.warning("%s failed: %s", key, writer.reason(key))
     if len(failed) > 5:
-        CONSOLE.print(f"[yellow]and {len(failed) - 5} more frames; the index names them all.")
+        LOGGER.warning("%d more frames failed; the index lists all of them.", len(failed) - 5)
 
 
 def _check_any_succeeded(writer: ShardWriter, frames: Sequence[Frame]) -> None:
     if all(writer.failed(frame.key) for frame in frames):
         raise GenLangSplatError(
-            f"All {len(frames)} frames failed; the first, {frames[0].key}, because: {writer.reason(frames[0].key)} "
-            "Mend what is wrong, and run it again with failed frames retried."
+            f"All {len(frames)} frames failed. The reason for the first one, {frames[0].key}: "
+            f"{writer.reason(frames[0].key)} Fix the cause, and run again with --retry-failed."
         )

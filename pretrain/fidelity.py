@@ -1,4 +1,4 @@
-"""What of embeddings survives a compressor, beside what principal components keep of them in as many numbers."""
+"""Fidelity of compressed embeddings, compared to principal components of the same width."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from genlangsplat_ns.levels import LEVELS
 from pretrain.row_subset import RowSample
 
 COLLAPSED = 0.25
-"""Latents that use less than this share of their dimensions have collapsed."""
+"""Latent usage below which the latents have collapsed."""
 
 
 @dataclass(frozen=True)
 class PcaBaseline:
-    """What the training embeddings alone can tell: their mean and their principal directions.
+    """Baselines fitted on training embeddings: their mean and their principal components.
 
     Attributes:
         fitted_on: The training embeddings, or a sample of them.
@@ -30,7 +30,7 @@ class PcaBaseline:
 
     @cached_property
     def mean(self) -> Float[Tensor, " embedding_dim"]:
-        """The mean; as a constant answer it may score a high cosine, which is why cosines are also given without it."""
+        """Mean of the embeddings. Centered cosines subtract it, because it can have a high cosine by itself."""
         return self.fitted_on.mean(dim=0)
 
     @cached_property
@@ -39,7 +39,7 @@ class PcaBaseline:
         return torch.linalg.eigh(centered.T @ centered)[1].flip(dims=(1,)).float()
 
     def pca(self, embeddings: Float[Tensor, "count embedding_dim"], latent_dim: int) -> Tensor:
-        """Projects on `latent_dim` principal directions: mean removed, added back, normalized."""
+        """Reconstructs embeddings from `latent_dim` principal components, normalized."""
         basis = self._directions[:, :latent_dim]
         return F.normalize((embeddings - self.mean) @ basis @ basis.T + self.mean, dim=-1)
 
@@ -49,9 +49,9 @@ def fidelity(
     embeddings: Float[Tensor, "count embedding_dim"],
     pca_baseline: PcaBaseline,
 ) -> dict[str, float]:
-    """Mean squared error, cosine, and cosine of what differs from the mean.
+    """Computes mean squared error, cosine, and cosine after subtracting the mean of the training embeddings.
 
-    Between unit vectors the error, a mean over the E numbers of a row, is 2 (1 - cosine) / E.
+    Between unit vectors of width E the mean squared error is 2 (1 - cosine) / E.
     """
     centered = F.cosine_similarity(reconstructions - pca_baseline.mean, embeddings - pca_baseline.mean, dim=-1)
     return {
@@ -63,14 +63,14 @@ def fidelity(
 
 @torch.no_grad()
 def reconstruction_cosine(autoencoder: Autoencoder, embeddings: Float[Tensor, "count embedding_dim"]) -> float:
-    """Mean cosine between embeddings and their reconstruction."""
+    """Returns the mean cosine between embeddings and their reconstructions."""
     return float(F.cosine_similarity(autoencoder(embeddings), embeddings, dim=-1).mean())
 
 
 def latent_usage(latents: Float[Tensor, "count latent_dim"]) -> float:
-    """Share of the latent dimensions that carry something, 1/D to 1: the participation ratio of their variances.
+    """Returns the participation ratio of the latent variances divided by D, between 1/D and 1.
 
-    Below `COLLAPSED` a code has collapsed: many embeddings share few latents.
+    Below `COLLAPSED` the latents have collapsed: they use few of their dimensions.
     """
     variances = torch.linalg.eigvalsh(torch.cov(latents.double().T).reshape(latents.shape[1], -1)).clamp(min=0)
     total = variances.sum()
@@ -81,7 +81,7 @@ def latent_usage(latents: Float[Tensor, "count latent_dim"]) -> float:
 def measure_fidelity(
     autoencoder: Autoencoder, embeddings: Float[Tensor, "count embedding_dim"], pca_baseline: PcaBaseline
 ) -> dict[str, float]:
-    """What an autoencoder keeps of embeddings, beside the constant and the principal components of the training set."""
+    """Measures the fidelity of an autoencoder, and of a constant and a PCA fitted on the training embeddings."""
     latents = autoencoder.encode(embeddings)
     row = fidelity(autoencoder.decode(latents), embeddings, pca_baseline)
     components = fidelity(pca_baseline.pca(embeddings, autoencoder.identity.latent_dim), embeddings, pca_baseline)
@@ -97,7 +97,7 @@ def measure_fidelity(
 def fidelity_rows(
     autoencoder: Autoencoder, sample: RowSample, pca_baseline: PcaBaseline, name: str = "held out"
 ) -> dict[str, dict[str, float]]:
-    """Measures a sample as a whole, level by level, and source by source where there are several."""
+    """Measures a sample in total, per level, and per source if there are several."""
     rows = {name: measure_fidelity(autoencoder, sample.embeddings, pca_baseline)}
     for level, level_name in enumerate(LEVELS):
         chosen = sample.levels == level

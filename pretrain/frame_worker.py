@@ -1,4 +1,4 @@
-"""Turning one frame into embeddings, in whatever process and on whatever machine that happens."""
+"""Extracts the embeddings of one frame, in any process and on any machine."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from pretrain.stored import row_levels
 
 @dataclass(frozen=True)
 class FrameModels:
-    """How frames become embeddings. It travels to other machines, so the models are loaded where they run.
+    """Mask generator and encoder of an extraction. It is sent to other machines, which load the models.
 
     Attributes:
-        identity: Whose embeddings they are.
-        load_masks: Returns the mask generator.
-        load_encoder: Returns the encoder.
+        identity: Identity of the embeddings.
+        load_masks: Loads the mask generator.
+        load_encoder: Loads the encoder.
     """
 
     identity: ShardIdentity
@@ -38,14 +38,14 @@ class FrameModels:
 
     @classmethod
     def from_settings(cls, settings: FeatureSettings, device: str | None = None) -> FrameModels:
-        """Resolves what is chosen about masks and encoder.
+        """Resolves the settings of masks and encoder.
 
         Args:
-            settings: What is asked for; `auto` is decided here and not by each worker, so that all take the same.
-            device: Where the models run; None for CUDA where a worker has it.
+            settings: The settings; `auto` is resolved here, so that all workers use the same models.
+            device: Device of the models; None for CUDA on workers that have it.
 
         Raises:
-            GenLangSplatError: If what is asked for does not exist.
+            GenLangSplatError: If the encoder is unknown, or a weights file in the settings does not exist.
         """
         extractor = FeatureExtractor(settings, device or _default_device())
         return cls(
@@ -57,7 +57,7 @@ class FrameModels:
 
 @dataclass(frozen=True)
 class FrameResult:
-    """What became of a frame: the embeddings and levels of its regions, or why there are none."""
+    """Embeddings and levels of a frame's regions, or the reason of a failure."""
 
     frame: Frame
     embeddings: Float[Tensor, "rows embedding_dim"]
@@ -66,10 +66,10 @@ class FrameResult:
 
 
 class FrameWorker:
-    """Turns frames into embeddings, with models that are loaded once.
+    """Extracts embeddings of frames with models that are loaded once.
 
     Raises:
-        GenLangSplatError: If a model cannot be loaded, or the encoder is not the one that was announced.
+        GenLangSplatError: If a model cannot be loaded, or the encoder is not the expected one.
     """
 
     def __init__(self, source: FrameSource, models: FrameModels) -> None:
@@ -80,19 +80,19 @@ class FrameWorker:
         expected = (models.identity.encoder, models.identity.embedding_dim)
         if found != expected:
             raise GenLangSplatError(
-                f"The encoder is {found[0]} with {found[1]} dimensions, but {expected[0]} with {expected[1]} was "
-                "announced. Install the same packages and weights on all machines."
+                f"The encoder is {found[0]} with {found[1]} dimensions, expected {expected[0]} with {expected[1]}. "
+                "Install the same packages and weights on all machines."
             )
 
     def load(self, frame: Frame) -> UInt8[Tensor, "height width 3"] | str:
-        """Reads the pixels of a frame, or says why they cannot be read."""
+        """Returns the pixels of a frame, or the reason why they cannot be read."""
         try:
             return self._source.load(frame)
         except GenLangSplatError as error:
             return str(error)
 
     def embed(self, frame: Frame, image: UInt8[Tensor, "height width 3"] | str) -> FrameResult:
-        """Finds and embeds the regions of what `load` gave. A frame the models cannot take is no reason to stop."""
+        """Extracts the regions of a frame loaded by `load`; errors of the models give a failed result."""
         nothing = torch.zeros(0, self._encoder.embedding_dim), torch.zeros(0, dtype=torch.uint8)
         if isinstance(image, str):
             return FrameResult(frame, *nothing, failure=image)

@@ -1,4 +1,4 @@
-"""Any folder tree of photographs as a source of frames."""
+"""Folder trees of images as a source of frames."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
 @dataclass(frozen=True)
 class ImageFolderSource:
-    """The photographs in a folder and the folders below it, without hidden ones.
+    """The images in a folder and its subfolders, without hidden ones.
 
-    A frame's key is its path below the folder. Its scene is the first folder of that path, or the folder itself.
+    The key of a frame is its path relative to the folder. Its scene is the first folder of that path, or the folder
+    itself.
 
     Attributes:
         root: The folder.
-        max_side: Limit of the long side; larger pictures are shrunk.
-        name: Name of the source; that of the folder when it is left empty.
+        max_side: Maximum long side in pixels; larger images are downscaled.
+        name: Name of the source; by default the name of the folder.
     """
 
     root: Path
@@ -40,7 +41,7 @@ class ImageFolderSource:
         object.__setattr__(self, "name", self.name or self._folder_name)
 
     def frames(self) -> list[Frame]:
-        """Lists the photographs by their names' endings, sorted by key.
+        """Lists the files with an image suffix, sorted by key.
 
         Raises:
             GenLangSplatError: If there are none, or a folder cannot be read.
@@ -48,20 +49,20 @@ class ImageFolderSource:
         paths = [path.relative_to(self.root) for path in _pictures_below(self.root)]
         if not paths:
             raise GenLangSplatError(
-                f"There are no photographs in {self.root} (looked for {', '.join(PICTURE_SUFFIXES)}, also in the "
-                "folders below). Give a folder of photographs."
+                f"There are no images in {self.root} and its subfolders (looked for {', '.join(PICTURE_SUFFIXES)}). "
+                "Give a folder of images."
             )
         return sorted(
             Frame(path.as_posix(), path.parts[0] if len(path.parts) > 1 else self._folder_name) for path in paths
         )
 
     def load(self, frame: Frame) -> UInt8[Tensor, "height width 3"]:
-        """Reads a photograph of any mode, upright.
+        """Reads an image and applies its EXIF orientation.
 
         Raises:
             GenLangSplatError: If it cannot be read.
         """
-        advice = "Replace it, or take it out of the folder."
+        advice = "Replace it, or remove it from the folder."
         return torch.from_numpy(read_photograph(self.root / frame.key, advice, self.max_side))
 
     @property
@@ -70,11 +71,11 @@ class ImageFolderSource:
 
 
 def _pictures_below(root: Path) -> Iterator[Path]:
-    """Finds pictures; each folder is entered once, so links that lead back end."""
+    """Yields the images below a folder; visits each folder once, so that link cycles end."""
 
     def stop(error: OSError) -> None:
         raise GenLangSplatError(
-            f"{error.filename} cannot be read ({error.strerror}). Give access to it, or take it out of the folder."
+            f"{error.filename} cannot be read ({error.strerror}). Fix its permissions, or remove it from the folder."
         ) from error
 
     entered: set[str] = set()

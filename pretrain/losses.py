@@ -1,4 +1,4 @@
-"""What training minimizes: the two losses that the paper states."""
+"""The two reconstruction losses of the paper."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 LossName = Literal["squared", "l1"]
-"""`squared` is the paper's equation 5, `l1` its equation 7; the paper leaves open which one it used."""
+"""`squared` is equation 5 of the paper, `l1` equation 7; the paper does not say which one it used."""
 
 SMALLEST_SQUARES = 1e-16
-"""Product of two squared lengths below which the cosine counts as if it were this, so that zero rows give no NaN."""
+"""Lower bound of the product of two squared norms in the cosine, so that zero rows do not give NaN."""
 
 
 def reconstruction_loss(
@@ -21,13 +21,13 @@ def reconstruction_loss(
     cosine_weight: float,
     loss: LossName = "squared",
 ) -> Float[Tensor, ""]:
-    """A distance plus lambda times (1 - cosine), both per row; the mean over the rows.
+    """Computes the mean over rows of a distance plus lambda times (1 - cosine).
 
     The distance is the squared L2 norm of the difference (`squared`) or its L1 norm (`l1`). Between unit vectors the
-    former is 2 (1 - cosine), so that lambda only scales the loss; both terms stand here because the paper states both,
-    and because they differ as soon as one side is not normalized.
+    former is 2 (1 - cosine), so lambda only scales the loss. The loss has both terms because the paper states both, and
+    they differ for rows that are not normalized.
     """
-    # By scalar products of rows, which read each row once; torch's cosine and a difference would take thrice the time.
+    # Scalar products read each row once; torch's cosine similarity and a difference would take three times as long.
     product = torch.linalg.vecdot(reconstructions, embeddings)
     squares = torch.linalg.vecdot(reconstructions, reconstructions), torch.linalg.vecdot(embeddings, embeddings)
     cosine = product * torch.rsqrt((squares[0] * squares[1]).clamp(min=SMALLEST_SQUARES))

@@ -1,7 +1,7 @@
-"""Synthetic embeddings without end: what the embedded encoder could say of a region, drawn at random.
+"""Random synthetic embeddings of the embedded encoder.
 
-An autoencoder is only faithful to what its training set covered. A ConSE embedding is a function of the classifier's
-logits, so drawing plausible logits covers whatever the encoder may say, without a single image.
+An autoencoder only reconstructs embeddings well that its training set covers. A ConSE embedding is a function of the
+classifier's logits, so sampling plausible logits covers the possible embeddings without any images.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from genlangsplat_ns.features.encoders import ConSEEncoder
 
 @dataclass(frozen=True)
 class MixtureSettings:
-    """What the logits of a made-up region are like.
+    """Distribution of the logits of a synthetic region.
 
-    The defaults follow what the classifier says of regions of photographs, such as those that come with scikit-image.
-    There the logits spread over the classes with a standard deviation of 0.3 (walls, cloth, blur) to 2.3 (an object it
-    knows); the greatest stands only 4 to 5 deviations above the mean; and the best 30 classes are so alike that the
-    mean of their embeddings keeps a length of 0.2 to 0.4 (of 30 classes drawn blindly: 0.15). So a region is seldom one
-    class: it hints at many at once, through broad kinship rather than through a class itself.
+    The defaults follow the classifier's logits for regions of photographs, such as those of scikit-image. There the
+    standard deviation over the classes is 0.3 (walls, cloth, blur) to 2.3 (a known object), the maximum is only 4 to 5
+    standard deviations above the mean, and the top 30 classes are so similar that the mean of their embeddings has a
+    norm of 0.2 to 0.4 (0.15 for 30 random classes). So a region is rarely a single class: it is a mixture of many,
+    often through broad groups of similar classes.
 
     Attributes:
-        max_anchors: A region hints at one to this many classes, log-uniform, with random shares.
-        strength: Least and greatest standard deviation of the logits, log-uniform.
-        noise: Least and greatest part of that which is noise, log-uniform.
-        broadness: Exponent of the uniform number that says how much a hint is at the class itself, instead of at its
-            broad kin; high exponents make mostly broad hints.
+        max_anchors: Maximum number of anchor classes of a region (log-uniform from 1), which have random weights.
+        strength: Minimum and maximum standard deviation of the logits, log-uniform.
+        noise: Minimum and maximum fraction of noise, log-uniform.
+        broadness: Exponent of the uniform random weight of an anchor class itself, compared to its broad group of
+            similar classes. Higher exponents give broader mixtures.
     """
 
     max_anchors: int = 32
@@ -43,15 +43,14 @@ class MixtureSettings:
 
 
 class MixtureSampler:
-    """Draws embeddings; calling it again gives new ones, and the same seed gives the same sequence.
+    """Samples embeddings. Each call returns new ones; the same seed gives the same sequence.
 
     Args:
         class_embeddings: Centered embeddings of the class names.
-        head_weight: Weight rows of the classifier's last layer; like classes have like rows, so they say which other
-            classes the classifier sees where it sees one.
-        head_bias: Its bias.
-        seed: Seeds the sequence.
-        settings: What to draw.
+        head_weight: Weight of the classifier's last layer; similar classes have similar rows.
+        head_bias: Bias of the classifier's last layer.
+        seed: Seed of the sequence.
+        settings: Distribution of the logits.
     """
 
     NOISE_BANK = 8192
@@ -69,56 +68,56 @@ class MixtureSampler:
         self._bias = head_bias
         self._generator = torch.Generator().manual_seed(seed)
         rows = head_weight - head_weight.mean(dim=0)
-        kinship = rows @ rows.T
-        # Kin of kin: the square keeps what large families of classes have in common and forgets the single class.
-        self._hints = torch.cat([_unit_spread(kinship), _unit_spread(kinship @ kinship)])
-        # Noise in the features makes noise in the logits that respects which classes look alike. The product is slow,
-        # so a bank of it is made once, and pairs from the bank are combined.
+        similarity = rows @ rows.T
+        # The squared similarity keeps what large groups of classes have in common.
+        self._signals = torch.cat([_unit_spread(similarity), _unit_spread(similarity @ similarity)])
+        # Noise in the features gives logit noise that is correlated between similar classes. The product is slow, so a
+        # bank of noise is computed once, and random pairs from it are combined.
         features = torch.randn(self.NOISE_BANK, rows.shape[1], generator=self._generator)
         self._noise = _unit_spread(features @ rows.T)
 
     @classmethod
     def from_encoder(cls, encoder: ConSEEncoder, seed: int, settings: MixtureSettings | None = None) -> MixtureSampler:
-        """Makes the sampler of an encoder's embeddings."""
+        """Creates the sampler of an encoder's embeddings."""
         return cls(
             encoder.class_embeddings, encoder.classifier.head_weight, encoder.classifier.head_bias, seed, settings
         )
 
     def __call__(self, count: int) -> Float[Tensor, "count embedding_dim"]:
-        """Draws `count` unit embeddings."""
+        """Samples `count` unit embeddings."""
         return mix_classes(self.logits(count), self._class_embeddings)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Gives what `load_state_dict` needs to go on with the sequence."""
+        """Returns the state of the sequence for `load_state_dict`."""
         return {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Goes on where another sampler of the same classes and settings stood."""
+        """Continues the sequence of another sampler of the same classes and settings."""
         self._generator.set_state(state["generator"])
 
     def logits(self, count: int) -> Float[Tensor, "count num_classes"]:
-        """Draws the logits of `count` made-up regions."""
+        """Samples the logits of `count` synthetic regions."""
         noise = self._log_uniform(count, self._settings.noise)
         strength = self._log_uniform(count, self._settings.strength)
-        return strength * (self._draw_hints(count) + noise * self._draw_noise(count)) + self._bias
+        return strength * (self._draw_signals(count) + noise * self._draw_noise(count)) + self._bias
 
-    def _draw_hints(self, count: int) -> Float[Tensor, "count num_classes"]:
-        """Sums the hints of each region's anchors; the regions lie behind one another in flat lists of anchors."""
+    def _draw_signals(self, count: int) -> Float[Tensor, "count num_classes"]:
+        """Sums the contributions of each region's anchors; anchors of all regions are in flat lists."""
         limit, num_classes = self._settings.max_anchors, len(self._bias)
         anchor_counts = self._log_uniform(count, (1.0, limit + 1.0)).long().clamp(max=limit).flatten()
         anchors = self._integers(num_classes, (int(anchor_counts.sum()),))
-        # Shares of exactly zero would leave a region with one anchor empty.
-        shares = torch.rand(len(anchors), generator=self._generator) + 1e-3
+        # A weight of zero would give a region with one anchor no logits.
+        weights = torch.rand(len(anchors), generator=self._generator) + 1e-3
         direct = torch.rand(count, generator=self._generator).pow(self._settings.broadness)
         direct = direct.repeat_interleave(anchor_counts)
-        hints = F.embedding_bag(
+        signals = F.embedding_bag(
             torch.stack([anchors, anchors + num_classes], dim=1).flatten(),
-            self._hints,
+            self._signals,
             offsets=2 * (anchor_counts.cumsum(dim=0) - anchor_counts),
-            per_sample_weights=torch.stack([shares * direct, shares * (1 - direct)], dim=1).flatten(),
+            per_sample_weights=torch.stack([weights * direct, weights * (1 - direct)], dim=1).flatten(),
             mode="sum",
         )
-        return _unit_spread(hints)
+        return _unit_spread(signals)
 
     def _draw_noise(self, count: int) -> Float[Tensor, "count num_classes"]:
         angles = torch.rand(count, 1, generator=self._generator) * (2 * math.pi)

@@ -1,8 +1,9 @@
-"""Extraction on a Ray cluster: Ray Data hands frames to actors, and holds them back while the writer is busy."""
+"""Extraction on a Ray cluster. Ray Data distributes frames to actors, with backpressure from the writer."""
 
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict
 from math import ceil
@@ -12,20 +13,21 @@ import numpy as np
 import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.ray import RaySettings, connected
 from pretrain.frame_worker import FrameModels, FrameResult, FrameWorker
 from pretrain.sources import Frame, FrameSource
 
+LOGGER = logging.getLogger(__name__)
+
 TASK_RETRIES = 1
-"""How often Ray itself repeats the frames of a worker that died; without end, one bad frame would last for ever."""
+"""Number of times that Ray repeats the frames of a dead worker; without a limit it would repeat bad frames forever."""
 
 
 class FrameActor:
-    """What runs on the cluster: a frame's name goes in, and its embeddings come out as bytes."""
+    """Actor on the cluster that maps the name of a frame to its embeddings as bytes."""
 
     def __init__(self, source: FrameSource, models: FrameModels) -> None:
-        # An actor that fails to start is started again for ever. It tells why instead.
+        # Ray restarts actors that fail to start forever, so errors are returned with the first row instead.
         self._problem = ""
         try:
             self._worker = FrameWorker(source, models)
@@ -33,7 +35,7 @@ class FrameActor:
             self._problem = str(error)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Works on one frame."""
+        """Processes one frame."""
         if self._problem:
             return {**row, "problem": self._problem, "failure": "", "embeddings": b"", "levels": b""}
         frame = Frame(row["key"], row["scene"])
@@ -50,13 +52,12 @@ class FrameActor:
 def ray_results(
     source: FrameSource, models: FrameModels, frames: Sequence[Frame], settings: RaySettings
 ) -> Generator[FrameResult, None, None]:
-    """Works on the frames by actors; results come in any order, and one for every frame.
+    """Processes the frames with actors; yields one result per frame, in any order.
 
-    Frames of a worker that died are handed out again. A frame that kills its worker each time, alone at last, is given
-    back as failed.
+    Frames of a dead worker are processed again. A frame that always kills its worker is returned as failed.
 
     Raises:
-        GenLangSplatError: If Ray is missing, there is no cluster, a model cannot be loaded, or Ray breaks down.
+        GenLangSplatError: If Ray is missing, there is no cluster, a model cannot be loaded, or Ray fails.
     """
     with connected(settings.address):
         left = {frame.key: frame for frame in frames}
@@ -70,29 +71,29 @@ def ray_results(
             if lost and per_task == len(handed_out) == 1:
                 left.pop(lost[0].key)
                 nothing = torch.zeros(0, models.identity.embedding_dim), torch.zeros(0, dtype=torch.uint8)
-                yield FrameResult(lost[0], *nothing, failure="its worker died at every try")
+                yield FrameResult(lost[0], *nothing, failure="its worker died in every attempt")
             elif lost:
-                CONSOLE.print(f"[yellow]Workers died over {len(lost)} frames; these are handed out again.")
-            # Frames that shared a task or a worker with a bad one are innocent.
+                LOGGER.warning("Workers died while processing %d frames; these are processed again.", len(lost))
+            # Frames that shared a task or worker with a bad frame may be good.
             alone, per_task = len(lost) == len(handed_out), 1
             if lost:
-                # Errors that Ray passed over lie in cycles with their workers, which keep CPUs and GPUs until then.
+                # Ray's ignored errors are in reference cycles with their workers, which would keep CPUs and GPUs.
                 gc.collect()
 
 
 def _one_pass(
     source: FrameSource, models: FrameModels, frames: Sequence[Frame], settings: RaySettings, per_task: int
 ) -> Iterator[FrameResult]:
-    """Hands out every frame once; those of tasks whose worker died too often are left out of the results."""
+    """Processes each frame once; frames of tasks whose worker died too often have no result."""
     import ray
     import ray.data
 
-    # Ray's own annotations know functions only.
+    # Ray's type annotations only accept functions.
     actor: Any = FrameActor
     by_key = {frame.key: frame for frame in frames}
     context = ray.data.DataContext.get_current()
     before = context.max_errored_blocks, context.enable_progress_bars
-    # A data set keeps the settings it is made under. -1 is without limit.
+    # A data set keeps the settings from its creation. -1 means no limit.
     context.max_errored_blocks, context.enable_progress_bars = -1, False
     try:
         results = ray.data.from_items(
@@ -115,8 +116,8 @@ def _one_pass(
             yield _unpack(row, by_key[row["key"]], models.identity.embedding_dim)
     except ray.exceptions.RayError as error:
         raise GenLangSplatError(
-            f"Ray broke down ({type(error).__name__}: {error}). What was extracted so far is stored; see to the "
-            "cluster, and run the same command again: it goes on from there."
+            f"Ray failed ({type(error).__name__}: {error}). All embeddings extracted so far are stored. Check the "
+            "cluster, then run the same command again to continue."
         ) from error
 
 

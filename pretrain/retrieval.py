@@ -1,4 +1,4 @@
-"""What texts still find among images whose embeddings have passed a compressor."""
+"""Retrieval with compressed embeddings: text-to-image R@1, and rankings of regions by texts."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from genlangsplat_ns.language.autoencoder import Autoencoder
 from pretrain.fidelity import PcaBaseline
 
 TOP_SHARE = 0.05
-"""Of the regions, those that fit a text best."""
+"""Fraction of the regions that counts as the best ones of a text."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Texts and the image that each of them describes.
+    """Texts and the image that each text describes.
 
     Attributes:
         texts: Unit embeddings of the texts.
         images: Unit embeddings of the images.
-        image_of_text: Row of `images` that each text describes.
+        image_of_text: Row of `images` for each text.
     """
 
     texts: Float[Tensor, "num_texts embedding_dim"]
@@ -39,7 +39,7 @@ class Pairs:
         """Reads a .safetensors file with the tensors `texts`, `images` and `image_of_text`.
 
         Raises:
-            GenLangSplatError: If the file is missing or damaged, or its tensors are not such pairs.
+            GenLangSplatError: If the file is missing or damaged, or its tensors have other names, shapes or values.
         """
         try:
             tensors = load_file(path)
@@ -56,25 +56,30 @@ class Pairs:
         )
         if not fits:
             raise GenLangSplatError(
-                f"The pairs {path} need texts (texts, {embedding_dim}), images (images, {embedding_dim}) and whole "
-                f"numbers image_of_text (texts,); found {shapes}."
+                f"The pairs {path} need texts (texts, {embedding_dim}), images (images, {embedding_dim}) and integers "
+                f"image_of_text (texts,); found {shapes}."
             )
         rows = tensors["image_of_text"].long()
         images = shapes["images"][0]
         if len(rows) == 0 or int(rows.min()) < 0 or int(rows.max()) >= images:
             raise GenLangSplatError(
-                f"Some image_of_text of {path} name no image: there are {len(rows)} texts and {images} images."
+                f"Some image_of_text of {path} refer to no image: there are {len(rows)} texts and {images} images. "
+                "Give rows of images, from 0."
             )
         return cls(F.normalize(tensors["texts"].float()), F.normalize(tensors["images"].float()), rows)
 
     def recall_at_1(self, images: Float[Tensor, "num_images embedding_dim"]) -> float:
-        """Share of texts whose nearest image, in this state of the images, is their own."""
+        """Returns the fraction of texts whose nearest image is their own.
+
+        Args:
+            images: Embeddings of the images, compressed or not.
+        """
         return float(((self.texts @ images.T).argmax(dim=-1) == self.image_of_text).float().mean())
 
 
 @torch.no_grad()
 def measure_retrieval(autoencoder: Autoencoder, pairs: Pairs, pca_baseline: PcaBaseline) -> dict[str, float]:
-    """Text to image R@1 as it was, after the autoencoder, and after principal components of the same width."""
+    """Measures text-to-image R@1 without compression, with the autoencoder, and with a PCA of the same width."""
     return {
         "uncompressed": pairs.recall_at_1(pairs.images),
         "autoencoder": pairs.recall_at_1(autoencoder(pairs.images)),
@@ -88,7 +93,7 @@ def top_overlap(
     texts: Float[Tensor, "num_texts embedding_dim"],
     count: int,
 ) -> float:
-    """How many of the `count` regions that fit a text best are still among them: the share, as a mean over texts."""
+    """Returns the fraction of each text's top `count` regions that stays in its top `count`, averaged over texts."""
     best = [(regions @ texts.T).topk(count, dim=0).indices for regions in (before, after)]
     overlaps = [torch.isin(best[0][:, text], best[1][:, text]).float().mean() for text in range(len(texts))]
     return torch.stack(overlaps).mean().item()
@@ -101,7 +106,7 @@ def measure_ranking(
     texts: Float[Tensor, "num_texts embedding_dim"],
     pca_baseline: PcaBaseline,
 ) -> dict[str, dict[str, float]]:
-    """What texts find among regions, before and after: the best one, which twins may replace, and the best 5 %."""
+    """Measures how many of the best regions of each text stay the best: the top one and the top 5 %."""
     after = {
         "uncompressed": regions,
         "autoencoder": autoencoder(regions),
@@ -115,5 +120,5 @@ def measure_ranking(
 
 
 def top_count(num_regions: int) -> int:
-    """How many regions are the best ones."""
+    """Returns how many regions are in `TOP_SHARE`."""
     return max(1, round(TOP_SHARE * num_regions))

@@ -1,4 +1,4 @@
-"""Which rows of some folders are wanted, and samples of them."""
+"""Selects the rows of scenes in folders of shards, and samples them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pretrain.shards import REPAIR, OpenShard, Shard, ShardFolder
 
 @dataclass(frozen=True)
 class ShardSubset:
-    """The rows of a shard that are wanted.
+    """The selected rows of a shard.
 
     Attributes:
-        folder: Where the shard lies.
+        folder: Folder of the shard.
         shard: The shard.
-        kept: Which of its rows are wanted; None for all.
-        rows: How many are.
+        kept: Whether each row is selected; None for all rows.
+        rows: Number of selected rows.
     """
 
     folder: ShardFolder
@@ -35,14 +35,14 @@ class ShardSubset:
         """Opens the shard.
 
         Raises:
-            GenLangSplatError: If it is missing, truncated, or not the one the index means.
+            GenLangSplatError: If it is missing, truncated or does not match the index.
         """
         return self.folder.open(self.shard)
 
 
 @dataclass(frozen=True)
 class RowSample:
-    """Some rows, in the order in which they are stored.
+    """A sample of rows, in stored order.
 
     Attributes:
         embeddings: Unit vectors.
@@ -60,21 +60,21 @@ class RowSample:
 def select_rows(
     folders: Sequence[Path], scenes: Collection[str] | None = None, exclude_scenes: Collection[str] = ()
 ) -> list[ShardSubset]:
-    """Finds the rows of some scenes. Only shards that hold both wanted and unwanted rows are looked into.
+    """Selects the rows of some scenes. Only shards with both selected and other rows are opened.
 
     Args:
         folders: Folders of shards, all of one encoder.
-        scenes: Names of the wanted scenes; None for all. Names that do not occur are nothing wrong.
-        exclude_scenes: Names of scenes that are not wanted, even if `scenes` names them.
+        scenes: Names of the scenes to select; None for all. Unknown names are ignored.
+        exclude_scenes: Names of scenes to exclude; overrides `scenes`.
 
     Returns:
-        The shards that hold wanted rows.
+        The shards with selected rows.
 
     Raises:
-        GenLangSplatError: If a folder cannot be read, the folders are of different encoders, or no row is wanted.
+        GenLangSplatError: If a folder cannot be read, the folders are of different encoders, or no row is selected.
     """
     if not folders:
-        raise GenLangSplatError("There is no folder of embedding shards to read. Name at least one.")
+        raise GenLangSplatError("No folder of embedding shards was given. Give at least one.")
     opened = [ShardFolder.read(folder) for folder in folders]
     _check_same_encoder(opened)
     subsets = []
@@ -90,7 +90,7 @@ def select_rows(
         total = sum(folder.index.rows for folder in opened)
         found = sorted({scene.name for folder in opened for scene in folder.index.scenes})
         raise GenLangSplatError(
-            f"None of the {total} rows in {', '.join(map(str, folders))} is of a wanted scene. Found {len(found)} "
+            f"None of the {total} rows in {', '.join(map(str, folders))} is of a selected scene. Found {len(found)} "
             f"scenes: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}. Choose among these, or exclude fewer."
         )
     return subsets
@@ -99,28 +99,28 @@ def select_rows(
 def read_rows(
     folders: Sequence[Path],
     scenes: Collection[str] | None = None,
-    most: int = 100_000,
+    max_rows: int = 100_000,
     seed: int = 0,
     exclude_scenes: Collection[str] = (),
 ) -> RowSample:
-    """Reads a random sample of rows, every wanted row being as likely as any other.
+    """Reads a uniform random sample of rows.
 
     Args:
         folders: Folders of shards, all of one encoder.
-        scenes: Names of the wanted scenes; None for all.
-        most: How many rows at most; of fewer, all are read.
-        seed: Seeds the choice.
-        exclude_scenes: Names of scenes that are not wanted, even if `scenes` names them.
+        scenes: Names of the scenes to select; None for all.
+        max_rows: Maximum number of rows.
+        seed: Seed of the sample.
+        exclude_scenes: Names of scenes to exclude; overrides `scenes`.
 
     Raises:
-        GenLangSplatError: If `most` is not positive, a folder cannot be read, the folders are of different encoders,
-            no row is wanted, or an embedding is not finite or zero.
+        GenLangSplatError: If `max_rows` is not positive, a folder cannot be read, the folders are of different
+            encoders, no row is selected, or an embedding is zero or not finite.
     """
-    if most < 1:
-        raise GenLangSplatError(f"A sample needs at least one row, got most={most}.")
+    if max_rows < 1:
+        raise GenLangSplatError(f"A sample needs at least one row, got max_rows={max_rows}.")
     subsets = select_rows(folders, scenes, exclude_scenes)
     total = sum(subset.rows for subset in subsets)
-    chosen = np.sort(np.random.default_rng(seed).choice(total, min(most, total), replace=False))
+    chosen = np.sort(np.random.default_rng(seed).choice(total, min(max_rows, total), replace=False))
     embeddings, levels, places = [], [], []
     first = 0
     for subset in subsets:
@@ -132,7 +132,7 @@ def read_rows(
             rows = np.flatnonzero(subset.kept)[rows]
         shard = subset.open()
         index = torch.from_numpy(rows)
-        # Row by row, because the whole column may be many times larger than what is wanted of it.
+        # Single rows, because the whole column may be much larger than the sample.
         embeddings.append(torch.cat([shard.column("embeddings", row, row + 1) for row in rows.tolist()]))
         levels.append(shard.column("level")[index])
         places += [subset.folder.index.scenes[place] for place in shard.column("scene")[index].tolist()]
@@ -143,16 +143,16 @@ def read_rows(
 def unit_rows(
     embeddings: Float[Tensor, "count embedding_dim"], folders: Sequence[Path]
 ) -> Float[Tensor, "count embedding_dim"]:
-    """Returns stored rows as float32 of exactly unit length.
+    """Converts stored rows to float32 and normalizes them.
 
     Raises:
-        GenLangSplatError: If a row is not finite or zero; training on it would poison every weight.
+        GenLangSplatError: If a row is zero or not finite.
     """
     values = embeddings.float()
     norms = torch.linalg.vector_norm(values, dim=1, keepdim=True)
     if len(values) and not 0 < float(norms.min()) <= float(norms.max()) < float("inf"):
         raise GenLangSplatError(
-            f"The shards in {', '.join(map(str, folders))} hold embeddings that are not finite or zero. {REPAIR}"
+            f"The shards in {', '.join(map(str, folders))} contain embeddings that are zero or not finite. {REPAIR}"
         )
     return values.div_(norms)
 
@@ -163,6 +163,6 @@ def _check_same_encoder(folders: Sequence[ShardFolder]) -> None:
         one, two = first.index.identity, other.index.identity
         if (one.encoder, one.embedding_dim) != (two.encoder, two.embedding_dim):
             raise GenLangSplatError(
-                f"{first.folder} holds embeddings of {one.encoder} with {one.embedding_dim} dimensions, {other.folder} "
-                f"of {two.encoder} with {two.embedding_dim}. One autoencoder is trained on one encoder: leave one out."
+                f"{first.folder} contains embeddings of {one.encoder} with {one.embedding_dim} dimensions, "
+                f"{other.folder} of {two.encoder} with {two.embedding_dim}. Give folders of one encoder."
             )

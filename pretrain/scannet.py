@@ -1,7 +1,8 @@
-"""ScanNet as a source of frames, in the form it is shipped (`.sens` recordings) or exported (folders of pictures)."""
+"""ScanNet as a source of frames: `.sens` recordings or exported folders of images."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,11 +13,9 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
-from rich.markup import escape
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.photographs import read_photograph
 from genlangsplat_ns.utils.progress import track
 from pretrain.sens_file import SensFile
@@ -24,10 +23,12 @@ from pretrain.sources import Frame, check_max_side, source_folder
 
 __all__ = ["HELD_OUT_SCENES", "ExportedScene", "ScanNetSource", "SensFile", "Survey"]
 
+LOGGER = logging.getLogger(__name__)
+
 HELD_OUT_SCENES: tuple[str, ...] = tuple(
     f"scene{number}_00" for number in ("0000", "0062", "0070", "0097", "0140", "0200", "0347", "0400", "0590", "0645")
 )
-"""The scenes on which methods are compared in 3D; whoever trains on them has seen the test."""
+"""Scenes of the 3D benchmarks. Do not train on them."""
 
 Split = Literal["train", "held_out", "all"]
 
@@ -36,17 +37,17 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _SCENE_NAME = re.compile(r"(scene\d{4})_\d{2}")
 
 _BASES = (".", "scans", "scans_test")
-"""Folders below a copy of ScanNet that hold scenes."""
+"""Folders of a ScanNet download that may contain scenes."""
 
 
 @dataclass(frozen=True, eq=False)
 class ExportedScene:
-    """A scene as ScanNet's tools export it: `color/NUMBER.jpg`, `pose/NUMBER.txt`, `intrinsic/intrinsic_color.txt`.
+    """A scene exported by ScanNet's tools: `color/NUMBER.jpg`, `pose/NUMBER.txt`, `intrinsic/intrinsic_color.txt`.
 
     Attributes:
         folder: The folder of the scene.
-        pictures: Path of every color picture by the number of its frame.
-        has_poses: Whether there is a folder of poses; without one every frame counts as tracked.
+        pictures: Path of each color image by frame number.
+        has_poses: Whether there is a folder of poses; without one all frames count as tracked.
     """
 
     folder: Path
@@ -55,7 +56,7 @@ class ExportedScene:
 
     @classmethod
     def open(cls, folder: Path) -> ExportedScene:
-        """Lists the pictures of a scene.
+        """Lists the color images of a scene.
 
         Raises:
             GenLangSplatError: If there are none, or the folder cannot be read.
@@ -69,40 +70,42 @@ class ExportedScene:
         pictures = {int(path.stem): path for path in paths if _is_numbered_picture(path)}
         if not pictures:
             raise GenLangSplatError(
-                f"{folder / 'color'} holds no picture that is named by a number, as 0.jpg. Export the scene again."
+                f"{folder / 'color'} contains no image with a number as name, such as 0.jpg. Export the scene again."
             )
         return cls(folder, pictures, (folder / "pose").is_dir())
 
     @property
     def color_intrinsic(self) -> Float32[np.ndarray, "4 4"] | None:
-        """Projection of the color camera, or None where it was not exported."""
+        """Projection matrix of the color camera, or None if it was not exported."""
         return _read_matrix(self.folder / "intrinsic" / "intrinsic_color.txt")
 
     def pose(self, number: int) -> Float32[np.ndarray, "4 4"] | None:
-        """From camera to world, or None where tracking was lost or the pose cannot be read."""
+        """Returns the camera-to-world matrix, or None if tracking was lost or the pose cannot be read."""
         pose = _read_matrix(self.folder / "pose" / f"{self.pictures[number].stem}.txt")
         return pose if pose is not None and np.isfinite(pose).all() else None
 
     def color(self, number: int, max_side: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
-        """Reads the color picture of one frame.
+        """Reads the color image of one frame.
 
         Raises:
-            GenLangSplatError: If there is no such frame, or its picture is damaged.
+            GenLangSplatError: If there is no such frame, or its image is damaged.
         """
         if number not in self.pictures:
-            raise GenLangSplatError(f"{self.folder / 'color'} holds no picture of frame {number}. Export it again.")
+            raise GenLangSplatError(
+                f"{self.folder / 'color'} contains no image of frame {number}. Export the scene again."
+            )
         return read_photograph(self.pictures[number], "Export the scene again.", max_side)
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What there is to read, and what was left out.
+    """The usable frames of a data set, and what was excluded.
 
     Attributes:
         frames: The frames, sorted by key.
-        lost: How many frames were left out because their pose is missing or not finite.
-        problems: What is wrong with a scene, by its name. A recording that breaks off still gives its whole frames;
-            other scenes with a problem give none.
+        lost: Number of excluded frames, whose pose is missing or not finite.
+        problems: Problem of each damaged scene, by name. The complete frames of a truncated recording are still used;
+            other damaged scenes are excluded.
     """
 
     frames: list[Frame]
@@ -112,18 +115,17 @@ class Survey:
 
 @dataclass(frozen=True)
 class ScanNetSource:
-    """The color pictures of a copy of ScanNet.
+    """The color images of a ScanNet download.
 
-    A frame keeps its key whether its scene is read from the recording or from an exported folder; where there are both,
-    the recording is read.
+    The key of a frame is the same for recordings and exported folders. If a scene has both, the recording is used.
 
     Attributes:
-        root: Folder that holds the scenes, itself or in `scans`.
-        stride: Of the frames as recorded, those whose number is a multiple of this are taken.
-        split: train leaves out the benchmarks' scenes and every other scan of their rooms, held_out is the benchmarks'
-            scenes, all is everything.
-        scenes: File with one scene name a line; without it all scenes of the split are taken.
-        max_side: Limit of the long side; larger pictures are shrunk.
+        root: Folder that contains the scenes directly or in `scans`.
+        stride: Frames whose recorded number is a multiple of this are used.
+        split: train excludes the benchmark scenes and all other scans of their rooms, held_out is the benchmark scenes,
+            all is everything.
+        scenes: File with one scene name per line; without it all scenes of the split are used.
+        max_side: Maximum long side in pixels; larger images are downscaled.
         name: Name of the source.
     """
 
@@ -136,37 +138,37 @@ class ScanNetSource:
 
     def __post_init__(self) -> None:
         if self.stride < 1:
-            raise GenLangSplatError(f"The stride is {self.stride}. Give 1 to take every frame, or more to skip some.")
+            raise GenLangSplatError(f"The stride is {self.stride}. Give 1 to use every frame, or more to skip some.")
         if self.split not in get_args(Split):
             raise GenLangSplatError(f"The split is {self.split!r}. Choose one of {', '.join(get_args(Split))}.")
         check_max_side(self.max_side)
         object.__setattr__(self, "root", source_folder(self.root))
 
     def frames(self) -> list[Frame]:
-        """Lists the frames, and says on the console what was left out.
+        """Lists the frames, and logs what was excluded.
 
         Raises:
-            GenLangSplatError: If there is no frame, or the file of scenes cannot be used.
+            GenLangSplatError: If there are no usable frames, or the file of scenes is invalid.
         """
         survey = self.survey()
         for problem in survey.problems.values():
-            CONSOLE.print(f"[yellow]{escape(problem)}")
+            LOGGER.warning("%s", problem)
         if not survey.frames:
             raise GenLangSplatError(
-                f"None of the {len(survey.problems)} damaged scenes and {survey.lost} frames without a pose that were "
-                f"found in {self.root} can be used. Download the scenes again, or take a smaller stride."
+                f"Found no usable frame in {self.root}: {len(survey.problems)} scenes are damaged, and {survey.lost} "
+                "frames have no pose. Download the scenes again, or use a smaller stride."
             )
-        left_out = f"; {survey.lost} without a pose were left out" if survey.lost else ""
-        CONSOLE.print(
-            f"ScanNet: {len(survey.frames)} frames of {len({f.scene for f in survey.frames})} scenes{left_out}"
+        excluded = f"; {survey.lost} frames without a pose are excluded" if survey.lost else ""
+        LOGGER.info(
+            "ScanNet: %d frames of %d scenes%s", len(survey.frames), len({f.scene for f in survey.frames}), excluded
         )
         return survey.frames
 
     def survey(self) -> Survey:
-        """Goes through all scenes, and notes those that cannot be used instead of stopping at them.
+        """Lists the frames of all scenes, and records damaged scenes instead of raising an error.
 
         Raises:
-            GenLangSplatError: If no scene is found, or the file of scenes cannot be used.
+            GenLangSplatError: If no scene is found, or the file of scenes is invalid.
         """
         frames: list[Frame] = []
         lost = 0
@@ -184,16 +186,16 @@ class ScanNetSource:
         return Survey(sorted(frames), lost, problems)
 
     def load(self, frame: Frame) -> UInt8[Tensor, "height width 3"]:
-        """Reads the picture of one frame.
+        """Reads the image of one frame.
 
         Raises:
-            GenLangSplatError: If it is damaged or no longer there.
+            GenLangSplatError: If it is damaged or no longer exists.
         """
         number = int(frame.key.rpartition("/")[2])
         return torch.from_numpy(self._open(frame.scene).color(number, self.max_side))
 
     def _tracked_numbers(self, scene: str) -> tuple[list[int], int, str | None]:
-        """Numbers of the frames with a pose, how many there are with those without one, and what is wrong."""
+        """Returns the numbers of the frames with a pose, the number of all frames, and the scene's problem or None."""
         opened = self._open(scene)
         if isinstance(opened, SensFile):
             tracked = opened.tracked[:: self.stride]
@@ -206,13 +208,13 @@ class ScanNetSource:
         path = self._scene_path(scene)
         if path is None:
             raise GenLangSplatError(
-                f"{self.root} no longer holds {scene}. Put {scene}.sens or its exported folder back there."
+                f"{self.root} no longer contains {scene}. Restore {scene}.sens or its exported folder."
             )
         listed = path if path.is_file() else path / "color"
         return _opened(path, listed.stat().st_mtime_ns)
 
     def _scene_path(self, scene: str) -> Path | None:
-        """The recording of a scene, or else the folder it was exported to."""
+        """Returns the recording of a scene, or its exported folder, or None."""
         bases = [self.root / base for base in _BASES]
         recordings = [base / place for base in bases for place in (f"{scene}/{scene}.sens", f"{scene}.sens")]
         exported = [base / scene for base in bases]
@@ -222,64 +224,68 @@ class ScanNetSource:
         )
 
     def _scene_names(self) -> list[str]:
-        """Names of the scenes that are there and asked for."""
+        """Returns the sorted names of the existing scenes of the split and the list."""
         found = {
             path.name.removesuffix(".sens")
             for base in _BASES
             if (self.root / base).is_dir()
             for path in (self.root / base).iterdir()
         }
-        there = {name for name in found if _SCENE_NAME.fullmatch(name) and self._scene_path(name) is not None}
-        if not there:
+        existing = {name for name in found if _SCENE_NAME.fullmatch(name) and self._scene_path(name) is not None}
+        if not existing:
             raise GenLangSplatError(
-                f"{self.root} holds no scene of ScanNet, neither scene0000_00/scene0000_00.sens nor "
-                "scene0000_00/color/, itself or in scans/. Give the folder that ScanNet was downloaded to."
+                f"{self.root} contains no ScanNet scene: neither it nor its folder scans/ has "
+                "scene0000_00/scene0000_00.sens or scene0000_00/color/. Give the folder of the ScanNet download."
             )
-        asked = there if self.scenes is None else self._listed_scenes(there)
-        kept = sorted(name for name in asked if _belongs(name, self.split))
-        if self.split == "train" and len(kept) < len(asked):
-            held_out = sorted(asked - set(kept))
-            CONSOLE.print(f"Held out, as 3D benchmarks use their rooms: {_shorten(held_out)}.")
+        requested = existing if self.scenes is None else self._listed_scenes(existing)
+        kept = sorted(name for name in requested if _belongs(name, self.split))
+        if self.split == "train" and len(kept) < len(requested):
+            held_out = sorted(requested - set(kept))
+            LOGGER.info("Excluded because 3D benchmarks use their rooms: %s.", _shorten(held_out))
         if not kept:
             raise GenLangSplatError(
-                f"None of the {len(asked)} scenes found in {self.root} belongs to the split {self.split!r}. "
+                f"None of the {len(requested)} scenes found in {self.root} belongs to the split {self.split!r}. "
                 "Choose another split, or add scenes."
             )
         return kept
 
-    def _listed_scenes(self, there: set[str]) -> set[str]:
-        """The scenes of the file that are there; the others are named on the console."""
+    def _listed_scenes(self, existing: set[str]) -> set[str]:
+        """Returns the existing scenes of the list, and warns about the others."""
         assert self.scenes is not None
         try:
             lines = self.scenes.read_text(encoding="utf-8").split()
         except (OSError, UnicodeDecodeError) as error:
             raise GenLangSplatError(
-                f"{self.scenes} cannot be read ({error}). Give a text file with one scene name a line."
+                f"{self.scenes} cannot be read ({error}). Give a text file with one scene name per line."
             ) from error
         wrong = [line for line in lines if not _SCENE_NAME.fullmatch(line)]
         if wrong or not lines:
             raise GenLangSplatError(
-                f"{self.scenes} should hold one scene name a line, as scene0001_00, "
+                f"{self.scenes} should contain one scene name per line, such as scene0001_00, "
                 f"but {f'has {_shorten(wrong)}' if wrong else 'is empty'}. Correct the file."
             )
         listed = set(lines)
-        missing = sorted(listed - there)
+        missing = sorted(listed - existing)
         if len(missing) == len(listed):
             raise GenLangSplatError(
                 f"None of the scenes in {self.scenes} ({_shorten(missing)}) is in {self.root}. Download them, or "
                 "give the list that belongs to this folder."
             )
         if missing:
-            CONSOLE.print(
-                f"[yellow]{len(missing)} of the {len(listed)} scenes in {escape(str(self.scenes))} are not in "
-                f"{escape(str(self.root))}: {_shorten(missing)}."
+            LOGGER.warning(
+                "%d of the %d scenes in %s are not in %s: %s.",
+                len(missing),
+                len(listed),
+                self.scenes,
+                self.root,
+                _shorten(missing),
             )
-        return listed & there
+        return listed & existing
 
 
 @lru_cache(maxsize=8)
 def _opened(path: Path, modified: int) -> SensFile | ExportedScene:
-    """An open scene, kept because the frames of one scene are loaded one after the other."""
+    """Opens a scene. It is cached because the frames of a scene are loaded consecutively."""
     return SensFile.open(path, strict=False) if path.suffix == ".sens" else ExportedScene.open(path)
 
 
@@ -302,7 +308,7 @@ def _read_matrix(path: Path) -> Float32[np.ndarray, "4 4"] | None:
 
 
 def _shorten(names: Iterable[str], shown: int = 5) -> str:
-    """The first few of many names."""
+    """Joins the first names, and counts the others."""
     listed = list(names)
     more = f" and {len(listed) - shown} more" if len(listed) > shown else ""
     return ", ".join(listed[:shown]) + more

@@ -1,4 +1,4 @@
-"""Learning rates as a function of the step, so that a resumed training needs no state of a schedule."""
+"""Learning rate and momentum as functions of the step, so that checkpoints need no scheduler state."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 ScheduleName = Literal["one-cycle", "cosine"]
-"""`one-cycle` rises along a cosine while the momentum falls, then the reverse; `cosine` rises straight, then falls."""
+"""`one-cycle`: cosine increase of the rate while the momentum decreases, then the reverse. `cosine`: linear warmup,
+then cosine decay."""
 
 ONE_CYCLE_START = 1 / 25
-"""Part of the peak at which a one-cycle schedule begins."""
+"""Initial learning rate of a one-cycle schedule, as a fraction of the peak."""
 ONE_CYCLE_END = 1e-4
-"""Part of its beginning at which a one-cycle schedule ends."""
+"""Final learning rate of a one-cycle schedule, as a fraction of the initial one."""
 ONE_CYCLE_MOMENTUM = (0.85, 0.95)
-"""Momentum at the peak of the learning rate, and at both ends."""
+"""Momentum of a one-cycle schedule at the peak of the learning rate, and at both ends."""
 COSINE_MOMENTUM = 0.9
 
 
@@ -27,14 +28,14 @@ class StepRates:
 
 
 def rates_at(step: int, steps: int, peak: float, warmup: float, schedule: ScheduleName) -> StepRates:
-    """Gives the pace of a step.
+    """Returns learning rate and momentum of a step.
 
     Args:
-        step: Counts from 0.
-        steps: Steps of the whole training.
-        peak: Greatest learning rate.
-        warmup: Part of the steps in which the learning rate rises, between 0 and 1.
-        schedule: Its shape.
+        step: Index of the step, from 0.
+        steps: Total number of steps.
+        peak: Maximum learning rate.
+        warmup: Fraction of the steps in which the learning rate increases, between 0 and 1.
+        schedule: Name of the schedule.
     """
     if schedule == "cosine":
         rising = warmup * steps
@@ -42,7 +43,7 @@ def rates_at(step: int, steps: int, peak: float, warmup: float, schedule: Schedu
             return StepRates(peak * (step + 1) / math.ceil(rising), COSINE_MOMENTUM)
         return StepRates(_between(peak, 0.0, (step - rising) / (steps - rising)), COSINE_MOMENTUM)
     low, high = ONE_CYCLE_MOMENTUM
-    # Peak and end lie between steps as in torch's OneCycleLR over one step more than there are.
+    # Same values as torch's OneCycleLR with one more step.
     top = warmup * (steps + 1) - 1
     if step <= top:
         part = step / top if top > 0 else 1.0
@@ -52,5 +53,5 @@ def rates_at(step: int, steps: int, peak: float, warmup: float, schedule: Schedu
 
 
 def _between(start: float, end: float, part: float) -> float:
-    """Goes from start to end along half a cosine."""
+    """Interpolates from start to end along half a cosine period."""
     return end + (start - end) * (1 + math.cos(math.pi * part)) / 2

@@ -1,8 +1,8 @@
-"""ScanNet's recordings: the binary `.sens` format, version 4, of which only what is asked for is read.
+"""Random access to ScanNet's recordings: the binary `.sens` format, version 4.
 
-All numbers are little-endian. A header (version, name of the sensor, four calibration matrices, kinds of compression,
-sizes, number of frames) is followed by the frames, each a pose, two time stamps, two lengths, and that many bytes of
-color and of depth. What follows the frames, the readings of the inertial sensor, is left alone.
+All numbers are little-endian. The header contains version, sensor name, four calibration matrices, compression methods,
+image sizes and number of frames. Each frame consists of a pose, two timestamps, two lengths, and the bytes of color and
+depth. The IMU data after the frames is ignored.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ COLOR_COMPRESSIONS = {0: "raw", 1: "png", 2: "jpeg"}
 
 DEPTH_COMPRESSIONS = {-1: "unknown", 0: "raw_ushort", 1: "zlib_ushort", 2: "occi_ushort"}
 
-LONGEST_SENSOR_NAME = 4096
-LONGEST_SIDE = 65_535
-"""What a sound header stays below by far; both keep a damaged one from asking for memory."""
+MAX_SENSOR_NAME = 4096
+MAX_SIDE = 65_535
+"""Limits that no valid header reaches; they prevent huge allocations for damaged headers."""
 
 _PREFIX = struct.Struct("<IQ")
-"""Version and length of the sensor's name."""
+"""Version, and length of the sensor name."""
 
 _SETTINGS = struct.Struct("<64f2i4IfQ")
-"""Intrinsics and extrinsics of color, then of depth; compressions; widths and heights; depth's unit; frames."""
+"""Intrinsics and extrinsics of color and depth, compression methods, widths and heights, depth unit, frame count."""
 
 _FRAME = np.dtype(
     [
@@ -45,31 +45,31 @@ _FRAME = np.dtype(
         ("depth_bytes", "<u8"),
     ]
 )
-"""What stands before the pixels of a frame."""
+"""Header of a frame."""
 
 _ADVICE = "Download or copy the file again."
 
 
 @dataclass(frozen=True, eq=False)
 class SensFile:
-    """One recording: its calibration, and where its frames lie; made by `SensFile.open`.
+    """Calibration and frame index of a recording; created with `SensFile.open`.
 
     Attributes:
         path: The file.
         sensor: Name of the sensor.
-        color_intrinsic: Projection of the color camera.
-        color_extrinsic: Its place in the rig.
-        depth_intrinsic: Projection of the depth camera.
-        depth_extrinsic: Its place in the rig.
+        color_intrinsic: Projection matrix of the color camera.
+        color_extrinsic: Pose of the color camera in the rig.
+        depth_intrinsic: Projection matrix of the depth camera.
+        depth_extrinsic: Pose of the depth camera in the rig.
         color_compression: raw, png or jpeg.
-        depth_compression: How the depth that is never read is packed.
-        color_size: Width and height of the color pictures.
-        depth_size: Width and height of the depth pictures.
-        depth_shift: Units of depth in a meter.
-        poses: From camera to world, for every frame; not finite where tracking was lost.
-        color_offsets: Where the color of every frame begins in the file.
-        color_lengths: How many bytes it takes.
-        problem: What keeps the file from being whole, or None.
+        depth_compression: Compression method of the depth, which is never read.
+        color_size: Width and height of the color images.
+        depth_size: Width and height of the depth images.
+        depth_shift: Depth units per meter.
+        poses: Camera-to-world matrix of each frame; not finite where tracking was lost.
+        color_offsets: File offset of the color data of each frame.
+        color_lengths: Number of bytes of the color data of each frame.
+        problem: Why the file is incomplete, or None.
     """
 
     path: Path
@@ -90,19 +90,19 @@ class SensFile:
 
     @classmethod
     def open(cls, path: Path, strict: bool = True) -> SensFile:
-        """Reads the header, and goes once from frame to frame without reading their pixels.
+        """Reads the header and indexes the frames without reading pixels.
 
         Args:
             path: The file.
-            strict: Whether a file that breaks off or is damaged within its frames is refused. Otherwise the whole
-                frames before that place are kept, and `problem` says what is wrong.
+            strict: Whether to raise an error if the file is truncated or a frame is damaged. Otherwise the complete
+                frames before it are kept, and `problem` describes the damage.
 
         Raises:
-            GenLangSplatError: If the file cannot be read, is no `.sens` file of version 4, has a damaged header, holds
-                no whole frame, or is not whole though `strict` asks for it.
+            GenLangSplatError: If the file cannot be read, is not a `.sens` file of version 4, has a damaged header or
+                no complete frame, or is incomplete and `strict` is set.
         """
         try:
-            # Unbuffered: a buffer would be filled anew after every jump.
+            # Unbuffered, because a buffer would be refilled after every seek.
             with path.open("rb", buffering=0) as file:
                 return cls._read(path, file, os.fstat(file.fileno()).st_size, strict)
         except OSError as error:
@@ -118,7 +118,7 @@ class SensFile:
         headers, offsets, damage = _index_frames(file, size, num_frames, color_size)
         problem = None
         if damage is not None:
-            problem = f"{path} {damage}: {len(headers)} of its {num_frames} frames are whole. {_ADVICE}"
+            problem = f"{path} {damage}: {len(headers)} of its {num_frames} frames are complete. {_ADVICE}"
             if strict or not len(headers):
                 raise GenLangSplatError(problem)
         return cls(
@@ -140,28 +140,27 @@ class SensFile:
         )
 
     def __len__(self) -> int:
-        """Number of whole frames."""
+        """Number of complete frames."""
         return len(self.poses)
 
     @property
     def tracked(self) -> Bool[np.ndarray, " frames"]:
-        """Which frames have a pose."""
+        """Whether each frame has a pose."""
         return np.isfinite(self.poses).all(axis=(1, 2))
 
     def color(self, index: int, max_side: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
-        """Reads the color picture of one frame.
+        """Reads the color image of one frame.
 
         Args:
-            index: Number of the frame, from 0.
-            max_side: Limit of the long side.
+            index: Index of the frame.
+            max_side: Maximum long side in pixels.
 
         Raises:
-            GenLangSplatError: If there is no such frame, or its picture is damaged or of another size than the
-                header's.
+            GenLangSplatError: If there is no such frame, or its image is damaged or does not have the header's size.
         """
         name = f"Frame {index} of {self.path}"
         if not 0 <= index < len(self):
-            raise GenLangSplatError(f"{name} does not exist: there are {len(self)} frames, from 0.")
+            raise GenLangSplatError(f"{name} does not exist: the file has {len(self)} frames, numbered from 0.")
         with reading_picture(name, _ADVICE):
             with self.path.open("rb", buffering=0) as file:
                 file.seek(int(self.color_offsets[index]))
@@ -174,80 +173,78 @@ class SensFile:
         picture = Image.open(io.BytesIO(data), formats=[self.color_compression])
         if picture.size != self.color_size:
             (width, height), expected = picture.size, self.color_size
-            raise ValueError(f"it has {width}x{height} pixels, and the header says {expected[0]}x{expected[1]}")
+            raise ValueError(f"it has {width}x{height} pixels, expected {expected[0]}x{expected[1]} from the header")
         return picture
 
 
 def _read_header(path: Path, file: io.FileIO) -> tuple[str, tuple]:
-    """Name of the sensor, and the fields of `_SETTINGS`."""
+    """Returns the sensor name, and the fields of `_SETTINGS`."""
     prefix = file.read(_PREFIX.size)
     version = int.from_bytes(prefix[:4], "little")
     if len(prefix) >= 4 and version != VERSION:
         raise GenLangSplatError(
-            f"{path} begins with version {version}, but only .sens files of version {VERSION} can be read. "
-            "Give a recording as ScanNet ships it, or an exported folder with color/."
+            f"{path} has version {version}, but only .sens files of version {VERSION} can be read. "
+            "Give an original recording of ScanNet, or an exported folder with color/."
         )
     if len(prefix) == _PREFIX.size:
         _, length = _PREFIX.unpack(prefix)
-        if length > LONGEST_SENSOR_NAME:
-            raise GenLangSplatError(f"{path} is damaged: its sensor's name would take {length} bytes. {_ADVICE}")
+        if length > MAX_SENSOR_NAME:
+            raise GenLangSplatError(f"{path} is damaged: the length of its sensor name is {length} bytes. {_ADVICE}")
         sensor, settings = file.read(length), file.read(_SETTINGS.size)
         if len(settings) == _SETTINGS.size:
             return sensor.decode("utf-8", errors="replace"), _SETTINGS.unpack(settings)
-    raise GenLangSplatError(f"{path} breaks off within its header. {_ADVICE}")
+    raise GenLangSplatError(f"{path} is truncated within its header. {_ADVICE}")
 
 
 def _check_settings(path: Path, color_kind: int, depth_kind: int, color_size: tuple[int, int], num_frames: int) -> None:
     if color_kind not in COLOR_COMPRESSIONS:
         known = ", ".join(f"{number} ({name})" for number, name in COLOR_COMPRESSIONS.items())
-        raise GenLangSplatError(
-            f"{path} says that its color is compressed by method {color_kind}; known are {known}. {_ADVICE}"
-        )
+        raise GenLangSplatError(f"{path} has the color compression {color_kind}, expected one of {known}. {_ADVICE}")
     if depth_kind not in DEPTH_COMPRESSIONS:
-        raise GenLangSplatError(f"{path} is damaged: method {depth_kind} of compressing depth is none. {_ADVICE}")
-    if not all(1 <= side <= LONGEST_SIDE for side in color_size):
+        raise GenLangSplatError(f"{path} is damaged: it has the unknown depth compression {depth_kind}. {_ADVICE}")
+    if not all(1 <= side <= MAX_SIDE for side in color_size):
         raise GenLangSplatError(
-            f"{path} is damaged: its color pictures would have {color_size[0]}x{color_size[1]} pixels. {_ADVICE}"
+            f"{path} is damaged: the size of its color images is {color_size[0]}x{color_size[1]}. {_ADVICE}"
         )
     if num_frames == 0:
-        raise GenLangSplatError(f"{path} holds no frames. {_ADVICE}")
+        raise GenLangSplatError(f"{path} contains no frames. {_ADVICE}")
 
 
 def _index_frames(
     file: io.FileIO, size: int, num_frames: int, color_size: tuple[int, int]
 ) -> tuple[np.ndarray, Int64[np.ndarray, " frames"], str | None]:
-    """Goes from frame to frame.
+    """Indexes the frames.
 
     Args:
-        file: The open file, where its frames begin.
-        size: Its length in bytes.
-        num_frames: How many frames it claims to have.
-        color_size: Width and height of the color pictures.
+        file: The open file, at the first frame.
+        size: File size in bytes.
+        num_frames: Number of frames in the header.
+        color_size: Width and height of the color images.
 
     Returns:
-        What stands before the pixels of every whole frame, as `_FRAME`; where these pixels begin; and what is wrong
-        with the first frame that is not whole, or None.
+        The headers of the complete frames, as `_FRAME`; the file offsets of their pixels; and the damage of the first
+        incomplete frame, or None.
     """
-    # No sound compression doubles a picture; a length beyond that is damage, not a picture.
-    longest_color = 2 * 3 * color_size[0] * color_size[1] + 65_536
+    # Compression never doubles the size of an image, so a larger length is damage.
+    max_color_bytes = 2 * 3 * color_size[0] * color_size[1] + 65_536
     headers: list[bytes] = []
     offsets: list[int] = []
     damage = None
     position = file.tell()
-    # Nothing is set aside for the number of frames that is claimed, which may be damaged itself.
+    # Nothing is preallocated, because the number of frames may be damaged.
     while damage is None and len(headers) < num_frames:
         file.seek(position)
         header = file.read(_FRAME.itemsize)
         if len(header) < _FRAME.itemsize:
-            damage = f"breaks off before or within the head of frame {len(headers)}"
+            damage = f"is truncated before or within the header of frame {len(headers)}"
             break
         *_, color_bytes, depth_bytes = struct.unpack_from("<4Q", header, 64)
         start = position + _FRAME.itemsize
         position = start + color_bytes + depth_bytes
-        if color_bytes > longest_color:
-            damage = f"is damaged: the color of frame {len(headers)} would take {color_bytes} bytes"
+        if color_bytes > max_color_bytes:
+            damage = f"is damaged: the color of frame {len(headers)} has a length of {color_bytes} bytes"
         elif position > size:
-            damage = f"breaks off at byte {size}, but frame {len(headers)} would end at byte {position}"
+            damage = f"is truncated at byte {size}, but frame {len(headers)} ends at byte {position}"
         else:
             headers.append(header)
             offsets.append(start)

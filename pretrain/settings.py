@@ -1,4 +1,4 @@
-"""How to train, and which trainings make no sense."""
+"""Training settings and their validation."""
 
 from __future__ import annotations
 
@@ -12,35 +12,34 @@ from pretrain.losses import LossName
 from pretrain.schedule import ScheduleName
 
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
-"""`auto` is float32 on CPUs; on GPUs bfloat16 where they have it, else float16 with a scaled loss."""
+"""`auto` is float32 on CPUs, and on GPUs bfloat16 if supported, else float16 with loss scaling."""
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How to train.
+    """Training settings.
 
     Attributes:
         steps: Optimizer steps.
         batch_size: Embeddings per step and process.
-        learning_rate: Peak of the schedule.
-        weight_decay: AdamW's.
+        learning_rate: Maximum learning rate.
+        weight_decay: Weight decay of AdamW.
         cosine_weight: Lambda of the paper's loss.
-        seed: Seeds the weights and the mixing; the source has its own seed.
-        device: Where to train.
-        loss: Which of the paper's two losses.
-        schedule: Shape of the learning rate over the steps.
-        warmup: Part of the steps in which the learning rate rises.
-        mix: Greatest weight of another row that each row is mixed with; 0 mixes nothing. A source of few embeddings
-            needs it to generalize, a synthetic one that never repeats does not.
+        seed: Seed of the initial weights and the mixing; the source has its own seed.
+        device: Device of the training.
+        loss: squared or l1, the two losses of the paper.
+        schedule: Learning rate schedule.
+        warmup: Fraction of the steps in which the learning rate increases.
+        mix: Maximum weight of the other row with which each row is mixed; 0 disables mixing. Mixing improves
+            generalization from few embeddings; a synthetic source that never repeats does not need it.
         mix_noise: Standard deviation of the noise added to each component of a row.
-        average_decay: How much the running average of the weights keeps of itself in a step; 0 averages nothing. The
-            average is what is measured and returned.
-        gradient_clip: Greatest norm of the gradient; 0 leaves it as it is.
-        precision: Number format of the products.
-        pca_rows: Architectures with a linear map start from the principal components of this many rows of the source;
-            0 starts them at random.
+        average_decay: Decay of the moving average of the weights; 0 disables it. The averaged weights are measured and
+            returned.
+        gradient_clip: Maximum norm of the gradient; 0 disables clipping.
+        precision: Floating-point format of the matrix products.
+        pca_rows: Rows of the source whose principal components initialize linear maps; 0 for random initialization.
         eval_every: Steps between measurements on the held-out embeddings.
-        patience: Measurements in a row without a better one after which training stops; 0 never stops early.
+        patience: Consecutive measurements without improvement after which training stops; 0 disables early stopping.
         checkpoint_every: Steps between checkpoints.
     """
 
@@ -65,10 +64,10 @@ class TrainingSettings:
     checkpoint_every: int = 1000
 
     def validate(self) -> None:
-        """Refuses settings that cannot be trained by.
+        """Checks the settings.
 
         Raises:
-            GenLangSplatError: If a number is outside its range, or the device is not there.
+            GenLangSplatError: If a value is outside its range, or the device does not exist.
         """
         if self.steps < 1 or self.batch_size < 1:
             raise GenLangSplatError(
@@ -90,8 +89,8 @@ class TrainingSettings:
                 raise GenLangSplatError(f"The setting {name} must be at least {low:g} and below {high:g}, got {value}.")
         if self.eval_every < 1 or self.checkpoint_every < 1:
             raise GenLangSplatError(
-                f"Measurements and checkpoints need at least one step between them, got eval_every={self.eval_every} "
-                f"and checkpoint_every={self.checkpoint_every}."
+                "eval_every and checkpoint_every must be at least one step, got "
+                f"eval_every={self.eval_every} and checkpoint_every={self.checkpoint_every}."
             )
         self._validate_device()
 
@@ -108,7 +107,7 @@ class TrainingSettings:
             )
 
     def product_type(self, device: torch.device) -> torch.dtype:
-        """The number format of the products on a device."""
+        """Returns the floating-point format of the matrix products on a device."""
         if self.precision == "auto":
             if device.type != "cuda":
                 return torch.float32

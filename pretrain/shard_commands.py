@@ -1,4 +1,4 @@
-"""`python -m pretrain extract`, `train`, `sweep`, `cross`: the road from frames to autoencoders."""
+"""The commands `extract`, `check`, `train`, `sweep` and `cross`: from frames to autoencoders."""
 
 from __future__ import annotations
 
@@ -34,47 +34,47 @@ from pretrain.tables import show_fidelity
 from pretrain.train import train_autoencoder
 
 HELD_OUT_SHARE = 0.1
-"""Share of the scenes that is held out when none are named."""
+"""Fraction of the scenes that is held out by default."""
 
 SHORT_TRAINING = TrainingSettings(
     steps=2000, learning_rate=1e-3, batch_size=512, mix=0.6, mix_noise=0.01, average_decay=0.995
 )
-"""For tables that need many autoencoders."""
+"""Default settings of commands that train many autoencoders."""
 
 
 @dataclass(kw_only=True)
 class Extract(FeatureSettings):
-    """Find and embed the regions of many frames, and keep them in shards to train on; goes on where it was stopped."""
+    """Extract the region embeddings of many frames into shards for training; continues a stopped run."""
 
     shards: Path
-    """Folder of the shards; several sources may go into one."""
+    """Folder of the shards; it may contain several sources."""
     scannet: Path | None = None
-    """ScanNet: .sens files or exported folders. The ten scenes of the 3D benchmarks are left out."""
+    """Folder of ScanNet: .sens files or exported scenes. The ten scenes of the 3D benchmarks are excluded."""
     images: Path | None = None
-    """Any folder tree of photographs; its first folders are the scenes."""
+    """Any folder tree of images; its top-level folders are the scenes."""
     store: tuple[Path, ...] = ()
-    """Feature stores made before (SCENE/language_features/...), taken over as they are."""
+    """Existing feature stores (SCENE/language_features/...) whose embeddings are copied."""
     scannet_split: Literal["train", "held_out", "all"] = "train"
-    """Which scenes of ScanNet: held_out are those of the 3D benchmarks."""
+    """Scenes of ScanNet to use; held_out are those of the 3D benchmarks."""
     scannet_scenes: Path | None = None
-    """File with the names of the wanted scenes, one a line."""
+    """File with the names of the ScanNet scenes to use, one per line."""
     stride: int = 20
-    """Every so many frames of a ScanNet scene."""
+    """Use every n-th frame of a ScanNet scene."""
     max_side: int | None = 720
-    """Frames are scaled down until their longer side has at most this many pixels."""
+    """Maximum long side of a frame in pixels; larger frames are downscaled."""
     limit: int | None = None
-    """Only the first so many frames of a source."""
+    """Maximum number of frames per source."""
     engine: Engine = "local"
-    """local, or ray for many workers and machines."""
+    """local, or ray for several workers and machines."""
     ray: RaySettings = field(default_factory=RaySettings)
-    """How ray spreads the work."""
+    """How the engine ray distributes the frames."""
     retry_failed: bool = False
-    """Try again what failed in an earlier run."""
+    """Process frames again that failed in an earlier run."""
 
     def __call__(self) -> None:
-        """Extracts each source in turn."""
+        """Runs the command."""
         if self.scannet is None and self.images is None and not self.store:
-            raise GenLangSplatError("Found no source; give --scannet, --images or --store.")
+            raise GenLangSplatError("No source was given. Give --scannet, --images or --store.")
         if self.scannet is not None:
             scannet = ScanNetSource(
                 self.scannet, self.stride, self.scannet_split, scenes=self.scannet_scenes, max_side=self.max_side
@@ -90,7 +90,7 @@ class Extract(FeatureSettings):
 
 
 def ingest_store(folder: Path, shards: Path) -> None:
-    """Copies the embeddings of a feature store into shards; damaged views are named."""
+    """Copies the embeddings of a feature store into shards, and warns about damaged views."""
     stored = StoredEmbeddings(folder)
     identity = ShardIdentity.from_store(stored.identity)
 
@@ -101,90 +101,90 @@ def ingest_store(folder: Path, shards: Path) -> None:
     with ShardWriter.open(shards, identity, source=stored.name) as writer:
         ingest(writer, frames())
     for key, reason in stored.damaged.items():
-        CONSOLE.print(f"[yellow]{escape(key)} {escape(reason)}; it was left out.")
+        CONSOLE.print(f"[yellow]{escape(key)} {escape(reason)}. It was skipped.")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which scenes are trained on, and which measured on."""
+    """Scenes for training and held-out scenes."""
 
     trained: frozenset[str]
     held_out: frozenset[str]
 
     @classmethod
     def from_folders(cls, folders: Sequence[Path], held_out: Sequence[str]) -> Split:
-        """Holds out the scenes named, or every tenth."""
+        """Splits the scenes of shards; without `held_out`, every tenth scene is held out."""
         scenes = sorted({scene.name for folder in folders for scene in ShardFolder.read(folder).index.scenes})
         if len(scenes) < 2 and not held_out:
             raise GenLangSplatError(
-                f"Found {len(scenes)} scene in the shards; at least two are needed, because fidelity is measured on "
-                "scenes that were not trained on. Extract more, or name one with --held-out."
+                f"Found {len(scenes)} scene in the shards, expected at least two, because fidelity is measured on "
+                "held-out scenes. Extract more scenes, or give one with --held-out."
             )
         unknown = sorted(set(held_out) - set(scenes))
         if unknown:
             raise GenLangSplatError(
-                f"No shard has the scenes {', '.join(unknown)}; there are {', '.join(scenes[:20])}."
+                f"No shard has the scenes {', '.join(unknown)}. Choose among {', '.join(scenes[:20])}."
             )
         chosen = set(held_out) or set(scenes[:: max(2, round(1 / HELD_OUT_SHARE))])
         if chosen == set(scenes):
-            raise GenLangSplatError("Every scene is held out, none is left to train on. Hold out fewer.")
+            raise GenLangSplatError("All scenes are held out, none is left for training. Hold out fewer.")
         return cls(frozenset(scenes) - chosen, frozenset(chosen))
 
 
 @dataclass(frozen=True)
 class Check:
-    """Read shards whole and say which are damaged; they can be taken out, and their frames extracted again."""
+    """Verify the checksums and embeddings of shards; with --quarantine, remove damaged ones."""
 
     shards: Annotated[Path, tyro.conf.Positional]
     """Folder of shards."""
     quarantine: bool = False
-    """Take damaged shards out; the next extraction makes their frames again."""
+    """Remove damaged shards from the index; the next extraction processes their frames again."""
 
     def __call__(self) -> None:
-        """Reads and tells."""
+        """Runs the command."""
         if self.quarantine:
             for file, problem in quarantine_damaged(self.shards).items():
-                CONSOLE.print(f"[yellow]Took {escape(file)} out: it {escape(problem)}.")
+                CONSOLE.print(f"[yellow]Removed {escape(file)}: it {escape(problem)}.")
         folder = ShardFolder.read(self.shards)
         folder.verify()
         index = folder.index
         CONSOLE.print(
-            f"{len(index.shards)} shards are whole: {index.rows} embeddings of {len(index.frames)} frames; "
-            f"{len(index.failed)} frames failed, {len(index.quarantined)} shards were taken out."
+            f"{len(index.shards)} shards are intact: {index.rows} embeddings of {len(index.frames)} frames. "
+            f"{len(index.failed)} frames failed, {len(index.quarantined)} shards are quarantined."
         )
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train an autoencoder on shards, measured on scenes held out; goes on where it was stopped."""
+    """Train an autoencoder on shards and measure it on held-out scenes; resumes a stopped training."""
 
     shards: tuple[Path, ...]
     """Folders of shards, all of one encoder."""
     output: Path
-    """The .safetensors file to write; its checkpoints lie beside it until it is done."""
+    """The .safetensors file to write; checkpoints are in the folder of the same name with suffix .training."""
     held_out: tuple[str, ...] = ()
-    """Scenes to hold out; without names every tenth."""
+    """Scenes to hold out; by default every tenth."""
     latent_dim: int = 16
     """Width D of the latents."""
     architecture: str = "residual"
-    """mlp, residual, langsplat (its widths) or linear."""
+    """mlp, residual, langsplat (its layer widths) or linear."""
     training: TrainingSettings = TrainingSettings(  # noqa: RUF009 - frozen
         learning_rate=1e-3, batch_size=512, mix=0.6, mix_noise=0.01, average_decay=0.999, patience=8
     )
-    """How to train."""
+    """Training settings."""
 
     def __call__(self) -> None:
-        """Trains, measures and writes the file."""
+        """Runs the command."""
         split = Split.from_folders(self.shards, self.held_out)
         workers = workers_from_environment()
         if workers.is_first:
-            # A damaged shard shows now and not after hours.
+            # Reports damaged shards before the training.
             for folder in self.shards:
                 ShardFolder.read(folder).verify()
         source = EmbeddingStream(
             self.shards, split.trained, seed=self.training.seed, rank=workers.rank, world_size=workers.world_size
         )
-        held_out = read_rows(self.shards, split.held_out, most=20_000, seed=1)
+        held_out = read_rows(self.shards, split.held_out, max_rows=20_000, seed=1)
         identity = AutoencoderIdentity(
             name=self.output.stem,
             encoder=source.encoder,
@@ -204,7 +204,7 @@ class Train:
         )
         if not workers.is_first:
             return
-        pca_baseline = PcaBaseline(read_rows(self.shards, split.trained, most=20_000, seed=2).embeddings)
+        pca_baseline = PcaBaseline(read_rows(self.shards, split.trained, max_rows=20_000, seed=2).embeddings)
         rows = fidelity_rows(result.autoencoder, held_out, pca_baseline)
         figures = {f"held out: {key}": round(value, 4) for key, value in rows["held out"].items()}
         result.autoencoder.identity = replace(
@@ -218,28 +218,28 @@ class Train:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Train one autoencoder for every width of the latents: a table and a picture of what each keeps."""
+    """Train one autoencoder per latent width, and write a table and a plot of their fidelity."""
 
     shards: tuple[Path, ...]
     """Folders of shards, all of one encoder."""
     output_dir: Path
-    """Where sweep.json and sweep.png go."""
+    """Output folder of sweep.json and sweep.png."""
     held_out: tuple[str, ...] = ()
-    """Scenes to hold out; without names every tenth."""
+    """Scenes to hold out; by default every tenth."""
     latent_dims: tuple[int, ...] = SWEEP_WIDTHS
-    """Widths D to try."""
+    """Latent widths D."""
     architecture: str = "residual"
     """mlp, residual, langsplat or linear."""
     training: TrainingSettings = SHORT_TRAINING
-    """How to train each."""
+    """Settings of each training."""
 
     def __call__(self) -> None:
-        """Trains and draws."""
+        """Runs the command."""
         split = Split.from_folders(self.shards, self.held_out)
         run_sweep(
             lambda: EmbeddingStream(self.shards, split.trained, seed=self.training.seed),
-            read_rows(self.shards, split.held_out, most=20_000, seed=1).embeddings,
-            read_rows(self.shards, split.trained, most=20_000, seed=2).embeddings,
+            read_rows(self.shards, split.held_out, max_rows=20_000, seed=1).embeddings,
+            read_rows(self.shards, split.trained, max_rows=20_000, seed=2).embeddings,
             self.latent_dims,
             self.architecture,
             self.training,
@@ -249,10 +249,10 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Cross:
-    """Train an autoencoder on each folder of shards and measure it on all of them: what carries over, what does not."""
+    """Train an autoencoder on each folder of shards and measure it on all of them, to test generalization."""
 
     shards: tuple[Path, ...]
-    """Folders of shards, all of one encoder; each is a domain of its own."""
+    """Folders of shards, all of one encoder; each is one domain."""
     output: Path
     """The .json file for the table."""
     latent_dim: int = 16
@@ -260,10 +260,10 @@ class Cross:
     architecture: str = "residual"
     """mlp, residual, langsplat or linear."""
     training: TrainingSettings = SHORT_TRAINING
-    """How to train each."""
+    """Settings of each training."""
 
     def __call__(self) -> None:
-        """Trains, measures and prints."""
+        """Runs the command."""
         domains = []
         for folder in self.shards:
             split = Split.from_folders((folder,), ())
@@ -271,8 +271,8 @@ class Cross:
                 Domain(
                     folder.name,
                     EmbeddingStream((folder,), split.trained, seed=self.training.seed),
-                    read_rows((folder,), split.held_out, most=20_000, seed=1).embeddings,
-                    read_rows((folder,), split.trained, most=20_000, seed=2).embeddings,
+                    read_rows((folder,), split.held_out, max_rows=20_000, seed=1).embeddings,
+                    read_rows((folder,), split.trained, max_rows=20_000, seed=2).embeddings,
                 )
             )
         evaluate_across(domains, self.latent_dim, self.architecture, self.training, self.output)

@@ -1,8 +1,8 @@
-"""Writing shards frame by frame, so that a run that was killed goes on where it stopped.
+"""Writes shards frame by frame, so that a killed run can continue.
 
-Rows wait in memory until a shard is full or some seconds have passed; then they are written, and the index names them
-and their frames. A kill costs the frames since then. A shard that is not full yet is named after its rows, so the next,
-longer one never overwrites what the index still means.
+Rows are kept in memory until a shard is full or a flush interval has passed. Then they are written to a shard, and the
+index is updated. A killed run loses the frames since the last flush. The name of a partial shard contains its number of
+rows, so that its longer replacement never overwrites a file that the index refers to.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from genlangsplat_ns.utils.files import atomic_path
 from pretrain.shards import INDEX_NAME, SHARD_ROWS, Shard, ShardFolder, ShardIdentity, ShardIndex, ShardRows, ShardScene
 
 FLUSH_SECONDS = 30.0
-"""How long rows wait at most, and so what a kill may cost."""
+"""Flush interval in seconds; a killed run loses at most the rows since the last flush."""
 
 DUPLICATE_COSINE = 0.9999
-"""Rows of one frame that are nearer to each other are one region seen at two levels."""
+"""Cosine above which rows of one frame are duplicates: the same region at two levels."""
 
 COMPARED_ROWS = 2048
-"""How many rows of a frame are compared with one another."""
+"""Maximum number of rows of a frame that are compared with each other."""
 
 FrameRows = tuple[str, str, Float[Tensor, "_ embedding_dim"], Integer[Tensor, " _"]]
 """Key and scene of a frame, its embeddings, and their levels."""
 
 
 class ShardWriter:
-    """Appends frames to a folder of shards; made by `ShardWriter.open`, and used in a `with` statement.
+    """Appends frames to a folder of shards. Create it with `ShardWriter.open`, in a `with` statement.
 
     Attributes:
-        folder: Where the shards lie.
-        index: What the folder will say of itself once `flush` has been called.
+        folder: Folder of the shards.
+        index: Content of the index after the next `flush`.
     """
 
     def __init__(self, folder: Path, index: ShardIndex, source: str, flush_seconds: float, lock: FileLock) -> None:
@@ -54,9 +54,9 @@ class ShardWriter:
         self._lock = lock
         self._frame_places = {name: place for place, name in enumerate(index.frames)}
         self._scene_places = {scene: place for place, scene in enumerate(index.scenes)}
-        self._waiting = _last_shard_if_not_full(folder, index)
-        self._num_waiting = sum(map(len, self._waiting))
-        self._num_written = self._num_waiting
+        self._buffer = _last_shard_if_not_full(folder, index)
+        self._num_buffered = sum(map(len, self._buffer))
+        self._num_written = self._num_buffered
         self._changed = False
         self._flushed_at = time.monotonic()
 
@@ -69,18 +69,18 @@ class ShardWriter:
         shard_rows: int = SHARD_ROWS,
         flush_seconds: float = FLUSH_SECONDS,
     ) -> ShardWriter:
-        """Opens a folder for writing, and makes it where it does not exist; what killed writers left is cleared.
+        """Opens or creates a folder for writing, and deletes leftovers of killed writers.
 
         Args:
             folder: The folder.
-            identity: Whose embeddings will be added.
-            source: Name of the source of the frames that will be added; keys need to be unique within it only.
-            shard_rows: Rows of a full shard; a folder that exists keeps its own.
-            flush_seconds: How long rows wait in memory at most.
+            identity: Identity of the embeddings to add.
+            source: Name of the source of the frames to add; keys are unique within a source.
+            shard_rows: Rows of a full shard; an existing folder keeps its value.
+            flush_seconds: Maximum time for which rows are kept in memory.
 
         Raises:
-            GenLangSplatError: If another process writes to the folder, it holds embeddings of another encoder or of
-                other masks, it is damaged, or it cannot be written.
+            GenLangSplatError: If another process writes to the folder, it contains embeddings of another encoder or of
+                other masks, it is damaged, or it is not writable.
         """
         if shard_rows < 1:
             raise GenLangSplatError(f"A shard needs at least one row, got shard_rows={shard_rows}.")
@@ -109,29 +109,29 @@ class ShardWriter:
             self._lock.release()
 
     def done(self, key: str) -> bool:
-        """Whether the rows of a frame of this source are stored, or will be at the next `flush`."""
+        """Whether a frame of this source is stored, or will be with the next `flush`."""
         return self.index.frames.get(self._name(key)) is not None
 
     def failed(self, key: str) -> bool:
-        """Whether a frame of this source is known to give nothing usable."""
+        """Whether a frame of this source is recorded as failed."""
         return self._name(key) in self.index.failed
 
     def reason(self, key: str) -> str:
-        """Why a frame of this source gives nothing usable; empty if it does."""
+        """Returns why a frame of this source failed; empty if it did not."""
         return self.index.failed.get(self._name(key), "")
 
     @property
     def num_rows(self) -> int:
-        """Rows that are stored, or will be at the next `flush`."""
-        return self.index.rows - self._num_written + self._num_waiting
+        """Number of rows that are stored, or will be with the next `flush`."""
+        return self.index.rows - self._num_written + self._num_buffered
 
     def add(
         self, key: str, scene: str, embeddings: Float[Tensor, "rows embedding_dim"], levels: Integer[Tensor, " rows"]
     ) -> None:
-        """Adds the regions of a frame. A frame that is already there is left alone.
+        """Adds the regions of a frame, unless the frame is already stored.
 
-        Embeddings are scaled to unit length. Of rows that are nearly the same the first stays, whatever their levels.
-        If a row is zero or not finite, nothing of the frame is stored and it is recorded as failed.
+        Embeddings are normalized. Of nearly equal rows only the first is kept, at any level. If a row is zero or not
+        finite, the frame is recorded as failed and nothing of it is stored.
 
         Args:
             key: Name of the frame within its source.
@@ -140,7 +140,7 @@ class ShardWriter:
             levels: Index of each row's level.
 
         Raises:
-            GenLangSplatError: If the width is not that of the folder, or a shard that became due cannot be written.
+            GenLangSplatError: If the embeddings have another width than the folder, or a shard cannot be written.
         """
         if self.done(key):
             return
@@ -164,26 +164,26 @@ class ShardWriter:
         self._flush_if_due()
 
     def fail(self, key: str, reason: str) -> None:
-        """Records that a frame gives nothing usable, and why.
+        """Records that a frame failed, and why.
 
         Raises:
-            GenLangSplatError: If a shard that became due cannot be written.
+            GenLangSplatError: If a shard cannot be written.
         """
         self.index.failed[self._name(key)] = reason
         self._changed = True
         self._flush_if_due()
 
     def flush(self) -> None:
-        """Writes what waits in memory, then the index.
+        """Writes the rows in memory, then the index.
 
         Raises:
-            GenLangSplatError: If something cannot be written; then the folder is as it was.
+            GenLangSplatError: If writing fails; the folder then has its previous content.
         """
         if not self._changed:
             return
         replaced = self.index.shards[-1:] if self._num_written else []
-        if self._num_waiting == self._num_written:
-            shards, rest = replaced, self._waiting
+        if self._num_buffered == self._num_written:
+            shards, rest = replaced, self._buffer
         else:
             shards, rest = self._write_shards(len(self.index.shards) - len(replaced) + len(self.index.quarantined))
         index = replace(self.index, shards=[*self.index.shards[: len(self.index.shards) - len(replaced)], *shards])
@@ -194,8 +194,8 @@ class ShardWriter:
                     (self.folder / shard.file).unlink(missing_ok=True)
         except OSError as error:
             raise _cannot_write(self.folder, error) from error
-        self.index, self._waiting = index, rest
-        self._num_waiting = self._num_written = sum(map(len, rest))
+        self.index, self._buffer = index, rest
+        self._num_buffered = self._num_written = sum(map(len, rest))
         self._changed = False
         self._flushed_at = time.monotonic()
 
@@ -217,20 +217,20 @@ class ShardWriter:
         if count:
             scene_column = np.full(count, self._scene_places[scene], dtype=np.int32)
             frame_column = np.full(count, place, dtype=np.int32)
-            self._waiting.append(ShardRows(units, scene_column, levels, frame_column))
-            self._num_waiting += count
+            self._buffer.append(ShardRows(units, scene_column, levels, frame_column))
+            self._num_buffered += count
         self.index.frames[frame] = count
         self.index.failed.pop(frame, None)
         self._changed = True
 
     def _flush_if_due(self) -> None:
-        full = self._num_waiting >= self.index.shard_rows
+        full = self._num_buffered >= self.index.shard_rows
         if full or time.monotonic() - self._flushed_at >= self._flush_seconds:
             self.flush()
 
     def _write_shards(self, number: int) -> tuple[list[Shard], list[ShardRows]]:
-        """Writes all that waits, and returns the shards, and the rows of the last one if it is not full."""
-        rows = ShardRows.concatenate(self._waiting)
+        """Writes the rows in memory; returns the shards, and the rows of the last one if it is not full."""
+        rows = ShardRows.concatenate(self._buffer)
         shards, limit = [], self.index.shard_rows
         for first in range(0, len(rows), limit):
             part = rows[first : first + limit]
@@ -250,23 +250,23 @@ class ShardWriter:
 
 
 def ingest(writer: ShardWriter, frames: Iterable[FrameRows]) -> None:
-    """Adds embeddings that were made before, such as those of a feature store.
+    """Adds existing embeddings, such as those of a feature store.
 
     Raises:
-        GenLangSplatError: If they do not fit the folder, or cannot be written.
+        GenLangSplatError: If they do not match the folder, or cannot be written.
     """
     for key, scene, embeddings, levels in frames:
         writer.add(key, scene, embeddings, levels)
 
 
 def quarantine_damaged(folder: Path) -> dict[str, str]:
-    """Takes damaged shards out of a folder; they stay there under another name.
+    """Removes damaged shards from the index and renames their files.
 
-    Frames that lay wholly in them are extracted again by the next run. Of a frame that a shard's end cuts in two, the
-    half in the healthy shard stays, and the other one is lost.
+    The next run extracts the frames again that were completely in these shards. If a frame was split between a damaged
+    and an intact shard, its rows in the damaged shard are lost.
 
     Returns:
-        The name of each damaged file, and what is wrong with it.
+        Name and problem of each damaged file.
 
     Raises:
         GenLangSplatError: If another process writes to the folder, or the index cannot be read or written.
@@ -303,7 +303,7 @@ def _quarantine(folder: Path) -> dict[str, str]:
 
 
 def _lock(folder: Path) -> FileLock:
-    """Takes the lock of a folder, which the system releases if this process is killed."""
+    """Locks a folder. The operating system releases the lock if this process is killed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
@@ -311,30 +311,30 @@ def _lock(folder: Path) -> FileLock:
         return lock
     except Timeout as error:
         raise GenLangSplatError(
-            f"Another process is writing to {folder}. Wait until it is done, or choose another folder."
+            f"Another process is writing to {folder}. Wait until it finishes, or choose another folder."
         ) from error
     except OSError as error:
         raise _cannot_write(folder, error) from error
 
 
 def _prepare(folder: Path, identity: ShardIdentity, shard_rows: int) -> ShardIndex:
-    """Reads the index, or begins one, and removes what it does not name."""
+    """Reads or creates the index, and deletes files that it does not list."""
     if not (folder / INDEX_NAME).exists():
         strays = sorted(path.name for path in folder.glob("shard-*.safetensors"))
         if strays:
             raise GenLangSplatError(
-                f"{folder} holds {len(strays)} shards, such as {strays[0]}, but no {INDEX_NAME} that describes them. "
+                f"{folder} contains {len(strays)} shards, such as {strays[0]}, but no {INDEX_NAME}. "
                 "Restore it from a copy, or choose another folder."
             )
-        # Written before any shard, so that shards without an index are never the doing of a killed writer.
+        # Written before any shard, so that a killed writer never leaves shards without an index.
         ShardIndex(identity, shard_rows).write(folder)
     index = ShardIndex.read(folder)
     for name, ours in asdict(identity).items():
         theirs = asdict(index.identity)[name]
         if ours != theirs:
             raise GenLangSplatError(
-                f"{folder} holds embeddings with {name} {theirs}, but those to be added have {name} {ours}. "
-                "A folder holds one kind: choose another folder; training reads several."
+                f"{folder} contains embeddings with {name} {theirs}, but those to add have {name} {ours}. "
+                "Choose another folder; training can read several folders."
             )
     named = {shard.file for shard in index.shards}
     for pattern in ("shard-*.safetensors", ".shard-*.safetensors", ".index-*.json"):
@@ -345,7 +345,7 @@ def _prepare(folder: Path, identity: ShardIdentity, shard_rows: int) -> ShardInd
 
 
 def _last_shard_if_not_full(folder: Path, index: ShardIndex) -> list[ShardRows]:
-    """The rows that further ones are put behind."""
+    """Returns the rows of the last shard if it is not full, to append further rows."""
     if not index.shards or index.shards[-1].rows == index.shard_rows:
         return []
     shards = ShardFolder(folder, replace(index, shards=index.shards[-1:]))
@@ -354,9 +354,9 @@ def _last_shard_if_not_full(folder: Path, index: ShardIndex) -> list[ShardRows]:
 
 
 def _without_duplicates(units: Float16[np.ndarray, "rows embedding_dim"]) -> Bool[np.ndarray, " rows"]:
-    """Says which rows have no earlier one that is nearly the same and stays."""
+    """Returns which rows are not duplicates of an earlier row that is kept."""
     kept = np.ones(len(units), dtype=bool)
-    # Pieces bound the table of cosines; no photograph has so many regions.
+    # Chunks limit the memory of the cosine matrix; frames have fewer regions in practice.
     for first in range(0, len(units), COMPARED_ROWS):
         piece = units[first : first + COMPARED_ROWS].astype(np.float32)
         piece /= np.linalg.norm(piece, axis=1, keepdims=True)
@@ -369,6 +369,6 @@ def _without_duplicates(units: Float16[np.ndarray, "rows embedding_dim"]) -> Boo
 
 def _cannot_write(path: Path, error: OSError) -> GenLangSplatError:
     return GenLangSplatError(
-        f"{path} could not be written ({error.strerror or error}). The frames that the index names are stored; make "
-        "room or give access, and run the same command again: it goes on from there."
+        f"{path} could not be written ({error.strerror or error}). The frames in the index are stored. Free disk space "
+        "or fix the permissions, then run the same command again to continue."
     )

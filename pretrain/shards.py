@@ -1,8 +1,8 @@
-"""A folder of embeddings: its index, and its shards.
+"""Format of a folder of embeddings: shards and their index.
 
-A shard is a safetensors file with one row per region: `embeddings` (fp16 unit vectors), `scene` and `frame` (places in
-the index's lists) and `level`. What the index does not name does not exist: a writer puts a shard on disk first and
-into the index afterwards, so that a folder is consistent at any moment.
+A shard is a safetensors file with one row per region: `embeddings` (fp16 unit vectors), `scene` and `frame` (positions
+in the index's lists) and `level`. Shards that the index does not list are ignored: a writer first writes a shard and
+then the index, so that a folder is always consistent.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from genlangsplat_ns.features.store import StoreIdentity
 from genlangsplat_ns.utils.files import atomic_path, file_sha256
 
 FORMAT_VERSION = 1
-"""Version of the layout of index and shards."""
+"""Version of the format of index and shards."""
 
 INDEX_NAME = "index.json"
-"""Name of the index within its folder."""
+"""File name of the index."""
 
 SHARD_ROWS = 65_536
 """Rows of a full shard: 64 MiB at a width of 512."""
 
 CHECKED_ROWS = 8192
-"""Rows looked at together when a shard is verified."""
+"""Rows per batch when a shard is verified."""
 
 
 @dataclass(frozen=True)
 class ShardIdentity:
-    """Whose embeddings a folder holds; every shard of a folder has the same.
+    """What the embeddings of a folder were made with.
 
     Attributes:
         encoder: Identity of the encoder: name, model and version.
         embedding_dim: Width E of its embeddings.
         masks: Short name of the mask generator.
-        mask_settings: All that shapes its masks.
-        levels: Names of the levels that were extracted.
+        mask_settings: All settings that change its masks.
+        levels: Names of the extracted levels.
     """
 
     encoder: str
@@ -55,7 +55,7 @@ class ShardIdentity:
 
     @classmethod
     def from_store(cls, store: StoreIdentity) -> ShardIdentity:
-        """The identity under which the features of such a store are kept."""
+        """Returns the identity for the embeddings of a feature store."""
         return cls(
             store.encoder_identity, store.embedding_dim, store.masks, dict(store.mask_settings), tuple(store.levels)
         )
@@ -63,7 +63,7 @@ class ShardIdentity:
 
 @dataclass(frozen=True)
 class ShardScene:
-    """A scene whose rows a folder holds, and the source it came from."""
+    """A scene in a folder, and its source."""
 
     source: str
     name: str
@@ -74,10 +74,10 @@ class Shard:
     """One file of a folder.
 
     Attributes:
-        file: Its name within the folder.
-        rows: How many rows it has.
+        file: File name within the folder.
+        rows: Number of rows.
         sha256: Hash of the file.
-        scene_rows: How many of its rows belong to which scene, by the scene's place in the index.
+        scene_rows: Number of rows of each scene, by position of the scene in the index.
     """
 
     file: str
@@ -88,18 +88,18 @@ class Shard:
 
 @dataclass
 class ShardIndex:
-    """What a folder says of itself.
+    """Index of a folder.
 
     Attributes:
-        identity: Whose embeddings it holds.
+        identity: What the embeddings were made with.
         shard_rows: Rows of a full shard.
-        scenes: The scenes; a row names its own by its place here.
+        scenes: The scenes; rows refer to positions in this list.
         shards: The files.
-        frames: Rows of each frame that was extracted, by source and key; None where they were lost with a damaged
-            shard, so that the frame is to be extracted again. A row names its frame by its place here.
-        failed: Frames that gave nothing usable, and why.
-        duplicates: How many rows were dropped because their frame already had such a one.
-        quarantined: Damaged files that were taken out, and why.
+        frames: Number of rows of each extracted frame, by source and key; None if the rows were lost with a damaged
+            shard and the frame must be extracted again. Rows refer to positions in this dict.
+        failed: Reason of each failed frame.
+        duplicates: Number of rows that were dropped as duplicates within their frame.
+        quarantined: Problem of each damaged file that was removed.
     """
 
     identity: ShardIdentity
@@ -113,16 +113,16 @@ class ShardIndex:
 
     @property
     def rows(self) -> int:
-        """Rows of all shards."""
+        """Number of rows of all shards."""
         return sum(shard.rows for shard in self.shards)
 
     @property
     def sources(self) -> list[str]:
-        """Names of the sources, each once."""
+        """Names of the sources, without duplicates."""
         return list(dict.fromkeys(scene.source for scene in self.scenes))
 
     def write(self, folder: Path) -> None:
-        """Puts the index into the folder; a reader sees the old one or the new one.
+        """Writes the index into the folder atomically.
 
         Raises:
             OSError: If it cannot be written.
@@ -136,7 +136,7 @@ class ShardIndex:
         """Reads the index of a folder.
 
         Raises:
-            GenLangSplatError: If there is none, it is damaged, or it is of another version.
+            GenLangSplatError: If it is missing, damaged or of another version.
         """
         path = folder / INDEX_NAME
         try:
@@ -158,8 +158,8 @@ class ShardIndex:
             )
         except FileNotFoundError as error:
             raise GenLangSplatError(
-                f"{folder} holds no embedding shards: there is no {INDEX_NAME}. "
-                "Make some with `python -m pretrain extract`, or name another folder."
+                f"{folder} contains no embedding shards: there is no {INDEX_NAME}. "
+                "Create them with `python -m pretrain extract`, or give another folder."
             ) from error
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise GenLangSplatError(
@@ -174,9 +174,9 @@ class ShardRows:
 
     Attributes:
         embeddings: Unit vectors.
-        scene: Places of their scenes in the index.
+        scene: Positions of their scenes in the index.
         level: Indices of their levels.
-        frame: Places of their frames in the index.
+        frame: Positions of their frames in the index.
     """
 
     embeddings: Float16[np.ndarray, "rows embedding_dim"]
@@ -192,20 +192,20 @@ class ShardRows:
 
     @classmethod
     def concatenate(cls, parts: Sequence[ShardRows]) -> ShardRows:
-        """Puts rows behind one another."""
+        """Concatenates rows."""
         return cls(*(np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])))
 
 
 class OpenShard:
-    """A shard that is read through a memory map, which is let go when the object is.
+    """A shard that is read through a memory map, which is closed with the object.
 
     Args:
-        folder: Where it lies.
-        shard: What the index says of it.
+        folder: Folder of the shard.
+        shard: Its entry in the index.
         embedding_dim: Width of its embeddings.
 
     Raises:
-        GenLangSplatError: If the file is missing, truncated, or not the one the index means.
+        GenLangSplatError: If the file is missing, truncated or does not match the index.
     """
 
     def __init__(self, folder: Path, shard: Shard, embedding_dim: int) -> None:
@@ -216,39 +216,41 @@ class OpenShard:
             self._columns = {name: self._file.get_slice(name) for name in (*expected, "frame")}
             found = {name: self._columns[name].get_shape() for name in expected}
         except (OSError, SafetensorError) as error:
-            raise GenLangSplatError(f"{self.path} is missing, truncated or no shard ({error}). {REPAIR}") from error
+            raise GenLangSplatError(f"{self.path} is missing, truncated or not a shard ({error}). {REPAIR}") from error
         if found != expected:
-            raise GenLangSplatError(f"{self.path} has the columns {found}, the index says {expected}. {REPAIR}")
+            raise GenLangSplatError(
+                f"{self.path} has the columns {found}, expected {expected} from the index. {REPAIR}"
+            )
 
     def column(self, name: str, first: int = 0, last: int | None = None) -> Tensor:
-        """Some rows of a column, from `first` to before `last`."""
+        """Returns rows of a column, from `first` to before `last`."""
         return self._columns[name][first:last]
 
     def rows(self) -> ShardRows:
-        """All rows, in memory of their own."""
+        """Returns a copy of all rows."""
         return ShardRows(*(self._columns[name][:].numpy().copy() for name in ShardRows.__dataclass_fields__))
 
 
 REPAIR = (
-    "Take damaged shards out with `python -m pretrain check FOLDER --quarantine`; the next extraction makes their "
+    "Remove damaged shards with `python -m pretrain check FOLDER --quarantine`; the next extraction processes their "
     "frames again."
 )
-"""What to do about a damaged shard."""
+"""Advice in errors about damaged shards."""
 
 
 @dataclass(frozen=True)
 class ShardFolder:
-    """A folder of shards as a reader sees it; made by `ShardFolder.read`."""
+    """A folder of shards for reading; created with `ShardFolder.read`."""
 
     folder: Path
     index: ShardIndex
 
     @classmethod
     def read(cls, folder: Path) -> ShardFolder:
-        """Reads the index, and looks at the name, size and header of every shard.
+        """Reads the index, and checks name, size and header of each shard.
 
         Raises:
-            GenLangSplatError: If the index cannot be used, or a shard is missing or truncated.
+            GenLangSplatError: If the index is invalid, or a shard is missing or truncated.
         """
         found = cls(folder, ShardIndex.read(folder))
         for shard in found.index.shards:
@@ -259,12 +261,12 @@ class ShardFolder:
         """Opens one of its shards.
 
         Raises:
-            GenLangSplatError: If it is missing, truncated, or not the one the index means.
+            GenLangSplatError: If it is missing, truncated or does not match the index.
         """
         return OpenShard(self.folder, shard, self.index.identity.embedding_dim)
 
     def problems(self) -> dict[str, str]:
-        """Reads every shard whole, and says which files cannot be trained on, and why."""
+        """Reads all shards, and returns the problem of each damaged file."""
         problems = {}
         for shard in self.index.shards:
             problem = self._problem(shard)
@@ -273,32 +275,32 @@ class ShardFolder:
         return problems
 
     def verify(self) -> None:
-        """Reads every shard whole.
+        """Reads and checks all shards.
 
         Raises:
-            GenLangSplatError: If one is damaged or holds embeddings that are not finite or zero; all are named.
+            GenLangSplatError: If some are damaged or contain embeddings that are zero or not finite; lists all of them.
         """
         problems = self.problems()
         if problems:
             listed = "; ".join(f"{file} {problem}" for file, problem in problems.items())
             count = f"{len(problems)} of {len(self.index.shards)} shards"
-            raise GenLangSplatError(f"{count} in {self.folder} cannot be used: {listed}. {REPAIR}")
+            raise GenLangSplatError(f"{count} in {self.folder} are unusable: {listed}. {REPAIR}")
 
     def _problem(self, shard: Shard) -> str | None:
         try:
             opened = self.open(shard)
             digest = file_sha256(opened.path)
         except (OSError, GenLangSplatError):
-            return "is missing, truncated or no shard"
+            return "is missing, truncated or not a shard"
         if digest != shard.sha256:
-            return "is damaged: its checksum is not that of the index"
+            return "is damaged: its checksum differs from the index"
         for first in range(0, shard.rows, CHECKED_ROWS):
             if not usable(opened.column("embeddings", first, min(first + CHECKED_ROWS, shard.rows))):
-                return "holds embeddings that are not finite or zero"
+                return "contains embeddings that are zero or not finite"
         return None
 
 
 def usable(embeddings: Tensor) -> bool:
-    """Whether all rows are finite and none is zero."""
+    """Whether all rows are finite and nonzero."""
     norms = torch.linalg.vector_norm(embeddings.float(), dim=-1)
     return bool(((norms > 0) & norms.isfinite()).all())

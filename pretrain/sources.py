@@ -1,4 +1,4 @@
-"""What frames are and who gives them: the interface between data sets and extraction."""
+"""Frames and their sources: the interface between data sets and extraction."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from genlangsplat_ns.errors import GenLangSplatError
 
 @dataclass(frozen=True, order=True)
 class Frame:
-    """One picture of a source, without its pixels.
+    """One image of a source, without its pixels.
 
     Attributes:
-        key: Its name, unique within the source and the same in every run, for example "scene0000_00/000120".
-        scene: The scene it shows; training holds out whole scenes.
+        key: Name that is unique within the source and the same in each run, such as "scene0000_00/000120".
+        scene: Name of its scene; training holds out whole scenes.
     """
 
     key: str
@@ -27,7 +27,7 @@ class Frame:
 
 @runtime_checkable
 class FrameSource(Protocol):
-    """A data set of pictures. Sources travel to other processes and machines, so they pickle to a few settings."""
+    """A data set of images. Sources are sent to other processes and machines, so their pickles must be small."""
 
     @property
     def name(self) -> str:
@@ -35,10 +35,10 @@ class FrameSource(Protocol):
         ...
 
     def frames(self) -> list[Frame]:
-        """Lists all frames, sorted by key, without reading a pixel.
+        """Lists all frames, sorted by key, without reading pixels.
 
         Raises:
-            GenLangSplatError: If the data set is not there or holds no frame.
+            GenLangSplatError: If the data set does not exist or has no frames.
         """
         ...
 
@@ -46,29 +46,27 @@ class FrameSource(Protocol):
         """Reads the pixels of one frame, RGB.
 
         Raises:
-            GenLangSplatError: If this frame cannot be read; the others may still be.
+            GenLangSplatError: If this frame cannot be read; other frames may be readable.
         """
         ...
 
 
 def source_folder(root: Path) -> Path:
-    """The absolute path of a data set's folder: a worker elsewhere has another working folder.
+    """Returns the absolute path of a data set's folder, because workers have other working directories.
 
     Raises:
-        GenLangSplatError: If it is no folder.
+        GenLangSplatError: If it is not a folder.
     """
     if not root.is_dir():
-        raise GenLangSplatError(f"{root} is not a folder. Give the folder that holds the pictures or scenes.")
+        raise GenLangSplatError(f"{root} is not a folder. Give the folder that contains the images or scenes.")
     return root.absolute()
 
 
 def check_max_side(max_side: int | None) -> None:
-    """Refuses a limit of the long side that leaves no pixel.
+    """Checks the maximum long side.
 
     Raises:
         GenLangSplatError: If it is below 1.
     """
     if max_side is not None and max_side < 1:
-        raise GenLangSplatError(
-            f"max_side is {max_side}, but a picture needs a pixel. Give 1 or more, or leave it out."
-        )
+        raise GenLangSplatError(f"max_side is {max_side}, expected at least 1 pixel. Give 1 or more, or omit it.")

@@ -1,4 +1,4 @@
-"""Embeddings that were already extracted for a scene: a feature store as a source."""
+"""A feature store as a source of embeddings that were already extracted."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class StoredView:
 
     Attributes:
         key: The store's key of the view.
-        embeddings: One row for each region that shows in the view.
-        levels: The level of each row, as an index into `LEVELS`.
+        embeddings: One row per region with at least one pixel.
+        levels: Level of each row, as an index into `LEVELS`.
     """
 
     key: str
@@ -39,10 +39,10 @@ class StoredEmbeddings:
     Attributes:
         folder: That folder, absolute.
         scene: Name of the scene.
-        damaged: What is wrong with each view that could not be read so far, by its key.
+        damaged: Problem of each view that could not be read so far, by key.
 
     Raises:
-        GenLangSplatError: If the folder is no feature store.
+        GenLangSplatError: If the folder is not a feature store.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,19 +59,19 @@ class StoredEmbeddings:
 
     @property
     def identity(self) -> StoreIdentity:
-        """Whose embeddings they are."""
+        """Identity of the store."""
         return self._store.identity
 
     @cached_property
     def keys(self) -> list[str]:
-        """The keys of all views, sorted, with the damaged ones.
+        """Sorted keys of all views, including damaged ones.
 
         Raises:
             GenLangSplatError: If there are none.
         """
         keys = self._store.keys()
         if not keys:
-            raise GenLangSplatError(f"{self.folder} holds no view. Extract features of the scene first.")
+            raise GenLangSplatError(f"{self.folder} contains no views. Extract features of the scene first.")
         return keys
 
     def view(self, key: str) -> StoredView:
@@ -83,11 +83,11 @@ class StoredEmbeddings:
         features = self._store.load(key)
         levels = row_levels(features.regions, len(features.embeddings))
         shown = levels >= 0
-        # What the store gives as float32 lies there as fp16.
+        # Lossless: the store contains fp16 and returns float32.
         return StoredView(key, features.embeddings[shown].half(), levels[shown])
 
     def __iter__(self) -> Iterator[StoredView]:
-        """Reads view after view; those that cannot be read are left out and noted in `damaged`."""
+        """Yields all readable views, and records the others in `damaged`."""
         for key in self.keys:
             try:
                 view = self.view(key)
@@ -98,9 +98,9 @@ class StoredEmbeddings:
 
 
 def row_levels(regions: Int32[Tensor, "levels height width"], num_rows: int) -> Int8[Tensor, " rows"]:
-    """The level on whose map each row shows; the finest of several, and -1 for none."""
+    """Returns the finest level on which each row has a pixel, -1 for rows without pixels."""
     levels = torch.full((num_rows + 1,), -1, dtype=torch.int8)
     for level in reversed(range(len(regions))):
-        # No region, -1, falls on the place after the last row.
+        # -1 (no region) selects the additional last element.
         levels[regions[level].flatten()] = level
     return levels[:num_rows]

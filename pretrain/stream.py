@@ -1,9 +1,9 @@
-"""An endless shuffled stream of the embeddings in shards, in bounded memory.
+"""An infinite shuffled stream of the embeddings in shards, with bounded memory.
 
-An epoch visits blocks of neighboring rows in random order. So many blocks that their rows fill the buffer make a
-window, whose rows are shuffled among one another. Blocks, windows and their order follow from the seed alone: any place
-of the stream can be found again, and all ranks agree on one global order, of which each takes every n-th row. Therefore
-n ranks with a batch of B see together, step by step, what one rank with a batch of n x B sees.
+An epoch visits blocks of consecutive rows in random order. As many blocks as fit into the buffer form a window, whose
+rows are shuffled. Blocks, windows and their order only depend on the seed, so the stream can continue at any position.
+All ranks use the same global order, and each takes every n-th row of it. So n ranks with batch size B see the same rows
+in each step as one rank with batch size n x B.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from genlangsplat_ns.errors import GenLangSplatError
 from pretrain.row_subset import select_rows, unit_rows
 
 BUFFER_ROWS = 131_072
-"""Rows shuffled among one another: 128 MiB at a width of 512, twice, because the next ones are read ahead."""
+"""Rows of a window: 128 MiB at a width of 512. Two windows are in memory, because the next one is prefetched."""
 
 BLOCK_ROWS = 128
-"""Neighboring rows that are read together: few for good mixing, many for fast disks. They come from few frames."""
+"""Consecutive rows that are read together. They come from few frames: fewer mix better, more are faster to read."""
 
 
 @dataclass(frozen=True)
 class _Window:
-    """Rows shuffled among one another.
+    """A window of shuffled rows.
 
     Attributes:
-        start: Rows of the whole stream before it.
-        end: Rows of the whole stream up to its end.
-        rows: This rank's rows, in the order in which they are given out.
+        start: Position of its first row in the global stream.
+        end: Position after its last row in the global stream.
+        rows: Rows of this rank, in order.
     """
 
     start: int
@@ -47,19 +47,19 @@ class _Window:
 
 
 class EmbeddingStream:
-    """Gives unit embeddings without end, in random order; every row once per epoch.
+    """Infinite source of unit embeddings in random order, with each row once per epoch.
 
-    Memory: two windows, plus one byte for each row of the shards that only some rows are wanted of.
+    Memory: two windows, plus one byte per row of shards that are only partly selected.
 
     Args:
         folders: Folders of shards, all of one encoder.
-        scenes: Names of the wanted scenes; None for all.
-        exclude_scenes: Names of scenes that are not wanted, even if `scenes` names them.
-        seed: Seeds the order.
-        buffer_rows: Rows shuffled among one another, over all ranks.
-        rank: Number of this process.
-        world_size: How many processes share the stream.
-        block_rows: Neighboring rows that are read together.
+        scenes: Names of the scenes to select; None for all.
+        exclude_scenes: Names of scenes to exclude; overrides `scenes`.
+        seed: Seed of the order.
+        buffer_rows: Rows of a window, over all ranks.
+        rank: Rank of this process.
+        world_size: Number of processes that share the stream.
+        block_rows: Consecutive rows that are read together.
 
     Attributes:
         encoder: Identity of the encoder.
@@ -67,8 +67,8 @@ class EmbeddingStream:
         rows: Rows of an epoch, over all ranks.
 
     Raises:
-        GenLangSplatError: If a folder or shard cannot be read, the folders are of different encoders, no row is wanted,
-            or a number is out of its range.
+        GenLangSplatError: If a folder or shard cannot be read, the folders are of different encoders, no row is
+            selected, or an argument is out of range.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class EmbeddingStream:
     ) -> None:
         if min(buffer_rows, block_rows) < 1 or not 0 <= rank < world_size or seed < 0:
             raise GenLangSplatError(
-                f"A stream needs positive buffer_rows and block_rows, a seed from 0, and a rank from 0 to below "
-                f"world_size; got {buffer_rows}, {block_rows}, {seed}, and rank {rank} of {world_size}."
+                f"A stream needs positive buffer_rows and block_rows, a nonnegative seed, and a rank from 0 to "
+                f"world_size - 1; got {buffer_rows}, {block_rows}, {seed}, and rank {rank} of {world_size}."
             )
         self._folders = list(folders)
         self._subsets = select_rows(folders, scenes, exclude_scenes)
@@ -103,14 +103,14 @@ class EmbeddingStream:
 
     @property
     def epoch(self) -> int:
-        """How many epochs lie behind."""
+        """Number of completed epochs."""
         return self._position // self.rows
 
     def __call__(self, count: int) -> Float[Tensor, "count embedding_dim"]:
-        """Gives the next `count` rows of this rank, of unit length.
+        """Returns the next `count` rows of this rank as unit vectors.
 
         Raises:
-            GenLangSplatError: If a shard has gone or been truncated meanwhile, or a row is not finite or zero.
+            GenLangSplatError: If a shard was deleted or truncated in the meantime, or a row is zero or not finite.
         """
         parts = []
         while count > 0:
@@ -127,20 +127,20 @@ class EmbeddingStream:
         return unit_rows(rows, self._folders)
 
     def state_dict(self) -> dict[str, Any]:
-        """Says where the stream is, ready for JSON; it is the same on all ranks, and their number may change later."""
+        """Returns the position as JSON values. It is the same on all ranks, and their number may change later."""
         return {"position": self._position, "fingerprint": self._fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes to a place; what follows is bit for bit what followed there.
+        """Continues at a saved position, with exactly the same rows.
 
         Raises:
-            GenLangSplatError: If the state is of a stream of other shards, scenes, seed, buffer or blocks, or a shard
-                cannot be read.
+            GenLangSplatError: If the state is of a stream with other shards, scenes, seed, buffer_rows or block_rows,
+                or a shard cannot be read.
         """
         if state.get("fingerprint") != self._fingerprint:
             raise GenLangSplatError(
                 "The training state belongs to a stream of other shards, scenes, seed, buffer_rows or block_rows. "
-                "Resume with those the run began with, or begin a new run."
+                "Resume with the original ones, or start a new training."
             )
         self._next.cancel()
         self._position = int(state["position"])
@@ -148,34 +148,34 @@ class EmbeddingStream:
         self._next = self._reader.submit(self._load, self._window.end)
 
     def _index_blocks(self) -> None:
-        """Cuts the shards into blocks, and counts the wanted rows of each; blocks without any are left out."""
+        """Splits the shards into blocks with at least one selected row, and counts the selected rows of each."""
         shards, firsts, counts = [], [], []
         for place, subset in enumerate(self._subsets):
             starts = np.arange(0, subset.shard.rows, self._block_rows)
             if subset.kept is None:
-                wanted = np.minimum(self._block_rows, subset.shard.rows - starts)
+                selected = np.minimum(self._block_rows, subset.shard.rows - starts)
             else:
-                wanted = np.add.reduceat(subset.kept, starts, dtype=np.int64)
-            shards.append(np.full(int((wanted > 0).sum()), place))
-            firsts.append(starts[wanted > 0])
-            counts.append(wanted[wanted > 0])
+                selected = np.add.reduceat(subset.kept, starts, dtype=np.int64)
+            shards.append(np.full(int((selected > 0).sum()), place))
+            firsts.append(starts[selected > 0])
+            counts.append(selected[selected > 0])
         self._block_shards = np.concatenate(shards)
         self._block_firsts = np.concatenate(firsts)
         self._block_counts = np.concatenate(counts)
 
     def _hash(self) -> str:
-        """Hash of all that the order follows from."""
+        """Returns a hash of everything that determines the order."""
         shards = [(subset.shard.sha256, subset.rows) for subset in self._subsets]
         blocks = hashlib.sha256(self._block_counts.astype(np.int64).tobytes()).hexdigest()
         content = [shards, blocks, self._seed, self._buffer_rows, self._block_rows]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def _next_own(self, position: int) -> int:
-        """The first place from there on that is this rank's."""
+        """Returns the first position of this rank that is not before `position`."""
         return position + (self._rank - position) % self._world_size
 
     def _load(self, position: int) -> _Window:
-        """Reads the window in which that row of the whole stream lies."""
+        """Reads the window that contains a position of the global stream."""
         epoch, row = divmod(position, self.rows)
         order = np.random.default_rng((self._seed, epoch, 0)).permutation(len(self._block_counts))
         ends = self._block_counts[order].cumsum()
@@ -194,13 +194,13 @@ class EmbeddingStream:
     def _read_blocks(
         self, blocks: Int64[np.ndarray, " blocks"], places: Sequence[Int64[np.ndarray, " _"]]
     ) -> Float16[Tensor, "rows embedding_dim"]:
-        """Reads this rank's rows of some blocks, and puts them in the order of their places in the whole stream."""
+        """Reads this rank's rows of some blocks, ordered by their positions in the global stream."""
         start = min(int(block_places.min()) for block_places in places)
         total = sum(map(len, places))
         first_own = self._next_own(start)
         rows = np.empty((len(range(first_own, start + total, self._world_size)), self.embedding_dim), np.float16)
         shard, opened = None, -1
-        # By shard, so that only one is mapped at a time: what has been read of it counts as memory until it is let go.
+        # By shard, so that only one is mapped at a time: its pages count as memory until it is closed.
         for number in np.argsort(self._block_shards[blocks], kind="stable"):
             place, first = int(self._block_shards[blocks[number]]), int(self._block_firsts[blocks[number]])
             subset = self._subsets[place]

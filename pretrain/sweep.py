@@ -1,4 +1,4 @@
-"""The dimension sweep: what each width of the latents keeps, in a table and a picture."""
+"""Sweep over latent widths: a table and a plot of their fidelity."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pretrain.tables import show_fidelity
 from pretrain.train import EmbeddingSource, train_autoencoder
 
 SWEEP_WIDTHS = (3, 8, 12, 16, 24, 32, 64)
-"""Widths of the latents: LangSplat's 3, the paper's 16, and what lies around."""
+"""Default latent widths, including LangSplat's 3 and the paper's 16."""
 
 Rows = dict[int, dict[str, float]]
 
@@ -32,16 +32,19 @@ def run_sweep(
     settings: TrainingSettings,
     output_dir: Path,
 ) -> Rows:
-    """Trains an autoencoder for each width, all alike, and measures each on the same held-out embeddings.
+    """Trains one autoencoder per width with the same settings, and measures all on the same held-out embeddings.
 
     Args:
-        make_source: Gives the training embeddings from their beginning.
-        held_out: Embeddings that are not trained on.
-        fitted_on: Training embeddings for the principal components.
+        make_source: Creates the source of training embeddings.
+        held_out: Held-out embeddings.
+        fitted_on: Training embeddings for the PCA baseline.
         latent_dims: The widths.
-        architecture: What to build.
-        settings: How to train.
-        output_dir: Where `sweep.json` and `sweep.png` go.
+        architecture: Name of the architecture.
+        settings: Training settings.
+        output_dir: Output folder of `sweep.json` and `sweep.png`.
+
+    Returns:
+        Figures by width.
     """
     pca_baseline, rows = PcaBaseline(fitted_on), {}
     for latent_dim in latent_dims:
@@ -54,13 +57,13 @@ def run_sweep(
         path.write_text(json.dumps(rows, indent=1))
     draw_sweep(rows, output_dir / "sweep.png")
     named = {str(latent_dim): row for latent_dim, row in rows.items()}
-    show_fidelity("What each width keeps of held-out embeddings", "D", named)
-    CONSOLE.print(f"The table and its picture are in {output_dir}.")
+    show_fidelity("Fidelity on held-out embeddings by latent width", "D", named)
+    CONSOLE.print(f"Wrote sweep.json and sweep.png to {output_dir}.")
     return rows
 
 
 def draw_sweep(rows: Rows, path: Path) -> None:
-    """Draws cosines over the width, the autoencoder's beside the principal components'."""
+    """Plots the cosines of autoencoder and PCA over the width."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")

@@ -1,4 +1,4 @@
-"""Measurements as a table."""
+"""Tables of measurements."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pretrain.fidelity import COLLAPSED
 
 
 def show_fidelity(title: str, heading: str, rows: Mapping[str, Mapping[str, float]]) -> None:
-    """Prints measurements, one row a set of embeddings or a compressor, and says when latents have collapsed.
+    """Prints a table of measurements, and a warning for collapsed latents.
 
     Args:
-        title: What the table is about.
-        heading: What its rows are.
-        rows: Figures by name for each row, all rows with the same ones.
+        title: Title of the table.
+        heading: Heading of the first column.
+        rows: Figures by name for each row; all rows have the same figures.
     """
     columns = list(next(iter(rows.values())))
     table = Table(heading, *columns, title=title)
@@ -25,4 +25,6 @@ def show_fidelity(title: str, heading: str, rows: Mapping[str, Mapping[str, floa
     CONSOLE.print(table)
     for name, row in rows.items():
         if row["latent usage"] < COLLAPSED:
-            CONSOLE.print(f"[yellow]{name}: latents use {row['latent usage']:.0%} of their dimensions; they collapsed.")
+            CONSOLE.print(
+                f"[yellow]{name}: the latents collapsed; they use {row['latent usage']:.0%} of their dimensions."
+            )

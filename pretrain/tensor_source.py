@@ -1,4 +1,4 @@
-"""Rows of a tensor in memory as an endless source of embeddings."""
+"""Rows of a tensor as an infinite source of embeddings."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from genlangsplat_ns.errors import GenLangSplatError
 
 
 class TensorSource:
-    """Deals the rows of a tensor epoch after epoch, each epoch in a new order.
+    """Returns the rows of a tensor in a new random order in each epoch.
 
-    The epochs form one sequence, of which process r of W takes the places r, r + W, r + 2 W and so on: several
-    processes together see in a step what one process sees with a batch as large as theirs together.
+    The epochs form one sequence, of which process r of W takes the positions r, r + W, r + 2 W and so on. So several
+    processes see the same rows in each step as one process with the total batch size.
 
     Args:
-        embeddings: The rows, in any floating type.
-        seed: Seeds the orders; the same on all processes.
-        rank: Which process this is.
-        world_size: How many processes there are.
+        embeddings: The rows, of any floating-point type.
+        seed: Seed of the orders; the same on all processes.
+        rank: Rank of this process.
+        world_size: Number of processes.
 
     Raises:
         GenLangSplatError: If there are no rows, a row is not finite or zero, or the rank is not below the world size.
@@ -40,7 +40,7 @@ class TensorSource:
         if bool(bad.any()):
             raise GenLangSplatError(
                 f"{int(bad.sum())} of {len(embeddings)} embeddings are zero or not finite, the first at row "
-                f"{int(bad.nonzero()[0])}. Remove them, training on them would ruin the weights."
+                f"{int(bad.nonzero()[0])}. Remove them."
             )
         self._embeddings = embeddings
         self._seed, self._rank, self._world_size = seed, rank, world_size
@@ -49,7 +49,7 @@ class TensorSource:
         self._order: Int[Tensor, " count"] = torch.zeros(0, dtype=torch.long)
 
     def __call__(self, count: int) -> Float[Tensor, "count embedding_dim"]:
-        """Gives the next `count` rows, in float32 and with unit length."""
+        """Returns the next `count` rows as unit vectors in float32."""
         places = self._rank + self._world_size * torch.arange(self._position, self._position + count)
         self._position += count
         epochs = places // len(self._embeddings)
@@ -59,11 +59,11 @@ class TensorSource:
         return F.normalize(rows.float(), dim=-1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Gives what `load_state_dict` needs to go on with the sequence."""
+        """Returns the state of the sequence for `load_state_dict`."""
         return {"dealt": self._position, "seed": self._seed, "rows": len(self._embeddings)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where another source of the same rows stood.
+        """Continues the sequence of another source of the same rows.
 
         Raises:
             GenLangSplatError: If the state is of another seed or another number of rows.
@@ -71,14 +71,14 @@ class TensorSource:
         mine = self.state_dict()
         if any(state.get(name) != mine[name] for name in ("seed", "rows")):
             raise GenLangSplatError(
-                f"The state is of {state.get('rows')} rows under the seed {state.get('seed')}, this source has "
-                f"{mine['rows']} rows and the seed {mine['seed']}. Go on with the same embeddings and seed."
+                f"The state is of {state.get('rows')} rows and seed {state.get('seed')}, but this source has "
+                f"{mine['rows']} rows and seed {mine['seed']}. Resume with the same embeddings and seed."
             )
         self._position = int(state["dealt"])
 
     def _order_of(self, epoch: int) -> Int[Tensor, " count"]:
         if epoch != self._epoch:
-            # Seeds of neighboring epochs must not meet those of neighboring sources.
+            # Seeds of epochs must not coincide between sources with neighboring seeds.
             generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
             self._order = torch.randperm(len(self._embeddings), generator=generator)
             self._epoch = epoch

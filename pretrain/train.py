@@ -1,4 +1,4 @@
-"""Trains an autoencoder on any source of embeddings. It does not know where they come from."""
+"""Trains an autoencoder on any source of embeddings."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pretrain.training import DivergedError, Training, TrainingResult
 from pretrain.training_log import training_log
 
 EmbeddingSource = Callable[[int], Float[Tensor, "count embedding_dim"]]
-"""Gives that many unit embeddings, new ones at each call.
+"""Returns the given number of unit embeddings, different ones in each call.
 
-One that also has `state_dict()` and `load_state_dict()` can be gone on with after an interruption.
+Resuming a training needs a source that also has `state_dict()` and `load_state_dict()`.
 """
 
 
@@ -37,30 +37,30 @@ def train_autoencoder(
 ) -> TrainingResult:
     """Trains an autoencoder.
 
-    The same source state, identity and settings give the same weights on the same machine, also after an interruption
-    when there is a checkpoint folder: the same call goes on from the newest checkpoint in it.
+    The same source, identity and settings give the same weights on the same machine. With a checkpoint folder, the same
+    call resumes an interrupted training from the newest checkpoint, with the same result.
 
-    Started by `torchrun`, the processes train one autoencoder together. Each calls this with a source that deals it its
-    own rows, and all get the same result; only the first one writes files.
+    Processes started by `torchrun` train one autoencoder together. Each process calls this function with a source of
+    its own rows. All get the same result, and only the first one writes files.
 
     Args:
-        source: Where the embeddings come from.
-        identity: What to build; its figures are filled in later by whoever evaluates.
-        settings: How to train.
-        held_out: Embeddings to measure on during training; the weights of the best measurement are returned.
-        start: Weights to start from; by default random ones, or principal components (`pca_rows`).
+        source: Source of the training embeddings.
+        identity: Identity of the autoencoder; the evaluation adds its figures later.
+        settings: Training settings.
+        held_out: Embeddings to measure during training; the weights of the best measurement are returned.
+        start: Initial weights; by default random ones, or principal components (`pca_rows`).
         checkpoint_dir: Folder of the checkpoints; None writes none.
-        log_dir: Folder of the curves for TensorBoard; None writes none.
+        log_dir: Folder of the TensorBoard curves; None writes none.
 
     Raises:
-        GenLangSplatError: If the settings make no sense, rows are unusable, the checkpoint folder is of another
-            training or unreadable, or the loss stops being finite (`DivergedError`, which has the best weights).
+        GenLangSplatError: If the settings are invalid, rows are unusable, the checkpoint folder is of another training
+            or unreadable, or the loss is no longer finite (`DivergedError`, which has the best weights).
     """
     settings.validate()
     if checkpoint_dir is not None and not (hasattr(source, "state_dict") and hasattr(source, "load_state_dict")):
         raise GenLangSplatError(
-            f"Checkpoints need a source that can be gone on with, but {type(source).__name__} has no state_dict() and "
-            "load_state_dict(). Give it both, or train without a checkpoint folder."
+            f"Checkpoints need a source that can resume, but {type(source).__name__} has no state_dict() and "
+            "load_state_dict(). Add both, or train without a checkpoint folder."
         )
     if held_out is not None:
         check_unit_rows(held_out, identity.embedding_dim, "The held-out set")

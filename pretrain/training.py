@@ -1,8 +1,9 @@
-"""A training that goes step by step and can be interrupted anywhere: its state, and what a step does."""
+"""State and steps of a training that can be interrupted at any time."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -23,7 +24,6 @@ from genlangsplat_ns.language.autoencoder import (
     initialize_from_pca,
     save_autoencoder,
 )
-from genlangsplat_ns.utils.console import CONSOLE
 from pretrain.averaging import WeightAverage
 from pretrain.best_weights import BestWeights
 from pretrain.checkpoint import Checkpoint, check_same_training, read_newest_checkpoint, write_checkpoint
@@ -34,25 +34,27 @@ from pretrain.schedule import rates_at
 from pretrain.settings import TrainingSettings
 from pretrain.training_log import TrainingLog
 
+LOGGER = logging.getLogger(__name__)
+
 STEPS_PER_LOSS_READ = 16
-"""Losses are read from the device after so many steps, because each reading makes a GPU wait."""
+"""Number of steps after which losses are read from the device, because each read synchronizes the GPU."""
 
 HELD_OUT_BATCH = 16384
-"""Held-out embeddings that pass the autoencoder at a time."""
+"""Held-out embeddings per batch."""
 
 SECOND_BETA = 0.99
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What training gives.
+    """Result of a training.
 
     Attributes:
         autoencoder: The trained autoencoder, on the CPU, in evaluation mode and without gradients.
-        losses: The loss at each step, over all processes.
-        seconds: The time it took, those before an interruption included.
+        losses: Mean loss over all processes at each step.
+        seconds: Training time, including the time before interruptions.
         held_out_cosines: (step, mean cosine on the held-out embeddings) of each measurement.
-        best_step: The step whose weights the autoencoder has.
+        best_step: Step of the autoencoder's weights.
     """
 
     autoencoder: Autoencoder
@@ -63,10 +65,10 @@ class TrainingResult:
 
 
 class DivergedError(GenLangSplatError):
-    """The loss or the weights stopped being finite.
+    """The loss or the weights are no longer finite.
 
     Attributes:
-        best: The autoencoder of the best measurement before that; None if nothing was measured.
+        best: The autoencoder of the best previous measurement; None if there was none.
     """
 
     def __init__(self, message: str, best: Autoencoder | None) -> None:
@@ -75,15 +77,18 @@ class DivergedError(GenLangSplatError):
 
 
 class Training:
-    """A training after some number of steps.
+    """A training and its state.
 
     Args:
-        source: Where the embeddings come from.
-        identity: What to build.
-        settings: How to train.
-        held_out: Embeddings to measure on; None to measure nothing.
-        checkpoint_dir: Folder of the checkpoints; None for none.
+        source: Source of the training embeddings.
+        identity: Identity of the autoencoder.
+        settings: Training settings.
+        held_out: Embeddings to measure; None measures nothing.
+        checkpoint_dir: Folder of the checkpoints; None writes none.
         workers: The processes that train together.
+
+    Attributes:
+        step: Number of completed steps.
     """
 
     def __init__(
@@ -109,10 +114,10 @@ class Training:
         self._losses: list[float] = []
         self._pending: list[Tensor] = []
         self._seconds = 0.0
-        self._kept = BestWeights(settings.patience)
+        self._best = BestWeights(settings.patience)
 
     def begin(self, start: Autoencoder | None) -> None:
-        """Sets the weights that training starts from."""
+        """Initializes the weights."""
         if start is not None:
             self._check_compatible(start)
             self._autoencoder.load_state_dict(start.state_dict())
@@ -122,7 +127,7 @@ class Training:
         self._prepare()
 
     def resume(self) -> bool:
-        """Takes up the newest checkpoint; False when there is none."""
+        """Restores the newest checkpoint; returns False if there is none."""
         checkpoint = self._newest_checkpoint()
         if checkpoint is None:
             return False
@@ -137,17 +142,17 @@ class Training:
         own = state["workers"][self._workers.rank]
         self._generator.set_state(own["generator"])
         self._source.load_state_dict(own["source"])
-        self._kept.load_state_dict(state["kept"])
+        self._best.load_state_dict(state["kept"])
         self.step, self._seconds, self._losses = state["step"], state["seconds"], state["losses"].tolist()
         if self._workers.is_first:
-            CONSOLE.print(f"Going on from {checkpoint.path} at step {self.step} of {self._settings.steps}.")
+            LOGGER.info("Resuming from %s at step %d of %d.", checkpoint.path, self.step, self._settings.steps)
         return True
 
     def run(self, log: TrainingLog) -> None:
-        """Trains to the end."""
+        """Trains until the last step or early stopping."""
         settings, started, before = self._settings, time.perf_counter(), self._seconds
         resumed_at = self.step
-        while self.step < settings.steps and not self._kept.should_stop:
+        while self.step < settings.steps and not self._best.should_stop:
             self._train_step(check_rows=self.step == resumed_at)
             is_last = self.step == settings.steps
             measures = self._held_out is not None and (is_last or self.step % settings.eval_every == 0)
@@ -159,18 +164,18 @@ class Training:
             if measures:
                 self._measure(log)
             self._seconds = before + time.perf_counter() - started
-            if self._checkpoint_dir is not None and (saves or self._kept.should_stop):
+            if self._checkpoint_dir is not None and (saves or self._best.should_stop):
                 self._save(self._checkpoint_dir)
 
     def result(self) -> TrainingResult:
-        """Gives the autoencoder of the best measurement, or of the last step when nothing was measured."""
-        best = self._kept.best
-        autoencoder = self._rebuilt(self._weights() if best is None else best.weights)
+        """Returns the autoencoder of the best measurement, or of the last step if nothing was measured."""
+        best = self._best.best
+        autoencoder = self._rebuild(self._weights() if best is None else best.weights)
         best_step = self.step if best is None else best.step
-        return TrainingResult(autoencoder, self._losses, self._seconds, self._kept.cosines, best_step)
+        return TrainingResult(autoencoder, self._losses, self._seconds, self._best.cosines, best_step)
 
     def _prepare(self) -> None:
-        """Makes what belongs to the weights, once these are set."""
+        """Creates the optimizer and the average once the weights are initialized."""
         settings = self._settings
         self._optimizer = torch.optim.AdamW(
             self._autoencoder.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
@@ -184,7 +189,9 @@ class Training:
         origin = f"The source of embeddings, before step {self.step + 1},"
         check_unit_rows(rows, self._identity.embedding_dim, origin)
         if len(rows) != count:
-            raise GenLangSplatError(f"{origin} gave {len(rows)} rows where {count} were asked for.")
+            raise GenLangSplatError(
+                f"{origin} gave {len(rows)} rows, expected {count}. Let it return as many as requested."
+            )
         return rows.to(self._device, torch.float32, non_blocking=True)
 
     def _train_step(self, check_rows: bool) -> None:
@@ -214,7 +221,7 @@ class Training:
         self._pending.append(loss.detach())
 
     def _collect(self, log: TrainingLog) -> None:
-        """Reads the losses of the last steps."""
+        """Reads and logs the losses of the last steps."""
         losses: list[float] = self._workers.mean(torch.stack(self._pending)).tolist()
         for offset, loss in enumerate(losses):
             if not math.isfinite(loss):
@@ -226,10 +233,10 @@ class Training:
 
     @torch.no_grad()
     def _measure(self, log: TrainingLog) -> None:
-        """Measures on the held-out embeddings and keeps the weights if they are the best so far."""
+        """Measures the held-out cosine and keeps the weights if they are the best so far."""
         assert self._held_out is not None
         cosine = self._workers.broadcast(self._held_out_cosine() if self._workers.is_first else 0.0)
-        self._kept.take(self.step, cosine, self._weights)
+        self._best.update(self.step, cosine, self._weights)
         log.measured(self.step, cosine)
 
     def _held_out_cosine(self) -> float:
@@ -247,7 +254,7 @@ class Training:
         network = self._autoencoder if self._average is None else self._average.network
         return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
-    def _rebuilt(self, weights: dict[str, Tensor]) -> Autoencoder:
+    def _rebuild(self, weights: dict[str, Tensor]) -> Autoencoder:
         with torch.random.fork_rng(devices=[]):
             autoencoder = Autoencoder(self._identity)
         autoencoder.load_state_dict(weights)
@@ -262,17 +269,17 @@ class Training:
             "step": self.step,
             "seconds": self._seconds,
             "losses": torch.tensor(self._losses, dtype=torch.float64),
-            "kept": self._kept.state_dict(),
+            "kept": self._best.state_dict(),
             "network": self._autoencoder.state_dict(),
             "average": None if self._average is None else self._average.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
             "workers": workers,
         }
-        write_checkpoint(folder, self.step, self._made_by(), state)
+        write_checkpoint(folder, self.step, self._config(), state)
 
     def _newest_checkpoint(self) -> Checkpoint | None:
-        """Reads the newest checkpoint in the first process and gives it, or the reason against it, to all."""
+        """Reads the newest checkpoint in the first process, and broadcasts it or the error to all."""
         if self._checkpoint_dir is None:
             return None
         checkpoint, reason = None, ""
@@ -280,7 +287,7 @@ class Training:
             try:
                 checkpoint = read_newest_checkpoint(self._checkpoint_dir)
                 if checkpoint is not None:
-                    check_same_training(checkpoint, self._made_by())
+                    check_same_training(checkpoint, self._config())
             except GenLangSplatError as error:
                 reason = str(error)
         checkpoint, reason = self._workers.broadcast((checkpoint, reason))
@@ -288,8 +295,8 @@ class Training:
             raise GenLangSplatError(reason)
         return checkpoint
 
-    def _made_by(self) -> dict[str, Any]:
-        """All that must stay the same for the weights to become the same."""
+    def _config(self) -> dict[str, Any]:
+        """Returns all settings that determine the weights."""
         settings = asdict(self._settings)
         del settings["checkpoint_every"]
         identity = asdict(self._identity)
@@ -302,7 +309,7 @@ class Training:
             found, wanted = getattr(start.identity, name), getattr(self._identity, name)
             if found != wanted:
                 raise GenLangSplatError(
-                    f"The autoencoder to start from has {name}={found!r}, the one to train has {name}={wanted!r}. "
+                    f"The initial autoencoder has {name}={found!r}, expected {name}={wanted!r}. "
                     "Start from one of the same kind."
                 )
 
@@ -312,8 +319,8 @@ class Training:
             first = next(rank for rank, digest in enumerate(digests) if digest in digests[rank + 1 :])
             other = digests.index(digests[first], first + 1)
             raise GenLangSplatError(
-                f"The processes {first} and {other} draw the same rows, so that the second adds nothing. Give each "
-                "process a source with its own rank, or its own seed."
+                f"The processes {first} and {other} use the same rows, so the second one adds no information. Give "
+                "each process a source with its own rank or seed."
             )
 
     def _check_finite_weights(self) -> None:
@@ -324,18 +331,16 @@ class Training:
             raise self._diverged(f"The weights are not finite after step {self.step}")
 
     def _diverged(self, what: str) -> DivergedError:
-        best = self._kept.best
+        best = self._best.best
         if best is None:
-            return DivergedError(f"{what}, and nothing was measured before. Try a lower learning rate.", None)
-        autoencoder = self._rebuilt(best.weights)
+            return DivergedError(f"{what}, and there is no earlier measurement. Try a lower learning rate.", None)
+        autoencoder = self._rebuild(best.weights)
         kept = f"step {best.step} with the held-out cosine {best.cosine:.4f}"
         if self._checkpoint_dir is not None and self._workers.is_first:
             path = self._checkpoint_dir / "best.safetensors"
             save_autoencoder(path, autoencoder)
             kept += f" (written to {path})"
-        return DivergedError(
-            f"{what}. The best weights before that are of {kept}. Try a lower learning rate.", autoencoder
-        )
+        return DivergedError(f"{what}. The best earlier weights are of {kept}. Try a lower learning rate.", autoencoder)
 
 
 def _rows_sha256(rows: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""What a training shows while it runs: a progress bar, and curves for TensorBoard."""
+"""Progress bar and TensorBoard curves of a training."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from genlangsplat_ns.utils.progress import Bar, progress_bar
 
 
 class TrainingLog:
-    """Takes in what a training measures.
+    """Shows the progress of a training.
 
     Args:
-        bar: The progress bar over the steps.
-        writer: TensorBoard's writer; None to write nothing.
+        bar: Progress bar over the steps.
+        writer: TensorBoard's writer; None writes nothing.
     """
 
     def __init__(self, bar: Bar, writer: Any | None) -> None:
@@ -25,13 +25,13 @@ class TrainingLog:
         self._clock = time.perf_counter()
 
     def steps_done(self, step: int, losses: Sequence[float], learning_rate: float, rows_per_step: int) -> None:
-        """Shows that steps are done.
+        """Logs completed steps.
 
         Args:
-            step: How many are done in all.
-            losses: Losses of those done since the last call.
-            learning_rate: That of the last one.
-            rows_per_step: Rows that all processes together take in a step.
+            step: Number of completed steps.
+            losses: Losses of the steps since the last call.
+            learning_rate: Learning rate of the last step.
+            rows_per_step: Rows per step of all processes together.
         """
         now = time.perf_counter()
         self._bar.move_to(step)
@@ -43,7 +43,7 @@ class TrainingLog:
         self._clock = now
 
     def measured(self, step: int, held_out_cosine: float) -> None:
-        """Shows a measurement on the held-out embeddings."""
+        """Logs a measurement on the held-out embeddings."""
         self._bar.describe(f"Training (held-out cosine {held_out_cosine:.4f})")
         if self._writer is not None:
             self._writer.add_scalar("held-out cosine", held_out_cosine, step)
@@ -51,13 +51,13 @@ class TrainingLog:
 
 @contextmanager
 def training_log(steps: int, done: int, log_dir: Path | None, visible: bool) -> Iterator[TrainingLog]:
-    """Opens the log of a training for the length of the block.
+    """Opens the log of a training inside a block.
 
     Args:
-        steps: Steps of the whole training.
-        done: Those done already; what TensorBoard has of later ones, from a run that was interrupted, is dropped.
-        log_dir: Folder of the curves for TensorBoard; None for none.
-        visible: Whether this process is the one that shows and writes anything.
+        steps: Total number of steps.
+        done: Number of completed steps; TensorBoard values of later steps from an interrupted run are dropped.
+        log_dir: Folder of the TensorBoard curves; None writes none.
+        visible: Whether this process shows progress and writes curves.
 
     Raises:
         GenLangSplatError: If TensorBoard is not installed.
@@ -76,7 +76,7 @@ def _open_writer(log_dir: Path, done: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise GenLangSplatError(
-            "Writing curves needs TensorBoard, which is not installed: pip install tensorboard. Or train without a log "
-            "folder."
+            "Writing curves needs TensorBoard, which is not installed. Install it (pip install tensorboard), or train "
+            "without a log folder."
         ) from error
     return SummaryWriter(str(log_dir), purge_step=done + 1 if done else None)

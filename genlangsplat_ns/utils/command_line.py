@@ -1,4 +1,4 @@
-"""The edge of the command-line programs: what is parsed, and how what goes wrong is told."""
+"""Runs the commands of a program: parses arguments and reports errors."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from genlangsplat_ns.utils.console import CONSOLE, show
 
 
 def run_commands(load_commands: Callable[[], Mapping[str, Callable[..., Any]]], description: str) -> None:
-    """Parses the arguments into one of the commands and calls it; a user's mistake is told in one message.
+    """Parses the arguments, runs the command, and reports expected errors without a traceback.
 
     Args:
-        load_commands: Gives dataclasses by the name of their subcommand; an instance is called without arguments. What
-            imports torch is imported in there.
-        description: What the program is, for `--help`.
+        load_commands: Returns the command dataclasses by name, whose instances are called without arguments. Imports
+            of torch belong into this function.
+        description: Description of the program for `--help`.
     """
     import tyro
 
-    # Threads of torch that spin while they wait slow each other down five times beside one other busy program. The
-    # runtime reads this when torch is imported.
+    # Spinning OpenMP threads make torch five times slower if one other program is busy. The runtime reads this variable
+    # when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     show()
     command = tyro.extras.subcommand_cli_from_dict(dict(load_commands()), description=description)
@@ -33,10 +33,10 @@ def run_commands(load_commands: Callable[[], Mapping[str, Callable[..., Any]]], 
     except GenLangSplatError as error:
         _fail(str(error))
     except OSError as error:
-        # What the machine refuses (a full disk, no permission) is told by its own words and the file's name.
+        # For example a full disk or a missing permission.
         _fail((f"{error.filename}: " if error.filename else "") + (error.strerror or str(error)))
     except KeyboardInterrupt:
-        CONSOLE.print("Stopped. What is stored stays; the same command goes on from there.")
+        CONSOLE.print("Stopped. Stored results are kept. Run the same command again to continue.")
         sys.exit(130)
 
 

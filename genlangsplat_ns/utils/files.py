@@ -1,4 +1,4 @@
-"""Writing files so that no half-written one is ever seen under its final name."""
+"""File helpers: atomic writes, file names, checks and hashes."""
 
 from __future__ import annotations
 
@@ -36,20 +36,19 @@ WEIGHTS_ERRORS = (
     pickle.UnpicklingError,
     SafetensorError,
 )
-"""What the readers of weights raise over files that are damaged, of another model, or no weights: whatever the first
-bytes lead them to."""
+"""Exceptions that readers of weights raise for damaged files, weights of another model, or other files."""
 
 
 @contextmanager
 def atomic_path(path: Path, within: Path | None = None) -> Iterator[Path]:
-    """Yields a temporary path; it takes the final name on success and is removed on any error.
+    """Yields a temporary path that is renamed to `path` on success and deleted on any error.
 
     Args:
-        path: The final file name. Its folder is made when it does not exist.
-        within: The folder of the temporary file, on the same disk; None for that of the final one.
+        path: The final path. Its folder is created if it does not exist.
+        within: Folder of the temporary file, on the same disk; None for the folder of `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays at the end because numpy and Pillow choose the format by it.
+    # The suffix stays at the end, because numpy and Pillow choose the format by it.
     temporary = (within or path.parent) / f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}"
     try:
         yield temporary
@@ -92,7 +91,7 @@ def safe_name(text: str, keep_case: bool = False) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """The hash of a file; of one that has not changed it is taken once per process."""
+    """Returns the hash of a file; it is cached until the file changes."""
     status = path.stat()
     return _file_sha256(path, status.st_size, status.st_mtime_ns)
 
@@ -107,34 +106,34 @@ def _file_sha256(path: Path, size: int, modified: int) -> str:
 
 
 def check_new_file(path: Path, overwrite: bool) -> None:
-    """Checks before long work that a file can be written at its end; makes its folder.
+    """Checks before long work that a file can be written, and creates its folder.
 
     Args:
         path: The file.
         overwrite: Whether it may exist.
 
     Raises:
-        GenLangSplatError: It exists and may not, it is a folder, or its folder cannot be made or written to.
+        GenLangSplatError: It exists without `overwrite`, it is a folder, or its folder cannot be created or written to.
     """
     if path.is_dir():
-        raise GenLangSplatError(f"{path} is a folder. Name a file in it.")
+        raise GenLangSplatError(f"{path} is a folder. Give a file in it.")
     if path.exists() and not overwrite:
-        raise GenLangSplatError(f"{path} exists. Name another file, or add --overwrite to replace it.")
+        raise GenLangSplatError(f"{path} exists. Give another file, or add --overwrite to replace it.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise GenLangSplatError(f"{path} cannot be written: {error.strerror}. Name a file elsewhere.") from error
+        raise GenLangSplatError(f"{path} cannot be written: {error.strerror}. Give a file elsewhere.") from error
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise GenLangSplatError(f"{path} cannot be written: no permission for {path.parent}. Name a file elsewhere.")
+        raise GenLangSplatError(f"{path} cannot be written: no permission for {path.parent}. Give a file elsewhere.")
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Digest of named tensors: of their names, types, shapes and numbers."""
+    """Returns a hash of named tensors: names, types, shapes and values."""
     import torch
 
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        # numpy does not know every type, but bytes.
+        # As bytes, because numpy lacks some types of torch.
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

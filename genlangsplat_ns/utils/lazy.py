@@ -1,4 +1,4 @@
-"""Package exports that are imported when they are first used, so that importing a package costs nothing."""
+"""Package exports that are imported on first use, so that importing the package is cheap."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def lazy_exports(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Makes the `__getattr__` and `__dir__` of a package.
+    """Creates the `__getattr__` and `__dir__` of a package.
 
     Args:
         package: The package's `__name__`.

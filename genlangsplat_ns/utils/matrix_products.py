@@ -1,4 +1,4 @@
-"""Products of matrices on the CPU at the speed the CPU has."""
+"""Fast matrix products on the CPU."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 
 @contextmanager
 def onednn_matmul() -> Iterator[None]:
-    """Lets torch hand fp32 products to oneDNN inside the block: up to twice as fast on AMD processors.
+    """Computes fp32 products with oneDNN inside the block: up to twice as fast on AMD processors.
 
-    torch computes them with MKL, which falls short there, by half on some. It takes oneDNN for them when bf16
-    inside the product is allowed; but oneDNN has a use for bf16 only where there are matrix tiles (AMX), and computes
-    in fp32 elsewhere. With tiles, where results would change, nothing is switched: MKL is fast on those processors.
+    By default torch uses MKL, which is up to twice as slow there. torch uses oneDNN if bf16 is allowed inside the
+    product. oneDNN only computes in bf16 on processors with matrix tiles (AMX), and in fp32 elsewhere. With AMX, where
+    results would change, nothing is switched; MKL is fast on these processors.
     """
-    # torch has no public question for tiles, and releases before 2.9 lack one of the two or both.
+    # torch has no public query for AMX, and releases before 2.9 lack one or both of these attributes.
     matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)
     has_tiles: Any = getattr(torch.cpu, "_is_amx_tile_supported", None)
     if not torch.backends.mkldnn.is_available() or matmul is None or has_tiles is None or has_tiles():

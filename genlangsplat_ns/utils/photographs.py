@@ -1,4 +1,4 @@
-"""Photographs of any kind as pixels of eight bits."""
+"""Reads images of any mode as 8-bit pixels."""
 
 from __future__ import annotations
 
@@ -14,56 +14,56 @@ from PIL import Image, ImageOps
 from genlangsplat_ns.errors import GenLangSplatError
 
 _EIGHT_BIT_MODES = {"1": "L", "L": "L", "LA": "RGBA", "La": "RGBA", "PA": "RGBA"}
-"""What Pillow's picture modes become; the others become RGB."""
+"""Conversions of Pillow's image modes; other modes are converted to RGB."""
 
 _UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
-"""All that Pillow raises over files that are no pictures, damaged (also in their EXIF marks) or absurdly large."""
+"""Exceptions that Pillow raises for files that are not images, damaged (including EXIF data) or too large."""
 
 
 @contextmanager
 def reading_picture(name: str, advice: str) -> Iterator[None]:
-    """Turns what Pillow raises inside into an error that names the picture and says what to do.
+    """Converts exceptions of Pillow in the block into an error with the image's name and advice.
 
     Raises:
-        GenLangSplatError: If the picture inside cannot be read.
+        GenLangSplatError: If the image cannot be read.
     """
     try:
         yield
     except _UNREADABLE as error:
-        raise GenLangSplatError(f"{name} cannot be read as a picture ({error}). {advice}") from error
+        raise GenLangSplatError(f"{name} cannot be read as an image ({error}). {advice}") from error
 
 
 def read_photograph(path: Path, advice: str, max_side: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
-    """Reads a photograph upright, turned as its EXIF mark asks.
+    """Reads an image and applies its EXIF orientation.
 
     Args:
         path: The file.
-        advice: What to do when it cannot be read.
-        max_side: Limit of the long side.
+        advice: Advice in the error message.
+        max_side: Maximum long side in pixels.
 
     Raises:
-        GenLangSplatError: If the file is no picture, or one whose white is unknown.
+        GenLangSplatError: If the file cannot be read as an image, or contains floating-point pixels.
     """
     with reading_picture(str(path), advice), Image.open(path) as file:
         return rgb_pixels(ImageOps.exif_transpose(file), str(path), max_side)
 
 
 def rgb_pixels(picture: Image.Image, name: str, max_side: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
-    """The colors of a picture; opacity is left out.
+    """Returns the RGB pixels of an image, without alpha.
 
     Args:
-        picture: A picture of any mode.
-        name: What an error calls it.
-        max_side: Limit of the long side; a larger picture is shrunk by averaging areas.
+        picture: An image of any mode.
+        name: Name of the image in errors.
+        max_side: Maximum long side in pixels; larger images are downscaled by area averaging.
 
     Raises:
-        GenLangSplatError: If it holds floating-point pixels.
+        GenLangSplatError: If the image contains floating-point pixels.
     """
     colors = np.array(eight_bit(picture, name).convert("RGB"))
     height, width = colors.shape[:2]
     if max_side is None or max(height, width) <= max_side:
         return colors
-    # Unlike Pillow's box filter, OpenCV weighs the pixels on an area's edge by their share.
+    # Unlike Pillow's box filter, OpenCV weights the pixels at the border of an area by their overlap.
     import cv2
 
     scale = max_side / max(height, width)
@@ -72,21 +72,21 @@ def rgb_pixels(picture: Image.Image, name: str, max_side: int | None = None) -> 
 
 
 def eight_bit(picture: Image.Image, name: str) -> Image.Image:
-    """A copy of a picture in gray, RGB or RGBA of eight bits a channel.
+    """Converts an image to grayscale, RGB or RGBA with 8 bits per channel.
 
     Args:
-        picture: A picture of any mode.
-        name: What an error calls it.
+        picture: An image of any mode.
+        name: Name of the image in errors.
 
     Raises:
-        GenLangSplatError: If it holds floating-point pixels.
+        GenLangSplatError: If the image contains floating-point pixels.
     """
     if picture.mode.startswith("I"):
-        # Gray of sixteen bits, whatever number type Pillow keeps it in.
+        # 16-bit grayscale; Pillow has several integer modes for it.
         return Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
     if picture.mode == "F":
         raise GenLangSplatError(
-            f"{name} holds floating-point pixels, whose white is unknown. Convert it to 8 or 16 bits."
+            f"{name} contains floating-point pixels, whose range is unknown. Convert it to 8 or 16 bits."
         )
     if picture.mode in ("RGB", "RGBA"):
         return picture.copy()

@@ -236,30 +236,30 @@ def test_a_million_rows_stream_through_a_small_buffer(tmp_path: Path) -> None:
 
 
 def test_a_sample_is_of_the_wanted_scenes_and_bounded(folder: Path) -> None:
-    everything = read_rows([folder], most=1000)
+    everything = read_rows([folder], max_rows=1000)
     assert torch.equal(everything.embeddings, stored(folder))
     assert everything.levels.tolist() == [row % ROWS % 3 for row in range(200)]
     assert everything.scenes == [f"scene{row // 30}" for row in range(200)]
     assert set(everything.sources) == {"made"}
 
-    sample = read_rows([folder], scenes={"scene2", "scene6"}, most=20, seed=1)
+    sample = read_rows([folder], scenes={"scene2", "scene6"}, max_rows=20, seed=1)
     places = numbers(sample.embeddings, folder)
     assert len(set(places)) == 20 and set(places) <= {*range(60, 90), *range(180, 200)}
     assert sample.scenes == [f"scene{place // 30}" for place in places]
     assert sample.levels.tolist() == [place % ROWS % 3 for place in places]
-    again = read_rows([folder], scenes={"scene2", "scene6"}, most=20, seed=1)
+    again = read_rows([folder], scenes={"scene2", "scene6"}, max_rows=20, seed=1)
     assert torch.equal(again.embeddings, sample.embeddings)
     assert numbers(read_rows([folder], {"scene2", "scene6"}, 20, seed=2).embeddings, folder) != places
     with pytest.raises(GenLangSplatError, match="None of the 200 rows"):
         read_rows([folder], scenes={"scene2"}, exclude_scenes={"scene2"})
-    with pytest.raises(GenLangSplatError, match="most=0"):
-        read_rows([folder], most=0)
+    with pytest.raises(GenLangSplatError, match="max_rows=0"):
+        read_rows([folder], max_rows=0)
 
 
 def test_a_sample_has_every_row_as_often_as_any_other(folder: Path) -> None:
     counts = torch.zeros(200)
     for seed in range(200):
-        counts[numbers(read_rows([folder], most=50, seed=seed).embeddings, folder)] += 1
+        counts[numbers(read_rows([folder], max_rows=50, seed=seed).embeddings, folder)] += 1
     # Binomial of 200 draws at a quarter: mean 50, standard deviation 6.
     assert counts.min() > 50 - 5 * 6 and counts.max() < 50 + 5 * 6
     assert 4 < counts.std() < 8

@@ -1,4 +1,16 @@
-"""Rasterization of 3D Gaussians with one signature on CUDA (gsplat) and on the CPU (own kernels)."""
+"""Rasterization of 3D Gaussians on CUDA (gsplat) and on the CPU (own kernels), with the signature of gsplat.
+
+- `scene_types`: `Gaussians` and `View`, the arguments of all functions except the gsplat-shaped `rasterization`.
+- `dispatch`: `rasterization`, `render` and `shade`, which select `cpu` or `cuda` by the device of the Gaussians.
+- `inputs`: checks of the arguments on the CPU.
+- `autograd`: the kernels as autograd functions; `library` finds and loads them from `kernels/`.
+- `weights`: the compositing weights of a view as a sparse matrix; `rendered_weights` has the same interface on CUDA.
+- `weight_cache`: compositing weights of many views within a memory budget.
+- `densification`, `ssim`: gsplat's densification with a maximum number of Gaussians, and a fused SSIM.
+- `reference`: the rasterizer in plain torch, for tests.
+
+May import only `errors`. The models, `views`, `lifting`, `language` (the kernels of attention) and `scene` use it.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The C++ kernels behind two autograd functions.
+"""The C++ kernels as two autograd functions.
 
-The first projects the Gaussians and evaluates their colors, the second composites them. The projected means lie between
-the two as a tensor of the graph, because densification reads the gradient that arrives there.
+The first projects the Gaussians and evaluates their colors, the second composites them. Between the two, the projected
+means are a tensor of the graph, because densification reads their gradient.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def make_camera(
 
 
 class SceneHandle:
-    """Owns the sorted splats of one image between its forward and its backward pass."""
+    """Owns the sorted splats of one image between the forward and the backward pass."""
 
     def __init__(self, kernels: library.Kernels, inputs: ctypes.Structure) -> None:
         self.kernels = kernels
@@ -59,7 +59,7 @@ def _contiguous(gradient: Tensor | None) -> Tensor | None:
 
 
 class Project(torch.autograd.Function):
-    """Gaussians to splats: means2d (1, N, 2), conics (1, N, 3), depths, opacities, colors (N, 3) or None, and radii."""
+    """Projects Gaussians: means2d (1, N, 2), conics (1, N, 3), depths, opacities, colors (N, 3) or None, and radii."""
 
     @staticmethod
     def forward(
@@ -145,14 +145,14 @@ def _gaussians(
 
 
 BAND_VALUES = 1 << 20
-"""Numbers drawn by one call of a kernel when a person may be waiting, some ten milliseconds on two cores.
+"""Number of values that one kernel call renders without gradients, about ten milliseconds on two cores.
 
-The viewer breaks a picture off between two lines of Python, so no line may take long.
+The viewer interrupts rendering between two lines of Python, so no line may take long.
 """
 
 
 def bands(width: int, height: int, channels: int, whole: bool) -> Iterator[tuple[int, int]]:
-    """Splits a picture into bands of whole rows of tiles, as (first tile, number of tiles); one band when `whole`."""
+    """Splits an image into bands of tile rows, as (first tile, number of tiles); a single band if `whole`."""
     columns, rows = -(-width // TILE), -(-height // TILE)
     step = max(1, rows if whole else BAND_VALUES // max(1, TILE * width * channels))
     for row in range(0, rows, step):
@@ -160,7 +160,7 @@ def bands(width: int, height: int, channels: int, whole: bool) -> Iterator[tuple
 
 
 class Composite(torch.autograd.Function):
-    """Splats to an image [1,H,W,C] and its alphas [1,H,W,1]."""
+    """Composites splats to an image (1, H, W, C) and its alphas (1, H, W, 1)."""
 
     @staticmethod
     def forward(
@@ -228,7 +228,7 @@ def splat_inputs(
     width: int,
     height: int,
 ) -> ctypes.Structure:
-    """Packs projected Gaussians for the kernels; the caller keeps the tensors alive during the call."""
+    """Packs projected Gaussians for the kernels; the caller must keep the tensors alive during the call."""
     tensors = (address(tensor) for tensor in (radii, means2d, depths, conics, opacities, features))
     channels = 0 if features is None else features.shape[1]
     return library.SplatInputs(means2d.shape[1], width, height, *tensors, channels)

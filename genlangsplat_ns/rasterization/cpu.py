@@ -1,4 +1,4 @@
-"""Differentiable rasterization on the CPU with gsplat's arguments: checks them and runs the kernels."""
+"""Differentiable rasterization on the CPU with the arguments of gsplat: checks them and runs the kernels."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def shade(gaussians: Gaussians, view: View, harmonics: Tensor, sh_degree: int) -
 
 
 def _layers(colors: Tensor | None, depths: Tensor, with_colors: bool, with_depth: bool) -> Tensor:
-    """What each Gaussian carries: its colors, its depth, or both."""
+    """The values of each Gaussian to composite: its colors, its depth, or both."""
     depth = depths.transpose(0, 1)
     if colors is None or not with_colors:
         return depth.contiguous()
@@ -143,12 +143,12 @@ def _check_options(
             raise GenLangSplatError(f"{name} is {found}; expected a tensor of shape (1, {side}, {side}).")
         if tensor.shape[0] != 1:
             raise GenLangSplatError(
-                f"{name} holds {tensor.shape[0]} cameras; the CPU rasterizer draws one at a time. Call it per camera."
+                f"{name} holds {tensor.shape[0]} cameras; the CPU rasterizer renders one per call. Call it per camera."
             )
     fixed = {"packed": (packed, False), "sparse_grad": (sparse_grad, False), "tile_size": (tile_size, TILE)}
     for name, (value, only) in fixed.items():
         if value != only:
-            raise GenLangSplatError(f"{name} is {value!r}; the CPU rasterizer knows only {only!r}. Leave it out.")
+            raise GenLangSplatError(f"{name} is {value!r}; the CPU rasterizer supports only {only!r}. Leave it out.")
 
 
 def _check_colors(colors: Tensor, count: int, sh_degree: int | None) -> tuple[Tensor | None, Tensor | None]:
@@ -166,7 +166,7 @@ def _check_colors(colors: Tensor, count: int, sh_degree: int | None) -> tuple[Te
 
 
 def _check_background(backgrounds: Tensor | None, color_channels: int | None, with_depth: bool) -> Tensor | None:
-    """The background of all rendered channels; behind depth lies zero."""
+    """The background of all rendered channels; zero for depth."""
     if backgrounds is None:
         return None
     background = check_tensor("backgrounds", backgrounds, (1, color_channels))[0]

@@ -1,4 +1,4 @@
-"""Rasterization on CUDA: gsplat's own, called with the arguments both devices share."""
+"""Rasterization on CUDA by gsplat."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from genlangsplat_ns.rasterization.scene_types import Gaussians, View
 
 def rasterization(*arguments: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Calls `gsplat.rasterization`; `genlangsplat_ns.rasterization.rasterization` documents arguments and results."""
-    # gsplat prepares its CUDA extension when imported, which a machine without a GPU need not wait for.
+    # The import of gsplat prepares its CUDA extension, which takes time that a machine without a GPU can save.
     import gsplat
 
     return gsplat.rasterization(*arguments, **options)

@@ -1,4 +1,4 @@
-"""gsplat's default densification with a ceiling on the number of Gaussians."""
+"""gsplat's default densification with a maximum number of Gaussians."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gsplat.strategy import DefaultStrategy
 
 @dataclass
 class BudgetedStrategy(DefaultStrategy):
-    """Densifies as `DefaultStrategy` does, but lets only the neediest Gaussians grow once a budget comes near.
+    """`DefaultStrategy` with a budget: near it, only the Gaussians with the largest gradients are densified.
 
-    Each duplicated or split Gaussian adds one. When more ask for it than the budget has room for, the gradient
-    threshold rises for this refinement to the value that only the strongest of them pass.
+    Each duplicated or split Gaussian adds one. If more Gaussians exceed the gradient threshold than the budget allows,
+    the threshold is raised for this refinement, so that only those with the largest gradients exceed it.
     """
 
     grow_grad2d: float = 0.0002
@@ -23,26 +23,26 @@ class BudgetedStrategy(DefaultStrategy):
     max_gaussians: int | None = None
 
     def step_post_backward(self, params: Any, optimizers: Any, state: Any, step: int, info: Any, **kwargs: Any) -> None:
-        """Runs gsplat's step with thresholds that keep to the budget."""
-        usual = self.grow_grad2d, self.grow_scale2d
+        """Runs gsplat's step with thresholds that respect the budget."""
+        thresholds = self.grow_grad2d, self.grow_scale2d
         if self.max_gaussians is not None and step % self.refine_every == 0 and state["grad2d"] is not None:
             room = self.max_gaussians - len(params["means"])
-            need = state["grad2d"] / state["count"].clamp_min(1)
-            if int((need > self.grow_grad2d).sum()) > room:
-                # Splitting by screen size would come on top of what the gradients ask for.
+            gradients = state["grad2d"] / state["count"].clamp_min(1)
+            if int((gradients > self.grow_grad2d).sum()) > room:
+                # Splits by screen size would come on top of those by gradient.
                 self.grow_scale2d = math.inf
-                self.grow_grad2d = math.inf if room <= 0 else float(need.topk(room + 1).values[-1])
+                self.grow_grad2d = math.inf if room <= 0 else float(gradients.topk(room + 1).values[-1])
         try:
             super().step_post_backward(params, optimizers, state, step, info, **kwargs)
         finally:
-            self.grow_grad2d, self.grow_scale2d = usual
+            self.grow_grad2d, self.grow_scale2d = thresholds
 
     @torch.no_grad()
     def _update_state(self, params: Any, state: Any, info: Any, packed: bool = False) -> None:
-        """Adds one image to the running sums, as gsplat does, over all Gaussians instead of over a list of the seen.
+        """Adds one image to the running sums of gsplat, for all Gaussians instead of a list of the visible ones.
 
-        What is not seen has no gradient and no radius, so the sums are the same; gathering and scattering by index took
-        longer than everything else that densification does in a step.
+        Invisible Gaussians have no gradient and no radius, so the sums are the same. Indexing took longer than the rest
+        of the densification in a step.
         """
         means2d = info[self.key_for_gradient]
         if packed or info["n_cameras"] != 1 or means2d.is_cuda:

@@ -11,7 +11,7 @@ from genlangsplat_ns.rasterization import cpu, cuda
 from genlangsplat_ns.rasterization.scene_types import Gaussians, View
 
 
-# Plain Tensor annotations: shapes are checked by hand so that the message can say what to do.
+# Plain Tensor annotations: the shapes are checked by hand, so that the error messages can say what to do.
 def rasterization(
     means: Tensor,
     quats: Tensor,
@@ -37,33 +37,35 @@ def rasterization(
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Renders Gaussians into one camera; differentiable in all parameters, the colors and the view matrix.
 
-    Names, order and meaning are those of `gsplat.rasterization` 1.4.0, which draws CUDA tensors. On the CPU there is
-    one camera per call, and Gaussians with NaN or infinite parameters are not drawn.
+    The arguments are those of `gsplat.rasterization` 1.4.0, which renders CUDA tensors. On the CPU a call takes one
+    camera, and skips Gaussians with NaN or infinite parameters.
 
     Args:
         means: Centers (N, 3), float32.
-        quats: Rotations (N, 4) as w, x, y, z, of any length but zero.
+        quats: Rotations (N, 4) as w, x, y, z, of any nonzero length.
         scales: Standard deviations along the axes (N, 3), not their logarithms.
         opacities: (N,) in 0..1.
-        colors: (N, channels) of any width, or harmonics (N, bases, 3) when `sh_degree` is given.
+        colors: (N, channels) of any width, or harmonics (N, bases, 3) if `sh_degree` is given.
         viewmats: World-to-camera matrices (1, 4, 4), OpenCV convention (x right, y down, z forward).
         Ks: Camera matrices (1, 3, 3) in pixels.
         width, height: Size of the image in pixels.
-        near_plane, far_plane: Gaussians with a depth outside are not drawn.
-        eps2d: Added to the diagonal of projected covariances, in square pixels.
-        sh_degree: How many degrees of the harmonics to use, 0 to 3, or None for plain colors.
-        packed, tile_size, sparse_grad: There for gsplat's sake; the CPU takes only the defaults.
-        backgrounds: (1, channels) color behind everything, black when None.
-        render_mode: "RGB", accumulated depth "D", expected depth "ED", or both as "RGB+D", "RGB+ED" (depth is last).
+        near_plane, far_plane: Gaussians outside this range of depths are skipped.
+        eps2d: Value added to the diagonal of projected covariances, in square pixels.
+        sh_degree: The degree of the harmonics to use, 0 to 3, or None for plain colors.
+        packed, tile_size, sparse_grad: Options of gsplat; the CPU accepts only the defaults.
+        backgrounds: (1, channels) background color; None for black.
+        render_mode: "RGB", accumulated depth "D", expected depth "ED", or both as "RGB+D" or "RGB+ED" (depth is last).
         absgrad: Whether backward sets `info["means2d"].absgrad`, the sum of absolute gradients (AbsGS).
-        rasterize_mode: "classic", or "antialiased" to dim Gaussians smaller than a pixel (Mip-Splatting).
+        rasterize_mode: "classic", or "antialiased" to reduce the opacity of Gaussians smaller than a pixel
+            (Mip-Splatting).
 
     Returns:
-        Image (1, height, width, channels), alphas (1, height, width, 1), and what densification reads: `means2d`
-        (1, N, 2) in the graph, `radii` (1, N) int32 with 0 for unseen, `width`, `height`, `n_cameras`, and more.
+        Image (1, height, width, channels), alphas (1, height, width, 1), and a dictionary for densification: `means2d`
+        (1, N, 2) in the graph, `radii` (1, N) int32 with 0 for invisible Gaussians, `width`, `height`, `n_cameras` and
+        others.
 
     Raises:
-        GenLangSplatError: When an input does not fit, or the CPU kernels are not built.
+        GenLangSplatError: An input is invalid, or the CPU kernels are not built.
     """
     device = cuda if isinstance(means, Tensor) and means.is_cuda else cpu
     return device.rasterization(
@@ -91,13 +93,16 @@ def rasterization(
 
 
 def render(gaussians: Gaussians, view: View, colors: Tensor, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Calls `rasterization` for one view; its docstring describes the options and the results.
+    """Calls `rasterization` for one view.
 
     Args:
         gaussians: The Gaussians.
         view: The view.
-        colors: (N, channels), or harmonics (N, bases, 3) when `sh_degree` is given.
+        colors: (N, channels), or harmonics (N, bases, 3) if `sh_degree` is given.
         options: The keyword arguments of `rasterization`.
+
+    Returns:
+        The results of `rasterization`.
     """
     return rasterization(
         means=gaussians.means,
@@ -130,7 +135,7 @@ def shade(
         Colors without a gradient; those of Gaussians outside the image are undefined.
 
     Raises:
-        GenLangSplatError: When an input does not fit, or the CPU kernels are not built.
+        GenLangSplatError: An input is invalid, or the CPU kernels are not built.
     """
     device = cuda if gaussians.means.is_cuda else cpu
     return device.shade(gaussians, view, harmonics, sh_degree)

@@ -1,4 +1,4 @@
-"""Checks of what a caller hands to the rasterizer, with messages that say what to do."""
+"""Checks of the arguments of the rasterizer, with messages that say what to do."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MAX_SH_DEGREE = 3
 
 
 def check_tensor(name: str, tensor: object, shape: tuple[int | None, ...]) -> Tensor:
-    """Returns the tensor, contiguous, when it is a float32 CPU tensor of the given shape (None: any size).
+    """Returns a contiguous version of a float32 CPU tensor of the given shape (None allows any size).
 
     Raises:
-        GenLangSplatError: When it is not.
+        GenLangSplatError: The argument is something else.
     """
     if not isinstance(tensor, Tensor):
         raise GenLangSplatError(f"{name} is a {type(tensor).__name__}; expected a torch.Tensor.")
@@ -35,10 +35,10 @@ def check_tensor(name: str, tensor: object, shape: tuple[int | None, ...]) -> Te
 
 
 def check_image_size(width: int, height: int) -> None:
-    """Raises GenLangSplatError unless both are whole numbers from 0 to 65535; pixel counts stay well below 2^32."""
+    """Raises GenLangSplatError unless both are integers from 0 to 65535, which keeps pixel counts below 2^32."""
     for name, size in (("width", width), ("height", height)):
         if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 65536:
-            raise GenLangSplatError(f"{name} is {size!r}; expected a whole number of pixels from 0 to 65535.")
+            raise GenLangSplatError(f"{name} is {size!r}; expected an integer number of pixels from 0 to 65535.")
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -16,10 +16,10 @@ import torch
 from genlangsplat_ns.errors import GenLangSplatError
 
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
-"""The builds of the kernels, fastest first."""
+"""Builds of the kernels, fastest first."""
 
 INTERFACE_VERSION = 7
-"""What `gls_interface_version()` of a library that fits this Python code returns."""
+"""The value of `gls_interface_version()` that this Python code requires."""
 
 _HOW_TO_BUILD = (
     "Install a C++17 compiler (Debian, Ubuntu: `apt-get install g++`; macOS: `xcode-select --install`) and build "
@@ -123,10 +123,10 @@ class Kernels:
 
     Args:
         path: The library file.
-        instruction_set: Which build it is.
+        instruction_set: The instruction set of the build.
 
     Raises:
-        GenLangSplatError: When the file cannot be loaded or was built from other sources.
+        GenLangSplatError: The file cannot be loaded, or was built from other sources.
     """
 
     def __init__(self, path: Path, instruction_set: str) -> None:
@@ -135,7 +135,7 @@ class Kernels:
             self._library = ctypes.CDLL(str(path))
             version = self._library.gls_interface_version()
         except (OSError, AttributeError) as error:
-            raise GenLangSplatError(f"The CPU rasterizer {path} does not load: {error}. {_HOW_TO_BUILD}") from error
+            raise GenLangSplatError(f"The CPU rasterizer {path} cannot be loaded: {error}. {_HOW_TO_BUILD}") from error
         if version != INTERFACE_VERSION:
             raise GenLangSplatError(
                 f"The CPU rasterizer {path} has interface version {version}, expected {INTERFACE_VERSION}: it was "
@@ -154,7 +154,7 @@ class Kernels:
         """Calls `gls_<name>` on as many threads as torch uses.
 
         Raises:
-            GenLangSplatError: When the kernel ran out of memory.
+            GenLangSplatError: The kernel ran out of memory or of 32-bit indices.
         """
         function = getattr(self._library, f"gls_{name}")
         if function(ctypes.c_int(torch.get_num_threads()), *arguments):
@@ -165,14 +165,15 @@ class Kernels:
             )
 
     def call(self, name: str, *arguments: object) -> int:
-        """Calls `gls_<name>`, a function that cannot fail, and returns its result."""
+        """Calls the function `gls_<name>`, which cannot fail, and returns its result."""
         return getattr(self._library, f"gls_{name}")(*arguments)
 
     def own(self, owner: object, destroy: str, pointer: ctypes.c_void_p) -> None:
-        """Lets `gls_<destroy>` free what the pointer will hold when its owner is gone.
+        """Makes `gls_<destroy>` free the memory behind the pointer when the owner is garbage collected.
 
-        The viewer breaks off its render thread between any two lines of Python, those of a destructor included. So the
-        weak reference calls the library without one: the method object hands over the pointer, then the reference.
+        The viewer interrupts its render thread between any two lines of Python, also in destructors. So the callback of
+        the weak reference runs no Python: it is a method object that passes the pointer and the reference to the
+        library.
         """
         for key, reference in list(_OWNED.items()):
             if reference() is None:
@@ -183,22 +184,22 @@ class Kernels:
 
 
 _OWNED: dict[int, weakref.ref] = {}
-"""References to the owners of memory of the kernels; one that is dead has done its work."""
+"""Weak references to the owners of kernel memory; the callbacks of dead ones have run."""
 
 
 @cache
 def _openmp_fork() -> Any | None:
-    """The function with which torch's OpenMP runtime starts threads; None when torch was built without one."""
+    """The function that starts threads in torch's OpenMP runtime; None if torch was built without one."""
     for name in ("libtorch_cpu.so", "libtorch_cpu.dylib"):
         path = Path(torch.__file__).parent / "lib" / name
         if path.is_file():
-            # A look-up in a library searches the libraries it was linked with, whatever they are called.
+            # A symbol lookup in a library also searches the libraries that it is linked with, whatever their names.
             return getattr(ctypes.CDLL(str(path)), "GOMP_parallel", None)
     return None
 
 
 def available_instruction_sets() -> tuple[str, ...]:
-    """The builds that are present and that this CPU can run, fastest first."""
+    """The installed builds that this CPU can run, fastest first."""
     capability = torch.backends.cpu.get_cpu_capability()
     first = {"AVX512": 0, "AVX2": 1}.get(capability, 2)
     return tuple(name for name in INSTRUCTION_SETS[first:] if _library_path(name) is not None)
@@ -218,17 +219,17 @@ def _load(instruction_set: str) -> Kernels:
     path = _library_path(instruction_set)
     if path is None:
         raise GenLangSplatError(
-            f"The CPU rasterizer was not built for {instruction_set!r}: no _kernels_{instruction_set} library lies in "
+            f"The CPU rasterizer was not built for {instruction_set!r}: found no _kernels_{instruction_set} library in "
             f"{Path(__file__).parent}. {_HOW_TO_BUILD}"
         )
     return Kernels(path, instruction_set)
 
 
 def load_kernels() -> Kernels:
-    """The fastest build this CPU runs, or the one named by the environment variable GENLANGSPLAT_ISA.
+    """Loads the fastest build that this CPU runs, or the one that the environment variable GENLANGSPLAT_ISA names.
 
     Raises:
-        GenLangSplatError: When no build is there, or the named one is unknown or missing.
+        GenLangSplatError: There is no build, or the named one is unknown or missing.
     """
     wanted = os.environ.get("GENLANGSPLAT_ISA")
     if wanted:
@@ -240,6 +241,6 @@ def load_kernels() -> Kernels:
     available = available_instruction_sets()
     if not available:
         raise GenLangSplatError(
-            f"The CPU rasterizer is not built: no _kernels_* library lies in {Path(__file__).parent}. {_HOW_TO_BUILD}"
+            f"The CPU rasterizer is not built: found no _kernels_* library in {Path(__file__).parent}. {_HOW_TO_BUILD}"
         )
     return _load(available[0])

@@ -1,6 +1,6 @@
-"""The rasterizer once more in plain torch: slow, readable, differentiated by autograd; what tests compare to.
+"""The rasterizer in plain torch, differentiated by autograd: slow and readable, the reference of the tests.
 
-Any device and float type. The steps and constants are those of gsplat 1.4.0.
+Works on any device with any float type. The steps and constants are those of gsplat 1.4.0.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MIN_TRANSMITTANCE = 1e-4
 
 @dataclass(frozen=True)
 class Splats:
-    """Gaussians as one camera sees them; `radii` are whole pixels, 0 for those it does not see."""
+    """Projected Gaussians; `radii` are whole pixels, 0 for invisible Gaussians."""
 
     means2d: Float[Tensor, "num_gaussians 2"]
     conics: Float[Tensor, "num_gaussians 3"]
@@ -54,7 +54,7 @@ def project(
     x, y, z = positions.unbind(-1)
     (fx, _, cx), (_, fy, cy) = view.K[0], view.K[1]
 
-    # The approximation is held at 15 % of the image size beyond its border.
+    # Tangents are clamped at 15 % of the image size beyond the border, where the approximation breaks down.
     tangent_x = (x / z).clamp(-(cx / fx + 0.15 * width / fx), (width - cx) / fx + 0.15 * width / fx)
     tangent_y = (y / z).clamp(-(cy / fy + 0.15 * height / fy), (height - cy) / fy + 0.15 * height / fy)
     zero = torch.zeros_like(z)
@@ -73,15 +73,15 @@ def project(
 
     middle = 0.5 * (a + c)
     radii = torch.ceil(3.0 * torch.sqrt(middle + torch.sqrt((middle**2 - determinant).clamp(min=0.01))))
-    seen = (z >= near_plane) & (z <= far_plane) & (determinant > 0)
+    visible = (z >= near_plane) & (z <= far_plane) & (determinant > 0)
     for centers, size in ((means2d[:, 0], width), (means2d[:, 1], height)):
-        seen &= (centers + radii > 0) & (centers - radii < size)
+        visible &= (centers + radii > 0) & (centers - radii < size)
     return Splats(
         means2d=means2d,
         conics=conics,
         depths=z,
-        radii=torch.where(seen, radii, 0.0).int(),
-        # The added constant keeps the square root's derivative finite where a Gaussian is seen edge on.
+        radii=torch.where(visible, radii, 0.0).int(),
+        # The lower bound keeps the derivative of the square root finite for Gaussians that are seen edge-on.
         compensations=torch.sqrt((sharp / determinant).clamp(min=1e-12)),
     )
 
@@ -120,7 +120,7 @@ def harmonic_bases(degree: int, directions: Float[Tensor, "num 3"]) -> Float[Ten
 def shade(
     gaussians: Gaussians, view: View, harmonics: Float[Tensor, "num_gaussians bases 3"], degree: int
 ) -> Float[Tensor, "num_gaussians 3"]:
-    """Colors of the Gaussians seen from the camera: harmonics plus one half, not below zero."""
+    """Colors of the Gaussians in one view: harmonics plus one half, clamped at zero."""
     position = torch.linalg.inv(view.viewmat)[:3, 3]
     bases = harmonic_bases(degree, functional.normalize(gaussians.means - position, dim=-1))
     return (torch.einsum("nk,nkc->nc", bases, harmonics[:, : bases.shape[1]]) + 0.5).clamp(min=0.0)
@@ -128,17 +128,17 @@ def shade(
 
 @dataclass(frozen=True)
 class TileGrid:
-    """For every 16x16 tile the Gaussians whose square of three standard deviations meets it, nearest first."""
+    """For every 16x16 tile the Gaussians whose square of three standard deviations overlaps it, nearest first."""
 
     width: int
     height: int
-    order: Int[Tensor, " num_seen"]
-    lowest: Int[Tensor, "num_seen 2"]
-    highest: Int[Tensor, "num_seen 2"]
+    order: Int[Tensor, " num_visible"]
+    lowest: Int[Tensor, "num_visible 2"]
+    highest: Int[Tensor, "num_visible 2"]
 
     @staticmethod
     def of(splats: Splats, width: int, height: int) -> TileGrid:
-        """Sorts the seen Gaussians by depth and finds their tiles."""
+        """Sorts the visible Gaussians by depth and finds their tiles."""
         order = torch.argsort(splats.depths, stable=True)
         order = order[splats.radii[order] > 0]
         centers, radii = splats.means2d[order].detach() / TILE, splats.radii[order, None] / TILE
@@ -146,7 +146,7 @@ class TileGrid:
         return TileGrid(width, height, order, lowest, highest)
 
     def __iter__(self) -> Iterator[tuple[slice, slice, Int[Tensor, " num_in_tile"]]]:
-        """Yields rows, columns and Gaussians of each tile."""
+        """Yields the rows, columns and Gaussians of each tile."""
         for row in range(math.ceil(self.height / TILE)):
             in_row = (self.lowest[:, 1] <= row) & (row < self.highest[:, 1])
             order, lowest, highest = self.order[in_row], self.lowest[in_row, 0], self.highest[in_row, 0]
@@ -172,7 +172,7 @@ def tile_weights(
     alpha = (opacities * torch.exp(-sigma)).clamp(max=MAX_OPACITY)
     alpha = torch.where((sigma >= 0) & (alpha >= MIN_OPACITY), alpha, 0.0)
     after = torch.cumprod(1 - alpha, dim=-1)
-    # A pixel takes no more once a Gaussian would leave less than this; that Gaussian is left out too.
+    # A pixel is saturated when a Gaussian would leave less transmittance than this; that Gaussian is skipped too.
     alpha = torch.where(after > MIN_TRANSMITTANCE, alpha, 0.0)
     before = torch.cat((torch.ones_like(after[..., :1]), after[..., :-1]), dim=-1)
     return alpha * before
@@ -184,10 +184,10 @@ def split_by_tile(
     opacities: Float[Tensor, " num_gaussians"],
     features: Float[Tensor, "num_gaussians channels"],
 ) -> list[tuple[Tensor, ...]]:
-    """Per tile the means2d, conics, opacities and features of its Gaussians."""
+    """Returns the means2d, conics, opacities and features of the Gaussians of each tile."""
     members = torch.cat([members for _, _, members in tiles]) if tiles else splats.radii.new_zeros(0)
     sizes = [len(members) for _, _, members in tiles]
-    # One gather for all tiles: the derivative of each gather is as large as the scene.
+    # One gather for all tiles, because the gradient of each gather is as large as the scene.
     gathered = (tensor[members].split(sizes) for tensor in (splats.means2d, splats.conics, opacities, features))
     return list(zip(*gathered, strict=True))
 
@@ -200,7 +200,7 @@ def composite(
     height: int,
     background: Float[Tensor, " channels"] | None = None,
 ) -> tuple[Float[Tensor, "height width channels"], Float[Tensor, "height width 1"]]:
-    """Blends the features tile by tile. Returns the image and its alphas."""
+    """Composites the features tile by tile. Returns the image and its alphas."""
     image = features.new_zeros(height, width, features.shape[1])
     alphas = features.new_zeros(height, width, 1)
     tiles = list(TileGrid.of(splats, width, height))
@@ -243,7 +243,7 @@ def rasterization(
     render_mode: str = "RGB",
     rasterize_mode: str = "classic",
 ) -> tuple[Tensor, Tensor, Splats]:
-    """The twin of `genlangsplat_ns.rasterization.rasterization`; the third result are the splats."""
+    """The reference of `genlangsplat_ns.rasterization.rasterization`; the third result are the splats."""
     gaussians, view = Gaussians(means, quats, scales, opacities), View(viewmats[0], Ks[0], width, height)
     splats = project(gaussians, view, near_plane=near_plane, far_plane=far_plane, eps2d=eps2d)
     if rasterize_mode == "antialiased":

@@ -1,4 +1,4 @@
-"""What the rasterizer draws and from where: activated Gaussians and one pinhole view."""
+"""The input of the rasterizer: activated Gaussians and one pinhole view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Structural similarity of two pictures: pytorch_msssim's numbers, from a fused kernel on the CPU."""
+"""Structural similarity of two images: the values of pytorch_msssim, from a fused kernel on the CPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from genlangsplat_ns.rasterization.library import address, load_kernels
 
 WINDOW = 11
-"""Side of the window; smaller pictures go to pytorch_msssim, which shrinks it."""
+"""Side of the window; smaller images are passed to pytorch_msssim, which shrinks it."""
 
 
 class _FusedSimilarity(torch.autograd.Function):
@@ -41,8 +41,8 @@ def structural_similarity(
     """Mean structural similarity (Wang et al. 2004; 11-pixel Gaussian window, sigma 1.5, no padding) of values 0 to 1.
 
     Args:
-        moving: A picture that may need a gradient.
-        fixed: A picture of the same shape that needs none.
+        moving: An image that may require a gradient.
+        fixed: An image of the same shape.
 
     Returns:
         The mean over all windows and channels.

@@ -1,4 +1,4 @@
-"""Compositing weights of many views within a budget of memory."""
+"""Compositing weights of many views within a memory budget."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from genlangsplat_ns.rasterization.weights import CompositingWeights
 
 
 class WeightCache:
-    """Keeps the weights of the first views that fit; those of all others are extracted anew at every use.
+    """Keeps the weights of the first views that fit; those of other views are extracted at every use.
 
-    Views are visited in rounds. Dropping the view that was used longest ago would then always drop the one that is
-    wanted next, and keep nothing.
+    Views are used in rounds. There, evicting the least recently used view would always evict the view that is needed
+    next.
 
     Args:
-        budget: Bytes that the kept weights may take together.
+        budget: Maximum number of bytes of all kept weights.
     """
 
     def __init__(self, budget: int) -> None:
@@ -26,7 +26,7 @@ class WeightCache:
         return len(self._kept)
 
     def get(self, view: Hashable, extract: Callable[[], CompositingWeights]) -> CompositingWeights:
-        """Returns the weights of a view, from memory or from `extract`."""
+        """Returns the weights of a view, from the cache or from `extract`."""
         if view in self._kept:
             return self._kept[view]
         weights = extract()

@@ -1,4 +1,4 @@
-"""The compositing weights of one view as a sparse matrix, and the sums over pixels that lifting needs."""
+"""The compositing weights of one view as a sparse matrix, and its products for lifting."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from genlangsplat_ns.rasterization.scene_types import Gaussians, View
 class CompositingWeights:
     """The sparse matrix W of one view: W[pixel, i] is the weight (opacity times transmittance) of Gaussian i there.
 
-    Rendering is linear in what the Gaussians carry, so with the geometry frozen W is all a view needs. Made by
-    `compositing_weights`; lives in memory of the kernels and is freed with the object.
+    Rendering is linear in the features of the Gaussians, so with frozen geometry W replaces the rasterizer. Created by
+    `compositing_weights`; the kernels own the memory and free it with the object.
     """
 
     def __init__(self, kernels: library.Kernels, inputs: ctypes.Structure, half_precision: bool) -> None:
@@ -35,21 +35,21 @@ class CompositingWeights:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory the weights take."""
+        """Memory size of the weights in bytes."""
         return self._kernels.call("weights_bytes", self._pointer)
 
     @property
     def num_entries(self) -> int:
-        """How many pairs of a pixel and a Gaussian have a weight."""
+        """Number of pairs of a pixel and a Gaussian with a weight."""
         return self._kernels.call("weights_count", self._pointer)
 
     @property
     def num_visits(self) -> int:
-        """How many vectors of sixteen pixels the entries fill, some of them in part."""
+        """Number of vectors of sixteen pixels that the entries fill, partly or fully."""
         return self._kernels.call("weights_visits", self._pointer)
 
     def composite(self, features: Tensor) -> Tensor:
-        """W @ features: what rendering the features gives, without a background; differentiable in the features.
+        """Computes W @ features, the rendered features without a background; differentiable in the features.
 
         Args:
             features: float32 (num_gaussians, channels), on the CPU.
@@ -58,13 +58,13 @@ class CompositingWeights:
             float32 (height, width, channels).
 
         Raises:
-            GenLangSplatError: When shape, type or device do not fit.
+            GenLangSplatError: The shape, type or device is wrong.
         """
         return _Product.apply(check_tensor("features", features, (self.num_gaussians, None)), self)
 
     @torch.no_grad()
     def backproject(self, targets: Tensor) -> Tensor:
-        """W^T @ targets: for every Gaussian the sum over pixels of weight times target.
+        """Computes W^T @ targets: for every Gaussian the sum over pixels of weight times target.
 
         Args:
             targets: float32 (height, width, channels), on the CPU.
@@ -73,7 +73,7 @@ class CompositingWeights:
             float32 (num_gaussians, channels).
 
         Raises:
-            GenLangSplatError: When shape, type or device do not fit.
+            GenLangSplatError: The shape, type or device is wrong.
         """
         targets = check_tensor("targets", targets, (self.height, self.width, None))
         sums = targets.new_empty(self.num_gaussians, targets.shape[2])
@@ -81,7 +81,7 @@ class CompositingWeights:
         return sums
 
     def to_coo(self) -> Tensor:
-        """The matrix as a torch sparse COO tensor (height * width, num_gaussians); pixel = y * width + x."""
+        """Converts W to a torch sparse COO tensor (height * width, num_gaussians); pixel = y * width + x."""
         indices = torch.empty(2, self.num_entries, dtype=torch.int64)
         values = torch.empty(self.num_entries)
         arrays = (ctypes.c_void_p(address(array)) for array in (indices[0], indices[1], values))
@@ -135,7 +135,7 @@ def compositing_weights(
         The sparse matrix of weights.
 
     Raises:
-        GenLangSplatError: When an input does not fit or the kernels are not built.
+        GenLangSplatError: An input is invalid, or the kernels are not built.
     """
     check_choice("rasterize_mode", rasterize_mode, RASTERIZE_MODES)
     if gaussians.means.is_cuda:
@@ -175,7 +175,7 @@ def backproject(
         The sums, without a gradient.
 
     Raises:
-        GenLangSplatError: When an input does not fit.
+        GenLangSplatError: An input is invalid.
     """
     if gaussians.means.is_cuda:
         return backproject_by_gradient(gaussians, view, targets, rasterize_mode=rasterize_mode)

@@ -31,9 +31,15 @@ def opaque(scene: SmallScene) -> SmallScene:
 
 def test_projection_equals_the_reference(splatter: ModuleType) -> None:
     scene = small_scene(count=500)
+<<<<<<< HEAD
     inputs = (tensor.numpy() for tensor in (*scene.geometry[:3], *scene.view[:2]))
     means2d, conics, depths, radii = map(torch.from_numpy, splatter.project(*inputs, scene.width, scene.height))
     expected = reference.project(*scene.geometry[:3], *scene.view)
+=======
+    inputs = (tensor.numpy() for tensor in (*scene.gaussians.tensors()[:3], scene.view.viewmat, scene.view.K))
+    means2d, conics, depths, radii = map(torch.from_numpy, peer.project(*inputs, scene.width, scene.height))
+    expected = reference.project(scene.gaussians, scene.view)
+>>>>>>> w-lift
     seen = expected.radii > 0
     assert torch.equal(radii, expected.radii)
     assert 50 < int(seen.sum()) < 500
@@ -48,7 +54,7 @@ def test_images_and_gradients_equal_the_reference(splatter: ModuleType, scene: S
     generator = torch.Generator().manual_seed(1)
     features = torch.rand(len(scene.means), channels, generator=generator)
     gradient = torch.randn(scene.height, scene.width, channels, generator=generator)
-    splats = reference.project(*scene.geometry[:3], *scene.view)
+    splats = reference.project(scene.gaussians, scene.view)
     leaves = [tensor.double().requires_grad_() for tensor in (splats.means2d, splats.conics, scene.opacities, features)]
     double = replace(splats, means2d=leaves[0], conics=leaves[1])
     expected, _ = reference.composite(double, leaves[2], leaves[3], scene.width, scene.height)

@@ -1,4 +1,4 @@
-"""Compiles C++ as setup.py does, for tests that need the kernels with other flags or a part of them alone."""
+"""Compiles C++ like setup.py, for tests that need the kernels with other flags or a part of them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ COMPILER = "g++"
 
 
 def instruction_set_flags(instruction_set: str) -> list[str]:
-    """What setup.py tells the compiler for one build of the kernels."""
+    """The compiler flags of setup.py for one build of the kernels."""
     constants = runpy.run_path(str(CHECKOUT / "setup.py"), run_name="constants")
     return [*constants["COMMON_FLAGS"], *constants["INSTRUCTION_SETS"][instruction_set]]
 
 
 def compile_library(source: Path, target: Path, instruction_set: str, *more_flags: str) -> Path:
-    """Compiles one file to a shared library, with more flags that may overrule setup.py's.
+    """Compiles one file to a shared library, with extra flags that take precedence over those of setup.py.
 
     Skips the test when there is no compiler.
     """

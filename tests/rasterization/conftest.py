@@ -1,4 +1,4 @@
-"""What the tests of the rasterizer share."""
+"""Fixtures of the rasterizer tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def keep_thread_count() -> Iterator[None]:
-    """Lets a test change torch's number of threads."""
+    """Restores torch's number of threads after the test."""
     count = torch.get_num_threads()
     yield
     torch.set_num_threads(count)
@@ -27,7 +27,7 @@ def keep_thread_count() -> Iterator[None]:
 
 @pytest.fixture
 def unwritten_memory_is_nan() -> Iterator[None]:
-    """Lets torch hand out new memory full of NaN, so that a result nobody has written shows."""
+    """Fills new memory of torch with NaN, so that unwritten results are detected."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)

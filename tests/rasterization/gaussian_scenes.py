@@ -1,4 +1,4 @@
-"""Small random scenes, and what tests do with them on both sides of a comparison."""
+"""Small random scenes, and helpers for comparisons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from genlangsplat_ns.rasterization import Gaussians, View
 
 @dataclass(frozen=True)
 class SmallScene:
-    """Gaussians in front of one camera that looks at them aslant, from off its optical axis."""
+    """Gaussians in front of a rotated camera with an off-center principal point."""
 
     means: Tensor
     quats: Tensor
@@ -37,7 +37,7 @@ class SmallScene:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def leaves(self, dtype: torch.dtype) -> SmallScene:
-        """The same with fresh tensors of another type; all but the camera matrix want a gradient."""
+        """A copy with leaf tensors of another type; all but the camera matrix require a gradient."""
         tensors = {
             field.name: getattr(self, field.name).detach().to(dtype).clone().requires_grad_(field.name != "Ks")
             for field in fields(self)
@@ -49,7 +49,7 @@ class SmallScene:
 def small_scene(
     count: int = 150, width: int = 45, height: int = 37, channels: int = 3, harmonics: bool = False, seed: int = 0
 ) -> SmallScene:
-    """Gaussians of all sizes, some partly and some wholly outside the image, at pixel counts no tile divides."""
+    """Gaussians of all sizes, some partly or fully outside an image whose size is no multiple of the tile size."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -76,5 +76,5 @@ def small_scene(
 
 
 def relative_error(value: Tensor, expected: Tensor) -> float:
-    """The L2 norm of the difference over that of what is expected."""
+    """L2 norm of the difference, relative to that of the expected tensor."""
     return float((value.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-12))

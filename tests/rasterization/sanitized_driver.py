@@ -1,4 +1,4 @@
-"""Drives kernels that were compiled with sanitizers through hostile input; the first bad access ends the process.
+"""Runs kernels that were compiled with sanitizers on hostile input; the first bad access ends the process.
 
 `test_sanitizers.py` compiles the library and runs this once per instruction set. By hand, with its flags:
 
@@ -36,12 +36,12 @@ def changed(scene: SmallScene, **changes: object) -> SmallScene:
 
 
 def check_finite(tensors: list[Tensor]) -> None:
-    """Fresh memory reads as NaN in the test, so a value that is not finite was read or handed out unwritten."""
+    """Asserts finite values; unwritten memory reads as NaN in this test."""
     assert all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
 def draw(scene: SmallScene, **options: object) -> None:
-    """Renders forward without a gradient, and forward and back with all of them."""
+    """Renders without gradients, and forward and backward with all gradients."""
     with torch.no_grad():
         check_finite(list(rasterization(**scene.arguments(), **options)[:2]))
     leaves = scene.leaves(torch.float32)
@@ -52,14 +52,14 @@ def draw(scene: SmallScene, **options: object) -> None:
 
 
 def draw_roughly(scene: SmallScene, **options: object) -> None:
-    """Renders forward and back, and extracts the weights, where numbers may overflow."""
+    """Renders forward and backward and extracts the weights, for inputs that may overflow."""
     image, alphas, _ = rasterization(**scene.leaves(torch.float32).arguments(), **options)
     (image.sum() + alphas.sum()).backward()
     compositing_weights(scene.gaussians, scene.view, **options).to_coo()
 
 
 def draw_colors_alone(scene: SmallScene) -> None:
-    """The derivative by the colors only, and that of the alphas only: other paths through the kernels."""
+    """Computes the gradient of the colors only, and the gradients of the alphas only, which use other code paths."""
     features = scene.colors.clone().requires_grad_()
     image, _, _ = rasterization(**{**scene.arguments(), "colors": features})
     check_finite(list(torch.autograd.grad(image.sum(), features)))
@@ -189,7 +189,7 @@ def a_crowd_on_one_pixel() -> None:
         scales=torch.full((CROWD, 3), 1e-6),
         opacities=torch.full((CROWD,), 0.004),
     )
-    # The pixels beside it keep the walk through the crowd going to its end.
+    # The neighboring pixels keep the traversal going through all Gaussians.
     image, alphas, _ = rasterization(**crowd.leaves(torch.float32).arguments())
     image.sum().backward()
     assert alphas.max() > 0.999
@@ -225,7 +225,7 @@ def similar_pictures() -> None:
 
 
 def attend_to(keys: int, dim: int, latents: Tensor, columns: int) -> None:
-    """Weighs random keys for latents, and adds up rows of a table by these weights."""
+    """Computes attention weights of random keys, and weighted sums of the rows of a table."""
     unit = torch.nn.functional.normalize(torch.randn(keys, dim), dim=-1)
     table = KeyTable.of(unit, torch.full((keys,), -3.0), torch.randn(keys, 8), 60.0, 30.0)
     found = attend(table, latents)
@@ -288,8 +288,8 @@ CASES = (
 
 
 def main(instruction_set: str, path: Path) -> None:
-    """Runs all cases on both kinds of threads."""
-    # The traceback tells which case it was when a sanitizer aborts.
+    """Runs all cases, on the pool's own threads and on those of OpenMP."""
+    # When a sanitizer aborts, the traceback shows the case.
     faulthandler.enable()
     os.environ["GENLANGSPLAT_ISA"] = instruction_set
     library._library_path = lambda name: path if name == instruction_set else None

@@ -1,4 +1,4 @@
-"""The sparse matrix of weights equals the reference's dense one; both routes of backprojection agree."""
+"""The sparse matrix of weights equals the dense one of the reference; both backprojections agree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.rasterization.gaussian_scenes import relative_error, small_scene
 
 @pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize("rasterize_mode", ["classic", "antialiased"])
-def test_the_matrix_is_the_references(rasterize_mode: str) -> None:
+def test_the_matrix_equals_that_of_the_reference(rasterize_mode: str) -> None:
     scene = small_scene()
     weights = compositing_weights(scene.gaussians, scene.view, rasterize_mode=rasterize_mode)
     splats = reference.project(scene.gaussians, scene.view)
@@ -33,7 +33,7 @@ def test_the_matrix_is_the_references(rasterize_mode: str) -> None:
 
 @pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize("channels", [1, 3, 16, 50])
-def test_both_products_are_the_dense_ones(channels: int) -> None:
+def test_both_products_equal_the_dense_ones(channels: int) -> None:
     scene = small_scene(channels=channels)
     weights = compositing_weights(scene.gaussians, scene.view)
     dense = weights.to_coo().to_dense().double()
@@ -44,7 +44,7 @@ def test_both_products_are_the_dense_ones(channels: int) -> None:
 
 
 @pytest.mark.parametrize("channels", [3, 48])
-def test_backprojection_by_weights_equals_the_gradient_route(channels: int) -> None:
+def test_backprojection_by_weights_equals_that_by_gradient(channels: int) -> None:
     scene = small_scene(channels=channels)
     targets = torch.randn(scene.height, scene.width, channels, generator=torch.Generator().manual_seed(2))
     for mode in ("classic", "antialiased"):
@@ -56,7 +56,7 @@ def test_backprojection_by_weights_equals_the_gradient_route(channels: int) -> N
 
 @pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize("channels", [3, 50])
-def test_halved_weights_differ_by_the_rounding_of_half_precision(channels: int) -> None:
+def test_half_precision_rounds_the_weights(channels: int) -> None:
     scene = small_scene(channels=channels)
     weights, halves = (compositing_weights(scene.gaussians, scene.view, half_precision=half) for half in (False, True))
     exact, rounded = (matrix.to_coo().coalesce() for matrix in (weights, halves))
@@ -68,7 +68,7 @@ def test_halved_weights_differ_by_the_rounding_of_half_precision(channels: int) 
     assert relative_error(halves.backproject(targets), dense.T @ targets.flatten(0, 1)) < 1e-6
 
 
-def test_halved_weights_take_about_half_the_memory() -> None:
+def test_half_precision_takes_about_half_the_memory() -> None:
     scene = small_scene(count=20_000, width=640, height=480)
     weights, halves = (compositing_weights(scene.gaussians, scene.view, half_precision=half) for half in (False, True))
     assert halves.nbytes < 0.7 * weights.nbytes

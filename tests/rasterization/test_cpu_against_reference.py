@@ -1,4 +1,4 @@
-"""The CPU kernels give the reference's pictures and gradients."""
+"""The CPU kernels give the images and gradients of the reference."""
 
 from __future__ import annotations
 
@@ -60,22 +60,22 @@ def test_every_mode(render_mode: str, rasterize_mode: str) -> None:
 
 
 @pytest.mark.parametrize("channels", [3, 20])
-def test_backgrounds_shine_through_and_have_a_gradient(channels: int) -> None:
+def test_backgrounds_are_visible_and_have_a_gradient(channels: int) -> None:
     compare(small_scene(channels=channels), torch.rand(1, channels))
     compare(small_scene(channels=channels), torch.rand(1, channels), render_mode="RGB+ED")
 
 
-def test_opaque_gaussians_end_a_pixel_before_the_one_that_would_fill_it() -> None:
+def test_opaque_gaussians_saturate_pixels() -> None:
     scene = small_scene(count=400)
     compare(SmallScene(**{**scene.arguments(), "opacities": torch.ones(400) * 0.9995, "scales": scene.scales * 3}))
 
 
-def test_gaussians_beyond_the_planes_are_left_out() -> None:
+def test_gaussians_beyond_the_planes_are_skipped() -> None:
     compare(small_scene(), near_plane=2.5, far_plane=3.4, eps2d=0.1)
 
 
-def test_one_gaussian_by_hand() -> None:
-    """At its center a Gaussian has its own opacity; d pixels away, exp(-d^2 / (2 variance)) of it."""
+def test_one_gaussian_has_the_opacity_of_the_formula() -> None:
+    """The opacity at a distance of d pixels is exp(-d^2 / (2 variance)) of that at the center."""
     focal, depth, scale, opacity = 40.0, 2.0, 0.1, 0.8
     variance = (focal * scale / depth) ** 2 + 0.3
     image, alphas, info = rasterization(

@@ -1,4 +1,4 @@
-"""Bad input is named clearly; odd input gives the right picture."""
+"""Invalid inputs are refused with a clear message; unusual inputs give the right image."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def render(scene: SmallScene, **changes: object):
         ("means", lambda t: t.to("meta"), "means is on meta"),
     ],
 )
-def test_tensors_that_do_not_fit_are_named(name: str, change, message: str) -> None:
+def test_invalid_tensors_are_named(name: str, change, message: str) -> None:
     scene = small_scene()
     with pytest.raises(GenLangSplatError, match=message):
         render(scene, **{name: change(getattr(scene, name))})
@@ -67,7 +67,7 @@ def test_tensors_that_do_not_fit_are_named(name: str, change, message: str) -> N
         ({"backgrounds": torch.zeros(1, 3, dtype=torch.float64)}, "backgrounds is torch.float64"),
     ],
 )
-def test_options_that_do_not_fit_are_named(options: dict[str, object], message: str) -> None:
+def test_invalid_options_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(GenLangSplatError, match=message):
         render(small_scene(), **options)
 
@@ -81,7 +81,7 @@ def test_too_few_harmonics_for_the_degree_are_named() -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("name", ["means", "quats", "scales", "opacities", "colors"])
 @pytest.mark.parametrize("channels", [3, 20, None])
-def test_gaussians_that_are_not_finite_are_not_drawn(name: str, bad: float, channels: int | None) -> None:
+def test_gaussians_that_are_not_finite_are_skipped(name: str, bad: float, channels: int | None) -> None:
     scene = small_scene(channels=channels or 3, harmonics=channels is None)
     options = {"sh_degree": 2} if channels is None else {}
     broken = getattr(scene, name).clone()
@@ -113,7 +113,7 @@ def test_gaussians_that_are_not_finite_have_no_weights(name: str, bad: float) ->
     assert matrix[:, ~kept].abs().sum() == 0
 
 
-def test_degenerate_gaussians_are_drawn_as_the_blur_alone_or_not_at_all() -> None:
+def test_degenerate_gaussians_are_drawn_as_blur_or_skipped() -> None:
     scene = small_scene()
     image, _, _ = render(scene, scales=torch.zeros_like(scene.scales))
     assert image.isfinite().all() and image.max() > 0
@@ -133,7 +133,7 @@ def assert_all_gradients_are_zero(leaves: SmallScene, **options: object) -> None
 @pytest.mark.parametrize("channels", [3, 20])
 @pytest.mark.parametrize(("width", "height"), [(0, 20), (20, 0), (0, 0)])
 def test_images_without_pixels_are_empty(width: int, height: int, channels: int) -> None:
-    # Some Gaussians overlap the borders of such an image and count as seen.
+    # Some Gaussians overlap the borders of such an image and count as visible.
     scene = small_scene(channels=channels)
     camera = scene.Ks * torch.tensor([[1.0, 1.0, width / 45], [1.0, 1.0, height / 37], [1.0, 1.0, 1.0]])
     leaves = SmallScene(**{**scene.arguments(), "Ks": camera}).leaves(torch.float32)
@@ -163,7 +163,7 @@ def test_a_scene_behind_the_camera_shows_the_background(channels: int) -> None:
 
 
 @pytest.mark.parametrize("channels", [3, 20])
-def test_gaussians_that_are_seen_but_too_faint_to_draw_have_no_gradient(channels: int) -> None:
+def test_visible_gaussians_below_the_drawing_threshold_have_no_gradient(channels: int) -> None:
     scene = small_scene(channels=channels)
     faint = SmallScene(**{**scene.arguments(), "opacities": torch.full((150,), 0.003)})
     image, alphas, info = render(faint)
@@ -173,8 +173,8 @@ def test_gaussians_that_are_seen_but_too_faint_to_draw_have_no_gradient(channels
 
 @pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize(("opacity", "channels"), [(0.005, 1), (0.3, 5), (1.0, 3)])
-def test_a_million_gaussians_on_one_pixel_fill_it_as_the_formula_says(opacity: float, channels: int) -> None:
-    """Of opacity o, the k nearest leave (1 - o)^k of the light, down to the transmittance at which a pixel is full."""
+def test_a_million_gaussians_on_one_pixel_have_the_opacity_of_the_formula(opacity: float, channels: int) -> None:
+    """With opacity o, the transmittance after k Gaussians is (1 - o)^k, until the pixel is saturated."""
     count, row, column = 1_000_000, 8, 10
     rank = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     means = torch.zeros(count, 3)
@@ -195,7 +195,7 @@ def test_a_million_gaussians_on_one_pixel_fill_it_as_the_formula_says(opacity: f
     drawn = math.ceil(math.log(1e-4) / math.log(1 - capped)) - 1
     weights = torch.where(rank < drawn, capped * (1 - capped) ** rank.double(), 0.0).float()
 
-    # So little blur reaches no other pixel.
+    # With so little blur, no other pixel is touched.
     leaves = scene.leaves(torch.float32)
     image, alphas, _ = render(leaves, eps2d=0.01)
     assert alphas[0, row, column, 0].item() == pytest.approx(1 - (1 - capped) ** drawn, abs=1e-6)
@@ -228,7 +228,7 @@ def test_no_gaussians_and_no_channels(channels: int) -> None:
     assert render(full)[0].shape == (1, 37, 45, channels)
 
 
-def test_without_channels_the_alphas_have_the_gradients_they_have_with_some() -> None:
+def test_alphas_have_the_same_gradients_without_channels() -> None:
     gradients = []
     for channels in (0, 3, 20):
         leaves = small_scene(channels=channels).leaves(torch.float32)
@@ -249,7 +249,7 @@ def test_without_channels_the_weights_give_empty_sums() -> None:
 
 
 @pytest.mark.usefixtures("instruction_set")
-def test_513_channels_are_drawn_as_each_one_alone() -> None:
+def test_513_channels_equal_those_drawn_in_small_groups() -> None:
     scene = small_scene(count=60, width=19, height=18, channels=513)
     leaves = scene.leaves(torch.float32)
     targets = torch.randn(1, 18, 19, 513, generator=torch.Generator().manual_seed(1))
@@ -291,7 +291,7 @@ def test_tensors_need_not_be_contiguous() -> None:
     )
 
 
-def test_only_colors_may_want_a_gradient() -> None:
+def test_colors_alone_may_require_a_gradient() -> None:
     scene = small_scene()
     features = scene.colors.clone().requires_grad_()
     image, _, info = render(scene, colors=features)
@@ -301,7 +301,7 @@ def test_only_colors_may_want_a_gradient() -> None:
     assert torch.allclose(gradient, sums, atol=1e-5)
 
 
-def test_weights_name_what_does_not_fit() -> None:
+def test_invalid_arguments_of_weights_are_named() -> None:
     scene = small_scene()
     weights = compositing_weights(scene.gaussians, scene.view)
     with pytest.raises(GenLangSplatError, match=r"features has shape \(3, 2\); expected \(150, any\)"):

@@ -1,4 +1,4 @@
-"""Laws that hold for every scene, and results that never vary."""
+"""Properties that hold for every scene, and reproducibility."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_alphas_are_the_sum_of_weights_and_lie_between_0_and_1(scene: SmallScene
 
 @settings(max_examples=25, deadline=None)
 @given(scenes)
-def test_weights_times_features_is_the_picture(scene: SmallScene) -> None:
+def test_weights_times_features_is_the_image(scene: SmallScene) -> None:
     image, _, _ = rasterization(**scene.arguments())
     assert torch.allclose(compositing_weights(scene.gaussians, scene.view).composite(scene.colors), image[0], atol=1e-5)
 
@@ -65,7 +65,7 @@ def test_the_order_of_the_gaussians_does_not_matter(scene: SmallScene, random) -
 
 
 def everything(scene: SmallScene) -> list[Tensor]:
-    """Every number a pass forward and back gives."""
+    """All results of a forward and a backward pass."""
     leaves = scene.leaves(torch.float32)
     inputs = [*leaves.gaussians.tensors(), leaves.colors, leaves.viewmats]
     image, alphas, info = rasterization(**leaves.arguments(), absgrad=True)
@@ -77,7 +77,7 @@ def everything(scene: SmallScene) -> list[Tensor]:
 
 @pytest.mark.usefixtures("keep_thread_count", "instruction_set")
 @pytest.mark.parametrize("channels", [3, 40])
-def test_results_are_the_same_bits_in_every_run_and_with_any_number_of_threads(channels: int) -> None:
+def test_results_are_bit_identical_in_every_run_and_with_any_number_of_threads(channels: int) -> None:
     scene = small_scene(count=3000, width=150, height=110, channels=channels)
     torch.set_num_threads(1)
     expected = everything(scene)
@@ -90,7 +90,7 @@ def test_results_are_the_same_bits_in_every_run_and_with_any_number_of_threads(c
 @pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize("channels", [3, 20])
 @pytest.mark.parametrize("values", [1, 5000, 1 << 20])
-def test_a_picture_that_needs_no_gradient_is_drawn_in_bands_and_is_the_same(
+def test_an_image_without_gradients_is_drawn_in_bands_and_is_the_same(
     channels: int, values: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(autograd, "BAND_VALUES", values)
@@ -111,8 +111,8 @@ def test_bands_cover_the_tiles_once_and_stay_small(width: int, height: int, chan
     assert list(autograd.bands(width, height, channels, whole=True)) == ([(0, columns * rows)] if rows else [])
 
 
-def test_absolute_gradients_are_summed_over_pixels() -> None:
-    """Pixel by pixel with the reference: |d loss of the pixel / d mean|, summed."""
+def test_absolute_gradients_are_sums_over_pixels() -> None:
+    """Compares with the sum of |d loss of the pixel / d mean| from the reference, pixel by pixel."""
     for channels in (3, 20):
         scene = small_scene(count=25, width=9, height=8, channels=channels)
         leaves = scene.leaves(torch.float32)
@@ -140,7 +140,7 @@ def test_means2d_keep_their_gradient_in_the_graph() -> None:
     assert not hasattr(info["means2d"], "absgrad")
 
 
-def test_backward_through_a_kept_graph_twice_gives_the_same() -> None:
+def test_a_second_backward_pass_gives_the_same_gradients() -> None:
     leaves = small_scene().leaves(torch.float32)
     image, _, _ = rasterization(**leaves.arguments())
     loss = image.square().sum()
@@ -168,7 +168,7 @@ def test_a_forked_child_renders_with_threads_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("channels", [2, 5, 6, 7, 8, 9, 17])
-def test_channels_drawn_together_are_those_drawn_alone(channels: int) -> None:
+def test_channels_drawn_together_equal_those_drawn_alone(channels: int) -> None:
     arguments = small_scene(channels=channels).arguments()
     together = rasterization(**arguments)[0]
     for channel in range(channels):
@@ -177,7 +177,7 @@ def test_channels_drawn_together_are_those_drawn_alone(channels: int) -> None:
 
 
 @pytest.mark.parametrize("sh_degree", [0, 1, 3])
-def test_shaded_colors_draw_what_harmonics_draw(sh_degree: int) -> None:
+def test_shaded_colors_render_like_harmonics(sh_degree: int) -> None:
     scene = small_scene(harmonics=True)
     shaded = shade(scene.gaussians, scene.view, scene.colors, sh_degree=sh_degree)
     plain = rasterization(**{**scene.arguments(), "colors": shaded}, render_mode="RGB+ED")[0]

@@ -43,14 +43,14 @@ def test_without_a_build_the_error_says_how_to_get_one(monkeypatch: pytest.Monke
         rasterization(**small_scene().arguments())
 
 
-def test_a_file_that_is_no_library_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_library_is_named(tmp_path: Path) -> None:
     broken = tmp_path / "_kernels_avx2.so"
     broken.write_bytes(b"not a library")
-    with pytest.raises(GenLangSplatError, match=r"_kernels_avx2.so does not load.*g\+\+"):
+    with pytest.raises(GenLangSplatError, match=r"_kernels_avx2.so cannot be loaded.*g\+\+"):
         library.Kernels(broken, "avx2")
 
 
-def test_a_stale_build_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outdated_build_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "INTERFACE_VERSION", -1)
     path = library._library_path(library.available_instruction_sets()[0])
     assert path is not None
@@ -68,7 +68,7 @@ def test_installing_without_a_compiler_succeeds_and_builds_nothing(tmp_path: Pat
     assert not list(tmp_path.rglob("*_kernels_*"))
 
 
-THREADS_AFTER_A_PICTURE = """
+THREADS_AFTER_RENDERING = """
 import os, torch
 from genlangsplat_ns.rasterization import compositing_weights, library, rasterization
 from tests.rasterization.gaussian_scenes import small_scene
@@ -85,9 +85,9 @@ print(len(os.listdir("/proc/self/task")) - before, image.double().sum().item())
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not list a process's threads")
 @pytest.mark.skipif(library._openmp_fork() is None, reason="this torch has no OpenMP runtime")
-def test_the_kernels_run_on_torchs_threads_and_on_own_ones_where_there_are_none() -> None:
+def test_the_kernels_run_on_the_threads_of_torch_or_on_their_own() -> None:
     def run(own_threads: bool) -> tuple[str, str]:
-        command = [sys.executable, "-c", THREADS_AFTER_A_PICTURE.format(own_threads=own_threads)]
+        command = [sys.executable, "-c", THREADS_AFTER_RENDERING.format(own_threads=own_threads)]
         done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         new_threads, total = done.stdout.split()
@@ -99,7 +99,7 @@ def test_the_kernels_run_on_torchs_threads_and_on_own_ones_where_there_are_none(
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="this system does not tell a process's memory there")
-def test_memory_of_the_kernels_is_freed_with_its_owner_and_without_a_line_of_python() -> None:
+def test_kernel_memory_is_freed_with_its_owner_without_running_python() -> None:
     scene = small_scene(count=20_000, width=400, height=300)
     lines: list[str] = []
 
@@ -126,7 +126,7 @@ def test_memory_of_the_kernels_is_freed_with_its_owner_and_without_a_line_of_pyt
     assert resident() - before < 15 * nbytes
 
 
-DENORMALS_AFTER_A_PICTURE = """
+DENORMALS_AFTER_RENDERING = """
 import threading
 import numpy, torch
 from genlangsplat_ns.rasterization import rasterization
@@ -143,10 +143,10 @@ thread.join()
 """
 
 
-def test_the_process_still_computes_with_the_smallest_numbers_after_a_picture(instruction_set: str) -> None:
-    command = [sys.executable, "-c", DENORMALS_AFTER_A_PICTURE]
+def test_rendering_does_not_disable_denormal_numbers_for_the_process(instruction_set: str) -> None:
+    command = [sys.executable, "-c", DENORMALS_AFTER_RENDERING]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
     assert done.stdout.split() == ["True", "True"], done.stderr
-    # A library linked with fast-math turns these numbers off for the process in a constructor of this name.
+    # A library linked with fast-math disables them for the whole process, in a constructor of this name.
     path = library._library_path(instruction_set)
     assert path is not None and b"set_fast_math" not in path.read_bytes()

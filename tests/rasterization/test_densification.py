@@ -15,7 +15,7 @@ REFINE_EVERY = 10
 
 
 def refine(count: int, max_gaussians: int | None, seed: int = 0) -> int:
-    """Runs one refinement in which all but a tenth of the Gaussians ask to grow; returns their number after it."""
+    """Runs one refinement with nine tenths of the Gaussians above the threshold; returns their number afterwards."""
     generator = torch.Generator().manual_seed(seed)
     params = nn.ParameterDict(
         {
@@ -53,12 +53,12 @@ def refine(count: int, max_gaussians: int | None, seed: int = 0) -> int:
     return len(params["means"])
 
 
-def test_without_a_budget_all_that_ask_grow() -> None:
+def test_without_a_budget_all_gaussians_above_the_threshold_grow() -> None:
     assert 185 <= refine(100, None) <= 198
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_with_a_budget_it_is_filled_and_not_passed(seed: int) -> None:
+def test_a_budget_is_filled_and_not_exceeded(seed: int) -> None:
     assert refine(100, 130, seed) == 130
 
 
@@ -72,7 +72,7 @@ def test_a_wide_budget_changes_nothing() -> None:
 
 
 def images(count: int, number: int) -> list[dict[str, Any]]:
-    """What the rasterizer reports of several images: a third of the Gaussians is unseen and has no gradient."""
+    """Results of the rasterizer for several images; a third of the Gaussians is invisible and has no gradient."""
     generator = torch.Generator().manual_seed(0)
     reports = []
     for _ in range(number):
@@ -89,7 +89,7 @@ def images(count: int, number: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("absgrad", [False, True])
 @pytest.mark.parametrize("refine_scale2d_stop_iter", [0, 100])
-def test_running_sums_are_those_of_gsplat(absgrad: bool, refine_scale2d_stop_iter: int) -> None:
+def test_running_sums_equal_those_of_gsplat(absgrad: bool, refine_scale2d_stop_iter: int) -> None:
     params = nn.ParameterDict({"means": nn.Parameter(torch.zeros(50, 3))})
     states = []
     for kind in (DefaultStrategy, BudgetedStrategy):

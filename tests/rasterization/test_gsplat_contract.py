@@ -1,4 +1,4 @@
-"""The call to gsplat, what its strategies read, and on a GPU its pictures and gradients."""
+"""The signature of gsplat, the inputs of its strategies, and on a GPU its images and gradients."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SHARED = inspect.signature(rasterization).parameters
 
 
 class CudaLike(torch.Tensor):
-    """A tensor that says it is on the GPU, so that the GPU's branch can be followed without one."""
+    """A tensor that claims to be on the GPU, to test the CUDA branch without one."""
 
     is_cuda = True
 
 
-def test_every_argument_is_one_of_gsplats_with_its_default() -> None:
+def test_every_argument_exists_in_gsplat_with_the_same_default() -> None:
     theirs = inspect.signature(gsplat.rasterization).parameters
     for name, parameter in SHARED.items():
         assert name in theirs
@@ -34,7 +34,7 @@ def test_every_argument_is_one_of_gsplats_with_its_default() -> None:
     assert positions == list(theirs)[: len(positions)]
 
 
-def test_splatfactos_call_fits() -> None:
+def test_the_signature_accepts_the_call_of_splatfacto() -> None:
     source = Path(nerfstudio.__file__).parent / "models" / "splatfacto.py"
     calls = [
         node
@@ -45,7 +45,7 @@ def test_splatfactos_call_fits() -> None:
     assert {keyword.arg for keyword in calls[0].keywords} <= set(SHARED)
 
 
-def test_cuda_tensors_go_to_gsplat_with_exactly_these_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_tensors_are_passed_to_gsplat_with_the_same_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     signature = inspect.signature(gsplat.rasterization)
     recorded = {}
 
@@ -64,7 +64,7 @@ def test_cuda_tensors_go_to_gsplat_with_exactly_these_arguments(monkeypatch: pyt
     assert recorded["absgrad"] is True and recorded["packed"] is False and recorded["render_mode"] == "RGB+ED"
 
 
-def test_gsplats_densification_runs_on_what_the_cpu_reports() -> None:
+def test_gsplats_densification_runs_on_the_results_of_the_cpu() -> None:
     scene = small_scene(count=300).leaves(torch.float32)
     values = {
         "means": scene.means,
@@ -101,7 +101,7 @@ def test_gsplats_densification_runs_on_what_the_cpu_reports() -> None:
             optimizer.zero_grad()
         strategy.step_post_backward(params, optimizers, state, step, info)
     assert len(params["means"]) > 300
-    # gsplat resets the opacities in the very first step, and refines in the fourth.
+    # gsplat resets the opacities in the first step, and refines in the fourth.
     assert losses[3] < losses[1]
 
 
@@ -113,7 +113,7 @@ def test_gsplats_densification_runs_on_what_the_cpu_reports() -> None:
     [{"sh_degree": 3, "render_mode": "RGB+ED"}, {"absgrad": True}, {"render_mode": "D"}],
     ids=lambda options: "-".join(options),
 )
-def test_the_cpu_draws_what_gsplat_draws(options: dict[str, object], rasterize_mode: str) -> None:
+def test_the_cpu_renders_like_gsplat(options: dict[str, object], rasterize_mode: str) -> None:
     scene = small_scene(count=2000, width=200, height=150, harmonics="sh_degree" in options)
     results = []
     for device in ("cpu", "cuda"):
@@ -140,7 +140,7 @@ def test_the_cpu_draws_what_gsplat_draws(options: dict[str, object], rasterize_m
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_backprojection_on_the_gpu_is_that_of_the_cpu() -> None:
+def test_backprojection_on_the_gpu_equals_that_on_the_cpu() -> None:
     scene = small_scene(count=2000, width=200, height=150)
     targets = torch.randn(150, 200, 48, generator=torch.Generator().manual_seed(1))
     expected = backproject(scene.gaussians, scene.view, targets)

@@ -1,4 +1,4 @@
-"""The kernels stay within their memory and within defined behavior, whatever they are given.
+"""With any input, the kernels access only valid memory and have no undefined behavior.
 
 Every build is compiled once more with the address and the undefined behavior sanitizer, which end the process of
 `sanitized_driver.py` at the first mistake. `make sanitize` runs this file alone.
@@ -24,17 +24,17 @@ pytestmark = pytest.mark.slow
 SANITIZER_FLAGS = (
     *("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=undefined,float-cast-overflow"),
     *("-fno-omit-frame-pointer", "-O1"),
-    # Lines without variables, and checks as calls instead of in line: the compiler takes an eighth of the time.
+    # Line numbers without variables, and checks as calls: compilation takes an eighth of the time.
     *("-g1", "--param", "asan-instrumentation-with-call-threshold=0"),
 )
 
-# Fresh memory is filled with bytes that read as NaN, so that what is read unwritten shows. Python's leaks are no news.
+# New memory is filled with bytes that read as NaN, to detect reads of unwritten memory. Leaks of Python are ignored.
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:malloc_fill_byte=255:max_malloc_fill_size=1073741824",
     "UBSAN_OPTIONS": "abort_on_error=1:print_stacktrace=1",
 }
 
-# Each is called first of all by the loader, like the kernels' function of the same name.
+# The loader calls this function first, like that of the same name in the kernels.
 MISTAKES = {
     "heap-buffer-overflow": """
         extern "C" __attribute__((visibility("default"))) int gls_interface_version() {
@@ -56,15 +56,15 @@ def compiler_file(name: str) -> str:
         pytest.skip(f"needs {COMPILER} to compile the kernels with sanitizers")
     command = [COMPILER, f"-print-file-name={name}"]
     path = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    # Without such a library the compiler gives back the bare name.
+    # Without such a library, the compiler returns only its name.
     if not Path(path).is_absolute():
         pytest.skip(f"needs {name}, which this {COMPILER} comes without")
     return path
 
 
 def drive(instruction_set: str, path: Path) -> subprocess.CompletedProcess[str]:
-    """Runs the driver on a library in a process that has the sanitizers' runtime."""
-    # Exceptions thrown by torch need the C++ library to be there when the sanitizer looks for it.
+    """Runs the driver on a library in a process with the runtime of the sanitizers."""
+    # The C++ library must be loaded when the sanitizer looks for it, or exceptions of torch abort.
     preloaded = " ".join(compiler_file(name) for name in ("libasan.so", "libstdc++.so.6"))
     return subprocess.run(
         [sys.executable, "-m", "tests.rasterization.sanitized_driver", instruction_set, str(path)],
@@ -77,7 +77,7 @@ def drive(instruction_set: str, path: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
-    """The driver's run on every build of the kernels, compiled with sanitizers; several at the same time."""
+    """Concurrent runs of the driver on every build of the kernels, compiled with sanitizers."""
     for name in ("libasan.so", "libubsan.so"):
         compiler_file(name)
     folder = tmp_path_factory.mktemp("sanitized")
@@ -99,7 +99,7 @@ def test_hostile_input_leads_to_no_bad_access_and_no_undefined_behavior(
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_the_sanitizers_report_a_library_with_a_mistake(mistake: str, tmp_path: Path) -> None:
+def test_the_sanitizers_report_mistakes(mistake: str, tmp_path: Path) -> None:
     compiler_file("libasan.so")
     source = tmp_path / "mistaken.cpp"
     source.write_text(MISTAKES[mistake])

@@ -1,4 +1,4 @@
-"""The fused similarity equals pytorch_msssim's in value and gradient."""
+"""The fused similarity equals that of pytorch_msssim in value and gradient."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from genlangsplat_ns.rasterization.ssim import structural_similarity
 
 
-def pictures(height: int, width: int, channels: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Two related pictures as nerfstudio has them: rows of pixels, seen as (1, channels, height, width)."""
+def images(height: int, width: int, channels: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Two similar images in the memory layout of nerfstudio, viewed as (1, channels, height, width)."""
     generator = torch.Generator().manual_seed(seed)
     first = torch.rand(height, width, channels, generator=generator)
     second = (0.6 * first + 0.4 * torch.rand(height, width, channels, generator=generator)).clamp(0, 1)
@@ -22,10 +22,10 @@ def pictures(height: int, width: int, channels: int = 3, seed: int = 0) -> tuple
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(11, 60), st.integers(11, 60), st.sampled_from([1, 3]), st.integers(0, 5))
-def test_value_and_gradient_equal_the_slow_ones(height: int, width: int, channels: int, seed: int) -> None:
+def test_value_and_gradient_equal_those_of_pytorch_msssim(height: int, width: int, channels: int, seed: int) -> None:
     results = []
     for similarity in (structural_similarity, lambda a, b: ssim(a, b, data_range=1.0)):
-        moving, fixed = pictures(height, width, channels, seed)
+        moving, fixed = images(height, width, channels, seed)
         moving = moving.clone().requires_grad_()
         value = similarity(moving, fixed)
         (3 * value).backward()
@@ -35,29 +35,29 @@ def test_value_and_gradient_equal_the_slow_ones(height: int, width: int, channel
     assert (gradient - expected_gradient).norm() <= 1e-4 * expected_gradient.norm()
 
 
-def test_a_picture_is_most_similar_to_itself() -> None:
-    picture, other = pictures(40, 50)
-    assert structural_similarity(picture, picture).item() == pytest.approx(1.0, abs=1e-5)
-    assert structural_similarity(picture, other) < 0.99
+def test_a_image_is_most_similar_to_itself() -> None:
+    image, other = images(40, 50)
+    assert structural_similarity(image, image).item() == pytest.approx(1.0, abs=1e-5)
+    assert structural_similarity(image, other) < 0.99
 
 
-def test_flat_pictures_have_a_finite_gradient() -> None:
+def test_flat_images_have_a_finite_gradient() -> None:
     moving = torch.zeros(1, 3, 20, 20, requires_grad=True)
     structural_similarity(moving, torch.zeros(1, 3, 20, 20)).backward()
     assert moving.grad is not None and bool(moving.grad.isfinite().all())
 
 
 def test_threads_do_not_change_a_bit() -> None:
-    moving, fixed = pictures(64, 64)
+    moving, fixed = images(64, 64)
     threads = torch.get_num_threads()
     results = []
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            picture = moving.clone().requires_grad_()
-            value = structural_similarity(picture, fixed)
+            image = moving.clone().requires_grad_()
+            value = structural_similarity(image, fixed)
             value.backward()
-            results.append((value.detach(), picture.grad))
+            results.append((value.detach(), image.grad))
     finally:
         torch.set_num_threads(threads)
     for value, gradient in results[1:]:
@@ -65,6 +65,6 @@ def test_threads_do_not_change_a_bit() -> None:
         assert torch.equal(gradient, results[0][1])
 
 
-def test_pictures_smaller_than_the_window_still_have_a_similarity() -> None:
-    moving, fixed = pictures(8, 8)
+def test_images_smaller_than_the_window_still_have_a_similarity() -> None:
+    moving, fixed = images(8, 8)
     assert torch.allclose(structural_similarity(moving, fixed), ssim(moving, fixed, data_range=1.0))

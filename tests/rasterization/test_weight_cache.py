@@ -1,4 +1,4 @@
-"""Weights of many views stay within a budget, and every view gets its own."""
+"""The cache stays within its budget, and every view gets its own weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Views:
 
 
 @pytest.mark.parametrize("room", [0, 2, 5])
-def test_as_many_views_are_kept_as_fit_and_the_others_extracted_at_every_use(room: int) -> None:
+def test_the_first_views_that_fit_are_kept_and_others_extracted_at_every_use(room: int) -> None:
     views = Views(5)
     nbytes = [views.extract(view).nbytes for view in range(5)]
     views.extracted = [0] * 5

@@ -1,4 +1,4 @@
-// Attention of latents over the keys of a scene's memory: the keys of the greatest weight, and what these weights are.
+// Attention of latents over the keys of a scene's memory: the keys with the largest weights, and these weights.
 #pragma once
 
 #include <algorithm>
@@ -13,29 +13,29 @@
 
 namespace gls {
 
-constexpr int kNeighbors = 16;  // keys that a latent attends to at most: the lanes of a vector
+constexpr int kNeighbors = 16;  // maximum number of keys that a latent attends to: one vector
 
 struct AttentionInputs {
     int64_t count, dim;
-    const float* latents;     // count x dim, of any length; one of length zero has no direction and takes the biases
-    int64_t keys, padded;     // padded is keys rounded up to whole vectors
-    const float* directions;  // dim x padded: unit keys, times the concentration over the logarithm of two
-    const float* biases;      // padded: logarithms to base two of the masses, minus infinity behind the keys
+    const float* latents;     // count x dim, of any length; for a latent of zero the logits are the biases
+    int64_t keys, padded;     // padded: number of keys, rounded up to whole vectors
+    const float* directions;  // dim x padded: unit keys times concentration / ln 2
+    const float* biases;      // padded: log2 of the masses, minus infinity in the padding
     const float* products;    // keys x keys: inner products of the values
-    float prior;              // logarithm to base two of the prior's weight
+    float prior;              // log2 of the prior's weight
 };
 
 struct AttentionOutputs {
-    int32_t* indices;  // count x kNeighbors, the heaviest first; unused places repeat the first key with weight zero
+    int32_t* indices;  // count x kNeighbors, heaviest first; unused places repeat the first key with weight zero
     float* weights;    // count x kNeighbors
-    float* priors;     // count: what is left for the prior, so that all add up to one
+    float* priors;     // count: weight of the prior; all weights of a latent sum to one
     float* lengths;    // count: length of the weighted sum of the values
 };
 
-// Keys lighter than the heaviest by this many powers of two are left out: they weigh less than 1e-3 of it.
+// Keys are skipped if they are this many powers of two lighter than the heaviest, less than 1e-3 of its weight.
 constexpr float kNegligible = 10.0f;
 
-// The heaviest keys so far, the heaviest first; of equals the first key.
+// The heaviest keys so far, heaviest first; among equal keys the first one.
 struct Heaviest {
     alignas(64) float logits[kNeighbors];
     int32_t keys[kNeighbors];
@@ -53,9 +53,9 @@ struct Heaviest {
     }
 };
 
-constexpr int kAttentionRows = 4;  // latents whose logits are computed together, which read the keys once
+constexpr int kAttentionRows = 4;  // latents that are processed together, so that the keys are read once
 
-// Logits of `kAttentionRows` unit latents (dim x kAttentionRows) with all keys.
+// Logits of `kAttentionRows` unit latents (dim x kAttentionRows) for all keys.
 inline void attention_logits(const AttentionInputs& in, const float* unit, float* const* logits) {
     for (int64_t first = 0; first < in.padded; first += kLanes) {
         Float32x16 sums[kAttentionRows];
@@ -70,7 +70,7 @@ inline void attention_logits(const AttentionInputs& in, const float* unit, float
     }
 }
 
-// Weights of one latent from its logits.
+// Computes the weights of one latent from its logits.
 inline void attend_one(const AttentionInputs& in, const float* logits, int32_t* indices, float* weights, float* prior,
                        float* length) {
     Float32x16 highest = Float32x16::load(logits);
@@ -89,7 +89,7 @@ inline void attend_one(const AttentionInputs& in, const float* logits, int32_t* 
             found.add(logits[key], static_cast<int32_t>(key));
             if (found.size == kNeighbors) least = std::max(least, found.logits[kNeighbors - 1]);
         }
-    if (found.size == 0) found.add(top, 0);  // a latent that is not a number
+    if (found.size == 0) found.add(top, 0);  // the latent is NaN
     const int size = found.size;
 
     const float reference = std::max(top, in.prior);
@@ -116,7 +116,7 @@ inline void attend_one(const AttentionInputs& in, const float* logits, int32_t* 
 }
 
 inline void attend(int threads, const AttentionInputs& in, const AttentionOutputs& out) {
-    constexpr int64_t kRows = 256;  // latents handed to a thread at a time
+    constexpr int64_t kRows = 256;  // latents per task
     struct Worker {
         Buffer<float> logits, unit;
     };
@@ -147,7 +147,7 @@ inline void attend(int threads, const AttentionInputs& in, const AttentionOutput
     });
 }
 
-// sums (count x columns) = for every latent the weighted sum of the rows of a table (keys x columns) it attends to.
+// sums (count x columns): for every latent the weighted sum of the rows of a table (keys x columns).
 inline void attention_sums(int threads, int64_t count, const int32_t* indices, const float* weights, int64_t columns,
                            const float* table, float* sums) {
     constexpr int64_t kRows = 4096;
@@ -158,7 +158,7 @@ inline void attention_sums(int threads, int64_t count, const int32_t* indices, c
             std::fill_n(sum, columns, 0.0f);
             for (int k = 0; k < kNeighbors; ++k) {
                 const float weight = weights[at * kNeighbors + k];
-                // The heaviest come first.
+                // Weights are in descending order.
                 if (weight == 0.0f) break;
                 const float* row = table + indices[at * kNeighbors + k] * columns;
                 for (int64_t column = 0; column < columns; ++column) sum[column] += weight * row[column];

@@ -1,9 +1,10 @@
-// The derivative of the compositing.
+// The backward pass of the compositing.
 //
-// The splats are walked front to back once more. With d_i the dot product of a splat's color and the pixel's gradient,
-// the derivative of the loss by the opacity a_i of splat i is T_i d_i - B_i / (1 - a_i), where B_i sums what lies
-// behind: the weights times the d_j of farther splats, and the transmittance left over times the derivative by it. B_0
-// follows from the finished pixel, so nothing has to be replayed from the back.
+// The splats are traversed front to back once more. With d_i the dot product of a splat's color and the pixel's
+// gradient, and T_i the transmittance in front of it, the derivative of the loss with respect to the opacity a_i of
+// splat i is T_i d_i - B_i / (1 - a_i). B_i is the sum over everything behind it: weight times d_j of every farther
+// splat, and the final transmittance times the loss's derivative with respect to it. B_0 follows from the rendered
+// pixel, so no traversal from the back is needed.
 #pragma once
 
 #include "composite_forward.h"
@@ -13,21 +14,22 @@ namespace gls {
 struct BackwardInputs {
     const float* features;  // Gaussians x channels
     int64_t channels;
-    const float *image, *alphas;    // what the forward pass wrote
+    const float *image, *alphas;    // results of the forward pass
     const float* image_gradient;    // height x width x channels
     const float* alpha_gradient;    // height x width, or null
     const float* conics;            // Gaussians x 3
-    int64_t count;                  // Gaussians
+    int64_t count;                  // number of Gaussians
 };
 
-// Null where a gradient is not wanted; the geometry comes as a whole.
+// Null where a gradient is not needed; the geometry's gradients are all null or all present.
 struct BackwardOutputs {
     float *means2d, *conics, *opacities;
     float* absolute;  // sum over pixels of |gradient| of means2d
     float* features;
 };
 
-// Sums over the pixels of one splat in one tile; g is the gradient by the exponent's negative (sigma). One cache line.
+// Sums over the pixels of one splat in one tile; g is the gradient with respect to sigma, the negative exponent. One
+// cache line.
 struct alignas(64) Partial {
     float g, g_x, g_y, g_xx, g_xy, g_yy, absolute_x, absolute_y;
     float color[kNarrow];
@@ -36,7 +38,7 @@ struct alignas(64) Partial {
 static_assert(sizeof(Partial) == 64, "a partial sum is read and written as one vector");
 
 struct GeometrySums {
-    LaneSum all[8 + kNarrow];  // in the order of a Partial
+    LaneSum all[8 + kNarrow];  // in the order of the fields of Partial
 
     GLS_INLINE void clear() { GLS_UNROLL for (LaneSum& sum : all) sum.clear(); }
     template <bool kAbsolute>
@@ -49,7 +51,7 @@ struct GeometrySums {
         all[4].add_product(x, dy);
         all[5].add_product(y, dy);
         if (kAbsolute) {
-            // The gradient by the mean, but for the factor -ln 2 between the two exponents.
+            // The gradient with respect to the mean, up to the factor -ln 2 between the two exponents.
             const Float32x16 size = abs(sigma);
             all[6].add_product(size, abs(fma(s.xx, dx, slope)));
             all[7].add_product(size, abs(fma(s.xy, dx, slope_y + slope_y)));
@@ -60,7 +62,7 @@ struct GeometrySums {
 
 inline void store_zero(Partial& to) { Float32x16(0.0f).store(&to.g); }
 
-// The gradient by sigma at the pixels of a block; takes the splat out of `behind`.
+// Returns the gradient with respect to sigma at the pixels of a block, and removes the splat from `behind`.
 GLS_INLINE Float32x16 sigma_gradient(const Contribution& c, Float32x16 dot, float* behind) {
     const Float32x16 own = c.weight * dot, rest = Float32x16::load(behind) - own;
     rest.store(behind);
@@ -68,7 +70,7 @@ GLS_INLINE Float32x16 sigma_gradient(const Contribution& c, Float32x16 dot, floa
     return zero_unless(varies, fma(rest, c.capped * reciprocal(Float32x16(1.0f) - c.capped), -own));
 }
 
-// What the transmittance left over has to do with the loss.
+// The final transmittance times the derivative of the loss with respect to it.
 GLS_INLINE Float32x16 transmittance_gradient(const BlockPixels& pixels, int width, const BackwardInputs& in) {
     if (in.alpha_gradient == nullptr) return 0.0f;
     alignas(64) float alpha[1][kLanes], gradient[1][kLanes];
@@ -77,8 +79,8 @@ GLS_INLINE Float32x16 transmittance_gradient(const BlockPixels& pixels, int widt
     return (Float32x16::load(alpha[0]) - 1.0f) * Float32x16::load(gradient[0]);
 }
 
-// Reads the gradient of a block's pixels, and puts into `behind` what lies behind nothing yet: the pixel's value times
-// its gradient, and the transmittance times its derivative.
+// Reads the gradient of a block's pixels and sets `behind` to B_0: the pixel's value times its gradient, plus the
+// transmittance term.
 template <int kChannels>
 inline void begin_block(const BlockPixels& pixels, int width, const BackwardInputs& in, float (*gradient)[kLanes],
                         float* behind) {
@@ -122,10 +124,10 @@ inline void narrow_partials(int threads, const Scene& scene, const BackwardInput
     });
 }
 
-// Partial sums of wide colors: the geometry as above, and `width` channels from `first` on per entry.
+// Partial sums for many channels: the geometry as above, and `width` channels starting at `first` for each entry.
 struct WidePartials {
-    Partial* geometry;  // null when unwanted
-    float* colors;      // null when unwanted; entries x width
+    Partial* geometry;  // null if not needed
+    float* colors;      // entries x width, null if not needed
     int64_t first, width;
 };
 
@@ -134,7 +136,7 @@ struct WideScratch {
     alignas(64) float rows[Batch::kSize][kLanes], sums[Batch::kSize][kLanes];
     alignas(64) float dots[kBlocks][Batch::kSize][kLanes];
     alignas(64) float behind[kBlocks][kLanes];
-    alignas(64) float opacity[kBlocks][Batch::kSize][kLanes];  // capped; negative where the gradient stops
+    alignas(64) float opacity[kBlocks][Batch::kSize][kLanes];  // capped; negative where the gradient is zero
     Buffer<float> pixels;  // the image gradient: blocks x 16 pixels x padded channels
     Buffer<float> planes;  // the same, blocks x padded channels x 16 pixels
 };
@@ -157,7 +159,7 @@ inline void load_gradient(const Scene& scene, size_t index, const BackwardInputs
     }
 }
 
-// As begin_block, for any number of channels; `pixels` holds the gradient already.
+// Like begin_block, for any number of channels; `pixels` already holds the gradient.
 inline void begin_wide_block(const Scene& scene, size_t index, int block, const BackwardInputs& in, WideScratch& s) {
     const BlockPixels place(scene, index, block);
     const int64_t stride = padded(in.channels);
@@ -209,7 +211,7 @@ inline void wide_partials(int threads, const Scene& scene, const BackwardInputs&
         load_gradient(scene, index, in, out.geometry != nullptr, s);
         for (int block = 0; out.geometry && block < kBlocks; ++block) begin_wide_block(scene, index, block, in, s);
         const auto flush = [&] {
-            // Without channels no product writes the dots.
+            // Without channels, no product sets the dots.
             if (channels == 0) std::fill_n(s.dots[0][0], kBlocks * Batch::kSize * kLanes, 0.0f);
             for (int64_t first = 0; out.geometry && first < channels; first += kLanes) {
                 batch.load_rows(in.features, channels, first, s.rows);
@@ -255,7 +257,7 @@ inline void wide_partials(int threads, const Scene& scene, const BackwardInputs&
     });
 }
 
-// Calls work(splat, Gaussian) for the seen Gaussians, and gap(first, size) for the unseen ones between them.
+// Calls work(splat, Gaussian) for visible Gaussians, and gap(first, size) for ranges of invisible ones between them.
 template <class Gap, class Work>
 inline void for_gaussians(int threads, const Scene& scene, int64_t count, const Gap& gap, const Work& work) {
     constexpr size_t kPerTask = 1024;
@@ -273,7 +275,7 @@ inline void for_gaussians(int threads, const Scene& scene, int64_t count, const 
     });
 }
 
-// Adds up the partial sums of every splat, in the order of its tiles, into the gradients of its Gaussian.
+// Sums the partial sums of every splat, in the order of its tiles, into the gradients of its Gaussian.
 inline void gather_geometry(int threads, const Scene& scene, const BackwardInputs& in, const Partial* partials,
                             bool colors, const BackwardOutputs& out) {
     float* features = colors ? out.features : nullptr;
@@ -332,7 +334,7 @@ inline void gather_colors(int threads, const Scene& scene, const BackwardInputs&
 inline void composite_backward(int threads, const Scene& scene, const BackwardInputs& in, const BackwardOutputs& out) {
     const bool geometry = out.means2d != nullptr;
     const size_t entries = scene.entries.size();
-    // One more than needed: a null pointer says that the geometry is unwanted, and a picture may have no entries.
+    // One extra item, because a null pointer means that the geometry is not needed, and an image may have no entries.
     Buffer<Partial> partials(geometry ? entries + 1 : 0);
     const auto narrow = [&](auto plain, auto absolute) {
         (out.absolute ? absolute : plain)(threads, scene, in, partials.data());
@@ -346,7 +348,7 @@ inline void composite_backward(int threads, const Scene& scene, const BackwardIn
             default: return narrow(narrow_partials<4, false>, narrow_partials<4, true>);
         }
     }
-    // Many channels go in groups, because every entry keeps a partial sum of each channel of its group.
+    // Many channels are processed in groups, because every entry stores a partial sum of each channel of its group.
     constexpr int64_t kGroup = 64;
     const int64_t stride = padded(in.channels);
     Buffer<float> colors(out.features ? entries * std::min(kGroup, stride) : 0);

@@ -1,4 +1,4 @@
-// Compositing the splats of an image front to back.
+// The forward pass of the compositing: front to back.
 #pragma once
 
 #include <vector>
@@ -14,12 +14,12 @@ struct ForwardOutputs {
     const float* background;    // channels, or null for black
     float* image;               // height x width x channels
     float* alphas;              // height x width
-    int64_t first_tile, tiles;  // what to draw, a part of the image so that a caller can stop in between
+    int64_t first_tile, tiles;  // the tiles to draw; a part of the image, so that a caller can stop in between
 };
 
-// Walks the splats of a tile, nearest first, until no pixel takes light. Calls begin(entry, splat) for a splat that may
-// draw something, draw(block, contribution) for each block it may draw on, and end() after its last block. Notes the
-// blocks it reached.
+// Traverses the splats of a tile, nearest first, until all pixels are saturated. Calls begin(entry, splat) for a splat
+// that may contribute, draw(block, contribution) for each block that it may touch, and end() after its last block.
+// Stores the blocks that it reached in `scene.touched`.
 template <class Begin, class Draw, class End>
 GLS_INLINE void walk_tile(Scene& scene, size_t index, Tile& tile, const Begin& begin, const Draw& draw, const End& end) {
     constexpr uint32_t kAhead = 6, kBatch = 32;
@@ -29,7 +29,7 @@ GLS_INLINE void walk_tile(Scene& scene, size_t index, Tile& tile, const Begin& b
     for (; first < stop; first += kBatch) {
         tile.update_alive();
         if (tile.alive == 0) break;
-        // All masks before the first visit: a loop whose length is known late is guessed wrong at a high price.
+        // All masks first: a loop whose length is known only late costs many branch mispredictions.
         uint32_t masks[kBatch];
         const uint32_t size = std::min(kBatch, stop - first);
         for (uint32_t k = 0; k < size; ++k) {
@@ -57,7 +57,7 @@ GLS_INLINE void walk_tile(Scene& scene, size_t index, Tile& tile, const Begin& b
     for (; first < stop; ++first) scene.touched[first] = 0;
 }
 
-// The same walk after a forward pass, which has noted the blocks; calls skip(entry) for a splat that drew nothing.
+// The same traversal after a forward pass, with its touched blocks; calls skip(entry) for a splat without any.
 template <class Skip, class Begin, class Draw, class End>
 GLS_INLINE void walk_tile_again(const Scene& scene, size_t index, Tile& tile, const Skip& skip, const Begin& begin,
                             const Draw& draw, const End& end) {
@@ -122,14 +122,14 @@ inline void composite_narrow(int threads, Scene& scene, const ForwardOutputs& ou
     });
 }
 
-// The splats a tile has drawn lately, with their weights block by block: wide colors wait for a batch of them.
+// The latest splats of a tile, with their weights in each block; many channels are blended one batch at a time.
 struct Batch {
     static constexpr int kSize = 128;
     int splats = 0;
     int32_t gaussian[kSize];
     uint32_t entry[kSize];
     int visits[kBlocks] = {};
-    uint16_t splat[kBlocks][kSize];  // per visit of a block
+    uint16_t splat[kBlocks][kSize];  // per visit of a block, its splat
     alignas(64) float weight[kBlocks][kSize][kLanes];
 
     bool full() const { return splats == kSize; }
@@ -140,7 +140,7 @@ struct Batch {
     void begin(uint32_t at, const Splat& s, const float* features, int64_t channels) {
         gaussian[splats] = s.gaussian;
         entry[splats] = at;
-        // The row is wanted when the batch is full: time enough to fetch it.
+        // The row is read once the batch is full, which leaves time to prefetch it.
         const float* row = features + s.gaussian * channels;
         for (int64_t k = 0; k < channels; k += kLanes) __builtin_prefetch(row + k);
     }
@@ -211,7 +211,7 @@ inline void composite(int threads, Scene& scene, const ForwardOutputs& out) {
         case 2: return composite_narrow<2>(threads, scene, out);
         case 3: return composite_narrow<3>(threads, scene, out);
         case 4: return composite_narrow<4>(threads, scene, out);
-        // A little wider, so that colors, depth and relevancy share one pass; batches pay off only for more.
+        // Up to 8, so that color, depth and relevancy share one pass; batches are faster only for more channels.
         case 5: return composite_narrow<5>(threads, scene, out);
         case 6: return composite_narrow<6>(threads, scene, out);
         case 7: return composite_narrow<7>(threads, scene, out);

@@ -1,4 +1,4 @@
-// The projection of sixteen Gaussians by the local affine (EWA) approximation, with its derivative.
+// Projection of sixteen Gaussians by the local affine (EWA) approximation, and its backward pass.
 //
 // With rotation R and scales S of a Gaussian, camera rotation V and the Jacobian J of the perspective division, the
 // image covariance is U U^T for the 2x3 matrix U = J V R S, plus the blur on the diagonal (Zwicker et al. 2002, "EWA
@@ -14,13 +14,13 @@ struct Ellipsoids {
     Float32x16 mean[3], quaternion[4], scale[3];
 };
 
-// What the derivative needs again of the forward pass.
+// Intermediate results that the backward pass needs.
 struct Projected {
     Float32x16 inverse_norm, unit[4];  // of the quaternion
     Float32x16 rotation[9];            // R
-    Float32x16 position[3];            // the mean in the camera's frame
+    Float32x16 position[3];            // the mean in camera coordinates
     Float32x16 inverse_depth, tangent_x, tangent_y;
-    Mask16 inside_x, inside_y;  // the tangents are not clamped
+    Mask16 inside_x, inside_y;  // where the tangents are not clamped
     Float32x16 view_jacobian[6];   // J V
     Float32x16 shape[6];           // U
     Float32x16 covariance[3];      // xx, xy, yy, blurred
@@ -55,7 +55,7 @@ inline void project(const Camera& camera, const Ellipsoids& e, Projected& p) {
     for (int k = 0; k < 4; ++k) p.unit[k] = q[k] * p.inverse_norm;
     rotation_matrix(p.unit, p.rotation);
 
-    // Far outside the image the affine approximation breaks down, so its tangents stop 0.15 image sizes beyond it.
+    // The affine approximation breaks down far outside the image, so tangents are clamped 0.15 image sizes beyond it.
     const float margin_x = 0.15f * camera.width / camera.focal_x, margin_y = 0.15f * camera.height / camera.focal_y;
     const Float32x16 right = (camera.width - camera.center_x) / camera.focal_x + margin_x;
     const Float32x16 left = -(camera.center_x / camera.focal_x + margin_x);
@@ -113,7 +113,7 @@ inline void project_backward(
     const Camera& camera, const Ellipsoids& e, const Projected& p, bool compensated, const ProjectedGradient& g,
     EllipsoidGradient& out
 ) {
-    // conic = covariance^-1, so d covariance = -conic * d conic * conic, with the off-diagonal shared by two entries.
+    // conic = covariance^-1, so d covariance = -conic * d conic * conic; two entries share the off-diagonal.
     const Float32x16 a = p.conic[0], b = p.conic[1], c = p.conic[2], half_b = g.conic[1] * 0.5f;
     const Float32x16 left_xx = fma(a, g.conic[0], b * half_b), left_xy = fma(a, half_b, b * g.conic[2]);
     const Float32x16 left_yx = fma(b, g.conic[0], c * half_b), left_yy = fma(b, half_b, c * g.conic[2]);
@@ -162,7 +162,7 @@ inline void project_backward(
     const Float32x16 along = fma(unit[0], w, fma(unit[1], x, fma(unit[2], y, unit[3] * z)));
     for (int k = 0; k < 4; ++k) out.quaternion[k] = fnma(along, p.unit[k], unit[k]) * p.inverse_norm;
 
-    // J has the entries fx/z, -fx tx/z in its first row and fy/z, -fy ty/z in its second, tx and ty the tangents.
+    // J has the entries fx/z, -fx tx/z in its first row and fy/z, -fy ty/z in its second, with the tangents tx and ty.
     const float* v = camera.rotation;
     Float32x16 jacobian[6];
     for (int row = 0; row < 2; ++row)
@@ -186,7 +186,7 @@ inline void project_backward(
 
     for (int k = 0; k < 3; ++k) {
         out.view_translation[k] = position[k];
-        // J^T times the gradient of J V, plus the mean's own way through V.
+        // J^T times the gradient of J V, plus the gradient that reaches V through the mean.
         const Float32x16 first = view_jacobian[k] * scale_x, second = view_jacobian[3 + k] * scale_y;
         out.view_rotation[k] = fma(position[0], e.mean[k], first);
         out.view_rotation[3 + k] = fma(position[1], e.mean[k], second);

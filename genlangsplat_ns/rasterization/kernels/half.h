@@ -1,4 +1,4 @@
-// Weights in half precision (IEEE binary16) for storage: from 0 to 1, with eleven bits from 2^-14 on.
+// Storage of weights from 0 to 1 in half precision (IEEE binary16): eleven significant bits from 2^-14 up.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace gls {
 
-// A half's bits moved to a float's place read as the number times 2^-112, also below 2^-14 where the halves are denormal.
+// Shifted to the position of a float, the bits of a half read as its value times 2^-112, also for denormal halves.
 inline float single(uint16_t half) {
     const uint32_t bits = static_cast<uint32_t>(half) << 13;
     float value;
@@ -27,7 +27,7 @@ inline void halve(const float* from, size_t count, uint16_t* to) {
     }
 }
 
-// The packed halves of `from` go to the lanes of `mask` in order, the other lanes are zero. Reads 16 halves.
+// Moves the packed halves of `from` to the lanes of `mask`, in order; the other lanes are zero. Reads 16 halves.
 GLS_INLINE Float32x16 expand(const uint16_t* from, uint32_t mask) {
     alignas(64) float values[16];
     for (int k = 0; k < 16; ++k) values[k] = single(from[k]);

@@ -1,6 +1,7 @@
-// The C interface of the CPU rasterizer, called through ctypes. The same source is built once per instruction set.
+// The C interface of the CPU rasterizer for ctypes. The same source is compiled once per instruction set.
 //
-// Functions return 0, or 1 when memory or sizes ran out; last_error() then says why. Arrays are contiguous, row by row.
+// Functions return 0, or 1 when memory or an index range is exhausted; gls_last_error() then tells the reason. Arrays
+// are contiguous and row-major.
 
 #include <exception>
 #include <string>
@@ -34,12 +35,12 @@ int guarded(const Work& work) {
 
 }  // namespace
 
-// Raised with every change of a signature, so that a stale build is recognized.
+// Incremented with every change of a signature, so that an outdated build is detected.
 GLS_EXPORT int gls_interface_version() { return 7; }
 
 GLS_EXPORT const char* gls_last_error() { return last_failure.c_str(); }
 
-// Makes the kernels run on the threads of an OpenMP runtime, whose GOMP_parallel this is.
+// Makes the kernels run on the threads of an OpenMP runtime; `fork` is its GOMP_parallel.
 GLS_EXPORT void gls_use_openmp(gls::OpenMpFork fork) { gls::ThreadPool::instance().use_openmp(fork); }
 
 GLS_EXPORT int gls_project(int threads, const gls::Camera* camera, const gls::Gaussians* gaussians,
@@ -61,7 +62,7 @@ GLS_EXPORT int gls_scene_create(int threads, const gls::SplatInputs* in, gls::Sc
     });
 }
 
-// The second argument is there for Python's weak references, which hand themselves over.
+// The second argument is unused: a weak reference of Python passes itself to its callback.
 GLS_EXPORT void gls_scene_destroy(gls::Scene** scene, void*) { delete std::exchange(*scene, nullptr); }
 
 GLS_EXPORT int gls_composite(int threads, gls::Scene* scene, const gls::ForwardOutputs* out) {
@@ -120,7 +121,7 @@ GLS_EXPORT void gls_weights_entries(const gls::Weights* weights, int64_t* pixels
     run(*weights, pixels, gaussians, values);
 }
 
-// Pictures are height x width x channels; `gradient`, by the first, may be null.
+// Images are height x width x channels; `gradient`, with respect to `moving`, may be null.
 GLS_EXPORT int gls_ssim(int threads, int64_t height, int64_t width, int64_t channels, const float* moving,
                         const float* fixed, float* gradient, double* mean) {
     return guarded([&] { *mean = gls::ssim(moving, fixed, height, width, channels, gradient, threads); });

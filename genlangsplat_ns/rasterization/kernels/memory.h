@@ -1,4 +1,4 @@
-// Aligned buffers whose contents start undefined: clearing megabytes that are about to be written costs milliseconds.
+// Aligned, uninitialized buffers: clearing megabytes that are overwritten anyway costs milliseconds.
 #pragma once
 
 #include <cstddef>
@@ -17,8 +17,8 @@ namespace gls {
 
 constexpr size_t kHugePage = size_t(1) << 21;
 
-// A block large enough that the system would be asked for it and have to clear it, rounded so that it is used again for
-// an array of a slightly different size.
+// Blocks from this size on come from the operating system, which clears them. Their sizes are rounded, so that a block
+// is reused for an array of a slightly different size.
 constexpr size_t kLarge = size_t(1) << 17;
 inline size_t block_bytes(size_t bytes) {
     const size_t step = bytes < kHugePage / 2 ? kLarge : kHugePage;
@@ -26,30 +26,30 @@ inline size_t block_bytes(size_t bytes) {
 }
 inline std::align_val_t block_alignment(size_t bytes) { return std::align_val_t(bytes < kHugePage ? 4096 : kHugePage); }
 
-// Asks for pages of 2 MB where an array is large: touching fresh memory 4 KB at a time can cost more than the work.
+// Requests pages of 2 MB for large arrays: page faults for every 4 KB of fresh memory can cost more than the work.
 inline void advise_huge_pages(void* start, size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     const uintptr_t first = (reinterpret_cast<uintptr_t>(start) + kHugePage - 1) / kHugePage * kHugePage;
     const uintptr_t last = (reinterpret_cast<uintptr_t>(start) + bytes) / kHugePage * kHugePage;
-    // A refusal changes nothing but the speed.
+    // A failure affects only the speed.
     if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
 #else
     (void)start, (void)bytes;
 #endif
 }
 
-// Keeps large freed blocks for the next image: fresh memory has to be cleared by the system page by page.
+// Keeps large freed blocks for the next image, because the operating system clears fresh memory page by page.
 class BlockCache {
   public:
-    static constexpr size_t kLimit = size_t(256) << 20;  // bytes kept at most
+    static constexpr size_t kLimit = size_t(256) << 20;  // maximum number of bytes kept
 
     static BlockCache& instance() {
         static BlockCache* cache = new BlockCache();  // outlives every buffer
         return *cache;
     }
-    // `bytes` is what block_bytes says.
+    // `bytes` is a result of block_bytes.
     void* take(size_t bytes) {
-        // A lock that is taken, perhaps forever in a forked child, is not waited for.
+        // Never blocks: in a forked child, another thread may have locked the mutex forever.
         std::unique_lock<std::mutex> lock(guard_, std::try_to_lock);
         for (size_t i = 0; lock && i < free_.size(); ++i)
             if (free_[i].bytes == bytes) {
@@ -67,7 +67,7 @@ class BlockCache {
         if (!lock || bytes > kLimit) return ::operator delete(block, block_alignment(bytes));
         free_.push_back({block, bytes});
         kept_ += bytes;
-        // The oldest go first.
+        // The oldest blocks are freed first.
         while (kept_ > kLimit) {
             kept_ -= free_.front().bytes;
             ::operator delete(free_.front().start, block_alignment(free_.front().bytes));
@@ -99,11 +99,11 @@ class Buffer {
     }
     ~Buffer() { release(); }
 
-    // Makes room for `size` items; what was there is lost when the room has to grow.
+    // Resizes to `size` items; the contents are lost if the capacity grows.
     void resize(size_t size) {
         if (size > capacity_) {
             release();
-            // 64 spare bytes let vector code read and write past the last item.
+            // Vector code may read and write up to 64 bytes past the last item.
             size_t bytes = (size * sizeof(T) + 127) / 64 * 64;
             if (bytes >= kLarge) {
                 bytes = block_bytes(bytes);
@@ -116,7 +116,7 @@ class Buffer {
         }
         size_ = size;
     }
-    // Makes room and keeps what was there.
+    // Resizes and keeps the contents.
     void grow(size_t size) {
         if (size <= capacity_) {
             size_ = size;
@@ -149,18 +149,18 @@ class Buffer {
     T* data_ = nullptr;
     size_t size_ = 0;
     size_t capacity_ = 0;
-    size_t cached_bytes_ = 0;  // of a block of the cache
+    size_t cached_bytes_ = 0;  // size of the block if it is from the cache
 };
 
-// Hands out arrays that live as long as the arena, from blocks large enough for huge pages.
+// Allocates arrays that live as long as the arena, from blocks large enough for huge pages.
 class Arena {
   public:
     template <class T>
     T* take(size_t size) {
-        // As in a Buffer, vector code may run past the end.
+        // As in a Buffer, vector code may access bytes past the end.
         const size_t bytes = (size * sizeof(T) + 127) / 64 * 64;
         if (used_ + bytes > room_) {
-            // A buffer adds its own spare bytes, which are to fit into the last page.
+            // The padding that a Buffer adds must fit into the last page.
             room_ = (bytes > 2 * kHugePage ? bytes : 2 * kHugePage) - 64;
             if (room_ < bytes) room_ = bytes;
             blocks_.emplace_back(room_);
@@ -171,7 +171,7 @@ class Arena {
         taken_ += bytes;
         return result;
     }
-    // What was taken; a block's rest is never touched and so costs no memory.
+    // Bytes in use; the rest of a block is never touched and takes no memory.
     size_t bytes() const { return taken_; }
 
   private:

@@ -1,4 +1,4 @@
-// From the parameters of all Gaussians to what one camera composites, and back: the passes over whole arrays.
+// Projection of all Gaussians into one camera, and its backward pass: the loops over whole arrays.
 #pragma once
 
 #include <algorithm>
@@ -19,13 +19,13 @@ struct Gaussians {
     const float* scales;      // count x 3
     const float* opacities;   // count
     const float* harmonics;   // count x bases x 3, or null
-    int64_t bases;            // stored per Gaussian; degree says how many are used
+    int64_t bases;            // number stored per Gaussian; `degree` determines how many are used
     int degree;
-    bool compensated;  // multiply opacities by the antialiasing compensation
+    bool compensated;  // whether opacities are multiplied by the antialiasing compensation
 };
 
 struct ProjectionOutputs {
-    int32_t* radii;    // count; 0 where a Gaussian is not seen
+    int32_t* radii;    // count; 0 for invisible Gaussians
     float* means2d;    // count x 2
     float* depths;     // count
     float* conics;     // count x 3
@@ -41,17 +41,17 @@ inline void load_ellipsoids(const Gaussians& in, int64_t first, int count, Ellip
     load_items<3>(in.scales + 3 * first, count, e.scale);
 }
 
-// Unit vectors from the camera to the means; returns one over their lengths.
+// Computes unit vectors from the camera to the means; returns one over their lengths.
 inline Float32x16 view_directions(const Camera& camera, const Float32x16* mean, Float32x16* direction) {
     for (int k = 0; k < 3; ++k) direction[k] = mean[k] - camera.position[k];
     const Float32x16 square = dot3(direction, direction[0], direction[1], direction[2]);
-    // A mean at the camera itself has no direction; the smallest length keeps it finite and it is culled anyway.
+    // A mean at the camera center has no direction; the minimum length keeps it finite, and it is culled anyway.
     const Float32x16 inverse = Float32x16(1.0f) / max(sqrt(square), 1e-12f);
     for (int k = 0; k < 3; ++k) direction[k] = direction[k] * inverse;
     return inverse;
 }
 
-// Fills in the colors of the `seen` lanes; returns those whose colors are finite.
+// Computes the colors of the `seen` lanes; returns the lanes with finite colors.
 inline uint32_t shade(const Camera& camera, const Gaussians& in, const Ellipsoids& e, int64_t first, int count,
                       uint32_t seen, float colors[16][3]) {
     Float32x16 direction[3];
@@ -130,14 +130,15 @@ inline void project_all(int threads, const Camera& camera, const Gaussians& in, 
     });
 }
 
-// Gradients of the loss: those that come in may be null (zero), those that go out may be null (unwanted).
+// Gradients of the loss. Inputs may be null (zero), outputs may be null (not needed).
 struct ProjectionGradients {
     const float *means2d, *depths, *conics, *opacities, *colors;
     float *out_means, *out_quats, *out_scales, *out_opacities, *out_harmonics;
     double* out_camera;  // rotation (9), translation (3), position (3)
 };
 
-// Adds the gradient of the directions to `mean` and `position` of the camera.
+// Computes the gradients of the harmonics and, through the view directions, of the means. The camera position has the
+// negative of the latter.
 inline void shade_backward(const Camera& camera, const Gaussians& in, const Ellipsoids& e, int64_t first, int count,
                            const float* shown, uint32_t seen, const ProjectionGradients& g, Float32x16* to_mean) {
     const int used = (in.degree + 1) * (in.degree + 1);
@@ -150,7 +151,7 @@ inline void shade_backward(const Camera& camera, const Gaussians& in, const Elli
         if ((seen >> lane & 1u) == 0) continue;
         const int64_t i = first + lane;
         float d[3];
-        // A color clamped at zero passes no gradient on.
+        // A color clamped at zero has no gradient.
         for (int k = 0; k < 3; ++k) d[k] = shown[3 * i + k] > 0.0f ? g.colors[3 * i + k] : 0.0f;
         const float* factors = in.harmonics + i * in.bases * 3;
         for (int k = 0; k < used; ++k)
@@ -175,7 +176,7 @@ inline void project_sixteen_backward(const Camera& camera, const Gaussians& in, 
     for (int lane = 0; lane < count; ++lane) seen |= (radii[first + lane] > 0 ? 1u : 0u) << lane;
     const int64_t stride = in.bases * 3;
     if (g.out_harmonics != nullptr)
-        // Bases that are not used yet and Gaussians that are not seen have no gradient.
+        // Unused bases and invisible Gaussians have a gradient of zero.
         for (int lane = 0; lane < count; ++lane)
             std::fill_n(g.out_harmonics + (first + lane) * stride, stride, 0.0f);
     if (seen == 0) {
@@ -239,7 +240,7 @@ inline void project_sixteen_backward(const Camera& camera, const Gaussians& in, 
 inline void project_all_backward(int threads, const Camera& camera, const Gaussians& in, const int32_t* radii,
                                  const float* colors, const ProjectionGradients& g) {
     const size_t tasks = (in.count + kItemsPerTask - 1) / kItemsPerTask;
-    // One row of sums per task, added up in order afterwards, so that threads never change the result.
+    // One row of sums per task, added up in order, so that the result does not depend on the threads.
     std::vector<double> camera_sums(16 * tasks, 0.0);
     parallel_for(threads, tasks, [&](int, size_t task) {
         const int64_t end = std::min<int64_t>(in.count, (task + 1) * kItemsPerTask);

@@ -1,7 +1,7 @@
-// Sixteen float lanes whatever the machine, and what is computed on them.
+// Vectors of sixteen floats on any machine, and functions on them.
 #pragma once
 
-// Vectors of several registers must not be passed through memory, which a compiler left to itself does.
+// Forced inlining: otherwise compilers pass vectors of several registers through memory.
 #define GLS_INLINE inline __attribute__((always_inline))
 
 #define GLS_INLINE_LAMBDA __attribute__((always_inline))
@@ -15,7 +15,7 @@
 
 namespace gls {
 
-// Two to the power of each lane for -126 <= a <= 126, relative error below 3e-7.
+// 2^a in each lane for -126 <= a <= 126, with a relative error below 3e-7.
 GLS_INLINE Float32x16 exp2(Float32x16 a) {
     const Float32x16 whole = round_to_whole(a);
     const Float32x16 x = a - whole;
@@ -29,7 +29,7 @@ GLS_INLINE Float32x16 exp2(Float32x16 a) {
 
 GLS_INLINE Float32x16 clamp(Float32x16 a, Float32x16 low, Float32x16 high) { return min(max(a, low), high); }
 
-// False for NaN and the infinities.
+// False for NaN and infinity.
 GLS_INLINE Mask16 finite(Float32x16 a) { return abs(a) <= Float32x16(3.4028234e38f); }
 
 GLS_INLINE Float32x16 lane_indices() {
@@ -37,8 +37,8 @@ GLS_INLINE Float32x16 lane_indices() {
     return Float32x16::load(kIndices);
 }
 
-// Reads `stride` interleaved floats of `count` <= 16 consecutive items, one vector per component; missing lanes repeat
-// the first item, so that they never bring a NaN or an infinity of their own.
+// Reads `count` <= 16 items of `kStride` interleaved floats, one vector per component. The remaining lanes repeat the
+// first item, so that they add no NaN or infinity of their own.
 template <int kStride>
 GLS_INLINE void load_items(const float* from, int count, Float32x16* components) {
     alignas(64) float lanes[kStride][16];

@@ -1,4 +1,4 @@
-// Sixteen float lanes in one AVX-512 register.
+// Vectors of sixteen floats in one AVX-512 register.
 #pragma once
 
 #include <immintrin.h>
@@ -46,7 +46,7 @@ GLS_INLINE Float32x16 reciprocal(Float32x16 a) {
     return _mm512_mul_ps(guess, _mm512_fnmadd_ps(a.value, guess, _mm512_set1_ps(2.0f)));
 }
 
-// Comparisons are false where an operand is NaN.
+// Comparisons with NaN are false.
 GLS_INLINE Mask16 operator<(Float32x16 a, Float32x16 b) { return {_mm512_cmp_ps_mask(a.value, b.value, _CMP_LT_OQ)}; }
 GLS_INLINE Mask16 operator<=(Float32x16 a, Float32x16 b) { return {_mm512_cmp_ps_mask(a.value, b.value, _CMP_LE_OQ)}; }
 GLS_INLINE Mask16 operator>(Float32x16 a, Float32x16 b) { return b < a; }
@@ -60,22 +60,22 @@ GLS_INLINE Float32x16 negate_where(Mask16 mask, Float32x16 a) {
     return _mm512_mask_xor_ps(a.value, mask.lanes, a.value, _mm512_set1_ps(-0.0f));
 }
 
-// The power of two of each lane, split as 2^whole * 2^fraction; `fraction` is a polynomial of the caller.
+// Parts of 2^a = 2^whole * 2^fraction, whose second factor is a polynomial in the caller.
 GLS_INLINE Float32x16 round_to_whole(Float32x16 a) {
     return _mm512_roundscale_ps(a.value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 GLS_INLINE Float32x16 scale_by_power_of_two(Float32x16 a, Float32x16 whole) { return _mm512_scalef_ps(a.value, whole.value); }
 
-// The packed floats of `from` go to the lanes of `mask` in order, the other lanes are zero. Reads 16 floats.
+// Moves the packed floats of `from` to the lanes of `mask`, in order; the other lanes are zero. Reads 16 floats.
 GLS_INLINE Float32x16 expand(const float* from, uint32_t mask) {
     return _mm512_maskz_expand_ps(static_cast<__mmask16>(mask), _mm512_loadu_ps(from));
 }
-// The lanes of `mask` go packed to `to`. Writes 16 floats.
+// Packs the lanes of `mask` into `to`. Writes 16 floats.
 GLS_INLINE void compress(float* to, uint32_t mask, Float32x16 a) {
     _mm512_storeu_ps(to, _mm512_maskz_compress_ps(static_cast<__mmask16>(mask), a.value));
 }
 
-// Vectors added up, lane by lane or across lanes as the machine likes it.
+// A running sum of vectors, in as many lanes as suits the machine.
 struct LaneSum {
     __m512 value;
     GLS_INLINE void clear() { value = _mm512_setzero_ps(); }
@@ -83,11 +83,11 @@ struct LaneSum {
     GLS_INLINE void add_product(Float32x16 a, Float32x16 b) { value = _mm512_fmadd_ps(a.value, b.value, value); }
 };
 
-// The totals of `kCount` <= 16 sums, in their order; totals past the last are zero.
+// The totals of `kCount` <= 16 sums, in order; further lanes are zero.
 template <int kCount>
 GLS_INLINE Float32x16 totals(const LaneSum* sums) {
     const auto at = [&](int k) { return k < kCount ? sums[k].value : _mm512_setzero_ps(); };
-    __m512 quarters[4];  // of the vectors k, k + 4, k + 8 and k + 12, four partial sums each
+    __m512 quarters[4];  // four partial sums of each of the vectors k, k + 4, k + 8 and k + 12
     GLS_UNROLL for (int k = 0; k < 4; ++k) {
         const __m512 a = at(k), b = at(k + 4), c = at(k + 8), d = at(k + 12);
         const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
@@ -101,7 +101,7 @@ GLS_INLINE Float32x16 totals(const LaneSum* sums) {
     return _mm512_add_ps(_mm512_shuffle_ps(low, high, 0x44), _mm512_shuffle_ps(low, high, 0xEE));
 }
 
-// How many pixels a small matrix product keeps in registers at once.
+// Number of pixels that a small matrix product keeps in registers.
 constexpr int kPixelGroup = 16;
 
 }  // namespace gls

@@ -1,6 +1,6 @@
-// Sixteen float lanes as two AVX2 registers, or as four registers of four lanes (SSE2, NEON), by vector extensions.
+// Vectors of sixteen floats in two AVX2 registers or four registers of four lanes (SSE2, NEON), by vector extensions.
 //
-// The registers have the machine's own width: compilers lower comparisons of wider vectors to scalar code.
+// Parts have the native register width, because compilers lower comparisons of wider vectors to scalar code.
 #pragma once
 
 #include <cmath>
@@ -154,7 +154,7 @@ GLS_BINARY(operator*, Float32x16, a.part[i] * b.part[i])
 GLS_BINARY(operator/, Float32x16, a.part[i] / b.part[i])
 GLS_BINARY(min, Float32x16, part_min(a.part[i], b.part[i]))
 GLS_BINARY(max, Float32x16, part_max(a.part[i], b.part[i]))
-// Comparisons are false where an operand is NaN.
+// Comparisons with NaN are false.
 GLS_BINARY(operator<, Mask16, a.part[i] < b.part[i])
 GLS_BINARY(operator<=, Mask16, a.part[i] <= b.part[i])
 GLS_BINARY(operator>, Mask16, a.part[i] > b.part[i])
@@ -191,13 +191,13 @@ GLS_INLINE Float32x16 ceil(Float32x16 a) {
     return a;
 }
 
-// Adding 1.5 * 2^23 leaves the nearest whole number in the lowest mantissa bits; good for |a| < 2^22.
+// Adding 1.5 * 2^23 leaves the nearest whole number in the lowest mantissa bits; valid for |a| < 2^22.
 GLS_INLINE Float32x16 round_to_whole(Float32x16 a) {
     constexpr float kShift = 12582912.0f;
     GLS_EACH_PART a.part[i] = (a.part[i] + kShift) - kShift;
     return a;
 }
-// `whole` lies within the exponents of normal floats.
+// `whole` must be in the exponent range of normal floats.
 GLS_INLINE Float32x16 scale_by_power_of_two(Float32x16 a, Float32x16 whole) {
     constexpr float kShift = 12582912.0f;
     GLS_EACH_PART {
@@ -207,8 +207,8 @@ GLS_INLINE Float32x16 scale_by_power_of_two(Float32x16 a, Float32x16 whole) {
     return a;
 }
 
-// The packed floats of `from` go to the lanes of `mask` in order, the other lanes are zero. Reads 16 floats.
-// `compress` is the inverse: the lanes of `mask` go packed to `to`. Writes 16 floats.
+// `expand` moves the packed floats of `from` to the lanes of `mask`, in order; the other lanes are zero. Reads 16
+// floats. `compress` is the inverse: it packs the lanes of `mask` into `to`. Writes 16 floats.
 #if defined(__AVX2__)
 GLS_INLINE uint64_t bytes_of_mask(uint32_t mask) { return _pdep_u64(mask, 0x0101010101010101u) * 0xffu; }
 GLS_INLINE Float32x16 expand(const float* from, uint32_t mask) {
@@ -251,7 +251,7 @@ GLS_INLINE void compress(float* to, uint32_t mask, Float32x16 a) {
 }
 #endif
 
-// Vectors added up into one register, where sixteen registers are few.
+// A running sum of vectors in a single register, because these machines have only sixteen.
 struct LaneSum {
     FloatPart value;
     GLS_INLINE void clear() { value = FloatPart{}; }
@@ -269,7 +269,7 @@ GLS_INLINE FourFloats fold_to_four(FloatPart a) {
 #endif
 }
 
-// The totals of `kCount` <= 16 sums, in their order; totals past the last are zero.
+// The totals of `kCount` <= 16 sums, in order; further lanes are zero.
 template <int kCount>
 GLS_INLINE Float32x16 totals(const LaneSum* sums) {
     alignas(64) float results[16];

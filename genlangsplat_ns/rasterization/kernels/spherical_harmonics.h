@@ -8,7 +8,7 @@ namespace gls {
 constexpr int kMaxDegree = 3;
 constexpr int kMaxBases = 16;
 
-// The values of the (degree + 1)^2 bases at the unit directions x, y, z.
+// Evaluates the (degree + 1)^2 bases at the unit directions x, y, z.
 inline void evaluate_bases(int degree, Float32x16 x, Float32x16 y, Float32x16 z, Float32x16* basis) {
     basis[0] = 0.28209479177387814f;
     if (degree < 1) return;
@@ -34,7 +34,7 @@ inline void evaluate_bases(int degree, Float32x16 x, Float32x16 y, Float32x16 z,
     basis[15] = x * fma(yy, -3.0f, xx) * -0.5900435899266435f;
 }
 
-// The derivative of sum_k factors[k] * basis[k] with respect to the unit directions.
+// Computes the derivative of sum_k factors[k] * basis[k] with respect to the unit directions.
 inline void differentiate_bases(
     int degree, Float32x16 x, Float32x16 y, Float32x16 z, const Float32x16* factors, Float32x16* gradient
 ) {

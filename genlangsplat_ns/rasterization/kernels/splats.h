@@ -1,7 +1,7 @@
-// Which Gaussians touch which 16x16 tile, nearest first.
+// Lists of the Gaussians that touch each 16x16 tile, nearest first.
 //
-// The Gaussians are sorted by depth once; walking them in that order and appending each to its tiles leaves every
-// tile's list sorted. A tile is skipped when even its best pixel stays below the opacity that is drawn at all.
+// The Gaussians are sorted by depth once. Appending them to the lists of their tiles in that order keeps every list
+// sorted. A Gaussian skips a tile if its opacity is below the drawing threshold at all pixels of the tile.
 #pragma once
 
 #include <algorithm>
@@ -19,18 +19,18 @@
 namespace gls {
 
 constexpr int kTile = 16;
-constexpr int kBlock = 4;             // a tile is composited in blocks of 4x4 pixels, one per vector
+constexpr int kBlock = 4;             // tiles are composited in blocks of 4x4 pixels, one vector each
 constexpr int kBlocks = 16;           // blocks per tile
-constexpr int kInside = 5;            // colors of at most this many channels travel inside the splat
-constexpr int kNarrow = 4;            // and gradients of at most this many inside a partial sum
-constexpr float kMinLogOpacity = -7.99435344f;  // log2(1 / 255): fainter than this is not drawn
+constexpr int kInside = 5;            // maximum number of color channels stored in a splat
+constexpr int kNarrow = 4;            // maximum number of channels whose gradients are stored in a partial sum
+constexpr float kMinLogOpacity = -7.99435344f;  // log2(1 / 255), the drawing threshold
 
-// A Gaussian as the camera sees it. Its opacity at an offset (dx, dy) from (x, y) is
+// A projected Gaussian. Its opacity at an offset (dx, dy) from (x, y) is
 // 2^(level + xx dx^2 + xy dx dy + yy dy^2).
 struct alignas(64) Splat {
     float x, y;
     float xx, xy, yy, level;
-    float slope_x, slope_y;  // the offset of the brightest point along a column or row, per unit of the other offset
+    float slope_x, slope_y;  // offset of the most opaque point of a column or row, per unit of the other offset
     float color[kInside];
     int32_t gaussian;
     float opacity;
@@ -43,27 +43,27 @@ struct SplatInputs {
     int width, height;
     const int32_t* radii;
     const float *means2d, *depths, *conics, *opacities;
-    const float* features;  // count x channels, or null when only weights are wanted
+    const float* features;  // count x channels, or null if only weights are needed
     int64_t channels;
 };
 
-// Everything the compositing of one image needs; lives from the forward to the backward pass.
+// The input of the compositing of one image; lives from the forward to the backward pass.
 struct Scene {
     int width, height, tiles_x, tiles_y;
-    Buffer<Splat> splats;            // the seen Gaussians
+    Buffer<Splat> splats;            // the visible Gaussians
     Buffer<uint32_t> tile_start;     // tiles + 1 offsets into the entries
     Buffer<uint32_t> entries;        // splat indices, tile by tile, nearest first
-    Buffer<uint16_t> touched;        // per entry the blocks it drew on, as the forward pass found
-    Buffer<uint32_t> splat_start;    // splats + 1 offsets: the entries of a splat counted splat by splat, its places
+    Buffer<uint16_t> touched;        // per entry a bit mask of the blocks that it touched in the forward pass
+    Buffer<uint32_t> splat_start;    // splats + 1 offsets into the places, which number the entries splat by splat
     Buffer<uint32_t> places;         // per entry its place
     size_t tiles() const { return static_cast<size_t>(tiles_x) * tiles_y; }
 };
 
-// True in the lanes whose box of pixel centers, low <= offset <= high, holds a point at which the splat is drawn. Errs
-// towards true, by a margin for rounding.
+// True in the lanes whose box of pixel centers, low <= position <= high, contains a point above the drawing threshold.
+// Conservative: a margin for rounding may give true for other boxes too.
 GLS_INLINE Mask16 touches(const Splat& s, Float32x16 low_x, Float32x16 high_x, Float32x16 low_y, Float32x16 high_y) {
     low_x = low_x - s.x, high_x = high_x - s.x, low_y = low_y - s.y, high_y = high_y - s.y;
-    // The best point of a box that excludes the center lies on one of the two sides that face the center.
+    // The most opaque point of a box without the center lies on one of the two sides that face the center.
     const Float32x16 zero = 0.0f, x = clamp(zero, low_x, high_x), y = clamp(zero, low_y, high_y);
     const Float32x16 y_on_side = clamp(x * s.slope_y, low_y, high_y), x_on_side = clamp(y * s.slope_x, low_x, high_x);
     constexpr float kSlack = 1.0f - 4e-6f;
@@ -99,7 +99,7 @@ struct TileRectangle {
     int width() const { return right - left; }
 };
 
-// The tiles of the square around the splat, as gsplat chooses them.
+// The tiles of the square around the splat, as in gsplat.
 inline TileRectangle tile_rectangle(const Scene& scene, const Splat& s) {
     const auto bounded = [](float tile, int limit) {
         return static_cast<int>(std::min(std::max(tile, 0.0f), static_cast<float>(limit)));
@@ -109,18 +109,18 @@ inline TileRectangle tile_rectangle(const Scene& scene, const Splat& s) {
             bounded(std::ceil(x + r), scene.tiles_x), bounded(std::ceil(y + r), scene.tiles_y)};
 }
 
-// Calls found(tile) for the tiles a splat is drawn in, row by row.
+// Calls found(tile) for the tiles that a splat touches, row by row.
 template <class Found>
 inline void for_each_tile(const Scene& scene, const Splat& s, const Found& found) {
     const TileRectangle rectangle = tile_rectangle(scene, s);
     const int width = rectangle.width();
     if (width <= 0) return;
-    // Sixteen tiles are tested at once: several rows of a narrow rectangle, or a piece of one row of a wide one.
+    // Tests sixteen tiles at once: several rows of a narrow rectangle, or a part of one row of a wide one.
     const int piece = std::min(width, 16), rows = 16 / piece;
     const Float32x16 lane = lane_indices();
     const Float32x16 row_of_lane = round_to_whole(fma(lane + 0.5f, 1.0f / piece, -0.5f));
     const Float32x16 column_of_lane = fnma(row_of_lane, static_cast<float>(piece), lane);
-    const int reciprocal = 65536 / piece + 1;  // index * reciprocal >> 16 is index / piece for an index below 16
+    const int reciprocal = 65536 / piece + 1;  // index * reciprocal >> 16 equals index / piece for index < 16
     const uint32_t all = rows * piece == 16 ? 0xffffu : (1u << (rows * piece)) - 1u;
     for (int top = rectangle.top; top < rectangle.bottom; top += rows)
         for (int left = rectangle.left; left < rectangle.right; left += piece) {
@@ -141,7 +141,7 @@ struct DepthKey {
     uint32_t splat;
 };
 
-// A stable radix sort by as many bits as the keys differ in, eleven at most at a time.
+// Stable radix sort by the bits in which the keys differ, at most eleven bits per pass.
 inline void sort_by_depth(Buffer<DepthKey>& keys) {
     const size_t size = keys.size();
     uint32_t lowest = ~0u, highest = 0;
@@ -177,7 +177,7 @@ inline bool is_drawable(const SplatInputs& in, int64_t i) {
     return sum == 0.0f;
 }
 
-// Fills scene.splats in the order of the Gaussians; returns them sorted by depth.
+// Fills scene.splats in the order of the Gaussians; returns their indices sorted by depth.
 inline Buffer<DepthKey> collect_splats(int threads, const SplatInputs& in, Scene& scene) {
     constexpr int64_t kPerTask = 4096;
     const size_t tasks = (in.count + kPerTask - 1) / kPerTask;
@@ -197,7 +197,7 @@ inline Buffer<DepthKey> collect_splats(int threads, const SplatInputs& in, Scene
             scene.splats[at] = make_splat(in, i);
             uint32_t bits;
             std::memcpy(&bits, in.depths + i, sizeof(bits));
-            // Unsigned order of these bits is the order of the floats, negative ones included.
+            // As unsigned numbers, these bits have the order of the floats, also of negative ones.
             bits = (bits & 0x80000000u) ? ~bits : bits | 0x80000000u;
             keys[at] = {bits, static_cast<uint32_t>(at)};
             ++at;
@@ -220,7 +220,7 @@ inline void build_scene(int threads, const SplatInputs& in, Scene& scene) {
     scene.splat_start.resize(splats + 1);
     scene.tile_start.resize(tiles + 1);
 
-    std::vector<Buffer<uint32_t>> found(parts);  // the tiles of each part's splats, splat by splat
+    std::vector<Buffer<uint32_t>> found(parts);  // the tiles of the splats of each part, splat by splat
     Buffer<uint32_t> cursors(parts * tiles);
     parallel_for(threads, parts, [&](int, size_t part) {
         constexpr size_t kAhead = 16;

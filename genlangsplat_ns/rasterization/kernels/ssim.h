@@ -1,7 +1,7 @@
-// Structural similarity (Wang et al. 2004) of two interleaved pictures and its gradient, in one go.
+// Structural similarity (Wang et al. 2004) of two interleaved images and its gradient, in one call.
 //
 // Window of 11 pixels with sigma 1.5, no padding, K1 = 0.01, K2 = 0.03, values from 0 to 1. In an interleaved row the
-// neighbor of a value lies `channels` further on, so both directions of the separable blur run over contiguous memory.
+// neighbor of a value is `channels` values further, so both directions of the separable blur access contiguous memory.
 #pragma once
 
 #include <algorithm>
@@ -37,7 +37,7 @@ inline void ssim_blur(const SsimTaps& taps, const float* __restrict in, size_t s
     }
 }
 
-// Returns the mean similarity of `moving` and `fixed`; `gradient` (that of the mean with respect to `moving`) may be null.
+// Returns the mean similarity of `moving` and `fixed`. `gradient`, with respect to `moving`, may be null.
 inline double ssim(const float* moving, const float* fixed, size_t height, size_t width, size_t channels, float* gradient,
                    int threads) {
     static const SsimTaps taps;
@@ -45,7 +45,7 @@ inline double ssim(const float* moving, const float* fixed, size_t height, size_
     constexpr float kC1 = 0.01f * 0.01f, kC2 = 0.03f * 0.03f;
     const size_t row = width * channels, inner = (width - kReach) * channels, rows = height - kReach;
     const size_t plane = height * inner;
-    // Rows blurred along x of: moving, fixed, moving^2, fixed^2, moving * fixed.
+    // moving, fixed, moving^2, fixed^2 and moving * fixed, blurred along x.
     Buffer<float> blurred(5 * plane);
     parallel_for(threads, height, [&](int, size_t y) {
         const float* a = moving + y * row;
@@ -60,7 +60,7 @@ inline double ssim(const float* moving, const float* fixed, size_t height, size_
         const float* sources[5] = {a, b, aa, bb, ab};
         for (size_t m = 0; m < 5; ++m) ssim_blur(taps, sources[m], channels, inner, blurred.data() + m * plane + y * inner);
     });
-    // What the similarity of each window gains from its mean of moving, of moving^2 and of moving * fixed.
+    // Derivatives of each window's similarity with respect to its means of moving, moving^2 and moving * fixed.
     const size_t inner_plane = rows * inner;
     Buffer<float> slopes(gradient != nullptr ? 3 * inner_plane : 0);
     Buffer<double> row_sums(rows);
@@ -69,7 +69,6 @@ inline double ssim(const float* moving, const float* fixed, size_t height, size_
         for (size_t m = 0; m < 5; ++m)
             ssim_blur(taps, blurred.data() + m * plane + y * inner, inner, inner, moments.data() + m * inner);
         const float *ma = moments.data(), *mb = ma + inner, *maa = mb + inner, *mbb = maa + inner, *mab = mbb + inner;
-        // The first moments' row is free once it is read, and then holds the similarities.
         double sum = 0;
         for (size_t i = 0; i < inner; ++i) {
             const float a = ma[i], b = mb[i];
@@ -98,7 +97,7 @@ inline double ssim(const float* moving, const float* fixed, size_t height, size_
     parallel_for(threads, height, [&](int, size_t y) {
         const size_t first = y < kReach ? kReach - y : 0;
         const size_t last = std::min<size_t>(kReach, height - 1 - y);
-        // Zeros around the slopes turn the transposed blur along x into an ordinary one; the taps are symmetric.
+        // With zero padding, the transposed blur along x is an ordinary blur, because the taps are symmetric.
         const size_t margin = kReach * channels;
         Buffer<float> padded(inner + 2 * margin), spread(3 * row);
         std::fill(padded.data(), padded.data() + margin, 0.0f);

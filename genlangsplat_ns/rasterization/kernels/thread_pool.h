@@ -1,7 +1,7 @@
-// Runs a function over numbered items on a few threads that sleep between jobs.
+// Runs a function for numbered items on a few threads that sleep between jobs.
 //
-// Every item writes only memory of its own and sums are gathered afterwards in a fixed order, so which thread takes
-// which item never changes a result: items are handed out one by one, and a slow thread delays nobody.
+// Every item writes only to its own memory, and sums are added up later in a fixed order. So results do not depend on
+// the assignment of items to threads, and items are assigned one by one, which balances the load.
 #pragma once
 
 #include <sys/types.h>
@@ -19,17 +19,17 @@
 
 namespace gls {
 
-// Runs a function with its argument on so many threads and waits for them; the last argument is zero.
+// Runs a function with its argument on a number of threads and waits for them; the flags are zero.
 using OpenMpFork = void (*)(void (*function)(void*), void* argument, unsigned threads, unsigned flags);
 
 class ThreadPool {
   public:
-    // The pool of this process; a forked child finds none of its parent's threads and starts its own.
+    // The pool of this process. A forked child has none of the threads of its parent and gets a new pool.
     static ThreadPool& instance() {
         static std::atomic<ThreadPool*> current{nullptr};
         ThreadPool* pool = current.load();
         while (pool == nullptr || pool->process_ != getpid()) {
-            // The pool is never destroyed: its threads sleep until the process ends.
+            // The pool is never destroyed; its threads sleep until the process ends.
             auto* fresh = new ThreadPool();
             if (current.compare_exchange_strong(pool, fresh)) return *fresh;
             delete fresh;
@@ -37,12 +37,12 @@ class ThreadPool {
         return *pool;
     }
 
-    // Takes the threads of an OpenMP runtime instead of own ones in this process; `fork` is its GOMP_parallel.
+    // Uses the threads of an OpenMP runtime instead of the pool's own; `fork` is its GOMP_parallel.
     //
-    // Between two kernels the caller computes with that runtime, whose threads keep their cores busy while they wait for
-    // more: threads of our own would have to share the cores with them. The wait is also what makes a step ten times
-    // slower when another program takes a core. GNU's runtime waits asleep once it has more threads than there are
-    // cores, so two more are started that never do anything again.
+    // Between two kernels the caller computes with that runtime. Its threads wait for work in busy loops, so threads of
+    // the pool would have to share the cores with them. The busy loops also make a training step ten times slower when
+    // another program uses a core. GNU's runtime lets threads sleep once it has more of them than cores, so this starts
+    // two more threads that do no work.
     void use_openmp(OpenMpFork fork) {
         fork_ = fork;
         std::promise<void> promise;
@@ -55,11 +55,11 @@ class ThreadPool {
             }).detach();
             started.wait();
         } catch (const std::system_error&) {
-            // A system that refuses the thread only waits as it did before.
+            // Without the extra threads, the runtime keeps waiting in busy loops.
         }
     }
 
-    // Calls work(worker, item) for every item below `count`; `worker` < `threads` numbers the calling thread.
+    // Calls work(worker, item) for every item < `count`; `worker` < `threads` is the number of the thread.
     template <class Work>
     void run(int threads, size_t count, const Work& work) {
         if (fork_ != nullptr && threads > 1 && count > 1) {
@@ -68,7 +68,7 @@ class ThreadPool {
             if (job.failure) std::rethrow_exception(job.failure);
             return;
         }
-        // A second caller, such as a viewer beside the training, does its own work instead of waiting.
+        // A concurrent caller, such as a viewer during training, works on its own thread instead of waiting.
         std::unique_lock<std::mutex> turn(turn_, std::defer_lock);
         if (threads <= 1 || count <= 1 || !turn.try_lock()) {
             for (size_t item = 0; item < count; ++item) work(0, item);
@@ -123,7 +123,7 @@ class ThreadPool {
         }
     }
 
-    // Returns how many helpers there are to invite, at most `wanted`: the system may refuse more threads.
+    // Returns the number of available helpers, at most `wanted`; the system may refuse to start more threads.
     int start_helpers(int wanted) {
         while (static_cast<int>(started_) < wanted) {
             const int worker = started_ + 1;

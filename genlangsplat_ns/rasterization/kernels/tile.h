@@ -1,4 +1,4 @@
-// The state of one tile while its splats are composited front to back, and the one step both passes share.
+// The state of one tile during the compositing, and the step that the forward and the backward pass share.
 #pragma once
 
 #include "splats.h"
@@ -8,29 +8,29 @@ namespace gls {
 constexpr float kMaxOpacity = 0.999f;
 constexpr float kMinTransmittance = 1e-4f;
 
-// A splat with its fields spread over all lanes.
+// A splat with its fields broadcast to all lanes.
 struct WideSplat {
     Float32x16 x, y, xx, xy, yy, level;
     GLS_INLINE explicit WideSplat(const Splat& s) : x(s.x), y(s.y), xx(s.xx), xy(s.xy), yy(s.yy), level(s.level) {}
 };
 
-// What one splat does to the sixteen pixels of one block.
+// The contribution of one splat to the sixteen pixels of one block.
 struct Contribution {
     Float32x16 dx, dy;   // from the pixel to the splat
     Float32x16 slope, slope_y;  // xx dx + xy dy and yy dy
-    Float32x16 opacity;  // undefined where the splat does not reach
-    Float32x16 capped;   // the same, at most kMaxOpacity
+    Float32x16 opacity;  // undefined where `reached` is false
+    Float32x16 capped;   // opacity, at most kMaxOpacity
     Float32x16 weight;   // opacity * transmittance where drawn, zero elsewhere
-    Mask16 reached;   // bright enough to see, in a pixel that takes more
-    Mask16 drawn;     // reached, and the pixel is not full with it
+    Mask16 reached;   // above the drawing threshold, in a pixel that is not saturated
+    Mask16 drawn;     // reached, and the splat does not saturate the pixel
 };
 
 struct Tile {
-    // Negative in pixels that take no more: the sign costs nothing, and what was left stays readable behind it.
+    // Negative in saturated pixels: the sign bit marks them without losing the value.
     alignas(64) float transmittance[kBlocks][16];
-    Float32x16 column[kBlock], row[kBlock];   // the pixel centers of the blocks in a column or row of blocks
-    Float32x16 low_x, high_x, low_y, high_y;  // per block, the centers of its outer pixels
-    uint32_t alive;                        // the blocks with a pixel that still takes light
+    Float32x16 column[kBlock], row[kBlock];   // pixel centers of the blocks in each column or row of blocks
+    Float32x16 low_x, high_x, low_y, high_y;  // per block, the centers of its outermost pixels
+    uint32_t alive;                        // bit mask of the blocks with an unsaturated pixel
 
     void begin(const Scene& scene, size_t tile) {
         const int left = static_cast<int>(tile % scene.tiles_x) * kTile;
@@ -56,7 +56,7 @@ struct Tile {
 
     GLS_INLINE uint32_t touched_blocks(const Splat& s) const { return touches(s, low_x, high_x, low_y, high_y).bits(); }
 
-    // Fills in where the splat lies as seen from the block's pixels; returns the logarithm of its opacity there.
+    // Sets the offsets from the block's pixels to the splat; returns log2 of its opacity there.
     GLS_INLINE Float32x16 place(int block, const WideSplat& s, Contribution& out) const {
         out.dx = s.x - column[block % kBlock];
         out.dy = s.y - row[block / kBlock];
@@ -65,9 +65,9 @@ struct Tile {
         return fma(out.slope, out.dx, fma(out.slope_y, out.dy, s.level));
     }
 
-    // Puts the splat in front of what is behind the block's pixels. There is no branch: whether a splat reaches a pixel
-    // and whether it fills one is as good as random, and guessing wrong costs more than the work. Only the few steps
-    // through the transmittance wait for the splat before.
+    // Composites the splat into the block's pixels. There is no branch, because it is hardly predictable whether a
+    // splat reaches or saturates a pixel, and a misprediction costs more than the work. Only the few operations on the
+    // transmittance depend on the previous splat.
     GLS_INLINE void composite(int block, const WideSplat& s, Contribution& out) {
         const Float32x16 power = place(block, s, out);
         out.opacity = exp2(max(power, kMinLogOpacity));
@@ -80,7 +80,7 @@ struct Tile {
         select(out.drawn, after, negate_where(without(out.reached, out.drawn), before)).store(transmittance[block]);
     }
 
-    // Forgets the blocks without a pixel that takes more.
+    // Removes saturated blocks from `alive`.
     void update_alive() {
         for (uint32_t blocks = alive; blocks != 0; blocks &= blocks - 1) {
             const int block = __builtin_ctz(blocks);
@@ -88,11 +88,11 @@ struct Tile {
         }
     }
 
-    // The light that passes a pixel, whether it takes more or not.
+    // The transmittance of a pixel, saturated or not.
     float passing(int block, int lane) const { return std::fabs(transmittance[block][lane]); }
 };
 
-// The number of the first pixel of a block, and whether pixels of it lie in the image.
+// Position of a block's first pixel, and the number of its columns and rows inside the image.
 struct BlockPixels {
     int x, y, columns, rows;
     BlockPixels(const Scene& scene, size_t tile, int block)
@@ -109,7 +109,7 @@ struct BlockPixels {
                 visit(row * kBlock + column, static_cast<int64_t>(y + row) * width + x + column);
     }
 
-    // Reads interleaved channels of the block's pixels, one plane of lanes per channel; zero outside the image.
+    // Reads interleaved channels of the block's pixels into one plane per channel; zero outside the image.
     template <int kChannels>
     void load(int width, const float* image, float (*planes)[16]) const {
         if (columns == kBlock && rows == kBlock) {

@@ -1,7 +1,7 @@
-// The sparse matrix W of one view: the weight of every Gaussian at every pixel it is drawn on.
+// The sparse matrix W of one view: the weight of every Gaussian at every pixel to which it contributes.
 //
-// Per tile the Gaussians drawn in it are numbered, and per block of 4x4 pixels W holds, nearest first, the number of
-// the Gaussian, a bit mask of the pixels and the weights of those pixels, packed, in single or half precision.
+// The Gaussians of each tile are numbered. For each block of 4x4 pixels, W stores a list of visits, nearest first: the
+// number of the Gaussian, a bit mask of pixels, and the packed weights of these pixels in single or half precision.
 #pragma once
 
 #include <vector>
@@ -12,35 +12,35 @@
 namespace gls {
 
 struct TileWeights {
-    size_t size;                          // Gaussians in the tile
-    const int32_t* gaussians;             // by number in the tile
-    uint32_t* places;                     // by number in the tile, its place among all pairs Gaussian by Gaussian
+    size_t size;                          // number of Gaussians in the tile
+    const int32_t* gaussians;             // per number in the tile, the Gaussian
+    uint32_t* places;                     // per number in the tile, its place in the list of pairs
     const uint32_t* splats;               // per visit of a block, the number in the tile
-    const uint16_t* lanes;                // per visit, the pixels
-    const void* values;                   // packed weights: float, or uint16_t when halved
+    const uint16_t* lanes;                // per visit, the bit mask of pixels
+    const void* values;                   // packed weights: float, or uint16_t if `halved`
     uint32_t visit_start[kBlocks + 1];    // per block
     size_t value_start[kBlocks + 1];
 };
 
 struct Weights {
     int width, height;
-    int64_t count;  // Gaussians
+    int64_t count;  // number of Gaussians
     bool halved;
-    Scene grid;     // only the image's division into tiles
-    std::vector<Arena> arenas;            // what the tiles point to
+    Scene grid;     // only its sizes are set
+    std::vector<Arena> arenas;            // memory of the tiles
     std::vector<TileWeights> tiles;
-    Buffer<uint32_t> place_start;         // Gaussians + 1 offsets into the pairs of a Gaussian and a tile
+    Buffer<uint32_t> place_start;         // Gaussians + 1 offsets into the list of pairs (Gaussian, tile)
     size_t values = 0, visits = 0, bytes = 0;
 };
 
-// The weights of one tile while they are found.
+// The weights of one tile during construction.
 struct WeightLists {
-    static constexpr size_t kRoom = 64;  // visits of a block that there is room for without asking
+    static constexpr size_t kRoom = 64;  // visits of a block for which memory is reserved at a time
     struct Block {
         Buffer<uint32_t> splats;
         Buffer<uint16_t> lanes;
         Buffer<float> values;
-        size_t visits, size;  // size counts values
+        size_t visits, size;  // size is the number of values
     };
     std::vector<int32_t> gaussians;
     size_t begun;
@@ -51,7 +51,7 @@ struct WeightLists {
         begun = 0;
         for (Block& block : blocks) block.visits = block.size = 0;
     }
-    // Memory is made ready for many Gaussians at once: a call in the inner loop would cost the registers.
+    // Reserves memory for many Gaussians at once, because a function call in the inner loop would spill registers.
     void begin(int32_t gaussian) {
         if (begun++ % kRoom == 0)
             for (Block& block : blocks) {
@@ -121,7 +121,7 @@ inline void weigh_tile(Scene& scene, size_t index, WeightLists& lists) {
         });
 }
 
-// Gives every pair of a Gaussian and a tile its place among the Gaussian's pairs, in the order of the tiles.
+// Assigns every pair (Gaussian, tile) its place: Gaussian by Gaussian, in the order of the tiles.
 inline void place_pairs(Weights& out) {
     out.place_start.resize(out.count + 1);
     std::fill_n(out.place_start.data(), out.count + 1, 0u);
@@ -135,7 +135,7 @@ inline void place_pairs(Weights& out) {
     for (int64_t i = 0; i <= out.count; ++i) sum += std::exchange(out.place_start[i], sum);
     for (const TileWeights& tile : out.tiles)
         for (size_t k = 0; k < tile.size; ++k) tile.places[k] = out.place_start[tile.gaussians[k]]++;
-    // Handing out the places moved every start to its end, which is the next one's start.
+    // The assignment advanced every start to its end, which is the start of the next Gaussian.
     for (int64_t i = out.count; i > 0; --i) out.place_start[i] = out.place_start[i - 1];
     out.place_start[0] = 0;
 }
@@ -163,9 +163,9 @@ inline void build_weights(int threads, int64_t count, bool halved, Scene& scene,
     out.bytes += sizeof(TileWeights) * out.tiles.size() + 4 * (count + 1);
 }
 
-constexpr uint32_t kPiece = 32;  // visits of a block unpacked at once
+constexpr uint32_t kPiece = 32;  // number of visits unpacked at once
 
-// Calls visit(size, splats, weights) for the visits of a block, unpacked in pieces.
+// Unpacks the visits of a block in pieces, and calls visit(size, splats, weights) for each piece.
 template <class Value, class Visit>
 GLS_INLINE void for_each_piece(const TileWeights& tile, int block, const Visit& visit) {
     alignas(64) float dense[kPiece][kLanes];
@@ -208,7 +208,7 @@ inline void weights_composite(int threads, const Weights& w, const float* featur
     });
 }
 
-// features (Gaussians x channels) = transposed W times image (height x width x channels)
+// features (Gaussians x channels) = W^T times image (height x width x channels)
 template <class Value>
 inline void weights_backproject(int threads, const Weights& w, const float* image, int64_t channels, float* features) {
     Buffer<float> sums(static_cast<size_t>(w.place_start[w.count]) * kLanes);
@@ -249,7 +249,7 @@ inline void weights_backproject(int threads, const Weights& w, const float* imag
     }
 }
 
-// The entries of W one by one: pixel = y * width + x, Gaussian, weight.
+// Writes all entries of W: pixel = y * width + x, Gaussian, weight.
 template <class Value>
 inline void weights_entries(const Weights& w, int64_t* pixels, int64_t* gaussians, float* values) {
     size_t at = 0;

@@ -31,15 +31,9 @@ def opaque(scene: SmallScene) -> SmallScene:
 
 def test_projection_equals_the_reference(splatter: ModuleType) -> None:
     scene = small_scene(count=500)
-<<<<<<< HEAD
-    inputs = (tensor.numpy() for tensor in (*scene.geometry[:3], *scene.view[:2]))
-    means2d, conics, depths, radii = map(torch.from_numpy, splatter.project(*inputs, scene.width, scene.height))
-    expected = reference.project(*scene.geometry[:3], *scene.view)
-=======
     inputs = (tensor.numpy() for tensor in (*scene.gaussians.tensors()[:3], scene.view.viewmat, scene.view.K))
-    means2d, conics, depths, radii = map(torch.from_numpy, peer.project(*inputs, scene.width, scene.height))
+    means2d, conics, depths, radii = map(torch.from_numpy, splatter.project(*inputs, scene.width, scene.height))
     expected = reference.project(scene.gaussians, scene.view)
->>>>>>> w-lift
     seen = expected.radii > 0
     assert torch.equal(radii, expected.radii)
     assert 50 < int(seen.sum()) < 500

@@ -35,7 +35,7 @@ from autoencoder_speed import (
     streaming_bars,
     throughput_bars,
 )
-from common import Bar, in_own_process, options_of, worked, write_results
+from common import Goal, in_own_process, options_of, worked, write_results
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.ray import RaySettings
@@ -169,12 +169,12 @@ def print_ray(row: Row) -> None:
     CONSOLE.print(table)
 
 
-def ray_bars(row: Row) -> list[Bar]:
+def ray_bars(row: Row) -> list[Goal]:
     """The goals."""
     return [
-        Bar("Ray, content equal to local", float(row["equal"]["ray"]), ">=", 1),
-        Bar("Ray, content equal to local after a kill", float(row["equal"]["killed"]), ">=", 1),
-        Bar("Ray, frames lost by a kill", row["frames_lost"]["killed"], "<=", 0),
+        Goal("Ray, content equal to local", float(row["equal"]["ray"]), ">=", 1),
+        Goal("Ray, content equal to local after a kill", float(row["equal"]["killed"]), ">=", 1),
+        Goal("Ray, frames lost by a kill", row["frames_lost"]["killed"], "<=", 0),
     ]
 
 
@@ -194,10 +194,10 @@ def work(arguments: list[str]) -> Row:
     return row
 
 
-def run_parts(data: Path | None, quick: bool) -> tuple[list[Row], list[Bar]]:
+def run_parts(data: Path | None, quick: bool) -> tuple[list[Row], list[Goal]]:
     """Measures and prints each part, and returns all rows and goals."""
     rows: list[Row] = []
-    bars: list[Bar] = []
+    goals: list[Goal] = []
     if data is None:
         CONSOLE.print("[yellow]Quality is left out: it needs real CLIP vectors; name their folder with --data.")
     else:
@@ -205,16 +205,16 @@ def run_parts(data: Path | None, quick: bool) -> tuple[list[Row], list[Bar]]:
         quality = in_own_process(__file__, "quality", str(data.resolve()), "quick" if quick else "full")["rows"]
         print_quality(quality)
         rows += quality
-        bars += quality_bars(quality)
+        goals += quality_bars(quality)
     throughput = measure_throughput(20_000 if quick else 200_000, BATCHES, repetitions=3)
     print_throughput(throughput)
     rows += throughput
-    bars += throughput_bars(throughput)
+    goals += throughput_bars(throughput)
     streaming = measure_streaming(300_000 if quick else 10_000_000, BATCHES[-1])
     if streaming is not None:
         print_streaming(streaming)
         rows.append(streaming)
-        bars += streaming_bars(streaming)
+        goals += streaming_bars(streaming)
     if find_spec("ray") is None or find_spec("pyarrow") is None:
         CONSOLE.print('[yellow]Ray is left out: it is not installed. pip install "genlangsplat-ns\\[ray]"')
     else:
@@ -222,8 +222,8 @@ def run_parts(data: Path | None, quick: bool) -> tuple[list[Row], list[Bar]]:
         spread_out = in_own_process(__file__, "ray", "8" if quick else "16")
         print_ray(spread_out)
         rows.append(spread_out)
-        bars += ray_bars(spread_out)
-    return rows, bars
+        goals += ray_bars(spread_out)
+    return rows, goals
 
 
 def main() -> None:
@@ -233,8 +233,8 @@ def main() -> None:
     options = parser.parse_args()
     if worked(options, work):
         return
-    rows, bars = run_parts(options.data, options.quick)
-    write_results(options.json, rows, bars)
+    rows, goals = run_parts(options.data, options.quick)
+    write_results(options.json, rows, goals)
 
 
 if __name__ == "__main__":

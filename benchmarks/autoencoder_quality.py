@@ -16,7 +16,7 @@ from jaxtyping import Float
 from rich.table import Table
 from torch import Tensor
 
-from common import Bar
+from common import Goal
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.utils.console import CONSOLE
 from pretrain.fidelity import PcaBaseline, fidelity
@@ -201,12 +201,12 @@ def print_quality(rows: list[Row]) -> None:
     CONSOLE.print(table)
 
 
-def quality_bars(rows: list[Row]) -> list[Bar]:
+def quality_bars(rows: list[Row]) -> list[Goal]:
     """The goals: on the first fold, the worst seed of `residual` must reach the principal components."""
     first = {row["compressor"]: row for row in rows if row["fold"] == rows[0]["fold"]}
     learned, linear = first["residual"], first[f"PCA {LATENT_DIM}"]
     return [
-        Bar(
+        Goal(
             f"fold a, residual, {figure}: margin over PCA, worst seed",
             learned[figure]["min"] - linear[figure]["max"],
             ">=",

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
-from common import Bar, in_own_process, peak_memory_gb
+from common import Goal, in_own_process, peak_memory_gb
 from genlangsplat_ns.language.architectures import ARCHITECTURES
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.utils.console import CONSOLE
@@ -249,10 +249,10 @@ def print_throughput(rows: list[Row]) -> None:
     CONSOLE.print(table)
 
 
-def throughput_bars(rows: list[Row]) -> list[Bar]:
+def throughput_bars(rows: list[Row]) -> list[Goal]:
     """The goals."""
     return [
-        Bar(f"training, batch {row['batch']}, times the simple loop", row["ratios"][OURS]["median"], ">=", 10)
+        Goal(f"training, batch {row['batch']}, times the simple loop", row["ratios"][OURS]["median"], ">=", 10)
         for row in rows
     ]
 
@@ -302,6 +302,6 @@ def print_streaming(row: Row) -> None:
     CONSOLE.print(table)
 
 
-def streaming_bars(row: Row) -> list[Bar]:
+def streaming_bars(row: Row) -> list[Goal]:
     """The goal."""
-    return [Bar(f"streaming {row['rows']:,} rows, peak GB of the whole process", row["peak_memory_gb"], "<=", 2)]
+    return [Goal(f"streaming {row['rows']:,} rows, peak GB of the whole process", row["peak_memory_gb"], "<=", 2)]

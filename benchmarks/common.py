@@ -22,18 +22,18 @@ from genlangsplat_ns.utils.files import atomic_path
 
 
 @dataclass(frozen=True)
-class Bar:
+class Goal:
     """A goal and the measured value."""
 
     name: str
     measured: float
     relation: str
-    bar: float
+    target: float
 
     @property
     def met(self) -> bool:
         """Whether the goal is met."""
-        return self.measured >= self.bar if self.relation == ">=" else self.measured <= self.bar
+        return self.measured >= self.target if self.relation == ">=" else self.measured <= self.target
 
 
 def machine() -> dict[str, Any]:
@@ -51,15 +51,15 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write_results(path: Path | None, rows: list[dict[str, Any]], bars: list[Bar]) -> None:
+def write_results(path: Path | None, rows: list[dict[str, Any]], goals: list[Goal]) -> None:
     """Prints the goals and, if a path is given, writes everything as JSON. A missed goal is only reported."""
-    table = Table("bar", "measured", "wanted", "met")
-    for bar in bars:
-        verdict = "[green]yes[/green]" if bar.met else "[red]no[/red]"
-        table.add_row(bar.name, f"{bar.measured:.4g}", f"{bar.relation} {bar.bar:g}", verdict)
+    table = Table("goal", "measured", "target", "met")
+    for goal in goals:
+        verdict = "[green]yes[/green]" if goal.met else "[red]no[/red]"
+        table.add_row(goal.name, f"{goal.measured:.4g}", f"{goal.relation} {goal.target:g}", verdict)
     CONSOLE.print(table)
     if path is not None:
-        document = {"machine": machine(), "rows": rows, "bars": [asdict(bar) for bar in bars]}
+        document = {"machine": machine(), "rows": rows, "goals": [asdict(goal) for goal in goals]}
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(document, indent=1))
 

@@ -28,7 +28,7 @@ from common import write_results
 from composed_autoencoders import DOMAINS, train_on
 from composed_fidelity import domain_fidelity, noise_row, scene_fidelity
 from composed_lift import DIRTY, Code, LiftedScene, NoCode, Row, SceneSetup
-from composed_report import bars_of, draw_widths, show_all
+from composed_report import draw_widths, goals_of, show_all
 from composed_run import ENCODER
 from genlangsplat_ns.language.projection import projection_autoencoder
 from genlangsplat_ns.lifting.settings import LiftSettings
@@ -164,7 +164,7 @@ def main() -> None:
     CONSOLE.print(f"{time.perf_counter() - start:.0f} s in all.")
     if options.plot is not None:
         draw_widths(rows, options.plot)
-    write_results(options.json, rows, bars_of(rows, USUAL))
+    write_results(options.json, rows, goals_of(rows, USUAL))
 
 
 if __name__ == "__main__":

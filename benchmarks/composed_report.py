@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from common import Bar
+from common import Goal
 from genlangsplat_ns.utils.console import CONSOLE
 
 Row = dict[str, Any]
@@ -117,13 +117,13 @@ def _show_fox(rows: list[Row]) -> None:
     CONSOLE.print(table)
 
 
-def bars_of(rows: list[Row], width: int) -> list[Bar]:
+def goals_of(rows: list[Row], width: int) -> list[Goal]:
     """The goals."""
     scenes = chosen(rows, part="scene")
     if not scenes:
         return []
     raw = {row["seed"]: row for row in chosen(scenes, code="none", decoder="autoencoder")}
-    bars = []
+    goals = []
     for code, leniency in (("images", 0.0), ("projection", 0.02)):
         own = chosen(scenes, code=code, latent_dim=width, decoder="memory")
         gains = [row["miou"] - raw[row["seed"]]["miou"] for row in own]
@@ -131,28 +131,28 @@ def bars_of(rows: list[Row], width: int) -> list[Bar]:
         baselines = [row for part in (list(raw.values()), chosen(rows, part="rival")) for row in part]
         best = {seed: max(row["miou"] for row in chosen(baselines, seed=seed)) for seed in raw}
         beaten = [row["miou"] - best[row["seed"]] for row in own]
-        bars += [
-            Bar(f"{title}: minimum localization", min(row["localization"] for row in own), ">=", 0.95 - leniency),
-            Bar(f"{title}: minimum mIoU", min(row["miou"] for row in own), ">=", 0.85 - leniency),
-            Bar(f"{title}: mean mIoU", mean_of(own, "miou"), ">=", 0.9 - leniency),
-            Bar(f"{title}: minimum gain of mIoU over the uncompressed lift", min(gains), ">=", -leniency),
-            Bar(f"{title}: mean gain over the best baseline of each scene", statistics.mean(beaten), ">=", 0.0),
-            Bar(f"{title}: mIoU of shuffled texts", max(row["shuffled_miou"] for row in own), "<=", 0.01),
+        goals += [
+            Goal(f"{title}: minimum localization", min(row["localization"] for row in own), ">=", 0.95 - leniency),
+            Goal(f"{title}: minimum mIoU", min(row["miou"] for row in own), ">=", 0.85 - leniency),
+            Goal(f"{title}: mean mIoU", mean_of(own, "miou"), ">=", 0.9 - leniency),
+            Goal(f"{title}: minimum gain of mIoU over the uncompressed lift", min(gains), ">=", -leniency),
+            Goal(f"{title}: mean gain over the best baseline of each scene", statistics.mean(beaten), ">=", 0.0),
+            Goal(f"{title}: mIoU of shuffled texts", max(row["shuffled_miou"] for row in own), "<=", 0.01),
         ]
     watches = chosen(scenes, code="watches", decoder="memory")
-    bars.append(Bar("watches alone, memory: mean mIoU", mean_of(watches, "miou"), ">=", 0.75))
+    goals.append(Goal("watches alone, memory: mean mIoU", mean_of(watches, "miou"), ">=", 0.75))
     wrong = chosen(rows, part="mislabeled")
     for code in ("images", "projection") if wrong else ():
         for baseline in dict.fromkeys(row["code"] for row in wrong if row["code"].startswith("none")):
             gain = mean_of(chosen(wrong, code=code), "miou") - mean_of(chosen(wrong, code=baseline), "miou")
             title = f"30 % mislabeled, {code}: mean gain of mIoU over 512 dimensions, {baseline.removeprefix('none, ')}"
-            bars.append(Bar(title, gain, ">=", 0.03))
+            goals.append(Goal(title, gain, ">=", 0.03))
     own = {row["seed"]: row["miou"] for row in chosen(scenes, code="images", latent_dim=width, decoder="memory")}
     differences = [own[row["seed"]] - row["miou"] for row in chosen(rows, part="gaussian", code="images")]
     mean = abs(statistics.mean(differences))
-    bars.append(Bar("points of mIoU between the modes, mean of scenes", 100 * mean, "<=", 2))
+    goals.append(Goal("points of mIoU between the modes, mean of scenes", 100 * mean, "<=", 2))
     worst = max(map(abs, differences))
-    bars.append(Bar("points of mIoU between the modes, worst scene", 100 * worst, "<=", 2))
+    goals.append(Goal("points of mIoU between the modes, worst scene", 100 * worst, "<=", 2))
     fidelity = chosen(rows, part="fidelity", code="images")
     for decoder, latents, kind in (
         ("autoencoder", "its own", "embedding"),
@@ -161,8 +161,8 @@ def bars_of(rows: list[Row], width: int) -> list[Bar]:
         ("memory", "rendered", "source"),
     ):
         value = mean_of(chosen(fidelity, decoder=decoder, latents=latents), f"{kind}_cosine")
-        bars.append(Bar(f"cosine with the {kind}, {decoder}, latent {latents}", value, ">=", PAPER_LINE))
-    return bars
+        goals.append(Goal(f"cosine with the {kind}, {decoder}, latent {latents}", value, ">=", PAPER_LINE))
+    return goals
 
 
 def draw_widths(rows: list[Row], path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from rich.table import Table
 
-from common import Bar, options_of, write_results
+from common import Goal, options_of, write_results
 from composed_fidelity import scene_fidelity
 from composed_lift import SceneSetup
 from composed_run import ENCODER
@@ -54,7 +54,7 @@ def measure(data: Path, seed: int) -> list[Row]:
     return rows
 
 
-def show(rows: list[Row]) -> list[Bar]:
+def show(rows: list[Row]) -> list[Goal]:
     """Prints sizes and losses, and returns the goals."""
     table = Table("method", "stored per Gaussian", "MB per million Gaussians", title="Language latents, all levels")
     for storage in storage_of_methods(*rows[0]["shape"][1:]):
@@ -88,14 +88,14 @@ def show(rows: list[Row]) -> list[Bar]:
     for name in figures:
         table.add_row(name, *(f"{joined[name, encoding]:.6f}" for encoding in ENCODINGS))
     CONSOLE.print(table)
-    bars = []
+    goals = []
     for encoding in ENCODINGS[1:]:
         lost = [100 * (kept[seed, "float32"]["miou"] - kept[seed, encoding]["miou"]) for seed in seeds]
-        bars += [
-            Bar(f"{encoding}, worst cosine of an embedding", joined["embeddings_worst", encoding], ">=", 0.99),
-            Bar(f"{encoding}, points of mIoU lost (worst scene)", max(lost), "<=", 0.1),
+        goals += [
+            Goal(f"{encoding}, worst cosine of an embedding", joined["embeddings_worst", encoding], ">=", 0.99),
+            Goal(f"{encoding}, points of mIoU lost (worst scene)", max(lost), "<=", 0.1),
         ]
-    return bars
+    return goals
 
 
 def main() -> None:

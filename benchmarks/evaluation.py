@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from rich.table import Table
 
-from common import Bar, in_own_process, options_of, worked, write_results
+from common import Goal, in_own_process, options_of, worked, write_results
 from genlangsplat_ns.evaluation.evaluate import evaluate_views
 from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, THRESHOLD
@@ -140,7 +140,7 @@ def main() -> None:
     if worked(options, lambda words: measure(int(words[0]), "gaussian" if words[1] == "gaussian" else "rendered")):
         return
     table = Table("mode", "views", "pairs", "s (processor)", "minutes for all", "GB", "pictures of the page in MB")
-    rows, bars = [], []
+    rows, goals = [], []
     for mode in get_args(QueryMode):
         views = QUICK_VIEWS if options.quick else VIEWS
         row = in_own_process(__file__, str(views), mode)
@@ -149,12 +149,12 @@ def main() -> None:
         cells = (times, f"{minutes:.1f}", f"{row['peak_memory_gb']:.2f}", f"{row['page_mb']:.0f}")
         table.add_row(mode, str(views), str(row["pairs"]), *cells)
         rows.append(row)
-        bars += [
-            Bar(f"{mode}: minutes for {PAIRS} pairs in {VIEWS} views, 2 threads", minutes, "<=", MOST_MINUTES),
-            Bar(f"{mode}: peak of memory in GB", row["peak_memory_gb"], "<=", MOST_GIGABYTES),
+        goals += [
+            Goal(f"{mode}: minutes for {PAIRS} pairs in {VIEWS} views, 2 threads", minutes, "<=", MOST_MINUTES),
+            Goal(f"{mode}: peak of memory in GB", row["peak_memory_gb"], "<=", MOST_GIGABYTES),
         ]
     CONSOLE.print(table)
-    write_results(options.json, rows, bars)
+    write_results(options.json, rows, goals)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.table import Table
 
-from common import Bar, in_own_process, options_of, worked, write_results
+from common import Goal, in_own_process, options_of, worked, write_results
 from extraction_models import THRESHOLDS, blobs, measure_embedded, measure_encoding, measure_nms, read_images
 from extraction_store import extract_logged, measure_kills, weigh_store
 from genlangsplat_ns.features.mask_nms import mask_nms
@@ -71,20 +71,20 @@ def print_rows(nms: Row, encoding: Row, embedded: Row, kills: Row, store: Row) -
     CONSOLE.print(table)
 
 
-def bars_of(nms: Row, encoding: Row, embedded: Row, kills: Row, store: Row) -> list[Bar]:
+def goals_of(nms: Row, encoding: Row, embedded: Row, kills: Row, store: Row) -> list[Goal]:
     """The goals."""
     each = encoding["each"]
     ratio = each["one at a time"]["median_ms"] / each["batched"]["median_ms"]
     return [
-        Bar("NMS, times faster than the double loop", nms["plain_ms"] / nms["fast"]["median_ms"], ">=", 50),
-        Bar("NMS, identical results", float(nms["identical"]), ">=", 1),
-        Bar("NMS, peak GB of the whole process", nms["peak_memory_gb"], "<=", 1),
-        Bar("CLIP, crops/s relative to one at a time", ratio, ">=", 1.5),
-        Bar("conse + watershed, s per view", embedded["each"]["median_ms"] / 1e3, "<=", 1.5),
-        Bar("kill -9, views redone by one resume", kills["most_views_redone_by_one_resume"], "<=", 1),
-        Bar("kill -9, equal byte for byte", float(kills["equal_byte_for_byte"]), ">=", 1),
-        Bar("store, MB for 300 views", store["megabytes"] * 300 / store["views"], "<=", 150),
-        Bar("store, peak GB while extracting", store["peak_memory_gb"], "<=", 1),
+        Goal("NMS, times faster than the double loop", nms["plain_ms"] / nms["fast"]["median_ms"], ">=", 50),
+        Goal("NMS, identical results", float(nms["identical"]), ">=", 1),
+        Goal("NMS, peak GB of the whole process", nms["peak_memory_gb"], "<=", 1),
+        Goal("CLIP, crops/s relative to one at a time", ratio, ">=", 1.5),
+        Goal("conse + watershed, s per view", embedded["each"]["median_ms"] / 1e3, "<=", 1.5),
+        Goal("kill -9, views redone by one resume", kills["most_views_redone_by_one_resume"], "<=", 1),
+        Goal("kill -9, equal byte for byte", float(kills["equal_byte_for_byte"]), ">=", 1),
+        Goal("store, MB for 300 views", store["megabytes"] * 300 / store["views"], "<=", 150),
+        Goal("store, peak GB while extracting", store["peak_memory_gb"], "<=", 1),
     ]
 
 
@@ -106,7 +106,7 @@ def main() -> None:
         in_own_process(__file__, "store", "20" if quick else "300"),
     ]
     print_rows(*rows)
-    write_results(options.json, rows, bars_of(*rows))
+    write_results(options.json, rows, goals_of(*rows))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from common import Bar, write_results
+from common import Goal, write_results
 from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels
 from genlangsplat_ns.evaluation.metrics import intersection_over_union, psnr
 from genlangsplat_ns.language.query import TextQuery
@@ -112,17 +112,17 @@ def main() -> None:
             table.add_row(text, split, str(len(chosen)), hits, str(len(outlined)), *cells)
     CONSOLE.print(table)
     fox = [row for row in results if row["text"] == "a fox"]
-    bars = [
-        Bar("held-out PSNR in dB", held_out_psnr(scene), ">=", 27.0),
-        Bar("share of peaks of 'a fox' on the fox", mean([row["hit"] for row in fox if row["visible"]]), ">=", 0.9),
-        Bar(
+    goals = [
+        Goal("held-out PSNR in dB", held_out_psnr(scene), ">=", 27.0),
+        Goal("share of peaks of 'a fox' on the fox", mean([row["hit"] for row in fox if row["visible"]]), ">=", 0.9),
+        Goal(
             "mean IoU of the mask of 'a fox' in outlined views that show its head",
             mean([row["iou"][arguments.threshold] for row in fox if row["outlined"] and row["visible"]]),
             ">=",
             0.7,
         ),
     ]
-    write_results(arguments.json, results, bars)
+    write_results(arguments.json, results, goals)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from rich.table import Table
 from torch import Tensor
 
-from common import Bar, options_of, write_results
+from common import Goal, options_of, write_results
 from composed_scene import RegionSettings, region_features, source_vectors
 from genlangsplat_ns.language.memory import MemoryDecoder
 from genlangsplat_ns.lifting.lift import lift_latents
@@ -77,18 +77,18 @@ def measure(path: Path) -> list[Row]:
     ]
 
 
-def bars_of(rows: list[Row]) -> list[Bar]:
+def goals_of(rows: list[Row]) -> list[Goal]:
     """Goals for the difference between robust lifting and each of Adam's best."""
-    bars = []
+    goals = []
     for row in rows:
         if row["solver"] in ("plain", ROBUST):
             continue
         lifted = next(other for other in rows if (other["scene"], other["solver"]) == (row["scene"], ROBUST))
-        bars += [
-            Bar(f"{row['scene']}, decoded {key}: robust minus {row['solver']}", lifted[key] - row[key], ">=", -0.005)
+        goals += [
+            Goal(f"{row['scene']}, decoded {key}: robust minus {row['solver']}", lifted[key] - row[key], ">=", -0.005)
             for key in ("cosine", "miou")
         ]
-    return bars
+    return goals
 
 
 def main() -> None:
@@ -102,7 +102,7 @@ def main() -> None:
     for row in rows:
         table.add_row(row["scene"], row["solver"], f"{row['cosine']:.4f}", f"{row['miou']:.4f}")
     CONSOLE.print(table)
-    write_results(options.json, rows, bars_of(rows))
+    write_results(options.json, rows, goals_of(rows))
 
 
 if __name__ == "__main__":

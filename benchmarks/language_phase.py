@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib import pyplot
 from rich.table import Table
 
-from common import Bar, in_own_process, options_of, worked, write_results
+from common import Goal, in_own_process, options_of, worked, write_results
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.lifting.lift import lift_latents
 from genlangsplat_ns.lifting.settings import LiftSettings
@@ -98,12 +98,12 @@ def _folder(argument: str) -> Path | None:
     return None if argument == NO_FOLDER else Path(argument)
 
 
-def run_parts(options: Any) -> tuple[list[Row], list[Bar]]:
+def run_parts(options: Any) -> tuple[list[Row], list[Goal]]:
     """Measures and prints each part, and returns all rows and goals."""
     data, quick = str(options.data.resolve()), options.quick
     wanted = options.parts or ["errors", "levels", "adam", "large"]
     rows = [row for path in options.earlier for row in json.loads(path.read_text())["rows"] if "curves" in row]
-    bars: list[Bar] = []
+    goals: list[Goal] = []
 
     def measured(*calls: tuple[str, ...]) -> list[Row]:
         found = []
@@ -117,25 +117,25 @@ def run_parts(options: Any) -> tuple[list[Row], list[Bar]]:
         few, all_of_them = ";".join(list(VARIANTS)[:2]), ";".join(VARIANTS)
         seeds = range(1 if quick else options.seeds)
         calls = (("errors", data, str(seed), few if quick or seed > 2 else all_of_them) for seed in seeds)
-        bars += show_errors(measured(*calls))
+        goals += show_errors(measured(*calls))
     if "levels" in wanted:
-        bars += show_levels(measured(("levels", data, "1" if quick else "3")))
+        goals += show_levels(measured(("levels", data, "1" if quick else "3")))
     how = ("quick" if quick else "full", str(options.latents.resolve()) if options.latents else NO_FOLDER)
     if "adam" in wanted:
         measured(*(("adam", data, name, str(options.steps), *how) for name in (list(SCENES)[:1] if quick else SCENES)))
     if options.run is not None:
         measured(("run", str(options.run.resolve()), *how))
     races = [row for row in rows if "curves" in row]
-    bars += show_race(races)
+    goals += show_race(races)
     if races and options.plot_adam is not None:
         plot_race(races, options.plot_adam)
     if "large" in wanted:
         size = ("100000", "20") if quick else ("1000000", "300")
-        bars += show_large(measured(("large", *size, "0"), ("large", *size, "2")), options.plot)
-    return rows, bars
+        goals += show_large(measured(("large", *size, "0"), ("large", *size, "2")), options.plot)
+    return rows, goals
 
 
-def show_errors(found: list[Row]) -> list[Bar]:
+def show_errors(found: list[Row]) -> list[Goal]:
     """Means and spread over the scenes."""
     table = Table("solver", "mislabeled", "mIoU", "cosine", "processor seconds")
     means: dict[tuple[str, float], float] = {}
@@ -155,12 +155,12 @@ def show_errors(found: list[Row]) -> list[Bar]:
     ]
     losses = [100 * (scene[0.0] - scene[MISLABELED[1]]) for scene in robust]
     return [
-        Bar("robust, points of mIoU lost to 30 % mislabeled (mean of scenes)", statistics.mean(losses), "<=", 5),
-        Bar("robust, points of mIoU lost (worst scene)", max(losses), "<=", 5),
+        Goal("robust, points of mIoU lost to 30 % mislabeled (mean of scenes)", statistics.mean(losses), "<=", 5),
+        Goal("robust, points of mIoU lost (worst scene)", max(losses), "<=", 5),
     ]
 
 
-def show_levels(found: list[Row]) -> list[Bar]:
+def show_levels(found: list[Row]) -> list[Goal]:
     """Time of three levels relative to one."""
     seconds = found[0]["processor_seconds"]
     table = Table("levels", "processor seconds")
@@ -168,10 +168,10 @@ def show_levels(found: list[Row]) -> list[Bar]:
         table.add_row(name, _spread(values))
     CONSOLE.print(table)
     ratio = statistics.median(seconds["three"]) / statistics.median(seconds["one"])
-    return [Bar("robust, three levels relative to one", ratio, "<=", 2)]
+    return [Goal("robust, three levels relative to one", ratio, "<=", 2)]
 
 
-def show_large(found: list[Row], plot: Path | None) -> list[Bar]:
+def show_large(found: list[Row], plot: Path | None) -> list[Goal]:
     """Time and memory of the large scene, and the linearity of its times."""
     table = Table("solver", "Gaussians", "views", "seconds", "processor seconds", "peak GB")
     for row in found:
@@ -193,9 +193,9 @@ def show_large(found: list[Row], plot: Path | None) -> list[Bar]:
     peak = max(row["peak_memory_gb"] for row in found)
     plain, robust = (row["processor_seconds"] for row in found)
     return [
-        Bar("large scene, processor time of robust relative to plain", robust / plain, "<=", 1.6),
-        Bar("large scene, peak memory in GB", peak, "<=", 6),
-        Bar("large scene, maximum deviation from a line through zero, relative to the total", off, "<=", 0.1),
+        Goal("large scene, processor time of robust relative to plain", robust / plain, "<=", 1.6),
+        Goal("large scene, peak memory in GB", peak, "<=", 6),
+        Goal("large scene, maximum deviation from a line through zero, relative to the total", off, "<=", 0.1),
     ]
 
 
@@ -226,8 +226,8 @@ def main() -> None:
         return
     if options.data is None:
         raise SystemExit("Found no data folder. Give the folder of all data sets with --data.")
-    rows, bars = run_parts(options)
-    write_results(options.json, rows, bars)
+    rows, goals = run_parts(options)
+    write_results(options.json, rows, goals)
 
 
 if __name__ == "__main__":

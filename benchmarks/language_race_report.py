@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 from rich.table import Table
 
-from common import Bar
+from common import Goal
 from genlangsplat_ns.utils.console import CONSOLE
 from language_race import ADAM, ANEW, TUNED_ADAM, variant_of
 
@@ -70,9 +70,9 @@ def title_of(scene: Row) -> str:
     return f"{scene['scene']}, {scene['gaussians']:,} Gaussians, {scene['views']} views"
 
 
-def show_race(found: Sequence[Row]) -> list[Bar]:
+def show_race(found: Sequence[Row]) -> list[Goal]:
     """Prints each scene and returns the goals of lifting relative to the best of Adam."""
-    bars = []
+    goals = []
     for scene in found:
         _show_runs(scene)
         _show_equal_quality(scene)
@@ -82,10 +82,10 @@ def show_race(found: Sequence[Row]) -> list[Bar]:
                 best = best_of(curves, key)
                 near = first_to(curves, key, best.value - NEAR)
                 name = f"{scene['scene']}: {key} of lifting minus the best of {variant}"
-                bars.append(Bar(name, lifted[key] - best.value, ">=", -NEAR))
+                goals.append(Goal(name, lifted[key] - best.value, ">=", -NEAR))
                 name = f"{scene['scene']}: time of lifting relative to that of {variant} to {key} near its best"
-                bars.append(Bar(name, lifted["seconds"] / near.seconds, "<=", 0.1))
-    return bars
+                goals.append(Goal(name, lifted["seconds"] / near.seconds, "<=", 0.1))
+    return goals
 
 
 def _show_runs(scene: Row) -> None:

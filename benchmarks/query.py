@@ -22,7 +22,7 @@ from rich.table import Table
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from common import Bar, in_own_process, options_of, peak_memory_gb, worked, write_results
+from common import Goal, in_own_process, options_of, peak_memory_gb, worked, write_results
 from composed_lift import PROTOCOL, LiftedScene, SceneSetup
 from composed_run import ENCODER, THING
 from composed_scene import ComposedScene, compose
@@ -227,7 +227,7 @@ def work(arguments: list[str]) -> Row:
     raise GenLangSplatError(f"Found the unknown part {kind}; expected one that this script starts.")
 
 
-def show_frame(found: list[Row]) -> list[Bar]:
+def show_frame(found: list[Row]) -> list[Goal]:
     """Times of frames, and their ratios."""
     (row,) = found
     table = Table("frame", "processor ms", "wall ms (min to max)", title=f"{row['gaussians']:,} Gaussians, 648x420")
@@ -238,20 +238,20 @@ def show_frame(found: list[Row]) -> list[Bar]:
     plain, text, viewer, viewer_text, *_ = (times["processor_ms"] for times in row["rows"].values())
     rendered = row["rows"][PER_PIXEL]
     return [
-        Bar("a frame with a text relative to a plain one", text / plain, "<=", 1.25),
-        Bar("all outputs with a text relative to all outputs without", viewer_text / viewer, "<=", 1.25),
-        Bar("mode rendered, wall seconds per view", rendered["median_ms"] / 1e3, "<=", 1.5),
-        Bar("mode rendered, seconds per view on two cores", rendered["processor_ms"] / 2e3, "<=", 1.5),
+        Goal("a frame with a text relative to a plain one", text / plain, "<=", 1.25),
+        Goal("all outputs with a text relative to all outputs without", viewer_text / viewer, "<=", 1.25),
+        Goal("mode rendered, wall seconds per view", rendered["median_ms"] / 1e3, "<=", 1.5),
+        Goal("mode rendered, seconds per view on two cores", rendered["processor_ms"] / 2e3, "<=", 1.5),
     ]
 
 
-def show_score(found: list[Row]) -> list[Bar]:
+def show_score(found: list[Row]) -> list[Goal]:
     """Times and memory of a new text."""
     table = Table(
         *("latents", "Gaussians", "prior asked", "first text s (processor)", "next text s (processor)", "peak GB"),
         title="1,024 keys",
     )
-    bars = []
+    goals = []
     for row in found:
         table.add_row(
             row["latents"],
@@ -261,19 +261,19 @@ def show_score(found: list[Row]) -> list[Bar]:
             f"{row['peak_memory_gb']:.2f}",
         )
         title = f"{row['gaussians']:,} Gaussians, {row['latents']}"
-        bars += [
-            Bar(f"{title}: first text, wall seconds", row["first_seconds"], "<=", 3),
-            Bar(f"{title}: next text, wall seconds", row["next_seconds"], "<=", 0.2),
-            Bar(f"{title}: peak memory in GB", row["peak_memory_gb"], "<=", 2),
+        goals += [
+            Goal(f"{title}: first text, wall seconds", row["first_seconds"], "<=", 3),
+            Goal(f"{title}: next text, wall seconds", row["next_seconds"], "<=", 0.2),
+            Goal(f"{title}: peak memory in GB", row["peak_memory_gb"], "<=", 2),
         ]
     CONSOLE.print(table)
-    return bars
+    return goals
 
 
-def show_agreement(found: list[Row]) -> list[Bar]:
+def show_agreement(found: list[Row]) -> list[Goal]:
     """Scores of both modes, and the loss of one."""
     table = Table("protocol", "mode", "mIoU", "localization")
-    bars = []
+    goals = []
     for protocol in (THRESHOLD.name, PROTOCOL.name):
         means = {}
         for mode in ("rendered", "gaussian"):
@@ -287,9 +287,9 @@ def show_agreement(found: list[Row]) -> list[Bar]:
             means[mode] = statistics.mean(row["miou"] for row in rows)
             table.add_row(protocol, mode, *figures)
         lost = 100 * (means["rendered"] - means["gaussian"])
-        bars.append(Bar(f"{protocol}: points of mIoU lost by gaussian", lost, "<=", 2))
+        goals.append(Goal(f"{protocol}: points of mIoU lost by gaussian", lost, "<=", 2))
     CONSOLE.print(table)
-    return bars
+    return goals
 
 
 def main() -> None:
@@ -305,7 +305,7 @@ def main() -> None:
         raise SystemExit("Found no data folder. Give the folder of all data sets with --data.")
     data, quick = str(options.data.resolve()), options.quick
     count = "100000" if quick else "1000000"
-    parts: dict[str, tuple[Callable[[list[Row]], list[Bar]], list[tuple[str, ...]]]] = {
+    parts: dict[str, tuple[Callable[[list[Row]], list[Goal]], list[tuple[str, ...]]]] = {
         "frame": (show_frame, [("frame", data, *(("7", "2") if quick else ("30", "5")))]),
         "score": (
             show_score,
@@ -318,7 +318,7 @@ def main() -> None:
         ),
     }
     rows: list[Row] = []
-    bars: list[Bar] = []
+    goals: list[Goal] = []
     for name in options.parts or parts:
         show, calls = parts[name]
         found = []
@@ -326,8 +326,8 @@ def main() -> None:
             CONSOLE.print(f"Measuring {' '.join((call[0], *call[2:]))}.")
             found.append(in_own_process(__file__, *call))
         rows += found
-        bars += show(found)
-    write_results(options.json, rows, bars)
+        goals += show(found)
+    write_results(options.json, rows, goals)
 
 
 if __name__ == "__main__":

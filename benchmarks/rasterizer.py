@@ -17,7 +17,7 @@ import torch
 from rich.table import Table
 
 import competitors
-from common import Bar, machine, write_results
+from common import Goal, machine, write_results
 from competitors import CHANNELS
 from garden import GARDEN, GardenScene, load_scene
 from genlangsplat_ns.rasterization import compositing_weights, library
@@ -105,26 +105,28 @@ def print_roofline(columns: dict[str, Column], works: dict[str, Work], peak: flo
     CONSOLE.print(table)
 
 
-def bars_of(columns: dict[str, Column], works: dict[str, Work], peak: float) -> list[Bar]:
+def goals_of(columns: dict[str, Column], works: dict[str, Work], peak: float) -> list[Goal]:
     """The goals that can be checked in one run."""
     builds = [column for title, column in columns.items() if title.startswith("ours")]
     ours, reference = builds[0], columns["torch reference"]
-    bars = []
-    for row, goal in (("render 3", 150.0), ("render 3, backward", 100.0)):
-        bars.append(
-            Bar(f"{row}: times faster than the torch reference", reference[row].median / ours[row].median, ">=", goal)
+    goals = []
+    for row, minimum in (("render 3", 150.0), ("render 3, backward", 100.0)):
+        goals.append(
+            Goal(
+                f"{row}: times faster than the torch reference", reference[row].median / ours[row].median, ">=", minimum
+            )
         )
     for row in ("render 48", "render 48, backward"):
         cost = ours[row].median / ours[row.replace("48", "3")].median
-        bars.append(Bar(f"{row}: cost relative to 3 channels", cost, "<=", 3.5))
+        goals.append(Goal(f"{row}: cost relative to 3 channels", cost, "<=", 3.5))
     for row in ("composite 3", "composite 3, backward"):
         share = works[row].row(ours[row].median / 1e3, peak)["share_of_peak"]
-        bars.append(Bar(f"{row}: share of the fp32 peak, all lanes", share, ">=", 0.25))
+        goals.append(Goal(f"{row}: share of the fp32 peak, all lanes", share, ">=", 0.25))
     avx2 = columns.get("ours, avx2")
     if avx2 is not None and avx2 is not ours:
         for row in ("render 3", "render 3, backward", "RGB step"):
-            bars.append(Bar(f"{row}: AVX2 relative to AVX-512", avx2[row].median / ours[row].median, "<=", 2.0))
-    return bars
+            goals.append(Goal(f"{row}: AVX2 relative to AVX-512", avx2[row].median / ours[row].median, "<=", 2.0))
+    return goals
 
 
 def main() -> None:
@@ -151,7 +153,7 @@ def main() -> None:
         for title, column in columns.items()
         for row, timing in column.items()
     ]
-    write_results(options.json, rows, bars_of(columns, works, peak))
+    write_results(options.json, rows, goals_of(columns, works, peak))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from common import Bar, machine, write_results
+from common import Goal, machine, write_results
 from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.progress import track
 from rgb_step import LOSS, OPTIMIZER, PARTS, STRATEGY, USUAL_SIZE, measure
@@ -69,21 +69,21 @@ def fit_memory(rows: list[Row]) -> tuple[float, float, float]:
     return float(slope), float(start), float(np.corrcoef(counts, peaks)[0, 1] ** 2)
 
 
-def bars_of(rows: list[Row]) -> list[Bar]:
+def goals_of(rows: list[Row]) -> list[Goal]:
     """The goals; `rows` are those of the usual image size, by number of Gaussians."""
     steps = {row["gaussians"]: row["step"]["median_ms"] for row in rows}
     usual = next(row for row in rows if row["gaussians"] == USUAL_COUNT)
     beside = sum(usual["parts"][part]["median_ms"] for part in (LOSS, OPTIMIZER, STRATEGY))
     share = beside / usual["step"]["median_ms"]
-    bars = [Bar(f"loss + optimizer + strategy share of an RGB step, {USUAL_COUNT:,} Gaussians", share, "<=", 0.5)]
+    goals = [Goal(f"loss + optimizer + strategy share of an RGB step, {USUAL_COUNT:,} Gaussians", share, "<=", 0.5)]
     for many in (USUAL_COUNT, 10 * USUAL_COUNT):
         if many in steps:
             name = f"growth of the step's cost from {many // 10:,} to {many:,} Gaussians"
-            bars.append(Bar(name, steps[many] / steps[many // 10], "<=", 10.0))
+            goals.append(Goal(name, steps[many] / steps[many // 10], "<=", 10.0))
     slope, start, fit = fit_memory(rows)
     CONSOLE.print(f"Peak memory: {start / 1e9:.2f} GB and {slope:.0f} bytes per Gaussian.")
-    bars.append(Bar("memory growth per Gaussian: R^2 of a linear fit of memory over Gaussians", fit, ">=", 0.98))
-    return bars
+    goals.append(Goal("memory growth per Gaussian: R^2 of a linear fit of memory over Gaussians", fit, ">=", 0.98))
+    return goals
 
 
 def plot(by_count: list[Row], by_size: list[Row], path: Path) -> None:
@@ -140,7 +140,7 @@ def main() -> None:
     print_table("An RGB step as pixels grow", by_size)
     if options.plot is not None:
         plot(by_count, by_size, options.plot)
-    write_results(options.json, list(rows.values()), bars_of(by_count))
+    write_results(options.json, list(rows.values()), goals_of(by_count))
 
 
 if __name__ == "__main__":

@@ -39,12 +39,12 @@ def race() -> dict[str, Any]:
 def test_goals_use_the_best_run_and_the_first_run_that_comes_near_it() -> None:
     from language_race_report import show_race
 
-    bars = [(bar.measured, bar.relation, bar.bar) for bar in show_race([race()])]
-    assert bars[0] == (pytest.approx(0.9 - 0.896), ">=", -0.005)
+    goals = [(goal.measured, goal.relation, goal.target) for goal in show_race([race()])]
+    assert goals[0] == (pytest.approx(0.9 - 0.896), ">=", -0.005)
     # The fast run is the first to come within 0.005 of the best of the slow one.
-    assert bars[1] == (pytest.approx(1.0 / 20.0), "<=", 0.1)
-    assert bars[2][0] == pytest.approx(0.9 - 0.91)
-    assert bars[3][0] == pytest.approx(1.0 / 0.5)
+    assert goals[1] == (pytest.approx(1.0 / 20.0), "<=", 0.1)
+    assert goals[2][0] == pytest.approx(0.9 - 0.91)
+    assert goals[3][0] == pytest.approx(1.0 / 0.5)
 
 
 def test_a_quality_that_is_never_reached_has_no_time() -> None:

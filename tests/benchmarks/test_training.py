@@ -69,7 +69,7 @@ def test_missed_goals_are_reported(training: ModuleType) -> None:
         make_row(100_000, 100.0, heavy, 1.9),
         make_row(1_000_000, 90.0, light, 11),
     ]
-    share, growth, more_growth, memory = training.bars_of(rows)
+    share, growth, more_growth, memory = training.goals_of(rows)
     assert share.measured == pytest.approx(0.97) and not share.met
     assert growth.measured == pytest.approx(20.0) and not growth.met
     assert more_growth.measured == pytest.approx(0.9) and more_growth.met

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,11 @@ def write_results(path: Path | None, rows: list[dict[str, Any]], goals: list[Goa
         table.add_row(goal.name, f"{goal.measured:.4g}", f"{goal.relation} {goal.target:g}", verdict)
     CONSOLE.print(table)
     if path is not None:
-        document = {"machine": machine(), "rows": rows, "goals": [asdict(goal) for goal in goals]}
+        bars = [
+            {"name": goal.name, "measured": goal.measured, "relation": goal.relation, "bar": goal.target}
+            for goal in goals
+        ]
+        document = {"machine": machine(), "rows": rows, "bars": bars}
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(document, indent=1))
 

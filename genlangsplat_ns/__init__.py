@@ -1,8 +1,50 @@
-"""Gen-LangSplat for nerfstudio: 3D Gaussian scenes that understand words."""
+"""Gen-LangSplat for nerfstudio: 3D Gaussian scenes that understand words.
 
-from importlib.metadata import PackageNotFoundError, version
+    from genlangsplat_ns import open_run
 
-try:
-    __version__ = version("genlangsplat-ns")
-except PackageNotFoundError:  # A source tree that was never installed.
-    __version__ = "0.0.0"
+    scene = open_run("outputs/fox/gen-langsplat-lite/RUN/config.yml")
+    answer = scene.ask("a fox", scene.views("eval")[0])
+
+The files at the top are the plugin: what nerfstudio names in its configs and holds while it trains. Everything else
+lies in packages, and imports run one way:
+
+    cli -> commands -> demo -> run, config -> trainer -> pipeline -> scene -> model, datamanager
+        -> viewer, lifting, evaluation -> language, features -> scene_io, views -> rasterization -> utils
+
+`language` holds queries and the field that answers them, `features` turns photographs into regions and embeddings,
+`lifting` turns those into one latent per Gaussian, `scene` is a trained scene with all that can be done with it, and
+`commands` has one file for each subcommand of `gen-langsplat`. Importing this package loads none of them.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from genlangsplat_ns.utils.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from genlangsplat_ns.language.field import LanguageField
+    from genlangsplat_ns.language.named_autoencoders import load_autoencoder
+    from genlangsplat_ns.language.query import TextQuery
+    from genlangsplat_ns.run import open_run
+
+__all__ = ["LanguageField", "TextQuery", "load_autoencoder", "open_run"]
+
+_get, __dir__ = lazy_exports(
+    __name__,
+    {
+        "LanguageField": "genlangsplat_ns.language.field",
+        "TextQuery": "genlangsplat_ns.language.query",
+        "load_autoencoder": "genlangsplat_ns.language.named_autoencoders",
+        "open_run": "genlangsplat_ns.run",
+    },
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("genlangsplat-ns")
+        except PackageNotFoundError:  # A source tree that was never installed.
+            return "0.0.0"
+    return _get(name)

@@ -29,6 +29,7 @@ def open_run(config_path: Path, decoder: DecoderName | None = None, require_lang
     # nerfstudio registers its methods while it imports this package, so this import cannot stand at the top.
     from nerfstudio.utils.eval_utils import eval_setup
 
+    config_path = Path(config_path)
     if not config_path.is_file():
         raise GenLangSplatError(f"There is no {config_path}. Expected the config.yml that ns-train wrote.")
     location = config_path.resolve()

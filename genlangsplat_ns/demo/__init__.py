@@ -14,14 +14,11 @@ from __future__ import annotations
 
 from genlangsplat_ns.utils.lazy import lazy_exports
 
-__all__ = ["GallerySettings", "build_gallery", "print_results", "run_demo", "run_gallery_demo"]
-
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "GallerySettings": "genlangsplat_ns.demo.gallery",
         "build_gallery": "genlangsplat_ns.demo.gallery",
-        "print_results": "genlangsplat_ns.demo.run",
         "run_demo": "genlangsplat_ns.demo.run",
         "run_gallery_demo": "genlangsplat_ns.demo.training",
     },

@@ -15,19 +15,6 @@ from __future__ import annotations
 
 from genlangsplat_ns.utils.lazy import lazy_exports
 
-__all__ = [
-    "PROTOCOLS",
-    "Evaluation",
-    "EvaluationProtocol",
-    "LabelSet",
-    "TextTarget",
-    "ViewLabels",
-    "evaluate_views",
-    "named_protocols",
-    "read_label_set",
-    "write_report",
-]
-
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {

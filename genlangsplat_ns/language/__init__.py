@@ -1,0 +1,30 @@
+"""What a scene's latents mean: autoencoder, memory, queries, and the field that answers them.
+
+- `field`: `LanguageField`, everything that can be asked of a scene. The relevancy of a Gaussian is computed there, by
+  `LanguageField.relevancy`; the viewer, the commands, `scene` and `evaluation` all ask it.
+- `query`, `settings`: what is asked; `relevancy`: LERF's score; `answers`: choice of a level, peaks and masks.
+- `gaussian_scores`, `pixel_scores`: the two query modes; `selection`: sets of Gaussians.
+- `autoencoder`, `architectures`, `named_autoencoders`, `projection`: embeddings to latents and back.
+- `memory`, `attention`, `decoding`: the scene's memory, and how latents are decoded; `latents`: which latents count.
+- `vocabulary`, `description`, `visualize`, `compression`: names for things, groups, pictures, smaller files.
+
+It uses `rasterization` (for the compiled kernels) and `utils`, and knows nothing of nerfstudio. An encoder of texts is
+anything with `encode_texts`; the encoders themselves are in `features.encoders`.
+"""
+
+from genlangsplat_ns.utils.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Autoencoder": "genlangsplat_ns.language.autoencoder",
+        "GaussianSelection": "genlangsplat_ns.language.selection",
+        "LanguageField": "genlangsplat_ns.language.field",
+        "QuerySettings": "genlangsplat_ns.language.settings",
+        "SceneMemory": "genlangsplat_ns.language.memory",
+        "SelectionSettings": "genlangsplat_ns.language.settings",
+        "TextQuery": "genlangsplat_ns.language.query",
+        "embed_query": "genlangsplat_ns.language.query",
+        "load_autoencoder": "genlangsplat_ns.language.named_autoencoders",
+    },
+)

@@ -34,19 +34,3 @@ __getattr__, __dir__ = lazy_exports(
         "lift_on_ray": "genlangsplat_ns.lifting.ray",
     },
 )
-
-__all__ = [
-    "LiftSettings",
-    "LiftedLatents",
-    "MemoryRegions",
-    "PosedView",
-    "RegionView",
-    "RegionViews",
-    "RegionWeights",
-    "collect_regions",
-    "fit_memory",
-    "language_fidelity",
-    "language_loss",
-    "lift_latents",
-    "lift_on_ray",
-]

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from genlangsplat_ns.utils.lazy import lazy_exports
 
-__all__ = ["SceneFrame", "move_gaussians", "read_ply", "read_run_config", "read_splat_checkpoint", "write_ply"]
-
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from genlangsplat_ns.utils.lazy import lazy_exports
 
-__all__ = ["ViewDataset", "undistort_points"]
-
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {

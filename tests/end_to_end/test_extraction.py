@@ -130,7 +130,7 @@ def test_levels_left_out_stay_empty_and_have_a_store_of_their_own(
 
 
 def test_no_level_at_all_is_refused(scene: Path) -> None:
-    with pytest.raises(GenLangSplatError, match="no level"):
+    with pytest.raises(GenLangSplatError, match="No level"):
         extract_scene(views_of(scene, levels=()), None, preview=False)
 
 

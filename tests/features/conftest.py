@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,12 @@ from genlangsplat_ns.features.open_clip_encoder import OpenClipEncoder
 from genlangsplat_ns.features.regions import RegionMask, ViewMasks
 from tests.features.tiny_clip import settings_for, tiny_clip_models
 from tests.features.tiny_sam import build_other, build_tiny
+
+
+@pytest.fixture(autouse=True)
+def captured_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Captures all log messages, from level info."""
+    caplog.set_level(logging.INFO)
 
 
 @pytest.fixture(scope="session")

@@ -49,14 +49,17 @@ def names(made: FeatureExtractor) -> tuple[str, str]:
     return made.encoder_name, made.mask_name
 
 
-def said(capsys) -> str:
-    return " ".join(capsys.readouterr().out.split())
+def said(caplog) -> str:
+    """The messages since the last call."""
+    messages = " ".join(caplog.messages)
+    caplog.clear()
+    return messages
 
 
-def test_auto_without_cuda_takes_what_needs_no_weights_and_says_why(weights, loaded, capsys):
+def test_auto_without_cuda_takes_what_needs_no_weights_and_says_why(weights, loaded, caplog):
     weights.update(openclip=True, sam=True)
     assert names(FeatureExtractor(FeatureSettings(download_weights=True))) == ("conse", "watershed")
-    assert said(capsys) == ("Language features: encoder conse and masks watershed, because there is no CUDA.")
+    assert said(caplog) == ("Language features: encoder conse and masks watershed, because there is no CUDA.")
     assert loaded == []
 
 
@@ -64,11 +67,11 @@ def test_auto_without_cuda_takes_what_needs_no_weights_and_says_why(weights, loa
 @pytest.mark.parametrize(("openclip", "encoder"), [(False, "conse"), (True, "openclip")])
 @pytest.mark.parametrize(("sam", "masks"), [(False, "watershed"), (True, "sam")])
 def test_auto_on_cuda_takes_the_models_whose_weights_are_there(
-    weights, loaded, capsys, device, openclip, encoder, sam, masks
+    weights, loaded, caplog, device, openclip, encoder, sam, masks
 ):
     weights.update(openclip=openclip, sam=sam)
     assert names(FeatureExtractor(FeatureSettings(), device)) == (encoder, masks)
-    message = said(capsys)
+    message = said(caplog)
     assert f"encoder {encoder}" in message
     assert f"masks {masks}" in message
     # A reason that both share stands once.
@@ -76,9 +79,9 @@ def test_auto_on_cuda_takes_the_models_whose_weights_are_there(
     assert loaded == []
 
 
-def test_auto_on_cuda_takes_the_models_when_their_weights_may_be_downloaded(loaded, capsys):
+def test_auto_on_cuda_takes_the_models_when_their_weights_may_be_downloaded(loaded, caplog):
     assert names(FeatureExtractor(FeatureSettings(download_weights=True), "cuda")) == ("openclip", "sam")
-    assert said(capsys) == "Language features: encoder openclip; masks sam."
+    assert said(caplog) == "Language features: encoder openclip; masks sam."
     assert loaded == []
 
 
@@ -92,19 +95,19 @@ def test_auto_looks_for_the_weights_that_are_asked_for(monkeypatch):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_what_is_chosen_is_taken_without_a_word(capsys, device):
+def test_what_is_chosen_is_taken_without_a_word(caplog, device):
     for encoder in ("conse", "openclip"):
         for masks in ("watershed", "sam", "langsplat"):
             made = FeatureExtractor(FeatureSettings(encoder=encoder, masks=masks), device)
             assert names(made) == (encoder, masks)
-    assert said(capsys) == ""
+    assert said(caplog) == ""
 
 
-def test_auto_for_one_of_two_leaves_the_other_and_speaks_of_the_one(capsys):
+def test_auto_for_one_of_two_leaves_the_other_and_speaks_of_the_one(caplog):
     assert names(FeatureExtractor(FeatureSettings(encoder="openclip"))) == ("openclip", "watershed")
-    assert said(capsys) == "Language features: masks watershed, because there is no CUDA."
+    assert said(caplog) == "Language features: masks watershed, because there is no CUDA."
     assert names(FeatureExtractor(FeatureSettings(masks="sam"))) == ("conse", "sam")
-    assert said(capsys) == "Language features: encoder conse, because there is no CUDA."
+    assert said(caplog) == "Language features: encoder conse, because there is no CUDA."
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

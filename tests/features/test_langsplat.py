@@ -254,7 +254,7 @@ def test_a_missing_file_is_named(tmp_path, rng, name):
     write_raw(tmp_path, *make_langsplat(rng, HEIGHT, WIDTH))
     check_langsplat_files(tmp_path, ["frame_1"])
     (tmp_path / name).unlink()
-    with pytest.raises(GenLangSplatError, match=rf"no .*{name}, and 1 of 2 files"):
+    with pytest.raises(GenLangSplatError, match=rf"no .*{name}; 1 of 2 files"):
         check_langsplat_files(tmp_path, ["frame_1"])
 
 
@@ -269,7 +269,7 @@ def test_a_truncated_file_is_named(tmp_path, rng, name, share):
     write_raw(tmp_path, *make_langsplat(rng, HEIGHT, WIDTH))
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: int(share * len(content))])
-    refused(tmp_path, rf"{name} is truncated or no array")
+    refused(tmp_path, rf"{name} is truncated or not an array")
 
 
 def write_archive(path: Path) -> None:
@@ -288,7 +288,7 @@ def test_a_file_of_something_else_is_named(tmp_path, rng, name):
     ):
         write_raw(tmp_path, maps, rows)
         write(tmp_path / name)
-        refused(tmp_path, rf"{name} is truncated or no array")
+        refused(tmp_path, rf"{name} is truncated or not an array")
 
 
 class Payload:
@@ -305,14 +305,14 @@ class Payload:
 def test_a_pickled_array_is_refused_and_not_run(tmp_path, rng, name):
     write_raw(tmp_path, *make_langsplat(rng, HEIGHT, WIDTH))
     np.save(tmp_path / name, np.array([Payload(tmp_path / "ran")], dtype=object), allow_pickle=True)
-    refused(tmp_path, rf"{name} is truncated or no array")
+    refused(tmp_path, rf"{name} is truncated or not an array")
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("shape", [(20, 3), (20, DIM + 1), (20,), (20, DIM, 1)])
 def test_rows_of_another_width_are_answered_with_the_right_folder(tmp_path, rng, shape):
     write_raw(tmp_path, make_langsplat(rng, HEIGHT, WIDTH)[0], np.ones(shape, dtype=np.float32))
-    refused(tmp_path, rf"frame_1_f\.npy.*{DIM} numbers.*language_features_dim3")
+    refused(tmp_path, rf"frame_1_f\.npy.*{DIM} values.*language_features_dim3")
 
 
 @pytest.mark.parametrize("shape", [(3, HEIGHT, WIDTH), (5, HEIGHT, WIDTH), (HEIGHT, WIDTH), (1, 4, HEIGHT, WIDTH)])
@@ -327,12 +327,12 @@ def test_a_map_that_names_no_row_is_refused(tmp_path, rng, level, value):
     maps, rows = make_langsplat(rng, HEIGHT, WIDTH)
     maps[level, 2, 3] = value
     write_raw(tmp_path, maps, rows)
-    refused(tmp_path, r"frame_1_s\.npy names rows .* but .*frame_1_f\.npy has 20")
+    refused(tmp_path, r"frame_1_s\.npy refers to rows .* but .*frame_1_f\.npy has 20")
 
 
 def test_a_map_with_regions_but_without_rows_is_refused(tmp_path, rng):
     write_raw(tmp_path, make_langsplat(rng, HEIGHT, WIDTH)[0], np.zeros((0, DIM), dtype=np.float32))
-    refused(tmp_path, "names rows")
+    refused(tmp_path, "refers to rows")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -348,7 +348,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path, rng, value):
 def test_a_map_of_other_proportions_is_refused_with_both_sizes(tmp_path, rng, map_size):
     maps = np.full((4, *map_size), -1, dtype=np.float32)
     write_raw(tmp_path, maps, unit_rows(rng, 1))
-    refused(tmp_path, rf"frame_1_s\.npy is {map_size[1]}x{map_size[0]}, but the photograph {WIDTH}x{HEIGHT}")
+    refused(tmp_path, rf"frame_1_s\.npy is {map_size[1]}x{map_size[0]}, but the image is {WIDTH}x{HEIGHT}")
 
 
 @pytest.mark.parametrize("name", ["f", "s"])

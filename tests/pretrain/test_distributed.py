@@ -89,7 +89,7 @@ def test_an_interrupted_training_of_two_ends_as_if_nothing_had_happened(found: l
 
 
 def test_processes_that_draw_the_same_rows_are_refused(found: list[dict[str, Any]]) -> None:
-    assert all("processes 0 and 1 draw the same rows" in rank["same rows"] for rank in found)
+    assert all("processes 0 and 1 use the same rows" in rank["same rows"] for rank in found)
 
 
 def test_all_processes_hear_why_a_checkpoint_is_refused(found: list[dict[str, Any]]) -> None:
@@ -124,9 +124,9 @@ def test_torchrun_says_who_is_who(monkeypatch: pytest.MonkeyPatch) -> None:
     ("values", "message"),
     [
         ({"WORLD_SIZE": "2"}, "RANK"),
-        ({"WORLD_SIZE": "two", "RANK": "0"}, "whole number"),
+        ({"WORLD_SIZE": "two", "RANK": "0"}, "integers"),
         ({"WORLD_SIZE": "2", "RANK": "0"}, "MASTER_ADDR and MASTER_PORT are not set"),
-        ({"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "rank is not below the size"),
+        ({"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "rank is not below the world size"),
     ],
 )
 def test_half_a_description_of_several_processes_is_refused(

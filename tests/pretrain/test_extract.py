@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
@@ -62,14 +63,15 @@ def test_stored_frames_are_not_worked_on_again(tmp_path: Path) -> None:
     extract_shards(PaintedFrames(8), folder, replace(models(), load_encoder=must_not_load))
 
 
-def test_frames_that_cannot_be_read_are_recorded_and_not_fatal(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_frames_that_cannot_be_read_are_recorded_and_not_fatal(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, shown_progress: io.StringIO
+) -> None:
     folder, count = tmp_path / "shards", tmp_path / "count"
     found = extract_shards(PaintedFrames(5, unreadable=("0001", "0004")), folder, models(count_in=count))
     assert found.index.failed == {"painted/0001": "0001 is no picture.", "painted/0004": "0004 is no picture."}
     assert list(found.index.frames) == ["painted/0000", "painted/0002", "painted/0003"]
-    output = capsys.readouterr().out
-    assert "2 failed" in output
-    assert "0001 gave nothing: 0001 is no picture." in output
+    assert "2 failed" in shown_progress.getvalue()
+    assert "0001 failed: 0001 is no picture." in caplog.text
 
     mended = PaintedFrames(5)
     assert len(extract_shards(mended, folder, models(count_in=count)).index.failed) == 2
@@ -101,7 +103,7 @@ def test_a_model_that_breaks_over_one_frame_costs_that_frame(tmp_path: Path) -> 
 
 def test_when_every_frame_fails_the_reason_is_an_error(tmp_path: Path) -> None:
     source = PaintedFrames(2, unreadable=("0000", "0001"))
-    with pytest.raises(GenLangSplatError, match=r"All 2 frames failed; .* 0000 is no picture"):
+    with pytest.raises(GenLangSplatError, match=r"All 2 frames failed\. .* 0000 is no picture"):
         extract_shards(source, tmp_path, models())
 
 
@@ -199,7 +201,7 @@ def test_a_killed_worker_loses_no_frame(tmp_path: Path) -> None:
     folder = extract_shards(source, tmp_path / "spread", models(), engine="ray", ray_settings=TWO_WORKERS)
     assert len(list(deaths.glob("0004-*"))) == 1
     assert len(list(deaths.glob("0016-*"))) > 2
-    assert folder.index.failed == {"painted/0016": "its worker died at every try"}
+    assert folder.index.failed == {"painted/0016": "its worker died in every attempt"}
     extract_shards(PaintedFrames(20, unreadable=("0016",)), tmp_path / "local", models())
     assert contents(tmp_path / "spread") == contents(tmp_path / "local")
 

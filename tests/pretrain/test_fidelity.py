@@ -1,4 +1,4 @@
-"""What survives a compressor, and what the yardsticks beside it say."""
+"""Fidelity measures and the PCA baseline."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_a_source_travels_as_a_few_settings(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(GenLangSplatError, match=r"no photographs in .*\.webp"):
+    with pytest.raises(GenLangSplatError, match=r"no images in .*\.webp"):
         ImageFolderSource(tmp_path).frames()
     with pytest.raises(GenLangSplatError, match="is not a folder"):
         ImageFolderSource(tmp_path / "absent")
@@ -132,8 +132,8 @@ def test_the_long_side_keeps_the_limit_and_the_picture_its_mean(width: int, heig
 
 
 BROKEN = {
-    "garbage.png": (b"this is no picture" * 9, "cannot be read as a picture"),
-    "empty.jpg": (b"", "cannot be read as a picture"),
+    "garbage.png": (b"this is no picture" * 9, "cannot be read as an image"),
+    "empty.jpg": (b"", "cannot be read as an image"),
 }
 
 
@@ -150,7 +150,7 @@ def test_a_broken_photograph_is_named_and_the_others_are_read(tmp_path: Path, na
 
 
 def test_floating_point_and_endless_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(GenLangSplatError, match=r"a.tif holds floating-point pixels"):
+    with pytest.raises(GenLangSplatError, match=r"a.tif contains floating-point pixels"):
         only_picture(tmp_path, Image.fromarray(PIXELS[..., 0].astype(np.float32)), "a.tif")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(GenLangSplatError, match=r"a.png cannot be read .*exceeds limit"):

@@ -112,7 +112,7 @@ def test_what_is_kept_is_one_for_the_identity_and_small_for_a_constant() -> None
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path: Path, encoder: ConSEEncoder) -> None:
-    with pytest.raises(GenLangSplatError, match="no photographs"):
+    with pytest.raises(GenLangSplatError, match="no images"):
         evaluate.photo_embeddings(tmp_path, encoder, load_mask_generator("watershed"))
 
 

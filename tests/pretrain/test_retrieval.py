@@ -71,8 +71,8 @@ def test_pairs_survive_their_file(tmp_path: Path) -> None:
     [
         ({"images": None}, "need texts"),
         ({"texts": unit(4, width=7)}, "need texts"),
-        ({"image_of_text": torch.zeros(4)}, "whole numbers"),
-        ({"image_of_text": torch.tensor([0, 1, 2, 0])}, "name no image"),
+        ({"image_of_text": torch.zeros(4)}, "integers"),
+        ({"image_of_text": torch.tensor([0, 1, 2, 0])}, "refer to no image"),
         ({"texts": unit(0), "image_of_text": torch.zeros(0, dtype=torch.long)}, "0 texts"),
     ],
 )

@@ -76,13 +76,13 @@ def test_an_open_file_travels_to_other_processes(tmp_path: Path) -> None:
 HUGE = 2**62
 
 DAMAGED_HEADERS: dict[str, tuple[dict[str, Any], str]] = {
-    "another version": ({"version": 3}, "begins with version 3, but .* version 4"),
-    "no frames": ({"frames": []}, "holds no frames"),
-    "endless name": ({"name_length": HUGE}, f"sensor's name would take {HUGE} bytes"),
-    "unknown color": ({"color_code": -1}, r"compressed by method -1; known are 0 \(raw\), 1 \(png\), 2 \(jpeg\)"),
-    "foreign color": ({"color_code": 77}, "compressed by method 77"),
-    "foreign depth": ({"depth_code": 9}, "method 9 of compressing depth"),
-    "no pixels": ({"color_size": (0, 16)}, "0x16 pixels"),
+    "another version": ({"version": 3}, "has version 3, but .* version 4"),
+    "no frames": ({"frames": []}, "contains no frames"),
+    "endless name": ({"name_length": HUGE}, f"length of its sensor name is {HUGE} bytes"),
+    "unknown color": ({"color_code": -1}, r"color compression -1, expected one of 0 \(raw\), 1 \(png\), 2 \(jpeg\)"),
+    "foreign color": ({"color_code": 77}, "color compression 77"),
+    "foreign depth": ({"depth_code": 9}, "unknown depth compression 9"),
+    "no pixels": ({"color_size": (0, 16)}, "0x16"),
     "endless picture": ({"color_size": (2**31, 16)}, f"{2**31}x16 pixels"),
 }
 
@@ -107,7 +107,8 @@ def test_a_file_that_breaks_off_says_how_many_frames_are_whole(
     path = tmp_path_factory.mktemp("sens") / "a.sens"
     path.write_bytes(writer.data()[:length])
     whole = int((ends[1:] <= length).sum())
-    message = "breaks off within its header" if length < ends[0] else f"breaks off .*{whole} of its 4 frames are whole"
+    part = "within its header" if length < ends[0] else f".*{whole} of its 4 frames are complete"
+    message = f"is truncated {part}"
     with pytest.raises(GenLangSplatError, match=message):
         SensFile.open(path)
     if whole:
@@ -122,9 +123,9 @@ def test_a_file_that_breaks_off_says_how_many_frames_are_whole(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"lengths": {2: HUGE}}, f"color of frame 2 would take {HUGE} bytes"),
-        ({"lengths": {2: 60_000}}, "breaks off at byte .* but frame 2 would end at byte"),
-        ({"depth_lengths": {2: HUGE}}, "breaks off at byte .* but frame 2 would end at byte"),
+        ({"lengths": {2: HUGE}}, f"color of frame 2 has a length of {HUGE} bytes"),
+        ({"lengths": {2: 60_000}}, "truncated at byte .* but frame 2 ends at byte"),
+        ({"depth_lengths": {2: HUGE}}, "truncated at byte .* but frame 2 ends at byte"),
     ],
 )
 def test_absurd_lengths_end_the_file_there_and_take_no_memory(
@@ -132,7 +133,7 @@ def test_absurd_lengths_end_the_file_there_and_take_no_memory(
 ) -> None:
     path = SensWriter(PICTURES, **changes).write(tmp_path / "a.sens")
     tracemalloc.start()
-    with pytest.raises(GenLangSplatError, match=f"{message}.*: 2 of its 4 frames are whole"):
+    with pytest.raises(GenLangSplatError, match=f"{message}.*: 2 of its 4 frames are complete"):
         SensFile.open(path)
     assert len(SensFile.open(path, strict=False)) == 2
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
@@ -142,17 +143,20 @@ def test_absurd_lengths_end_the_file_there_and_take_no_memory(
 def test_an_absurd_number_of_frames_takes_no_memory(tmp_path: Path) -> None:
     path = SensWriter(PICTURES, claimed_frames=HUGE).write(tmp_path / "a.sens")
     tracemalloc.start()
-    with pytest.raises(GenLangSplatError, match=f"4 of its {HUGE} frames are whole"):
+    with pytest.raises(GenLangSplatError, match=f"4 of its {HUGE} frames are complete"):
         SensFile.open(path)
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
 
 
 BROKEN_PICTURES: dict[str, tuple[bytes, str]] = {
-    "garbage": (b"this is no picture" * 9, "cannot be read as a picture"),
-    "empty": (b"", "cannot be read as a picture"),
-    "cut": (SensWriter(PICTURES).frame(1)[96:400], "cannot be read as a picture"),
-    "another size": (SensWriter([smooth_picture(0, 12, 8)]).frame(0)[96:], "12x8 pixels, and the header says 24x16"),
+    "garbage": (b"this is no picture" * 9, "cannot be read as an image"),
+    "empty": (b"", "cannot be read as an image"),
+    "cut": (SensWriter(PICTURES).frame(1)[96:400], "cannot be read as an image"),
+    "another size": (
+        SensWriter([smooth_picture(0, 12, 8)]).frame(0)[96:],
+        "12x8 pixels, expected 24x16",
+    ),
 }
 
 
@@ -167,14 +171,14 @@ def test_a_broken_picture_is_named_and_the_others_are_read(tmp_path: Path, case:
 
 def test_raw_pixels_of_another_number_are_refused(tmp_path: Path) -> None:
     file = SensFile.open(SensWriter([PICTURES[0].tobytes()[:-1]], "raw").write(tmp_path / "a.sens"))
-    with pytest.raises(GenLangSplatError, match=r"Frame 0 .* cannot be read as a picture"):
+    with pytest.raises(GenLangSplatError, match=r"Frame 0 .* cannot be read as an image"):
         file.color(0)
 
 
 def test_frames_that_do_not_exist_are_refused(tmp_path: Path) -> None:
     file = SensFile.open(SensWriter(PICTURES).write(tmp_path / "a.sens"))
     for index in (-1, 4):
-        with pytest.raises(GenLangSplatError, match="there are 4 frames"):
+        with pytest.raises(GenLangSplatError, match="has 4 frames"):
             file.color(index)
     with pytest.raises(GenLangSplatError, match=r"absent.sens cannot be read \(No such file"):
         SensFile.open(tmp_path / "absent.sens")

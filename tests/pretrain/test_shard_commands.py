@@ -59,7 +59,7 @@ def test_a_trained_autoencoder_is_exported_under_its_name(
 
 def test_a_damaged_shard_is_told_before_training_and_can_be_taken_out(shards: Path, tmp_path: Path, capsys) -> None:
     Check(shards)()
-    assert "are whole" in capsys.readouterr().out
+    assert "are intact" in capsys.readouterr().out
     damaged = sorted(shards.glob("shard-*.safetensors"))[0]
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
@@ -68,12 +68,12 @@ def test_a_damaged_shard_is_told_before_training_and_can_be_taken_out(shards: Pa
         with pytest.raises(GenLangSplatError, match=r"checksum.*pretrain check"):
             command()
     Check(shards, quarantine=True)()
-    assert "Took" in capsys.readouterr().out
+    assert "Removed" in capsys.readouterr().out
 
 
 def test_texts_are_embedded_by_the_encoder_of_the_shards(shards: Path, tmp_path: Path) -> None:
     Train((shards,), tmp_path / "small.safetensors", latent_dim=3, training=QUICK)()
-    with pytest.raises(GenLangSplatError, match=r"shards hold embeddings of colors/1.*conse"):
+    with pytest.raises(GenLangSplatError, match=r"shards contain embeddings of colors/1.*conse"):
         Evaluate(str(tmp_path / "small.safetensors"), (shards,), texts=("a fox",), encoder="conse")()
 
 

@@ -111,14 +111,14 @@ def test_a_source_travels_to_other_processes(store: FeatureStore) -> None:
 
 
 def test_a_folder_that_is_no_store_is_refused_and_stores_below_are_named(tmp_path: Path, store: FeatureStore) -> None:
-    with pytest.raises(GenLangSplatError, match=f"no manifest.json. Below it lies {store.folder}; give that"):
+    with pytest.raises(GenLangSplatError, match=f"no manifest.json. Found {store.folder} below it"):
         StoredEmbeddings(tmp_path / "kitchen")
     with pytest.raises(GenLangSplatError, match=r"no manifest.json. Extract features first"):
         StoredEmbeddings(tmp_path / "absent")
 
 
 def test_a_store_without_views_is_refused(store: FeatureStore) -> None:
-    with pytest.raises(GenLangSplatError, match="holds no view"):
+    with pytest.raises(GenLangSplatError, match="contains no views"):
         list(StoredEmbeddings(store.folder))
 
 
@@ -132,5 +132,5 @@ def test_a_damaged_manifest_is_refused(store: FeatureStore, manifest: str) -> No
 def test_another_version_is_refused(store: FeatureStore) -> None:
     path = store.folder / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 1}))
-    with pytest.raises(GenLangSplatError, match="of version 1, but version 2"):
+    with pytest.raises(GenLangSplatError, match="of version 1, expected version 2"):
         StoredEmbeddings(store.folder)

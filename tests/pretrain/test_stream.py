@@ -170,7 +170,7 @@ def test_a_stream_without_a_row_is_refused(folder: Path, tmp_path: Path) -> None
     write_frames(tmp_path, 0)
     with pytest.raises(GenLangSplatError, match="None of the 0 rows"):
         stream(tmp_path)
-    with pytest.raises(GenLangSplatError, match="no folder"):
+    with pytest.raises(GenLangSplatError, match="No folder"):
         EmbeddingStream([])
 
 

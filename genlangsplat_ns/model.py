@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -35,6 +35,16 @@ LOGGER = logging.getLogger(__name__)
 
 GEOMETRY = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
 """Everything of a Gaussian that the language phase must not touch."""
+
+
+REMOVED = {
+    "language_average": "mean",
+    "language_visibility_gate": 1.0,
+    "language_visibility_cap": 1.0,
+    "language_gradient_steps": 0,
+    "language_damping": 0.1,
+}
+"""Settings of earlier versions, with their defaults: ways to lift that lost in every measurement."""
 
 
 @dataclass
@@ -76,9 +86,12 @@ class GenLangSplatModelConfig(SplatModelConfig):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Takes the settings of a stored config, which may be of a version that had no `LiftSettings`."""
         if "lifting" not in state:
-            flat = {item.name: f"language_{item.name}" for item in fields(LiftSettings)}
-            lifting = LiftSettings(**{name: state[old] for name, old in flat.items() if old in state})
-            state = {name: value for name, value in state.items() if name not in flat.values()} | {"lifting": lifting}
+            rounds = state.get("language_robust_rounds", LiftSettings.robust_rounds)
+            changed = [name for name, default in REMOVED.items() if state.get(name, default) != default]
+            if changed:
+                LOGGER.warning("Settings of the run that no longer exist are ignored: %s.", ", ".join(changed))
+            kept = {name: value for name, value in state.items() if name not in (*REMOVED, "language_robust_rounds")}
+            state = kept | {"lifting": LiftSettings(rounds)}
         self.__dict__.update(state)
 
 

@@ -3,10 +3,9 @@
 - `settings`: the settings of lifting.
 - `regions`: the regions of one view, with their latents and their consensus.
 - `region_views`: views of a run, loaded with regions from the feature store.
-- `average`: weighted mean and streaming median over views, and the visibility gate.
+- `average`: weighted mean over views.
 - `residuals`: residuals of regions, and the robust weights that follow from them.
 - `robust`: iteratively reweighted lifting; `view_jobs` holds its passes over the views.
-- `least_squares`: refinement of the average by conjugate gradients.
 - `lift`, `ray`: lifting in this process, and on a Ray cluster.
 - `memory_regions`, `memory_fit`, `kmeans`: the fit of a scene's memory to the regions of all views.
 - `loss`: the paper's language loss and its metrics.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import ceil
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,8 +15,7 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.lifting.regions import RegionConsensus, RegionView, RegionWeights
-from genlangsplat_ns.lifting.settings import LiftSettings
-from genlangsplat_ns.utils.vectors import SHORTEST, unit_or_zero
+from genlangsplat_ns.utils.vectors import unit_or_zero
 
 MIN_MASS_SHARE = 1e-6
 """A Gaussian with less than this share of the mean positive mass counts as unseen.
@@ -26,15 +24,6 @@ Such a trace may belong to the rim of another object: in composed scenes up to a
 this share had a wrong direction. Removing all latents below it changed no score; a hundred times as much left holes in
 held-out views.
 """
-
-GATED_WEIGHT = 1e-3
-"""Weight of a view for a Gaussian that the visibility gate excludes there.
-
-It is not zero, because a Gaussian that all views exclude would have no latent, and such holes cost more than they gain.
-"""
-
-MAX_MEDIAN_STEP = 1.0
-"""Largest angle in radians by which the first views move the streaming median."""
 
 
 @dataclass(frozen=True)
@@ -63,27 +52,18 @@ class LatentMean:
         num_gaussians: Number of Gaussians.
         levels: Number of levels, all lifted at once.
         latent_dim: Width of a latent.
-        settings: Provides the visibility gate and its cap.
         device: Device of the sums.
 
     Raises:
         GenLangSplatError: There is no Gaussian.
     """
 
-    def __init__(
-        self,
-        num_gaussians: int,
-        levels: int,
-        latent_dim: int,
-        settings: LiftSettings,
-        device: torch.device | str = "cpu",
-    ) -> None:
+    def __init__(self, num_gaussians: int, levels: int, latent_dim: int, device: torch.device | str = "cpu") -> None:
         if num_gaussians == 0:
             raise GenLangSplatError(
                 "Found no Gaussian to lift latents onto, expected at least one. Train the RGB phase longer, or start "
                 "from a scene that has some."
             )
-        self.settings = settings
         self.num_views = 0
         # The last channel is the mass, so that one backprojection gives both sums.
         self.sums = torch.zeros(num_gaussians, levels, latent_dim + 1, device=device)
@@ -92,20 +72,8 @@ class LatentMean:
         """Adds one view with the weights of its regions; None weights all regions by 1."""
         column = view.latents.new_ones(len(view.latents), 1) if weights is None else weights[:, None]
         values = view.paint(torch.cat([view.latents * column, column], dim=1)).flatten(-2)
-        gated = self.settings.visibility_gate < 1 or self.settings.visibility_cap < 1
-        if gated:
-            values = torch.cat([values, torch.ones_like(values[..., :1])], dim=-1)
-        sums = view.operator.backproject(values)
+        self.sums += view.operator.backproject(values).unflatten(-1, self.sums.shape[1:])
         self.num_views += 1
-        if gated:
-            visible = visibility_gate(sums[:, -1], self.settings.visibility_gate, self.settings.visibility_cap)
-            sums[~visible] *= GATED_WEIGHT
-            sums = sums[:, :-1]
-        self.accumulate(sums.unflatten(-1, self.sums.shape[1:]))
-
-    def accumulate(self, sums: Float[Tensor, "num_gaussians levels channels"]) -> None:
-        """Adds the sums of one view."""
-        self.sums += sums
 
     def solve(self) -> LiftedLatents:
         """Returns the unit latents of all added views.
@@ -123,51 +91,12 @@ class LatentMean:
         return LiftedLatents(unit_or_zero(self.sums[..., :-1]) * (mass >= floor)[..., None], mass)
 
 
-class LatentMedian(LatentMean):
-    """A streaming median on the sphere (VALA), which bounds the influence of each view.
-
-    A view moves the latent of a Gaussian along the great circle toward its own, by its share of the weights so far,
-    and never past it. This is stochastic descent on the weighted sum of angles, whose minimum is the spherical median.
-    """
-
-    def accumulate(self, sums: Float[Tensor, "num_gaussians levels channels"]) -> None:
-        """Moves the latents toward those of one view."""
-        latents, mass = self.sums[..., :-1], self.sums[..., -1:]
-        mass += sums[..., -1:]
-        target = unit_or_zero(sums[..., :-1])
-        cosine = (latents * target).sum(dim=-1, keepdim=True).clamp(-1.0, 1.0)
-        tangent = unit_or_zero(target - cosine * latents)
-        angle = torch.minimum(cosine.acos(), MAX_MEDIAN_STEP * sums[..., -1:] / mass.clamp_min(SHORTEST))
-        moved = torch.where(target.any(dim=-1, keepdim=True), latents * angle.cos() + tangent * angle.sin(), latents)
-        latents.copy_(torch.where(latents.any(dim=-1, keepdim=True), unit_or_zero(moved), target))
-
-
-def visibility_gate(
-    mass: Float[Tensor, " num_gaussians"], share: float, cap: float = 1.0
-) -> Bool[Tensor, " num_gaussians"]:
-    """Selects the Gaussians that a view shows well: the heaviest that together hold a share of its weights (VALA).
-
-    Args:
-        mass: For every Gaussian the sum of its weights over the pixels of the view.
-        share: The share of all weights that the selected Gaussians reach.
-        cap: The largest share of the Gaussians with any weight that are selected.
-    """
-    heaviest = mass[mass > 0].sort(descending=True).values
-    if len(heaviest) == 0:
-        return mass > 0
-    reached = heaviest.double().cumsum(dim=0)
-    count = int((reached < share * reached[-1]).sum()) + 1
-    count = min(count, ceil(cap * len(heaviest)), len(heaviest))
-    return mass >= heaviest[count - 1]
-
-
 def average_views(
     views: Iterable[RegionView],
     region_weights: RegionWeights | None,
     num_gaussians: int,
     levels: int,
     latent_dim: int,
-    settings: LiftSettings,
     device: torch.device | str = "cpu",
 ) -> LatentMean:
     """Accumulates views in one pass.
@@ -178,14 +107,12 @@ def average_views(
         num_gaussians: Number of Gaussians.
         levels: Number of levels.
         latent_dim: Width of a latent.
-        settings: How views are combined.
         device: Device of the latents.
 
     Raises:
         GenLangSplatError: There is no Gaussian.
     """
-    kind = LatentMedian if settings.average == "median" else LatentMean
-    accumulator = kind(num_gaussians, levels, latent_dim, settings, device)
+    accumulator = LatentMean(num_gaussians, levels, latent_dim, device)
     for number, view in enumerate(views):
         accumulator.add(view, None if region_weights is None else region_weights[number])
     return accumulator

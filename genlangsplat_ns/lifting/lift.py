@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
-
 import torch
 
 from genlangsplat_ns.lifting.average import LiftedLatents
-from genlangsplat_ns.lifting.least_squares import fit_least_squares
 from genlangsplat_ns.lifting.robust import RobustLift, max_view_visits
 from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.lifting.view_jobs import LocalRunner, ViewSequence
@@ -46,8 +42,4 @@ def lift_latents(
         runner = LocalRunner(views, views if small_views is None else small_views, device, bar)
         lifted = RobustLift(runner, (num_gaussians, levels, latent_dim), settings, with_consensus).lift()
         bar.move_to(total)
-    if settings.gradient_steps > 0:
-        iterable = views if isinstance(views, Iterable) else [views[number] for number in range(len(views))]
-        fitted = fit_least_squares(iterable, lifted, lifted.region_weights, settings.gradient_steps, settings.damping)
-        lifted = replace(lifted, latents=fitted.latents, mass=fitted.mass)
     return lifted

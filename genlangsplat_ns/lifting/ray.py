@@ -40,21 +40,15 @@ def lift_on_ray(
     Args:
         views: The labeled views, on the CPU.
         shape: Number of Gaussians, number of levels, width of a latent.
-        settings: The settings; the average must be the mean.
+        settings: The settings.
         spread: How the views are distributed.
 
     Returns:
         The latents, on the CPU.
 
     Raises:
-        GenLangSplatError: The settings need all views in one process, Ray is missing or fails, or the views cannot be
-            lifted.
+        GenLangSplatError: Ray is missing or fails, or the views cannot be lifted.
     """
-    if settings.average != "mean" or settings.gradient_steps > 0:
-        raise GenLangSplatError(
-            f"Found the average {settings.average} and {settings.gradient_steps} gradient steps with the engine ray, "
-            "which supports only means. Use the engine local, or the average mean without gradient steps."
-        )
     total = max_view_visits(len(views), settings.robust_rounds)
     with connected(spread.address), progress_bar("Lifting", total) as bar:
         lifted = RobustLift(RayRunner(views, shape[0], spread, bar), shape, settings, with_consensus=True).lift()

@@ -160,14 +160,12 @@ class RobustLift:
 
     def _sums(self, numbers: Sequence[int], region_weights: RegionWeights | None) -> Tensor:
         """Sums the latents of downscaled views."""
-        shared = self.shape, self.settings
-        return self.runner.run(sum_latents, numbers, shared, region_weights, small=True, summed=True)[1]
+        return self.runner.run(sum_latents, numbers, self.shape, region_weights, small=True, summed=True)[1]
 
     def _average(self, numbers: Sequence[int], region_weights: RegionWeights | None) -> LiftedLatents:
         """Averages full-resolution views."""
-        average = LatentMean(*self.shape, self.settings)
-        shared = self.shape, self.settings
-        _, average.sums = self.runner.run(sum_latents, numbers, shared, region_weights, small=False, summed=True)
+        average = LatentMean(*self.shape)
+        _, average.sums = self.runner.run(sum_latents, numbers, self.shape, region_weights, small=False, summed=True)
         average.num_views = len(numbers)
         return average.solve()
 

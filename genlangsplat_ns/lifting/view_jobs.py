@@ -18,7 +18,6 @@ from genlangsplat_ns.lifting.residuals import (
     pixel_residual,
     sum_residuals,
 )
-from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.utils.progress import Bar
 
 Job = Callable[[Iterable[RegionView], Any, list[Tensor] | None, torch.device | str], tuple[list[Tensor], Tensor]]
@@ -98,16 +97,12 @@ class LocalRunner:
 
 def sum_latents(
     views: Iterable[RegionView],
-    shared: tuple[tuple[int, int, int], LiftSettings],
+    shape: tuple[int, int, int],
     region_weights: RegionWeights | None,
     device: torch.device | str,
 ) -> tuple[list[Tensor], Tensor]:
-    """Job: sums the weighted latents and the weights; `shared` holds the shape and the settings."""
-    shape, settings = shared
-    average = average_views(views, region_weights, *shape, settings, device)
-    if settings.average == "median":
-        # A median has no sums. Latents times mass take their place, so that halves of a sample can be added.
-        average.sums[..., :-1] *= average.sums[..., -1:]
+    """Job: sums the weighted latents and the weights."""
+    average = average_views(views, region_weights, *shape, device)
     return [torch.zeros(0)] * average.num_views, average.sums
 
 

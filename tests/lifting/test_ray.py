@@ -64,13 +64,6 @@ def test_the_message_about_a_broken_view_arrives_unchanged(tmp_path: Path) -> No
         lift_on_ray(views, shape_of(views), LiftSettings(), SPREAD)
 
 
-@pytest.mark.parametrize("settings", [LiftSettings(average="median"), LiftSettings(gradient_steps=1)])
-def test_settings_that_need_all_views_in_one_process_are_refused(tmp_path: Path, settings: LiftSettings) -> None:
-    views = stored_views(tmp_path, count=1)
-    with pytest.raises(GenLangSplatError, match="Use the engine local"):
-        lift_on_ray(views, shape_of(views), settings, SPREAD)
-
-
 def test_without_ray_the_message_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     views = stored_views(tmp_path, count=1)

@@ -19,7 +19,6 @@ from composed_run import ENCODER, THING, FieldRun, SplattedRun, WordTable, label
 from composed_scene import ComposedScene, RegionSettings, compose, region_features, source_vectors
 from genlangsplat_ns.evaluation.evaluate import TextTarget, evaluate_views
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF
-from genlangsplat_ns.evaluation.stage_check import GroundTruthRun, run_stages
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.memory import MemoryDecoder, SceneMemory
@@ -36,6 +35,7 @@ from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.lifting.view_jobs import Job, LocalRunner, sum_latents
 from genlangsplat_ns.utils.progress import progress_bar
 from language_scene import composite_all
+from stage_check import GroundTruthRun, run_stages
 from timing import Stopwatch
 
 Row = dict[str, Any]

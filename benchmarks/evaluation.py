@@ -24,12 +24,12 @@ from genlangsplat_ns.evaluation.evaluate import evaluate_views
 from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, THRESHOLD
 from genlangsplat_ns.evaluation.report import CardCollector
-from genlangsplat_ns.evaluation.stage_check import category_map
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.query import QueryMode
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.utils.console import CONSOLE
 from made_up import made_up_decoder
+from stage_check import category_map
 
 VIEWS, PAIRS, WIDTH, HEIGHT = 22, 208, 988, 731
 QUICK_VIEWS = 2

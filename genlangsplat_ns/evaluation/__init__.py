@@ -5,7 +5,6 @@
 - `prediction`, `selection`: a mask and a peak from relevancy maps, or from selected Gaussians.
 - `metrics`, `scores`: IoU, localization and PSNR, and their means.
 - `evaluate`: scores every text in every labeled view of a run.
-- `stage_check`: finds the pipeline stage that loses accuracy.
 - `report`: the HTML report.
 
 Imports `language`, `utils`, `errors` and `levels`. Used by `scene`, the pipeline and `demo`.

@@ -70,7 +70,7 @@ def test_added_sums_have_the_mass_floor_of_all_views() -> None:
     hazy = replace(hazy, operator=DenseWeights(1e-8 * hazy.operator.matrix, HEIGHT, WIDTH))
     parts = [average_views([view], None, GAUSSIANS, LEVELS, LATENT_DIM) for view in (hazy, clear)]
     joined = parts[0]
-    joined.accumulate(parts[1].sums)
+    joined.sums += parts[1].sums
     assert torch.allclose(joined.solve().latents, lift([hazy, clear]).latents, atol=1e-6)
 
 

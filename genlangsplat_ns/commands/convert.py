@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.markup import escape
@@ -20,7 +21,7 @@ class Convert:
 
     views: tyro.conf.OmitArgPrefixes[ViewSettings]
     """The views."""
-    features: tyro.conf.OmitArgPrefixes[FeatureSettings] = field(default_factory=FeatureSettings)
+    features: Annotated[FeatureSettings, tyro.conf.arg(name="")] = field(default_factory=FeatureSettings)
     """Masks and encoder."""
     from_langsplat: Path | None = None
     """LangSplat's folder language_features to read; train with --pipeline.datamanager.masks langsplat then."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import tyro
 
@@ -16,7 +17,7 @@ class Extract:
 
     views: tyro.conf.OmitArgPrefixes[ViewSettings]
     """The views."""
-    features: tyro.conf.OmitArgPrefixes[FeatureSettings] = field(default_factory=FeatureSettings)
+    features: Annotated[FeatureSettings, tyro.conf.arg(name="")] = field(default_factory=FeatureSettings)
     """Masks and encoder."""
     limit: int | None = None
     """Extract only this many views, for a first look."""

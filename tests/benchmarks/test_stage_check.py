@@ -13,7 +13,9 @@ from genlangsplat_ns.evaluation.evaluate import TextTarget
 from genlangsplat_ns.evaluation.labels import LabeledMask, ViewLabels
 from genlangsplat_ns.evaluation.protocols import THRESHOLD
 from genlangsplat_ns.language.query import TextQuery
-from tests.evaluation.conftest import labels, make_run  # noqa: F401
+from tests.evaluation import conftest as evaluation
+
+labels, make_run = evaluation.labels, evaluation.make_run
 
 TARGETS = [TextTarget("a cup", "cup"), TextTarget("a book", "book")]
 QUERY = TextQuery(("unused",))
@@ -41,10 +43,10 @@ def painted(make_run, labels, stages):
 def test_sound_stages_score_one_and_shuffled_texts_find_nothing(painted, labels, stages):
     run, paint = painted
     both = [view for view in run.views("all") if view.name == "0001.png"]
-    stages = stages.run_stages({"painted": paint(), "rendered": run}, both, labels, TARGETS, QUERY, THRESHOLD)
-    assert [(stage.name, stage.localization, stage.miou) for stage in stages] == [("painted", 1, 1), ("rendered", 1, 1)]
-    assert all(stage.shuffled_localization == 0 and stage.shuffled_miou == 0 for stage in stages)
-    assert stages.failing_stages(stages) == []
+    found = stages.run_stages({"painted": paint(), "rendered": run}, both, labels, TARGETS, QUERY, THRESHOLD)
+    assert [(stage.name, stage.localization, stage.miou) for stage in found] == [("painted", 1, 1), ("rendered", 1, 1)]
+    assert all(stage.shuffled_localization == 0 and stage.shuffled_miou == 0 for stage in found)
+    assert stages.failing_stages(found) == []
 
 
 def test_a_defect_shows_at_its_own_stage(painted, labels, stages):
@@ -54,17 +56,15 @@ def test_a_defect_shows_at_its_own_stage(painted, labels, stages):
         return rows[:, [0, 2, 1, *range(3, rows.shape[1])]]
 
     runs = {"painted": paint(), "decoded": paint(crossed), "rendered": run}
-    stages = stages.run_stages(runs, run.views("all"), labels, TARGETS, QUERY, THRESHOLD)
-    assert stages.failing_stages(stages) == ["decoded"]
-    assert stages[1].shuffled_localization == 1, "With two objects, each text finds the other object."
+    found = stages.run_stages(runs, run.views("all"), labels, TARGETS, QUERY, THRESHOLD)
+    assert stages.failing_stages(found) == ["decoded"]
+    assert found[1].shuffled_localization == 1, "With two objects, each text finds the other object."
 
 
 def test_a_defect_in_the_first_stage_shows_there(painted, labels, stages):
     run, paint = painted
-    stages = stages.run_stages(
-        {"painted": paint(torch.zeros_like)}, run.views("all"), labels, TARGETS, QUERY, THRESHOLD
-    )
-    assert stages.failing_stages(stages) == ["painted"]
+    found = stages.run_stages({"painted": paint(torch.zeros_like)}, run.views("all"), labels, TARGETS, QUERY, THRESHOLD)
+    assert stages.failing_stages(found) == ["painted"]
 
 
 def test_every_shuffle_gives_each_object_the_text_of_another(stages):

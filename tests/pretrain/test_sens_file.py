@@ -1,4 +1,4 @@
-"""ScanNet's recordings: what is read, what is not, and what damaged files say."""
+"""ScanNet's recordings: reading, and errors for damaged files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_neither_opening_nor_reading_takes_more_than_a_frame(tmp_path: Path) -> 
     writer = SensWriter(PICTURES, "raw", depth_lengths={0: 30_000_000})
     path = tmp_path / "a.sens"
     with path.open("wb") as handle:
-        # A hole in the place of the first frame's depth.
+        # A sparse hole instead of the first frame's depth.
         handle.write(writer.header() + writer.frame(0))
         handle.seek(len(writer.header()) + 96 + PICTURES[0].nbytes + 30_000_000)
         handle.write(writer.frame(1) + writer.frame(2) + writer.frame(3))

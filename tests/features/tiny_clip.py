@@ -38,7 +38,7 @@ def model_config(vision_width: int) -> dict[str, object]:
 
 @contextmanager
 def tiny_clip_models(folder: Path) -> Iterator[Path]:
-    """Registers two tiny models in open_clip, and writes random weights `a.pt`, `a.safetensors`, `b.pt` of the first."""
+    """Registers two tiny models in open_clip, and writes weights `a.pt`, `a.safetensors`, `b.pt` of the first."""
     paths, configs = list(open_clip.factory._MODEL_CONFIG_PATHS), dict(open_clip.factory._MODEL_CONFIGS)
     (folder / f"{MODEL}.json").write_text(json.dumps(model_config(32)))
     (folder / f"{WIDER_MODEL}.json").write_text(json.dumps(model_config(48)))

@@ -102,7 +102,7 @@ def test_a_source_goes_on_where_its_state_was_taken() -> None:
 def test_the_state_of_other_rows_or_another_seed_is_refused() -> None:
     state = TensorSource(numbered(10), seed=1).state_dict()
     for other in (TensorSource(numbered(10), seed=2), TensorSource(numbered(9), seed=1)):
-        with pytest.raises(GenLangSplatError, match="10 rows under the seed 1"):
+        with pytest.raises(GenLangSplatError, match="10 rows and seed 1"):
             other.load_state_dict(state)
 
 

@@ -83,7 +83,7 @@ DAMAGED_HEADERS: dict[str, tuple[dict[str, Any], str]] = {
     "foreign color": ({"color_code": 77}, "color compression 77"),
     "foreign depth": ({"depth_code": 9}, "unknown depth compression 9"),
     "no pixels": ({"color_size": (0, 16)}, "0x16"),
-    "endless picture": ({"color_size": (2**31, 16)}, f"{2**31}x16 pixels"),
+    "endless picture": ({"color_size": (2**31, 16)}, f"{2**31}x16"),
 }
 
 

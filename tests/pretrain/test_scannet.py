@@ -220,5 +220,5 @@ def test_frames_that_broke_after_they_were_listed_are_named(tmp_path: Path) -> N
     with pytest.raises(GenLangSplatError, match=r"no image of frame 4"):
         source.load(frames[4])
     recording.unlink()
-    with pytest.raises(GenLangSplatError, match="no longer holds scene0002_00"):
+    with pytest.raises(GenLangSplatError, match="no longer contains scene0002_00"):
         source.load(frames[5])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from genlangsplat_ns.utils.files import atomic_path
 from pretrain.fidelity import PcaBaseline, measure_fidelity
 from pretrain.settings import TrainingSettings
 from pretrain.train import EmbeddingSource, train_autoencoder
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def evaluate_across(
     with atomic_path(output) as path:
         path.write_text(json.dumps(figures, indent=1))
     show_across_table(figures)
-    CONSOLE.print(f"Wrote {output}.")
+    LOGGER.info("Wrote %s.", output)
     return figures
 
 

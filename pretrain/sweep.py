@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.files import atomic_path
 from pretrain.fidelity import PcaBaseline, measure_fidelity
 from pretrain.settings import TrainingSettings
 from pretrain.tables import show_fidelity
 from pretrain.train import EmbeddingSource, train_autoencoder
+
+LOGGER = logging.getLogger(__name__)
 
 SWEEP_WIDTHS = (3, 8, 12, 16, 24, 32, 64)
 """Default latent widths, including LangSplat's 3 and the paper's 16."""
@@ -58,7 +60,7 @@ def run_sweep(
     draw_sweep(rows, output_dir / "sweep.png")
     named = {str(latent_dim): row for latent_dim, row in rows.items()}
     show_fidelity("Fidelity on held-out embeddings by latent width", "D", named)
-    CONSOLE.print(f"Wrote sweep.json and sweep.png to {output_dir}.")
+    LOGGER.info("Wrote sweep.json and sweep.png to %s.", output_dir)
     return rows
 
 

@@ -1,0 +1,38 @@
+"""Language features of views: masks at three levels, embeddings of their regions, and their storage.
+
+Settings: `settings`. Choice and loading of the models: `extractor`.
+Masks: `masks` (interface), `watershed`, `sam`, `sam_weights`, `mask_nms`, and `regions` (masks and maps of regions).
+Encoders: `encoders` (interface), `open_clip_encoder`, and `conse` with its parts `region_classifier`, `sentences` and
+`wheels`.
+Extraction and storage: `extract`, `store`, `view_file`, `langsplat` (LangSplat's files), `preview` (contact sheets).
+
+The package imports `errors`, `levels` and `utils`. Datamanager, commands, evaluation, viewer and `pretrain` use it.
+`features.settings` imports no torch; the names below are imported on first use.
+"""
+
+from genlangsplat_ns.utils.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "FeatureExtractor": "genlangsplat_ns.features.extractor",
+        "FeatureSettings": "genlangsplat_ns.features.settings",
+        "FeatureStore": "genlangsplat_ns.features.store",
+        "ImageTextEncoder": "genlangsplat_ns.features.encoders",
+        "MaskGenerator": "genlangsplat_ns.features.masks",
+        "ViewFeatures": "genlangsplat_ns.features.view_file",
+        "load_encoder": "genlangsplat_ns.features.encoders",
+        "load_mask_generator": "genlangsplat_ns.features.masks",
+    },
+)
+
+__all__ = [
+    "FeatureExtractor",
+    "FeatureSettings",
+    "FeatureStore",
+    "ImageTextEncoder",
+    "MaskGenerator",
+    "ViewFeatures",
+    "load_encoder",
+    "load_mask_generator",
+]

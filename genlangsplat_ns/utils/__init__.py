@@ -1,0 +1,13 @@
+"""General helpers without knowledge of scenes or language.
+
+- `command_line`: runs the commands of a program and reports their errors.
+- `console`: shows log and progress of the library; only commands use it.
+- `files`: atomic writes, file names, checks and hashes.
+- `lazy`: package exports that are imported on first use.
+- `matrix_products`: fast matrix products on the CPU.
+- `photographs`: images of any mode as 8-bit pixels.
+- `progress`: progress of long work, reported by library modules.
+- `ray`: settings of Ray, and the connection to a cluster.
+
+The package only imports `genlangsplat_ns.errors`; all other packages may import it. Import the modules directly.
+"""

@@ -1,4 +1,4 @@
-"""A machine without weights, and weights of a tiny SAM and a tiny CLIP."""
+"""Fixtures: a machine without weights, and weights of a tiny SAM and a tiny CLIP."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def captured_log(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory) -> Path:
-    """A file of random weights of the tiny SAM."""
+    """A file with random weights of the tiny SAM."""
     path = tmp_path_factory.mktemp("weights") / "tiny.pth"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -41,7 +41,7 @@ def tiny_weights(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def empty_machine(monkeypatch, tmp_path) -> Iterator[None]:
-    """Caches without anything in them, a network that is not there, and two more sizes of SAM."""
+    """Empty caches, no network, and two additional SAM models."""
 
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("nothing may be downloaded here")
@@ -63,7 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def offline(tmp_path, monkeypatch) -> None:
-    """No network, and caches of weights that are empty."""
+    """No network, and empty caches of weights."""
 
     def refuse(*args: object) -> None:
         raise OSError("the network is blocked")
@@ -76,7 +76,7 @@ def offline(tmp_path, monkeypatch) -> None:
 
 @pytest.fixture
 def nothing_loaded(monkeypatch) -> None:
-    """The encoders of other tests stay out of these, and the other way round."""
+    """Separates the loaded encoders of these tests from those of other tests."""
     monkeypatch.setattr(encoders, "_loaded", {})
 
 
@@ -87,7 +87,7 @@ def encoder(folder) -> OpenClipEncoder:
 
 @pytest.fixture
 def image(rng) -> torch.Tensor:
-    """Soft colors with noise on them."""
+    """Smooth colors with noise."""
     coarse = cv2.resize(rng.integers(0, 256, (6, 8, 3)).astype(np.uint8), (120, 90), interpolation=cv2.INTER_CUBIC)
     noisy = coarse.astype(np.int64) + rng.integers(-40, 41, coarse.shape)
     return torch.from_numpy(noisy.clip(0, 255).astype(np.uint8))
@@ -95,7 +95,7 @@ def image(rng) -> torch.Tensor:
 
 @pytest.fixture
 def masks() -> ViewMasks:
-    """Eleven masks of three levels: tall, wide, square, tiny and larger than the model's picture; some overlap."""
+    """Eleven masks at three levels: tall, wide, square, tiny, and larger than the model's input; some overlap."""
     rows, columns = np.mgrid[:90, :120]
     found = [np.hypot(rows - 45, columns - 60) < 40, np.hypot(rows - 20, columns - 90) < 17]
     found += [(rows > 10) & (rows < 80) & (abs(columns - 30 - rows / 3) < 6), (rows < 7) & (columns > 20)]

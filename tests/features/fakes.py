@@ -1,4 +1,4 @@
-"""Stand-ins for slow parts: an encoder and masks that are tiny, exact and counted."""
+"""Fakes of slow parts: a small exact encoder and mask generator that count their calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DIM = 6
 
 
 class TileMasks:
-    """Square tiles of three sizes; dark pixels belong to no region."""
+    """Square tiles of three sizes; dark pixels have no region."""
 
     name = "tiles"
 
@@ -28,7 +28,7 @@ class TileMasks:
 
     def generate(self, image: Tensor) -> ViewMasks:
         rows, columns = torch.meshgrid(*(torch.arange(size) for size in image.shape[:2]), indexing="ij")
-        # The ids leave gaps on purpose.
+        # The ids have gaps on purpose.
         levels = torch.stack([(rows // size) * 1000 + columns // size for size in (2, 4, 8)])
         return ViewMasks.from_ids(torch.where(image.float().mean(-1) < 10, -1, levels).int().numpy())
 

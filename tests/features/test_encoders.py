@@ -1,4 +1,4 @@
-"""The embedded encoder: what it says of real pictures, and what it answers to bad input."""
+"""The embedded encoder on real images and on invalid input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Extraction stores every view once, whatever happens in between."""
+"""Extraction stores each view once, even after interruptions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def must_not_load() -> MeanColorEncoder:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a store but its lock."""
+    """All files of a store except its lock."""
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != ".lock"}
 
 
@@ -103,7 +103,7 @@ def test_views_may_be_made_on_access(tmp_path):
 
     views = LazyViews()
     extract_features(views, open_store(tmp_path), TileMasks, MeanColorEncoder)
-    # Twice for each view, and the type checker of the tests looks at an item whenever a function gets them.
+    # Twice per view, plus accesses by the runtime type checker.
     assert views.accessed <= 2 * 3 + 4
 
 
@@ -143,7 +143,7 @@ extract_features(make_views(12), open_store(Path(sys.argv[2])), TileMasks, lambd
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path, seed):
-    """Killed at a random moment and resumed, the store equals that of an undisturbed run."""
+    """After a kill at a random time and a resume, the store equals that of an uninterrupted run."""
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     undisturbed.mkdir()
     killed.mkdir()
@@ -173,7 +173,7 @@ def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path, seed):
 
 
 def test_two_processes_on_one_store_share_the_work_of_the_first(tmp_path):
-    """The one that comes second waits, and then finds everything done."""
+    """The second process waits, and then finds all views stored."""
     command = [sys.executable, "-c", SLOW_EXTRACTION, str(Path(__file__).parent), str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]

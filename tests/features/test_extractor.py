@@ -1,4 +1,4 @@
-"""The choice of masks and encoder: what auto takes, whose features belong to it, and when models are loaded."""
+"""Choice of masks and encoder: `auto`, the identity of the store, and loading of models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHOSEN = FeatureSettings(encoder="openclip", masks="sam")
 
 @pytest.fixture(autouse=True)
 def weights(monkeypatch) -> dict[str, bool]:
-    """Which weights are on this machine; none unless a test says so."""
+    """The weights on this machine; none by default."""
     present = {"openclip": False, "sam": False}
     monkeypatch.setattr(extractor, "openclip_weights_present", lambda settings: present["openclip"])
     monkeypatch.setattr(extractor, "find_checkpoint", lambda settings: Path("sam.pth") if present["sam"] else None)
@@ -29,7 +29,7 @@ def weights(monkeypatch) -> dict[str, bool]:
 
 @pytest.fixture(autouse=True)
 def loaded(monkeypatch) -> list[tuple[object, ...]]:
-    """What was loaded, in order; tiny stand-ins are handed out."""
+    """Records the loaded models in order, and returns fakes."""
     calls: list[tuple[object, ...]] = []
 
     def load_masks(*asked: object) -> TileMasks:
@@ -74,7 +74,7 @@ def test_auto_on_cuda_takes_the_models_whose_weights_are_there(
     message = said(caplog)
     assert f"encoder {encoder}" in message
     assert f"masks {masks}" in message
-    # A reason that both share stands once.
+    # A common reason is given once.
     assert ("weights are not on this machine (see --download-weights)" in message) == (not (openclip and sam))
     assert loaded == []
 
@@ -214,7 +214,7 @@ def test_models_get_the_settings_and_the_device_and_texts_run_on_the_cpu(loaded)
 
 @pytest.fixture
 def small(monkeypatch) -> FeatureExtractor:
-    """A front end whose encoder is the stand-in that is handed out."""
+    """An extractor with a fake encoder."""
     monkeypatch.setattr(extractor, "encoder_identity", lambda *asked: MeanColorEncoder.identity)
     monkeypatch.setattr(extractor, "encoder_embedding_dim", lambda *asked: MeanColorEncoder.embedding_dim)
     return FeatureExtractor(FeatureSettings(encoder="conse", masks="watershed", levels=("part",)))

@@ -1,4 +1,4 @@
-"""LangSplat's feature files: what is written follows its rules, what follows its rules is read, the rest is refused."""
+"""LangSplat's feature files: writing, reading, and errors for invalid files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def unit_rows(rng: np.random.Generator, count: int) -> np.ndarray:
 def make_features(
     rng: np.random.Generator, counts: tuple[int, ...] = (5, 3, 2), size: tuple[int, int] = (HEIGHT, WIDTH)
 ) -> ViewFeatures:
-    """Random regions with gaps; rows are numbered through the levels."""
+    """Random regions with gaps, numbered over all levels."""
     offsets = np.cumsum((0, *counts))
     levels = [rng.integers(-1, count, size) for count in counts]
     levels = [np.where(level >= 0, level + offset, -1) for level, offset in zip(levels, offsets, strict=False)]
@@ -36,18 +36,18 @@ def make_features(
 
 
 def positions_of(height: int, width: int) -> np.ndarray:
-    """Every pixel shows the photograph's pixel at the same place."""
+    """Each pixel shows the pixel of the original image at the same position."""
     columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     return np.stack([columns, rows], axis=-1)
 
 
 def read(folder: Path, stem: str = "frame_1", size: tuple[int, int] = (HEIGHT, WIDTH)) -> ViewFeatures:
-    """Reads a view that is the photograph itself."""
+    """Reads a view that equals the original image."""
     return read_langsplat_view(folder, stem, positions_of(*size), (size[1], size[0]), DIM)
 
 
 def langsplat_lookup(folder: Path, stem: str, level: int) -> tuple[np.ndarray, np.ndarray]:
-    """The features per pixel and which pixels have them, as LangSplat's training looks them up."""
+    """Looks up the features of each pixel like LangSplat's training, and which pixels have them."""
     seg_map, feature_map = np.load(folder / f"{stem}_s.npy"), np.load(folder / f"{stem}_f.npy")
     assert seg_map.dtype == feature_map.dtype == np.float32
     assert seg_map.ndim == 3 and len(seg_map) == 4
@@ -56,13 +56,13 @@ def langsplat_lookup(folder: Path, stem: str, level: int) -> tuple[np.ndarray, n
     rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
     seg = seg_map[:, rows.reshape(-1), columns.reshape(-1)].astype(np.int64)
     mask = seg != -1
-    # Its -1 picks the last row, and the mask takes that away again.
+    # -1 selects the last row, which the mask removes.
     features = feature_map[seg[level]].reshape(height, width, -1)
     return features, mask[level].reshape(height, width)
 
 
 def embeddings_per_pixel(features: ViewFeatures, level: int) -> np.ndarray:
-    """The embedding at every pixel, NaN where there is no region."""
+    """Returns the embedding of each pixel, NaN where there is no region."""
     regions = features.regions[level].numpy()
     found = np.full((*regions.shape, DIM), np.nan, dtype=np.float32)
     for place in zip(*np.nonzero(regions >= 0), strict=True):
@@ -100,7 +100,7 @@ def test_written_files_hold_only_rows_that_show_level_by_level(tmp_path, rng):
     maps, rows = np.load(tmp_path / "a_s.npy"), np.load(tmp_path / "a_f.npy")
     none = [-1, -1, -1]
     assert maps.tolist() == [[none, none], [[1, 1, 0], none], [none, none], [none, [3, -1, 2]]]
-    # The row that two levels share is written for each of them, as LangSplat's levels never share any.
+    # A row of two levels is written twice, because LangSplat's levels do not share rows.
     np.testing.assert_array_equal(rows, embeddings[[1, 5, 1, 3]].astype(np.float16).astype(np.float32))
 
 
@@ -129,7 +129,7 @@ def write_raw(folder: Path, maps: np.ndarray, rows: np.ndarray, stem: str = "fra
 
 
 def make_langsplat(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Files as LangSplat makes them: rows default, s, m, l one after the other, and masks that hide some of them."""
+    """Makes files like LangSplat: rows in order of default, s, m, l, some of them hidden."""
     counts = (7, 6, 4, 3)
     offsets = np.cumsum((0, *counts))
     maps = np.stack([rng.integers(-1, count, (height, width)) for count in counts]).astype(np.float32)
@@ -143,7 +143,7 @@ def test_files_of_langsplat_are_read_without_their_default_level(tmp_path):
     maps = np.array([[[0, 1, 1]], [[3, -1, 2]], [[-1, -1, 4]], [[7, 7, 6]]], dtype=np.float32)
     write_raw(tmp_path, maps, rows)
     features = read(tmp_path, size=(1, 3))
-    # Rows 0 and 1 are the default level's, and nothing shows row 5.
+    # Rows 0 and 1 belong to the default level, and row 5 has no pixel.
     assert features.regions.tolist() == [[[1, -1, 0]], [[-1, -1, 2]], [[4, 4, 3]]]
     assert torch.equal(features.embeddings, torch.eye(DIM)[[2, 3, 4, 6, 7]])
 
@@ -179,7 +179,7 @@ def test_maps_may_come_as_any_numbers(tmp_path, rng, type_):
 
 
 def nearest(maps: np.ndarray, positions: np.ndarray, photograph_size: tuple[int, int]) -> np.ndarray:
-    """Where every pixel of the view falls on the map, one by one: pixel n covers n - 0.5 to n + 0.5."""
+    """Maps each pixel of the view to the map by a loop; pixel n covers n - 0.5 to n + 0.5."""
     height, width = maps.shape[1:]
     moved = np.full((3, *positions.shape[:2]), -1)
     for row, column in np.ndindex(positions.shape[:2]):
@@ -203,7 +203,7 @@ def test_a_map_of_another_size_is_resized_to_the_nearest_pixel(tmp_path, rng, ma
 
 
 def test_the_sizes_langsplat_makes_of_large_photographs_are_taken(tmp_path, rng):
-    # It scales a photograph that is higher than 1080 to that height, and cuts the width off to a whole number.
+    # LangSplat scales images to a height of at most 1080, and truncates the width to an integer.
     for width, height in [(3024, 4032), (1999, 1333), (4946, 3286)]:
         scale = height / 1080
         maps = np.full((4, int(height / scale), int(width / scale)), -1, dtype=np.float32)
@@ -224,7 +224,7 @@ def test_regions_follow_the_positions_and_end_at_the_edge_of_the_photograph(tmp_
     folder, rng = tmp_path_factory.mktemp("features"), np.random.default_rng(seed)
     maps, rows = make_langsplat(rng, HEIGHT * scale, WIDTH * scale)
     write_raw(folder, maps, rows)
-    # In 32nds of a pixel, so that rounding cannot decide which pixel is nearest.
+    # In 32nds of a pixel, so that the nearest pixel does not depend on rounding.
     positions = (rng.integers(-64, 32 * np.array([WIDTH + 2, HEIGHT + 2]), (*view_size, 2)) + 0.5) / 32
     features = read_langsplat_view(folder, "frame_1", positions, (WIDTH, HEIGHT), DIM)
     for level, expected in enumerate(nearest(maps, positions, (WIDTH, HEIGHT))):
@@ -292,7 +292,7 @@ def test_a_file_of_something_else_is_named(tmp_path, rng, name):
 
 
 class Payload:
-    """Makes a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

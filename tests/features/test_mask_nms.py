@@ -1,4 +1,4 @@
-"""Masks go and stay as LangSplat's double loop over all pairs decides, and every pair's pixels are counted exactly."""
+"""Mask suppression, compared to LangSplat's loop over all pairs, and exact intersection counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from genlangsplat_ns.features.mask_nms import intersections, mask_nms
 from genlangsplat_ns.features.regions import RegionMask
 
 LANGSPLAT = (0.8, 0.7, 0.5)
-"""LangSplat's thresholds: intersection over union, score, masks within masks."""
+"""LangSplat's thresholds: IoU, score, and contained masks."""
 
 THRESHOLDS = st.one_of(
     st.just(LANGSPLAT),
@@ -43,7 +43,7 @@ def plain_mask_nms(
                 inner[j, i] = 1 - share_of_a * share_of_b
     keep = [False] * count
     for j in range(count):
-        # Also masks that go themselves are looked at: nothing is taken out along the way.
+        # Removed masks still suppress others.
         keep[order[j]] = (
             scores[order[j]] > score_threshold
             and iou[:, j].max() <= iou_threshold
@@ -57,7 +57,7 @@ def regions(masks: list[np.ndarray]) -> list[RegionMask]:
 
 
 def random_masks(seed: int, count: int, height: int, width: int) -> list[np.ndarray]:
-    """Rectangles, scattered pixels, parts and wholes of masks before, copies with small changes, single pixels."""
+    """Rectangles, scattered pixels, parts and supersets of earlier masks, modified copies, and single pixels."""
     rng = np.random.default_rng(seed)
 
     def rectangle() -> np.ndarray:
@@ -87,7 +87,7 @@ def random_masks(seed: int, count: int, height: int, width: int) -> list[np.ndar
 
 
 def row_masks(*rows: str) -> list[np.ndarray]:
-    """Masks of one row, drawn with crosses."""
+    """Masks of one row, drawn with x."""
     return [np.array([[letter == "x" for letter in row]]) for row in rows]
 
 
@@ -195,18 +195,18 @@ def test_a_mask_is_within_another_from_85_percent_on(inside, stays):
 
 def test_the_inner_threshold_says_how_much_of_an_overlap_is_forgiven():
     masks = row_masks("xxxxxxxxxx", "xxx.......")
-    # The part lies within the whole and is 0.3 of it, so their product is 0.3 too.
+    # The part is inside the whole and covers 0.3 of it, so the product is 0.3.
     assert kept(masks, [0.9, 0.8], (0.8, 0.7, 0.25)) == [True, True]
     assert kept(masks, [0.9, 0.8], (0.8, 0.7, 0.35)) == [True, False]
     assert kept(masks, [0.9, 0.8], (0.8, 0.7, 0.0)) == [True, True]
 
 
 def test_masks_that_go_themselves_still_make_others_go():
-    """The second goes because of the first, and the third because of the second, which the first hardly touches."""
+    """The first mask removes the second, which still removes the third; the first and the third hardly overlap."""
     rows = ["xxxxxxxxxx..", ".xxxxxxxxxx.", "..xxxxxxxxxx"]
     assert kept(row_masks(*rows), [0.99, 0.9, 0.8]) == [True, False, False]
     assert kept(row_masks(rows[0], rows[2]), [0.99, 0.8]) == [True, True]
-    # A mask too badly scored to stay suppresses a worse one all the same.
+    # A mask below the score threshold still suppresses worse ones.
     assert kept(row_masks("xxxxx", "xx..."), [0.6, 0.9]) == [False, False]
 
 

@@ -1,4 +1,4 @@
-"""Regions are nested partitions into connected pieces, and follow what is in the picture."""
+"""Watershed regions are nested partitions into connected regions that follow image edges."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from genlangsplat_ns.levels import LEVELS
 
 
 def levels_of(image: torch.Tensor, settings: WatershedSettings | None = None) -> torch.Tensor:
-    """Region ids of every level, from 0 within each."""
+    """Region ids of each level, from 0."""
     regions = WatershedMaskGenerator(settings).generate(image).paint()
     return regions - regions.amin(dim=(1, 2), keepdim=True)
 
@@ -34,7 +34,7 @@ def read(path: Path, size: tuple[int, int] | None = None) -> torch.Tensor:
 
 
 def blobs(height: int, width: int, seed: int, smoothness: float = 3.0) -> torch.Tensor:
-    """A random picture of soft colored blobs."""
+    """A random image of smooth colored blobs."""
     noise = np.random.default_rng(seed).standard_normal((height, width, 3))
     smooth = ndimage.gaussian_filter(noise, (smoothness, smoothness, 0))
     spread = np.ptp(smooth) or 1.0
@@ -81,7 +81,7 @@ def test_two_flat_colors_are_two_regions_divided_where_the_color_changes():
     image[:, 33:] = torch.tensor([30, 60, 200], dtype=torch.uint8)
     levels = levels_of(image)
     truth = (torch.arange(80) >= 33).int().expand(3, 60, 80)
-    # The border may be off by the pixel that the flooding gives to either side.
+    # The watershed may assign border pixels to either side.
     assert levels.max() == 1
     assert ((levels == levels[:, :1, :1]).int() == truth).float().mean() <= 1.5 / 80
 
@@ -106,7 +106,7 @@ def test_the_same_picture_gives_the_same_regions():
 
 
 def test_merging_agrees_with_the_plain_search_for_the_cheapest_pair():
-    """The heap, the shared borders and the ages are only there for speed."""
+    """Compares the fast merging with a simple one."""
     settings = WatershedSettings(subparts=9, parts=4, wholes=2)
     image = blobs(40, 50, seed=5)
     fast = levels_of(image, settings).numpy()
@@ -144,7 +144,7 @@ def test_merging_agrees_with_the_plain_search_for_the_cheapest_pair():
 
 @pytest.mark.parametrize("name", ["0014", "0031"])
 def test_the_fox_comes_out_along_its_outline(shared_data, name):
-    """Few regions together make up the fox, and their border is the hand-drawn one."""
+    """A few regions together match the hand-drawn outline of the fox."""
     frame = next(f for f in json.loads(OUTLINES.read_text())["frames"] if f["name"] == f"{name}.jpg")
     levels = levels_of(read(shared_data / f"fox/images/{name}.jpg", (270, 480))).numpy()
     canvas = Image.new("1", (270, 480))

@@ -1,4 +1,4 @@
-"""CLIP by open_clip: regions cut as LangSplat cuts them, texts, and how it is loaded."""
+"""The encoder openclip: region crops like LangSplat's, texts and loading."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_regions_are_embedded_as_langsplat_does_one_crop_at_a_time(folder, image
     rows = OpenClipEncoder(settings_for(folder / weights, batch_size=4)).encode_regions(image, masks)
     expected = plain_embeddings(crops_of(image, masks), folder / "a.pt")
     assert F.cosine_similarity(rows, expected).min() > 0.999
-    # The bar tells something only because other regions, and crops scaled otherwise, fall below it.
+    # The threshold is meaningful because other regions and other scalings are below it.
     assert (expected @ expected.T - 2 * torch.eye(len(masks))).max() < 0.999
     averaged = plain_embeddings(crops_of(image, masks, cv2.INTER_AREA), folder / "a.pt")
     assert F.cosine_similarity(averaged, expected).min() < 0.99

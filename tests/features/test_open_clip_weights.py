@@ -1,4 +1,4 @@
-"""CLIP's weights: where they are found, how they are fetched, and what goes wrong."""
+"""CLIP's weights: search, download and errors."""
 
 from __future__ import annotations
 
@@ -90,13 +90,13 @@ def test_weights_that_are_not_there_are_not_fetched_but_the_way_is_named(tmp_pat
 
 
 def publish(monkeypatch, **published: object) -> OpenClipSettings:
-    """Makes open_clip know the weights `first` of the tiny model."""
+    """Registers the weights `first` of the tiny model in open_clip."""
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, MODEL, {"first": published})
     return OpenClipSettings(model=MODEL, weights="first")
 
 
 def put_into_hub_cache(hub: Path, repository: str, name: str, content: bytes) -> Path:
-    """Lays a file down as the client of the Hugging Face hub does."""
+    """Stores a file like the client of the Hugging Face hub."""
     folder = hub / f"models--{repository.replace('/', '--')}"
     revision = "0123456789abcdef0123456789abcdef01234567"
     (folder / "refs").mkdir(parents=True, exist_ok=True)

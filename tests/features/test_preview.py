@@ -1,4 +1,4 @@
-"""Contact sheets: their numbers are right, regions can be told apart, and any view makes one."""
+"""Contact sheets: captions, region colors, and views of any size."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from genlangsplat_ns.features.store import ViewFeatures
 
 
 def stripes(count: int, height: int = 9, width_each: int = 5) -> np.ndarray:
-    """Regions side by side."""
+    """Vertical stripes as regions."""
     return np.repeat(np.arange(count, dtype=np.int32), width_each)[None].repeat(height, axis=0)
 
 
 def inner(regions: np.ndarray, number: int) -> tuple[int, int]:
-    """A pixel of a stripe that does not touch its edge."""
+    """A pixel inside a stripe, away from its edges."""
     return 4, int(np.nonzero(regions[4] == number)[0][2])
 
 
@@ -61,7 +61,7 @@ def test_a_region_has_one_color_and_lets_the_view_show_through(rng):
     row, column = inner(regions, 1)
     assert (painted[row, column] == painted[row - 1, column]).all()
     np.testing.assert_allclose(painted[5, column] - painted[row, column], 0.45 * 80, atol=1)
-    # Colors are as bright as they can be.
+    # Colors have full brightness.
     assert abs(painted[row, column].max() - (0.45 * 100 + 0.55 * 255)) <= 0.5
 
 

@@ -1,4 +1,4 @@
-"""Masks keep their pixels, lie on one another in their order, and are cut out as LangSplat cuts them out."""
+"""Masks: pixels, painting order, and crops like LangSplat's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIDES = st.integers(1, 24)
 
 
 def random_pixels(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Scattered pixels within a random box, at least one."""
+    """At least one random pixel inside a random box."""
     pixels = np.zeros((height, width), dtype=bool)
     top, left = rng.integers(height), rng.integers(width)
     bottom, right = rng.integers(top, height) + 1, rng.integers(left, width) + 1
@@ -27,7 +27,7 @@ def random_pixels(rng: np.random.Generator, height: int, width: int) -> np.ndarr
 
 
 def random_masks(seed: int, height: int, width: int, count: int) -> tuple[ViewMasks, list[np.ndarray]]:
-    """Masks that overlap, together with all their pixels in the view."""
+    """Overlapping masks, and their pixels in the view."""
     rng = np.random.default_rng(seed)
     dense = [random_pixels(rng, height, width) for _ in range(count)]
     masks = [RegionMask.from_pixels(int(rng.integers(3)), pixels) for pixels in dense]
@@ -35,14 +35,14 @@ def random_masks(seed: int, height: int, width: int, count: int) -> tuple[ViewMa
 
 
 def view_of(*layers: tuple[int, list[str]]) -> ViewMasks:
-    """Masks drawn with crosses, each with its level."""
+    """Masks drawn with x, each with its level."""
     drawn = [(level, np.array([[letter == "x" for letter in row] for row in rows])) for level, rows in layers]
     height, width = drawn[0][1].shape
     return ViewMasks(height, width, 2, [RegionMask.from_pixels(level, pixels) for level, pixels in drawn])
 
 
 def square_of(pixels: torch.Tensor, mask: RegionMask) -> np.ndarray:
-    """The masked region alone in the middle of a black square, as LangSplat builds it, (side, side, 3)."""
+    """LangSplat's crop: the masked region in the center of a black square, (side, side, 3)."""
     alone = np.where(mask.pixels(*pixels.shape[1:])[..., None], pixels.permute(1, 2, 0).numpy(), 0)[mask.box]
     height, width = alone.shape[:2]
     length = max(height, width)
@@ -119,7 +119,7 @@ def test_visible_masks_are_those_that_show_and_look_the_same(height, width, coun
     shown = [masks.masks[number] for number in range(count) if (before == number).any()]
     assert len(visible) == len(shown)
     assert all(kept is mask for kept, mask in zip(visible.masks, shown, strict=True))
-    # The numbers close up, in their order.
+    # The regions are renumbered in order.
     after = np.searchsorted(np.unique(before[before >= 0]), before)
     assert np.array_equal(visible.paint().numpy(), np.where(before < 0, -1, after))
 
@@ -147,7 +147,7 @@ def test_a_region_is_cut_out_alone_in_the_middle_of_a_square(height, width, seed
     pixels = torch.from_numpy(rng.integers(1, 256, (3, height, width), dtype=np.uint8))
     mask = RegionMask.from_pixels(0, random_pixels(rng, height, width))
     length = max(mask.inside.shape)
-    # At the square's own size nothing is interpolated.
+    # At its original size the square is not interpolated.
     for antialias in (False, True):
         cut = cut_out(pixels.float(), mask, length, antialias)
         assert np.allclose(cut.permute(1, 2, 0).numpy(), square_of(pixels, mask), atol=1e-3)
@@ -178,5 +178,5 @@ def test_with_averaging_a_region_is_shrunk_as_pillow_shrinks_it(rng, size):
     cut = cut_out(pixels.float(), mask, 24, antialias=True).permute(1, 2, 0).numpy()
     expected = np.asarray(Image.fromarray(square_of(pixels, mask)).resize((24, 24), Image.Resampling.BILINEAR))
     assert np.abs(cut - expected).max() <= 1.5
-    # OpenCV's way only looks at neighbors, so it is another result.
+    # OpenCV only interpolates between neighbors, which gives another result.
     assert np.abs(cut - cut_out(pixels.float(), mask, 24, antialias=False).permute(1, 2, 0).numpy()).max() > 20

@@ -1,4 +1,4 @@
-"""SAM's masks at three levels: what every step keeps, and that it agrees with stock SAM."""
+"""SAM's masks at three levels: filters of each step, and agreement with segment-anything."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from tests.features.tiny_sam import NO_MASK_NMS, build_tiny, tiny_settings
 pytestmark = pytest.mark.usefixtures("empty_machine")
 
 HEIGHT, WIDTH = 160, 200
-"""Size of the pictures; their crops are 107 rows high and 127 columns wide and begin at 0, 53 and 0, 73."""
+"""Size of the images; their crops are 107 rows high and 127 columns wide and begin at 0, 53 and 0, 73."""
 
 ONE_CROP: dict[str, Any] = {"points_per_side": 10, "crop_n_layers": 0}
 
 Answer = Callable[[tuple[int, int, int, int], float, float], tuple[np.ndarray, np.ndarray]]
-"""Gives logits and ratings of three masks for a crop (top, left, height, width) and a prompt's row and column."""
+"""Returns logits and ratings of three masks for a crop (top, left, height, width) and a prompt's row and column."""
 
 
 def picture() -> torch.Tensor:
-    """A picture whose pixels say where they are, so that a stub knows which crop it was given."""
+    """An image whose pixels encode their position, so that a stub can identify its crop."""
     rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
     return torch.stack([rows, columns, torch.zeros_like(rows)], dim=-1).to(torch.uint8)
 
 
 class StubPredictor:
-    """Answers prompts like a `SamPredictor`, with masks that are known beforehand, and counts its work."""
+    """Fake `SamPredictor` with given masks that counts its calls."""
 
     device = torch.device("cpu")
 
@@ -77,21 +77,21 @@ class StubPredictor:
 
 @dataclass(frozen=True)
 class Thing:
-    """Something in the picture that SAM finds whenever a prompt lies on it."""
+    """An object that SAM finds for each prompt on it."""
 
     level: int
     pixels: np.ndarray
     rating: float = 0.9
     doubtful: np.ndarray | None = None
-    """Pixels of it that are only just above the threshold, by half the usual offset."""
+    """Its pixels that are above the threshold by only half the default offset."""
     prompts: np.ndarray | None = None
-    """Where prompts find it, if not everywhere on it."""
+    """Pixels at which prompts find it; all by default."""
     only_in: str | None = None
-    """Whether only the "picture" or only "crops" of it show the thing."""
+    """Whether only the "picture" or only its "crops" show the object."""
 
 
 def see(things: list[Thing]) -> Answer:
-    """Answers of a SAM that knows these things; of several at a prompt and a level it names the first."""
+    """Answers of a SAM that knows these objects; at each prompt and level it returns the first one."""
 
     def answer(crop: tuple[int, int, int, int], row: float, column: float) -> tuple[np.ndarray, np.ndarray]:
         top, left, height, width = crop
@@ -121,17 +121,17 @@ def generate(predictor: Any, **settings: Any) -> ViewMasks:
 
 
 def dense(masks: ViewMasks, level: int) -> list[np.ndarray]:
-    """All masks of a level as whole pictures."""
+    """All masks of a level as full-size images."""
     return [mask.pixels(masks.height, masks.width) for mask in masks.masks if mask.level == level]
 
 
 def found(things: list[Thing], level: int = 0, **settings: Any) -> list[np.ndarray]:
-    """Masks of a level, by default found in one crop and without LangSplat's suppression."""
+    """Masks of a level, by default from one crop and without LangSplat's suppression."""
     return dense(generate(StubPredictor(see(things)), **{**ONE_CROP, **NO_MASK_NMS, **settings}), level)
 
 
 def assert_masks(masks: list[np.ndarray], expected: list[np.ndarray]) -> None:
-    """The same masks in the same order."""
+    """Whether both have the same masks in the same order."""
     assert [int(mask.sum()) for mask in masks] == [int(mask.sum()) for mask in expected]
     assert all(np.array_equal(mask, other) for mask, other in zip(masks, expected, strict=True))
 
@@ -220,7 +220,7 @@ def test_levels_without_masks_stay_empty(crop_n_layers):
 
 
 def test_a_mask_without_a_pixel_is_none():
-    """Logits may all lie just below the threshold, where stability is a number and SAM's rating can be anything."""
+    """All logits may be just below the threshold, with finite stability and any predicted IoU."""
 
     def answer(crop: tuple[int, int, int, int], row: float, column: float) -> tuple[np.ndarray, np.ndarray]:
         logits = np.full((3, *crop[2:]), -0.5)
@@ -243,7 +243,7 @@ def test_masks_that_sam_rates_no_better_than_the_threshold_are_dropped():
 
 
 def test_masks_that_change_with_their_threshold_are_dropped():
-    """At the default of 0.85 a mask that keeps 17 of 20 rows stays, and one that keeps 16 goes."""
+    """At the default of 0.85 a mask that keeps 17 of 20 rows is kept, and one that keeps 16 is removed."""
     stable, shaky = rectangle(30, 30, 20, 30), rectangle(90, 30, 20, 30)
     things = [Thing(0, stable, doubtful=rectangle(30, 30, 3, 30)), Thing(0, shaky, doubtful=rectangle(90, 30, 4, 30))]
     assert_masks(found(things), [stable])
@@ -316,7 +316,7 @@ def test_of_masks_with_other_boxes_but_the_same_pixels_the_better_one_stays():
     things = [Thing(0, whiskered, rating=0.9, prompts=left), Thing(0, body, rating=0.95)]
     assert_masks(found(things), [body, whiskered])
     assert_masks(found(things, mask_nms_iou=0.8), [body])
-    # A less stable mask is a worse one, whatever its rating.
+    # Lower stability lowers the score.
     things[1] = replace(things[1], doubtful=rectangle(50, 50, 5, 40))
     assert_masks(found(things, mask_nms_iou=0.8), [whiskered])
 
@@ -339,7 +339,7 @@ def test_masks_come_from_the_best_rated_to_the_worst():
 
 
 def blobs(seed: int) -> Answer:
-    """Answers with discs of three sizes near the prompt: some twice, some unsure, with holes and islands."""
+    """Answers with disks of three sizes near the prompt, some duplicated, some uncertain, with holes and islands."""
 
     def answer(crop: tuple[int, int, int, int], row: float, column: float) -> tuple[np.ndarray, np.ndarray]:
         top, left, height, width = crop
@@ -347,7 +347,7 @@ def blobs(seed: int) -> Answer:
         rng = np.random.default_rng([seed, top, left, height, round(8 * row), round(8 * column)])
         logits, ratings = np.empty((3, height, width), dtype=np.float32), rng.uniform(0.6, 1.0, 3)
         for level, size in enumerate((12, 25, 50)):
-            # Prompts next to each other mean nearly the same disc.
+            # Neighboring prompts give nearly the same disk.
             y, x = (size * round(place / size) + rng.uniform(-1, 1) for place in (row, column))
             logits[level] = (size * rng.uniform(0.85, 1) - np.hypot(rows - y, columns - x)) / rng.uniform(0.1, 1)
             for inside, radius in ((-9, 3), (9, 3), (9, 8)):
@@ -360,7 +360,7 @@ def blobs(seed: int) -> Answer:
 
 
 class OneLevel:
-    """A predictor that gives only one of SAM's three masks for a prompt."""
+    """A predictor that returns only one of SAM's three masks per prompt."""
 
     def __init__(self, predictor: Any, level: int) -> None:
         self._predictor = predictor
@@ -375,7 +375,7 @@ class OneLevel:
 
 
 def stock_masks(predictor: Any, level: int, image: torch.Tensor, **settings: Any) -> list[np.ndarray]:
-    """Masks by segment-anything's own generator, which sees one level only."""
+    """Masks of segment-anything's own generator, at one level."""
     stock = SamAutomaticMaskGenerator(SimpleNamespace(image_encoder=SimpleNamespace(img_size=1024)), **settings)
     stock.predictor = OneLevel(predictor, level)
     return [record["segmentation"] for record in stock.generate(image.numpy())]
@@ -415,7 +415,7 @@ STOCK_SETTINGS = (
     "crop_n_points_downscale_factor",
     "min_mask_region_area",
 )
-"""Settings that segment-anything's own generator has too."""
+"""Settings that segment-anything's own generator also has."""
 
 
 def test_a_network_finds_what_stock_sam_finds_with_the_same_weights(tiny_weights, rng):

@@ -1,4 +1,4 @@
-"""SAM's weights: how they are found, fetched, read and named."""
+"""SAM's weights: search, download, reading and identity."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_official_weights_fit_the_architectures_as_published(model, num_paramete
         sam = sam_model_registry[model]()
     assert sum(parameter.numel() for parameter in sam.parameters()) == num_parameters
     assert sam.image_encoder.pos_embed.shape == (1, 64, 64, width)
-    # A file of weights holds 4 bytes each; what it says beside them is less than a megabyte.
+    # A weights file has 4 bytes per weight and less than a megabyte of metadata.
     assert abs(OFFICIAL_CHECKPOINTS[model].gigabytes * 1e9 - 4 * num_parameters) < 0.006e9
 
 
@@ -183,7 +183,7 @@ def test_a_damaged_official_file_is_refused(tmp_path):
 
 @pytest.fixture
 def tiny_is_official(monkeypatch, tiny_weights) -> OfficialCheckpoint:
-    """As if the tiny SAM had been published."""
+    """Registers the tiny SAM as an official checkpoint."""
     official = OfficialCheckpoint("sam_vit_tiny.pth", file_sha256(tiny_weights), 0.02)
     monkeypatch.setitem(OFFICIAL_CHECKPOINTS, "vit_tiny", official)
     return official

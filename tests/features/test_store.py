@@ -1,4 +1,4 @@
-"""The feature store keeps what it is given, and never hands out anything else."""
+"""The feature store returns exactly the stored features."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_what_is_saved_is_loaded(tmp_path_factory, count, height, width, seed):
 def test_regions_take_the_smallest_type_that_holds_a_level(tmp_path, rng, count, kind):
     store = open_store(tmp_path)
     features = make_features(rng, 3 * count)
-    # Levels count from their own first region, so three of them fit where one does.
+    # Each level is numbered from its own first region, so three levels need no larger integers than one.
     for level in range(3):
         features.regions[level] = features.regions[level] % count + level * count
         features.regions[level, 0, :2] = torch.tensor([level * count, (level + 1) * count - 1])
@@ -100,7 +100,7 @@ def test_other_users_may_read_what_the_folder_lets_them(tmp_path, rng):
 
 
 def test_a_large_scene_stays_small_on_disk(tmp_path, rng):
-    """Three hundred views of 988x731 with 100 regions at each of four levels have 150 MB: half a megabyte a view."""
+    """300 views of 988x731 with 100 regions at each of four levels take 150 MB, half a megabyte per view."""
     rows, columns = np.mgrid[:731, :988]
     waves = np.stack([12 * np.sin(columns / 17 + rows / 29), 12 * np.cos(rows / 13 - columns / 31)], axis=-1)
     pixels = (np.stack([rows, columns], axis=-1) + waves).reshape(-1, 2)
@@ -286,7 +286,7 @@ def test_what_killed_runs_left_is_cleared_before_writing(tmp_path):
 
 
 def test_only_one_process_writes_at_a_time(tmp_path, caplog):
-    """The second waits and says so; a lock of the same kind in another thread behaves like one in another process."""
+    """The second process waits and logs it; another thread stands in for it, with the same kind of lock."""
     first, second, order = open_store(tmp_path), open_store(tmp_path), []
 
     def write_second() -> None:
@@ -312,7 +312,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 def unwritable(folder: Path) -> Path:
-    """A data folder in which no store can be made; unlike permissions, this also stops the superuser."""
+    """A data folder in which no store can be created, not even by root."""
     folder.mkdir()
     (folder / "language_features").write_text("in the way")
     return folder
@@ -341,7 +341,7 @@ def test_features_that_lie_beside_read_only_data_are_used(tmp_path, rng, cache, 
 
 
 def only_below(writable: Path):
-    """Preparing a folder fails outside `writable`, as on a read-only disk."""
+    """Creating a folder fails outside `writable`, as on a read-only disk."""
 
     def prepare(folder: Path, manifest: str) -> None:
         if not folder.is_relative_to(writable):

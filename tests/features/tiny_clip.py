@@ -1,4 +1,4 @@
-"""CLIP with hardly any weights, for a while known to open_clip; and LangSplat's way of using it, one crop at a time."""
+"""A tiny CLIP that is temporarily registered in open_clip, and LangSplat's preprocessing of single crops."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DIM, SIDE = 16, 32
 MODEL, WIDER_MODEL = "tiny-clip", "tiny-clip-wide"
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-"""CLIP's own, which LangSplat uses."""
+"""CLIP's normalization, which LangSplat uses."""
 
 DEFAULT_SOURCE = "https://huggingface.co/laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
 
@@ -38,7 +38,7 @@ def model_config(vision_width: int) -> dict[str, object]:
 
 @contextmanager
 def tiny_clip_models(folder: Path) -> Iterator[Path]:
-    """Tells open_clip of two tiny models, and writes random weights `a.pt`, `a.safetensors`, `b.pt` of the first."""
+    """Registers two tiny models in open_clip, and writes weights `a.pt`, `a.safetensors`, `b.pt` of the first."""
     paths, configs = list(open_clip.factory._MODEL_CONFIG_PATHS), dict(open_clip.factory._MODEL_CONFIGS)
     (folder / f"{MODEL}.json").write_text(json.dumps(model_config(32)))
     (folder / f"{WIDER_MODEL}.json").write_text(json.dumps(model_config(48)))
@@ -47,7 +47,7 @@ def tiny_clip_models(folder: Path) -> Iterator[Path]:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             state = open_clip.create_model(MODEL).state_dict()
-        # An untrained model hardly looks at the picture; louder layers make every pixel count.
+        # Larger weights make the output of an untrained model depend on all pixels.
         for key, values in state.items():
             if key.startswith("visual.transformer") and values.ndim == 2:
                 values *= 3
@@ -65,7 +65,7 @@ def settings_for(weights: Path, **others: object) -> OpenClipSettings:
 
 
 def langsplat_crop(image: np.ndarray, mask: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
-    """One region, cut out the way LangSplat's preprocessing does it, in bytes."""
+    """Crops one region like LangSplat's preprocessing, in bytes."""
     image = image.copy()
     image[~mask] = 0
     rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
@@ -83,7 +83,7 @@ def langsplat_crop(image: np.ndarray, mask: np.ndarray, interpolation: int = cv2
 def plain_embeddings(
     crops: list[np.ndarray], weights: Path, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD
 ) -> torch.Tensor:
-    """Embeds crops one at a time."""
+    """Embeds crops one by one."""
     model = open_clip.create_model(MODEL, pretrained=str(weights)).eval()
     rows = []
     for crop in crops:

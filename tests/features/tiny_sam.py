@@ -1,4 +1,4 @@
-"""SAM with hardly any weights, and settings that take whatever it answers."""
+"""A tiny SAM, and settings that accept all its masks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from segment_anything.build_sam import _build_sam
 from genlangsplat_ns.features.settings import SamSettings
 
 NO_MASK_NMS: dict[str, Any] = {"mask_nms_iou": 1.0, "mask_nms_score": -1.0, "mask_nms_inner": 0.0}
-"""With these, LangSplat's own suppression drops nothing."""
+"""Thresholds with which LangSplat's suppression removes nothing."""
 
 
 def build_tiny() -> Any:
@@ -22,6 +22,6 @@ def build_other() -> Any:
 
 
 def tiny_settings(path: Path | None, **settings: Any) -> SamSettings:
-    """Settings that take whatever a network of random weights answers."""
+    """Settings that accept all masks of a network with random weights."""
     loose = {"pred_iou_thresh": -1e9, "stability_score_thresh": 0.01, "stability_score_offset": 0.01}
     return SamSettings("vit_tiny", path, points_per_side=4, crop_n_layers=0, **{**loose, **NO_MASK_NMS, **settings})

@@ -1,4 +1,4 @@
-"""What each of the processes does that test_distributed.py starts with torchrun. Not a test by itself."""
+"""Script that test_distributed.py starts with torchrun. Not a test itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pretrain.tensor_source import TensorSource
 from pretrain.train import TrainingSettings, train_autoencoder
 from tests.pretrain.training_fakes import Interrupting, assert_same_weights, identity, unit_rows
 
-# At a higher rate the order of the rows within a batch alone decides the curve of batch normalization after ten steps.
+# At a higher learning rate the rounding of batch normalization would change the curve after ten steps.
 SETTINGS = TrainingSettings(
     steps=30,
     batch_size=16,
@@ -33,7 +33,7 @@ ROWS, HELD_OUT = unit_rows(200, seed=1), unit_rows(64, seed=9)
 
 
 def main(folder: Path) -> None:
-    """Trains every architecture, an interrupted one, and one that must be refused; writes what came out by rank."""
+    """Trains all architectures, an interrupted one, and one that must be refused; writes the results by rank."""
     torch.set_num_threads(1)
     workers = workers_from_environment()
     share = {"rank": workers.rank, "world_size": workers.world_size}

@@ -1,4 +1,4 @@
-"""Stand-ins for a data set and its models: tiny, exact, and able to break on demand."""
+"""Fakes of a data set and its models: small, exact, and able to fail on demand."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ REGIONS = 48 + 12 + 4
 
 @dataclass(frozen=True)
 class PaintedFrames:
-    """Noise pictures in scenes of four.
+    """Noise images in scenes of four frames.
 
     Attributes:
-        count: How many there are.
+        count: Number of frames.
         unreadable: Keys of frames that cannot be read.
-        deadly: Keys of frames that kill the process that reads them, and how often each does.
-        deaths: Folder in which deaths are counted.
+        deadly: Keys of frames that kill the process that reads them, with the number of times.
+        deaths: Folder in which the deaths are counted.
     """
 
     count: int
@@ -54,16 +54,16 @@ class PaintedFrames:
 
 
 def picture(number: int) -> Tensor:
-    """Noise in which the largest tiles have colors of their own, so that no two regions are nearly the same."""
+    """Noise with distinct colors of the largest tiles, so that no two regions are nearly equal."""
     rng = np.random.default_rng(number)
     tints = np.array([[[1, 0.1, 0.1], [0.1, 1, 0.1]], [[0.1, 0.1, 1], [1, 1, 0.1]]]).repeat(8, axis=0).repeat(8, axis=1)
-    # Colors of the smallest tiles, and some of each pixel.
+    # Colors of the smallest tiles plus pixel noise.
     colors = rng.uniform(30, 250, (6, 8, 3)).repeat(2, axis=0).repeat(2, axis=1) + rng.uniform(0, 5, (12, 16, 3))
     return torch.from_numpy((colors * tints[:12]).astype(np.uint8))
 
 
 class CountedEncoder(MeanColorEncoder):
-    """Counts its views beyond the process, in a file."""
+    """Counts its views in a file, over several processes."""
 
     def __init__(self, seconds: float = 0.0, count_in: Path | None = None, poison: str = "") -> None:
         super().__init__(seconds)

@@ -1,4 +1,4 @@
-"""Writes small `.sens` recordings, sound or not, field by field from the description of the format."""
+"""Writes small `.sens` recordings, valid or damaged, field by field."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SENSOR = "StructureSensor"
 
 
 def smooth_picture(seed: int, width: int = 24, height: int = 16) -> np.ndarray:
-    """Colors that JPEG keeps well, other ones for every seed."""
+    """An image that JPEG compresses with little loss, different for each seed."""
     columns, rows = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     planes = (columns, rows, np.full_like(rows, (seed * 0.37) % 1))
     return (np.stack(planes, axis=-1) * 255).round().astype(np.uint8)
@@ -36,11 +36,11 @@ class SensWriter:
     """A recording whose fields may be changed before it is written.
 
     Attributes:
-        frames: Color pictures, or bytes to be written in their place.
-        kind: How the color is packed.
-        poses: From camera to world; of frames beyond their number, a shift by the frame's number.
-        lengths: What the file claims the color of a frame takes, where that differs from what it takes.
-        claimed_frames: What the file claims its number of frames to be, where that differs.
+        frames: Color images, or bytes to write instead.
+        kind: Color compression.
+        poses: Camera-to-world matrices of the first frames; later frames are shifted by their number.
+        lengths: Wrong color lengths by frame.
+        claimed_frames: A wrong number of frames, or None.
     """
 
     frames: Sequence[np.ndarray | bytes]

@@ -1,4 +1,4 @@
-"""Folders of made-up shards, and what is in a folder."""
+"""Writes folders of synthetic shards, and reads their content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IDENTITY = ShardIdentity(MeanColorEncoder.identity, DIM, TileMasks.name, TileMas
 
 
 def write_frames(folder: Path, count: int, rows: int = 10, first: int = 0, shard_rows: int = 16) -> None:
-    """Adds frames of random embeddings, three to a scene."""
+    """Adds frames of random embeddings, three per scene."""
     with ShardWriter.open(folder, IDENTITY, "made", shard_rows) as writer:
         for number in range(first, first + count):
             embeddings = unit_rows(rows, seed=number)
@@ -24,7 +24,7 @@ def write_frames(folder: Path, count: int, rows: int = 10, first: int = 0, shard
 
 
 def contents(folder: Path) -> list[tuple[str, str, int, bytes]]:
-    """Every row of a folder as frame, scene, level and embedding, sorted; the way it lies in shards aside."""
+    """Returns all rows of a folder as sorted (frame, scene, level, embedding), independent of the shards."""
     found = ShardFolder.read(folder)
     frames, scenes = list(found.index.frames), found.index.scenes
     rows = []

@@ -1,4 +1,4 @@
-"""The running average of weights against one worked out number by number."""
+"""The moving average of weights, compared to a scalar computation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: an interrupted training ends as if nothing had happened, and no other file is taken for one."""
+"""Checkpoints: an interrupted training has the same result, and other files are refused."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def train(
 
 
 def interrupt(folder: Path, calls: int = 20, architecture: str = "langsplat") -> list[Path]:
-    """Trains until the source is called so often, and gives the checkpoints that are left."""
+    """Interrupts a training after a number of calls of the source; returns the checkpoints."""
     with pytest.raises(KeyboardInterrupt):
         train(folder, Interrupting(rows(), calls), architecture)
     return sorted(folder.iterdir())
@@ -135,7 +135,7 @@ def test_a_killed_process_leaves_a_checkpoint_to_go_on_from(tmp_path: Path) -> N
 
 
 class Silent:
-    """A source that must not be asked."""
+    """A source that must not be called."""
 
     def __call__(self, count: int) -> Tensor:
         raise AssertionError("asked for rows")
@@ -166,7 +166,7 @@ def test_only_the_last_two_checkpoints_stay(tmp_path: Path) -> None:
 
 def test_curves_have_one_value_a_step_after_an_interruption(tmp_path: Path) -> None:
     def logged(source: TensorSource) -> TrainingResult:
-        # A loss of 32 steps is written before the interruption, but the checkpoint is of step 20.
+        # The losses of 32 steps are written before the interruption, but the checkpoint is of step 20.
         return train_autoencoder(
             source,
             identity(),

@@ -1,4 +1,4 @@
-"""Two processes on one machine train what one process trains with the doubled batch."""
+"""Training with two processes gives the same result as one process with twice the batch size."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.pretrain.training_fakes import assert_same_weights, identity, one_thr
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes under torchrun left (see distributed_worker.py)."""
+    """Output folder of two processes under torchrun (see distributed_worker.py)."""
     folder = tmp_path_factory.mktemp("distributed")
     done = subprocess.run(
         [
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> list[dict[str, Any]]:
-    """What each rank wrote."""
+    """Results of each rank."""
     return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(2)]
 
 
@@ -57,7 +57,7 @@ def test_the_loss_curve_is_that_of_one_process_with_the_doubled_batch(
     for rank in range(2):
         assert found[rank][architecture]["losses"] == pytest.approx(alone.losses, rel=1e-5)
         cosines = [tuple(measured) for measured in found[rank][architecture]["cosines"]]
-        # Batch normalization takes away a bias before it; what the bias does meanwhile is rounding, which tells here.
+        # The gradient of a bias before batch normalization is only rounding noise, which changes the cosine slightly.
         within = 1e-3 if architecture == "langsplat" else 1e-5
         assert cosines == [(step, pytest.approx(cosine, abs=within)) for step, cosine in alone.held_out_cosines]
     assert half_precision.losses != pytest.approx(alone.losses, rel=1e-2)
@@ -66,7 +66,7 @@ def test_the_loss_curve_is_that_of_one_process_with_the_doubled_batch(
 def test_shared_batch_normalization_works_in_lower_precision_too(found: list[dict[str, Any]]) -> None:
     assert found[0]["bfloat16"] == found[1]["bfloat16"] != found[0]["langsplat"]["losses"]
     lower, full = torch.tensor(found[0]["bfloat16"]), torch.tensor(found[0]["langsplat"]["losses"])
-    # How products are rounded differs from machine to machine, and single steps follow it; all together stay near.
+    # Rounding differs between machines and changes single steps, but the whole curves are similar.
     assert (lower - full).norm() < 0.05 * full.norm()
 
 

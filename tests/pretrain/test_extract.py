@@ -1,4 +1,4 @@
-"""Extraction stores every frame once, on one machine or on several."""
+"""Extraction stores each frame once, on one machine or on several."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def encoded(count_in: Path) -> int:
-    """How many frames an encoder has seen, over all processes."""
+    """Returns the number of frames that the encoders of all processes have seen."""
     return len(count_in.read_text()) if count_in.exists() else 0
 
 
@@ -160,7 +160,7 @@ def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path: Path) -> None:
     survived = len(ShardFolder.read(killed).index.frames)
     assert 1 <= survived < 12
     worked_on = encoded(count)
-    # What a quarter of a second takes, and the frame in work.
+    # The frames since the last flush, and the current one.
     assert worked_on - survived <= 5
 
     extract_shards(PaintedFrames(12), killed, models(count_in=count))
@@ -194,7 +194,7 @@ def test_ray_makes_the_same_shards_and_goes_on_too(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_killed_worker_loses_no_frame(tmp_path: Path) -> None:
-    """One frame kills its worker once, and another one always."""
+    """One frame kills its worker once, another one always."""
     deaths = tmp_path / "deaths"
     deaths.mkdir()
     source = PaintedFrames(20, deadly={"0004": 1, "0016": 1000}, deaths=deaths)

@@ -17,7 +17,7 @@ def rows(count: int, width: int = 12, seed: int = 0, shift: float = 0.0) -> torc
 
 
 def test_the_error_of_unit_vectors_follows_from_their_cosine() -> None:
-    """The paper's two figures, an error of 3e-4 and a cosine above 0.93 at 512 numbers, are one statement."""
+    """The paper's error of 3e-4 and cosine above 0.93 at width 512 are equivalent."""
     embeddings, others = rows(50), rows(50, seed=1)
     kept = fidelity(others, embeddings, PcaBaseline(embeddings))
     assert kept["mse"] == pytest.approx(2 * (1 - kept["cosine"]) / 12, rel=1e-5)

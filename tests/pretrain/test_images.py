@@ -1,4 +1,4 @@
-"""Folders of photographs: which are found, what they are called, and how their pixels come out."""
+"""Folders of images as a source: files, keys and pixels."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def put(path: Path, picture: Image.Image | None = None, **save: Any) -> None:
 
 
 def only_picture(folder: Path, picture: Image.Image, name: str = "a.png", **save: Any) -> np.ndarray:
-    """The pixels of the only photograph of a source."""
+    """Returns the pixels of the only image of a source."""
     put(folder / name, picture, **save)
     source = ImageFolderSource(folder)
     (frame,) = source.frames()
     return source.load(frame).numpy()
 
 
-# What is found
+# Files
 
 
 def test_pictures_of_all_kinds_are_found_at_any_depth(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_folder_without_photographs_is_refused(tmp_path: Path) -> None:
         ImageFolderSource(tmp_path, max_side=-3)
 
 
-# How it is read
+# Pixels
 
 
 def test_gray_and_deep_pictures_become_rgb_of_eight_bits(tmp_path: Path) -> None:

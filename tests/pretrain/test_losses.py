@@ -1,4 +1,4 @@
-"""The losses against the paper's formulas, row by row."""
+"""The losses, compared to the paper's formulas row by row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pretrain.losses import LossName, reconstruction_loss
 
 
 def row_loss(made: list[float], wanted: list[float], cosine_weight: float, loss: LossName) -> float:
-    """Equation 5 or 7 for one row, in plain numbers."""
+    """Equation 5 or 7 for one row."""
     differences = [a - b for a, b in zip(made, wanted, strict=True)]
     distance = sum(d * d for d in differences) if loss == "squared" else sum(abs(d) for d in differences)
     product = sum(a * b for a, b in zip(made, wanted, strict=True))
@@ -29,7 +29,7 @@ def test_the_loss_is_the_mean_of_the_formula_over_rows(loss: LossName, cosine_we
 
 
 def test_the_cosine_is_per_row_and_not_over_the_batch() -> None:
-    """Exchanging the rows of a batch turns each reconstruction away from its embedding, which must cost."""
+    """Exchanging the rows of a batch must increase the loss."""
     rows = F.normalize(torch.eye(4), dim=-1)
     assert reconstruction_loss(rows, rows, 1.0).item() == pytest.approx(0, abs=1e-6)
     assert reconstruction_loss(rows.roll(1, 0), rows, 1.0).item() == pytest.approx(3)

@@ -1,4 +1,4 @@
-"""Training on synthetic mixtures, the measurements, and the command."""
+"""Synthetic mixtures: training, measurements and commands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUICK = TrainingSettings(steps=60, batch_size=64, seed=3)
 
 
 def sampler(seed: int = 0) -> MixtureSampler:
-    """A sampler over 40 made-up classes."""
+    """A sampler over 40 random classes."""
     generator = torch.Generator().manual_seed(99)
     classes = torch.randn(40, 24, generator=generator)
     return MixtureSampler(

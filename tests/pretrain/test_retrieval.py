@@ -1,4 +1,4 @@
-"""What texts find before and after a compressor."""
+"""Retrieval before and after compression."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def unit(count: int, width: int = 8, seed: int = 0) -> torch.Tensor:
 
 
 def autoencoder_of(rows: torch.Tensor, latent_dim: int) -> Autoencoder:
-    """One that is the projection on principal directions."""
+    """An autoencoder that projects on principal components."""
     autoencoder = Autoencoder(AutoencoderIdentity("t", "t/1", rows.shape[1], latent_dim, architecture="residual"))
     initialize_from_pca(autoencoder, rows)
     return autoencoder.eval()

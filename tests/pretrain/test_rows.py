@@ -1,4 +1,4 @@
-"""Rows on their way into training: which are refused, how they are dealt, and how they are mixed."""
+"""Training rows: checks, order and mixing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.pretrain.training_fakes import unit_rows
 
 
 def numbered(count: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Unit rows that can be told apart by the place of their greatest value."""
+    """Unit rows that are identified by the position of their maximum."""
     return torch.eye(count, dtype=dtype)
 
 
@@ -61,7 +61,7 @@ def test_mixing_keeps_each_row_nearest_to_itself_and_moves_it_towards_one_other(
 def test_noise_alone_is_of_the_asked_size_and_leaves_unit_rows() -> None:
     rows = F.normalize(torch.randn(200, 100, generator=torch.Generator().manual_seed(1)), dim=-1)
     noisy = mix_rows(rows, 0.0, 0.01, torch.Generator().manual_seed(0))
-    # The noise across a row, of which there are 99 components, tilts it by about 0.01 times their root.
+    # The 99 noise components orthogonal to a row rotate it by an angle of about 0.01 sqrt(99).
     tilt = (noisy - rows).norm(dim=-1).mean().item()
     assert tilt == pytest.approx(0.01 * 99**0.5, rel=0.05)
     torch.testing.assert_close(noisy.norm(dim=-1), torch.ones(200))
@@ -102,7 +102,7 @@ def test_a_source_goes_on_where_its_state_was_taken() -> None:
 def test_the_state_of_other_rows_or_another_seed_is_refused() -> None:
     state = TensorSource(numbered(10), seed=1).state_dict()
     for other in (TensorSource(numbered(10), seed=2), TensorSource(numbered(9), seed=1)):
-        with pytest.raises(GenLangSplatError, match="10 rows under the seed 1"):
+        with pytest.raises(GenLangSplatError, match="10 rows and seed 1"):
             other.load_state_dict(state)
 
 

@@ -1,4 +1,4 @@
-"""ScanNet as a source: which scenes and frames it lists, in either form, and what it leaves out and says so."""
+"""ScanNet as a source: scenes and frames of both formats, and reports of excluded ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def record(root: Path, scene: str = "scene0001_00", num_frames: int = 5, lost: I
 
 
 def export(root: Path, scene: str = "scene0001_00", num_frames: int = 5, lost: Iterable[int] = ()) -> Path:
-    """Writes a scene as ScanNet's tools export it."""
+    """Writes a scene in the format of ScanNet's export tools."""
     folder = root / scene
     for name in ("color", "pose", "intrinsic"):
         (folder / name).mkdir(parents=True)
@@ -165,13 +165,13 @@ def test_a_file_of_scenes_that_cannot_be_used_is_refused(tmp_path: Path, text: s
         ScanNetSource(tmp_path, scenes=listed).frames()
 
 
-# What cannot be used
+# Damaged scenes
 
 
 def test_a_damaged_scene_is_named_and_the_others_are_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     record(tmp_path, "scene0001_00")
     cut, header = record(tmp_path, "scene0002_00"), record(tmp_path, "scene0003_00")
-    # What follows the last frame takes 8 bytes.
+    # The file ends with 8 bytes after the last frame.
     cut.write_bytes(cut.read_bytes()[:-9])
     header.write_bytes(b"\4\0\0\0")
     (tmp_path / "scene0004_00" / "color").mkdir(parents=True)
@@ -217,8 +217,8 @@ def test_frames_that_broke_after_they_were_listed_are_named(tmp_path: Path) -> N
     (folder / "color" / "4.jpg").unlink()
     with pytest.raises(GenLangSplatError, match=r"3.jpg cannot be read as an image"):
         source.load(frames[3])
-    with pytest.raises(GenLangSplatError, match=r"no picture of frame 4"):
+    with pytest.raises(GenLangSplatError, match=r"no image of frame 4"):
         source.load(frames[4])
     recording.unlink()
-    with pytest.raises(GenLangSplatError, match="no longer holds scene0002_00"):
+    with pytest.raises(GenLangSplatError, match="no longer contains scene0002_00"):
         source.load(frames[5])

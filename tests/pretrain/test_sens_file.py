@@ -1,4 +1,4 @@
-"""ScanNet's recordings: what is read, what is not, and what damaged files say."""
+"""ScanNet's recordings: reading, and errors for damaged files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_neither_opening_nor_reading_takes_more_than_a_frame(tmp_path: Path) -> 
     writer = SensWriter(PICTURES, "raw", depth_lengths={0: 30_000_000})
     path = tmp_path / "a.sens"
     with path.open("wb") as handle:
-        # A hole in the place of the first frame's depth.
+        # A sparse hole instead of the first frame's depth.
         handle.write(writer.header() + writer.frame(0))
         handle.seek(len(writer.header()) + 96 + PICTURES[0].nbytes + 30_000_000)
         handle.write(writer.frame(1) + writer.frame(2) + writer.frame(3))
@@ -83,7 +83,7 @@ DAMAGED_HEADERS: dict[str, tuple[dict[str, Any], str]] = {
     "foreign color": ({"color_code": 77}, "color compression 77"),
     "foreign depth": ({"depth_code": 9}, "unknown depth compression 9"),
     "no pixels": ({"color_size": (0, 16)}, "0x16"),
-    "endless picture": ({"color_size": (2**31, 16)}, f"{2**31}x16 pixels"),
+    "endless picture": ({"color_size": (2**31, 16)}, f"{2**31}x16"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The commands from frames over shards to an autoencoder, and what they refuse."""
+"""The commands for shards and autoencoders, and their errors."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_an_extraction_without_a_source_is_refused(tmp_path: Path) -> None:
 def test_an_interrupted_training_goes_on_to_the_same_weights(shards: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     Train((shards,), whole, held_out=("scene1",), latent_dim=3, training=QUICK)()
-    # The second finds the checkpoints of the first one's last steps and has nothing left to do.
+    # The second training finds the checkpoint of the last step and does nothing.
     Train((shards,), whole, held_out=("scene1",), latent_dim=3, training=QUICK)()
     Train((shards,), parts, held_out=("scene1",), latent_dim=3, training=QUICK)()
     first, second = load_autoencoder(whole).state_dict(), load_autoencoder(parts).state_dict()

@@ -1,4 +1,4 @@
-"""A folder of shards is whole at any moment, and says what is wrong with it."""
+"""Folders of shards are always consistent, and report damage."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_a_second_writer_is_refused_while_the_first_one_writes(tmp_path: Path) -
 
 @pytest.mark.parametrize(("shard_rows", "file"), [(4096, "shard-00000-02020.safetensors"), (16, "")])
 def test_a_full_disk_is_named_and_costs_nothing_that_was_stored(tmp_path: Path, shard_rows: int, file: str) -> None:
-    """With small shards it is the index that no longer fits."""
+    """With small shards the index no longer fits on the disk."""
     write_frames(tmp_path, 2, shard_rows=shard_rows)
     before = contents(tmp_path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -223,7 +223,7 @@ with ShardWriter.open(Path(sys.argv[1]), IDENTITY, "made", 16, flush_seconds=0.0
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_killed_writer_leaves_a_whole_folder(tmp_path: Path, seed: int) -> None:
-    """Killed in the middle of steady writing and resumed, the folder holds what an undisturbed one does."""
+    """After a kill during writing and a resume, the content equals that of an uninterrupted run."""
     killed = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", SLOW_WRITING, str(killed)], cwd=ROOT)
     deadline = time.monotonic() + 120
@@ -313,7 +313,7 @@ def test_verifying_names_and_counts_every_damaged_shard(tmp_path: Path) -> None:
 
 
 def test_embeddings_that_someone_else_spoilt_are_found(tmp_path: Path) -> None:
-    """A checksum that fits does not make a zero embedding fit for training."""
+    """Zero embeddings are found even if the checksum is correct."""
     write_frames(tmp_path, 1)
     path = tmp_path / shard_files(tmp_path)[0]
     columns = load_file(path)
@@ -324,7 +324,7 @@ def test_embeddings_that_someone_else_spoilt_are_found(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text(json.dumps(index))
     with pytest.raises(GenLangSplatError, match=r"1 of 1 shards .* zero or not finite"):
         ShardFolder.read(tmp_path).verify()
-    with pytest.raises(GenLangSplatError, match="not finite or zero"):
+    with pytest.raises(GenLangSplatError, match="zero or not finite"):
         EmbeddingStream([tmp_path])(10)
 
 

@@ -1,4 +1,4 @@
-"""A feature store as a source: every row once, with its level, and damaged views left out and counted."""
+"""A feature store as a source: each row once, with its level; damaged views are skipped and recorded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IDENTITY = StoreIdentity("fake", "fake/1", DIM, "tiles", {"size": 4, "share": 0.
 
 
 def regions_of(levels: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-    """Maps on which every row shows somewhere on its level, and on no other."""
+    """Maps in which each row has a pixel on its own level only."""
     maps = np.full((len(LEVELS), 8, 8), -1, dtype=np.int32)
     places = rng.permutation(64)
     for row, level in enumerate(levels):
@@ -107,7 +107,7 @@ def test_a_source_travels_to_other_processes(store: FeatureStore) -> None:
     assert torch.equal(source.view("a").embeddings, embeddings)
 
 
-# What is no store
+# Not a store
 
 
 def test_a_folder_that_is_no_store_is_refused_and_stores_below_are_named(tmp_path: Path, store: FeatureStore) -> None:

@@ -1,4 +1,4 @@
-"""The stream gives every row once per epoch, in an order that the seed alone decides."""
+"""The stream returns each row once per epoch, in an order that only depends on the seed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.pretrain.shard_fakes import IDENTITY, levels_of, unit_rows, write_fra
 
 ROOT = Path(__file__).parents[2]
 FRAMES, ROWS = 20, 10
-"""What the folder holds: seven scenes, of which the last has two frames."""
+"""Content of the folder: seven scenes, the last one with two frames."""
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +34,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def stream(folder: Path, **settings: object) -> EmbeddingStream:
-    """A stream whose windows are far smaller than the folder, and whose blocks do not fit the shards."""
+    """A stream with windows much smaller than the folder, and blocks that do not divide the shards."""
     return EmbeddingStream([folder], **{"buffer_rows": 40, "block_rows": 7, **settings})
 
 
 def stored(folder: Path, frames: range = range(FRAMES)) -> Tensor:
-    """The rows of some frames as they should come out."""
+    """Expected rows of some frames."""
     rows = torch.cat([unit_rows(ROWS, seed=number) for number in frames]).half().float()
     return torch.nn.functional.normalize(rows, dim=1)
 
 
 def numbers(rows: Tensor, folder: Path) -> list[int]:
-    """Which of all stored rows these are."""
+    """Returns the numbers of the stored rows."""
     return (rows @ stored(folder).T).argmax(dim=1).tolist()
 
 
@@ -75,7 +75,7 @@ def test_neighbors_in_the_stream_come_from_everywhere(folder: Path) -> None:
     order = torch.tensor(numbers(stream(folder, buffer_rows=100)(200), folder))
     shards = order // 48
     assert all(len(shards[first : first + 50].unique()) >= 4 for first in range(0, 200, 50))
-    # Of rows in random order, one pair in a hundred is of neighbors.
+    # In random order about 1 % of the consecutive pairs are neighbors.
     assert int((order.diff().abs() == 1).sum()) < 12
 
 
@@ -88,7 +88,7 @@ def test_the_seed_decides_the_order(folder: Path) -> None:
 
 @pytest.mark.parametrize("world_size", [2, 3, 7])
 def test_ranks_together_see_what_one_sees_alone(folder: Path, world_size: int) -> None:
-    """Row by row: step for step, the ranks' batches are the batch of one process with all their rows."""
+    """In each step the batches of all ranks together equal the batch of a single process."""
     alone = stream(folder)
     ranks = [stream(folder, rank=rank, world_size=world_size) for rank in range(world_size)]
     for _ in range(40):
@@ -132,7 +132,7 @@ def test_a_state_of_another_stream_is_refused(folder: Path, other: dict[str, obj
 
 
 def test_scenes_that_trade_places_make_another_stream(folder: Path) -> None:
-    """Both have the same shards and as many rows of each."""
+    """Both have the same shards and the same number of rows of each."""
     with pytest.raises(GenLangSplatError, match="other shards, scenes, seed"):
         stream(folder, scenes={"scene3"}).load_state_dict(stream(folder, scenes={"scene2"}).state_dict())
 
@@ -186,7 +186,7 @@ def test_a_shard_that_goes_away_meanwhile_is_named(tmp_path: Path) -> None:
     write_frames(tmp_path, 10)
     source = stream(tmp_path, buffer_rows=16)
     for shard in ShardFolder.read(tmp_path).index.shards:
-        # Removed, not emptied: the reader has a map of one of them, which only a removal leaves whole.
+        # Deleted, not truncated, because the reader has mapped one of them.
         (tmp_path / shard.file).unlink()
     with pytest.raises(GenLangSplatError, match=r"shard-0000\d\S* is missing, truncated"):
         source(100)
@@ -215,7 +215,7 @@ print("grew by", memory("VmHWM") - before, "sum", total.sum().item())
 
 
 def test_a_million_rows_stream_through_a_small_buffer(tmp_path: Path) -> None:
-    """122 MiB lie on disk; reading all of them needs no more than the buffer, a batch and what surrounds them."""
+    """Reading 122 MiB of shards only needs memory for the buffer and a batch."""
     identity = replace(IDENTITY, embedding_dim=64)
     generator = torch.Generator().manual_seed(0)
     total = torch.zeros(64, dtype=torch.float64)

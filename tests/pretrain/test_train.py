@@ -1,4 +1,4 @@
-"""Training: what it reaches, what it keeps, when it stops, and what it refuses."""
+"""Training: convergence, best weights, early stopping and errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.pretrain.training_fakes import assert_same_weights, identity, one_thr
 
 QUICK = TrainingSettings(steps=60, batch_size=64, seed=3)
 FROZEN = replace(QUICK, steps=1, learning_rate=0.0)
-"""Trains nothing, so that the result shows what training starts from."""
+"""Settings that train nothing, so that the result has the initial weights."""
 
 
 def source(seed: int = 0) -> TensorSource:
@@ -32,7 +32,7 @@ def source(seed: int = 0) -> TensorSource:
 
 
 class Turning:
-    """Gives rows like the held-out ones for some calls, and quite other ones from then on."""
+    """Returns rows like the held-out ones for some calls, and different ones afterwards."""
 
     def __init__(self, turns_after: int) -> None:
         self._left, self._good, self._other = turns_after, source(), TensorSource(unit_rows(512, seed=2))
@@ -99,7 +99,7 @@ def test_the_first_loss_is_that_of_the_first_rows_under_the_starting_weights() -
 def test_linear_maps_start_from_the_principal_components_of_the_source(architecture: str) -> None:
     rows = unit_rows(300, seed=1)
     result = train_autoencoder(TensorSource(rows), identity(architecture), replace(FROZEN, pca_rows=300))
-    # The directions are of the uncentered second moments: a code for directions needs no offset.
+    # Principal directions of the uncentered second moments.
     basis = torch.linalg.eigh(rows.T @ rows)[1][:, -4:]
     expected = F.cosine_similarity(rows @ basis @ basis.T, rows, dim=-1).mean().item()
     assert reconstruction_cosine(result.autoencoder, rows) == pytest.approx(expected, abs=1e-5)
@@ -190,7 +190,7 @@ def test_tensorboard_gets_every_loss_and_the_other_curves(tmp_path: Path, held_o
 
 
 class Spoiled:
-    """Gives good rows, and from some call on rows that `spoil` has changed."""
+    """Returns good rows, and from a given call on rows changed by `spoil`."""
 
     def __init__(self, after: int, value: float) -> None:
         self._left, self._value, self._good = after, value, source()

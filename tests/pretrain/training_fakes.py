@@ -26,7 +26,7 @@ def unit_rows(count: int, seed: int, rank: int = 24) -> Tensor:
 
 
 class Interrupting(TensorSource):
-    """Deals rows until its n-th call, which acts as if the user pressed Ctrl-C."""
+    """Returns rows until its n-th call, which raises KeyboardInterrupt."""
 
     def __init__(self, embeddings: Tensor, calls: int, **kwargs: Any) -> None:
         super().__init__(embeddings, **kwargs)
@@ -40,7 +40,7 @@ class Interrupting(TensorSource):
 
 
 def assert_same_weights(first: Autoencoder, second: Autoencoder) -> None:
-    """Holds when both have the same weights and statistics, bit for bit."""
+    """Asserts that both have exactly the same weights and statistics."""
     one, two = first.state_dict(), second.state_dict()
     assert one.keys() == two.keys()
     for name in one:
@@ -49,7 +49,7 @@ def assert_same_weights(first: Autoencoder, second: Autoencoder) -> None:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Tiny products on several threads only wait for each other."""
+    """Small products are faster on one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

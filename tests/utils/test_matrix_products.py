@@ -1,4 +1,4 @@
-"""Products at the speed of the processor, with the results they had."""
+"""Fast matrix products keep their results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from genlangsplat_ns.utils.matrix_products import onednn_matmul
 
 @pytest.fixture
 def fp32_precision() -> Iterator[object]:
-    """torch's switch, as it was found and so it is left."""
+    """torch's setting, restored after the test."""
     matmul = getattr(torch.backends.mkldnn, "matmul", None)
     if matmul is None or not hasattr(torch.cpu, "_is_amx_tile_supported"):
         pytest.skip("this torch has no such switch")

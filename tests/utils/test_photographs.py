@@ -1,4 +1,4 @@
-"""Photographs of any kind become views."""
+"""Images of any mode become views."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
     8: lambda pixels: np.rot90(pixels, 1),
 }
-"""What the EXIF orientations that swap width and height ask to be done to the stored pixels."""
+"""Pixel transforms of the EXIF orientations that swap width and height."""
 
 
 def marked(orientation: int) -> dict[str, Any]:
-    """How to save a JPEG with that orientation and hardly any loss."""
+    """Options to save a JPEG with an orientation and little loss."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     return {"exif": exif.tobytes(), "quality": 100, "subsampling": 0}
@@ -106,7 +106,7 @@ def test_a_photograph_stays_as_stored_when_its_camera_has_the_stored_size(tmp_pa
 
 @pytest.mark.parametrize("cap", [None, 40])
 def test_pictures_of_one_scene_may_have_different_sizes(tmp_path: Path, cap: int | None) -> None:
-    """Wide, high and turned ones; all are scaled by the same factor, and pictures fit their cameras."""
+    """Landscape, portrait and rotated images are scaled by the same factor and match their cameras."""
     sizes = {"a.png": (64, 48), "b.png": (32, 64), "c.jpg": (36, 60)}
     (tmp_path / "images").mkdir()
     for name in ("a.png", "b.png"):
@@ -127,7 +127,7 @@ def test_pictures_of_one_scene_may_have_different_sizes(tmp_path: Path, cap: int
         assert (views.image("train", index).numpy() == view).all()
 
 
-# What cannot be read
+# Unreadable files
 
 
 def garbage() -> bytes:

@@ -133,7 +133,7 @@ def test_a_damaged_memory_stops_a_run_that_needs_it_and_no_other(caplog: pytest.
     model = two_clouds(decoder="autoencoder")
     with caplog.at_level(logging.WARNING):
         model.load_state_dict(state)
-    assert model.memory is None and "memory is left out" in caplog.text
+    assert model.memory is None and "Ignoring the scene's memory" in caplog.text
 
 
 def relevancy(model: GenLangSplatModel, query: Any) -> torch.Tensor:

@@ -102,7 +102,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_truncated_file_is_refused(file: Path, kept: float) -> None:
     content = file.read_bytes()
     file.write_bytes(content[: int(kept * len(content)) if 0 < kept < 1 else int(kept)])
-    with pytest.raises(GenLangSplatError, match="truncated or of another kind"):
+    with pytest.raises(GenLangSplatError, match="truncated or has another format"):
         read_autoencoder(file)
 
 

@@ -98,7 +98,7 @@ def test_weights_without_compressed_latents_stay_as_they_are() -> None:
 def test_latents_that_are_not_finite_are_refused(value: float) -> None:
     latents = make_latents(0, 16)
     latents[4, 1, 2] = latents[9, 0, 0] = value
-    with pytest.raises(GenLangSplatError, match=r"2 latents hold NaN.*language phase"):
+    with pytest.raises(GenLangSplatError, match=r"2 latents contain NaN.*language phase"):
         compress_latents(latents, "int8")
 
 

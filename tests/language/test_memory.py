@@ -18,7 +18,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.decoding import AttendingDecoder
 from genlangsplat_ns.language.gaussian_scores import DecodedGaussians
-from genlangsplat_ns.language.memory import LEAST_PRIOR, NEAR, MemoryDecoder, SceneMemory, take_memory
+from genlangsplat_ns.language.memory import MIN_PRIOR_SHARE, PRIOR_COSINE, MemoryDecoder, SceneMemory, take_memory
 from genlangsplat_ns.language.pixel_scores import relevancy_maps
 from tests.language.memory_fakes import EMBEDDING_DIM, ENCODER, LATENT_DIM, a_memory, latents_about, unit_rows
 from tests.language.test_decoding import a_query
@@ -44,8 +44,8 @@ def posterior_mean(memory: SceneMemory, latents: Tensor) -> Tensor:
         direction = F.normalize(latent.double(), dim=0)
         nearness = F.normalize(memory.keys.double(), dim=-1) @ direction
         # Divided by the greatest weight, which keeps the numbers within bounds.
-        highest = max(NEAR, float(nearness.max()))
-        decoded[row] = exp(concentration * (NEAR - highest)) * a_prior(latent[None])[0].double()
+        highest = max(PRIOR_COSINE, float(nearness.max()))
+        decoded[row] = exp(concentration * (PRIOR_COSINE - highest)) * a_prior(latent[None])[0].double()
         for near, log_mass, value in zip(nearness, memory.log_masses, memory.values, strict=True):
             decoded[row] += exp(float(log_mass) + concentration * (float(near) - highest)) * value.double()
     return decoded / decoded.norm(dim=-1, keepdim=True)
@@ -72,7 +72,7 @@ def test_latents_are_decoded_to_the_posterior_mean(num_keys: int, concentration:
     decoded = MemoryDecoder(memory, a_prior)(latents)
     torch.testing.assert_close(decoded.norm(dim=-1), torch.ones(60))
     # The prior is not asked where it weighs next to nothing, and sums are at least half as long as their values.
-    assert (decoded.double() - posterior_mean(memory, latents)).norm(dim=-1).max() < 4 * LEAST_PRIOR
+    assert (decoded.double() - posterior_mean(memory, latents)).norm(dim=-1).max() < 4 * MIN_PRIOR_SHARE
 
 
 def test_with_many_keys_the_posterior_mean_is_hardly_missed() -> None:
@@ -87,7 +87,7 @@ def test_far_from_all_keys_the_prior_answers_alone() -> None:
     keys = F.normalize(torch.cat([torch.ones(30, 1), 0.3 * unit_rows(30, LATENT_DIM - 1, 5)], dim=1), dim=-1)
     memory = SceneMemory(keys, table.log_masses.float(), table.values.float(), 60.0, ENCODER)
     latents = unit_rows(100, LATENT_DIM, 6)
-    latents = latents[(latents @ keys.T).amax(dim=1) < NEAR - 0.2]
+    latents = latents[(latents @ keys.T).amax(dim=1) < PRIOR_COSINE - 0.2]
     assert len(latents) > 30
     assert cosines(MemoryDecoder(memory, a_prior)(latents), a_prior(latents)).min() > 0.999
 
@@ -103,7 +103,7 @@ def test_on_the_way_from_a_key_to_the_unknown_the_answer_never_jumps(concentrati
     assert cosines(decoded[:1], value) > 0.9999 and cosines(decoded[-1:], a_prior(latents[-1:])) > 0.9999
     # The softmax between key and prior changes by half the concentration for a radian at most.
     steepest = (concentration / 2 + 1) * pi / 20_000 * 2
-    assert decoded.diff(dim=0).norm(dim=-1).max() < steepest + 2 * LEAST_PRIOR
+    assert decoded.diff(dim=0).norm(dim=-1).max() < steepest + 2 * MIN_PRIOR_SHARE
 
 
 def test_a_latent_of_zero_becomes_the_mean_of_the_scene() -> None:
@@ -276,7 +276,7 @@ def test_a_damaged_memory_is_left_out_where_the_autoencoder_decodes(
     damage(state)
     with caplog.at_level(logging.WARNING):
         assert take_memory(state, "memory.", IDENTITY, "autoencoder") is None
-    assert list(state) == ["other"] and "memory is left out" in caplog.text
+    assert list(state) == ["other"] and "Ignoring the scene's memory" in caplog.text
 
 
 @pytest.mark.parametrize("widths", [(EMBEDDING_DIM, 8), (32, LATENT_DIM)])

@@ -74,13 +74,13 @@ def test_a_damaged_export_is_no_matter_where_the_package_has_one(cache: Path) ->
 
 @pytest.mark.parametrize("name", ["conse", "auto", "projection"])
 def test_names_of_the_package_cannot_be_taken(tmp_path: Path, name: str) -> None:
-    with pytest.raises(GenLangSplatError, match="belongs to the package"):
+    with pytest.raises(GenLangSplatError, match="reserved by the package"):
         export_autoencoder(artifact(tmp_path / "trained.safetensors"), name)
 
 
 @pytest.mark.parametrize("name", ["", "../evil", "a b", ".hidden", "a/b"])
 def test_unusable_names_are_refused(tmp_path: Path, name: str, cache: Path) -> None:
-    with pytest.raises(GenLangSplatError, match="cannot be a name"):
+    with pytest.raises(GenLangSplatError, match="not a valid name"):
         export_autoencoder(artifact(tmp_path / "trained.safetensors"), name)
     assert not cache.exists()
 

@@ -60,5 +60,5 @@ def test_it_can_be_written_and_read_like_any_other(tmp_path: Path) -> None:
 
 
 def test_more_latents_than_numbers_are_refused() -> None:
-    with pytest.raises(GenLangSplatError, match=r"more latents \(16\) than embeddings have numbers \(12\)"):
+    with pytest.raises(GenLangSplatError, match=r"more latent dimensions \(16\) than embedding dimensions \(12\)"):
         projection_autoencoder("tiny/1", 12)

@@ -36,7 +36,7 @@ def test_a_file_without_texts_is_refused_by_name(tmp_path: Path, content: bytes)
 def test_a_file_that_is_missing_or_far_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(GenLangSplatError, match="cannot be read"):
         read_vocabulary(tmp_path / "absent.txt")
-    monkeypatch.setattr(vocabulary, "MOST_TEXTS", 2)
+    monkeypatch.setattr(vocabulary, "MAX_TEXTS", 2)
     (tmp_path / "long.txt").write_text("a\nb\nc\n")
     with pytest.raises(GenLangSplatError, match="has 3 texts, expected 1 to 2"):
         read_vocabulary(tmp_path / "long.txt")

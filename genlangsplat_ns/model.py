@@ -17,7 +17,7 @@ from genlangsplat_ns.field_head import LanguageFieldHead
 from genlangsplat_ns.language.compression import restore_latents
 from genlangsplat_ns.language.field import LanguageField
 from genlangsplat_ns.language.gaussian_scores import SeenScores
-from genlangsplat_ns.language.memory import NO_MEMORY, MEMORY_REQUIRED, SceneMemory, take_memory
+from genlangsplat_ns.language.memory import MEMORY_REQUIRED, NO_MEMORY, SceneMemory, take_memory
 from genlangsplat_ns.language.named_autoencoders import AUTO
 from genlangsplat_ns.language.settings import DecoderName, QueryMode
 from genlangsplat_ns.language.visualize import highlight, relevancy_overlay, soft_mask

@@ -106,5 +106,5 @@ def test_neither_a_name_nor_a_file_lists_the_names(tmp_path: Path) -> None:
 def test_auto_says_what_it_knows_when_nothing_fits() -> None:
     with pytest.raises(GenLangSplatError, match=r"fits the encoder 'openclip/x'.*conse for"):
         load_autoencoder("auto", encoder_identity="openclip/x")
-    with pytest.raises(GenLangSplatError, match="no encoder was named"):
+    with pytest.raises(GenLangSplatError, match="no encoder was given"):
         load_autoencoder("auto")

@@ -334,7 +334,7 @@ class GenLangSplatModel(SplatModel):
     ) -> tuple[dict[str, Tensor], Float[Tensor, "height width channels"]]:
         """Renders splatfacto's outputs and, in the same pass, scores of Gaussians divided by the seen opacity."""
         outputs = super().get_outputs(camera, [seen.channels])
-        return outputs, seen.divide(outputs.pop("carried"), outputs["accumulation"])
+        return outputs, seen.divide(outputs.pop("extra_channels"), outputs["accumulation"])
 
     @torch.no_grad()
     def _render_images(self, camera: Cameras) -> dict[str, Tensor]:
@@ -345,15 +345,15 @@ class GenLangSplatModel(SplatModel):
         """
         field = self.field if self.in_language_phase else None
         query = None if field is None else self.language.query()
-        carried, seen = [], None
+        extra_channels, seen = [], None
         if field is not None:
-            carried.append(field.colors)
+            extra_channels.append(field.colors)
             if query is not None and self.language.g_mode.value == "gaussian":
                 seen = field.seen_scores(query, highest=True)
-                carried.append(seen.channels)
-        outputs = super().get_outputs(camera, carried)
+                extra_channels.append(seen.channels)
+        outputs = super().get_outputs(camera, extra_channels)
         rgb, alphas = outputs["rgb"], outputs["accumulation"]
-        shown = outputs.pop("carried", None)
+        shown = outputs.pop("extra_channels", None)
         relevancy, latent_pca, selection = torch.zeros_like(alphas), torch.zeros_like(rgb), torch.zeros_like(rgb)
         overlay = composited = rgb
         if field is not None and shown is not None:

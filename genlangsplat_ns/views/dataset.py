@@ -41,7 +41,7 @@ class ViewDataset(InputDataset):
         Structure-from-motion programs may apply or ignore the EXIF rotation. The image size of the camera shows which.
 
         Raises:
-            GenLangSplatError: If the file is not an image, or its size differs from that of its camera.
+            GenLangSplatError: The file is not an image, or its size differs from that of its camera.
         """
         path = self.image_filenames[image_idx]
         camera = self._dataparser_outputs.cameras[image_idx]

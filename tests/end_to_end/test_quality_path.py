@@ -69,7 +69,7 @@ def test_without_an_autoencoder_for_the_encoder_a_projection_takes_its_place_and
     config.pipeline.model.autoencoder = "auto"
     trainer = make_trainer(config)
     told = " ".join(capsys.readouterr().out.split())
-    assert told.count("fixed random projection of its embeddings to 16 numbers takes its place") == 1
+    assert told.count("using a fixed random projection of its embeddings to 16 dimensions") == 1
     identity = trainer.pipeline.model.field_head.autoencoder.identity
     assert identity.encoder == trainer.pipeline.datamanager.extractor.encoder_identity
     assert (identity.name, identity.embedding_dim) == ("projection-16", DIM)

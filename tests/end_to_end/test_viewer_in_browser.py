@@ -132,7 +132,7 @@ def test_the_panel_asks_selects_and_exports(viewer: ViewerPage, folder: Path) ->
     start = viewer.picture_with(lambda picture: picture.std() > 5, "a picture of the scene")
 
     viewer.press("Isolate")
-    viewer.answer("Nothing is asked yet")
+    viewer.answer("There is no query yet")
     viewer.write("Texts", "a cat; a rocket")
     viewer.press("Ask")
     viewer.answer("a cat; a rocket")
@@ -185,7 +185,7 @@ def test_the_panel_asks_selects_and_exports(viewer: ViewerPage, folder: Path) ->
     viewer.page.mouse.click(SCENE["x"] + SCENE["width"] / 2, SIZE["height"] / 2)
     viewer.answer("looks like this")
     viewer.press("Isolate")
-    viewer.answer("are shown alone")
+    viewer.answer("selected Gaussians are shown")
 
     viewer.write("Texts", "🦊 狐狸")
     viewer.write("Negatives", " ; ")

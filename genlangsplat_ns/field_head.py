@@ -85,7 +85,7 @@ class LanguageFieldHead(FieldHead):
             differing = sorted(key for key in own if own[key] != stored[key])
             found, expected = ({key: identity[key] for key in differing} for identity in (stored, own))
             raise GenLangSplatError(
-                f"The checkpoint was made with another autoencoder: it has {found}, but the config asks for {expected}. "
-                "Set --pipeline.model.autoencoder (or model.autoencoder in config.yml) to the file the run was trained "
-                "with, or train the language phase again."
+                f"The checkpoint was made with another autoencoder: it has {found}, but the config asks for "
+                f"{expected}. Set --pipeline.model.autoencoder (or model.autoencoder in config.yml) to the file the "
+                "run was trained with, or train the language phase again."
             )

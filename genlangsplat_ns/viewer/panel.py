@@ -66,9 +66,7 @@ class LanguageControls(nn.Module):
         # The viewer sorts elements by attribute name.
         self.a_texts = ViewerText("Texts", texts, hint="Texts to find, separated by semicolons")
         self.b_negatives = ViewerText("Negatives", "; ".join(DEFAULT_NEGATIVES), hint="Texts to compete with")
-        self.c_level = ViewerDropdown(
-            "Level", TextQuery.level, list(LEVEL_RULES), hint="From subparts to wholes"
-        )
+        self.c_level = ViewerDropdown("Level", TextQuery.level, list(LEVEL_RULES), hint="From subparts to wholes")
         self.d_prompts = ViewerCheckbox("Prompts", False, hint="Embed the texts in sentences such as a photo of ...")
         self.e_ask = ViewerButton("Ask", self.ask)
         self.f_answer = ViewerText("Answer", "", disabled=True, hint="Results and error messages")

@@ -1,4 +1,4 @@
-"""The scene operations behind the viewer's buttons: select, show and export Gaussians, and read embeddings at a click."""
+"""The scene operations behind the viewer's buttons: select, show and export Gaussians, and read clicked embeddings."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from genlangsplat_ns.views.settings import ViewSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Import LangSplat's language_features (_f.npy, _s.npy) for training, or export a scene's features to such files."""
+    """Import LangSplat's language_features (_f.npy, _s.npy) for training, or export features to such files."""
 
     views: tyro.conf.OmitArgPrefixes[ViewSettings]
     """The views."""

@@ -1,4 +1,4 @@
-"""`gen-langsplat compress`: a run with its latents in fewer bytes, which opens like any other."""
+"""`gen-langsplat compress`: a copy of a run with compressed latents, which opens like any other run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def files(folder: Path) -> dict[Path, bytes]:
 
 
 @pytest.mark.parametrize(("encoding", "size"), [("fp16", 2), ("int8", 1)])
-def test_a_compressed_run_opens_and_answers_as_before(
+def test_a_compressed_run_opens_and_gives_nearly_the_same_answers(
     tiny_run: Any, run_config: Path, capsys: pytest.CaptureFixture, encoding: str, size: int
 ) -> None:
     before = files(run_config.parent)
@@ -103,7 +103,7 @@ def test_nothing_is_overwritten_or_compressed_twice(run_config: Path) -> None:
     assert sorted(path.name for path in run_config.parents[1].iterdir()) == ["other", "run", "run-fp16"]
 
 
-def test_a_failure_leaves_nothing_behind(run_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_leaves_no_files(run_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 

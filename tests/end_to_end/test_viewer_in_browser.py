@@ -1,4 +1,4 @@
-"""The real viewer in a real browser, without a window: ask, look, move the threshold, cut out, save."""
+"""The real viewer in a headless browser: query, view, change the threshold, select, export."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.end_to_end.test_commands import BIN
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 180
-"""Seconds for what a busy machine without a GPU draws; a failure takes as long, a success a few seconds."""
+"""Timeout in seconds, long enough for a busy machine without a GPU; a success takes a few seconds."""
 
 SIZE = {"width": 1100, "height": 1400}
 SCENE = {"x": 20, "y": 100, "width": 700, "height": 1200}
@@ -30,19 +30,19 @@ SCENE = {"x": 20, "y": 100, "width": 700, "height": 1200}
 
 
 def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    """Waits until something holds, and returns it."""
+    """Waits until a function returns a true value, and returns the value."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         found = condition()
         if found:
             return found
         time.sleep(0.3)
-    pytest.fail(f"waited {PATIENCE} s in vain for {what}")
+    pytest.fail(f"waited {PATIENCE} s for {what}")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the viewer runs."""
+    """The working folder of the viewer."""
     return tmp_path_factory.mktemp("viewer")
 
 
@@ -74,17 +74,17 @@ def address(tiny_run: Any, folder: Path) -> Iterator[str]:
 
 
 class ViewerPage:
-    """The viewer as a person sees and uses it."""
+    """The viewer's page, with actions of a user."""
 
     def __init__(self, page: Any) -> None:
         self.page = page
 
     def box(self, name: str) -> Any:
-        """The input beside a label."""
+        """The input next to a label."""
         return self.page.locator(f'xpath=//label[text()="{name}"]/../../..').locator("input:visible").last
 
     def write(self, name: str, text: str) -> None:
-        """Writes into a box."""
+        """Enters a text into a box."""
         self.box(name).fill(text)
 
     def choose(self, name: str, option: str) -> None:
@@ -97,16 +97,16 @@ class ViewerPage:
         self.page.get_by_role("button", name=button, exact=True).click()
 
     def answer(self, expected: str) -> str:
-        """Waits until the panel says something that contains a text."""
+        """Waits until the panel's answer contains a text, and returns the answer."""
         return wait_for(lambda: (said := self.box("Answer").input_value()) and expected in said and said, expected)
 
     def picture(self) -> np.ndarray:
-        """What the scene looks like now."""
+        """The current image of the scene."""
         image = Image.open(io.BytesIO(self.page.screenshot(clip=SCENE)))
         return np.asarray(image.convert("RGB")).astype(np.float32)
 
     def picture_with(self, holds: Callable[[np.ndarray], bool], what: str) -> np.ndarray:
-        """Waits for a picture."""
+        """Waits for an image that fulfills a condition."""
         return wait_for(lambda: [picture for picture in [self.picture()] if holds(picture)], what)[0]
 
 
@@ -136,7 +136,7 @@ def test_the_panel_asks_selects_and_exports(viewer: ViewerPage, folder: Path) ->
     viewer.write("Texts", "a cat; a rocket")
     viewer.press("Ask")
     viewer.answer("a cat; a rocket")
-    # The first camera looks past this small scene; at a peak there is something to see.
+    # The first camera does not see this small scene, but a camera at a peak does.
     viewer.write("Threshold", "0.3")
     viewer.press("Next peak")
     viewer.answer("relevancy")

@@ -29,8 +29,8 @@ def run(*command: str | Path, folder: Path, expect: int = 0) -> str:
     """Runs a command in a folder and returns its output."""
     words = [str(BIN / command[0]), *map(str, command[1:])]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=600)
-    said = f"{command} exited with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    assert done.returncode == expect, said
+    output = f"{command} exited with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert done.returncode == expect, output
     return done.stdout + done.stderr
 
 
@@ -163,12 +163,12 @@ def test_ns_export_writes_a_splat_file(config: Path, workspace: Path) -> None:
 
 def test_a_resumed_run_continues_to_its_end(config: Path, tiny_scene: Path, workspace: Path) -> None:
     models = config.parent / "nerfstudio_models"
-    said = run(
+    output = run(
         *("ns-train", "gen-langsplat-lite", "--data", tiny_scene, *SHORT, "--load-dir", models),
         folder=workspace / "answers",
         expect=1,
     )
-    assert "complete" in said
+    assert "complete" in output
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_resumed_run_continues_to_its_end(config: Path, tiny_scene: Path, work
     ],
 )
 def test_errors_are_reported_without_a_traceback(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    said = run(*words, folder=tmp_path, expect=1)
-    assert message in " ".join(said.split())
-    assert "Traceback" not in said
+    output = run(*words, folder=tmp_path, expect=1)
+    assert message in " ".join(output.split())
+    assert "Traceback" not in output
     assert not [path for path in tmp_path.rglob("*") if path.is_file()], "something was left behind"

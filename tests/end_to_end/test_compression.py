@@ -44,7 +44,7 @@ def test_a_compressed_run_opens_and_gives_nearly_the_same_answers(
 ) -> None:
     before = files(run_config.parent)
     compress(run_config, encoding, "a cat", "a rocket")
-    said = " ".join(capsys.readouterr().out.split())
+    output = " ".join(capsys.readouterr().out.split())
     assert files(run_config.parent) == before, "the run itself has changed"
 
     written = run_config.parent.with_name(f"run-{encoding}")
@@ -74,8 +74,8 @@ def test_a_compressed_run_opens_and_gives_nearly_the_same_answers(
 
     for expected in ("192 96 48", "Occam's LGS", "LangSplatV2", "checkpoint", "cosine of latents", "miou"):
         for word in expected.split():
-            assert word in said
-    assert "4 pairs of view and text (a cat; a rocket)" in said
+            assert word in output
+    assert "4 pairs of view and text (a cat; a rocket)" in output
 
 
 def test_a_compressed_run_is_resumed_with_new_optimizers(tiny_run: Any, tiny_scene: Path, run_config: Path) -> None:

@@ -62,11 +62,11 @@ def test_images_and_cameras_are_scaled_to_the_same_size(size: tuple[int, int]) -
     """Both roundings of nerfstudio (double for the image, single for the camera) agree and respect the limit."""
     for cap in (480, 333, 7):
         scale = _scale_to(max(size), cap)
-        picture = [int(side * scale) for side in size]
+        image = [int(side * scale) for side in size]
         camera = [int((torch.tensor(side) * torch.tensor([scale])).to(torch.int64)) for side in size]
-        assert picture == camera
-        assert max(picture) <= cap
-        assert scale == 1.0 or max(picture) >= cap - 2
+        assert image == camera
+        assert max(image) <= cap
+        assert scale == 1.0 or max(image) >= cap - 2
 
 
 def test_views_without_any_region_are_refused(

@@ -88,8 +88,8 @@ def test_both_decoders_are_evaluated(config: Path, tmp_path: Path, capsys: pytes
         split: document["protocols"]["threshold"][split] for split in ("all", "eval", "train")
     }
     alone = evaluate_run(config, tmp_path / "alone", protocols=("threshold",), decoder="autoencoder")
-    said = capsys.readouterr().out
-    assert alone["decoder"] == "autoencoder" and "decoders" not in alone and "memory" not in said
+    output = capsys.readouterr().out
+    assert alone["decoder"] == "autoencoder" and "decoders" not in alone and "memory" not in output
     assert document["decoders"]["autoencoder"]["threshold"]["all"] == alone["protocols"]["threshold"]["all"]
 
 

@@ -178,11 +178,11 @@ def crop_two(scene: Path) -> None:
 def test_the_command_extracts_images_of_mixed_sizes(scene: Path, tmp_path: Path, no_models: None) -> None:
     crop_two(scene)
     chosen = ("--encoder", "conse", "--masks", "watershed")
-    said = run("gen-langsplat", "extract", "--data", scene, "--limit", "2", "--preview", *chosen, folder=tmp_path)
+    output = run("gen-langsplat", "extract", "--data", scene, "--limit", "2", "--preview", *chosen, folder=tmp_path)
     files = sorted(scene.rglob("*.safetensors"))
     assert [path.stem[:4] for path in files] == ["0001", "0002"]
-    assert str(files[0].parent) in "".join(said.split()), "long lines are wrapped"
-    assert "Traceback" not in said
+    assert str(files[0].parent) in "".join(output.split()), "long lines are wrapped"
+    assert "Traceback" not in output
     assert len(list((files[0].parent / "preview").iterdir())) == 2
     views = views_of(scene)
     shapes = [views.language_features("train", index).regions.shape for index in range(2)]
@@ -190,9 +190,9 @@ def test_the_command_extracts_images_of_mixed_sizes(scene: Path, tmp_path: Path,
 
 
 def test_an_error_is_reported_without_a_traceback(tmp_path: Path) -> None:
-    said = run("gen-langsplat", "extract", "--data", "nowhere", folder=tmp_path, expect=1)
-    assert "The data folder nowhere does not exist." in " ".join(said.split())
-    assert said.count("Error:") == 1 and "Traceback" not in said
+    output = run("gen-langsplat", "extract", "--data", "nowhere", folder=tmp_path, expect=1)
+    assert "The data folder nowhere does not exist." in " ".join(output.split())
+    assert output.count("Error:") == 1 and "Traceback" not in output
     assert not list(tmp_path.iterdir()), "something was left behind"
 
 
@@ -217,8 +217,8 @@ def documented_options(settings: type, prefix: str = "--") -> dict[str, str]:
 @pytest.mark.parametrize("command", [Extract, Convert])
 def test_help_explains_every_option(command: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "COLUMNS", "100")
-    said = run("gen-langsplat", command.__name__.lower(), "--help", folder=tmp_path)
-    words = " ".join(said.replace("│", " ").split())
+    output = run("gen-langsplat", command.__name__.lower(), "--help", folder=tmp_path)
+    words = " ".join(output.replace("│", " ").split())
     options = documented_options(command)
     assert {"--data", "--levels", "--sam.checkpoint", "--open-clip.weights"} <= options.keys()
     for flag, sentence in options.items():

@@ -44,7 +44,7 @@ def assert_holds(model: Any, gaussians: GaussianParameters) -> None:
     assert model.latents.any(dim=-1).float().mean() > 0.5
 
 
-def picture(model: Any, datamanager: Any) -> torch.Tensor:
+def image(model: Any, datamanager: Any) -> torch.Tensor:
     """A held-out view rendered by the model."""
     with torch.no_grad():
         return model.eval().render_splats(datamanager.camera("eval", 0))["rgb"]
@@ -71,7 +71,7 @@ def test_a_stock_run_goes_straight_to_the_language_phase(
     model = trainer.pipeline.model
     assert_holds(model, gaussians)
     assert trainer.step == 0 and trainer.config.max_num_iterations == 1
-    shown = picture(model, trainer.pipeline.datamanager)
+    shown = image(model, trainer.pipeline.datamanager)
 
     shutil.rmtree(tmp_path / "stock")
     scene = open_run(trainer.config.get_base_dir() / "config.yml")
@@ -79,7 +79,7 @@ def test_a_stock_run_goes_straight_to_the_language_phase(
     assert scene.model.config.sh_degree == degree and scene.model.colors()[1] == (degree or None)
     assert scene.model.config.rasterize_mode == "antialiased" and scene.model.config.background_color == "white"
     assert torch.equal(scene.model.latents, model.latents)
-    assert torch.equal(picture(scene.model, scene.datamanager), shown)
+    assert torch.equal(image(scene.model, scene.datamanager), shown)
 
 
 def test_every_form_of_a_path_finds_the_newest_checkpoint(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_a_checkpoint_without_its_run_is_compared_with_the_photographs(
     alone = Path(shutil.copy(checkpoint, tmp_path / "splat.ckpt"))
     trainer = train(config_from(alone, tiny_scene, tmp_path / "outputs"))
     assert_holds(trainer.pipeline.model, gaussians)
-    said = " ".join(capsys.readouterr().out.split())
-    assert "SO3xR3 is assumed" in said and "in the frame nerfstudio" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert "SO3xR3 is assumed" in output and "in the frame nerfstudio" in output
 
 
 @pytest.mark.parametrize("degree", [0, 3])
@@ -159,14 +159,14 @@ def test_a_ply_file_in_the_frame_of_the_data_is_moved(
     gaussians = trained_gaussians(tiny_run, 3)
     write_ply(tmp_path / "inria.ply", move_gaussians(gaussians, data_frame(tiny_run)))
     write_ply(tmp_path / "here.ply", gaussians)
-    pictures = []
+    images = []
     for name, frame in (("here", "auto"), ("inria", "auto"), ("inria", "data")):
         config = config_from(tmp_path / f"{name}.ply", tiny_scene, tmp_path / "outputs", frame)
         pipeline = make_trainer(config).pipeline
-        pictures.append(picture(pipeline.model, pipeline.datamanager))
+        images.append(image(pipeline.model, pipeline.datamanager))
         assert torch.allclose(pipeline.model.means, gaussians.means, atol=1e-5)
-    assert (pictures[0] - pictures[1]).abs().max() < 1e-3
-    assert torch.equal(pictures[1], pictures[2])
+    assert (images[0] - images[1]).abs().max() < 1e-3
+    assert torch.equal(images[1], images[2])
     assert "0% in the frame nerfstudio and" in " ".join(capsys.readouterr().out.split())
 
 
@@ -264,9 +264,9 @@ def test_the_error_about_another_frame_has_the_dataparser_options(
     gaussians = trained_gaussians(tiny_run, 1)
     gaussians = replace(gaussians, means=2 * gaussians.means, scales=gaussians.scales + torch.tensor(2.0).log())
     source = write_stock_run(tmp_path / "stock", tiny_scene, gaussians, **other)
-    said = refuse(config_from(source, scene, tmp_path / "outputs"), "another frame")
+    message = refuse(config_from(source, scene, tmp_path / "outputs"), "another frame")
     words = "nerfstudio-data --orientation-method none --center-method focus --auto-scale-poses False"
-    assert words in said and "--scale-factor 0.5" in said
+    assert words in message and "--scale-factor 0.5" in message
     # Without the stored frame, the photographs reveal it.
     source.with_name("dataparser_transforms.json").unlink()
     assert words in refuse(config_from(source, scene, tmp_path / "outputs"), "another frame")
@@ -294,8 +294,8 @@ def test_the_same_settings_on_other_data_are_refused(
         for row in frame["transform_matrix"][:3]:
             row[3] *= 2
     (scene / "transforms.json").write_text(json.dumps(transforms))
-    said = refuse(config_from(source, scene, tmp_path / "outputs"), "data must differ")
-    assert str(tiny_scene) in said
+    message = refuse(config_from(source, scene, tmp_path / "outputs"), "data must differ")
+    assert str(tiny_scene) in message
 
 
 @pytest.mark.usefixtures("no_models")
@@ -309,8 +309,8 @@ def test_optimized_cameras_of_other_views_are_refused(
     gaussians = trained_gaussians(tiny_run, 1)
     other = {"eval_mode": "interval", "eval_interval": 5}
     source = write_stock_run(tmp_path / "stock", scene, gaussians, camera_mode="SO3xR3", **other)
-    said = refuse(config_from(source, scene, tmp_path / "outputs"), "must be the same views")
-    assert "--eval-mode interval --eval-interval 5" in said
+    message = refuse(config_from(source, scene, tmp_path / "outputs"), "must be the same views")
+    assert "--eval-mode interval --eval-interval 5" in message
     # If the data list the views of each split, the settings do not matter.
     (scene / "transforms.json").write_text(json.dumps({**transforms, **lists}))
     source = write_stock_run(tmp_path / "listed", scene, gaussians, camera_mode="SO3xR3", **other)
@@ -353,8 +353,8 @@ def test_a_real_scene_of_another_location_is_refused(scene: Path, tmp_path: Path
     source = shared_data / "splat_ply_small" / "point_cloud.ply"
     if not source.is_file():
         pytest.skip(f"needs {source}, which is not part of the project")
-    said = refuse(config_from(source, scene, tmp_path / "outputs"), "another scene, or are in another frame")
-    assert "0% in the frame nerfstudio and 0% in the frame data" in said and "--pipeline.init-frame" in said
+    message = refuse(config_from(source, scene, tmp_path / "outputs"), "another scene, or are in another frame")
+    assert "0% in the frame nerfstudio and 0% in the frame data" in message and "--pipeline.init-frame" in message
 
 
 def test_the_real_commands_work(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:

@@ -98,16 +98,18 @@ class ViewerPage:
 
     def answer(self, expected: str) -> str:
         """Waits until the panel's answer contains a text, and returns the answer."""
-        return wait_for(lambda: (said := self.box("Answer").input_value()) and expected in said and said, expected)
+        return wait_for(lambda: (text := self.box("Answer").input_value()) and expected in text and text, expected)
+            lambda: (answer := self.box("Answer").input_value()) and expected in answer and answer, expected
+        )
 
-    def picture(self) -> np.ndarray:
+    def image(self) -> np.ndarray:
         """The current image of the scene."""
         image = Image.open(io.BytesIO(self.page.screenshot(clip=SCENE)))
         return np.asarray(image.convert("RGB")).astype(np.float32)
 
-    def picture_with(self, holds: Callable[[np.ndarray], bool], what: str) -> np.ndarray:
+    def image_with(self, holds: Callable[[np.ndarray], bool], what: str) -> np.ndarray:
         """Waits for an image that fulfills a condition."""
-        return wait_for(lambda: [picture for picture in [self.picture()] if holds(picture)], what)[0]
+        return wait_for(lambda: [image for image in [self.image()] if holds(image)], what)[0]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +131,7 @@ def viewer(address: str) -> Iterator[ViewerPage]:
 
 
 def test_the_panel_asks_selects_and_exports(viewer: ViewerPage, folder: Path) -> None:
-    start = viewer.picture_with(lambda picture: picture.std() > 5, "a picture of the scene")
+    start = viewer.image_with(lambda image: image.std() > 5, "a image of the scene")
 
     viewer.press("Isolate")
     viewer.answer("There is no query yet")
@@ -140,25 +142,25 @@ def test_the_panel_asks_selects_and_exports(viewer: ViewerPage, folder: Path) ->
     viewer.write("Threshold", "0.3")
     viewer.press("Next peak")
     viewer.answer("relevancy")
-    viewer.picture_with(lambda picture: np.abs(picture - start).mean() > 5, "the view of a peak")
+    viewer.image_with(lambda image: np.abs(image - start).mean() > 5, "the view of a peak")
     time.sleep(3)
-    before = viewer.picture()
+    before = viewer.image()
 
     viewer.choose("Output type", "relevancy_overlay")
-    viewer.picture_with(lambda picture: np.abs(picture - before).mean() > 5, "the relevancy overlay")
+    viewer.image_with(lambda image: np.abs(image - before).mean() > 5, "the relevancy overlay")
 
     viewer.choose("Output type", "selection")
     viewer.write("Threshold", "0")
-    bright = viewer.picture_with(lambda picture: picture.mean() > 200, "a selection of all that was ever seen")
+    bright = viewer.image_with(lambda image: image.mean() > 200, "a selection of all that was ever seen")
     viewer.write("Threshold", "0.9")
-    viewer.picture_with(lambda picture: picture.mean() < bright.mean() - 20, "a smaller selection")
+    viewer.image_with(lambda image: image.mean() < bright.mean() - 20, "a smaller selection")
     viewer.write("Threshold", "0.3")
 
     target = folder / "exports" / "cat.ply"
     viewer.write("File", str(target))
     viewer.press("Export PLY")
-    said = viewer.answer("are written to")
-    count = int(said.split()[0].replace(",", ""))
+    answer = viewer.answer("are written to")
+    count = int(answer.split()[0].replace(",", ""))
     assert len(read_ply(target)) == count > 0
     assert plyfile.PlyData.read(str(target))["vertex"].count == count
     kept = target.read_bytes()
@@ -167,13 +169,13 @@ def test_the_panel_asks_selects_and_exports(viewer: ViewerPage, folder: Path) ->
     assert target.read_bytes() == kept
 
     viewer.choose("Output type", "rgb")
-    viewer.picture_with(lambda picture: np.abs(picture - before).mean() < 3, "the scene as before")
-    whole = viewer.picture()
+    viewer.image_with(lambda image: np.abs(image - before).mean() < 3, "the scene as before")
+    whole = viewer.image()
     viewer.press("Hide")
     viewer.answer(f"{count:,} Gaussians are hidden")
-    viewer.picture_with(lambda picture: np.abs(picture - whole).mean() > 1, "the scene with a hole")
+    viewer.image_with(lambda image: np.abs(image - whole).mean() > 1, "the scene with a hole")
     viewer.press("Show all")
-    viewer.picture_with(lambda picture: np.abs(picture - whole).mean() < 1, "the whole scene")
+    viewer.image_with(lambda image: np.abs(image - whole).mean() < 1, "the whole scene")
 
     viewer.press("Click: what is here?")
     viewer.answer("click on the scene")

@@ -99,8 +99,6 @@ class ViewerPage:
     def answer(self, expected: str) -> str:
         """Waits until the panel's answer contains a text, and returns the answer."""
         return wait_for(lambda: (text := self.box("Answer").input_value()) and expected in text and text, expected)
-            lambda: (answer := self.box("Answer").input_value()) and expected in answer and answer, expected
-        )
 
     def image(self) -> np.ndarray:
         """The current image of the scene."""

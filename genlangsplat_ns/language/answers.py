@@ -12,7 +12,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.levels import LEVELS
 
-OPAQUE = 0.1
+MIN_PEAK_OPACITY = 0.1
 """The rule `auto` ignores Gaussians with a lower opacity when it compares the peaks of the levels."""
 
 
@@ -73,7 +73,7 @@ def join_levels(
     scores: Float[Tensor, "num_gaussians levels num_texts"],
     opacities: Float[Tensor, " num_gaussians"],
     level: str,
-    peak_opacity: float = OPAQUE,
+    peak_opacity: float = MIN_PEAK_OPACITY,
 ) -> tuple[Float[Tensor, "num_gaussians num_texts"], tuple[str, ...]]:
     """Combines the scores of the levels into one score per Gaussian and text. The chosen level holds for all views.
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.answers import OPAQUE, ViewAnswer, answer_texts, join_levels
+from genlangsplat_ns.language.answers import MIN_PEAK_OPACITY, ViewAnswer, answer_texts, join_levels
 from genlangsplat_ns.language.decoding import Decode
 from genlangsplat_ns.language.description import SceneGroup, describe_gaussians
 from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, SeenScores
@@ -120,7 +120,7 @@ class LanguageField:
 
     @torch.no_grad()
     def relevancy(
-        self, query: EmbeddedQuery, peak_opacity: float = OPAQUE
+        self, query: EmbeddedQuery, peak_opacity: float = MIN_PEAK_OPACITY
     ) -> tuple[Float[Tensor, "num_gaussians num_texts"], tuple[str, ...]]:
         """Scores every Gaussian against every text of a query; the last result is cached.
 
@@ -171,7 +171,7 @@ class LanguageField:
     # Gaussians
 
     def find(
-        self, query: EmbeddedQuery, settings: SelectionSettings | None = None, peak_opacity: float = OPAQUE
+        self, query: EmbeddedQuery, settings: SelectionSettings | None = None, peak_opacity: float = MIN_PEAK_OPACITY
     ) -> list[GaussianAnswer]:
         """Scores and selects Gaussians for each text of a query.
 

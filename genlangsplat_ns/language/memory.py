@@ -281,16 +281,16 @@ class MemoryDecoder:
         found = attend(table, latents)
         weights, lengths = found.weights, found.lengths
         rows = (found.priors > MIN_PRIOR_SHARE).nonzero().squeeze(-1)
-        guesses = latents.new_zeros(0, self.memory.embedding_dim)
+        contributions = latents.new_zeros(0, self.memory.embedding_dim)
         if len(rows):
             # The prior is undefined for a zero latent, so the mean of the scene replaces it.
             nonzero = latents[rows].any(dim=-1, keepdim=True)
-            guesses = found.priors[rows, None] * torch.where(nonzero, self.prior(latents[rows]), self.memory.mean)
-            sums = weighted_sums(found.indices[rows], weights[rows], table.values) + guesses
+            contributions = found.priors[rows, None] * torch.where(nonzero, self.prior(latents[rows]), self.memory.mean)
+            sums = weighted_sums(found.indices[rows], weights[rows], table.values) + contributions
             lengths = lengths.index_copy(0, rows, sums.norm(dim=-1))
-            guesses = guesses / lengths[rows, None].clamp_min(SHORTEST)
+            contributions = contributions / lengths[rows, None].clamp_min(SHORTEST)
         return AttendedLatents(
-            self.compared, found.indices, weights / lengths[:, None].clamp_min(SHORTEST), rows, guesses
+            self.compared, found.indices, weights / lengths[:, None].clamp_min(SHORTEST), rows, contributions
         )
 
 
@@ -303,27 +303,27 @@ class AttendedLatents:
         indices: Indices of the values each latent attends to, by descending weight.
         weights: Weights of these values.
         rows: Indices of the latents to which the prior contributes.
-        guesses: Contribution of the prior to these latents.
+        contributions: Contribution of the prior to these latents.
     """
 
     values: ComparedValues
     indices: Int32[Tensor, "count neighbors"]
     weights: Float[Tensor, "count neighbors"]
-    rows: Int64[Tensor, " num_guessed"]
-    guesses: Float[Tensor, "num_guessed embedding_dim"]
+    rows: Int64[Tensor, " num_rows"]
+    contributions: Float[Tensor, "num_rows embedding_dim"]
 
     def cosines(self, vectors: Float[Tensor, "num_vectors embedding_dim"]) -> Float[Tensor, "count num_vectors"]:
         """Computes cosines with unit vectors, without computing embeddings."""
         values = self.values.values
-        return self._weighted_sum(self.values.products(vectors), self.guesses.to(values) @ vectors.to(values).T)
+        return self._weighted_sum(self.values.products(vectors), self.contributions.to(values) @ vectors.to(values).T)
 
     def embeddings(self) -> Float[Tensor, "count embedding_dim"]:
         """Computes the unit embeddings."""
-        return self._weighted_sum(self.values.values, self.guesses.to(self.values.values))
+        return self._weighted_sum(self.values.values, self.contributions.to(self.values.values))
 
     def compact(self) -> AttendedLatents:
         """Returns a copy with the prior's contributions in half precision, for caching."""
-        return replace(self, guesses=self.guesses.half())
+        return replace(self, contributions=self.contributions.half())
 
-    def _weighted_sum(self, per_value: Tensor, per_guess: Tensor) -> Tensor:
-        return weighted_sums(self.indices, self.weights, per_value).index_add_(0, self.rows, per_guess)
+    def _weighted_sum(self, per_value: Tensor, per_contribution: Tensor) -> Tensor:
+        return weighted_sums(self.indices, self.weights, per_value).index_add_(0, self.rows, per_contribution)

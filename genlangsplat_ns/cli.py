@@ -1,4 +1,4 @@
-"""`gen-langsplat`: what one does with a run, without a window."""
+"""The command line `gen-langsplat` for scenes and trained runs."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 
 def main() -> None:
-    """The console script."""
-    run_commands(lambda: COMMANDS, "3D Gaussian scenes that understand words.")
+    """Runs the console script."""
+    run_commands(lambda: COMMANDS, "3D Gaussian scenes that can be queried with text.")

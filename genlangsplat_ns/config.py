@@ -16,13 +16,13 @@ from genlangsplat_ns.scene_io.checkpoints import allow_nerfstudio_checkpoints
 from genlangsplat_ns.schedulers import FloatExponentialDecayConfig, FusedAdamOptimizerConfig
 from genlangsplat_ns.trainer import GenLangSplatTrainerConfig
 
-# nerfstudio imports this module in every command. This is all that the import changes in the process: torch may load
-# the numpy scalars of stock checkpoints.
+# nerfstudio imports this module in every command. The only side effect of the import is that torch may load the numpy
+# scalars in checkpoints of stock splatfacto.
 allow_nerfstudio_checkpoints()
 
 
 def _optimizers(rgb_steps: int) -> dict[str, Any]:
-    """Splatfacto's learning rates for an RGB phase of that length, and LangSplat's for the latents."""
+    """Returns splatfacto's learning rates for an RGB phase of this length, and LangSplat's for the latents."""
 
     def group(lr: float, final: float | None = None, warmup: int = 0) -> dict[str, Any]:
         scheduler = None
@@ -78,7 +78,7 @@ gen_langsplat = MethodSpecification(
         model={},
         viewer=ViewerConfig(num_rays_per_chunk=1 << 15),
     ),
-    description="Splats that understand words: splatfacto, then a language latent per Gaussian (Gen-LangSplat).",
+    description="Splats with language queries: splatfacto, then a language latent per Gaussian (Gen-LangSplat).",
 )
 """Splatfacto's schedule, then the language phase."""
 
@@ -95,9 +95,9 @@ gen_langsplat_lite = MethodSpecification(
             "stop_split_at": 3_500,
             "stop_screen_size_at": 2_000,
         },
-        # Without a GPU the run is often left alone, so the command returns; ns-viewer opens the result.
+        # Runs without a GPU are often unattended, so the command exits at the end; ns-viewer opens the result.
         viewer=ViewerConfig(num_rays_per_chunk=1 << 15, quit_on_train_completion=True),
     ),
-    description="Gen-LangSplat for laptops and machines without a GPU: small pictures, few thousand steps.",
+    description="Gen-LangSplat for laptops and machines without a GPU: small images, a few thousand steps.",
 )
 """The same method with a schedule for two CPU cores."""

@@ -1,4 +1,4 @@
-"""Undistorted views and what their regions mean."""
+"""The data manager: undistorted views and their language features."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ Split = Literal["train", "eval"]
 
 @dataclass
 class GenLangSplatDataManagerConfig(FeatureSettings, ViewSize, FullImageDatamanagerConfig):
-    """Where views and their language features come from."""
+    """Settings of views and language features."""
 
     _target: type = field(default_factory=lambda: GenLangSplatDataManager)
     """target class to instantiate"""
 
 
 class ViewImages(Sequence[tuple[str, Tensor]]):
-    """Views as (file name, RGB picture), read when asked for."""
+    """A lazy sequence of views as (file name, RGB image)."""
 
     def __init__(self, datamanager: GenLangSplatDataManager, views: Sequence[tuple[Split, int]]) -> None:
         self.datamanager = datamanager
@@ -53,7 +53,7 @@ class ViewImages(Sequence[tuple[str, Tensor]]):
 
 
 class GenLangSplatDataManager(FullImageDatamanager):
-    """FullImageDatamanager that extracts, keeps and serves language features of the views it undistorts."""
+    """FullImageDatamanager that also extracts, stores and loads the language features of its undistorted views."""
 
     config: GenLangSplatDataManagerConfig
     train_dataset: ViewDataset
@@ -71,7 +71,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
         **kwargs: Any,
     ) -> None:
         if not torch.cuda.is_available():
-            # The cpu cache pins memory, which needs CUDA; the gpu cache stays on the device, which is the CPU here.
+            # The "cpu" cache pins memory, which needs CUDA; the "gpu" cache is on the device, here the CPU.
             config.cache_images = "gpu"
         _check_data_folder(config)
         if isinstance(config.dataparser, NerfstudioDataParserConfig):
@@ -80,21 +80,22 @@ class GenLangSplatDataManager(FullImageDatamanager):
             super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
         except FileNotFoundError as error:
             raise GenLangSplatError(
-                f"The data names a file that does not exist: {error.filename}. Put it back, or take its frame out."
+                f"The data lists a file that does not exist: {error.filename}. Restore it, or remove its frame from "
+                "the list of frames."
             ) from error
         except (AssertionError, LookupError, ValueError) as error:
-            # What nerfstudio's parsers raise for files that are not of their format.
+            # nerfstudio's parsers raise these for files in another format.
             raise GenLangSplatError(
                 f"{config.dataparser.data} cannot be read in the format of {type(config.dataparser).__name__} "
-                f"({type(error).__name__}: {error}). Check the file of its cameras, or name another format."
+                f"({type(error).__name__}: {error}). Check the file of its cameras, or choose another format."
             ) from error
         except OSError as error:
-            # nerfstudio's parsers open one picture to learn its size.
+            # nerfstudio's parsers open one photograph to read its size.
             raise GenLangSplatError(
-                f"A file of the data cannot be read ({error}). Replace it, or take its frame out of the data's list."
+                f"A file of the data cannot be read ({error}). Replace it, or remove its frame from the list of frames."
             ) from error
         if not torch.cuda.is_available():
-            # More than 500 views make nerfstudio choose the cpu cache again.
+            # With more than 500 views, nerfstudio chooses the "cpu" cache again.
             config.cache_images = "gpu"
         self._check_images()
         self.extractor = extractor
@@ -111,48 +112,48 @@ class GenLangSplatDataManager(FullImageDatamanager):
         return self.dataset(split).image_filenames[index].name
 
     def image(self, split: Split, index: int) -> UInt8[Tensor, "height width 3"]:
-        """Returns an undistorted view in RGB: of the pictures kept for training, or read for this once."""
-        kept = f"cached_{split}"
-        if kept not in self.__dict__:
+        """Returns an undistorted view in RGB, from the training cache if it is filled, otherwise from its file."""
+        cache = f"cached_{split}"
+        if cache not in self.__dict__:
             return self.dataset(split).undistorted_view(index, self.config.cache_images_type)
-        image = self.__dict__[kept][index]["image"][..., :3]
+        image = self.__dict__[cache][index]["image"][..., :3]
         return image if image.dtype == torch.uint8 else (image * 255).round().to(torch.uint8)
 
     def camera(self, split: Split, index: int) -> Cameras:
         """Returns the camera of an undistorted view, on the device."""
-        # Undistorting rewrites the cameras, so the pictures come first.
+        # Undistorting the images changes the cameras, so the images are loaded first.
         _ = self.cached_train if split == "train" else self.cached_eval
         camera = self.dataset(split).cameras[index : index + 1].to(self.device)
         if split == "train":
-            # As in `next_train`: by its number the camera optimizer knows a view.
+            # As in `next_train`: the camera optimizer identifies a view by this index.
             camera.metadata = {"cam_idx": index}
         return camera
 
     def undistort(self, split: Split, index: int, points: Any, size: tuple[int, int]) -> Any:
-        """Moves points marked on the raw photograph (resized to `size`) to the undistorted view."""
+        """Maps points on the raw photograph (resized to `size`) to the undistorted view."""
         raw = self.dataset(split).raw_cameras[index]
         return undistort_points(points, size, raw, self.camera(split, index)[0])
 
     def undistort_mask(self, split: Split, index: int, mask: Any) -> Any:
-        """Moves a mask of the raw photograph, at whatever size, to the undistorted view."""
+        """Maps a mask of the raw photograph, at any size, to the undistorted view."""
         raw = resized_mask(mask, *self.raw_size(split, index)).astype(np.float32)
-        # Undistorting interpolates between on and off.
+        # Undistorting interpolates the mask values.
         return self.dataset(split).undistort(index, raw[..., None].repeat(3, axis=-1))[..., 0] > 0.5
 
     def raw_size(self, split: Split, index: int) -> tuple[int, int]:
-        """Width and height of a photograph before it is undistorted."""
+        """Returns the width and height of a photograph before undistortion."""
         raw = self.dataset(split).raw_cameras[index]
         return int(raw.width), int(raw.height)
 
     def create_train_dataset(self) -> ViewDataset:
-        """Sets up the training views at the capped size."""
-        return self._dataset_of("train")
+        """Creates the dataset of the training views, limited to the maximum size."""
+        return self._create_dataset("train")
 
     def create_eval_dataset(self) -> ViewDataset:
-        """Sets up the held-out views at the capped size."""
-        return self._dataset_of(self.test_split)
+        """Creates the dataset of the held-out views, limited to the maximum size."""
+        return self._create_dataset(self.test_split)
 
-    def _dataset_of(self, split: str) -> ViewDataset:
+    def _create_dataset(self, split: str) -> ViewDataset:
         outputs = self.train_dataparser_outputs
         if split != "train":
             outputs = self.dataparser.get_dataparser_outputs(split=split)
@@ -163,39 +164,39 @@ class GenLangSplatDataManager(FullImageDatamanager):
         return ViewDataset(outputs, scale)
 
     def _load_images(self, split: Split, cache_images_device: Literal["cpu", "gpu"]) -> list[dict[str, Any]]:
-        """Undistorts the views of a split; afterwards those of a fisheye lens are perspective ones, which is theirs."""
+        """Undistorts the views of a split, and marks undistorted fisheye cameras as perspective cameras."""
         images = super()._load_images(split, cache_images_device)
         cameras = self.dataset(split).cameras
         if cameras.distortion_params is not None:
-            bent = cameras.distortion_params.any(dim=-1, keepdim=True)
-            rectified = bent & (cameras.camera_type == CameraType.FISHEYE.value)
+            distorted = cameras.distortion_params.any(dim=-1, keepdim=True)
+            rectified = distorted & (cameras.camera_type == CameraType.FISHEYE.value)
             cameras.camera_type = torch.where(rectified, CameraType.PERSPECTIVE.value, cameras.camera_type)
         if split == "train":
             self.train_cameras = cameras.to(self.device)
         return images
 
     def _check_images(self) -> None:
-        """Raises when listed photographs are absent, before anything expensive begins."""
+        """Checks that all listed photographs exist, before expensive work starts."""
         listed = [name for split in ("train", "eval") for name in self.dataset(split).image_filenames]
         missing = [str(name) for name in listed if not name.is_file()]
         if missing:
             shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
             raise GenLangSplatError(
-                f"{len(missing)} of {len(listed)} listed images do not exist: {shown}. Put them back, or take their "
-                "frames out of the data's list (transforms.json)."
+                f"{len(missing)} of {len(listed)} listed images do not exist: {shown}. Restore them, or remove their "
+                "frames from the list of frames (transforms.json)."
             )
 
     # Language features
 
     @cached_property
     def store(self) -> FeatureStore:
-        """The feature store beside the data."""
+        """The feature store next to the data."""
         root = Path(self.config.dataparser.data)
         return self.extractor.open_store(root if root.is_dir() else root.parent)
 
     def prepare_language(self) -> None:
-        """Extracts the features of all views that the store does not have; a missing weight shows here, not later."""
-        # Training keeps the pictures, and reading them before saves reading them twice.
+        """Extracts the missing features of all views before training, so that missing weights are reported early."""
+        # Training caches the photographs anyway; loading them first avoids reading them twice.
         for split in self.splits:
             _ = getattr(self, f"cached_{split}")
         self.extract()
@@ -207,17 +208,17 @@ class GenLangSplatDataManager(FullImageDatamanager):
         return [split for split in ("train", "eval") if len(self.dataset(split)) > 0]
 
     def all_views(self) -> list[tuple[Split, int]]:
-        """Split and index of every view."""
+        """Returns split and index of every view."""
         return [(split, index) for split in self.splits for index in range(len(self.dataset(split)))]
 
     def extract(self, limit: int | None = None) -> list[tuple[Split, int]]:
-        """Extracts the features of views that the store does not have.
+        """Extracts the features of views that are missing from the store.
 
         Args:
-            limit: Only the first so many views of the scene; None for all.
+            limit: Process only this many views; None for all.
 
         Returns:
-            Split and index of the views looked at.
+            Split and index of the processed views.
         """
         views = self.all_views()[:limit]
         keys = self.extractor.extract(ViewImages(self, views), self.store)
@@ -225,39 +226,41 @@ class GenLangSplatDataManager(FullImageDatamanager):
         return views
 
     def language_key(self, split: Split, index: int) -> str:
-        """Returns the key of a view in the feature store, extracting its features when they are not there."""
+        """Returns the key of a view in the feature store; extracts its features if they are missing."""
         view = (split, index)
         if view not in self._language_keys:
             (self._language_keys[view],) = self.extractor.extract(ViewImages(self, [view]), self.store)
         return self._language_keys[view]
 
     def language_features(self, split: Split, index: int) -> ViewFeatures:
-        """Loads the regions and embeddings of a view, extracting them when they are not in the store."""
+        """Loads the regions and embeddings of a view; extracts them if they are missing."""
         return self.store.load(self.language_key(split, index))
 
 
 def _scale_to(longest: int, side: int) -> float:
-    """The factor that brings a side down to at most `side` pixels, rounded as nerfstudio rounds it."""
+    """Returns the factor that scales a side of `longest` pixels to at most `side` pixels with nerfstudio's rounding."""
     if longest <= side:
         return 1.0
-    # nerfstudio sizes the picture in double precision and the camera in single precision; a factor that is a multiple
-    # of 2^-12 keeps both products exact, so that they round down to the same number of pixels.
+    # nerfstudio computes the image size in double and the camera size in single precision. With a multiple of 2^-12
+    # both products are exact, so both round down to the same number of pixels.
     return int(side / longest * 4096) / 4096
 
 
 def _check_data_folder(config: GenLangSplatDataManagerConfig) -> None:
-    """Raises when there is nothing to train on."""
+    """Checks that there is data to train on."""
     if config.max_image_side is not None and config.max_image_side < 1:
-        raise GenLangSplatError(f"The longest side is to have {config.max_image_side} pixels; give at least 1.")
+        raise GenLangSplatError(f"Found a maximum image side of {config.max_image_side} pixels; give at least 1.")
     data = Path(config.data or config.dataparser.data)
     if not data.exists():
-        raise GenLangSplatError(f"The data folder {data} does not exist. Give --data a folder of posed photographs.")
+        raise GenLangSplatError(
+            f"The data folder {data} does not exist. Give a folder of posed photographs with --data."
+        )
     if data.is_dir() and not any(data.iterdir()):
         raise GenLangSplatError(f"The data folder {data} is empty. Expected posed photographs and their cameras.")
     expects_json = isinstance(config.dataparser, NerfstudioDataParserConfig) and data.is_dir()
     if expects_json and not (data / "transforms.json").is_file():
         raise GenLangSplatError(
-            f"{data} has no transforms.json. Make one from photographs with `ns-process-data images --data PHOTOS "
-            f"--output-dir {data}`, or name the data's format: `colmap` after the method in ns-train, `--data-format "
-            "colmap` elsewhere."
+            f"{data} has no transforms.json. Create it from photographs with `ns-process-data images --data PHOTOS "
+            f"--output-dir {data}`, or choose another data format, for example COLMAP: `colmap` after the method in "
+            "ns-train, `--data-format colmap` in other commands."
         )

@@ -1,4 +1,4 @@
-"""nerfstudio's own data format, with seed points read without open3d."""
+"""A parser for nerfstudio's data format that reads seed points without open3d."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from genlangsplat_ns.scene_io.seed_points import read_seed_points
 
 
 class SeedPointNerfstudio(Nerfstudio):
-    """The stock parser imports open3d for the points, which needs system libraries that a small machine lacks."""
+    """nerfstudio's parser without open3d, which needs system libraries that many machines lack."""
 
     def _load_3D_points(
         self, ply_file_path: Path, transform_matrix: Tensor, scale_factor: float

@@ -18,10 +18,10 @@ LOGGER = logging.getLogger(__name__)
 
 
 class LanguageFieldHead(FieldHead):
-    """Turns rendered latents into embeddings of the image-text space (paper, section on querying).
+    """Decodes rendered latents to embeddings of the image-text space (paper, section on querying).
 
-    It holds the whole scene-independent autoencoder, frozen: the encoder makes the targets of the language phase, the
-    decoder answers queries. Its weights and identity travel in the checkpoint, so that a run needs no other file.
+    It contains the whole frozen autoencoder: the encoder computes the targets of the language phase, and the decoder
+    answers queries. Checkpoints contain its weights and identity, so that a run needs no other file.
     """
 
     def __init__(self, autoencoder: Autoencoder) -> None:
@@ -37,28 +37,28 @@ class LanguageFieldHead(FieldHead):
         return self.autoencoder.identity.latent_dim
 
     def _construct_net(self) -> None:
-        """The network is the autoencoder, which exists already."""
+        """Does nothing, because the autoencoder is the network."""
 
     def forward(self, in_tensor: Float[Tensor, "*batch latent_dim"]) -> Float[Tensor, "*batch embedding_dim"]:
         """Decodes latents of any length to unit embeddings."""
         return self.autoencoder.decode(in_tensor)
 
     def train(self, mode: bool = True) -> LanguageFieldHead:
-        """Stays in evaluation mode: the autoencoder is never trained inside a scene."""
+        """Stays in evaluation mode, because the autoencoder is never trained in a scene."""
         return super().train(False)
 
     def take_autoencoder(self, checkpoint: Mapping[str, Any], prefix: str) -> bool:
-        """Makes room for the autoencoder of a checkpoint, where it is another one of the same encoder.
+        """Replaces the autoencoder if a checkpoint contains another one for the same encoder.
 
-        What `auto` finds changes with what is exported, and early versions fitted an autoencoder to the scene; a run
-        keeps the one it was trained with.
+        The choice of `auto` changes when autoencoders are exported, and early versions fitted an autoencoder to the
+        scene. A run keeps the one it was trained with.
 
         Args:
-            checkpoint: The entries of a checkpoint, from which the weights are loaded afterwards.
-            prefix: Where this module's entries begin.
+            checkpoint: The entries of a checkpoint; the caller loads the weights afterwards.
+            prefix: Prefix of this module's entries.
 
         Returns:
-            Whether there is another autoencoder now.
+            Whether the autoencoder was replaced.
         """
         entries, own = checkpoint.get(f"{prefix}_extra_state"), self.autoencoder.identity
         identity = own if entries is None else AutoencoderIdentity.from_entries(entries)
@@ -67,7 +67,7 @@ class LanguageFieldHead(FieldHead):
         device = next(self.autoencoder.parameters()).device
         self.autoencoder = Autoencoder(identity).to(device).requires_grad_(False).eval()
         self.in_dim, self.out_dim = identity.latent_dim, identity.embedding_dim
-        LOGGER.info("The run keeps the autoencoder of its checkpoint, %s.", identity.name)
+        LOGGER.info("Using the autoencoder of the checkpoint, %s.", identity.name)
         return True
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class LanguageFieldHead(FieldHead):
         return asdict(self.autoencoder.identity)
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Checks that the checkpoint was made with the autoencoder the config names.
+        """Checks that the checkpoint was made with the autoencoder of the config.
 
         Raises:
             GenLangSplatError: The two identities differ.
@@ -85,7 +85,7 @@ class LanguageFieldHead(FieldHead):
             differing = sorted(key for key in own if own[key] != stored[key])
             found, expected = ({key: identity[key] for key in differing} for identity in (stored, own))
             raise GenLangSplatError(
-                f"The checkpoint was made with another autoencoder: it has {found}, the config asks for {expected}. "
-                "Point --pipeline.model.autoencoder (or model.autoencoder in config.yml) to the artifact the run was "
-                "trained with, or train the language phase again."
+                f"The checkpoint was made with another autoencoder: it has {found}, but the config asks for "
+                f"{expected}. Set --pipeline.model.autoencoder (or model.autoencoder in config.yml) to the file the "
+                "run was trained with, or train the language phase again."
             )

@@ -1,4 +1,4 @@
-"""The Gen-LangSplat model: splats first, then one language latent per Gaussian and level on frozen geometry."""
+"""The Gen-LangSplat model: trains splats, then fits one language latent per Gaussian and level on frozen geometry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from genlangsplat_ns.field_head import LanguageFieldHead
 from genlangsplat_ns.language.compression import restore_latents
 from genlangsplat_ns.language.field import LanguageField
 from genlangsplat_ns.language.gaussian_scores import SeenScores
-from genlangsplat_ns.language.memory import NO_MEMORY, NOTHING_TO_DECODE_BY, SceneMemory, take_memory
+from genlangsplat_ns.language.memory import MEMORY_REQUIRED, NO_MEMORY, SceneMemory, take_memory
 from genlangsplat_ns.language.named_autoencoders import AUTO
 from genlangsplat_ns.language.settings import DecoderName, QueryMode
 from genlangsplat_ns.language.visualize import highlight, relevancy_overlay, soft_mask
@@ -34,7 +34,7 @@ from genlangsplat_ns.viewer.tools import SceneTools
 LOGGER = logging.getLogger(__name__)
 
 GEOMETRY = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
-"""Everything of a Gaussian that the language phase must not touch."""
+"""Parameters of a Gaussian that are frozen in the language phase."""
 
 
 REMOVED = {
@@ -56,35 +56,35 @@ class GenLangSplatModelConfig(SplatModelConfig):
     autoencoder: str = "auto"
     """A .safetensors file, a name, projection, or auto: a named one that fits the encoder, else the projection."""
     decoder: DecoderName = "memory"
-    """What turns latents into embeddings: the scene's memory, or the autoencoder's decoder alone (the paper's way)."""
+    """Decoder of the latents: the scene memory, or the autoencoder's decoder alone (as in the paper)."""
     language_start_step: int | None = None
-    """Step at which all but the latents freeze and the language phase begins; None keeps the last steps for it."""
+    """Step at which the geometry freezes and the language phase begins; None reserves the last steps for it."""
     language_solver: Literal["lift", "adam"] = "lift"
-    """How latents are fitted: lift is one closed-form pass over the views, adam the paper's optimization."""
+    """How latents are fitted: lift is one closed-form pass over the views, adam is the paper's optimization."""
     language_steps: int | None = None
     """Length of the language phase; None means 1 step for lift and 30000 for adam."""
     language_warm_start: bool = False
-    """With adam: begin from the lifted latents instead of zeros (the paper's way)."""
+    """With adam: start from the lifted latents instead of zeros (the paper starts from zeros)."""
     language_cosine_weight: float = 1.0
-    """With adam: weight of the cosine term beside the L1 term (gamma of the paper's equation 9, not stated there)."""
+    """With adam: weight of the cosine term (gamma in the paper's equation 9, which gives no value)."""
     language_cache_gb: float = 2.0
-    """Without a GPU: gigabytes for compositing weights that are used more than once; other views are rendered anew."""
+    """Without a GPU: gigabytes of compositing weights to cache; views beyond that are rendered again at each use."""
     lifting: LiftSettings = field(default_factory=LiftSettings)
     """How latents are lifted."""
     query_texts: str = ""
-    """Texts the viewer and ns-render start with, separated by semicolons."""
+    """Initial query texts of the viewer and ns-render, separated by semicolons."""
     query_mode: QueryMode = "gaussian"
-    """How the viewer and ns-render answer: gaussian splats scores, rendered decodes and scores every pixel."""
+    """Query mode of the viewer and ns-render: gaussian splats scores, rendered decodes and scores every pixel."""
 
     @property
     def num_language_steps(self) -> int:
-        """How many steps the language phase takes."""
+        """Number of steps in the language phase."""
         if self.language_steps is not None:
             return self.language_steps
         return 1 if self.language_solver == "lift" else 30_000
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Takes the settings of a stored config, which may be of a version that had no `LiftSettings`."""
+        """Loads the settings of a stored config, also from versions without `LiftSettings`."""
         if "lifting" not in state:
             rounds = state.get("language_robust_rounds", LiftSettings.robust_rounds)
             changed = [name for name, default in REMOVED.items() if state.get(name, default) != default]
@@ -103,7 +103,7 @@ class GenLangSplatModel(SplatModel):
     memory: SceneMemory | None
 
     def populate_modules(self) -> None:
-        """Adds the latents, the frozen autoencoder and the viewer's controls to the splats.
+        """Adds the latents, the frozen autoencoder and the viewer controls to the splats.
 
         The pipeline passes `autoencoder` and `load_text_encoder` to the constructor.
         """
@@ -131,12 +131,12 @@ class GenLangSplatModel(SplatModel):
     # Phases
 
     def enter_language_phase(self, step: int) -> None:
-        """Freezes everything but the latents for good; the strategy and the downscaling stop with it."""
+        """Freezes all parameters except the latents, and ends densification and downscaling."""
         self.language_phase_start.fill_(step)
         self._apply_phase()
 
     def _apply_phase(self) -> None:
-        # A buffer lives on the device and reading it stalls CUDA, so the phase is mirrored here.
+        # Reading a buffer synchronizes CUDA, so a Python attribute mirrors the phase.
         self.in_language_phase = int(self.language_phase_start) >= 0
         if self.in_language_phase:
             for parameter in self.parameters():
@@ -149,7 +149,7 @@ class GenLangSplatModel(SplatModel):
 
     @property
     def field(self) -> LanguageField:
-        """Everything that can be asked of the scene as it is now.
+        """The language field of the current latents, which answers queries.
 
         Raises:
             GenLangSplatError: The run has no language phase.
@@ -159,22 +159,22 @@ class GenLangSplatModel(SplatModel):
                 f"This run has no language phase yet (its checkpoint is from step {self.step}, in the RGB phase). "
                 "Resume it to the end with ns-train gen-langsplat --load-dir RUN/nerfstudio_models."
             )
-        # The version counts in-place changes, so an optimizer step or a loaded checkpoint makes a new field.
+        # The version counts in-place changes, so an optimizer step or a loaded checkpoint invalidates the field.
         version = self.latents._version, self.config.decoder
-        parts = self.latents, self.field_head.autoencoder, self.memory
+        inputs = self.latents, self.field_head.autoencoder, self.memory
         last = self._field
-        if last is None or version != last[0] or any(now is not then for now, then in zip(parts, last[1], strict=True)):
-            # Colors keep their meaning while an optimizer changes the latents.
+        if last is None or version != last[0] or any(new is not old for new, old in zip(inputs, last[1], strict=True)):
+            # Keeping the PCA keeps colors stable while an optimizer changes the latents.
             pca = None if last is None else last[2].pca
             opacities = torch.sigmoid(self.opacities).squeeze(-1)
             prior = self.field_head.autoencoder.decode
             field = LanguageField(self.means, opacities, self.latents, prior, self.memory, self.config.decoder, pca)
-            self._field = last = version, parts, field
+            self._field = last = version, inputs, field
         return last[2]
 
     @torch.no_grad()
     def set_latents(self, lifted: LiftedLatents, memory: SceneMemory | None = None) -> None:
-        """Puts lifted latents onto the Gaussians, and the memory that decodes them into the scene."""
+        """Sets the latents of the Gaussians, and the memory that decodes them."""
         self.latents.copy_(lifted.latents)
         self._field = None
         self.set_memory(memory)
@@ -182,47 +182,47 @@ class GenLangSplatModel(SplatModel):
             self._weight_cache = WeightCache(0)
 
     def set_memory(self, memory: SceneMemory | None) -> None:
-        """Decodes the latents by a memory from now on; None leaves it to the autoencoder."""
+        """Sets the memory that decodes the latents; with None, the autoencoder decodes."""
         self.memory = None if memory is None else memory.to(self.device)
 
     def decode_by(self, decoder: DecoderName) -> None:
-        """Decodes by the memory or by the autoencoder alone from now on.
+        """Sets the decoder of the latents.
 
         Raises:
-            GenLangSplatError: The run has no memory.
+            GenLangSplatError: The decoder is `memory` and the run has none.
         """
         if decoder == "memory" and self.memory is None:
-            raise GenLangSplatError(NOTHING_TO_DECODE_BY)
+            raise GenLangSplatError(MEMORY_REQUIRED)
         self.config.decoder = decoder
 
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Loads a checkpoint; one of stock splatfacto arrives in the RGB phase with latents of zero."""
+        """Loads a checkpoint; a checkpoint of stock splatfacto starts in the RGB phase with zero latents."""
         state = restore_latents({"language_phase_start": torch.tensor(-1), **dict})
         if self.config.autoencoder == AUTO and self.field_head.take_autoencoder(state, "field_head."):
             self.latents.data = self.latents.data.new_zeros(self.num_points, len(LEVELS), self.field_head.latent_dim)
         for key, value in self.field_head.state_dict(prefix="field_head.").items():
             state.setdefault(key, value)
-        # An autoencoder of another kind is told before a memory that does not fit it.
+        # A wrong autoencoder is reported before a memory that does not fit it.
         self.field_head.set_extra_state(state["field_head._extra_state"])
         self.set_memory(take_memory(state, "memory.", self.field_head.autoencoder.identity, self.config.decoder))
         result = super().load_state_dict(state, **kwargs)
         self._apply_phase()
-        # While Adam is at work there is none by right.
+        # Adam fits the latents without a memory.
         expected = self.config.decoder == "memory" and self.config.language_solver == "lift"
         if self.in_language_phase and self.memory is None and expected:
             LOGGER.warning(NO_MEMORY)
         return result
 
     def update_to_step(self, step: int) -> None:
-        """Takes the step of a checkpoint, which decides the degree of the spherical harmonics."""
+        """Sets the step of a loaded checkpoint, which determines the degree of the spherical harmonics."""
         self.step = step
 
     def get_gaussian_param_groups(self) -> dict[str, list[nn.Parameter]]:
-        """One optimizer group per kind of parameter, the latents among them."""
+        """Returns one optimizer group per parameter, including the latents."""
         return {name: [parameter] for name, parameter in self.gauss_params.items()}
 
     def active_sh_degree(self) -> int:
-        """All degrees in the language phase: what the RGB phase has not come to is zero."""
+        """Returns the full degree in the language phase; coefficients that the RGB phase never activated are zero."""
         return self.config.sh_degree if self.in_language_phase else super().active_sh_degree()
 
     def _get_downscale_factor(self) -> int:
@@ -234,7 +234,7 @@ class GenLangSplatModel(SplatModel):
             super().step_post_backward(step)
 
     def cropped(self) -> Tensor | None:
-        """Which Gaussians are drawn: those in the crop box that the viewer's buttons have not hidden; None for all."""
+        """Returns the mask of the drawn Gaussians: inside the crop box and not hidden by the viewer; None for all."""
         keep, shown = super().cropped(), self.shown
         if shown is None or self.training:
             return keep
@@ -246,7 +246,7 @@ class GenLangSplatModel(SplatModel):
     def language_targets(
         self, features: ViewFeatures
     ) -> tuple[Float[Tensor, "height width levels latent_dim"], Bool[Tensor, "height width levels"]]:
-        """Encodes a view's embeddings and paints them over its regions."""
+        """Encodes a view's embeddings and rasterizes them into its regions."""
         return region_targets(features.regions.to(self.device), self.region_latents(features))
 
     @torch.no_grad()
@@ -257,11 +257,11 @@ class GenLangSplatModel(SplatModel):
     def render_latents(
         self, camera: Cameras, latents: Tensor | None = None
     ) -> Float[Tensor, "height width levels latent_dim"]:
-        """Composites latents of all levels over black; neither normalized nor divided by the opacity.
+        """Composites latents of all levels over black; the result is neither normalized nor divided by the opacity.
 
         Args:
             camera: The camera.
-            latents: What the Gaussians carry; None for the model's own latents.
+            latents: Latents of the Gaussians; None for the model's own latents.
         """
         view = self.view(camera)
         keep = self.cropped()
@@ -272,7 +272,7 @@ class GenLangSplatModel(SplatModel):
         return render[0].unflatten(-1, latents.shape[1:])
 
     def _training_latents(self, camera: Cameras) -> Float[Tensor, "height width levels latent_dim"]:
-        """`render_latents` with the view's compositing weights kept from step to step, where they can be had."""
+        """Renders latents; on the CPU with cached compositing weights if the view has an index."""
         index = (camera.metadata or {}).get("cam_idx")
         if self.means.is_cuda or index is None:
             return self.render_latents(camera)
@@ -280,7 +280,7 @@ class GenLangSplatModel(SplatModel):
         return weights.composite(self.latents.flatten(1)).unflatten(-1, self.latents.shape[1:])
 
     def view_weights(self, camera: Cameras, index: int) -> CompositingWeights:
-        """The compositing weights of a training view on the CPU, kept within the cache."""
+        """Returns the cached compositing weights of a training view on the CPU."""
         geometry, view = self.geometry(), self.view(camera)
         return self._weight_cache.get(
             index,
@@ -293,13 +293,13 @@ class GenLangSplatModel(SplatModel):
         )
 
     def render_splats(self, camera: Cameras) -> dict[str, Tensor]:
-        """Renders splatfacto's outputs alone."""
+        """Renders only splatfacto's outputs."""
         return super().get_outputs(camera)
 
     def render_opacity(
         self, camera: Cameras, selected: Bool[Tensor, " num_gaussians"]
     ) -> Float[Tensor, "height width"]:
-        """Renders the opacity of the selected Gaussians alone."""
+        """Renders the opacity of only the selected Gaussians."""
         geometry = self.geometry(selected)
         view = self.view(camera)
         if len(geometry.means) == 0:
@@ -308,9 +308,9 @@ class GenLangSplatModel(SplatModel):
         return alpha[0, ..., 0]
 
     def get_outputs(self, camera: Cameras) -> dict[str, Any]:
-        """Renders what the phase needs: colors, latents to be fitted, or everything for a person."""
+        """Renders colors or latents in training, depending on the phase, and all images in evaluation."""
         if not self.training:
-            return self._pictures(camera)
+            return self._render_images(camera)
         if not self.in_language_phase:
             return super().get_outputs(camera)
         if self.config.language_solver == "lift":
@@ -318,7 +318,7 @@ class GenLangSplatModel(SplatModel):
         return {"latents": self._training_latents(camera)}
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
-        """The RGB metrics, or in the language phase the fidelity of the rendered latents."""
+        """Computes the RGB metrics, or in the language phase the fidelity of the rendered latents."""
         if "rgb" in outputs:
             return super().get_metrics_dict(outputs, batch)
         metrics: dict[str, Any] = {"gaussian_count": self.num_points}
@@ -329,44 +329,44 @@ class GenLangSplatModel(SplatModel):
         return metrics
 
     def get_loss_dict(self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: Any = None) -> dict[str, Any]:
-        """The RGB loss, or the paper's language loss."""
+        """Computes the RGB loss, or the paper's language loss."""
         if "rgb" in outputs:
             return super().get_loss_dict(outputs, batch, metrics_dict)
         if "latents" not in outputs:
-            # Lifting leaves nothing to optimize, but the trainer wants something to differentiate.
+            # Lifting needs no optimization, but the trainer requires a differentiable loss.
             return {"language_loss": torch.zeros((), device=self.device, requires_grad=True)}
         targets, valid = self.language_targets(batch["language"])
         l1, one_minus_cosine = language_loss(outputs["latents"], targets, valid)
         return {"language_l1": l1, "language_cosine": self.config.language_cosine_weight * one_minus_cosine}
 
-    # Pictures for the viewer and ns-render
+    # Images for the viewer and ns-render
 
     @torch.no_grad()
     def render_scores(
         self, camera: Cameras, seen: SeenScores
     ) -> tuple[dict[str, Tensor], Float[Tensor, "height width channels"]]:
-        """Renders the usual outputs of splats and, in the same pass, scores of Gaussians over the seen opacity."""
+        """Renders splatfacto's outputs and, in the same pass, scores of Gaussians divided by the seen opacity."""
         outputs = super().get_outputs(camera, [seen.channels])
-        return outputs, seen.divide(outputs.pop("carried"), outputs["accumulation"])
+        return outputs, seen.divide(outputs.pop("extra_channels"), outputs["accumulation"])
 
     @torch.no_grad()
-    def _pictures(self, camera: Cameras) -> dict[str, Tensor]:
-        """Splatfacto's outputs, relevancy, its overlay and the latents' colors; the keys are always the same.
+    def _render_images(self, camera: Cameras) -> dict[str, Tensor]:
+        """Renders splatfacto's outputs and the language images; the keys are always the same.
 
-        The colors of latents are splatted, not computed from splatted latents: that adds three channels to the one pass
-        instead of a pass of 48.
+        The colors of latents are splatted, not computed from splatted latents: this adds 3 channels to the pass instead
+        of a second pass with 48 channels.
         """
         field = self.field if self.in_language_phase else None
         query = None if field is None else self.language.query()
-        carried, seen = [], None
+        extra_channels, seen = [], None
         if field is not None:
-            carried.append(field.colors)
+            extra_channels.append(field.colors)
             if query is not None and self.language.g_mode.value == "gaussian":
                 seen = field.seen_scores(query, highest=True)
-                carried.append(seen.channels)
-        outputs = super().get_outputs(camera, carried)
+                extra_channels.append(seen.channels)
+        outputs = super().get_outputs(camera, extra_channels)
         rgb, alphas = outputs["rgb"], outputs["accumulation"]
-        shown = outputs.pop("carried", None)
+        shown = outputs.pop("extra_channels", None)
         relevancy, latent_pca, selection = torch.zeros_like(alphas), torch.zeros_like(rgb), torch.zeros_like(rgb)
         overlay = composited = rgb
         if field is not None and shown is not None:
@@ -380,9 +380,9 @@ class GenLangSplatModel(SplatModel):
                 overlay = relevancy_overlay(rgb, relevancy[..., 0])
                 mask = soft_mask(relevancy, self.language.h_threshold.value, self.language.i_softness.value)
                 selection, composited = mask.expand_as(rgb), highlight(rgb, mask)
-        pictures = {"relevancy": relevancy, "relevancy_overlay": overlay, "selection": selection}
-        return {**outputs, **pictures, "composited": composited, "latent_pca": latent_pca}
+        images = {"relevancy": relevancy, "relevancy_overlay": overlay, "selection": selection}
+        return {**outputs, **images, "composited": composited, "latent_pca": latent_pca}
 
     def show(self, keep: Bool[Tensor, " num_gaussians"] | None) -> None:
-        """Draws only these Gaussians from now on; None draws all."""
+        """Restricts drawing to these Gaussians; None draws all."""
         self.shown = None if keep is None else keep.to(self.device)

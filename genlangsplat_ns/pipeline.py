@@ -1,4 +1,4 @@
-"""The two phases and what joins them: RGB training, then lifting or fitting of language latents."""
+"""The pipeline with its two phases: RGB training, then lifting or optimization of the language latents."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from genlangsplat_ns.utils.files import atomic_path
 LOGGER = logging.getLogger(__name__)
 
 MIN_RGB_STEPS = 10
-"""A run that would leave fewer steps for the RGB phase is a mistake."""
+"""Minimum number of steps in the RGB phase; fewer are treated as a mistake."""
 
 
 @dataclass
@@ -42,11 +42,11 @@ class GenLangSplatPipelineConfig(VanillaPipelineConfig):
     model: GenLangSplatModelConfig = field(default_factory=GenLangSplatModelConfig)
     """Gaussians and latents."""
     init_from: Path | None = None
-    """Begin with these Gaussians and the language phase: a splatfacto or own run, its checkpoint, or a .ply file."""
+    """Start the language phase from existing Gaussians: a splatfacto or own run, its checkpoint, or a .ply file."""
     init_frame: Literal["auto", "nerfstudio", "data"] = "auto"
-    """Where a .ply lies: nerfstudio is the frame of ns-export, data that of the poses; auto asks the photographs."""
+    """Frame of a .ply: nerfstudio (as from ns-export), data (the original poses), or auto (fits the photographs)."""
     run_dir: tyro.conf.Suppress[Path | None] = None
-    """Folder of a run that is opened again, where ns-eval leaves its details; set by whoever opens it."""
+    """Folder of an opened run, in which ns-eval writes its details; set when a run is opened."""
 
 
 class GenLangSplatPipeline(VanillaPipeline):
@@ -65,19 +65,19 @@ class GenLangSplatPipeline(VanillaPipeline):
         local_rank: int = 0,
         grad_scaler: Any = None,
     ) -> None:
-        # VanillaPipeline makes data and model in one go. Here the features are extracted in between, and errors in the
+        # VanillaPipeline creates data and model together. Here the features are extracted in between, and errors in the
         # initial Gaussians are reported before that.
         super(VanillaPipeline, self).__init__()
         self.config, self.test_mode, self.world_size = config, test_mode, world_size
-        # Encoder, masks and autoencoder are decided here and handed down. A run keeps what `auto` stood for, because
-        # its meaning depends on the machine. A mismatch is reported before hours of extraction.
+        # Encoder, masks and autoencoder are chosen here. The config stores the values chosen for `auto`, because they
+        # depend on the machine. A mismatch is reported before hours of extraction.
         extractor = FeatureExtractor(config.datamanager, device)
         config.datamanager.encoder, config.datamanager.masks = extractor.encoder_name, extractor.mask_name
         autoencoder = scene_autoencoder(config.model.autoencoder, extractor.encoder_identity, extractor.embedding_dim)
         if test_mode == "val" and config.model.autoencoder == AUTO and is_projection(autoencoder.identity):
             LOGGER.warning(
-                "No pre-trained autoencoder fits the encoder %s; a fixed random projection of its embeddings to %d "
-                "numbers takes its place. With the scene's memory it finds as much as a trained one. Name a "
+                "No pre-trained autoencoder fits the encoder %s; using a fixed random projection of its embeddings to "
+                "%d dimensions. With the scene memory, answers are as good as with a trained autoencoder. Give a "
                 "pre-trained one with --pipeline.model.autoencoder.",
                 autoencoder.identity.encoder,
                 autoencoder.identity.latent_dim,
@@ -108,7 +108,7 @@ class GenLangSplatPipeline(VanillaPipeline):
             if source.pose_adjustment is not None:
                 self.model.camera_optimizer.pose_adjustment.data.copy_(source.pose_adjustment)
             LOGGER.info(
-                "Loaded %s Gaussians with harmonics of degree %d from %s; the language phase comes next.",
+                "Loaded %s Gaussians with harmonics of degree %d from %s; next is the language phase.",
                 f"{self.model.num_points:,}",
                 config.model.sh_degree,
                 source.path,
@@ -118,36 +118,36 @@ class GenLangSplatPipeline(VanillaPipeline):
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """Adds the switch to the language phase before everything else that happens in a step.
+        """Adds the switch to the language phase before all other callbacks of a step, and the end of the run.
 
         Raises:
-            GenLangSplatError: The run is too short for both phases, or a resumed run is complete already.
+            GenLangSplatError: The run is too short for both phases, or a resumed run is already complete.
         """
         trainer = training_callback_attributes.trainer
         assert trainer is not None, "nerfstudio's trainer passes itself"
         done = trainer._start_step
         if self.model.config.language_solver == "adam":
-            # The optimization is about to change what a memory decodes; one is fitted at the end.
+            # The optimization changes the latents, so the memory is fitted at the end.
             self.model.set_memory(None)
         if self.config.init_from is not None:
             trainer.config.max_num_iterations = self.model.config.num_language_steps
             if done > 0 and not self.model.in_language_phase:
                 raise GenLangSplatError(
                     f"The checkpoint to resume from is from step {done - 1} of the RGB phase, but --pipeline.init-from "
-                    "begins with the language phase. To go on with that run, leave out --pipeline.init-from; to begin "
-                    "with its Gaussians, name the checkpoint there and leave out --load-dir and --load-checkpoint."
+                    "starts with the language phase. To continue that run, omit --pipeline.init-from; to start from "
+                    "its Gaussians, give the checkpoint there and omit --load-dir and --load-checkpoint."
                 )
         start, end = self._language_span(trainer.config.max_num_iterations)
         if done >= end:
             raise GenLangSplatError(
                 f"This run is complete: its checkpoint is from step {done - 1}, and the run ends after {end} steps. "
-                "Raise --max-num-iterations to go on."
+                "Raise --max-num-iterations to continue."
             )
 
         def switch(step: int) -> None:
             if step >= start and not self.model.in_language_phase:
                 if step > 0:
-                    # A kill during the lift then costs the lift alone.
+                    # If the process is killed while lifting, only the lifting has to be repeated.
                     trainer.save_checkpoint(step - 1)
                 self.begin_language_phase(step)
 
@@ -166,7 +166,7 @@ class GenLangSplatPipeline(VanillaPipeline):
         ]
 
     def _language_span(self, total: int) -> tuple[int, int]:
-        """First step of the language phase and end of a run of `total` steps."""
+        """Returns the first step of the language phase and the end of a run of `total` steps."""
         steps = self.model.config.num_language_steps
         start = self.model.config.language_start_step
         if self.model.in_language_phase:
@@ -174,29 +174,29 @@ class GenLangSplatPipeline(VanillaPipeline):
         if start is None and total - steps < MIN_RGB_STEPS:
             raise GenLangSplatError(
                 f"A run of {total} steps leaves {max(total - steps, 0)} for the RGB phase, because the language phase "
-                f"takes {steps}. Raise --max-num-iterations, lower --pipeline.model.language-steps, or set "
-                "--pipeline.model.language-start-step."
+                f"takes {steps}; expected at least {MIN_RGB_STEPS}. Raise --max-num-iterations, lower "
+                "--pipeline.model.language-steps, or set --pipeline.model.language-start-step."
             )
         start = total - steps if start is None else start
         if start >= total:
             raise GenLangSplatError(
-                f"The language phase would begin at step {start}, after the end of a run of {total} steps. Raise "
+                f"The language phase would start at step {start}, after the end of a run of {total} steps. Raise "
                 "--max-num-iterations or lower --pipeline.model.language-start-step."
             )
         return start, min(start + steps, total)
 
     def begin_language_phase(self, step: int) -> None:
-        """Freezes the scene and lifts the latents of all training views onto it."""
+        """Freezes the geometry, and lifts the latents if the solver or the warm start needs it."""
         self.model.enter_language_phase(step)
         solver = self.model.config.language_solver
         if solver == "lift" or self.model.config.language_warm_start:
             lifted, memory = lift_scene(self.model, self.datamanager)
-            # The optimization is about to change what the memory decodes; it is fitted at the end.
+            # An optimization changes the latents, so its memory is fitted at the end.
             self.model.set_latents(lifted, memory if solver == "lift" else None)
             LOGGER.info("%s", describe_lift(lifted, memory if solver == "lift" else None))
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        """One training step of the phase the model is in."""
+        """Renders a training view and computes the loss of the current phase."""
         camera, batch = self.datamanager.next_train(step)
         if self.model.latents.requires_grad and self.model.in_language_phase:
             batch["language"] = self.datamanager.language_features("train", batch["image_idx"])
@@ -207,14 +207,14 @@ class GenLangSplatPipeline(VanillaPipeline):
     def get_average_eval_image_metrics(
         self, step: int | None = None, output_path: Path | None = None, get_std: bool = False
     ) -> dict[str, float]:
-        """The RGB metrics of the held-out views, and the language metrics once there is a language phase."""
+        """Computes the RGB metrics of the held-out views, and after the RGB phase also the language metrics."""
         metrics = super().get_average_eval_image_metrics(step, output_path, get_std)
         if self.model.in_language_phase:
             self.eval()
             language = language_metrics(LanguageScene(self.model, self.datamanager))
             metrics |= language.means
             folder = output_path or self.config.run_dir
-            # Training asks with a step, ns-eval without.
+            # Training passes a step, ns-eval does not.
             if step is None and folder is not None:
                 details = {
                     **metrics,
@@ -223,6 +223,6 @@ class GenLangSplatPipeline(VanillaPipeline):
                 }
                 with atomic_path(folder / "language_metrics.json") as path:
                     path.write_text(json.dumps(details, indent=1, default=float))
-                LOGGER.info("Every answer of the held-out views is in %s/language_metrics.json.", folder)
+                LOGGER.info("All answers of the held-out views are in %s/language_metrics.json.", folder)
             self.train()
         return metrics

@@ -1,4 +1,4 @@
-"""Opening a finished run from its config.yml."""
+"""Opens a finished run from its config.yml."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def open_run(config_path: Path, decoder: DecoderName | None = None, require_lang
     """Opens the newest checkpoint of a run.
 
     Args:
-        config_path: The run's `config.yml`. nerfstudio's loader runs what it names: open only runs you trust.
-        decoder: What decodes latents; None for what the run says. With `autoencoder` a damaged memory is left out.
-        require_language: Whether to refuse a run that has not reached its language phase.
+        config_path: The run's `config.yml`. nerfstudio's loader executes code named in it: open only runs you trust.
+        decoder: Decoder of the latents; None for the decoder of the run. With `autoencoder` a damaged memory is
+            ignored.
+        require_language: Raise an error if the run has not reached its language phase.
 
     Raises:
-        GenLangSplatError: The file is no run of this project, or the run lacks the language phase or the memory that
-            was asked for.
+        GenLangSplatError: The file is no run of this project, or the run lacks the required language phase or memory.
     """
-    # nerfstudio registers its methods while it imports this package, so this import cannot stand at the top.
+    # nerfstudio imports this package while it registers its methods, so this import cannot be at the top.
     from nerfstudio.utils.eval_utils import eval_setup
 
     config_path = Path(config_path)
@@ -35,7 +35,7 @@ def open_run(config_path: Path, decoder: DecoderName | None = None, require_lang
     location = config_path.resolve()
 
     def adjust(config: TrainerConfig) -> TrainerConfig:
-        # A run may have been moved, or be opened from another working folder.
+        # The run may have been moved, or the working directory may differ.
         if len(location.parents) > 3:
             config.output_dir = location.parents[3]
         if decoder is not None and isinstance(config.pipeline, GenLangSplatPipelineConfig):
@@ -46,11 +46,11 @@ def open_run(config_path: Path, decoder: DecoderName | None = None, require_lang
     try:
         _, pipeline, checkpoint, _ = eval_setup(config_path, test_mode="test", update_config_callback=adjust)
     finally:
-        # Loading a run prepares the process for a nerfstudio command; a caller's script keeps its own tracebacks.
+        # Loading a run installs an exception hook for nerfstudio's commands, which scripts must not inherit.
         sys.excepthook = hook
     if not isinstance(pipeline, GenLangSplatPipeline):
         raise GenLangSplatError(
-            f"{config_path} is a run of {type(pipeline).__name__}, expected one of gen-langsplat. Train one with "
+            f"{config_path} is a run of {type(pipeline).__name__}, expected a run of gen-langsplat. Train one with "
             "`ns-train gen-langsplat --data SCENE`."
         )
     scene = LanguageScene(pipeline.model, pipeline.datamanager, StoredRun(config_path, checkpoint))

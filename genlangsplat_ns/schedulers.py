@@ -1,4 +1,4 @@
-"""A learning-rate decay and an Adam whose checkpoints every torch can load."""
+"""Fused Adam, and a learning-rate decay whose checkpoints load with every torch version."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 @dataclass
 class FusedAdamOptimizerConfig(AdamOptimizerConfig):
-    """Adam with torch's fused update, which is several times faster with many Gaussians on any device."""
+    """Adam with torch's fused update, which is several times faster for many Gaussians."""
 
     fused: bool = True
     """Whether torch updates all parameters of a group in one fused kernel."""
@@ -20,17 +20,17 @@ class FusedAdamOptimizerConfig(AdamOptimizerConfig):
 
 @dataclass
 class FloatExponentialDecayConfig(ExponentialDecaySchedulerConfig):
-    """nerfstudio's exponential decay, with learning rates that are Python floats."""
+    """nerfstudio's exponential decay with Python floats as learning rates."""
 
     _target: type = field(default_factory=lambda: FloatExponentialDecay)
     """target class to instantiate"""
 
 
 class FloatExponentialDecay(ExponentialDecayScheduler):
-    """Exponential decay whose factors are Python floats.
+    """Exponential decay with Python floats as factors.
 
-    nerfstudio's own scheduler computes numpy scalars; they end up in the checkpoint, and torch 2.6 and newer refuse to
-    load it with `weights_only=True`.
+    nerfstudio's scheduler computes numpy scalars, which become part of checkpoints. torch 2.6 and newer cannot load
+    such checkpoints with `weights_only=True`.
     """
 
     def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> LRScheduler:

@@ -1,7 +1,8 @@
-"""Splatfacto on any device: the same method with this project's rasterizer and checkpoints that resume."""
+"""Splatfacto on any device, with this project's rasterizer and checkpoints that can be resumed."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -21,18 +22,19 @@ from genlangsplat_ns.rasterization import Gaussians, View, render, shade
 from genlangsplat_ns.rasterization.densification import BudgetedStrategy
 from genlangsplat_ns.rasterization.ssim import structural_similarity
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.views.cameras import view_of_camera
 
+LOGGER = logging.getLogger(__name__)
+
 VIEWER_BACKGROUND = (0.1490, 0.1647, 0.2157)
-"""The viewer's own background color, shown where training used random ones."""
+"""The viewer's background color, used in renders if training used random background colors."""
 
 INITIAL_OPACITY = 0.1
 
 
 @dataclass
 class SplatModelConfig(SplatfactoModelConfig):
-    """Splatfacto's settings and a ceiling on the number of Gaussians."""
+    """Splatfacto's settings and a limit on the number of Gaussians."""
 
     _target: type = field(default_factory=lambda: SplatModel)
     """target class to instantiate"""
@@ -41,7 +43,7 @@ class SplatModelConfig(SplatfactoModelConfig):
 
 
 class SplatModel(SplatfactoModel):
-    """SplatfactoModel without its CUDA-only lines, its silent LPIPS download and its resume defect."""
+    """SplatfactoModel without its CUDA-only code, its silent download of LPIPS weights and its bug when resuming."""
 
     config: SplatModelConfig
 
@@ -80,7 +82,7 @@ class SplatModel(SplatfactoModel):
         self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
 
     def _initial_gaussians(self) -> dict[str, nn.Parameter]:
-        """Gaussians given from elsewhere, at the seed points with their colors, or at random places in a cube."""
+        """Returns given Gaussians, Gaussians at the seed points, or Gaussians at random positions in a cube."""
         given: GaussianParameters | None = self.kwargs.get("gaussians")
         if given is not None:
             return {name: nn.Parameter(value) for name, value in given.tensors().items()}
@@ -92,8 +94,8 @@ class SplatModel(SplatfactoModel):
         count = len(means)
         if count < 4:
             raise GenLangSplatError(
-                f"Found {count} seed points, expected at least 4. Give the data more points, or start from random ones "
-                "with --pipeline.model.random-init True."
+                f"Found {count} seed points, expected at least 4. Add points to the data, or start from random "
+                "points with --pipeline.model.random-init True."
             )
         distances, _ = self.k_nearest_sklearn(means, 3)
         spacing = torch.from_numpy(distances).mean(dim=-1, keepdim=True).clamp_min(1e-7)
@@ -115,11 +117,11 @@ class SplatModel(SplatfactoModel):
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:
         """Loads a checkpoint of this method or of stock splatfacto.
 
-        The parameters keep their identity and only change size: the optimizers, which nerfstudio builds before it
-        loads, stay bound to them, so that training really goes on after a resume.
+        The parameter objects are kept and only resized. nerfstudio creates the optimizers before it loads a checkpoint,
+        so the optimizers still update these parameters after a resume.
 
         Raises:
-            GenLangSplatError: The checkpoint lacks Gaussians, or a tensor has another shape than the config asks for.
+            GenLangSplatError: The checkpoint has no Gaussians, or a tensor has another shape than the config expects.
         """
         state = {key: value for key, value in dict.items() if not key.startswith("lpips.")}
         for name in self.gauss_params:
@@ -128,7 +130,7 @@ class SplatModel(SplatfactoModel):
                 state[f"gauss_params.{name}"] = state.pop(name)
         if "gauss_params.means" not in state:
             raise GenLangSplatError(
-                f"The checkpoint holds no Gaussians (its first entries are {sorted(state)[:4]}). Expected one of "
+                f"The checkpoint holds no Gaussians (its first entries are {sorted(state)[:4]}). Give a checkpoint of "
                 "gen-langsplat or splatfacto."
             )
         count = len(state["gauss_params.means"])
@@ -137,44 +139,44 @@ class SplatModel(SplatfactoModel):
             stored = state.setdefault(f"gauss_params.{name}", torch.zeros_like(parameter.data))
             if stored.shape != parameter.shape:
                 raise GenLangSplatError(
-                    f"The checkpoint's {name} have shape {tuple(stored.shape)}, the config expects "
+                    f"The checkpoint's {name} have the shape {tuple(stored.shape)}, but the config expects "
                     f"{tuple(parameter.shape)}. Load it with the config.yml it was trained with."
                 )
         return nn.Module.load_state_dict(self, state, **kwargs)
 
     def geometry(self, keep: Bool[Tensor, " num_gaussians"] | None = None) -> Gaussians:
-        """Returns the activated Gaussians, or those that the mask `keep` selects."""
+        """Returns all Gaussians, or those that the mask `keep` selects, after activation."""
         means, quats, scales, opacities = (
             values if keep is None else values[keep] for values in (self.means, self.quats, self.scales, self.opacities)
         )
         return Gaussians(means, quats, scales.exp(), torch.sigmoid(opacities).squeeze(-1))
 
     def colors(self, keep: Tensor | None = None) -> tuple[Tensor, int | None]:
-        """Returns what `splat` takes as colors, plain ones or harmonics, and the degree of the harmonics."""
+        """Returns the color values for `splat` (colors or harmonics) and the degree of the harmonics."""
         constant, rest = (values if keep is None else values[keep] for values in (self.features_dc, self.features_rest))
         if self.config.sh_degree == 0:
             return torch.sigmoid(constant), None
         return torch.cat([constant[:, None], rest], dim=1), self.active_sh_degree()
 
     def active_sh_degree(self) -> int:
-        """The degree of the harmonics that training has come to."""
+        """Returns the degree of the harmonics at the current training step."""
         return min(self.step // self.config.sh_degree_interval, self.config.sh_degree)
 
     def view(self, camera: Cameras, downscale: int = 1) -> View:
-        """Converts one camera to a view; a training camera, which has a `cam_idx`, gets its optimized pose."""
+        """Converts one camera to a view; a training camera (with a `cam_idx`) gets its optimized pose."""
         return view_of_camera(camera, self.camera_optimizer.apply_to_camera(camera), downscale)
 
     def splat(
         self, gaussians: Gaussians, values: Tensor, view: View, **options: Any
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """Renders values of the Gaussians; `rasterization` documents the options."""
+        """Renders values of the Gaussians; see `rasterization.render` for the options."""
         return render(gaussians, view, values, rasterize_mode=self.config.rasterize_mode, **options)
 
     @torch.no_grad()
     def splats(self, keep: Bool[Tensor, " num_gaussians"]) -> GaussianParameters:
-        """Some of the Gaussians as PLY files hold them, on the CPU.
+        """Returns the selected Gaussians in the convention of PLY files, on the CPU.
 
-        Splatfacto without harmonics stores logits of colors; PLY files always hold the constant harmonic.
+        At degree 0, Splatfacto stores the logits of colors, but PLY files always store the constant harmonic.
         """
         kept = {
             item.name: self.gauss_params[item.name].detach().cpu()[keep.cpu()].float()
@@ -186,25 +188,25 @@ class SplatModel(SplatfactoModel):
         return gaussians
 
     def drawable(self) -> Bool[Tensor, " num_gaussians"]:
-        """Gaussians that are finite and have a rotation; no rasterizer draws the others, and no file takes them."""
+        """Returns the mask of Gaussians that are finite and have a rotation; others can be neither drawn nor saved."""
         usable = self.quats.detach().any(dim=1)
         for item in fields(GaussianParameters):
             usable &= self.gauss_params[item.name].detach().flatten(1).isfinite().all(dim=1)
         return usable.cpu()
 
     def cropped(self) -> Tensor | None:
-        """Which Gaussians lie in the viewer's crop box; None when nothing is cropped."""
+        """Returns the mask of the Gaussians inside the viewer's crop box; None if nothing is cropped."""
         if self.crop_box is None or self.training:
             return None
         return self.crop_box.within(self.means).reshape(-1)
 
-    def get_outputs(self, camera: Cameras, carried: Sequence[Tensor] = ()) -> dict[str, Any]:
+    def get_outputs(self, camera: Cameras, extra_channels: Sequence[Tensor] = ()) -> dict[str, Any]:
         """Renders color, opacity and (outside training) depth of one camera.
 
         Args:
             camera: The camera.
-            carried: Outside training, further values of all Gaussians, `(num_gaussians, channels)` each. They are drawn
-                in the same pass, over black, and come back together as the output `carried`.
+            extra_channels: Further values of all Gaussians, `(num_gaussians, channels)` each, outside training only.
+                They are rendered in the same pass over black and returned together as the output `extra_channels`.
         """
         view = self.view(camera, self._get_downscale_factor())
         self.last_size = (view.height, view.width)
@@ -215,10 +217,12 @@ class SplatModel(SplatfactoModel):
         background = self._get_background_color()
         features, degree = self.colors(keep)
         gaussians = self.geometry(keep)
-        if carried:
+        if extra_channels:
             if degree is not None:
                 features, degree = shade(gaussians, view, features, sh_degree=degree), None
-            features = torch.cat([features, *(values if keep is None else values[keep] for values in carried)], dim=1)
+            features = torch.cat(
+                [features, *(values if keep is None else values[keep] for values in extra_channels)], dim=1
+            )
         rendered, alpha, self.info = self.splat(
             gaussians,
             features,
@@ -234,7 +238,7 @@ class SplatModel(SplatfactoModel):
         color = rendered[0, ..., :3]
         rgb = color + (1 - alpha[0]) * background
         if degree is not None or not self.training:
-            # Colors without harmonics are sigmoids; only rounding takes them out of bounds, which a loss forgives.
+            # Colors without harmonics are sigmoids, which exceed the bounds only by rounding; the loss tolerates that.
             rgb = rgb.clamp(0.0, 1.0)
         camera_index = (camera.metadata or {}).get("cam_idx")
         if self.config.use_bilateral_grid and self.training and camera_index is not None:
@@ -246,12 +250,12 @@ class SplatModel(SplatfactoModel):
         if not self.training:
             background = background.expand(view.height, view.width, 3)
         outputs = {"rgb": rgb, "depth": depth, "accumulation": alpha[0], "background": background}
-        if carried:
-            outputs["carried"] = rendered[0, ..., 3:-1]
+        if extra_channels:
+            outputs["extra_channels"] = rendered[0, ..., 3:-1]
         return outputs
 
     def get_gt_img(self, image: Tensor) -> Tensor:
-        """Returns the true picture in the size that is rendered now; the loss and the metrics of a step share one."""
+        """Returns the photograph at the current render size; cached for the loss and the metrics of a step."""
         factor = self._get_downscale_factor()
         if self._truth is None or self._truth[0] is not image or self._truth[1] != factor:
             self._truth = image, factor, super().get_gt_img(image)
@@ -260,27 +264,27 @@ class SplatModel(SplatfactoModel):
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """PSNR and SSIM of a view, and LPIPS when its weights lie on this machine already."""
+        """Computes PSNR and SSIM of a view, and LPIPS if its weights are on this machine."""
         truth = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
         rendered = outputs["rgb"]
-        pictures = [picture.permute(2, 0, 1)[None] for picture in (truth, rendered)]
-        metrics = {"psnr": float(self.psnr(*pictures)), "ssim": float(self.ssim(*pictures))}
-        perceptual = _lpips(str(self.device))
-        if perceptual is not None:
-            metrics["lpips"] = float(perceptual(*pictures))
+        images = [image.permute(2, 0, 1)[None] for image in (truth, rendered)]
+        metrics = {"psnr": float(self.psnr(*images)), "ssim": float(self.ssim(*images))}
+        lpips = _load_lpips(str(self.device))
+        if lpips is not None:
+            metrics["lpips"] = float(lpips(*images))
         return metrics, {"img": torch.cat([truth, rendered], dim=1)}
 
 
 def _similarity_to_truth(truth: Tensor, rendered: Tensor) -> Tensor:
-    """Structural similarity, with its arguments in splatfacto's order."""
+    """Computes the structural similarity with the arguments in splatfacto's order."""
     return structural_similarity(rendered, truth)
 
 
 _LPIPS: dict[str, Any] = {}
 
 
-def _lpips(device: str) -> Any:
-    """The LPIPS metric, outside the module tree; None (said once) when its weights would have to be downloaded."""
+def _load_lpips(device: str) -> Any:
+    """Returns the LPIPS metric, kept outside the module tree; None (logged once) if its weights are missing."""
     if device not in _LPIPS:
         weights = Path(torch.hub.get_dir()) / "checkpoints" / "alexnet-owt-7be5be79.pth"
         if weights.is_file():
@@ -288,6 +292,6 @@ def _lpips(device: str) -> Any:
 
             _LPIPS[device] = LearnedPerceptualImagePatchSimilarity(normalize=True).to(device)
         else:
-            CONSOLE.print(f"LPIPS is left out: its AlexNet weights are not at {weights}, and nothing is downloaded.")
+            LOGGER.info("LPIPS is skipped: its AlexNet weights are not at %s, and nothing is downloaded.", weights)
             _LPIPS[device] = None
     return _LPIPS[device]

@@ -1,4 +1,4 @@
-"""The training loop's edges: one clear message for a user's mistake, and a length that a resume keeps."""
+"""The trainer: checks a run before it starts, saves checkpoints atomically, and reports errors without a traceback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from genlangsplat_ns.utils.console import CONSOLE, show
 
 @dataclass
 class GenLangSplatTrainerConfig(TrainerConfig):
-    """nerfstudio's settings of a run; `max_num_iterations` counts the whole run, both phases, resumed or not."""
+    """nerfstudio's settings of a run; `max_num_iterations` includes both phases and the steps before a resume."""
 
     _target: type = field(default_factory=lambda: GenLangSplatTrainer)
     """target class to instantiate"""
@@ -31,10 +31,10 @@ class GenLangSplatTrainerConfig(TrainerConfig):
     """Views, Gaussians and latents."""
 
     def get_checkpoint_dir(self) -> Path:
-        """Returns the folder of the run's checkpoints, after checking that the newest one is whole.
+        """Returns the folder of the run's checkpoints, after checking that the newest one is complete.
 
-        Every nerfstudio command that starts or loads a run asks for this folder first. So this is where the process is
-        told to show the log and to report a `GenLangSplatError` without a traceback.
+        Every nerfstudio command that starts or loads a run calls this first. So this method also makes the process show
+        the log and report a `GenLangSplatError` without a traceback.
         """
         show()
         report_errors_plainly()
@@ -47,42 +47,42 @@ class GenLangSplatTrainerConfig(TrainerConfig):
 
 
 class GenLangSplatTrainer(Trainer):
-    """nerfstudio's trainer with checks before the work begins."""
+    """nerfstudio's trainer with checks before the training starts."""
 
     config: GenLangSplatTrainerConfig
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
-        """Checks what can be checked early, then sets up as nerfstudio does.
+        """Checks the settings and the checkpoint to resume from, then sets up like nerfstudio.
 
         Raises:
-            GenLangSplatError: Several processes were asked for, or the checkpoint to resume from is not usable.
+            GenLangSplatError: There are several processes, or the checkpoint to resume from is not usable.
         """
         if self.world_size > 1:
             raise GenLangSplatError(
                 f"Found {self.world_size} training processes, expected 1: densification differs between processes, so "
-                "splats train on one device. Leave out --machine.num-devices."
+                "splats train on one device. Omit --machine.num-devices."
             )
         try:
             if self.device == "cpu":
-                # Kernels that are not built show here and not after the features are extracted. Loading them also
-                # teaches torch's threads to wait asleep, which the extraction gains from.
+                # Missing kernels are reported here instead of after the extraction. Loading them also makes torch's
+                # waiting threads sleep, which speeds up the extraction.
                 load_kernels()
             resumed = _resumed_checkpoint(self.config)
             if resumed is not None and self.config.pipeline.init_from is not None:
-                # The checkpoint has all that came from there, in its own frame, and the source need not exist any more.
+                # The checkpoint contains the Gaussians of the source in its own frame; the source may be gone.
                 self.config.pipeline.init_from, self.config.pipeline.init_frame = resumed, "auto"
             super().setup(test_mode)
-            # What auto stood for is settled now, and the run shall keep it when it is opened on another machine.
+            # The values chosen for `auto` are now known; storing them makes the run portable to other machines.
             self.config.save_config()
         except GenLangSplatError:
-            _forget_run(self.base_dir)
+            _remove_unstarted_run(self.base_dir)
             raise
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:
-        """Saves as nerfstudio does, but a checkpoint comes into its folder whole: a kill leaves the one before it."""
+        """Saves a checkpoint atomically: if the process is killed while saving, the previous checkpoint remains."""
         folder = self.checkpoint_dir
-        # Not inside the folder, where nerfstudio takes every name for that of a checkpoint.
+        # The temporary folder is outside, because nerfstudio parses every name in the folder as a checkpoint.
         self.checkpoint_dir = folder.with_name(f".{folder.name}-unfinished")
         try:
             super().save_checkpoint(step)
@@ -98,8 +98,8 @@ class GenLangSplatTrainer(Trainer):
                     path.unlink()
 
 
-def _forget_run(folder: Path) -> None:
-    """Removes the folder of a run that never began; ns-train writes its config.yml before anything is checked."""
+def _remove_unstarted_run(folder: Path) -> None:
+    """Removes the folder of a run that did not start; ns-train writes config.yml before any check."""
     if [path.name for path in folder.glob("*")] == ["config.yml"]:
         (folder / "config.yml").unlink()
         for parent in (folder, *folder.parents[:3]):
@@ -109,14 +109,14 @@ def _forget_run(folder: Path) -> None:
 
 
 def _resumed_checkpoint(config: TrainerConfig) -> Path | None:
-    """The checkpoint that a resume asks for, after checking that it is there and whole; None without a resume."""
+    """Returns the checkpoint to resume from, after checking that it is complete; None without a resume."""
     if config.load_checkpoint is not None:
         resumed = config.load_checkpoint
     elif config.load_dir is not None:
         newest = latest_checkpoint(config.load_dir)
         if newest is None:
             raise GenLangSplatError(
-                f"{config.load_dir} holds no step-*.ckpt. Give --load-dir the folder nerfstudio_models of a run."
+                f"{config.load_dir} has no step-*.ckpt. Give the folder nerfstudio_models of a run with --load-dir."
             )
         resumed = newest if config.load_step is None else config.load_dir / f"step-{config.load_step:09d}.ckpt"
     else:
@@ -126,19 +126,19 @@ def _resumed_checkpoint(config: TrainerConfig) -> Path | None:
 
 
 def report_errors_plainly() -> None:
-    """Makes this process end with the message alone when a `GenLangSplatError` reaches the top.
+    """Makes this process print only the message of an uncaught `GenLangSplatError`.
 
-    nerfstudio's commands do not catch exceptions, and a page of traceback hides the sentence that helps.
+    nerfstudio's commands do not catch exceptions, and a traceback would hide the message.
     """
-    usual = sys.excepthook
-    if getattr(usual, "reports_plainly", False):
+    previous = sys.excepthook
+    if getattr(previous, "reports_plainly", False):
         return
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, GenLangSplatError):
             CONSOLE.print(f"[bold red]Error:[/bold red] {escape(str(error))}")
         else:
-            usual(kind, error, trace)
+            previous(kind, error, trace)
 
     hook.reports_plainly = True  # type: ignore[attr-defined]
     sys.excepthook = hook

@@ -15,7 +15,7 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real pictures and scenes beside the checkout."""
+    """The folder of real images and scenes next to the checkout."""
     if not SHARED_DATA.is_dir():
         pytest.skip(f"needs the real pictures and scenes in {SHARED_DATA}, which are not part of the project")
     return SHARED_DATA
@@ -23,7 +23,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def rng() -> np.random.Generator:
-    """Random numbers that are the same in every run."""
+    """A seeded random number generator."""
     return np.random.default_rng(0)
 
 
@@ -35,7 +35,7 @@ def cluster() -> Iterator[None]:
         import ray.data
     except ImportError as error:
         pytest.skip(f'needs Ray Data ({error}): pip install "genlangsplat-ns[ray]"')
-    # pytest keeps logged errors, through them the dead workers, and so the CPUs that the next ones wait for.
+    # pytest keeps logged errors, which reference dead workers, which would block the CPUs for the next workers.
     record_of = logging.getLogRecordFactory()
 
     def record_without_error(*args: Any, **kwargs: Any) -> logging.LogRecord:

@@ -1,4 +1,4 @@
-"""Which autoencoder a scene gets, and that a run keeps the one in its checkpoint."""
+"""The choice of a scene's autoencoder; a run keeps the autoencoder of its checkpoint."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ CONSE = encoder_identity("conse")
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is exported."""
+    """Uses an empty cache of exported autoencoders."""
     monkeypatch.setattr(named.platformdirs, "user_cache_dir", lambda name: str(tmp_path / "cache"))
 
 
 def fitted_to_a_scene(encoder: str = CONSE, latent_dim: int = 16) -> Autoencoder:
-    """What early versions trained on a scene's own regions."""
+    """An autoencoder fitted to the regions of one scene, as in early versions."""
     torch.manual_seed(1)
-    told = "900 regions of one scene; its latents mean nothing in another"
+    description = "900 regions of one scene; its latents mean nothing in another"
     figures = {"cosine on regions left out": 0.93}
     identity = AutoencoderIdentity(
-        "scene", encoder, 384, latent_dim, architecture="residual", training_data=told, figures=figures
+        "scene", encoder, 384, latent_dim, architecture="residual", training_data=description, figures=figures
     )
     return Autoencoder(identity).eval()
 
@@ -45,7 +45,7 @@ def chosen(name: str, extractor: FeatureExtractor) -> Autoencoder:
 
 
 def checkpoint_with(model: GenLangSplatModel, autoencoder: Autoencoder) -> dict[str, Any]:
-    """The checkpoint of a model like this one that was trained with the autoencoder."""
+    """The checkpoint of the same model trained with another autoencoder."""
     state = {name: value for name, value in model.state_dict().items() if not name.startswith("field_head.")}
     state |= LanguageFieldHead(autoencoder).state_dict(prefix="field_head.")
     latents = torch.randn(model.num_points, 3, autoencoder.identity.latent_dim)
@@ -64,7 +64,7 @@ def test_clip_without_a_trained_autoencoder_gets_the_projection(tmp_path: Path) 
     assert chosen("projection", clip).identity == identity
 
 
-def test_the_embedded_encoder_gets_the_projection_only_when_it_is_named() -> None:
+def test_the_embedded_encoder_gets_the_projection_only_by_name() -> None:
     embedded = FeatureExtractor(FeatureSettings(encoder="conse", masks="watershed"))
     assert chosen("auto", embedded).identity.name == "conse-16"
     assert chosen("projection", embedded).identity.embedding_dim == 384
@@ -87,13 +87,13 @@ def test_auto_keeps_the_autoencoder_of_the_checkpoint(latent_dim: int) -> None:
     assert again.field_head.autoencoder.identity == scene.identity
 
 
-def test_an_autoencoder_that_is_named_must_be_that_of_the_checkpoint() -> None:
+def test_a_named_autoencoder_must_match_the_checkpoint() -> None:
     model = two_clouds(autoencoder="conse")
     with pytest.raises(GenLangSplatError, match=r"has .*'name': 'scene'.*asks for .*'name': 'conse-16'"):
         model.load_state_dict(checkpoint_with(model, fitted_to_a_scene()))
 
 
-def test_a_checkpoint_of_another_encoder_is_refused_and_both_are_named() -> None:
+def test_the_error_about_a_checkpoint_of_another_encoder_names_both() -> None:
     model = two_clouds()
     with pytest.raises(GenLangSplatError, match=f"other/1.*asks for .*{CONSE[:12]}"):
         model.load_state_dict(checkpoint_with(model, fitted_to_a_scene("other/1")))

@@ -1,4 +1,4 @@
-"""Learning-rate decay: nerfstudio's values, as numbers every torch can load."""
+"""The learning-rate decay has nerfstudio's values and loads with every torch version."""
 
 from __future__ import annotations
 

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compress:
-    """Write a run anew with its latents in fewer bytes, and print sizes and what is lost; the run itself stays."""
+    """Write a copy of a run with compressed latents, and print the sizes and the loss; the run is not changed."""
 
     load_config: Path
     """The run's config.yml."""
     to: Literal["fp16", "int8"] = "int8"
-    """Store latents in two bytes per component or in one. The name of the new run's folder ends in this word."""
+    """Store latents in two bytes per component (fp16) or one (int8). The name of the new folder ends in this word."""
     text: tuple[str, ...] = ()
-    """Texts whose masks are compared over the held-out views; without any, those of the run, or some general ones."""
+    """Texts whose masks are compared over the held-out views; default: the texts of the run, or some general texts."""
 
     def __call__(self) -> None:
         """Runs the command."""
@@ -41,10 +41,10 @@ class Compress:
 
 
 def _print_sizes(done: CompressedRun, encoding: str) -> None:
-    """Prints what methods store for language, and what this run stored and stores."""
+    """Prints the language storage of this and other methods, and of this run before and after."""
     from genlangsplat_ns.language.compression import storage_of_methods
 
-    table = Table("method", "stored on a Gaussian", "MB per million Gaussians", title="Language of a scene, all levels")
+    table = Table("method", "stored per Gaussian", "MB per million Gaussians", title="Language storage, all levels")
     for row in storage_of_methods(*done.shape[1:]):
         table.add_row(row.method, row.stored, f"{row.bytes_per_gaussian:,}")
     CONSOLE.print(table)
@@ -56,15 +56,15 @@ def _print_sizes(done: CompressedRun, encoding: str) -> None:
 
 def _print_loss(loss: CompressionLoss) -> None:
     """Prints how similar the scene is before and after."""
-    table = Table("", "mean", "worst", title="What is left, 1 being all")
+    table = Table("", "mean", "worst", title="Similarity to the original, 1 = identical")
     for name, agreement in (("cosine of latents", loss.latents), ("cosine of embeddings", loss.embeddings)):
         table.add_row(name, f"{agreement.mean:.6f}", f"{agreement.worst:.6f}")
     if loss.overlaps:
         table.add_row("IoU of masks", f"{sum(loss.overlaps) / len(loss.overlaps):.4f}", f"{min(loss.overlaps):.4f}")
     CONSOLE.print(table)
-    asked = "; ".join(loss.texts)
-    CONSOLE.print(escape(f"Masks of {len(loss.overlaps)} of {loss.num_asked} pairs of view and text ({asked});"))
-    CONSOLE.print("in the others nothing is selected before or after.")
+    texts = "; ".join(loss.texts)
+    CONSOLE.print(escape(f"Masks of {len(loss.overlaps)} of {loss.num_asked} pairs of view and text ({texts});"))
+    CONSOLE.print("in the other pairs, nothing is selected before or after.")
     table = Table("held-out views", "before", "after")
     for name, pair in loss.metrics.items():
         table.add_row(name, *(f"{value:.4f}" for value in pair))

@@ -17,18 +17,18 @@ from genlangsplat_ns.views.settings import ViewSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Take over LangSplat's language_features (_f.npy, _s.npy) for training, or write a scene's features like them."""
+    """Import LangSplat's language_features (_f.npy, _s.npy) for training, or export features to such files."""
 
     views: tyro.conf.OmitArgPrefixes[ViewSettings]
     """The views."""
     features: Annotated[FeatureSettings, tyro.conf.arg(name="")] = field(default_factory=FeatureSettings)
     """Masks and encoder."""
     from_langsplat: Path | None = None
-    """LangSplat's folder language_features to read; train with --pipeline.datamanager.masks langsplat then."""
+    """LangSplat's folder language_features to import; then train with --pipeline.datamanager.masks langsplat."""
     to_langsplat: Path | None = None
-    """Folder to write such files to."""
+    """Folder for the exported files."""
     overwrite: bool = False
-    """Let --to-langsplat replace files that exist."""
+    """Let --to-langsplat replace existing files."""
 
     def __call__(self) -> None:
         """Runs the command."""

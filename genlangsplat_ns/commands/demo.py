@@ -14,10 +14,10 @@ from genlangsplat_ns.utils.console import CONSOLE
 
 @dataclass(frozen=True)
 class Demo:
-    """Build the gallery scene, train both phases, ask texts, and write pictures and a report to look at."""
+    """Build the gallery scene, train both phases, query texts, and write images and a report."""
 
     output_dir: Path = Path("demo-output")
-    """Folder for the scene, the run, the pictures and the report."""
+    """Folder for the scene, the run, the images and the report."""
 
     def __call__(self) -> None:
         """Runs the command."""

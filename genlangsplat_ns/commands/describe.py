@@ -19,16 +19,16 @@ from genlangsplat_ns.utils.console import CONSOLE
 
 @dataclass(frozen=True, kw_only=True)
 class Describe(RunSettings):
-    """Say what a scene consists of: groups of Gaussians of like meaning, each with the best texts of a vocabulary."""
+    """Describe a scene: groups of Gaussians with similar meaning, each with the best texts of a vocabulary."""
 
     vocabulary: Path | None = None
-    """File with one text per line; without one some 120 common things."""
+    """File with one text per line; the default is a list of about 120 common things."""
     level: LevelName = "whole"
-    """Mask level whose latents are grouped."""
+    """Level whose latents are grouped."""
     groups: int = 12
-    """How many groups to look for."""
+    """Maximum number of groups."""
     texts: int = 3
-    """How many texts each group gets."""
+    """Number of texts per group."""
     scores: tyro.conf.OmitArgPrefixes[ScoreSettings] = field(default_factory=ScoreSettings)
     """How the texts of the vocabulary are scored."""
     output: Path | None = None
@@ -54,7 +54,7 @@ class Describe(RunSettings):
 
 
 def table_of(document: dict[str, Any]) -> Table:
-    """A table of the groups."""
+    """Builds a table of the groups."""
     table = Table("Gaussians", "center", "texts", title=f"Groups at the level {document['level']}")
     for group in document["groups"]:
         center = ", ".join(f"{value:.2f}" for value in group["centroid"] or ())

@@ -28,8 +28,8 @@ class Evaluate:
     output_dir: Path = Path("evaluation")
     """Folder for evaluation.json and report.html."""
     decoder: DecoderName | Literal["both"] | None = None
-    """What decodes latents: the scene's memory, the autoencoder alone (the paper), or both, one after the other, side
-    by side; None for what the run says."""
+    """Decoder of the latents: the scene memory, the autoencoder alone (the paper), or both for a comparison; None for
+    the decoder of the run."""
     settings: tyro.conf.OmitArgPrefixes[EvaluationSettings] = field(default_factory=EvaluationSettings)
     """How the run is scored."""
 
@@ -41,13 +41,13 @@ class Evaluate:
 
         named_protocols(self.settings.protocol)
         decoder: DecoderName | None = "memory" if self.decoder == "both" else self.decoder
-        # A memory that is about to be fitted again may be missing or damaged.
+        # If the memory is fitted again anyway, the stored one may be missing or damaged.
         scene = open_run(self.load_config, "autoencoder" if self.settings.holdout_labeled else decoder)
         _print(evaluate_scene(scene, self.output_dir, self.settings, decoder, self.decoder == "both"))
 
 
 def _print(done: SceneEvaluation) -> None:
-    """Prints the means of every protocol and split, and what papers report."""
+    """Prints the means of every protocol and split, and published scores."""
     from genlangsplat_ns.evaluation.published import is_published_scene
     from genlangsplat_ns.evaluation.report import percent
     from genlangsplat_ns.scene.evaluation import SPLIT_TITLES
@@ -68,17 +68,17 @@ def _print(done: SceneEvaluation) -> None:
         CONSOLE.print(f"{len(facts['in_training'])} of {len(facts['frames'])} labeled views are training views.")
     for name, words in {
         "no_such_view": "labeled views are not in this scene",
-        "not_in_view": "labels lie outside their view",
+        "not_in_view": "labels are outside their view",
     }.items():
         if facts[name]:
             CONSOLE.print(f"[yellow]{len(facts[name])} {words}: {escape(', '.join(facts[name]))}[/yellow]")
     if is_published_scene(document["labels"]["kind"], document["scene"]):
-        beside = Table("method", "scene", *_MEANS, "source", title="Published, not reproduced")
+        published = Table("method", "scene", *_MEANS, "source", title="Published, not reproduced")
         for score in done.published:
             cells = [percent(getattr(score, name)) for name in _MEANS.values()]
-            beside.add_row(f"{score.method} ({score.family})", score.scene, *cells, score.source)
-        CONSOLE.print(beside)
+            published.add_row(f"{score.method} ({score.family})", score.scene, *cells, score.source)
+        CONSOLE.print(published)
 
 
 _MEANS = {"localization": "localization", "mean IoU": "miou", "IoU > 0.25": "acc_iou25"}
-"""Columns of the tables, and the names of their figures."""
+"""Columns of the tables, and the keys of their values."""

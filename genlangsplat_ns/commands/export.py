@@ -11,16 +11,16 @@ from genlangsplat_ns.commands.run_settings import ChoiceSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Export(ChoiceSettings):
-    """Write the Gaussians that answer a text, or all others, as a PLY file that any splat program opens."""
+    """Write the Gaussians that answer a text, or all others, as a PLY file for splat programs."""
 
     text: tuple[str, ...] = ()
-    """What to export: Gaussians that answer any of several texts. Without a text the whole scene is written."""
+    """Export the Gaussians that answer any of these texts; without a text, the whole scene."""
     output: Path
     """The .ply file."""
     rest: bool = False
-    """Write all Gaussians but the chosen ones."""
+    """Write all Gaussians except the selected ones."""
     latents: Literal["nowhere", "file", "ply"] = "nowhere"
-    """Write language latents nowhere, to a .safetensors file beside the PLY (file), or as PLY properties (ply)."""
+    """Write language latents nowhere, to a .safetensors file next to the PLY (file), or as PLY properties (ply)."""
 
     def __call__(self) -> None:
         """Runs the command."""

@@ -13,16 +13,16 @@ from genlangsplat_ns.views.settings import ViewSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Extract:
-    """Find and embed the regions of a scene's views and store them, as training would; a stopped run is resumed."""
+    """Extract and store the regions and embeddings of a scene's views, as training does; continues if interrupted."""
 
     views: tyro.conf.OmitArgPrefixes[ViewSettings]
     """The views."""
     features: Annotated[FeatureSettings, tyro.conf.arg(name="")] = field(default_factory=FeatureSettings)
     """Masks and encoder."""
     limit: int | None = None
-    """Extract only this many views, for a first look."""
+    """Extract only this many views, for example for a preview."""
     preview: bool = False
-    """Also draw contact sheets: every view with its regions at the three levels."""
+    """Also write contact sheets: every view with its regions at the three levels."""
 
     def __call__(self) -> None:
         """Runs the command."""

@@ -14,23 +14,23 @@ from genlangsplat_ns.utils.ray import RaySettings
 
 @dataclass(frozen=True, kw_only=True)
 class Lift:
-    """Lift the latents of a trained run again, here or on a Ray cluster, into one more checkpoint of the run."""
+    """Lift the latents of a trained run again, locally or on a Ray cluster, and write a new checkpoint of the run."""
 
     load_config: Path
     """The run's config.yml."""
     engine: Literal["local", "ray"] = "local"
-    """local goes through the views in this process; ray shares them out over a cluster."""
+    """local processes the views in this process; ray distributes them over a cluster."""
     robust_rounds: int | None = None
-    """Rounds in which regions that contradict the other views lose weight; None for what the run was trained with."""
+    """Rounds that reduce the weight of regions that contradict other views; None for the number from training."""
     ray: RaySettings = field(default_factory=RaySettings)
-    """How the engine ray shares out the views."""
+    """Settings of the engine ray."""
 
     def __call__(self) -> None:
         """Runs the command."""
         from genlangsplat_ns.run import open_run
         from genlangsplat_ns.scene.lifting import lift_run
 
-        # The run's memory is about to be replaced, so a damaged one is no reason to stop.
+        # The memory is replaced anyway, so a damaged one is ignored.
         scene = open_run(self.load_config, "autoencoder", require_language=False)
         assert scene.stored is not None, "it was opened from a file"
         ray = self.ray if self.engine == "ray" else None

@@ -10,12 +10,12 @@ from genlangsplat_ns.commands.run_settings import ChoiceSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Remove(ChoiceSettings):
-    """Write a new run without the Gaussians that answer a text; ns-render and ns-viewer open it like any other."""
+    """Write a new run without the Gaussians that answer a text; ns-render and ns-viewer open it like any other run."""
 
     text: tuple[str, ...]
-    """What to remove: Gaussians that answer any of several texts."""
+    """Remove the Gaussians that answer any of these texts."""
     output_dir: Path = Path("outputs")
-    """Folder of runs for the new one."""
+    """Folder of runs in which the new run is written."""
 
     def __call__(self) -> None:
         """Runs the command."""

@@ -1,4 +1,4 @@
-"""Flags that the commands on finished runs share."""
+"""Flags shared by the commands on finished runs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """A finished run and how it is decoded."""
+    """A finished run and its decoder."""
 
     load_config: Path
     """The run's config.yml."""
     decoder: DecoderName | None = None
-    """What decodes latents: the scene's memory, or the autoencoder alone (the paper); None for what the run says."""
+    """Decoder of the latents: the scene memory, or the autoencoder alone (the paper); None for the decoder of the run.
+    """
 
     def open(self) -> LanguageScene:
         """Opens the run."""
@@ -34,30 +35,30 @@ class RunSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceSettings(RunSettings):
-    """Gaussians of a run that texts choose."""
+    """A selection of the Gaussians of a run by texts."""
 
     without: tuple[str, ...] = ()
-    """Do not choose Gaussians that answer these texts."""
+    """Exclude Gaussians that answer these texts."""
     grow: float = 0.0
-    """Also choose Gaussians within this distance of chosen ones."""
+    """Also select Gaussians within this distance of selected ones."""
     overwrite: bool = False
-    """Replace what is there already."""
+    """Replace existing output."""
     query: tyro.conf.OmitArgPrefixes[QuerySettings] = field(default_factory=QuerySettings)
     """How texts are scored."""
     selection: tyro.conf.OmitArgPrefixes[SelectionSettings] = field(default_factory=SelectionSettings)
     """Which Gaussians above the threshold are selected."""
 
     def queries(self, texts: tuple[str, ...]) -> tuple[TextQuery, TextQuery | None]:
-        """The query that chooses Gaussians, and the one that excludes some."""
+        """Returns the query that selects Gaussians, and the query that excludes some."""
         from genlangsplat_ns.language.query import TextQuery
 
         return TextQuery.of(texts, self.query), TextQuery.of(self.without, self.query) if self.without else None
 
     def choose(self, scene: LanguageScene, texts: tuple[str, ...]) -> GaussianSelection:
-        """Chooses Gaussians and prints how many and where they are.
+        """Selects Gaussians and prints their number and bounding box.
 
         Raises:
-            GenLangSplatError: Nothing is chosen.
+            GenLangSplatError: No Gaussian is selected.
         """
         from genlangsplat_ns.utils.console import CONSOLE
 
@@ -67,6 +68,6 @@ class ChoiceSettings(RunSettings):
         )
         lowest, highest = (", ".join(f"{value:.3f}" for value in corner) for corner in chosen.box or ())
         CONSOLE.print(
-            f"Chose {chosen.count:,} of {len(chosen.keep):,} Gaussians, in the box from ({lowest}) to ({highest})."
+            f"Selected {chosen.count:,} of {len(chosen.keep):,} Gaussians, in the box from ({lowest}) to ({highest})."
         )
         return chosen

@@ -1,4 +1,4 @@
-"""From relevancy at three levels to answers: the choice of a level, peaks and masks."""
+"""Turns relevancy at three levels into answers: chooses a level and finds peaks and masks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.levels import LEVELS
 
-OPAQUE = 0.1
-"""The rule `auto` compares the levels' peaks over Gaussians with at least this opacity."""
+MIN_PEAK_OPACITY = 0.1
+"""The rule `auto` ignores Gaussians with a lower opacity when it compares the peaks of the levels."""
 
 
 @dataclass(frozen=True, eq=False)
 class LevelChoice:
-    """One relevancy made of the levels' relevancies: its rule or level, and its value at each pixel or Gaussian."""
+    """The relevancy of each pixel or Gaussian after the levels are combined, and the level or rule it came from."""
 
     name: str
     map: Float[Tensor, "place ..."]
@@ -29,7 +29,7 @@ class ViewAnswer:
     """The answer to one text in one view.
 
     Attributes:
-        text: The text asked for.
+        text: The queried text.
         level: The level the answer was read from, or `mean`.
         map: Relevancy of every pixel.
         score: The highest relevancy.
@@ -46,15 +46,15 @@ class ViewAnswer:
 
 
 def choose_level(maps: Float[Tensor, "levels ..."], level: str) -> LevelChoice:
-    """Makes one map of the levels' maps.
+    """Combines the relevancy maps of the levels into one map.
 
     Args:
-        maps: Relevancy of pixels or Gaussians, one map per level; exactly 0 means that the level shows nothing there.
-        level: `mean` averages, at each place, the levels that show something; `auto` takes the level with the highest
-            raw peak, the first on ties (LangSplat's rule); a name of `LEVELS` takes that level.
+        maps: Relevancy of pixels or Gaussians, one map per level; exactly 0 means that the level has no region there.
+        level: `mean` averages the nonzero levels at each place; `auto` takes the level with the highest raw peak, the
+            first on ties (LangSplat's rule); a name of `LEVELS` takes that level.
 
     Raises:
-        GenLangSplatError: The level is unknown, or the maps do not have it.
+        GenLangSplatError: The level is unknown, or the maps do not contain it.
     """
     if level == "mean":
         return LevelChoice(level, maps.sum(dim=0) / (maps > 0).sum(dim=0).clamp(min=1))
@@ -63,7 +63,7 @@ def choose_level(maps: Float[Tensor, "levels ..."], level: str) -> LevelChoice:
         return LevelChoice(LEVELS[index], maps[index])
     if level not in LEVELS[: maps.shape[0]]:
         raise GenLangSplatError(
-            f'Found the level "{level}" for maps of {maps.shape[0]} levels; choose mean, auto or one of '
+            f'Found the level "{level}" for maps with {maps.shape[0]} levels; choose mean, auto or one of '
             f"{', '.join(LEVELS[: maps.shape[0]])}."
         )
     return LevelChoice(level, maps[LEVELS.index(level)])
@@ -73,15 +73,15 @@ def join_levels(
     scores: Float[Tensor, "num_gaussians levels num_texts"],
     opacities: Float[Tensor, " num_gaussians"],
     level: str,
-    peak_opacity: float = OPAQUE,
+    peak_opacity: float = MIN_PEAK_OPACITY,
 ) -> tuple[Float[Tensor, "num_gaussians num_texts"], tuple[str, ...]]:
-    """Makes one score per Gaussian and text of the levels' scores; the chosen level is the same in all views.
+    """Combines the scores of the levels into one score per Gaussian and text. The chosen level holds for all views.
 
     Args:
         scores: Relevancy at each level, 0 where the level saw nothing.
         opacities: Opacities in 0..1.
         level: As in `choose_level`.
-        peak_opacity: `auto` compares peaks over Gaussians with at least this opacity.
+        peak_opacity: `auto` ignores Gaussians with a lower opacity when it compares peaks.
 
     Returns:
         The scores, and for each text the level or rule they came from.
@@ -96,16 +96,16 @@ def join_levels(
 
 
 def find_peak(relevancy_map: Float[Tensor, "height width"]) -> tuple[int, int]:
-    """Pixel (x, y) of the highest value, the first in reading order on ties."""
+    """Finds the pixel (x, y) with the highest value, the first in reading order on ties."""
     row, column = divmod(int(relevancy_map.argmax()), relevancy_map.shape[1])
     return column, row
 
 
 def answer_texts(maps: Float[Tensor, "num_texts levels height width"], query: TextQuery) -> list[ViewAnswer]:
-    """Reads one answer per text from the relevancy maps of a view, by the query's level rule and threshold.
+    """Reads one answer per text from the relevancy maps of a view, using the query's level rule and threshold.
 
     Args:
-        maps: Relevancy of a view, from `relevancy_maps` or from splatted relevancies of Gaussians.
+        maps: Relevancy of a view, from `relevancy_maps` or from splatted scores of Gaussians.
         query: The query the maps belong to.
     """
     answers = []

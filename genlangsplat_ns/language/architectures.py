@@ -1,4 +1,4 @@
-"""The networks an autoencoder can be built from, and the start of their linear parts from principal components."""
+"""Network architectures of the autoencoder, and the initialization of their linear parts by PCA."""
 
 from __future__ import annotations
 
@@ -31,35 +31,37 @@ class RowBatchNorm(nn.BatchNorm1d):
     """Batch normalization of the last dimension, with all dimensions before it as the batch."""
 
     def forward(self, rows: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        """Normalizes; in evaluation mode each row for itself."""
+        """Normalizes each row; in evaluation mode rows are independent of each other."""
         return super().forward(rows.reshape(-1, self.num_features)).view_as(rows)
 
 
 def _langsplat(embedding_dim: int, latent_dim: int) -> tuple[nn.Module, nn.Module]:
-    encoder = _stack((embedding_dim, 256, 128, 64, 32, latent_dim), lambda width: (RowBatchNorm(width), nn.ReLU()))
-    decoder = _stack((latent_dim, 32, 64, 128, 256, 256, embedding_dim), lambda width: (nn.ReLU(),))
+    encoder = _linear_layers(
+        (embedding_dim, 256, 128, 64, 32, latent_dim), lambda width: (RowBatchNorm(width), nn.ReLU())
+    )
+    decoder = _linear_layers((latent_dim, 32, 64, 128, 256, 256, embedding_dim), lambda width: (nn.ReLU(),))
     return encoder, decoder
 
 
-def _stack(widths: Sequence[int], between: Callable[[int], tuple[nn.Module, ...]]) -> nn.Sequential:
-    """Linear layers from width to width, with `between(width)` wherever one follows another."""
+def _linear_layers(widths: Sequence[int], activation: Callable[[int], tuple[nn.Module, ...]]) -> nn.Sequential:
+    """Builds linear layers of the given widths, with `activation(width)` between consecutive layers."""
     layers: list[nn.Module] = [nn.Linear(widths[0], widths[1])]
     for inputs, outputs in pairwise(widths[1:]):
-        layers += [*between(inputs), nn.Linear(inputs, outputs)]
+        layers += [*activation(inputs), nn.Linear(inputs, outputs)]
     return nn.Sequential(*layers)
 
 
 class LinearPlusResidual(nn.Module):
-    """A linear map plus a correction by an MLP, which is exactly zero before training.
+    """A linear map plus an MLP residual that is exactly zero before training.
 
     Args:
-        widths: Widths from the input over the hidden layers of the MLP to the output.
+        widths: Width of the input, of each hidden layer of the MLP, and of the output.
     """
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
         self.linear = nn.Linear(widths[0], widths[-1])
-        self.residual = _stack(widths, lambda width: (nn.GELU(),))
+        self.residual = _linear_layers(widths, lambda width: (nn.GELU(),))
         last = self.residual[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
@@ -83,22 +85,22 @@ ARCHITECTURES: dict[str, Callable[[int, int], tuple[nn.Module, nn.Module]]] = {
     "langsplat": _langsplat,
     "residual": _residual,
 }
-"""Builders of (encoder, decoder) from (embedding_dim, latent_dim), by the name that stands in the identity.
+"""Functions that build (encoder, decoder) from (embedding_dim, latent_dim), by the name stored in the identity.
 
-`mlp` is E-640-320-D and D-512-1024-E (the paper gives neither widths nor activation): width pays in the decoder, hardly
-in the encoder. Its layer normalization trains as well as batch normalization and, unlike that, codes an embedding alone
-exactly as among others. `linear` is the baseline whose decoding commutes with blending. `langsplat` has the widths and
-the batch normalization of LangSplat's autoencoder, with D in the place of its 3. `residual` is a linear map, which can
-start from principal components, plus an MLP that learns what the linear map misses.
+`mlp` is E-640-320-D and D-512-1024-E (the paper gives neither widths nor activation): a wider decoder improves the
+reconstruction, a wider encoder hardly does. Layer normalization trains as well as batch normalization, and its output
+does not depend on the other rows of a batch. `linear` is the baseline whose decoding commutes with blending.
+`langsplat` has the widths and the batch normalization of LangSplat's autoencoder, with latent width D instead of 3.
+`residual` is a linear map, which PCA can initialize, plus an MLP that learns the remaining error.
 """
 
 
-SMALLEST_MOMENT = 1e-4
-"""Part of the greatest second moment below which a principal direction counts as having this part."""
+MIN_MOMENT_SHARE = 1e-4
+"""Second moments of principal directions are clamped to at least this share of the largest one."""
 
 
 def linear_maps(encoder: nn.Module, decoder: nn.Module) -> tuple[nn.Linear, nn.Linear] | None:
-    """The linear maps of both directions, which `start_from_pca` sets; None if an architecture has no such thing."""
+    """Returns the linear maps of encoder and decoder, which `start_from_pca` sets; None for other architectures."""
     down, up = (module.linear if isinstance(module, LinearPlusResidual) else module for module in (encoder, decoder))
     return (down, up) if isinstance(down, nn.Linear) and isinstance(up, nn.Linear) else None
 
@@ -107,15 +109,15 @@ def linear_maps(encoder: nn.Module, decoder: nn.Module) -> tuple[nn.Linear, nn.L
 def start_from_pca(
     encoder: nn.Module, decoder: nn.Module, embeddings: Float[Tensor, "count embedding_dim"], latent_dim: int
 ) -> None:
-    """Sets the linear maps to the projection on the leading principal directions of embeddings and back.
+    """Initializes the linear maps with the leading principal directions of embeddings.
 
-    Only the direction of a latent is kept, so its length cannot say how far an embedding lies from the mean. Hence the
-    directions are those of the uncentered second moments: the mean is carried by the first of them, and no linear code
-    of as many dimensions keeps more of unit embeddings (in the mean of the squared cosine). Biases start at zero.
+    Only the direction of a latent is kept, so its length cannot encode the distance of an embedding from the mean.
+    Therefore the directions are the eigenvectors of the uncentered second moments: the first one carries the mean, and
+    no other linear code of the same width has a higher mean squared cosine on unit embeddings. Biases start at zero.
 
-    The latents of `residual` are scaled to the same spread in every dimension, and back by its decoder: that changes no
-    reconstruction, but the first direction no longer outweighs the others in what the MLP sees. Those of `linear` are
-    not, so that a blend of its latents stays as near as can be to the blend of the embeddings.
+    `residual` scales its latents to equal spread in every dimension, and its decoder reverts that: reconstructions do
+    not change, but the first direction no longer dominates the input of the MLP. `linear` does not scale its latents,
+    so that a blend of latents decodes as closely as possible to the blend of the embeddings.
 
     Args:
         encoder: The encoder of `linear` or `residual`.
@@ -124,18 +126,18 @@ def start_from_pca(
         latent_dim: Width D of the latents.
 
     Raises:
-        GenLangSplatError: If the architecture has no linear map, or the embeddings are too few or of another width.
+        GenLangSplatError: The architecture has no linear map, or the embeddings are too few or have another width.
     """
     maps = linear_maps(encoder, decoder)
     if maps is None:
         raise GenLangSplatError(
             "Only the architectures with a linear map (linear, residual) can start from principal components. "
-            "Choose one of them, or start at random."
+            "Choose one of them, or start from random weights."
         )
     down, up = maps
     if embeddings.shape[1] != down.in_features or len(embeddings) < latent_dim:
         raise GenLangSplatError(
-            f"The principal components of an autoencoder {down.in_features} -> {latent_dim} need at least {latent_dim} "
+            f"The principal components of a {down.in_features} -> {latent_dim} autoencoder need at least {latent_dim} "
             f"embeddings of width {down.in_features}, got {len(embeddings)} of width {embeddings.shape[1]}."
         )
     if latent_dim > down.in_features:
@@ -148,8 +150,8 @@ def start_from_pca(
     spread = torch.ones(latent_dim, dtype=rows.dtype, device=rows.device)
     if isinstance(encoder, LinearPlusResidual):
         leading = moments[-latent_dim:].flip(dims=(0,))
-        # Directions that the sample hardly has must not be blown up.
-        spread = leading.clamp(min=float(leading[0]) * SMALLEST_MOMENT).sqrt()
+        # Directions with almost no spread in the sample must not be amplified.
+        spread = leading.clamp(min=float(leading[0]) * MIN_MOMENT_SHARE).sqrt()
     down.weight.copy_((basis / spread).T)
     up.weight.copy_(basis * spread)
     for module in maps:

@@ -1,4 +1,4 @@
-"""Attention of latents over a few of many keys: the fast half of decoding by a scene's memory."""
+"""Sparse attention of latents over the keys of a scene memory, the fast part of decoding."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor
 from genlangsplat_ns.rasterization import library
 
 NEIGHBORS = 16
-"""A latent attends to so many keys at most, those with the greatest weights."""
+"""A latent attends to at most this many keys, those with the largest weights."""
 
 NEGLIGIBLE = 2.0**-10
-"""Keys that weigh less than this share of the heaviest one are left out."""
+"""Keys whose weight is below this share of the largest weight are ignored."""
 
 _LANES = 16
 _LOG2 = log(2.0)
@@ -26,15 +26,16 @@ _ROWS = 1 << 14
 
 @dataclass(frozen=True, eq=False)
 class KeyTable:
-    """Keys with their values, prepared for attention.
+    """Keys and values, prepared for attention.
 
     Attributes:
         keys: Unit keys.
         log_masses: Logarithm of the mass of each key.
-        values: What each key stands for; of any length.
-        concentration: Of the von Mises-Fisher kernel: the weight of a key is `mass * exp(concentration * cosine)`.
+        values: The value of each key, of any length.
+        concentration: Concentration of the von Mises-Fisher kernel: the weight of a key is
+            `mass * exp(concentration * cosine)`.
         prior: Logarithm of the weight of the prior, which competes with all keys.
-        products: Inner products of the values.
+        products: Inner products of all pairs of values.
     """
 
     keys: Float[Tensor, "num_keys latent_dim"]
@@ -46,18 +47,18 @@ class KeyTable:
 
     @classmethod
     def of(cls, keys: Tensor, log_masses: Tensor, values: Tensor, concentration: float, prior: float) -> KeyTable:
-        """Prepares keys and values; all tensors in float32 on one device."""
+        """Prepares keys and values; all tensors are float32 on one device."""
         return cls(keys, log_masses, values, concentration, prior, values @ values.T)
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Which keys latents attend to.
+    """Attention weights of latents.
 
     Attributes:
-        indices: Keys, the heaviest first; unused places repeat the first key with a weight of 0.
-        weights: Their weights, which add up to 1 together with the prior's.
-        priors: The weight of the prior.
+        indices: Indices of the keys, by descending weight; unused entries repeat the first key with weight 0.
+        weights: Weights of these keys. Together with the prior's weight they sum to 1.
+        priors: Weight of the prior.
         lengths: Length of the weighted sum of the values, without the prior.
     """
 
@@ -69,13 +70,13 @@ class Weights:
 
 @torch.no_grad()
 def attend(table: KeyTable, latents: Float[Tensor, "count latent_dim"]) -> Weights:
-    """Weighs the keys for each latent by mass and nearness, and the prior beside them.
+    """Computes the weights of the keys and of the prior for each latent.
 
-    On the CPU a compiled kernel does it where it is built, elsewhere torch.
+    On the CPU this runs in the compiled kernel if it is built, otherwise in torch.
 
     Args:
         table: The keys.
-        latents: Latents of any length; one of zero has no direction, and attends by the masses alone.
+        latents: Latents of any length. A zero latent has no direction, so only the masses decide its weights.
     """
     if not _has_kernels(latents):
         return attend_in_torch(table, latents)
@@ -110,7 +111,7 @@ def attend(table: KeyTable, latents: Float[Tensor, "count latent_dim"]) -> Weigh
 
 
 def _has_kernels(rows: Tensor) -> bool:
-    # A machine with a GPU needs no compiler.
+    # On a GPU, torch does the work and the kernels need not be built.
     return rows.device.type == "cpu" and bool(library.available_instruction_sets())
 
 
@@ -126,8 +127,8 @@ def _attend_rows(table: KeyTable, latents: Tensor) -> Weights:
     logits = table.concentration * (unit @ table.keys.T) + table.log_masses
     top, indices = logits.topk(min(NEIGHBORS, logits.shape[1]), dim=1)
     top = top.masked_fill(top < top[:, :1] + log(NEGLIGIBLE), float("-inf"))
-    every = torch.softmax(F.pad(top, (0, 1), value=table.prior), dim=1)
-    weights, priors = every[:, :-1], every[:, -1]
+    with_prior = torch.softmax(F.pad(top, (0, 1), value=table.prior), dim=1)
+    weights, priors = with_prior[:, :-1], with_prior[:, -1]
     indices = torch.where(weights > 0, indices, indices[:, :1])
     pairs = table.products[indices[:, :, None], indices[:, None, :]]
     squares = (weights[:, :, None] * weights[:, None, :] * pairs).sum(dim=(1, 2))
@@ -144,12 +145,12 @@ def weighted_sums(
     weights: Float[Tensor, "count neighbors"],
     table: Float[Tensor, "num_keys columns"],
 ) -> Float[Tensor, "count columns"]:
-    """Adds up the rows of a table that each latent attends to.
+    """Computes the weighted sum of the table rows that each latent attends to.
 
     Args:
-        indices: Rows of the table, the heaviest first.
-        weights: Their weights; nothing follows a weight of 0.
-        table: Anything of the keys.
+        indices: Rows of the table, by descending weight.
+        weights: Weights of these rows; entries after the first weight of 0 are ignored.
+        table: One row for each key, for example its value.
     """
     if not _has_kernels(weights):
         return F.embedding_bag(indices, table, per_sample_weights=weights, mode="sum")

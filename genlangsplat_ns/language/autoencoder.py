@@ -1,7 +1,7 @@
-"""The generalized autoencoder: embeddings (E-D, unit norm) to latents (D-D, unit norm) and back.
+"""The generalized autoencoder: maps unit embeddings of width E to unit latents of width D and back.
 
-An autoencoder is an artifact: one `.safetensors` file whose metadata says which encoder's embeddings it compresses, how
-it was trained and how faithful it is. Training lives in the `pretrain` package; nothing here knows about it.
+An autoencoder is stored in one `.safetensors` file. Its metadata names the encoder whose embeddings it compresses, how
+it was trained, and how accurately it reconstructs. The `pretrain` package trains autoencoders.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from genlangsplat_ns.language.architectures import ARCHITECTURES, start_from_pca
 from genlangsplat_ns.utils.files import atomic_path, tensors_sha256
 
 FORMAT = "genlangsplat-autoencoder-2"
-"""Stands in the metadata of every artifact, so that a foreign safetensors file is told apart from ours."""
+"""Stored in the metadata of every file, to detect safetensors files that are not autoencoders."""
 
 
 @dataclass(frozen=True)
 class AutoencoderIdentity:
-    """What an autoencoder is: everything needed to rebuild it and to judge whether it fits a scene.
+    """Everything needed to rebuild an autoencoder and to check whether it fits a scene.
 
     Attributes:
-        name: Short name for people, such as `conse-16`.
+        name: Short display name, such as `conse-16`.
         encoder: Identity of the encoder whose embeddings it was trained on.
         embedding_dim: Width E of the embeddings.
         latent_dim: Width D of the latents.
         architecture: A key of `ARCHITECTURES`.
-        training_data: What it was trained on, in words.
-        held_out_cosine: Mean cosine between unseen embeddings and their reconstruction; None when not measured.
-        command: The command that trains it again, with its seed.
+        training_data: Description of the training data.
+        held_out_cosine: Mean cosine between held-out embeddings and their reconstruction; None if not measured.
+        command: The command that reproduces the training, including its seed.
         figures: Further measurements by name.
-        version: Counts re-trainings under the same name.
+        version: Number of the training under this name.
     """
 
     name: str
@@ -56,33 +56,30 @@ class AutoencoderIdentity:
 
     @classmethod
     def from_entries(cls, entries: Mapping[str, Any]) -> AutoencoderIdentity:
-        """Takes what a file says of its autoencoder.
-
-        A newer version may have added entries; those that this version does not know cannot matter to it.
-        """
+        """Creates an identity from the entries of a file; entries added by newer versions are ignored."""
         known = {item.name for item in fields(cls)}
         return cls(**{name: value for name, value in entries.items() if name in known})
 
 
 class Autoencoder(nn.Module):
-    """Compresses unit embeddings to unit latents and back; rows are independent of each other.
+    """Compresses unit embeddings to unit latents and back. Rows are independent of each other.
 
-    Inputs need not have unit length, only their direction counts, because rendered latents are shortened by opacity and
-    by blending. A zero row has no direction; it gives a finite vector without meaning.
+    Only the direction of an input matters, because opacity and blending shorten rendered latents. A zero row has no
+    direction; its result is finite but arbitrary.
 
     Args:
-        identity: What to build. The weights start at random.
+        identity: Architecture and widths. The weights are initialized randomly.
 
     Raises:
-        GenLangSplatError: If the architecture is unknown or a width is not positive.
+        GenLangSplatError: The architecture is unknown or a width is not positive.
     """
 
     def __init__(self, identity: AutoencoderIdentity) -> None:
         super().__init__()
         if identity.architecture not in ARCHITECTURES:
             raise GenLangSplatError(
-                f"Autoencoder {identity.name!r} has the architecture {identity.architecture!r}, this version knows "
-                f"{', '.join(ARCHITECTURES)}. Choose one of these or update the package."
+                f"Autoencoder {identity.name!r} has the architecture {identity.architecture!r}, but this version "
+                f"supports {', '.join(ARCHITECTURES)}. Choose one of these or update the package."
             )
         if identity.embedding_dim < 1 or identity.latent_dim < 1:
             raise GenLangSplatError(
@@ -93,39 +90,39 @@ class Autoencoder(nn.Module):
         self.encoder, self.decoder = ARCHITECTURES[identity.architecture](identity.embedding_dim, identity.latent_dim)
 
     def encode(self, embeddings: Float[Tensor, "*batch embedding_dim"]) -> Float[Tensor, "*batch latent_dim"]:
-        """Gives the unit latents of embeddings."""
+        """Encodes embeddings to unit latents."""
         return F.normalize(self.encoder(F.normalize(embeddings, dim=-1)), dim=-1)
 
     def decode(self, latents: Float[Tensor, "*batch latent_dim"]) -> Float[Tensor, "*batch embedding_dim"]:
-        """Gives the unit embeddings of latents."""
+        """Decodes latents to unit embeddings."""
         return F.normalize(self.decoder(F.normalize(latents, dim=-1)), dim=-1)
 
     def forward(self, embeddings: Float[Tensor, "*batch embedding_dim"]) -> Float[Tensor, "*batch embedding_dim"]:
-        """Gives the reconstruction of embeddings."""
+        """Encodes and decodes embeddings."""
         return self.decode(self.encode(embeddings))
 
 
 def initialize_from_pca(autoencoder: Autoencoder, embeddings: Float[Tensor, "count embedding_dim"]) -> None:
-    """Starts a `linear` or `residual` autoencoder as the projection on principal directions (see `start_from_pca`).
+    """Initializes a `linear` or `residual` autoencoder by PCA (see `start_from_pca`).
 
     Args:
-        autoencoder: The autoencoder to change; the residual branches of a new one add nothing yet.
-        embeddings: A sample of the unit embeddings it is to be trained on.
+        autoencoder: The autoencoder, changed in place; the residual branches of a new one are zero.
+        embeddings: A sample of the unit embeddings of the training data.
 
     Raises:
-        GenLangSplatError: If the architecture has no linear map, or the embeddings are too few or of another width.
+        GenLangSplatError: The architecture has no linear map, or the embeddings are too few or have another width.
     """
     start_from_pca(autoencoder.encoder, autoencoder.decoder, embeddings, autoencoder.identity.latent_dim)
 
 
 def save_autoencoder(path: Path, autoencoder: Autoencoder) -> None:
-    """Writes an artifact: the weights in half precision and the identity as metadata.
+    """Writes an autoencoder file: the weights in half precision, and the identity as metadata.
 
-    Statistics of batch normalization keep their precision, because half precision cannot hold small variances.
+    Batch normalization statistics keep full precision, because half precision cannot represent small variances.
 
     Args:
-        path: The file to write, replaced when it exists.
-        autoencoder: What to write.
+        path: The file to write; an existing file is replaced.
+        autoencoder: The autoencoder to write.
     """
     parameters = {name for name, _ in autoencoder.named_parameters()}
     weights = {
@@ -142,26 +139,26 @@ def save_autoencoder(path: Path, autoencoder: Autoencoder) -> None:
 
 
 def read_autoencoder(path: Path) -> Autoencoder:
-    """Reads an artifact, in float32, in evaluation mode and without gradients.
+    """Reads an autoencoder file. The result is float32, in evaluation mode and without gradients.
 
     Args:
         path: The file.
 
     Raises:
-        GenLangSplatError: If the file is missing, damaged or no autoencoder, or its weights do not fit its identity.
+        GenLangSplatError: The file is missing, damaged or no autoencoder, or its weights do not fit its identity.
     """
     identity, sha256, weights = _read(path)
     if tensors_sha256(weights) != sha256:
         raise GenLangSplatError(
-            f"The weights in {path} are not those that were written there: their hash differs. The file is damaged; "
-            "copy it again, or train it again with `python -m pretrain`."
+            f"The weights in {path} do not match the hash stored with them, so the file is damaged. Copy it again, or "
+            "train it again with `python -m pretrain`."
         )
     autoencoder = Autoencoder(identity)
     expected = {name: tuple(value.shape) for name, value in autoencoder.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if expected != found:
         raise GenLangSplatError(
-            f"The weights in {path} do not fit the architecture {identity.architecture!r} its metadata names: expected "
+            f"The weights in {path} do not fit the architecture {identity.architecture!r} in its metadata: expected "
             f"{expected}, found {found}. The file is from another version; train it again with `python -m pretrain`."
         )
     autoencoder.load_state_dict({name: value.float() for name, value in weights.items()})
@@ -169,10 +166,10 @@ def read_autoencoder(path: Path) -> Autoencoder:
 
 
 def read_identity(path: Path) -> AutoencoderIdentity:
-    """Reads what an artifact says of itself.
+    """Reads the identity of an autoencoder file.
 
     Raises:
-        GenLangSplatError: If the file is missing, damaged or no autoencoder.
+        GenLangSplatError: The file is missing, damaged or no autoencoder.
     """
     return _read(path)[0]
 
@@ -180,14 +177,16 @@ def read_identity(path: Path) -> AutoencoderIdentity:
 def _read(path: Path) -> tuple[AutoencoderIdentity, str, dict[str, Tensor]]:
     """Reads identity, hash and weights."""
     if not path.is_file():
-        raise GenLangSplatError(f"There is no autoencoder at {path}. Give a .safetensors file of `python -m pretrain`.")
+        raise GenLangSplatError(
+            f"There is no autoencoder at {path}. Give a .safetensors file written by `python -m pretrain`."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except SafetensorError as error:
         raise GenLangSplatError(
-            f"{path} cannot be read as safetensors ({error}): it is truncated or of another kind. "
+            f"{path} cannot be read as safetensors ({error}): it is truncated or has another format. "
             "Copy it again, or train it again with `python -m pretrain`."
         ) from error
     if metadata.get("format") != FORMAT:

@@ -1,7 +1,7 @@
-"""Latents in fewer bytes: half precision, or eight bits without a stored scale.
+"""Compresses latents to half precision, or to eight bits without a stored scale.
 
-A latent says what it says by its direction. So each is scaled until its largest component just fits, and the scale is
-forgotten: whoever reads it makes it a unit vector again.
+Only the direction of a latent matters. So each latent is scaled until its largest component has the largest code, and
+the scale is not stored: restoring a latent normalizes it to unit length.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from genlangsplat_ns.utils.vectors import SHORTEST, unit_or_zero
 Encoding = Literal["fp16", "int8"]
 
 LARGEST_CODE = 127
-"""What the largest component of a latent becomes in eight bits."""
+"""The eight-bit code of the largest component of a latent."""
 
 LATENTS = "gauss_params.latents"
-"""Entry of the latents in the weights of a model."""
+"""Key of the latents in a model's state dict."""
 
 LENGTHS = "gauss_params.latent_lengths"
-"""Entry of their lengths, where they are compressed and not all of length 1."""
+"""Key of the lengths of compressed latents that are not unit vectors."""
 
 UNIT_TOLERANCE = 1e-3
-"""Latents whose lengths differ by less from 1 are unit vectors."""
+"""A latent whose length differs from 1 by less than this is a unit vector."""
 
 CHUNK_ROWS = 65_536
-"""Latents decoded at a time: with 512 dimensions two of these embeddings take 270 MB."""
+"""Number of latents decoded at a time: two chunks of embeddings with 512 dimensions take 270 MB."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class CompressedLatents:
     """Latents as a compressed run stores them."""
 
     codes: Shaped[Tensor, "num_gaussians levels latent_dim"]
-    """Directions, in fp16 or int8; exact zeros stand for Gaussians that no region was seen on."""
+    """Directions, in fp16 or int8; exactly zero for Gaussians on which no region was seen."""
     lengths: Float16[Tensor, "num_gaussians levels"] | None = None
-    """Lengths; None where every latent is a unit vector or zero, as lifting leaves them."""
+    """Lengths; None if every latent is a unit vector or zero, as after lifting."""
 
     def restore(self) -> Float32[Tensor, "num_gaussians levels latent_dim"]:
         """Returns the latents in full precision."""
@@ -51,13 +51,13 @@ class CompressedLatents:
         return latents if self.lengths is None else latents * self.lengths.float()[..., None]
 
     def weights(self, prefix: str = "") -> dict[str, Tensor]:
-        """Returns the entries of a model's weights that hold them; `restore_latents` reads these."""
+        """Returns the state dict entries that `restore_latents` reads."""
         weights = {prefix + LATENTS: self.codes}
         return weights if self.lengths is None else {**weights, prefix + LENGTHS: self.lengths}
 
 
 def restore_latents(weights: dict[str, Any]) -> dict[str, Any]:
-    """Returns a model's weights with compressed latents in full precision, and others as they are."""
+    """Returns a model's weights with compressed latents restored to full precision; other weights are unchanged."""
     codes = weights.get(LATENTS)
     if codes is None or codes.dtype == torch.float32:
         return weights
@@ -68,25 +68,27 @@ def restore_latents(weights: dict[str, Any]) -> dict[str, Any]:
 def compress_latents(
     latents: Float[Tensor, "num_gaussians levels latent_dim"], encoding: Encoding
 ) -> CompressedLatents:
-    """Stores latents in two bytes a component or in one.
+    """Compresses latents to two bytes per component (fp16) or one (int8).
 
-    The sine of the angle between a latent and what comes back is below 0.0005 in fp16, and at most
-    `sqrt(latent_dim - 1) / 254` in int8: the largest component is exact, each other one wrong by half a step.
+    The sine of the angle between a latent and its restored version is below 0.0005 in fp16, and at most
+    `sqrt(latent_dim - 1) / 254` in int8: the largest component is exact, and each other component is off by at most
+    half a step.
 
     Args:
-        latents: Unit latents, as lifting makes them, or of any length, as the paper's optimization does.
-        encoding: How.
+        latents: Unit latents from lifting, or latents of any length from the paper's optimization.
+        encoding: The storage format.
 
     Raises:
         GenLangSplatError: A latent is not finite, or all are zero.
     """
-    broken = int((~latents.isfinite().all(dim=-1)).sum())
-    if broken:
+    num_broken = int((~latents.isfinite().all(dim=-1)).sum())
+    if num_broken:
         raise GenLangSplatError(
-            f"{broken} latents hold NaN or infinity, expected unit vectors or zeros. Train the language phase again."
+            f"{num_broken} latents contain NaN or infinity; expected unit vectors or zeros. Train the language phase "
+            "again."
         )
     if not bool(latents.any()):
-        raise GenLangSplatError("Found only zero latents, expected some. Train the language phase to its end.")
+        raise GenLangSplatError("Found only zero latents; expected some nonzero. Train the language phase to its end.")
     unit, lengths = unit_or_zero(latents), latents.norm(dim=-1)
     if encoding == "fp16":
         codes = unit.half()
@@ -99,12 +101,12 @@ def compress_latents(
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike pairs of vectors are."""
+    """Cosines between pairs of vectors."""
 
     mean: float
-    """Their mean cosine."""
+    """Mean cosine."""
     worst: float
-    """Their smallest cosine."""
+    """Smallest cosine."""
 
 
 @torch.no_grad()
@@ -113,42 +115,42 @@ def directions_agree(
     second: Float[Tensor, "num_gaussians levels latent_dim"],
     decode: Callable[[Tensor], Tensor] | None = None,
 ) -> Agreement:
-    """Compares the latents of all Gaussians that have one, or their embeddings.
+    """Compares two versions of the nonzero latents of a scene, or of their embeddings.
 
     Args:
-        first: Latents, some of which may be zero.
-        second: The same ones, compressed and restored.
-        decode: Turns latents into embeddings; None compares the latents themselves.
+        first: Latents; zero latents are ignored.
+        second: The same latents after compression and restoration.
+        decode: Maps latents to embeddings; None compares the latents themselves.
     """
     filled = first.any(dim=-1)
     cosines = []
     for pair in zip(first[filled].split(CHUNK_ROWS), second[filled].split(CHUNK_ROWS), strict=True):
         rows = pair if decode is None else [decode(latents) for latents in pair]
         cosines.append(cosine_similarity(rows[0], rows[1], dim=-1))
-    every = torch.cat(cosines)
-    return Agreement(float(every.mean()), float(every.min()))
+    all_cosines = torch.cat(cosines)
+    return Agreement(float(all_cosines.mean()), float(all_cosines.min()))
 
 
 @dataclass(frozen=True)
 class Storage:
-    """What a method stores for language on each Gaussian."""
+    """Language storage of a method per Gaussian."""
 
     method: str
-    """Its name."""
+    """Name of the method."""
     stored: str
-    """What that is, in words, and where it is said."""
+    """Description of the stored numbers."""
     bytes_per_gaussian: int
-    """Its size, which is also that of a million Gaussians in MB."""
+    """Bytes per Gaussian, which is also the size of a million Gaussians in MB."""
 
 
 def storage_of_methods(levels: int, latent_dim: int) -> list[Storage]:
-    """Sizes of the language of a Gaussian at all levels, in this project and elsewhere.
+    """Lists the language storage per Gaussian at all levels for this and other methods.
 
-    Geometry is left out, although LangSplat and LangSplatV2 store it once for each level.
+    The sizes exclude the geometry, which LangSplat and LangSplatV2 store once per level.
 
     Args:
-        levels: Levels of regions.
-        latent_dim: Width of this project's latents.
+        levels: Number of levels.
+        latent_dim: Width D of this project's latents.
     """
     ours = [
         Storage("Gen-LangSplat", f"{levels} x {latent_dim} {name}", levels * latent_dim * size)
@@ -156,7 +158,7 @@ def storage_of_methods(levels: int, latent_dim: int) -> list[Storage]:
     ]
     return [
         *ours,
-        Storage("LangSplat", f"{levels} models x 3 float32, and an autoencoder of the scene's own", levels * 3 * 4),
+        Storage("LangSplat", f"{levels} models x 3 float32, and a per-scene autoencoder", levels * 3 * 4),
         Storage("LangSplatV2", f"{levels} x (4 of 64 entries: 1 byte and a float32 each), at queries", levels * 4 * 5),
         Storage("LangSplatV2", f"{levels} models x 64 float32 logits, in its checkpoints", levels * 64 * 4),
         Storage("Occam's LGS", f"{levels} models x 512 float32", levels * 512 * 4),

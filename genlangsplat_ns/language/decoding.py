@@ -1,4 +1,4 @@
-"""How latents become embeddings, and what texts are compared with."""
+"""Decodes latents into a form that can be compared with text embeddings."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ Decode = Callable[[Tensor], Tensor]
 
 @runtime_checkable
 class Decoded(Protocol):
-    """What latents decode to, in a form that vectors can be compared with."""
+    """Decoded latents in a form that can be compared with vectors."""
 
     def cosines(self, vectors: Tensor) -> Tensor:
-        """Cosines (count, num_vectors) with unit vectors (num_vectors, embedding_dim)."""
+        """Computes cosines (count, num_vectors) with unit vectors (num_vectors, embedding_dim)."""
         ...
 
     def compact(self) -> Decoded:
-        """The same in fewer bytes, to be kept."""
+        """Returns a copy that takes less memory, for caching."""
         ...
 
 
 @runtime_checkable
 class AttendingDecoder(Protocol):
-    """A decoder whose answers can be compared with vectors without making embeddings."""
+    """A decoder whose results can be compared with vectors without computing embeddings."""
 
     def attend(self, latents: Tensor) -> Decoded:
-        """Gives what latents (count, latent_dim) decode to."""
+        """Decodes latents (count, latent_dim)."""
         ...
 
 
 class ComparedValues:
-    """Vectors that many decoded latents share, with their products with the texts that were asked last.
+    """Vectors that many decoded latents share, with cached inner products with the last queried texts.
 
     Args:
         values: The vectors.
@@ -51,7 +51,7 @@ class ComparedValues:
         self._last: tuple[Tensor, Tensor] | None = None
 
     def products(self, vectors: Float[Tensor, "num_vectors embedding_dim"]) -> Float[Tensor, "count num_vectors"]:
-        """Inner products with other vectors; computed once while the same tensor is asked for."""
+        """Computes inner products with other vectors; repeated calls with the same tensor are cached."""
         if self._last is None or self._last[0] is not vectors:
             self._last = vectors, self.values @ vectors.to(self.values).T
         return self._last[1]
@@ -59,21 +59,21 @@ class ComparedValues:
 
 @dataclass(frozen=True, eq=False)
 class DecodedEmbeddings:
-    """Embeddings, of unit length, in any precision."""
+    """Unit embeddings in any precision."""
 
     embeddings: Float[Tensor, "count embedding_dim"]
 
     def cosines(self, vectors: Float[Tensor, "num_vectors embedding_dim"]) -> Float[Tensor, "count num_vectors"]:
-        """Cosines with unit vectors."""
+        """Computes cosines with unit vectors."""
         return self.embeddings.float() @ vectors.to(self.embeddings.device, torch.float32).T
 
     def compact(self) -> DecodedEmbeddings:
-        """The same in half precision."""
+        """Returns the embeddings in half precision."""
         return DecodedEmbeddings(self.embeddings.half())
 
 
 def decode_to_compare(decode: Decode, latents: Float[Tensor, "count latent_dim"]) -> Decoded:
-    """Decodes latents of any length but zero, in the cheapest form that texts can be compared with."""
+    """Decodes nonzero latents of any length into the cheapest form that can be compared with texts."""
     if isinstance(decode, AttendingDecoder):
         return decode.attend(latents)
     with onednn_matmul():
@@ -81,10 +81,10 @@ def decode_to_compare(decode: Decode, latents: Float[Tensor, "count latent_dim"]
 
 
 def rows_at_a_time(decode: Decode, device: torch.device) -> int:
-    """How many latents to decode at a time.
+    """Returns how many latents to decode at a time.
 
-    The viewer breaks off a frame between two lines of Python; on two cores of a CPU these take 5 to 10 ms. Elsewhere
-    they are enough to keep a GPU busy and few enough for a few tens of megabytes.
+    The viewer can only interrupt a frame between two lines of Python, so a chunk takes 5 to 10 ms on two CPU cores. On
+    a GPU a chunk is large enough for full utilization and takes a few tens of megabytes.
     """
     if isinstance(decode, AttendingDecoder):
         return 16_384 if device.type == "cpu" else 131_072

@@ -1,4 +1,4 @@
-"""What a scene consists of, in the words of a vocabulary: its Gaussians in groups of like meaning."""
+"""Describes a scene with the words of a vocabulary: groups its Gaussians by meaning and names each group."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from genlangsplat_ns.language.query import EmbeddedQuery
 
 @dataclass(frozen=True, eq=False)
 class SceneGroup:
-    """Gaussians that mean about the same.
+    """A group of Gaussians with similar meaning.
 
     Attributes:
-        members: Which Gaussians they are.
-        texts: Indices of the texts that describe them, best first.
-        scores: Relevancy of those texts to the group's mean.
+        members: Mask of the Gaussians in the group.
+        texts: Indices of the texts that describe the group, best first.
+        scores: Relevancy of these texts to the mean of the group.
     """
 
     members: Bool[Tensor, " num_gaussians"]
@@ -40,28 +40,28 @@ def describe_gaussians(
     num_texts: int,
     seed: int = 0,
 ) -> list[SceneGroup]:
-    """Groups Gaussians by their latents (k-means on the sphere of directions) and describes each group.
+    """Groups Gaussians by k-means on their normalized latents and describes each group.
 
     Args:
-        latents: Latents of one level, of any length; those without a meaning belong to no group.
-        opacities: Opacities in 0..1, with which the Gaussians count.
-        decode: Turns latents into embeddings.
+        latents: Latents of one level, of any length; near-zero latents belong to no group.
+        opacities: Opacities in 0..1, the weights of the Gaussians.
+        decode: Maps latents to embeddings.
         vocabulary: The texts to choose from.
-        num_groups: How many groups to look for.
-        num_texts: How many texts each group gets.
-        seed: Seeds the first centers.
+        num_groups: Maximum number of groups.
+        num_texts: Number of texts per group.
+        seed: Seed of the initial centers.
 
     Returns:
-        The groups, the one with the most opacity first.
+        The groups, by descending sum of opacities.
 
     Raises:
         GenLangSplatError: A number is not positive, or no Gaussian has a latent.
     """
-    # Importing scikit-learn takes a second, which only this needs.
+    # Importing scikit-learn takes a second.
     from sklearn.cluster import MiniBatchKMeans
 
     if num_groups < 1 or num_texts < 1:
-        raise GenLangSplatError(f"Found {num_groups} groups and {num_texts} texts for each; both must be at least 1.")
+        raise GenLangSplatError(f"Found {num_groups} groups with {num_texts} texts each; both must be at least 1.")
     filled = has_latent(latents)
     if not bool(filled.any()):
         raise GenLangSplatError("No Gaussian has a latent at this level. Choose another level, or lift the run again.")

@@ -1,7 +1,7 @@
-"""The language field of a scene: everything that can be asked of its Gaussians.
+"""The language field of a scene: answers queries about its Gaussians.
 
-A field belongs to one state of a scene and never changes. Its results are computed when they are first asked for and
-then kept; a scene whose latents or decoder change gets a new field.
+A field is immutable. It computes results on first use and caches them. If the latents or the decoder of a scene change,
+the scene needs a new field.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.answers import OPAQUE, ViewAnswer, answer_texts, join_levels
+from genlangsplat_ns.language.answers import MIN_PEAK_OPACITY, ViewAnswer, answer_texts, join_levels
 from genlangsplat_ns.language.decoding import Decode
 from genlangsplat_ns.language.description import SceneGroup, describe_gaussians
 from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, SeenScores
@@ -29,29 +29,29 @@ from genlangsplat_ns.language.visualize import LatentPca
 from genlangsplat_ns.levels import LEVELS
 
 MAX_SCORES = 100_000_000
-"""Scores of Gaussians and levels held at a time; more texts than that allows are scored in batches."""
+"""Maximum number of scores (Gaussians x levels x texts) in memory; queries with more are scored in batches."""
 
 MAX_PEAKS = 20
 """`peaks` returns at most this many of the largest groups."""
 
 AVERAGED_LATENTS = 4096
-"""The average embedding of a scene is taken over this many latents."""
+"""Approximate number of latents in the average embedding of a scene."""
 
 
 @dataclass(frozen=True, eq=False)
 class GaussianAnswer:
-    """Where a scene answers one text, in any view. Tensors are on the CPU."""
+    """The Gaussians that answer one text, independent of the view. Tensors are on the CPU."""
 
     text: str
-    """The text asked for."""
+    """The queried text."""
     level: str
-    """The level or rule the scores were read from."""
+    """The level or rule the scores came from."""
     relevancy: Float[Tensor, " num_gaussians"]
     """Relevancy of every Gaussian; 0 where no region was ever seen."""
     peak: tuple[float, ...]
-    """Center of the Gaussian with the highest relevancy among those above the opacity floor."""
+    """Center of the Gaussian with the highest relevancy among those with at least the minimum opacity."""
     score: float
-    """Its relevancy."""
+    """Relevancy at the peak."""
     selection: GaussianSelection
     """The Gaussians above the query's threshold."""
 
@@ -61,7 +61,7 @@ class Peak:
     """A place in the scene that answers a query."""
 
     center: tuple[float, ...]
-    """Mean center of the Gaussians around it."""
+    """Mean center of the Gaussians in the group."""
     size: float
     """Largest extent of the group."""
     score: float
@@ -69,16 +69,16 @@ class Peak:
 
 
 class LanguageField:
-    """The latents of a scene's Gaussians, what decodes them, and every answer that can be computed from them.
+    """Answers queries from the latents of a scene's Gaussians.
 
     Args:
         means: Centers of the Gaussians.
         opacities: Opacities in 0..1.
         latents: One latent per Gaussian and level; zero where no region was ever seen.
         prior: The decoder of the pre-trained autoencoder, which maps latents to unit embeddings.
-        memory: The scene's memory; None if there is none.
-        decoder: What decodes the latents. Without a memory the autoencoder does.
-        pca: Principal directions that color the latents; None fits them when colors are first asked for.
+        memory: The scene memory; None if there is none.
+        decoder: The decoder of the latents; without a memory, always the autoencoder.
+        pca: Principal directions for the colors of the latents; None fits them on first use.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class LanguageField:
         self._last_channels: tuple[Tensor, bool, SeenScores] | None = None
 
     def with_latents(self, latents: Float[Tensor, "num_gaussians levels latent_dim"]) -> LanguageField:
-        """The field of the same scene with other latents; colors keep their meaning."""
+        """Returns the field of the same scene with other latents and the same mapping from latents to colors."""
         return LanguageField(
             self.means, self.opacities, latents.to(self.latents), self.prior, self.memory, self.decoder, self.pca
         )
@@ -115,21 +115,21 @@ class LanguageField:
 
     @torch.no_grad()
     def level_scores(self, query: EmbeddedQuery) -> Float[Tensor, "num_gaussians levels num_texts"]:
-        """Relevancy of every Gaussian at every level to each text."""
+        """Computes the relevancy of every Gaussian at every level to each text."""
         return self._decoded.score(query)
 
     @torch.no_grad()
     def relevancy(
-        self, query: EmbeddedQuery, peak_opacity: float = OPAQUE
+        self, query: EmbeddedQuery, peak_opacity: float = MIN_PEAK_OPACITY
     ) -> tuple[Float[Tensor, "num_gaussians num_texts"], tuple[str, ...]]:
-        """Scores every Gaussian against every text of a query; the last result is kept.
+        """Scores every Gaussian against every text of a query; the last result is cached.
 
         Args:
             query: The query.
-            peak_opacity: The rule `auto` compares levels over Gaussians with at least this opacity.
+            peak_opacity: The rule `auto` ignores Gaussians with a lower opacity when it compares levels.
 
         Returns:
-            Relevancy, 0 for Gaussians that no region ever saw; and for each text the level or rule it came from.
+            Relevancy, 0 for Gaussians on which no region was seen; and for each text the level or rule it came from.
         """
         last = self._last_scores
         if last is None or not query.scores_like(last[0]) or last[1] != peak_opacity:
@@ -144,11 +144,11 @@ class LanguageField:
         return last[2:]
 
     def seen_scores(self, query: EmbeddedQuery, highest: bool = False) -> SeenScores:
-        """The relevancy of Gaussians, prepared for splatting.
+        """Prepares the relevancy of Gaussians for splatting.
 
         Args:
             query: The query.
-            highest: Whether to splat only the highest relevancy over all texts.
+            highest: Splat only the highest relevancy over all texts.
         """
         scores = self.relevancy(query)[0]
         last = self._last_channels
@@ -160,10 +160,10 @@ class LanguageField:
     def answer_view(
         self, rendered: Float[Tensor, "height width levels latent_dim"], query: EmbeddedQuery
     ) -> list[ViewAnswer]:
-        """Decodes and scores every pixel of a view (the mode `rendered`, the paper's).
+        """Decodes and scores every pixel of a view (the query mode `rendered`, which is the paper's).
 
         Args:
-            rendered: Latents composited into the view.
+            rendered: The rendered latents of the view.
             query: The query.
         """
         return answer_texts(relevancy_maps(rendered, self.decode, query), query.query)
@@ -171,13 +171,13 @@ class LanguageField:
     # Gaussians
 
     def find(
-        self, query: EmbeddedQuery, settings: SelectionSettings | None = None, peak_opacity: float = OPAQUE
+        self, query: EmbeddedQuery, settings: SelectionSettings | None = None, peak_opacity: float = MIN_PEAK_OPACITY
     ) -> list[GaussianAnswer]:
         """Scores and selects Gaussians for each text of a query.
 
         Args:
             query: The query, with the threshold of the selections.
-            settings: Opacity floor and clean-up of the selections; None for the defaults.
+            settings: Minimum opacity and clean-up of the selections; None for the defaults.
             peak_opacity: See `relevancy`.
         """
         settings = settings or SelectionSettings()
@@ -202,9 +202,9 @@ class LanguageField:
 
         Args:
             query: The query, with the threshold of the selection.
-            settings: Opacity floor and clean-up; None for the defaults.
-            grow: Gaussians within this distance of selected ones are selected as well.
-            without: Gaussians that answer any text of this query are not selected.
+            settings: Minimum opacity and clean-up; None for the defaults.
+            grow: Also select Gaussians within this distance of selected ones.
+            without: Exclude Gaussians that answer any text of this query.
 
         Raises:
             GenLangSplatError: No Gaussian is selected.
@@ -216,10 +216,10 @@ class LanguageField:
         return selection.require_some(f"{texts} above a relevancy of {query.query.threshold}")
 
     def peaks(self, query: EmbeddedQuery, settings: SelectionSettings | None = None) -> list[Peak]:
-        """The groups of Gaussians that answer any text of a query, the one with the highest relevancy first.
+        """Finds the groups of Gaussians that answer any text of a query, by descending relevancy.
 
         Raises:
-            GenLangSplatError: No Gaussian answers.
+            GenLangSplatError: No Gaussian is selected.
         """
         selection, scores = self.select(query, settings), self.relevancy(query)[0].amax(dim=1).cpu()
         found = []
@@ -230,13 +230,13 @@ class LanguageField:
         return sorted(found, key=lambda peak: -peak.score)
 
     def describe(self, vocabulary: EmbeddedQuery, level: str, num_groups: int, num_texts: int) -> list[SceneGroup]:
-        """Groups the Gaussians by meaning and finds the texts of a vocabulary that describe each group best.
+        """Groups the Gaussians by meaning and finds the vocabulary texts that describe each group best.
 
         Raises:
             GenLangSplatError: The level is unknown, a number is not positive, or no Gaussian has a latent.
         """
         if level not in LEVELS:
-            raise GenLangSplatError(f'Found the level "{level}"; groups are made of one of {", ".join(LEVELS)}.')
+            raise GenLangSplatError(f'Found the level "{level}"; choose one of {", ".join(LEVELS)}.')
         latents = self.latents[:, LEVELS.index(level)]
         return describe_gaussians(latents, self.opacities, self.decode, vocabulary, num_groups, num_texts)
 
@@ -246,11 +246,11 @@ class LanguageField:
     def embeddings_at(
         self, latents: Float[Tensor, "levels latent_dim"], level: str
     ) -> Float[Tensor, "num_levels embedding_dim"]:
-        """Decodes the latents of one pixel, at one level or at all levels that show something.
+        """Decodes the latents of one pixel, at one level or at all levels with a visible latent.
 
         Args:
             latents: Latents rendered at the pixel.
-            level: A name of `LEVELS`; any other level rule takes all levels.
+            level: A name of `LEVELS`; any other level rule uses all levels.
 
         Raises:
             GenLangSplatError: No latent is visible at the pixel.
@@ -263,13 +263,13 @@ class LanguageField:
 
     @torch.no_grad()
     def query_like(self, embeddings: Float[Tensor, "num_levels embedding_dim"], query: TextQuery) -> EmbeddedQuery:
-        """Makes a query from embeddings: it finds what resembles them more than the average of the scene does.
+        """Makes a query from embeddings, with the average embedding of the scene as the negative.
 
-        Texts are no negatives here, because image embeddings resemble each other far more than they resemble any text.
+        Texts cannot be the negatives, because image embeddings are much more similar to each other than to any text.
 
         Args:
-            embeddings: Embeddings of the thing to look for.
-            query: The texts and settings that the result carries.
+            embeddings: Embeddings of the object to find.
+            query: The texts and settings of the new query.
         """
         positive = F.normalize(embeddings.mean(dim=0), dim=-1)
         latents = self.latents.flatten(0, 1)
@@ -280,7 +280,7 @@ class LanguageField:
 
     @cached_property
     def colors(self) -> Float[Tensor, "num_gaussians 3"]:
-        """One color per Gaussian from the principal directions of the latents; black while there are none."""
+        """One color per Gaussian from the principal directions of the latents; black if all latents are zero."""
         latents = self.latents[:, len(LEVELS) // 2]
         if not bool(has_latent(latents).any()):
             return latents.new_zeros(len(latents), 3)

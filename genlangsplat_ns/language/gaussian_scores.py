@@ -1,7 +1,8 @@
-"""The query mode `gaussian`: every Gaussian is scored once per text, and the score is splatted like a color.
+"""The query mode `gaussian`: scores every Gaussian once per text and splats the score like a color.
 
-Decoding is the expensive part and does not depend on the text. So a scene is decoded once, and the result is kept:
-weights of the memory's values, or embeddings in half precision. A new text then costs a few products per Gaussian.
+Decoding is the expensive part and does not depend on the text. So a scene is decoded once and the result is cached:
+either weights over the memory's values, or embeddings in half precision. A new text then costs a few products per
+Gaussian.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from genlangsplat_ns.language.query import EmbeddedQuery
 class DecodedGaussians:
     """The decoded latents of a scene's Gaussians.
 
-    The viewer may interrupt a frame between two lines of Python. Chunks that are decoded by then are kept, and the next
-    frame continues from there.
+    The viewer may interrupt a frame between two lines of Python. The chunks decoded so far are kept, and the next frame
+    decodes the remaining ones.
 
     Args:
-        latents: Latents of the Gaussians, of any length; those without a meaning score 0 with every text.
+        latents: Latents of the Gaussians, of any length; near-zero latents score 0 with every text.
         decode: Maps latents to embeddings.
     """
 
@@ -35,64 +36,65 @@ class DecodedGaussians:
 
     @torch.no_grad()
     def prepare(self) -> None:
-        """Decodes the chunks that are not decoded yet."""
+        """Decodes the remaining chunks."""
         while len(self._parts) < len(self._rows):
             decoded = decode_to_compare(self._decode, self._latents[self._rows[len(self._parts)]])
             self._parts.append(decoded.compact())
 
     @torch.no_grad()
     def score(self, query: EmbeddedQuery) -> Float[Tensor, "num_gaussians levels num_texts"]:
-        """Relevancy of every Gaussian and level to each text; 0 where no region was ever seen."""
+        """Computes the relevancy of every Gaussian and level to each text; 0 where no region was ever seen."""
         self.prepare()
         scores = self._latents.new_zeros(len(self._latents), len(query.query.texts))
-        # A scene without a latent has no rows but one empty chunk.
+        # If all latents are zero, there is one empty chunk.
         for rows, decoded in zip(self._rows, self._parts, strict=True):
             scores[rows] = query.score_decoded(decoded)
         return scores.unflatten(0, self._shape)
 
 
 class SeenScores:
-    """Scores of Gaussians, and what to splat beside them to divide them by the opacity of the Gaussians that were seen.
+    """Scores of Gaussians, with the extra channels that normalize them by the opacity of the seen Gaussians.
 
-    A Gaussian with a score of exactly 0 was never seen in a region. It must not lower the scores of others in its
-    pixel. Scores that every Gaussian has are divided by the opacity, which is rendered anyway.
+    A Gaussian with a score of exactly 0 was never seen in a region, and must not lower the scores of other Gaussians
+    in its pixel. So splatted scores are divided by the opacity of the seen Gaussians only. If all Gaussians were seen,
+    that is the rendered opacity.
 
     Args:
         scores: The scores.
 
     Attributes:
-        channels: What to splat: the scores, followed by columns that are 1 where a Gaussian was seen. Scores that were
-            seen on the same Gaussians share one such column, and scores seen on all Gaussians need none.
+        channels: The channels to splat: the scores, followed by masks of the seen Gaussians. Scores with the same mask
+            share it, and scores seen on all Gaussians need none.
     """
 
     channels: Float[Tensor, "num_gaussians num_channels"]
 
     def __init__(self, scores: Float[Tensor, "num_gaussians num_scores"]) -> None:
-        columns: list[Tensor] = []
-        self._places: list[int] = []
+        masks: list[Tensor] = []
+        self._mask_indices: list[int] = []
         for seen in (scores > 0).T.contiguous():
             if bool(seen.all()):
-                self._places.append(-1)
+                self._mask_indices.append(-1)
                 continue
-            known = [place for place, other in enumerate(columns) if torch.equal(seen, other)]
-            if not known:
-                columns.append(seen)
-            self._places.append(known[0] if known else len(columns) - 1)
-        self.channels = torch.cat([scores, torch.stack(columns, dim=-1).to(scores)], dim=-1) if columns else scores
+            equal = [index for index, mask in enumerate(masks) if torch.equal(seen, mask)]
+            if not equal:
+                masks.append(seen)
+            self._mask_indices.append(equal[0] if equal else len(masks) - 1)
+        self.channels = torch.cat([scores, torch.stack(masks, dim=-1).to(scores)], dim=-1) if masks else scores
 
     def divide(
         self, splatted: Float[Tensor, "height width num_channels"], alphas: Float[Tensor, "height width 1"]
     ) -> Float[Tensor, "height width num_scores"]:
-        """Turns splatted channels into relevancy; exactly 0 where next to nothing of what was seen is visible.
+        """Computes relevancy from splatted channels; exactly 0 where almost no seen Gaussian is visible.
 
         Args:
             splatted: `channels`, composited over black.
             alphas: The opacity of all Gaussians.
         """
-        count = len(self._places)
+        count = len(self._mask_indices)
         opacities = torch.cat([splatted[..., count:], alphas], dim=-1)
-        # Division by infinity gives the zeros without a second pass.
+        # Dividing by infinity gives the zeros without a second pass.
         divisors = opacities.masked_fill_(opacities <= NO_LATENT, float("inf"))
         if divisors.shape[-1] > 1:
-            divisors = divisors[..., self._places]
+            divisors = divisors[..., self._mask_indices]
         return (splatted[..., :count] / divisors).clamp_(max=1.0)

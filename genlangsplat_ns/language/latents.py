@@ -1,4 +1,4 @@
-"""Latents as vectors: which of them say anything."""
+"""The threshold that separates latents from zeros."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 NO_LATENT = 1e-2
-"""A latent that is shorter carries no meaning. A Gaussian that no region was seen on has a latent of zero, and the
-length of a rendered latent is at most the opacity of its pixel."""
+"""A shorter latent counts as zero. Gaussians on which no region was seen have a zero latent, and a rendered latent is
+at most as long as the opacity of its pixel."""
 
 
 def has_latent(latents: Float[Tensor, "*batch latent_dim"]) -> Bool[Tensor, "*batch"]:
-    """Tells which latents carry a meaning; the others score 0 with every text."""
+    """Returns which latents are not zero; the others score 0 with every text."""
     return latents.norm(dim=-1) > NO_LATENT

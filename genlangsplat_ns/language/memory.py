@@ -1,13 +1,13 @@
-"""The scene's memory: what its regions really looked like to the encoder, filed under what all views say of them.
+"""The scene memory: stores the embeddings of a scene's regions and decodes latents with them.
 
-A general decoder guesses an embedding from the few numbers of a latent, for every scene in the world. But a scene has
-seen a few thousand real embeddings, and its latents need only tell these apart. So they are kept, and a latent z is
-decoded to the posterior mean
+A pre-trained decoder has to map a low-dimensional latent to an embedding for any scene. But one scene contains only a
+few thousand distinct embeddings, and its latents only need to tell these apart. So the memory stores them, and decodes
+a latent z to the posterior mean
 
     D(z) = normalize( sum_k m_k exp(c <z, k>) v_k + p(z) )
 
 with keys k, their masses m_k and mean embeddings v_k, and the concentration c of a von Mises-Fisher kernel. The prior
-p is the pre-trained decoder's answer with the weight exp(c `NEAR`): it speaks where no key is near.
+p(z) is the embedding from the pre-trained decoder, weighted by exp(c `PRIOR_COSINE`). It dominates if no key is near.
 """
 
 from __future__ import annotations
@@ -33,53 +33,53 @@ from genlangsplat_ns.utils.vectors import SHORTEST
 
 LOGGER = logging.getLogger(__name__)
 
-NOTHING_TO_DECODE_BY = (
-    "The run has no scene memory to decode by. Give it one with gen-langsplat lift, or leave out --decoder memory."
+MEMORY_REQUIRED = (
+    "The run has no scene memory to decode with. Add one with gen-langsplat lift, or omit --decoder memory."
 )
 
 NO_MEMORY = (
-    "This run has no scene memory, so its latents are decoded by the autoencoder. gen-langsplat lift gives it one, "
-    "which finds more."
+    "This run has no scene memory, so the autoencoder decodes its latents. Add one with gen-langsplat lift for better "
+    "answers."
 )
 
-NEAR = 0.3
-"""Cosine at which a key with the mass of the whole scene weighs as much as the prior."""
+PRIOR_COSINE = 0.3
+"""Cosine at which a key with the mass of the whole scene has the same weight as the prior."""
 
-LEAST_PRIOR = 1e-3
-"""Where the prior weighs less than this share, it is not asked."""
+MIN_PRIOR_SHARE = 1e-3
+"""The prior is ignored where its share of the weights is below this."""
 
 FORMAT = "genlangsplat-memory-1"
-"""Stands beside the numbers in a checkpoint."""
+"""Format name stored in a checkpoint."""
 
 BUFFERS = ("keys", "log_masses", "values", "concentration")
 
 REFIT = (
-    "Make it anew with gen-langsplat lift, or decode by the pre-trained autoencoder: --decoder autoencoder with "
+    "Fit it again with gen-langsplat lift, or decode with the pre-trained autoencoder: --decoder autoencoder with "
     "gen-langsplat query, export, remove, describe or evaluate, or decoder: autoencoder under model in config.yml."
 )
-"""What to do about a memory that cannot be used."""
+"""Advice in the error messages about an unusable memory."""
 
 MAX_KEYS = 65_536
 """A checkpoint with more keys than this is damaged."""
 
 
 def prior_of(concentration: float) -> float:
-    """Logarithm of the prior's weight."""
-    return concentration * NEAR
+    """Returns the logarithm of the prior's weight."""
+    return concentration * PRIOR_COSINE
 
 
 class SceneMemory(nn.Module):
-    """Keys and values of a scene; see the module's text. Kept in half precision, about a megabyte.
+    """Keys and values of a scene (see the module's docstring), in half precision, about one megabyte.
 
     Args:
-        keys: Unit keys in the space of latents.
-        log_masses: Logarithm of the share of each key in all weights.
-        values: Mean embedding of the regions of each key, at most of length 1.
-        concentration: Of the kernel.
+        keys: Unit keys in latent space.
+        log_masses: Logarithm of the share of each key in the total mass.
+        values: Mean embedding of the regions of each key, of length at most 1.
+        concentration: Concentration of the kernel.
         encoder: Identity of the encoder of the embeddings.
 
     Raises:
-        GenLangSplatError: There is no key, or a number is not finite.
+        GenLangSplatError: There is no key, the shapes do not match, or a number is not finite.
     """
 
     keys: Tensor
@@ -105,16 +105,16 @@ class SceneMemory(nn.Module):
         self.check()
 
     def check(self) -> None:
-        """Raises when the parts do not fit each other or a number is not finite.
+        """Checks the shapes and values of all buffers.
 
         Raises:
-            GenLangSplatError: What is wrong.
+            GenLangSplatError: Shapes do not match, a number is not finite, or the concentration is not positive.
         """
         _check_shapes(dict(self.named_buffers()))
         broken = [name for name, value in self.named_buffers() if not bool(value.isfinite().all())]
         if broken or not float(self.concentration) > 0:
             raise GenLangSplatError(
-                f"The scene's memory holds NaN, infinity or a concentration that is not positive in its "
+                f"The scene's memory contains NaN, infinity or a concentration that is not positive in its "
                 f"{', '.join(broken) or 'concentration'}. {REFIT}"
             )
 
@@ -133,7 +133,7 @@ class SceneMemory(nn.Module):
 
     @property
     def mean(self) -> Float[Tensor, " embedding_dim"]:
-        """The unit mean of all embeddings, by their masses."""
+        """The mass-weighted mean of all embeddings, normalized."""
         return F.normalize(self.table.log_masses.exp() @ self.table.values, dim=-1)
 
     @property
@@ -151,70 +151,70 @@ class SceneMemory(nn.Module):
         return self._table
 
     def require_fitting(self, encoder: str, latent_dim: int, embedding_dim: int) -> None:
-        """Raises when the memory belongs to other latents or embeddings.
+        """Checks that the memory belongs to the encoder and the dimensions of a run.
 
         Raises:
-            GenLangSplatError: It does; the message names both.
+            GenLangSplatError: It does not.
         """
-        own, wanted = (self.encoder, self.latent_dim, self.embedding_dim), (encoder, latent_dim, embedding_dim)
-        if own != wanted:
+        own, expected = (self.encoder, self.latent_dim, self.embedding_dim), (encoder, latent_dim, embedding_dim)
+        if own != expected:
             raise GenLangSplatError(
-                f"The scene's memory is of the encoder {own[0]!r}, with {own[1]} latent and {own[2]} embedding "
-                f"dimensions; the run has {wanted[0]!r}, {wanted[1]} and {wanted[2]}. {REFIT}"
+                f"The scene's memory belongs to the encoder {own[0]!r}, with {own[1]} latent and {own[2]} embedding "
+                f"dimensions; the run has {expected[0]!r}, {expected[1]} and {expected[2]}. {REFIT}"
             )
 
     # State
 
     @property
     def sha256(self) -> str:
-        """Digest of all its numbers."""
+        """Digest of all buffers."""
         return tensors_sha256(dict(self.named_buffers()))
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Returns what the checkpoint says of the memory beside its numbers."""
+        """Returns the format, the encoder and the digest for the checkpoint."""
         return {"format": FORMAT, "encoder": self.encoder, "sha256": self.sha256}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Checks that the numbers just loaded are those that were stored.
+        """Checks the loaded buffers against the stored digest.
 
         Raises:
-            GenLangSplatError: They are not.
+            GenLangSplatError: The format or the digest differs.
         """
         if state.get("format") != FORMAT or state.get("sha256") != self.sha256:
             raise GenLangSplatError(
-                f"The scene's memory is damaged: its format is {state.get('format')!r} where {FORMAT!r} is expected, "
-                f"or its numbers do not have the digest that was stored with them. {REFIT}"
+                f"The scene's memory is damaged: its format is {state.get('format')!r}, expected {FORMAT!r}, or its "
+                f"numbers do not match the digest stored with them. {REFIT}"
             )
         self._table = None
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> SceneMemory:
-        """Makes a memory of its `state_dict`.
+        """Creates a memory from its `state_dict`.
 
         Raises:
-            GenLangSplatError: A part is missing or damaged.
+            GenLangSplatError: An entry is missing or damaged.
         """
         missing = [name for name in (*BUFFERS, "_extra_state") if name not in state]
         if missing:
             raise GenLangSplatError(f"The scene's memory lacks its {', '.join(missing)}. {REFIT}")
         extra = state["_extra_state"]
-        parts = {name: state[name] for name in BUFFERS}
-        if not isinstance(extra, Mapping) or not all(isinstance(part, Tensor) for part in parts.values()):
-            raise GenLangSplatError(f"The scene's memory is damaged: its parts are of other types. {REFIT}")
-        _check_shapes(parts)
-        keys, log_masses, values, concentration = parts.values()
+        buffers = {name: state[name] for name in BUFFERS}
+        if not isinstance(extra, Mapping) or not all(isinstance(buffer, Tensor) for buffer in buffers.values()):
+            raise GenLangSplatError(f"The scene's memory is damaged: its entries have the wrong types. {REFIT}")
+        _check_shapes(buffers)
+        keys, log_masses, values, concentration = buffers.values()
         memory = cls(keys, log_masses, values, float(concentration), str(extra.get("encoder")))
         memory.set_extra_state(dict(extra))
         return memory
 
 
-def _check_shapes(parts: Mapping[str, Tensor]) -> None:
-    shapes = {name: tuple(part.shape) for name, part in parts.items()}
+def _check_shapes(buffers: Mapping[str, Tensor]) -> None:
+    shapes = {name: tuple(buffer.shape) for name, buffer in buffers.items()}
     keys, log_masses, values, concentration = (shapes[name] for name in BUFFERS)
     fits = len(keys) == len(values) == 2 and log_masses == keys[:1] == values[:1] and concentration == ()
     if not fits or not 0 < keys[0] <= MAX_KEYS:
         raise GenLangSplatError(
-            f"The scene's memory has parts of the shapes {shapes}, expected (keys, latent_dim), (keys,), (keys, "
+            f"The scene's memory has buffers of the shapes {shapes}, expected (keys, latent_dim), (keys,), (keys, "
             f"embedding_dim) and (), with 1 to {MAX_KEYS:,} keys. {REFIT}"
         )
 
@@ -222,19 +222,19 @@ def _check_shapes(parts: Mapping[str, Tensor]) -> None:
 def take_memory(
     state: dict[str, Any], prefix: str, identity: AutoencoderIdentity, decoder: DecoderName
 ) -> SceneMemory | None:
-    """Makes the memory of a checkpoint.
+    """Creates the memory of a checkpoint.
 
     Args:
-        state: The entries of the checkpoint; those of a memory that is left out are taken away.
-        prefix: Where the memory's entries begin.
+        state: The entries of the checkpoint; the entries of an ignored memory are removed.
+        prefix: Prefix of the memory's entries.
         identity: The autoencoder of the run.
-        decoder: What is to decode; with `autoencoder` a damaged memory is left out.
+        decoder: The decoder of the run; with `autoencoder` an unusable memory is ignored.
 
     Returns:
-        The memory; None where there is none.
+        The memory; None if there is none or it is ignored.
 
     Raises:
-        GenLangSplatError: The memory is damaged or of another encoder or width, and is to decode.
+        GenLangSplatError: `decoder` is `memory`, and the memory is damaged or has another encoder or width.
     """
     names = [name for name in state if name.startswith(prefix)]
     if not names:
@@ -245,7 +245,7 @@ def take_memory(
     except GenLangSplatError as error:
         if decoder == "memory":
             raise
-        LOGGER.warning("The scene's memory is left out: %s", error)
+        LOGGER.warning("Ignoring the scene's memory: %s", error)
         for name in names:
             del state[name]
         return None
@@ -254,7 +254,7 @@ def take_memory(
 
 @dataclass(frozen=True)
 class MemoryDecoder:
-    """Decodes latents by a scene's memory, and by the prior where no key is near.
+    """Decodes latents with a scene memory, and with the prior where no key is near.
 
     Attributes:
         memory: The memory.
@@ -265,65 +265,65 @@ class MemoryDecoder:
     prior: Decode
 
     def __call__(self, latents: Float[Tensor, "*batch latent_dim"]) -> Float[Tensor, "*batch embedding_dim"]:
-        """Gives the unit embeddings of latents of any length; a latent of zero becomes the mean of the scene."""
+        """Decodes latents of any length to unit embeddings; a zero latent decodes to the mean of the scene."""
         decoded = self.attend(latents.reshape(-1, latents.shape[-1])).embeddings()
         return decoded.reshape(*latents.shape[:-1], self.memory.embedding_dim)
 
     @cached_property
     def compared(self) -> ComparedValues:
-        """The memory's values, ready to be compared with texts."""
+        """The memory's values, prepared for comparison with texts."""
         return ComparedValues(self.memory.table.values)
 
     @torch.no_grad()
     def attend(self, latents: Float[Tensor, "count latent_dim"]) -> AttendedLatents:
-        """Gives what latents decode to as weights of the memory's values."""
+        """Decodes latents to weights over the memory's values."""
         table = self.memory.table
         found = attend(table, latents)
         weights, lengths = found.weights, found.lengths
-        rows = (found.priors > LEAST_PRIOR).nonzero().squeeze(-1)
-        guesses = latents.new_zeros(0, self.memory.embedding_dim)
+        rows = (found.priors > MIN_PRIOR_SHARE).nonzero().squeeze(-1)
+        contributions = latents.new_zeros(0, self.memory.embedding_dim)
         if len(rows):
-            # A latent of zero is far from all keys, but the prior knows nothing of it.
-            known = latents[rows].any(dim=-1, keepdim=True)
-            guesses = found.priors[rows, None] * torch.where(known, self.prior(latents[rows]), self.memory.mean)
-            sums = weighted_sums(found.indices[rows], weights[rows], table.values) + guesses
+            # The prior is undefined for a zero latent, so the mean of the scene replaces it.
+            nonzero = latents[rows].any(dim=-1, keepdim=True)
+            contributions = found.priors[rows, None] * torch.where(nonzero, self.prior(latents[rows]), self.memory.mean)
+            sums = weighted_sums(found.indices[rows], weights[rows], table.values) + contributions
             lengths = lengths.index_copy(0, rows, sums.norm(dim=-1))
-            guesses = guesses / lengths[rows, None].clamp_min(SHORTEST)
+            contributions = contributions / lengths[rows, None].clamp_min(SHORTEST)
         return AttendedLatents(
-            self.compared, found.indices, weights / lengths[:, None].clamp_min(SHORTEST), rows, guesses
+            self.compared, found.indices, weights / lengths[:, None].clamp_min(SHORTEST), rows, contributions
         )
 
 
 @dataclass(frozen=True, eq=False)
 class AttendedLatents:
-    """Unit embeddings of latents, as weighted sums of the values of a memory and the prior's answers.
+    """Unit embeddings of latents, stored as weights over a memory's values plus contributions of the prior.
 
     Attributes:
-        values: The values.
-        indices: Which of them, the heaviest first.
-        weights: Their weights.
-        rows: The latents to which the prior contributes.
-        guesses: What it contributes.
+        values: The memory's values.
+        indices: Indices of the values each latent attends to, by descending weight.
+        weights: Weights of these values.
+        rows: Indices of the latents to which the prior contributes.
+        contributions: Contribution of the prior to these latents.
     """
 
     values: ComparedValues
     indices: Int32[Tensor, "count neighbors"]
     weights: Float[Tensor, "count neighbors"]
-    rows: Int64[Tensor, " num_guessed"]
-    guesses: Float[Tensor, "num_guessed embedding_dim"]
+    rows: Int64[Tensor, " num_rows"]
+    contributions: Float[Tensor, "num_rows embedding_dim"]
 
     def cosines(self, vectors: Float[Tensor, "num_vectors embedding_dim"]) -> Float[Tensor, "count num_vectors"]:
-        """Cosines with unit vectors; no embedding is made."""
+        """Computes cosines with unit vectors, without computing embeddings."""
         values = self.values.values
-        return self._summed(self.values.products(vectors), self.guesses.to(values) @ vectors.to(values).T)
+        return self._weighted_sum(self.values.products(vectors), self.contributions.to(values) @ vectors.to(values).T)
 
     def embeddings(self) -> Float[Tensor, "count embedding_dim"]:
-        """The unit embeddings."""
-        return self._summed(self.values.values, self.guesses.to(self.values.values))
+        """Computes the unit embeddings."""
+        return self._weighted_sum(self.values.values, self.contributions.to(self.values.values))
 
     def compact(self) -> AttendedLatents:
-        """The same with the prior's answers in half precision, to be kept."""
-        return replace(self, guesses=self.guesses.half())
+        """Returns a copy with the prior's contributions in half precision, for caching."""
+        return replace(self, contributions=self.contributions.half())
 
-    def _summed(self, of_values: Tensor, of_guesses: Tensor) -> Tensor:
-        return weighted_sums(self.indices, self.weights, of_values).index_add_(0, self.rows, of_guesses)
+    def _weighted_sum(self, per_value: Tensor, per_contribution: Tensor) -> Tensor:
+        return weighted_sums(self.indices, self.weights, per_value).index_add_(0, self.rows, per_contribution)

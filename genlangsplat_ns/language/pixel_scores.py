@@ -1,4 +1,4 @@
-"""Relevancy of the pixels of a rendered view: the paper's query, which renders, decodes and scores."""
+"""The query mode `rendered` (the paper's): decodes and scores the latents of every pixel of a rendered view."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from genlangsplat_ns.language.query import EmbeddedQuery
 def score_latents(
     latents: Float[Tensor, "count latent_dim"], decode: Decode, query: EmbeddedQuery, chunk_size: int | None = None
 ) -> Float[Tensor, "count num_texts"]:
-    """Relevancy of latents to each text.
+    """Computes the relevancy of latents to each text.
 
     Latents are normalized, decoded and scored in chunks, once for all texts.
 
     Args:
-        latents: Latents of pixels or Gaussians, of any length; those without a meaning score 0 and are not decoded.
+        latents: Latents of pixels or Gaussians, of any length; near-zero latents score 0 and are not decoded.
         decode: Maps unit latents to embeddings.
         query: The embedded query.
-        chunk_size: Latents decoded at a time; None chooses a number that suits the decoder and the device.
+        chunk_size: Number of latents decoded at a time; None chooses it by the decoder and the device.
     """
     chunk_size = chunk_size or rows_at_a_time(decode, latents.device)
     scores = latents.new_zeros(latents.shape[0], len(query.query.texts))
@@ -37,7 +37,7 @@ def score_latents(
 def relevancy_of_zero(
     latents: Float[Tensor, "*batch latent_dim"], decode: Decode, query: EmbeddedQuery
 ) -> Float[Tensor, " num_texts"]:
-    """Relevancy to each text of the embedding that a latent of zero is decoded to; 0.5 if it has no direction.
+    """Computes the relevancy of a zero latent's embedding to each text; 0.5 if the embedding is zero too.
 
     Args:
         latents: Any latents of the run; only their width and device are used.
@@ -51,10 +51,10 @@ def relevancy_of_zero(
 def relevancy_maps(
     latents: Float[Tensor, "height width levels latent_dim"], decode: Decode, query: EmbeddedQuery
 ) -> Float[Tensor, "num_texts levels height width"]:
-    """Relevancy of every pixel and level of a rendered view to each text.
+    """Computes the relevancy of every pixel and level of a rendered view to each text.
 
     Args:
-        latents: Rendered latents, not normalized; pixels that show nothing have a length near 0 and score 0.
+        latents: Rendered latents, not normalized; empty pixels have a length near 0 and score 0.
         decode: Maps unit latents (count, latent_dim) to embeddings (count, embedding_dim).
         query: The embedded query.
     """

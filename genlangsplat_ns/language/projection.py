@@ -1,8 +1,8 @@
-"""The autoencoder where no trained one is: a fixed random projection, the same for every scene and on every machine.
+"""A fixed random projection, the autoencoder of encoders without a trained one. It is the same on every machine.
 
-The latents of a scene need only tell its own regions apart. What they mean is said by the scene's memory, which keeps
-embeddings that were really seen. For that, numbers along random directions do as well as trained ones (Johnson and
-Lindenstrauss 1984, "Extensions of Lipschitz mappings into a Hilbert space", says why: such a projection keeps angles).
+The latents of a scene only need to tell its own regions apart, because the scene memory stores the embeddings of these
+regions. Random directions are as good for that as trained ones, since a random projection approximately preserves
+angles (Johnson and Lindenstrauss 1984, "Extensions of Lipschitz mappings into a Hilbert space").
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
 
 LATENT_DIM = 16
-"""Width of the latents: eight are too few to tell regions apart, thirty-two are hardly better."""
+"""Width of the latents: 8 are too few to tell regions apart, and 32 are hardly better."""
 
 
 def is_projection(identity: AutoencoderIdentity) -> bool:
-    """Whether an autoencoder is the projection of this module."""
+    """Returns whether an autoencoder is the projection of this module."""
     return identity.name == _name(identity.latent_dim)
 
 
@@ -30,19 +30,19 @@ def _name(latent_dim: int) -> str:
 def projection_autoencoder(
     encoder_identity: str, embedding_dim: int, latent_dim: int = LATENT_DIM, seed: int = 0
 ) -> Autoencoder:
-    """Makes an autoencoder of orthonormal random directions: it encodes by their matrix, and decodes by its transpose.
+    """Makes an autoencoder from orthonormal random directions: a matrix encodes, and its transpose decodes.
 
     Args:
-        encoder_identity: Identity of the encoder it is to serve.
+        encoder_identity: Identity of the encoder.
         embedding_dim: Width E of its embeddings.
         latent_dim: Width D of the latents.
-        seed: Seeds the directions.
+        seed: Seed of the directions.
 
     Returns:
-        The autoencoder, in float32, in evaluation mode and without gradients; its identity says what it is.
+        The autoencoder, in float32, in evaluation mode and without gradients.
 
     Raises:
-        GenLangSplatError: If a width is not positive, or there are more latent than embedding dimensions.
+        GenLangSplatError: A width is not positive, or there are more latent than embedding dimensions.
     """
     identity = AutoencoderIdentity(
         _name(latent_dim),
@@ -54,8 +54,8 @@ def projection_autoencoder(
     )
     if latent_dim > embedding_dim:
         raise GenLangSplatError(
-            f"A projection cannot have more latents ({latent_dim}) than embeddings have numbers ({embedding_dim}). "
-            "Choose a smaller D."
+            f"A projection cannot have more latent dimensions ({latent_dim}) than embedding dimensions "
+            f"({embedding_dim}). Choose a smaller D."
         )
     autoencoder = Autoencoder(identity)
     directions = torch.from_numpy(orthonormal_directions(embedding_dim, latent_dim, seed)).float()
@@ -66,9 +66,10 @@ def projection_autoencoder(
 def orthonormal_directions(
     embedding_dim: int, latent_dim: int, seed: int
 ) -> Float[np.ndarray, "embedding_dim latent_dim"]:
-    """Draws random directions at right angles to each other.
+    """Draws random orthonormal directions.
 
-    numpy's generator gives the same numbers everywhere; the signs, which a QR decomposition leaves open, are fixed.
+    numpy's generator gives the same numbers on every machine. The signs, which a QR decomposition leaves open, are
+    fixed.
     """
     drawn = np.random.Generator(np.random.PCG64(seed)).standard_normal((embedding_dim, latent_dim))
     basis, triangle = np.linalg.qr(drawn)

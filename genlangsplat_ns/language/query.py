@@ -1,4 +1,4 @@
-"""Text queries: what is asked, and its embedding in the encoder's space."""
+"""Text queries and their embeddings."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from genlangsplat_ns.language.decoding import Decoded
 from genlangsplat_ns.language.relevancy import relevancy_of_cosines
 from genlangsplat_ns.language.settings import QuerySettings, ScoreSettings, split_texts
 
-LONGEST_TEXT = 1000
-"""Characters of a text; encoders cut off all but the first few hundred, and would answer another question."""
+MAX_TEXT_LENGTH = 1000
+"""Maximum number of characters in a text; encoders truncate texts after a few hundred."""
 
 PROMPTS: tuple[str, ...] = ("{}", "a photo of {}", "a close-up of {}", "{} in a room", "there is {} in the picture")
-"""With `prompts`, a text is embedded in each of these sentences and the unit embeddings are averaged."""
+"""With `prompts`, each text is embedded in all of these sentences and the unit embeddings are averaged."""
 
-LEAST_RELEVANCY = 1e-30
-"""Lower bound of every score, so that a score of exactly 0 means that nothing is there."""
+MIN_RELEVANCY = 1e-30
+"""Lower bound of every score, so that a score of exactly 0 means that there is no latent."""
 
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """The half of an image-text encoder that a query needs."""
+    """The text half of an image-text encoder."""
 
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "num_texts embedding_dim"]:
         """Returns one unit vector per text."""
@@ -39,40 +39,39 @@ class TextEncoder(Protocol):
 
 @dataclass(frozen=True)
 class TextQuery(QuerySettings):
-    """The texts to look for, each answered separately, and how they are scored.
+    """The texts to find, each answered separately, and how they are scored.
 
     Raises:
-        GenLangSplatError: There is no text, a text is blank, very long or also a negative, or a setting is out of
-            range.
+        GenLangSplatError: There is no text, a text is blank, too long or also a negative, or a setting is out of range.
     """
 
     texts: tuple[str, ...]
-    """What to look for."""
+    """The texts to find."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.texts:
-            raise GenLangSplatError('Found no text to look for; give at least one, for example "a cup of coffee".')
+            raise GenLangSplatError('Found no text to query; give at least one, for example "a cup of coffee".')
         if any(not text.strip() for text in self.texts):
             raise GenLangSplatError(f"Found a blank text among {list(self.texts)}; every text needs at least one word.")
         for text in (*self.texts, *self.negatives):
-            if len(text) > LONGEST_TEXT:
+            if len(text) > MAX_TEXT_LENGTH:
                 raise GenLangSplatError(
-                    f'Found a text of {len(text):,} characters ("{text[:30]}..."); give at most {LONGEST_TEXT:,}. '
+                    f'Found a text of {len(text):,} characters ("{text[:30]}..."); give at most {MAX_TEXT_LENGTH:,}. '
                     "A few words are best; separate several texts with semicolons."
                 )
         negatives = {negative.casefold() for negative in self.negatives}
         for text in self.texts:
             if text.strip().casefold() in negatives:
                 raise GenLangSplatError(
-                    f'Found "{text.strip()}" both as a text and as a negative; it can never beat itself. '
-                    f"Take it out of the negatives, which are {list(self.negatives)}."
+                    f'Found "{text.strip()}" both as a text and as a negative; it cannot score above itself. '
+                    f"Remove it from the negatives, which are {list(self.negatives)}."
                 )
         object.__setattr__(self, "texts", tuple(text.strip() for text in self.texts))
 
     @classmethod
     def of(cls, texts: Sequence[str], settings: ScoreSettings) -> TextQuery:
-        """Makes the query of some texts; semicolons inside a text separate several."""
+        """Makes a query from texts and settings; semicolons inside a text separate several texts."""
         return cls(
             split_texts(";".join(texts)), **{item.name: getattr(settings, item.name) for item in fields(settings)}
         )
@@ -80,12 +79,12 @@ class TextQuery(QuerySettings):
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedQuery:
-    """A query with its texts in the encoder's space.
+    """A query with the embeddings of its texts.
 
     Attributes:
-        query: What was asked.
-        positives: Unit vectors of the texts, in their order.
-        negatives: Unit vectors of the negatives.
+        query: The texts and settings.
+        positives: Unit embeddings of the texts, in the same order.
+        negatives: Unit embeddings of the negatives.
     """
 
     query: TextQuery
@@ -93,31 +92,31 @@ class EmbeddedQuery:
     negatives: Float[Tensor, "num_negatives embedding_dim"]
 
     def score(self, embeddings: Float[Tensor, "*batch embedding_dim"]) -> Float[Tensor, "*batch num_texts"]:
-        """Relevancy of unit embeddings (of pixels or Gaussians) to each text."""
+        """Computes the relevancy of unit embeddings to each text."""
         return self._relevancy(embeddings @ self._vectors.to(embeddings).T)
 
     def score_decoded(self, decoded: Decoded) -> Float[Tensor, "count num_texts"]:
-        """Relevancy of decoded latents to each text."""
+        """Computes the relevancy of decoded latents to each text."""
         return self._relevancy(decoded.cosines(self._vectors))
 
     def subset(self, indices: Sequence[int]) -> EmbeddedQuery:
-        """The query with only some of its texts."""
+        """Returns the query with only some of its texts."""
         texts = tuple(self.query.texts[index] for index in indices)
         return EmbeddedQuery(replace(self.query, texts=texts), self.positives[list(indices)], self.negatives)
 
     def scores_like(self, other: EmbeddedQuery) -> bool:
-        """Whether another query gives the same relevancies: it may differ in its threshold only."""
+        """Returns whether another query gives the same relevancy: only the thresholds may differ."""
         same_vectors = self.positives is other.positives and self.negatives is other.negatives
         return same_vectors and self.query == replace(other.query, threshold=self.query.threshold)
 
     def with_threshold(self, threshold: float) -> EmbeddedQuery:
-        """The query with another selection threshold."""
+        """Returns the query with another selection threshold."""
         if threshold == self.query.threshold:
             return self
         return replace(self, query=replace(self.query, threshold=threshold))
 
     def batches(self, size: int) -> list[EmbeddedQuery]:
-        """The query in parts of at most so many texts."""
+        """Splits the query into queries of at most `size` texts."""
         count = len(self.query.texts)
         if count <= size:
             return [self]
@@ -129,15 +128,15 @@ class EmbeddedQuery:
 
     def _relevancy(self, cosines: Tensor) -> Tensor:
         positives, negatives = cosines.split([len(self.positives), len(self.negatives)], dim=-1)
-        return relevancy_of_cosines(positives, negatives, self.query.temperature).clamp_min(LEAST_RELEVANCY)
+        return relevancy_of_cosines(positives, negatives, self.query.temperature).clamp_min(MIN_RELEVANCY)
 
 
 _EMBEDDED: WeakKeyDictionary[TextEncoder, dict[str, Tensor]] = WeakKeyDictionary()
-"""Unit vectors of the sentences that each living encoder has embedded."""
+"""Unit embeddings of the sentences that each encoder has embedded so far."""
 
 
 def embed_query(query: TextQuery, encoder: TextEncoder) -> EmbeddedQuery:
-    """Encodes the texts and negatives of a query in one call; sentences the encoder has embedded before are reused."""
+    """Embeds the texts and negatives of a query in one call to the encoder; embedded sentences are cached."""
     prompts = PROMPTS if query.prompts else ("{}",)
     texts = [*query.texts, *query.negatives]
     sentences = [prompt.replace("{}", text) for text in texts for prompt in prompts]

@@ -17,10 +17,10 @@ def relevancy_of_cosines(
 ) -> Float[Tensor, "*batch num_texts"]:
     """Scores every embedding against every text, in [0, 1].
 
-    LERF defines the score as the smallest, over the negatives, of the two-way softmax between text and negative. A
-    two-way softmax is the sigmoid of the difference of the logits and grows with it, so the smallest one belongs to the
-    negative with the largest cosine. One sigmoid per text suffices, it cannot overflow, and no (texts x negatives)
-    array is needed.
+    LERF defines the score as the minimum, over the negatives, of the two-way softmax between text and negative. A
+    two-way softmax is the sigmoid of the difference of the logits and increases with it, so the minimum belongs to the
+    negative with the largest cosine. One sigmoid per text suffices; it cannot overflow and needs no (texts x negatives)
+    array.
 
     Args:
         positives: Cosines of embeddings with the texts.

@@ -1,4 +1,4 @@
-"""Sets of Gaussians: chosen by relevancy, cleaned up in space, combined, grown, and described."""
+"""Selections of Gaussians: by relevancy, with operations to clean up, combine, grow and measure them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.settings import SelectionSettings
 
 AUTOMATIC_RADIUS = 4.0
-"""The automatic radius of the clean-up, in usual distances between a Gaussian and the next one of its kind."""
+"""The automatic radius of the clean-up, in median distances from a selected Gaussian to its nearest neighbor."""
 
 MAX_PAIRS = 50_000_000
-"""Pairs of neighbors that a clean-up may look at; they take some 2 GB."""
+"""Maximum number of neighbor pairs in a clean-up; they take about 2 GB."""
 
 
 @dataclass(frozen=True, eq=False)
 class GaussianSelection:
-    """Some of the Gaussians of a scene. `&`, `|`, `-` and `~` combine selections of one scene.
+    """A set of Gaussians of a scene. `&`, `|`, `-` and `~` combine selections of one scene.
 
     Attributes:
-        keep: Which Gaussians are selected.
+        keep: Mask of the selected Gaussians.
         means: Centers of all Gaussians.
     """
 
@@ -36,12 +36,12 @@ class GaussianSelection:
 
     @property
     def count(self) -> int:
-        """How many Gaussians are selected."""
+        """Number of selected Gaussians."""
         return int(self.keep.sum())
 
     @property
     def box(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-        """Lowest and highest corner of the box around the selected centers; None when nothing is selected."""
+        """Minimum and maximum corner of the bounding box of the selected centers; None if nothing is selected."""
         chosen = self.means[self.keep]
         if len(chosen) == 0:
             return None
@@ -49,65 +49,67 @@ class GaussianSelection:
 
     @property
     def centroid(self) -> tuple[float, ...] | None:
-        """Mean of the selected centers; None when nothing is selected."""
+        """Mean of the selected centers; None if nothing is selected."""
         return tuple(self.means[self.keep].mean(dim=0).tolist()) if self.count else None
 
     def __and__(self, other: GaussianSelection) -> GaussianSelection:
-        return self._with(self.keep & self._same_scene(other))
+        return self._with_mask(self.keep & self._mask_of(other))
 
     def __or__(self, other: GaussianSelection) -> GaussianSelection:
-        return self._with(self.keep | self._same_scene(other))
+        return self._with_mask(self.keep | self._mask_of(other))
 
     def __sub__(self, other: GaussianSelection) -> GaussianSelection:
-        return self._with(self.keep & ~self._same_scene(other))
+        return self._with_mask(self.keep & ~self._mask_of(other))
 
     def __invert__(self) -> GaussianSelection:
-        return self._with(~self.keep)
+        return self._with_mask(~self.keep)
 
     def grown(self, radius: float) -> GaussianSelection:
-        """Adds all Gaussians whose centers lie within a distance of a selected one.
+        """Adds all Gaussians whose centers lie within `radius` of a selected center.
 
         Raises:
-            GenLangSplatError: The distance is negative.
+            GenLangSplatError: The radius is negative or not finite.
         """
         if not 0 <= radius < float("inf"):
             raise GenLangSplatError(f"Found a distance to grow of {radius}; choose 0 or a positive length.")
         if radius == 0 or self.count == 0:
             return self
-        points = _points(self.means)
-        distances, _ = cKDTree(points[self._numpy()]).query(points, distance_upper_bound=np.nextafter(radius, np.inf))
-        return self._with(self.keep | torch.from_numpy(distances <= radius).to(self.keep.device))
+        points = _finite_points(self.means)
+        tree = cKDTree(points[self._numpy_mask()])
+        distances, _ = tree.query(points, distance_upper_bound=np.nextafter(radius, np.inf))
+        return self._with_mask(self.keep | torch.from_numpy(distances <= radius).to(self.keep.device))
 
     def cleaned(self, radius: float | None = None, smallest_group: float = 0.1) -> GaussianSelection:
-        """Leaves out groups that are small beside the largest; Gaussians within a distance of each other hang together.
+        """Removes groups that are small compared to the largest one.
 
         Args:
-            radius: That distance; None takes `AUTOMATIC_RADIUS` times the median distance to the nearest neighbor.
-            smallest_group: The share of the largest group's Gaussians that a group needs to stay.
+            radius: Gaussians within this distance of each other belong to one group; None takes `AUTOMATIC_RADIUS`
+                times the median distance to the nearest neighbor.
+            smallest_group: Minimum size of a group, as a share of the size of the largest group.
 
         Raises:
-            GenLangSplatError: So many Gaussians lie within the distance that memory would not suffice.
+            GenLangSplatError: More than `MAX_PAIRS` pairs of Gaussians lie within the radius.
         """
         if self.count < 2:
             return self
-        groups = self._group_numbers(radius)
+        groups = self._group_labels(radius)
         sizes = np.bincount(groups)
-        return self._some((sizes >= smallest_group * sizes.max())[groups])
+        return self._restricted((sizes >= smallest_group * sizes.max())[groups])
 
     def groups(self, radius: float | None = None) -> list[GaussianSelection]:
-        """Splits the selection into the groups that `cleaned` tells apart, the largest first.
+        """Splits the selection into the groups of `cleaned`, by descending size.
 
         Raises:
-            GenLangSplatError: As `cleaned`.
+            GenLangSplatError: More than `MAX_PAIRS` pairs of Gaussians lie within the radius.
         """
         if self.count < 2:
             return [self] if self.count else []
-        groups = self._group_numbers(radius)
-        return [self._some(groups == number) for number in np.argsort(-np.bincount(groups), kind="stable")]
+        groups = self._group_labels(radius)
+        return [self._restricted(groups == label) for label in np.argsort(-np.bincount(groups), kind="stable")]
 
-    def _group_numbers(self, radius: float | None) -> np.ndarray:
-        """Numbers the groups, and tells the group of each selected Gaussian."""
-        points = _points(self.means)[self._numpy()]
+    def _group_labels(self, radius: float | None) -> np.ndarray:
+        """Returns the group label of each selected Gaussian."""
+        points = _finite_points(self.means)[self._numpy_mask()]
         tree = cKDTree(points)
         if radius is None:
             radius = AUTOMATIC_RADIUS * float(np.median(tree.query(points, k=2)[0][:, 1]))
@@ -115,45 +117,46 @@ class GaussianSelection:
         if num_pairs > MAX_PAIRS:
             raise GenLangSplatError(
                 f"{num_pairs:,} pairs of the {len(points):,} selected Gaussians lie within {radius:.3g} of each other, "
-                f"more than {MAX_PAIRS:,}. Choose a smaller radius for the clean-up, or leave it out."
+                f"more than {MAX_PAIRS:,}. Choose a smaller radius for the clean-up, or turn the clean-up off."
             )
         first, second = tree.query_pairs(radius, output_type="ndarray").T
-        links = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(len(points), len(points)))
-        return connected_components(links, directed=False)[1]
+        edges = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(len(points), len(points)))
+        return connected_components(edges, directed=False)[1]
 
-    def _some(self, of_selected: np.ndarray) -> GaussianSelection:
-        """Some of the selected Gaussians."""
+    def _restricted(self, mask: np.ndarray) -> GaussianSelection:
+        """Returns the selected Gaussians for which a mask, with one entry per selected Gaussian, is true."""
         keep = self.keep.clone()
-        keep[self.keep] = torch.from_numpy(of_selected).to(keep.device)
-        return self._with(keep)
+        keep[self.keep] = torch.from_numpy(mask).to(keep.device)
+        return self._with_mask(keep)
 
     def require_some(self, wanted: str) -> GaussianSelection:
-        """Returns itself, unless nothing is selected.
+        """Returns the selection if it is not empty.
 
         Args:
-            wanted: What was looked for, for the message.
+            wanted: Description of the criterion, for the message.
 
         Raises:
             GenLangSplatError: Nothing is selected.
         """
         if self.count == 0:
             raise GenLangSplatError(
-                f"No Gaussian is selected by {wanted}. Lower the threshold or the opacity floor, choose another level, "
-                "or look at the scores with gen-langsplat query first."
+                f"No Gaussian is selected by {wanted}. Lower the threshold or the minimum opacity, choose another "
+                "level, or check the scores with gen-langsplat query first."
             )
         return self
 
-    def _with(self, keep: Tensor) -> GaussianSelection:
+    def _with_mask(self, keep: Tensor) -> GaussianSelection:
         return replace(self, keep=keep)
 
-    def _numpy(self) -> np.ndarray:
+    def _numpy_mask(self) -> np.ndarray:
         return self.keep.cpu().numpy()
 
-    def _same_scene(self, other: GaussianSelection) -> Tensor:
+    def _mask_of(self, other: GaussianSelection) -> Tensor:
+        """Returns the mask of another selection after checking that it is of the same scene."""
         if len(self.keep) != len(other.keep):
             raise GenLangSplatError(
-                f"One selection is of a scene of {len(self.keep):,} Gaussians, the other of {len(other.keep):,}. "
-                "Combine selections of one scene."
+                f"One selection is from a scene with {len(self.keep):,} Gaussians, the other from a scene with "
+                f"{len(other.keep):,}. Combine selections of one scene."
             )
         return other.keep
 
@@ -172,19 +175,19 @@ def select_gaussians(
         means: Centers.
         opacities: Opacities in 0..1.
         threshold: Relevancy that a Gaussian must exceed, in [0, 1].
-        settings: What becomes of them; None for the defaults.
+        settings: Minimum opacity and clean-up; None for the defaults.
 
     Raises:
-        GenLangSplatError: The threshold is out of range, or the clean-up's radius is too large.
+        GenLangSplatError: The threshold is out of range, or the radius of the clean-up is too large.
     """
     settings = settings or SelectionSettings()
     if not 0 <= threshold <= 1:
-        raise GenLangSplatError(f"Found a threshold of {threshold}; relevancy lies in 0 to 1, choose from there.")
+        raise GenLangSplatError(f"Found a threshold of {threshold}; choose a relevancy from 0 to 1.")
     keep = (relevancy > threshold) & (opacities >= settings.min_opacity) & means.isfinite().all(dim=1)
     selection = GaussianSelection(keep, means)
     return selection.cleaned(settings.radius, settings.smallest_group) if settings.clean_up else selection
 
 
-def _points(means: Tensor) -> np.ndarray:
-    """Centers for the tree; those that are not finite are put out of reach."""
+def _finite_points(means: Tensor) -> np.ndarray:
+    """Returns centers for a k-d tree, which needs finite numbers: other centers are moved very far away."""
     return means.detach().cpu().double().nan_to_num(nan=1e30, posinf=1e30, neginf=-1e30).numpy()

@@ -1,4 +1,4 @@
-"""What can be set about queries and selections. It imports no torch, because every command reads its defaults."""
+"""Settings of queries and selections. This module does not import torch, because every command reads its defaults."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ QueryMode = Literal["gaussian", "rendered"]
 """`rendered` decodes and scores pixels (the paper); `gaussian` scores every Gaussian once and splats the scores."""
 
 DecoderName = Literal["memory", "autoencoder"]
-"""`memory` decodes by the scene's memory, `autoencoder` by the pre-trained decoder alone (the paper)."""
+"""`memory` decodes with the scene memory, `autoencoder` with the pre-trained decoder alone (the paper)."""
 
 LevelRule = Literal["mean", "auto", "subpart", "part", "whole"]
-"""How the scores of the levels become one score."""
+"""How the scores of the levels are combined into one score."""
 
 DEFAULT_NEGATIVES: tuple[str, ...] = ("object", "things", "stuff", "texture")
 """The canonical texts of LERF and LangSplat that every query competes with."""
 
 DEFAULT_TEMPERATURE = 10.0
-"""The factor LERF multiplies cosines with before the softmax."""
+"""LERF's factor on the cosines before the softmax."""
 
 
 def split_texts(line: str) -> tuple[str, ...]:
-    """Splits a line into texts at semicolons and drops blank ones."""
+    """Splits a line into texts at semicolons and drops blank texts."""
     return tuple(text.strip() for text in line.split(";") if text.strip())
 
 
@@ -33,22 +33,22 @@ class ScoreSettings:
     """How texts are scored.
 
     Raises:
-        GenLangSplatError: The temperature is not positive, or no negative text has a word in it.
+        GenLangSplatError: The temperature is not positive, or all negatives are blank.
     """
 
     negatives: tuple[str, ...] = DEFAULT_NEGATIVES
-    """Texts that the queried texts compete with; semicolons inside one separate several."""
+    """Texts that the queried texts compete with; semicolons inside a text separate several."""
     temperature: float = DEFAULT_TEMPERATURE
     """Sharpness of the relevancy; LERF uses 10."""
     prompts: bool = False
-    """Embed every text inside sentences such as "a photo of ..." and average them, which helps CLIP."""
+    """Embed every text in sentences such as "a photo of ..." and average the embeddings, which helps CLIP."""
 
     def __post_init__(self) -> None:
         negatives = split_texts(";".join(self.negatives))
         if not negatives:
             raise GenLangSplatError(
-                "Found no negative text with a word in it; relevancy compares with at least one. Leave the negatives "
-                f"at their default {list(DEFAULT_NEGATIVES)} or name some."
+                "Found no negative text that is not blank; relevancy needs at least one. Keep the default negatives "
+                f"{list(DEFAULT_NEGATIVES)} or give others."
             )
         if not self.temperature > 0:
             raise GenLangSplatError(f"Found a temperature of {self.temperature}; it must be positive (LERF uses 10).")
@@ -57,16 +57,16 @@ class ScoreSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class QuerySettings(ScoreSettings):
-    """How texts are scored, and how the answer is read from the scores.
+    """How texts are scored, and how answers are read from the scores.
 
     Raises:
-        GenLangSplatError: A setting is out of range, or no negative text has a word in it.
+        GenLangSplatError: A setting is out of range, or all negatives are blank.
     """
 
     level: LevelRule = "mean"
-    """Mask level to answer at: the mean of all levels, the level with the highest peak (auto), or a named level."""
+    """Level of the answer: the mean of all levels, the level with the highest peak (auto), or a named level."""
     threshold: float = 0.8
-    """Pixels and Gaussians with a higher relevancy are selected. The embedded encoder's scores lie near 0 and 1."""
+    """Pixels and Gaussians above this relevancy are selected. Scores of the embedded encoder are mostly near 0 or 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,7 +91,7 @@ class SelectionSettings:
     min_opacity: float = 0.05
     """Gaussians with a lower opacity are not selected."""
     clean_up: bool = True
-    """Remove groups of selected Gaussians that are small and apart from the largest group."""
+    """Remove groups of selected Gaussians that are small and separate from the largest group."""
     radius: float | None = None
     """Clean-up: Gaussians within this distance form a group; None derives it from the spacing of the Gaussians."""
     smallest_group: float = 0.1
@@ -102,4 +102,4 @@ class SelectionSettings:
             if not 0 <= getattr(self, name) <= 1:
                 raise GenLangSplatError(f"Found a {name} of {getattr(self, name)}; choose a share from 0 to 1.")
         if self.radius is not None and not 0 < self.radius < float("inf"):
-            raise GenLangSplatError(f"Found a radius of {self.radius}; choose a positive length, or leave it out.")
+            raise GenLangSplatError(f"Found a radius of {self.radius}; choose a positive length, or omit the radius.")

@@ -1,4 +1,4 @@
-"""Vocabularies: lists of texts, among which the nearest to what a scene shows are its names."""
+"""Vocabularies: lists of texts that name the content of a scene by the nearest embeddings."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.query import TextEncoder
 
-MOST_TEXTS = 100_000
-"""More lines than this are no vocabulary; 50,000 take a minute to embed."""
+MAX_TEXTS = 100_000
+"""Maximum number of texts in a vocabulary; embedding 50,000 takes a minute."""
 
 COMMON_THINGS = (
     "person, face, hand, hair, clothes, shoe, hat, bag, animal, dog, cat, bird, fish, fox, horse, toy, teddy "
@@ -26,12 +26,12 @@ COMMON_THINGS = (
     "stairs, fence, stone, rock, sand, earth, wood, metal, plastic, sky, cloud, sun, water, sea, river, "
     "mountain, snow, sink, tap, stove, oven, refrigerator, bath, toilet, ball, musical instrument"
 )
-"""What is looked through where no file is named."""
+"""The default vocabulary."""
 
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """Texts and their unit vectors."""
+    """Texts and their unit embeddings."""
 
     texts: tuple[str, ...]
     embeddings: Float[Tensor, "num_texts embedding_dim"]
@@ -42,20 +42,20 @@ class Vocabulary:
         return cls(tuple(texts), encoder.encode_texts(texts))
 
     def nearest(self, embeddings: Float[Tensor, "num_levels embedding_dim"], count: int) -> list[tuple[str, float]]:
-        """Returns the texts nearest to any of some unit embeddings, with their cosines, the nearest first."""
+        """Returns the texts nearest to any of the unit embeddings, with their cosines, in descending order."""
         cosines = (self.embeddings.to(embeddings) @ embeddings.T).amax(dim=1)
         values, rows = cosines.topk(min(count, len(self.texts)))
         return [(self.texts[row], value) for row, value in zip(rows.tolist(), values.tolist(), strict=True)]
 
 
 def read_vocabulary(path: Path | None) -> tuple[str, ...]:
-    """Reads a vocabulary of one text a line; blank lines and repetitions are left out.
+    """Reads a vocabulary with one text per line; blank lines and duplicates are dropped.
 
     Args:
         path: The file, in UTF-8; None for `COMMON_THINGS`.
 
     Raises:
-        GenLangSplatError: The file cannot be read, is no text, or has no line or too many.
+        GenLangSplatError: The file cannot be read, is not UTF-8, or has no text or too many.
     """
     if path is None:
         return tuple(COMMON_THINGS.split(", "))
@@ -63,11 +63,11 @@ def read_vocabulary(path: Path | None) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise GenLangSplatError(
-            f"The vocabulary {path} cannot be read ({error}). Name a text file in UTF-8 with one text a line."
+            f"The vocabulary {path} cannot be read ({error}). Give a UTF-8 text file with one text per line."
         ) from error
     texts = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if not 0 < len(texts) <= MOST_TEXTS:
+    if not 0 < len(texts) <= MAX_TEXTS:
         raise GenLangSplatError(
-            f"The vocabulary {path} has {len(texts):,} texts, expected 1 to {MOST_TEXTS:,}, one a line."
+            f"The vocabulary {path} has {len(texts):,} texts, expected 1 to {MAX_TEXTS:,}, one per line."
         )
     return texts

@@ -1,4 +1,4 @@
-"""The cameras a scene is asked from: its own views, a camera path, or cameras between its views."""
+"""The cameras of a query: the views of the scene, a camera path, or cameras interpolated between views."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from genlangsplat_ns.scene.settings import CameraSettings
 
 @dataclass(frozen=True)
 class NamedCamera:
-    """A camera and the name of its pictures."""
+    """A camera and the name of its images."""
 
     name: str
     """File name of the photograph, or the number of a frame."""
     split: str
-    """train or eval for the run's own views, else path or interpolated."""
+    """train or eval for the views of the run, otherwise path or interpolated."""
     camera: Cameras
 
 
 def cameras_of(scene: LanguageScene, settings: CameraSettings) -> list[NamedCamera]:
-    """The cameras that the settings name.
+    """Returns the cameras that the settings select.
 
     Raises:
         GenLangSplatError: The path cannot be read, or there are too few views.
@@ -38,31 +38,33 @@ def cameras_of(scene: LanguageScene, settings: CameraSettings) -> list[NamedCame
         return list(_frames("path", read_camera_path(settings.camera_path).to(scene.model.device)))
     views = scene.views(settings.split)
     if not views:
-        raise GenLangSplatError(f"The run has no views of the split {settings.split}. Choose another with --split.")
-    own = [NamedCamera(view.name, view.split, scene.camera(view)) for view in views]
+        raise GenLangSplatError(f"The run has no views in the split {settings.split}. Choose another with --split.")
+    cameras = [NamedCamera(view.name, view.split, scene.camera(view)) for view in views]
     if settings.interpolate is None:
-        return own
-    if len(own) < 2:
-        raise GenLangSplatError(f"Found {len(own)} view of the split {settings.split}; --interpolate needs two.")
-    return list(_frames("interpolated", _between([item.camera for item in own], settings.interpolate)))
+        return cameras
+    if len(cameras) < 2:
+        raise GenLangSplatError(
+            f"Found {len(cameras)} view in the split {settings.split}; --interpolate needs at least 2."
+        )
+    return list(_frames("interpolated", _interpolate([item.camera for item in cameras], settings.interpolate)))
 
 
-def _between(cameras: list[Cameras], steps: int) -> Cameras:
-    """Interpolates this many cameras from each one to the next, in the size of the first."""
+def _interpolate(cameras: list[Cameras], steps: int) -> Cameras:
+    """Interpolates `steps` cameras between consecutive cameras, with the image size of the first."""
     intrinsics: dict[str, Any] = {
         name: torch.cat([getattr(camera, name) for camera in cameras]) for name in ("fx", "fy", "cx", "cy")
     }
     size: dict[str, Any] = {"width": int(cameras[0].width), "height": int(cameras[0].height)}
-    together = Cameras(torch.cat([camera.camera_to_worlds for camera in cameras]), **intrinsics, **size)
-    path = get_interpolated_camera_path(together, steps, order_poses=False)
+    joined = Cameras(torch.cat([camera.camera_to_worlds for camera in cameras]), **intrinsics, **size)
+    path = get_interpolated_camera_path(joined, steps, order_poses=False)
     return Cameras(path.camera_to_worlds, path.fx, path.fy, path.cx, path.cy, **size).to(cameras[0].device)
 
 
 def read_camera_path(path: Path) -> Cameras:
-    """Reads a camera path as the viewer saves it.
+    """Reads a camera path saved by the viewer.
 
     Raises:
-        GenLangSplatError: The file is missing, damaged or no camera path, or shows no perspective camera.
+        GenLangSplatError: The file is missing, damaged or no camera path, or has no perspective camera.
     """
     try:
         return get_path_from_json(json.loads(path.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""A run written anew with its latents in fewer bytes, and what that changes."""
+"""Writes a copy of a run with compressed latents, and measures the loss."""
 
 from __future__ import annotations
 
@@ -20,63 +20,63 @@ from genlangsplat_ns.scene_io.runs import MODEL, StoredRun, write_beside
 from genlangsplat_ns.utils.progress import track
 
 GENERAL_TEXTS = ("an animal", "a plant", "food", "furniture", "a vehicle")
-"""What is asked of a run that has no texts of its own, to compare masks."""
+"""Texts whose masks are compared if the run has no texts."""
 
 
 @dataclass(frozen=True)
 class CompressionLoss:
-    """What changes when a scene carries compressed latents."""
+    """Differences between a scene and the same scene with compressed latents."""
 
     latents: Agreement
     """Cosines between the latents before and after."""
     embeddings: Agreement
-    """Cosines between what they decode to."""
+    """Cosines between the decoded embeddings before and after."""
     metrics: dict[str, tuple[float, float]]
     """The language metrics of ns-eval over the held-out views, before and after."""
     overlaps: list[float]
-    """IoU of the masks before and after, for each view and text where one of them selects anything."""
+    """IoU of the masks before and after, for each pair of view and text where at least one mask is not empty."""
     num_asked: int
-    """Pairs of a view and a text that were asked."""
+    """Number of pairs of view and text."""
     texts: tuple[str, ...]
     """The texts."""
 
 
 @dataclass(frozen=True)
 class CompressedRun:
-    """A run written anew with its latents in fewer bytes."""
+    """A copy of a run with compressed latents."""
 
     config_path: Path
     """config.yml of the new run."""
     shape: tuple[int, ...]
-    """Gaussians, levels and width of the latents."""
+    """Shape of the latents: Gaussians, levels and width."""
     bytes: dict[str, tuple[int, int]]
     """Size of the `latents` and of the `checkpoint`, before and after."""
     loss: CompressionLoss
-    """What the compression changes."""
+    """The compression loss."""
 
 
 def compress_run(scene: LanguageScene, run: StoredRun, encoding: Encoding, texts: Sequence[str] = ()) -> CompressedRun:
-    """Writes a run beside another one with its latents in fewer bytes, and measures what is lost.
+    """Writes a copy of a run with compressed latents next to it, and measures the loss.
 
-    Everything else is copied bit for bit, except for the state of the optimizers, which is left out.
+    Everything else is copied bit for bit, except for the optimizer states, which are dropped.
 
     Args:
         scene: The opened run.
-        run: Where it is stored; it stays as it is.
-        encoding: How latents are stored.
-        texts: Texts whose masks are compared over the held-out views; without any, those of the run, or some general
-            ones.
+        run: The stored run, which is not changed.
+        encoding: Storage format of the latents.
+        texts: Texts whose masks are compared over the held-out views. If empty, the texts of the run, or
+            `GENERAL_TEXTS`.
 
     Raises:
-        GenLangSplatError: The latents are compressed already, or the new folder exists.
+        GenLangSplatError: The latents are already compressed, or the new folder exists.
     """
     target = compressed_folder(run.config_path, encoding)
     state = run.load_state(mmap=True)
     stored = state["pipeline"][f"{MODEL}{LATENTS}"]
     if stored.dtype != torch.float32:
         raise GenLangSplatError(
-            f"{run.config_path} stores its latents as {stored.dtype} already, expected float32. Name the run it was "
-            "made of."
+            f"{run.config_path} stores its latents as {stored.dtype} already; expected float32. Give the run that it "
+            "was compressed from."
         )
     compressed = compress_latents(stored, encoding)
     loss = measure_loss(scene, compressed.restore(), texts)
@@ -87,17 +87,17 @@ def compress_run(scene: LanguageScene, run: StoredRun, encoding: Encoding, texts
     written = write_beside(run, target, state, config)
     checkpoint = target / config.relative_model_dir / run.checkpoint.name
     sizes = {
-        "latents": (stored.nbytes, sum(part.nbytes for part in compressed.weights().values())),
+        "latents": (stored.nbytes, sum(tensor.nbytes for tensor in compressed.weights().values())),
         "checkpoint": (run.checkpoint.stat().st_size, checkpoint.stat().st_size),
     }
     return CompressedRun(written, tuple(stored.shape), sizes, loss)
 
 
 def compressed_folder(config_path: Path, encoding: Encoding) -> Path:
-    """The folder of a run's compressed version.
+    """Returns the folder of a run's compressed copy.
 
     Raises:
-        GenLangSplatError: It exists already.
+        GenLangSplatError: The folder already exists.
     """
     source = config_path.resolve().parent
     target = source.with_name(f"{source.name}-{encoding}")
@@ -107,15 +107,15 @@ def compressed_folder(config_path: Path, encoding: Encoding) -> Path:
 
 
 def measure_loss(scene: LanguageScene, restored: Tensor, texts: Sequence[str] = ()) -> CompressionLoss:
-    """Compares a scene with itself carrying other latents.
+    """Compares a scene with the same scene after its latents are replaced.
 
     Args:
         scene: The scene.
-        restored: Its latents, compressed and read again.
-        texts: What to ask; see `compress_run`.
+        restored: Its latents after compression and restoration.
+        texts: Texts whose masks are compared; see `compress_run`.
     """
-    own = tuple(text for text in scene.model.config.query_texts.split(";") if text.strip())
-    embedded = scene.embed(TextQuery(tuple(texts) or own or GENERAL_TEXTS))
+    run_texts = tuple(text for text in scene.model.config.query_texts.split(";") if text.strip())
+    embedded = scene.embed(TextQuery(tuple(texts) or run_texts or GENERAL_TEXTS))
     after = scene.with_latents(restored)
     scenes = scene, after
     latents = directions_agree(scene.field.latents, after.field.latents)

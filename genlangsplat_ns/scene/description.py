@@ -1,4 +1,4 @@
-"""What a scene consists of, as a document: groups of Gaussians with the texts that describe them best."""
+"""Describes a scene as a document: groups of Gaussians with the texts that describe them best."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from genlangsplat_ns.scene.language_scene import LanguageScene
 def describe_scene(
     scene: LanguageScene, vocabulary: TextQuery, level: str, num_groups: int, num_texts: int
 ) -> dict[str, Any]:
-    """Describes the groups of a scene's Gaussians in the words of a vocabulary.
+    """Groups the Gaussians of a scene and describes each group with texts of a vocabulary.
 
     Args:
         scene: The scene.
-        vocabulary: Its texts are the vocabulary; its negatives and temperature score them.
+        vocabulary: A query whose texts are the vocabulary, scored with its negatives and temperature.
         level: The level whose latents are grouped.
-        num_groups: How many groups to look for.
-        num_texts: How many texts each group gets.
+        num_groups: Maximum number of groups.
+        num_texts: Number of texts per group.
 
     Returns:
         The level, the negatives, and for each group the number of Gaussians, centroid, box and scored texts.
@@ -29,10 +29,10 @@ def describe_scene(
     """
     groups = []
     for group in scene.field.describe(scene.embed(vocabulary), level, num_groups, num_texts):
-        part = GaussianSelection(group.members, scene.field.means.cpu())
+        members = GaussianSelection(group.members, scene.field.means.cpu())
         scored = [
             {"text": vocabulary.texts[index], "score": round(score, 4)}
             for index, score in zip(group.texts, group.scores, strict=True)
         ]
-        groups.append({"gaussians": part.count, "centroid": part.centroid, "box": part.box, "texts": scored})
+        groups.append({"gaussians": members.count, "centroid": members.centroid, "box": members.box, "texts": scored})
     return {"level": level, "negatives": vocabulary.negatives, "groups": groups}

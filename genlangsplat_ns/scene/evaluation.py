@@ -1,4 +1,4 @@
-"""Evaluating a trained run against labels: what is asked, what is written down, and what stands beside it."""
+"""Evaluates a trained run against labels and writes the results as JSON and as an HTML report."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ from genlangsplat_ns.utils.progress import track
 
 LOGGER = logging.getLogger(__name__)
 
-USUAL_PROTOCOLS: dict[LabelKind, tuple[EvaluationProtocol, ...]] = {
+DEFAULT_PROTOCOLS: dict[LabelKind, tuple[EvaluationProtocol, ...]] = {
     "lerf-ovs": (LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, THRESHOLD, GAUSSIAN_SELECTION),
     "3d-ovs": (LANGSPLAT_3DOVS, THRESHOLD, GAUSSIAN_SELECTION),
     "masks": (LANGSPLAT_LERF, THRESHOLD, GAUSSIAN_SELECTION),
 }
-"""By which rules labels of each layout are scored unless others are named; the first decides."""
+"""Default protocols for each layout of the labels; the first one is the main protocol."""
 
 SPLIT_TITLES = {
     "all": "All labeled views",
@@ -60,16 +60,16 @@ SPLIT_TITLES = {
 
 @dataclass(frozen=True, eq=False)
 class SceneEvaluation:
-    """A scene scored against labels."""
+    """The results of scoring a scene against labels."""
 
     document: dict[str, Any]
-    """What `evaluation.json` holds."""
+    """Content of `evaluation.json`."""
     by_decoder: dict[DecoderName, Evaluation]
-    """The scores with each decoder."""
+    """Scores by decoder."""
     protocols: tuple[EvaluationProtocol, ...]
-    """The rules, the deciding one first."""
+    """The protocols, the main one first."""
     published: tuple[PublishedScore, ...]
-    """What papers report on the data set."""
+    """Published scores on the data set."""
 
 
 def evaluate_scene(
@@ -79,18 +79,18 @@ def evaluate_scene(
     decoder: DecoderName | None = None,
     compare_autoencoder: bool = False,
 ) -> SceneEvaluation:
-    """Asks a scene for every labeled category in every labeled view and writes `evaluation.json` and `report.html`.
+    """Queries a scene for every labeled category in every labeled view, and writes `evaluation.json` and `report.html`.
 
     Args:
         scene: An opened run.
         output_dir: Folder for the files.
         settings: Labels, protocols and mode; None for the defaults.
-        decoder: What decodes latents after they are lifted again for `holdout_labeled`; None for what the run says.
-        compare_autoencoder: Whether to evaluate the autoencoder's own decoder as well.
+        decoder: Decoder of the latents that are lifted again for `holdout_labeled`; None for the decoder of the run.
+        compare_autoencoder: Also evaluate with the autoencoder as the decoder.
 
     Raises:
-        GenLangSplatError: There are no labels, the labels are of another scene, or the run's latents were optimized and
-            cannot be lifted again.
+        GenLangSplatError: There are no labels, the labels belong to another scene, or the run's latents were optimized
+            and cannot be lifted again.
     """
     settings = settings or EvaluationSettings()
     start = time.perf_counter()
@@ -98,10 +98,10 @@ def evaluate_scene(
     labels = find_scene_labels(scene) if settings.labels is None else read_label_set(settings.labels)
     if labels is None:
         raise GenLangSplatError(
-            f"There are no labels beside {scene.datamanager.config.dataparser.data}: looked for the folders "
-            f"{', '.join(FOLDER_NAMES)}. Name them with --labels FOLDER."
+            f"There are no labels next to {scene.datamanager.config.dataparser.data}: looked for the folders "
+            f"{', '.join(FOLDER_NAMES)}. Give their folder with --labels FOLDER."
         )
-    chosen = chosen or USUAL_PROTOCOLS[labels.kind]
+    chosen = chosen or DEFAULT_PROTOCOLS[labels.kind]
     views = scene.views("all")
     labels = warp_labels(labels, scene, views)
     if settings.holdout_labeled:
@@ -135,10 +135,10 @@ def evaluate_scene(
 
 
 def _lift_without(scene: LanguageScene, names: Sequence[str]) -> None:
-    """Lifts the latents again without some of the views; nothing is written."""
+    """Lifts the latents again without some of the views, in memory only."""
     if scene.model.config.language_solver != "lift":
         raise GenLangSplatError(
-            "The latents of this run were optimized, and lifting them anew would evaluate another method. Leave out "
+            "The latents of this run were optimized, and lifting them again would evaluate another method. Omit "
             "--holdout-labeled, or train with --pipeline.model.language-solver lift."
         )
     scene.model.set_latents(*lift_scene(scene.model, scene.datamanager, left_out=names))
@@ -151,7 +151,7 @@ def _document(
     protocols: Sequence[EvaluationProtocol],
     holdout_labeled: bool,
 ) -> dict[str, Any]:
-    """What was measured, as JSON values."""
+    """Returns the measurements as JSON values."""
     first = evaluation.summary(protocols[0].name, "all")
     return {
         "protocol": protocols[0].name,
@@ -183,12 +183,12 @@ def _document(
 
 @torch.no_grad()
 def _geometry(scene: LanguageScene) -> dict[str, float | None]:
-    """Mean PSNR and SSIM of the held-out views; None without any."""
+    """Computes the mean PSNR and SSIM of the held-out views; None if there are none."""
     measured = []
     for view in track(scene.views("eval"), "Rendering held-out views"):
         render, truth = scene.render_rgb(view), scene.image(view).to(scene.model.device) / 255
-        pictures = (picture.permute(2, 0, 1)[None] for picture in (render, truth))
-        measured.append((psnr(render, truth), float(structural_similarity(*pictures))))
+        images = (image.permute(2, 0, 1)[None] for image in (render, truth))
+        measured.append((psnr(render, truth), float(structural_similarity(*images))))
     if not measured:
         return {"psnr": None, "ssim": None}
     means = np.mean(measured, axis=0).tolist()
@@ -196,7 +196,7 @@ def _geometry(scene: LanguageScene) -> dict[str, float | None]:
 
 
 def _provenance(scene: LanguageScene) -> dict[str, Any]:
-    """What one needs to know to repeat the measurement."""
+    """Returns versions, files and settings that are needed to reproduce the measurement."""
     query = asdict(TextQuery(("unused",)))
     del query["texts"]
     stored: dict[str, Any] = {}
@@ -227,10 +227,10 @@ def _page(
     published: Sequence[PublishedScore],
     collector: CardCollector,
 ) -> Report:
-    """The page of the evaluation."""
+    """Builds the HTML report of the evaluation."""
     micro, geometry, facts = document["micro"], document["geometry"], document["labels"]
     autoencoder = document["autoencoder"]
-    held_out = "their regions had no say in the latents" if facts["held_out_of_lifting"] else "their regions had a say"
+    held_out = "not lifted from" if facts["held_out_of_lifting"] else "the latents were lifted from them"
     decibels = "none" if geometry["psnr"] is None else f"{geometry['psnr']:.2f} dB, SSIM {geometry['ssim']:.3f}"
     return Report(
         title=f"{document['scene']}: texts against labels",
@@ -243,14 +243,16 @@ def _page(
             "IoU above 0.25": percent(micro["acc_iou25"]),
         },
         facts={
-            "Labels": f"{labels.folder}, laid out as {labels.kind}",
-            "Training views among them": f"{', '.join(facts['in_training']) or 'none'}; {held_out}",
+            "Labels": f"{labels.folder}, in the layout {labels.kind}",
+            "Labeled training views": f"{', '.join(facts['in_training']) or 'none'}; {held_out}",
             "Labels without a view": ", ".join(facts["no_such_view"]) or "none",
             "Unusable labels": "; ".join((*facts["skipped"], *facts["not_in_view"])) or "none",
-            "Decoder": "the scene's memory" if document["decoder"] == "memory" else "the autoencoder alone",
-            "Relevancy": "of rendered and decoded pixels" if document["mode"] == "rendered" else "of Gaussians, drawn",
-            "Means": "micro: all pairs of view and text; macro: texts, equally weighted",
-            "Held-out pictures": decibels,
+            "Decoder": "the scene memory" if document["decoder"] == "memory" else "the autoencoder alone",
+            "Relevancy": "rendered and decoded pixels"
+            if document["mode"] == "rendered"
+            else "splatted Gaussian scores",
+            "Means": "micro: over all pairs of view and text; macro: over texts, equally weighted",
+            "Held-out views": decibels,
             "Autoencoder": f"{autoencoder['name']}, {autoencoder['embedding_dim']} to {autoencoder['latent_dim']}",
             "Run": f"{document['config']}, {document['checkpoint']}, SHA-256 {document['checkpoint_sha256']}"
             if "config" in document
@@ -267,13 +269,13 @@ def _page(
 
 
 def _published_note(kind: LabelKind, scene: str) -> str:
-    """How far published figures can be compared with the measured ones."""
+    """Explains how published figures compare with the measured ones."""
     if not is_published_scene(kind, scene):
         return (
-            "No paper reports on this scene. These means over the scenes of the data set whose labels look like these "
-            "stand here for scale, and compare with nothing above."
+            "No paper reports results on this scene. These means over the scenes of a data set with the same label "
+            "layout only show the order of magnitude and cannot be compared with the results above."
         )
     return (
-        "As printed in the named sources, none reproduced here. LangSplat and its followers train on the labeled "
-        "views; compare like with like, and masks from rendered maps with those alone."
+        "Values as printed in the cited sources, not reproduced here. LangSplat and its successors train on the "
+        "labeled views. Compare only equal protocols, and masks from rendered maps only with each other."
     )

@@ -1,4 +1,4 @@
-"""Writing Gaussians of a scene as a PLY file that any splat program opens, with or without their latents."""
+"""Exports Gaussians of a scene as a PLY file for other splat programs, with or without their latents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from genlangsplat_ns.utils.files import atomic_path, check_new_file
 LOGGER = logging.getLogger(__name__)
 
 LATENTS_FORMAT = "genlangsplat-latents-2"
-"""Stands in the metadata of a file of latents. Version 2 has the scene's memory beside them, where there is one, as
+"""Format name in the metadata of a latents file. Version 2 also contains the scene memory, if there is one, as
 `memory.keys`, `memory.log_masses`, `memory.values` and `memory.concentration`; the formula is in docs/memory.md."""
 
 LatentsGoTo = Literal["nowhere", "file", "ply"]
@@ -34,17 +34,17 @@ def export_scene(
     latents: LatentsGoTo = "nowhere",
     overwrite: bool = False,
 ) -> list[Path]:
-    """Writes Gaussians of a scene, in the run's own frame, as `ns-export gaussian-splat` does.
+    """Writes Gaussians of a scene, in the coordinate frame of the run, in the format of `ns-export gaussian-splat`.
 
     Args:
         scene: The scene.
         output: The PLY file.
-        keep: Which Gaussians to write; None for all.
-        latents: Whether language latents go to a .safetensors file of the same name, or into properties of the PLY.
-        overwrite: Whether files may be replaced.
+        keep: Mask of the Gaussians to write; None for all.
+        latents: Write no latents, a .safetensors file with the same name, or properties of the PLY file.
+        overwrite: Replace existing files.
 
     Returns:
-        The files.
+        The written files.
 
     Raises:
         GenLangSplatError: No Gaussian is left to write, or a file exists or cannot be written.
@@ -53,14 +53,14 @@ def export_scene(
     drawable = scene.model.drawable()
     keep = drawable if keep is None else keep & drawable
     if not bool(keep.any()):
-        raise GenLangSplatError("No Gaussian is left to write. Raise the threshold, or leave out --rest.")
+        raise GenLangSplatError("No Gaussian is left to write. Raise the threshold, or omit --rest.")
     chosen = scene.field.latents.cpu()[keep]
     columns = {}
     if latents == "ply":
         columns = {
-            f"latent_{level}_{place}": chosen[:, index, place]
+            f"latent_{level}_{component}": chosen[:, index, component]
             for index, level in enumerate(LEVELS)
-            for place in range(chosen.shape[2])
+            for component in range(chosen.shape[2])
         }
     write_ply(output, scene.model.splats(keep), columns)
     written = [output]
@@ -69,20 +69,20 @@ def export_scene(
         identity = json.dumps(asdict(scene.autoencoder_identity))
         metadata = {"format": LATENTS_FORMAT, "levels": ",".join(LEVELS), "autoencoder": identity}
         memory = scene.field.memory
-        parts = {} if memory is None else {name: part.cpu() for name, part in memory.named_buffers(prefix="memory")}
+        buffers = {} if memory is None else {name: item.cpu() for name, item in memory.named_buffers(prefix="memory")}
         with atomic_path(written[1]) as temporary:
-            save_file({"latents": chosen.contiguous(), **parts}, temporary, metadata=metadata)
+            save_file({"latents": chosen.contiguous(), **buffers}, temporary, metadata=metadata)
     LOGGER.info("Wrote %s Gaussians to %s.", f"{len(chosen):,}", " and ".join(map(str, written)))
     return written
 
 
 def check_export(output: Path, latents: LatentsGoTo, overwrite: bool) -> None:
-    """Checks before long work that an export can be written.
+    """Checks that an export can be written, before the work starts.
 
     Raises:
-        GenLangSplatError: The file is no .ply file, or a file exists or cannot be written.
+        GenLangSplatError: The output has no .ply suffix, or a file exists or cannot be written.
     """
     if output.suffix != ".ply":
-        raise GenLangSplatError(f"Found the output {output}; expected a file name that ends in .ply.")
+        raise GenLangSplatError(f"Found the output {output}; give a file name that ends in .ply.")
     for path in (output, output.with_suffix(".safetensors"))[: 2 if latents == "file" else 1]:
         check_new_file(path, overwrite)

@@ -1,4 +1,4 @@
-"""Features of a whole scene without training: extracted, looked at, or exchanged with LangSplat."""
+"""Extracts, previews and converts the features of a whole scene without training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 def open_views(settings: ViewSettings, features: FeatureSettings) -> GenLangSplatDataManager:
-    """Opens the views of a scene; pictures are read one at a time when they are asked for.
+    """Opens the views of a scene; each photograph is read on first use.
 
     Args:
         settings: The views.
@@ -49,7 +49,7 @@ def open_views(settings: ViewSettings, features: FeatureSettings) -> GenLangSpla
         **{item.name: getattr(features, item.name) for item in fields(FeatureSettings)},
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    # The held-out views are those of training, which a data set may list apart from those of its test.
+    # As in training, the held-out views are the validation split, which may differ from a data set's test split.
     views: GenLangSplatDataManager = config.setup(
         device=device, test_mode="val", extractor=FeatureExtractor(config, device)
     )
@@ -57,48 +57,48 @@ def open_views(settings: ViewSettings, features: FeatureSettings) -> GenLangSpla
 
 
 def extract_scene(views: GenLangSplatDataManager, limit: int | None, preview: bool) -> None:
-    """Extracts the features of a scene, and paints contact sheets of them.
+    """Extracts the features of a scene and optionally writes contact sheets of them.
 
     Args:
         views: The scene.
-        limit: Only the first so many views; None for all.
-        preview: Whether to paint contact sheets.
+        limit: Extract only this many views; None for all.
+        preview: Write contact sheets.
 
     Raises:
-        GenLangSplatError: If the limit is no positive number.
+        GenLangSplatError: The limit is not positive.
     """
     if limit is not None and limit < 1:
         raise GenLangSplatError(f"The limit is {limit}; give the number of views to extract, at least 1.")
     extracted = views.extract(limit)
     if preview:
         folder = views.store.folder / "preview"
-        for split, index in track(extracted, "Painting previews"):
+        for split, index in track(extracted, "Writing previews"):
             name = views.view_name(split, index)
-            # The number tells apart views that are called the same in different folders.
+            # The index distinguishes views with the same file name in different folders.
             path = folder / f"{split}-{index:04d}-{Path(name).stem}.jpg"
             write_contact_sheet(path, name, views.image(split, index), views.language_features(split, index))
         LOGGER.info("Contact sheets are in %s.", folder)
 
 
 def import_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
-    """Puts LangSplat's features of a scene into its store, where training finds them as the masks langsplat.
+    """Imports LangSplat's features of a scene into its store, where training finds them as the masks `langsplat`.
 
     Args:
         views: The scene, opened with the masks langsplat.
-        folder: LangSplat's `language_features`.
+        folder: LangSplat's `language_features` folder.
 
     Raises:
-        GenLangSplatError: If a file is missing, damaged or does not fit its photograph, or photographs have one name.
+        GenLangSplatError: A file is missing, damaged or does not fit its photograph, or file names are not unique.
     """
-    store, every = views.store, views.all_views()
+    store, all_views = views.store, views.all_views()
     try:
-        stems = _unique_stems(views, every)
+        stems = _unique_stems(views, all_views)
         check_langsplat_files(folder, stems)
     except GenLangSplatError:
         store.remove_if_empty()
         raise
     with store.writing():
-        for stem, (split, index) in zip(stems, track(every, "Converting from LangSplat"), strict=True):
+        for stem, (split, index) in zip(stems, track(all_views, "Converting from LangSplat"), strict=True):
             dataset = views.dataset(split)
             features = read_langsplat_view(
                 folder,
@@ -108,11 +108,11 @@ def import_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
                 store.identity.embedding_dim,
             )
             store.save(store.key(views.view_name(split, index), views.image(split, index)), features)
-    LOGGER.info("Converted %d views into %s.", len(every), store.folder)
+    LOGGER.info("Converted %d views into %s.", len(all_views), store.folder)
 
 
 def training_command(views: GenLangSplatDataManager) -> str:
-    """The command that trains on the features of a scene as they are."""
+    """Returns the command that trains on the stored features of a scene."""
     config = views.config
     options: dict[str, object] = {"data": config.data, "pipeline.datamanager.masks": config.masks}
     if views.extractor.encoder_name == "openclip":
@@ -127,42 +127,42 @@ def training_command(views: GenLangSplatDataManager) -> str:
 
 
 def export_langsplat(views: GenLangSplatDataManager, folder: Path, overwrite: bool = False) -> None:
-    """Writes the features of a scene as LangSplat's files, extracting those that are missing.
+    """Writes the features of a scene in LangSplat's format, after extracting missing ones.
 
     Args:
         views: The scene.
-        folder: Where the files go.
-        overwrite: Whether files that are there already may be replaced.
+        folder: The output folder.
+        overwrite: Replace existing files.
 
     Raises:
-        GenLangSplatError: If two views have the same name, or files are in the way.
+        GenLangSplatError: Two views have the same name, or files exist.
     """
-    every = views.all_views()
-    stems = _unique_stems(views, every)
+    all_views = views.all_views()
+    stems = _unique_stems(views, all_views)
     present = [name for stem in stems for name in (f"{stem}_s.npy", f"{stem}_f.npy") if (folder / name).exists()]
     if present and not overwrite:
         raise GenLangSplatError(
-            f"{folder} has {present[0]} and {len(present) - 1} more of the files already, which may be LangSplat's "
-            "own. Name another folder, or replace them with --overwrite."
+            f"{folder} already has {present[0]} and {len(present) - 1} more of the files, which may be LangSplat's "
+            "own. Give another folder, or replace them with --overwrite."
         )
     folder.mkdir(parents=True, exist_ok=True)
     views.extract()
-    for stem, (split, index) in zip(stems, track(every, "Converting to LangSplat"), strict=True):
+    for stem, (split, index) in zip(stems, track(all_views, "Converting to LangSplat"), strict=True):
         write_langsplat_view(folder, stem, views.language_features(split, index))
-    LOGGER.info("Wrote %d files to %s. They belong to the undistorted views.", 2 * len(every), folder)
+    LOGGER.info("Wrote %d files to %s. They belong to the undistorted views.", 2 * len(all_views), folder)
 
 
 def source_positions(dataset: ViewDataset, index: int) -> np.ndarray:
-    """For every pixel of an undistorted view the position (x, y) on the photograph it shows, (height, width, 2).
+    """Computes the position (x, y) on the photograph for every pixel of an undistorted view, (height, width, 2).
 
-    A picture of positions is undistorted like the photograph itself, so whatever lens it is, both agree. Beyond the
-    photograph's edge positions are -1.
+    An image of positions is undistorted in the same way as the photograph, so this works for any lens. Pixels outside
+    the photograph have the position -1.
     """
     width, height = _photograph_size(dataset, index)
     columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    # The third channel is one on the photograph; where it is less, the two others are mixed with what lies beyond.
-    moved = dataset.undistort(index, np.stack([columns, rows, np.ones_like(rows)], axis=-1))
-    return np.where(moved[..., 2:] > 0.999, moved[..., :2], -1.0)
+    # The third channel is 1 inside the photograph; below that, the positions are interpolated with the outside.
+    positions = dataset.undistort(index, np.stack([columns, rows, np.ones_like(rows)], axis=-1))
+    return np.where(positions[..., 2:] > 0.999, positions[..., :2], -1.0)
 
 
 def _photograph_size(dataset: ViewDataset, index: int) -> tuple[int, int]:
@@ -170,13 +170,14 @@ def _photograph_size(dataset: ViewDataset, index: int) -> tuple[int, int]:
     return int(camera.width), int(camera.height)
 
 
-def _unique_stems(views: GenLangSplatDataManager, every: list[tuple[Split, int]]) -> list[str]:
-    """Names of the views as LangSplat's files carry them; a photograph that is in both splits counts once."""
-    photographs = [views.dataset(split).image_filenames[index] for split, index in every]
+def _unique_stems(views: GenLangSplatDataManager, all_views: list[tuple[Split, int]]) -> list[str]:
+    """Returns the names of the views in LangSplat's files; a photograph in both splits counts once."""
+    photographs = [views.dataset(split).image_filenames[index] for split, index in all_views]
     stems = [path.stem for path in set(photographs)]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
+    duplicates = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if duplicates:
         raise GenLangSplatError(
-            f"Several views are called {', '.join(twice[:3])}; LangSplat's files need unique names."
+            f"Several views have the name {', '.join(duplicates[:3])}; LangSplat's files need unique names. Rename the "
+            "photographs."
         )
     return [path.stem for path in photographs]

@@ -1,25 +1,26 @@
-"""Gaussians that were trained elsewhere, as the beginning of a run that has only its language phase left."""
+"""Initializes a run with existing Gaussians, so that it only has a language phase."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from jaxtyping import Float32
-from rich.markup import escape
 from torch import Tensor
 
 from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.model import GenLangSplatModelConfig
-from genlangsplat_ns.scene.placement import MIN_AGREEMENT, agreement
+from genlangsplat_ns.scene.placement import MIN_PHOTOMETRIC_R2, photometric_r2
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint, read_splat_checkpoint
 from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.scene_io.ply import read_ply
 from genlangsplat_ns.scene_io.run_config import FRAME_SETTINGS, SPLIT_SETTINGS, RunConfig, read_run_config
-from genlangsplat_ns.utils.console import CONSOLE
+
+LOGGER = logging.getLogger(__name__)
 
 EXPECTED = (
     "Expected the config.yml, the folder or a step-*.ckpt of a run of splatfacto or gen-langsplat, or a .ply file of "
@@ -27,31 +28,31 @@ EXPECTED = (
 )
 
 MAX_DISTANCE = 1e-4
-"""Two frames are the same when they put points less than this share of the scene's radius apart."""
+"""Two frames are equal if corresponding points differ by less than this share of the scene's radius."""
 
 
 @dataclass(frozen=True)
 class GeometrySource:
-    """Gaussians, and what is known of where they come from."""
+    """Gaussians read from a file, and the metadata of their run."""
 
     path: Path
     """The checkpoint or PLY file."""
     is_checkpoint: bool
-    """Whether it is a checkpoint."""
+    """Whether the file is a checkpoint."""
     gaussians: GaussianParameters
-    """As the file has them."""
+    """The Gaussians in the coordinate frame of the file."""
     pose_adjustment: Float32[Tensor, "num_cameras 6"] | None = None
-    """How the camera optimizer moved the training views."""
+    """Pose corrections of the training views from the camera optimizer."""
     run: RunConfig | None = None
-    """The config of the run, where it lies by the checkpoint."""
+    """The config of the run, if it is stored with the checkpoint."""
     frame: SceneFrame | None = None
-    """The frame of the run, where it lies by the checkpoint."""
+    """The coordinate frame of the run, if it is stored with the checkpoint."""
 
     def take_settings(self, model: GenLangSplatModelConfig) -> None:
-        """Makes a model's settings those that the Gaussians were trained with, and its run begin with language.
+        """Adopts the settings that the Gaussians were trained with, and starts the run with the language phase.
 
         Args:
-            model: The settings, which are changed.
+            model: The settings, changed in place.
 
         Raises:
             GenLangSplatError: The settings ask for a later language phase.
@@ -59,13 +60,13 @@ class GeometrySource:
         if model.language_start_step not in (None, 0):
             raise GenLangSplatError(
                 f"Found --pipeline.model.language-start-step {model.language_start_step} with --pipeline.init-from, "
-                "which begins with the language phase. Leave out one of the two."
+                "which starts with the language phase. Omit one of the two."
             )
         model.language_start_step = 0
         model.sh_degree = self.gaussians.sh_degree
-        known = {} if self.run is None else self.run.model
-        model.rasterize_mode = known.get("rasterize_mode", model.rasterize_mode)
-        model.background_color = known.get("background_color", model.background_color)
+        stored = {} if self.run is None else self.run.model
+        model.rasterize_mode = stored.get("rasterize_mode", model.rasterize_mode)
+        model.background_color = stored.get("background_color", model.background_color)
         if self.pose_adjustment is None:
             return
         mode = "off" if self.run is None else self.run.camera_mode
@@ -73,32 +74,33 @@ class GeometrySource:
             model.camera_optimizer.mode = mode
         elif model.camera_optimizer.mode == "off":
             model.camera_optimizer.mode = "SO3xR3"
-            CONSOLE.print(
-                f"[yellow]{escape(str(self.path))} has optimized cameras, but no config.yml that says how; SO3xR3 is "
-                "taken. If it was SE3, give --pipeline.model.camera-optimizer.mode SE3."
+            LOGGER.warning(
+                "%s has optimized cameras but no config.yml with the mode of the camera optimizer, so SO3xR3 is "
+                "assumed. If the mode was SE3, give --pipeline.model.camera-optimizer.mode SE3.",
+                self.path,
             )
 
     def place(self, views: GenLangSplatDataManager, frame: Literal["auto", "nerfstudio", "data"]) -> GaussianParameters:
-        """Returns the Gaussians in the frame of a scene.
+        """Returns the Gaussians in the coordinate frame of a scene.
 
-        A checkpoint is in the frame of its run, which must be that of the scene. A PLY file does not say: one that
-        ns-export wrote is in nerfstudio's frame, one of Inria's program in that of the poses before nerfstudio turned,
-        centered and scaled them.
+        A checkpoint is in the frame of its run, which must be the frame of the scene. A PLY file does not name its
+        frame: files of ns-export are in nerfstudio's frame, and files of Inria's program are in the frame of the poses
+        before nerfstudio oriented, centered and scaled them.
 
         Args:
             views: The scene.
-            frame: Where the Gaussians lie; auto asks the photographs.
+            frame: Frame of the Gaussians; auto chooses it by comparing renders with the photographs.
 
         Raises:
-            GenLangSplatError: The frames or the training views do not fit each other.
+            GenLangSplatError: The frames or the training views do not match.
         """
         outputs = views.train_dataparser_outputs
         here = SceneFrame(outputs.dataparser_transform, float(outputs.dataparser_scale))
         if self.is_checkpoint:
             if frame == "data":
                 raise GenLangSplatError(
-                    f"{self.path} is a checkpoint, whose Gaussians lie in the frame of its run; --pipeline.init-frame "
-                    "data is for PLY files. Leave it out."
+                    f"{self.path} is a checkpoint, whose Gaussians are in the frame of its run; --pipeline.init-frame "
+                    "data is for PLY files. Omit the option."
                 )
             self._check_views(views)
             if self.frame is not None:
@@ -109,92 +111,96 @@ class GeometrySource:
             candidates["data"] = move_gaussians(self.gaussians, here)
         if frame in candidates:
             candidates = {frame: candidates[frame]}
-        scores = {name: agreement(gaussians, views) for name, gaussians in candidates.items()}
+        scores = {name: photometric_r2(gaussians, views) for name, gaussians in candidates.items()}
         chosen = max(scores, key=lambda name: scores[name])
-        found = " and ".join(f"{max(score, 0.0):.0%} in the frame {name}" for name, score in scores.items())
-        said = f"Of what varies in the photographs, the Gaussians of {self.path} explain {found}"
-        if scores[chosen] >= MIN_AGREEMENT:
-            CONSOLE.print(escape(f"{said}."))
+        shares = " and ".join(f"{max(score, 0.0):.0%} in the frame {name}" for name, score in scores.items())
+        finding = f"The Gaussians of {self.path} explain this share of the photographs' variance: {shares}"
+        if scores[chosen] >= MIN_PHOTOMETRIC_R2:
+            LOGGER.info("%s.", finding)
         elif frame == "auto":
             raise GenLangSplatError(
-                f"{said}; expected at least {MIN_AGREEMENT:.0%}. They show another scene, or lie in another frame. "
-                f"{self._other_frame_advice()}"
+                f"{finding}; expected at least {MIN_PHOTOMETRIC_R2:.0%}. They show another scene, or are in another "
+                f"frame. {self._other_frame_advice()}"
             )
         else:
-            CONSOLE.print(f"[yellow]{escape(said)}, which is little for the scene they should show.")
+            LOGGER.warning("%s, but at least %.0f%% is expected.", finding, 100 * MIN_PHOTOMETRIC_R2)
         return candidates[chosen]
 
     def _other_frame_advice(self) -> str:
         if self.run is not None:
-            return f"The words of its own run for the end of the ns-train command are: {self.run.dataparser_words()}"
+            return f"Append the dataparser of their run to the ns-train command: {self.run.dataparser_words()}"
         return (
-            "If it comes from a run of nerfstudio, name that run's config.yml instead, or put that run's dataparser at "
-            "the end of the ns-train command, for example: nerfstudio-data --orientation-method none --center-method "
-            "none --auto-scale-poses False. If you know the frame to be right, say so with --pipeline.init-frame "
-            "nerfstudio, or data for that of the poses as they were given."
+            "If they come from a run of nerfstudio, give its config.yml instead, or append the dataparser of that run "
+            "to the ns-train command, for example: nerfstudio-data --orientation-method none --center-method none "
+            "--auto-scale-poses False. If you know the frame, give it with --pipeline.init-frame nerfstudio, or data "
+            "for the frame of the original poses."
         )
 
     def _check_views(self, views: GenLangSplatDataManager) -> None:
-        """Raises when adjusted cameras are not those of the scene; says when other views were held out."""
-        differs = self._other_views(views)
-        words = "" if self.run is None else f" Put this at the end of the command: {self.run.dataparser_words()}"
+        """Checks that the adjusted cameras belong to the scene, and warns if the held-out views differ."""
+        differs = self._split_differs(views)
+        advice = "" if self.run is None else f" Append this to the command: {self.run.dataparser_words()}"
         count = len(views.train_dataset)
         if self.pose_adjustment is not None and (differs or len(self.pose_adjustment) != count):
             raise GenLangSplatError(
-                f"{self.path} has optimized cameras of {len(self.pose_adjustment)} training views, this run has "
-                f"{count}, and the two must be the same views.{words or ' Split them as that run did.'}"
+                f"{self.path} has optimized cameras of {len(self.pose_adjustment)} training views, and this run has "
+                f"{count} training views; they must be the same views.{advice or ' Use the same split as that run.'}"
             )
         if differs:
-            CONSOLE.print(
-                "[yellow]The views held out here are not those held out when the Gaussians were trained, so their "
-                f"metrics say little.{escape(words)}"
+            LOGGER.warning(
+                "The views held out here differ from those held out when the Gaussians were trained, so metrics of "
+                "held-out views are not reliable.%s",
+                advice,
             )
 
-    def _other_views(self, views: GenLangSplatDataManager) -> bool:
-        """Whether the run of a checkpoint trained on other views; lists in the data may overrule its settings."""
+    def _split_differs(self, views: GenLangSplatDataManager) -> bool:
+        """Returns whether the run of a checkpoint trained on other views; lists in the data may override settings."""
         config = views.config.dataparser
         if self.run is None or not self.run.differs(config, SPLIT_SETTINGS):
             return False
         if self.run.differs(config, ()):
             return True
         split = {name: self.run.dataparser[name] for name in SPLIT_SETTINGS if name in self.run.dataparser}
-        as_there = replace(config, **split).setup().get_dataparser_outputs("train")
-        return bool(as_there.image_filenames != views.train_dataset.image_filenames)
+        outputs = replace(config, **split).setup().get_dataparser_outputs("train")
+        return bool(outputs.image_filenames != views.train_dataset.image_filenames)
 
     def _check_frame(self, here: SceneFrame, views: GenLangSplatDataManager) -> None:
-        """Raises when the run of a checkpoint lay in another frame."""
-        assert self.frame is not None, "only called where the frame is known"
+        """Checks that the run of a checkpoint used the same coordinate frame."""
+        assert self.frame is not None, "only called if the frame is known"
         distance = here.distance(self.frame, views.train_dataset.cameras.camera_to_worlds[:, :3, 3])
         if distance < MAX_DISTANCE:
             return
         if self.run is None:
-            advice = "Its config.yml, which would say how, is gone: name its dataparser's settings at the end."
+            advice = (
+                "The config.yml with its dataparser is missing. Append the settings of that dataparser to the ns-train "
+                "command."
+            )
         elif self.run.differs(views.config.dataparser, FRAME_SETTINGS):
-            advice = f"Put its dataparser at the end of the ns-train command: {self.run.dataparser_words()}"
+            advice = f"Append its dataparser to the ns-train command: {self.run.dataparser_words()}"
         else:
             advice = (
                 "Both have the same dataparser, so the data must differ: that run was trained on "
-                f"{self.run.data}. Give these with --data."
+                f"{self.run.data}. Give that folder with --data."
             )
         raise GenLangSplatError(
-            f"The Gaussians of {self.path} lie in another frame: its run has the scale {self.frame.scale:.6g}, this "
-            f"one {here.scale:.6g}, and points of the scene lie up to {distance:.3g} times its radius apart. {advice}"
+            f"The Gaussians of {self.path} are in another frame: their run has the scale {self.frame.scale:.6g}, this "
+            f"run {here.scale:.6g}, and points of the scene differ by up to {distance:.3g} times its radius. {advice}"
         )
 
 
 def open_geometry(path: Path) -> GeometrySource:
     """Reads Gaussians from a run, a checkpoint or a PLY file.
 
-    The latents of a run of this method are not read: the new run lifts its own, with its own autoencoder.
+    Latents of a gen-langsplat run are not read: the new run lifts its own latents with its own autoencoder.
 
     Args:
         path: A config.yml, the folder of a run or of its checkpoints, a step-*.ckpt, or a .ply file.
 
     Raises:
-        GenLangSplatError: There is nothing of that kind, or it cannot be read.
+        GenLangSplatError: The path does not exist, is nothing of that kind, or cannot be read.
     """
     if not path.exists():
-        raise GenLangSplatError(f"There is no {path} to begin from. {EXPECTED}")
+        raise GenLangSplatError(f"There is no {path} to start from. {EXPECTED}")
     if path.suffix.lower() == ".ply" and path.is_file():
         return GeometrySource(path, False, _with_harmonics(read_ply(path)))
     checkpoint, config = _find_checkpoint(path)
@@ -206,12 +212,12 @@ def open_geometry(path: Path) -> GeometrySource:
 
 
 def _find_checkpoint(path: Path) -> tuple[Path, Path]:
-    """The checkpoint that a path means, and where the config.yml of its run would lie."""
+    """Returns the checkpoint for a path, and the path at which the config.yml of its run is expected."""
     path = path.absolute()
     if path.suffix == ".ckpt":
-        # nerfstudio keeps checkpoints in a folder of the run unless told to keep them beside its config.
-        beside = path.parent / "config.yml"
-        return path, beside if beside.is_file() else path.parent.parent / "config.yml"
+        # nerfstudio stores checkpoints in a subfolder of the run by default, or next to its config.
+        sibling = path.parent / "config.yml"
+        return path, sibling if sibling.is_file() else path.parent.parent / "config.yml"
     if path.suffix in (".yml", ".yaml") or (path / "config.yml").is_file():
         config = path if path.is_file() else path / "config.yml"
         folder = read_run_config(config).checkpoints
@@ -220,15 +226,15 @@ def _find_checkpoint(path: Path) -> tuple[Path, Path]:
         config = folder.parent / "config.yml"
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
-        raise GenLangSplatError(f"Found no step-*.ckpt in {folder}, so {path} is nothing to begin from. {EXPECTED}")
+        raise GenLangSplatError(f"Found no step-*.ckpt in {folder}, so {path} is nothing to start from. {EXPECTED}")
     return checkpoint, config
 
 
 def _with_harmonics(gaussians: GaussianParameters) -> GaussianParameters:
-    """Gives Gaussians without harmonics three of zero each.
+    """Adds zero harmonics of degree 1 to Gaussians of degree 0.
 
-    A PLY file has its constant colors as harmonics, but splatfacto, where it has no other harmonics, as logits, which
-    cannot hold them exactly.
+    A PLY file stores constant colors as harmonics. Splatfacto stores them as logits at degree 0, which cannot
+    represent the same colors exactly.
     """
     if gaussians.sh_degree > 0:
         return gaussians

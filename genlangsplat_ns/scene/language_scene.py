@@ -1,4 +1,4 @@
-"""A trained scene: its views, what they look like and what they mean. This is what scripts ask."""
+"""A trained scene with its views, renders and language queries. This is the interface for scripts."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class SceneView:
     split: Split
     """train or eval (held out)."""
     index: int
-    """Place in its split."""
+    """Index in its split."""
 
 
 @dataclass(frozen=True)
 class RenderedView:
-    """What a scene shows of a view."""
+    """Colors and latents rendered in a view."""
 
     rgb: Float[Tensor, "height width 3"]
     """Colors, 0 to 1."""
@@ -51,18 +51,18 @@ class RenderedView:
 
 @dataclass(frozen=True, eq=False)
 class AnsweredView:
-    """A view and what it answers."""
+    """A rendered view with the answers to a query."""
 
     rgb: Float[Tensor, "height width 3"]
     """Colors, 0 to 1."""
     answers: list[ViewAnswer]
     """One per text."""
     points: list[tuple[float, float, float]]
-    """For each text the point of the scene that its peak shows, in the run's own frame."""
+    """For each text, the scene point at its peak, in the coordinate frame of the run."""
 
 
 class LanguageScene:
-    """A trained scene that can be asked. Tensors come back on the CPU, where `.numpy()` gives an array.
+    """A trained scene that answers queries. Results are on the CPU, so `.numpy()` works.
 
     Example:
         scene = open_run(Path("outputs/fox/gen-langsplat-lite/2026-01-01_120000/config.yml"))
@@ -85,17 +85,17 @@ class LanguageScene:
 
     @property
     def encoder(self) -> ImageTextEncoder:
-        """The image-text encoder the run's features come from, loaded with the first text."""
+        """The image-text encoder of the run's features, loaded on first use."""
         return self.datamanager.extractor.load_text_encoder()
 
     @property
     def autoencoder_identity(self) -> AutoencoderIdentity:
-        """Which autoencoder the latents belong to."""
+        """Identity of the autoencoder of the latents."""
         return self.model.field_head.autoencoder.identity
 
     @property
     def field(self) -> LanguageField:
-        """Everything that can be asked of the Gaussians.
+        """The language field, which answers queries about the Gaussians.
 
         Raises:
             GenLangSplatError: The run has no language phase.
@@ -108,7 +108,7 @@ class LanguageScene:
         return self.field.decode
 
     def with_latents(self, latents: Float[Tensor, "num_gaussians levels latent_dim"]) -> LanguageScene:
-        """The same scene with other latents on its Gaussians."""
+        """Returns the same scene with other latents."""
         return LanguageScene(self.model, self.datamanager, self.stored, self.field.with_latents(latents))
 
     @property
@@ -118,12 +118,12 @@ class LanguageScene:
         return (data if data.is_dir() else data.parent).name
 
     def views(self, split: Literal["train", "eval", "all"] = "all") -> list[SceneView]:
-        """Lists the views of a split, held-out ones last."""
+        """Lists the views of a split; held-out views come last."""
         splits: tuple[Split, ...] = ("train", "eval") if split == "all" else (split,)
         return [
-            SceneView(self.datamanager.view_name(part, index), part, index)
-            for part in splits
-            for index in range(len(self.datamanager.dataset(part)))
+            SceneView(self.datamanager.view_name(name, index), name, index)
+            for name in splits
+            for index in range(len(self.datamanager.dataset(name)))
         ]
 
     def image(self, view: SceneView) -> UInt8[Tensor, "height width 3"]:
@@ -131,7 +131,7 @@ class LanguageScene:
         return self.datamanager.image(view.split, view.index)
 
     def undistort_labels(self, labels: ViewLabels, view: SceneView) -> ViewLabels:
-        """Moves labels of the raw photograph, at whatever size, to the undistorted view."""
+        """Warps labels of the raw photograph, at any size, to the undistorted view."""
         height, width = self.image(view).shape[:2]
         size = (labels.width, labels.height)
         return labels.warped(
@@ -154,21 +154,21 @@ class LanguageScene:
 
     @torch.no_grad()
     def render_rgb(self, view: SceneView) -> Float[Tensor, "height width 3"]:
-        """Renders the colors of a view alone."""
+        """Renders only the colors of a view."""
         return self.model.render_splats(self.camera(view))["rgb"]
 
     @torch.no_grad()
     def render_opacity(
         self, view: SceneView, selected: Bool[Tensor, " num_gaussians"]
     ) -> Float[Tensor, "height width"]:
-        """Renders how opaque the selected Gaussians alone are; none of the others stands before them."""
+        """Renders the opacity of the selected Gaussians without occlusion by other Gaussians."""
         return self.model.render_opacity(self.camera(view), selected)
 
     @torch.no_grad()
     def render_scores(
         self, view: SceneView, scores: Float[Tensor, "num_gaussians channels"]
     ) -> Float[Tensor, "height width channels"]:
-        """Renders scores of the Gaussians over the opacity of those that have one; 0 where none is shown."""
+        """Renders scores divided by the opacity of the Gaussians with a nonzero score; 0 where none is visible."""
         return self.model.render_scores(self.camera(view), SeenScores(scores))[1]
 
     def embed(self, query: TextQuery) -> EmbeddedQuery:
@@ -177,16 +177,16 @@ class LanguageScene:
 
     @torch.no_grad()
     def answer(self, query: EmbeddedQuery, camera: Cameras, mode: QueryMode = "gaussian") -> AnsweredView:
-        """Draws a camera's view and reads from it the answer to each text of a query.
+        """Renders a camera's view and answers each text of a query in it.
 
         Args:
             query: The query.
-            camera: One perspective camera, such as `camera` gives.
+            camera: One perspective camera, for example from `camera`.
             mode: `gaussian` splats the scores of Gaussians; `rendered` decodes and scores every pixel.
         """
         if mode == "gaussian":
             outputs, relevancy = self.model.render_scores(camera, self.field.seen_scores(query))
-            # The levels are joined already, so there is only one map per text to read.
+            # The levels are already combined, so there is one map per text.
             answers = answer_texts(relevancy.permute(2, 0, 1)[:, None], replace(query.query, level="mean"))
             levels = self.field.relevancy(query)[1]
             answers = [replace(answer, level=level) for answer, level in zip(answers, levels, strict=True)]

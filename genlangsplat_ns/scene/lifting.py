@@ -1,4 +1,4 @@
-"""Lifting of a whole scene: the training views with their regions, the lifted latents, and the memory that decodes."""
+"""Lifts the latents of a whole scene from its training views and fits the memory that decodes them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOGGER = logging.getLogger(__name__)
 
 @torch.no_grad()
 def training_views(model: GenLangSplatModel, data: GenLangSplatDataManager) -> RegionViews:
-    """The training views with their regions; features that the store does not have are extracted."""
+    """Returns the training views with their regions; features missing from the store are extracted on access."""
     views = []
     for index in range(len(data.train_dataset)):
         name, key = data.view_name("train", index), data.language_key("train", index)
@@ -54,8 +54,8 @@ def lift_scene(
     Args:
         model: The scene, which is not changed.
         data: Its views.
-        left_out: File names of training views to leave out.
-        ray: How a Ray cluster shares the views; None to lift in this process.
+        left_out: File names of training views to ignore.
+        ray: Settings of the Ray cluster that processes the views; None to lift in this process.
 
     Raises:
         GenLangSplatError: The views cannot be lifted.
@@ -69,7 +69,7 @@ def lift_scene(
     else:
         views = replace(views.to("cpu"), cache=None)
         lifted = lift_on_ray(views, (count, levels, latent_dim), settings, ray)
-    assert lifted.region_consensus is not None, "lifting was told to remember"
+    assert lifted.region_consensus is not None, "lifting was called with with_consensus"
     names = [view.name for view in views.views]
     regions = MemoryRegions.from_consensus(lifted.region_consensus, lifted.region_weights, names)
     memory = fit_memory(regions, model.field_head.autoencoder.identity.encoder)
@@ -79,30 +79,30 @@ def lift_scene(
 
 
 def fit_scene_memory(model: GenLangSplatModel, data: GenLangSplatDataManager) -> SceneMemory:
-    """Fits a memory to the latents that the Gaussians have."""
+    """Fits a memory to the current latents of the Gaussians."""
     views = replace(training_views(model, data).small(), cache=None)
     regions = collect_regions(views, model.latents.detach(), None)
     return fit_memory(regions, model.field_head.autoencoder.identity.encoder)
 
 
 def describe_lift(lifted: LiftedLatents, memory: SceneMemory | None) -> str:
-    """What was lifted, in one sentence."""
+    """Summarizes a lifting result in one sentence."""
     share = float(lifted.seen.any(dim=-1).float().mean())
     sentence = f"Lifted latents onto {share:.0%} of {len(lifted.mass):,} Gaussians"
     return f"{sentence}." if memory is None else f"{sentence}, with a memory of {len(memory)} keys."
 
 
 def lift_run(scene: LanguageScene, run: StoredRun, robust_rounds: int | None, ray: RaySettings | None) -> Path:
-    """Lifts the latents of a stored run again and writes them as one more checkpoint, which every command then opens.
+    """Lifts the latents of a stored run again and writes a new checkpoint, which all commands open from then on.
 
-    A run that stopped before its language phase enters it with the Gaussians it has. Optimized latents are kept and get
-    a memory, unless rounds or a cluster are asked for.
+    A run that stopped before its language phase enters it with its current Gaussians. Optimized latents are kept and
+    only get a memory, unless rounds or a cluster are given.
 
     Args:
         scene: The opened run.
-        run: Where it is stored.
-        robust_rounds: Rounds in which regions are reweighted; None for the number the run was trained with.
-        ray: How a Ray cluster shares the views; None to lift in this process.
+        run: The stored run.
+        robust_rounds: Number of rounds that reweight regions; None for the number from training.
+        ray: Settings of the Ray cluster that processes the views; None to lift in this process.
 
     Returns:
         The new checkpoint.

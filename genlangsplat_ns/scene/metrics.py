@@ -1,4 +1,4 @@
-"""Numbers about the language of a whole scene, for ns-eval."""
+"""Language metrics of a whole scene, for ns-eval."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from genlangsplat_ns.scene.language_scene import LanguageScene
 
 @dataclass(frozen=True)
 class LanguageMetrics:
-    """Numbers about the language of a scene.
+    """Language metrics of a scene.
 
     Attributes:
-        means: `lang_cosine` and `lang_l1` between rendered latents and the latents of the views' own regions, over all
-            labeled pixels and levels; and where the views have labels, `miou` and `localization` by LangSplat's
-            LERF-OVS protocol over all pairs of view and text. A metric without anything to measure is left out, so
-            that no NaN poisons a mean.
-        fidelity: The first two of every view that has regions, by its name.
+        means: `lang_cosine` and `lang_l1` between rendered latents and the latents of the views' regions, over all
+            pixels with regions and all levels; and for views with labels, `miou` and `localization` by LangSplat's
+            LERF-OVS protocol over all pairs of view and text. A metric without data is omitted instead of NaN.
+        fidelity: `lang_cosine` and `lang_l1` of every view with regions, by its name.
         queries: One score per pair of view and text.
     """
 

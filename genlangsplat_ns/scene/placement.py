@@ -1,4 +1,4 @@
-"""In which coordinate frame Gaussians lie, judged by the photographs of the scene they shall belong to."""
+"""Measures how well Gaussians explain the photographs of a scene, to determine their coordinate frame."""
 
 from __future__ import annotations
 
@@ -10,31 +10,33 @@ from genlangsplat_ns.rasterization import Gaussians, render
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.views.cameras import view_of_camera
 
-MIN_AGREEMENT = 0.4
-"""Gaussians that explain less of the photographs lie in another frame, or show another scene.
+MIN_PHOTOMETRIC_R2 = 0.4
+"""Gaussians with a lower value are in another frame, or show another scene.
 
-Measured on the fox: 0.92 in the right frame, 0.7 where 5 % too large, below 0 where a quarter too large or turned by 15
+Measured on the fox: 0.92 in the correct frame, 0.7 if scaled by 1.05, and below 0 if scaled by 1.25 or rotated by 15
 degrees.
 """
 
 NUM_VIEWS = 5
+"""Number of training views that are compared."""
+
 VIEW_SIDE = 200
-"""Pixels of the longer side, roughly; a frame that is wrong is wrong at any size."""
+"""Approximate number of pixels on the longer side of the compared views."""
 
 
 @torch.no_grad()
-def agreement(parameters: GaussianParameters, views: GenLangSplatDataManager) -> float:
-    """How much of the photographs' variation Gaussians explain: 1 for perfect pictures, 0 for a plain color.
+def photometric_r2(parameters: GaussianParameters, views: GenLangSplatDataManager) -> float:
+    """Computes the share of the photographs' variance that Gaussians explain: 1 for exact renders, 0 for a mean color.
 
-    How many Gaussians the cameras see would not do: in a frame that is too small all of them gather before every
-    camera. A few training views in small, in the constant colors alone, tell a right frame from a wrong one.
+    The number of visible Gaussians would not be a suitable measure: if the scale is too small, all of them are in front
+    of every camera. A few small renders of the training views with the constant colors suffice.
 
     Args:
         parameters: The Gaussians, in the frame of nerfstudio's poses.
-        views: The scene; its training views are read into the cache, where training wants them anyway.
+        views: The scene. Its training views are read into the cache, which training needs anyway.
 
     Returns:
-        The median over the views looked at; below 0 when the pictures are worse than a plain color.
+        The median over `NUM_VIEWS` training views; below 0 if the renders are worse than the mean color.
     """
     opacities = torch.sigmoid(parameters.opacities).squeeze(-1)
     gaussians = Gaussians(parameters.means, parameters.quats, parameters.scales.exp(), opacities).to(views.device)
@@ -49,8 +51,8 @@ def agreement(parameters: GaussianParameters, views: GenLangSplatDataManager) ->
         # Most Gaussians are smaller than a pixel at this size.
         rendered, alpha, _ = render(gaussians, view, colors, rasterize_mode="antialiased")
         photograph = resize_image(views.image("train", index), factor).to(views.device) / 255
-        plain = (photograph - photograph.mean(dim=(0, 1))).square()
-        rest = (photograph - rendered[0] / alpha[0].clamp_min(1e-6)).square()
-        # Where nothing is drawn, whatever lies behind, nothing is explained.
-        shares.append(float((alpha[0] * (plain - rest)).sum() / plain.sum().clamp_min(1e-6)))
+        variance = (photograph - photograph.mean(dim=(0, 1))).square()
+        residual = (photograph - rendered[0] / alpha[0].clamp_min(1e-6)).square()
+        # Weighting by opacity makes pixels without Gaussians explain nothing, independent of the background.
+        shares.append(float((alpha[0] * (variance - residual)).sum() / variance.sum().clamp_min(1e-6)))
     return float(torch.tensor(shares).median())

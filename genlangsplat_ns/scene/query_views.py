@@ -1,4 +1,4 @@
-"""Asking a scene from many cameras, and writing pictures and scores of the answers."""
+"""Answers a query from many cameras and writes images and scores of the answers."""
 
 from __future__ import annotations
 
@@ -37,46 +37,46 @@ def query_views(
     mode: QueryMode = "gaussian",
     video: bool = False,
 ) -> dict[str, Any]:
-    """Answers a query from every camera; writes overlays and masks as pictures or overlays as videos, and `query.json`.
+    """Answers a query from every camera, and writes images or videos and `query.json`.
 
     Args:
-        scene: The scene to ask.
-        query: What to ask.
-        output_dir: Folder for the pictures, videos and the JSON.
+        scene: The scene.
+        query: The query.
+        output_dir: Folder for the images, videos and the JSON file.
         cameras: The cameras; None for all views.
-        selection: Opacity floor and clean-up of the Gaussians that the JSON counts; None for the defaults.
-        mode: How views are scored.
-        video: Whether to write one video per text instead of two pictures per text and view.
+        selection: Minimum opacity and clean-up of the selected Gaussians in the JSON; None for the defaults.
+        mode: The query mode.
+        video: Write one overlay video per text instead of an overlay and a mask image per text and view.
 
     Returns:
-        What `query.json` holds.
+        The content of `query.json`.
 
     Raises:
         GenLangSplatError: The camera path cannot be read, or ffmpeg, which writes videos, is missing.
     """
     if video:
         require_ffmpeg()
-    places = cameras_of(scene, cameras or CameraSettings())
+    named_cameras = cameras_of(scene, cameras or CameraSettings())
     embedded = scene.embed(query)
     found = scene.field.find(embedded, selection)
     results: list[dict[str, Any]] = []
     with ExitStack() as stack:
         writers = [_VideoOfText(stack, output_dir, number, text) for number, text in enumerate(query.texts)]
-        for place in track(places, "Asking views"):
-            answered = scene.answer(embedded, place.camera, mode)
+        for camera in track(named_cameras, "Querying views"):
+            answered = scene.answer(embedded, camera.camera, mode)
             for number, answer in enumerate(answered.answers):
-                overlay = _pixels(relevancy_overlay(answered.rgb, answer.map))
+                overlay = _to_bytes(relevancy_overlay(answered.rgb, answer.map))
                 if video:
                     files = {"overlay": writers[number].add(overlay)}
                 else:
-                    files = _write_pictures(output_dir, place, number, answer, overlay)
-                results.append(_entry(place, answer, answered.points[number]) | files)
+                    files = _write_images(output_dir, camera, number, answer, overlay)
+                results.append(_view_entry(camera, answer, answered.points[number]) | files)
     document = {
         "texts": query.texts,
         "negatives": query.negatives,
         "mode": mode,
         "threshold": query.threshold,
-        "selections": [_selection(answer) for answer in found],
+        "selections": [_selection_entry(answer) for answer in found],
         "results": results,
     }
     with atomic_path(output_dir / "query.json") as path:
@@ -91,11 +91,13 @@ def require_ffmpeg() -> None:
         GenLangSplatError: ffmpeg is not installed.
     """
     if shutil.which("ffmpeg") is None:
-        raise GenLangSplatError("Could not find ffmpeg, which writes videos: `apt-get install ffmpeg`. PNGs need none.")
+        raise GenLangSplatError(
+            "Could not find ffmpeg, which writes videos: `apt-get install ffmpeg`. Images do not need it."
+        )
 
 
 class _VideoOfText:
-    """The video of one text; its size is that of the first frame."""
+    """The video of one text, in the size of its first frame."""
 
     def __init__(self, stack: ExitStack, output_dir: Path, number: int, text: str) -> None:
         self._stack, self._path = stack, output_dir / f"{number}-{safe_name(text)}.mp4"
@@ -113,24 +115,24 @@ class _VideoOfText:
         return self._path.name
 
 
-def _write_pictures(
-    output_dir: Path, place: NamedCamera, number: int, answer: ViewAnswer, overlay: UInt8[np.ndarray, "height width 3"]
+def _write_images(
+    output_dir: Path, camera: NamedCamera, number: int, answer: ViewAnswer, overlay: UInt8[np.ndarray, "height width 3"]
 ) -> dict[str, str]:
-    """Writes the two pictures of an answer and returns their names."""
-    stem = f"{place.split}-{Path(place.name).stem}-{number}-{safe_name(answer.text)}"
+    """Writes the overlay and the mask of an answer and returns their file names."""
+    stem = f"{camera.split}-{Path(camera.name).stem}-{number}-{safe_name(answer.text)}"
     names = {"overlay": f"{stem}-overlay.png", "mask": f"{stem}-mask.png"}
-    for name, pixels in ((names["overlay"], overlay), (names["mask"], _pixels(answer.mask.float()))):
+    for name, pixels in ((names["overlay"], overlay), (names["mask"], _to_bytes(answer.mask.float()))):
         with atomic_path(output_dir / name) as temporary:
             Image.fromarray(pixels).save(temporary)
     return names
 
 
-def _entry(place: NamedCamera, answer: ViewAnswer, point: tuple[float, ...]) -> dict[str, Any]:
-    """What the JSON says of an answer in a view."""
+def _view_entry(camera: NamedCamera, answer: ViewAnswer, point: tuple[float, ...]) -> dict[str, Any]:
+    """Returns the JSON entry of an answer in a view."""
     height, width = answer.map.shape
     return {
-        "view": place.name,
-        "split": place.split,
+        "view": camera.name,
+        "split": camera.split,
         "text": answer.text,
         "level": answer.level,
         "score": round(answer.score, 4),
@@ -141,8 +143,8 @@ def _entry(place: NamedCamera, answer: ViewAnswer, point: tuple[float, ...]) -> 
     }
 
 
-def _selection(answer: GaussianAnswer) -> dict[str, Any]:
-    """What the JSON says of an answer in space."""
+def _selection_entry(answer: GaussianAnswer) -> dict[str, Any]:
+    """Returns the JSON entry of the Gaussians that answer a text."""
     return {
         "text": answer.text,
         "level": answer.level,
@@ -154,6 +156,6 @@ def _selection(answer: GaussianAnswer) -> dict[str, Any]:
     }
 
 
-def _pixels(picture: Float[Tensor, "height width *channels"]) -> UInt8[np.ndarray, "height width *channels"]:
-    """A picture of values from 0 to 1 as bytes."""
-    return np.ascontiguousarray((picture.clamp(0, 1) * 255).round().byte().numpy())
+def _to_bytes(image: Float[Tensor, "height width *channels"]) -> UInt8[np.ndarray, "height width *channels"]:
+    """Converts an image from values in 0..1 to bytes."""
+    return np.ascontiguousarray((image.clamp(0, 1) * 255).round().byte().numpy())

@@ -1,4 +1,4 @@
-"""A run without an object: the same scene, less some Gaussians."""
+"""Writes a copy of a run without some of its Gaussians."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LOGGER = logging.getLogger(__name__)
 
 
 def write_without(run: StoredRun, config: Any, remove: Bool[Tensor, " num_gaussians"], overwrite: bool = False) -> Path:
-    """Writes a new run without some Gaussians; ns-render, ns-viewer and gen-langsplat open it like any other.
+    """Writes a new run without some Gaussians; ns-render, ns-viewer and gen-langsplat open it like any other run.
 
     Args:
-        run: The run to start from.
-        config: The nerfstudio config of the new run, which says where it goes.
-        remove: The Gaussians to leave out.
-        overwrite: Whether to replace a run of the same name.
+        run: The original run.
+        config: The nerfstudio config of the new run, which determines its folder.
+        remove: Mask of the Gaussians to remove.
+        overwrite: Replace an existing run of the same name.
 
     Returns:
         The config.yml of the new run.
@@ -31,19 +31,19 @@ def write_without(run: StoredRun, config: Any, remove: Bool[Tensor, " num_gaussi
         GenLangSplatError: No Gaussian would be left.
     """
     if bool(remove.all()):
-        raise GenLangSplatError("Every Gaussian is chosen, so nothing would be left. Raise the threshold.")
-    written = write_beside(run, config.get_base_dir(), _without(run.load_state(), ~remove), config, overwrite)
-    LOGGER.info("The run without them: %s.", written)
+        raise GenLangSplatError("Every Gaussian is selected, so nothing would be left. Raise the threshold.")
+    written = write_beside(run, config.get_base_dir(), _restricted(run.load_state(), ~remove), config, overwrite)
+    LOGGER.info("The run without the removed Gaussians: %s.", written)
     return written
 
 
-def _without(state: dict[str, Any], stays: Bool[Tensor, " num_gaussians"]) -> dict[str, Any]:
-    """A checkpoint with some of its Gaussians, also in the optimizers, so that it can be resumed."""
+def _restricted(state: dict[str, Any], keep: Bool[Tensor, " num_gaussians"]) -> dict[str, Any]:
+    """Returns a checkpoint with only the kept Gaussians, also in the optimizer states, so that it can be resumed."""
     names = [name for name in state["pipeline"] if ".gauss_params." in name]
-    pipeline = {name: value[stays] if name in names else value for name, value in state["pipeline"].items()}
+    pipeline = {name: value[keep] if name in names else value for name, value in state["pipeline"].items()}
     for name in (name.rpartition(".")[2] for name in names):
         for moments in state.get("optimizers", {}).get(name, {}).get("state", {}).values():
             for key, value in moments.items():
-                if isinstance(value, Tensor) and value.shape[:1] == stays.shape:
-                    moments[key] = value[stays]
+                if isinstance(value, Tensor) and value.shape[:1] == keep.shape:
+                    moments[key] = value[keep]
     return {**state, "pipeline": pipeline}

@@ -1,4 +1,4 @@
-"""The viewer's camera in flight."""
+"""Animates the viewer's camera."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from viser import ViserServer
 FLIGHT_SECONDS = 0.6
 FRAMES = 18
 
-ROOM = 2.5
-"""The camera stays so many times the size of a thing away from it."""
+DISTANCE_PER_SIZE = 2.5
+"""Final distance of the camera from an object, as a multiple of the size of the object."""
 
-NEAREST = 0.3
-"""Nor does it come nearer than this, in units of the scene, whose cameras nerfstudio puts within 1 of the middle."""
+MIN_DISTANCE = 0.3
+"""Minimum distance in scene units; nerfstudio places the cameras of a scene within 1 of the origin."""
 
 
 def fly_to(server: ViserServer, center: Sequence[float], size: float) -> None:
-    """Moves the cameras of all browsers towards a place until it fills the picture, without turning them over.
+    """Moves the cameras of all browsers towards an object and turns them to it, without rolling them.
 
     Args:
         server: The viewer's server.
-        center: The place, in the frame of the scene.
-        size: The extent of what is there.
+        center: Center of the object, in the coordinate frame of the scene.
+        size: Extent of the object.
     """
     target = np.asarray(center, dtype=np.float64) * VISER_NERFSTUDIO_SCALE_RATIO
-    distance = max(ROOM * size, NEAREST) * VISER_NERFSTUDIO_SCALE_RATIO
+    distance = max(DISTANCE_PER_SIZE * size, MIN_DISTANCE) * VISER_NERFSTUDIO_SCALE_RATIO
     for client in server.get_clients().values():
-        start, looked = client.camera.position.copy(), client.camera.look_at.copy()
-        away = start - target
-        length = float(np.linalg.norm(away))
-        # A camera in the very place has no direction to leave it by; it backs off from what it looks at.
+        start, start_look_at = client.camera.position.copy(), client.camera.look_at.copy()
+        offset = start - target
+        length = float(np.linalg.norm(offset))
+        # A camera at the target has no offset direction, so it moves back along its viewing direction.
         if length < 1e-6:
-            away, length = start - looked, float(np.linalg.norm(start - looked))
-        goal = target + away / length * distance
-        for part in np.linspace(0.0, 1.0, FRAMES + 1)[1:]:
-            eased = part * part * (3 - 2 * part)
+            offset, length = start - start_look_at, float(np.linalg.norm(start - start_look_at))
+        goal = target + offset / length * distance
+        for fraction in np.linspace(0.0, 1.0, FRAMES + 1)[1:]:
+            eased = fraction * fraction * (3 - 2 * fraction)
             with client.atomic():
-                # Setting the position carries the point looked at along, so that comes second.
+                # Setting the position also moves the look-at point, so the look-at point is set second.
                 client.camera.position = start + eased * (goal - start)
-                client.camera.look_at = looked + eased * (target - looked)
+                client.camera.look_at = start_look_at + eased * (target - start_look_at)
             client.flush()
             time.sleep(FLIGHT_SECONDS / FRAMES)

@@ -1,4 +1,4 @@
-"""The viewer's language panel: texts, how they are answered and shown, and buttons that act on what answers."""
+"""The viewer's language panel: query texts, query settings, and buttons that act on the selected Gaussians."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ LOGGER = logging.getLogger(__name__)
 
 MODES: list[QueryMode] = ["gaussian", "rendered"]
 
-NAMES_TOLD = 5
-"""Texts of the vocabulary that are told after a click."""
+NUM_NAMES = 5
+"""Number of vocabulary texts shown after a click."""
 
 
 class LanguageControls(nn.Module):
-    """Texts, negatives, level, mode, threshold and buttons, in a folder of their own.
+    """The viewer elements for texts, negatives, level, mode, threshold and buttons.
 
-    nerfstudio finds viewer elements on modules only, hence the base class; it holds no weights. The encoder is loaded
-    with the first question and belongs to no module, so that no checkpoint carries it.
+    This is a module without weights, because nerfstudio finds viewer elements only on modules. The encoder is loaded
+    with the first query and belongs to no module, so that checkpoints do not contain it.
 
-    Texts are embedded in a thread of their own, and buttons work in the viewer's thread for clicks. The viewer's render
-    thread is traced, which makes loading the encoder ten times slower there, and it is broken off whenever the camera
-    moves, which would begin the loading again and again. A render therefore only reads what is ready, and takes no
-    lock: broken off, it would never give it back.
+    Texts are embedded in a separate thread, and buttons run in the viewer's click thread. The viewer traces its render
+    thread, which would make loading the encoder ten times slower, and interrupts it whenever the camera moves, which
+    would restart the loading. Therefore a render only reads finished results. It takes no lock, because an interrupted
+    render would never release it.
     """
 
     def __init__(
@@ -64,39 +64,41 @@ class LanguageControls(nn.Module):
         self._vocabulary: tuple[str, Vocabulary] | None = None
         self.control = ViewerControl()
         # The viewer sorts elements by attribute name.
-        self.a_texts = ViewerText("Texts", texts, hint="What to look for; several texts are separated by semicolons")
-        self.b_negatives = ViewerText("Negatives", "; ".join(DEFAULT_NEGATIVES), hint="What the texts compete with")
-        self.c_level = ViewerDropdown("Level", TextQuery.level, list(LEVEL_RULES), hint="Small parts to whole things")
-        self.d_prompts = ViewerCheckbox("Prompts", False, hint="Put the texts into sentences such as a photo of ...")
+        self.a_texts = ViewerText("Texts", texts, hint="Texts to find, separated by semicolons")
+        self.b_negatives = ViewerText("Negatives", "; ".join(DEFAULT_NEGATIVES), hint="Texts to compete with")
+        self.c_level = ViewerDropdown("Level", TextQuery.level, list(LEVEL_RULES), hint="From subparts to wholes")
+        self.d_prompts = ViewerCheckbox("Prompts", False, hint="Embed the texts in sentences such as a photo of ...")
         self.e_ask = ViewerButton("Ask", self.ask)
-        self.f_answer = ViewerText("Answer", "", disabled=True, hint="What the scene answers, and what went wrong")
+        self.f_answer = ViewerText("Answer", "", disabled=True, hint="Results and error messages")
         self.g_mode = ViewerDropdown(
             "Mode", mode, MODES, hint="Score Gaussians once (fast), or every pixel (the paper)"
         )
-        self.h_threshold = ViewerSlider("Threshold", TextQuery.threshold, 0.0, 1.0, 0.01, hint="Of what is selected")
-        self.i_softness = ViewerSlider("Softness", 0.05, 0.0, 0.5, 0.01, hint="Width of the edge of what is selected")
+        self.h_threshold = ViewerSlider(
+            "Threshold", TextQuery.threshold, 0.0, 1.0, 0.01, hint="Minimum relevancy of the selection"
+        )
+        self.i_softness = ViewerSlider("Softness", 0.05, 0.0, 0.5, 0.01, hint="Width of the edge of the selection")
         self.j_isolate = ViewerButton("Isolate", self._button(self._isolate))
         self.k_hide = ViewerButton("Hide", self._button(self._hide))
         self.l_reset = ViewerButton("Show all", self._button(self._show_all))
         self.m_peak = ViewerButton("Next peak", self._button(self._fly))
-        self.n_path = ViewerText("File", "selection.ply", hint="Where to export; relative to where the viewer began")
+        self.n_path = ViewerText("File", "selection.ply", hint="Export file, relative to the viewer's working folder")
         self.o_export = ViewerButton("Export PLY", self._button(self._export))
-        self.p_vocabulary = ViewerText("Vocabulary", "", hint="File of texts, one a line; empty for common things")
+        self.p_vocabulary = ViewerText("Vocabulary", "", hint="File with one text per line; empty for common things")
         self.q_name = ViewerButton("Click: what is here?", self._button(lambda: self._await_click(self._name)))
         self.r_like = ViewerButton(
             "Click: find what looks like this", self._button(lambda: self._await_click(self._find))
         )
 
-    # Questions
+    # Queries
 
     def ask(self, _: ViewerButton | None = None) -> None:
-        """Takes over what stands in the boxes and begins to embed it; typing alone changes nothing."""
+        """Starts to embed the texts in the boxes; typing alone has no effect."""
         settings = (self.a_texts.value, self.b_negatives.value, self.c_level.value, self.d_prompts.value)
         self._embedding = Thread(target=self._embed, args=settings)
         self._embedding.start()
 
     def _embed(self, texts: str, negatives: str, level: LevelRule, prompts: bool) -> None:
-        """Embeds a question and puts it up, unless another one was asked meanwhile; what is wrong with it is said."""
+        """Embeds a query and shows it or its error, unless a newer query was started meanwhile."""
         self.f_answer.value = "embedding the texts ..."
         embedded, answer = None, ""
         if texts.strip():
@@ -108,18 +110,18 @@ class LanguageControls(nn.Module):
                 LOGGER.error("%s", error)
                 answer = str(error)
         if current_thread() is self._embedding:
-            self._put_up(embedded, answer)
+            self._set_query(embedded, answer)
 
-    def _put_up(self, embedded: EmbeddedQuery | None, answer: str) -> None:
+    def _set_query(self, embedded: EmbeddedQuery | None, answer: str) -> None:
         self._embedded, self._peaks = embedded, []
-        # A changed element makes the viewer draw again.
+        # Changing an element makes the viewer render again.
         self.f_answer.value = answer
 
     def query(self) -> EmbeddedQuery | None:
-        """The question last asked, embedded; None when there is none or it cannot be understood.
+        """Returns the last embedded query; None if there is none or it is invalid.
 
-        The viewer gets the question before until the new one is embedded, and draws again then. Without a viewer, as
-        in ns-render, the answer belongs into every picture, so this waits for it.
+        While a new query is embedded, the viewer gets the previous one; it renders again when the new one is ready.
+        Without a viewer, as in ns-render, this waits for the new query, because every image needs it.
         """
         in_viewer = self.e_ask.gui_handle is not None
         if self._embedding is not None and not in_viewer:
@@ -129,7 +131,7 @@ class LanguageControls(nn.Module):
     # Buttons
 
     def _button(self, action: Callable[[], str]) -> Callable[[ViewerButton], None]:
-        """Makes a button of what it does, which returns what to say; mistakes are said instead."""
+        """Returns a button callback that runs an action and shows the message it returns, or the error."""
 
         def pressed(_: ViewerButton) -> None:
             try:
@@ -140,23 +142,23 @@ class LanguageControls(nn.Module):
 
         return pressed
 
-    def _asked(self) -> EmbeddedQuery:
+    def _require_query(self) -> EmbeddedQuery:
         if self._embedding is not None:
             self._embedding.join()
         if self._embedded is None:
-            raise GenLangSplatError("Nothing is asked yet. Give a text under Texts and press Ask.")
+            raise GenLangSplatError("There is no query yet. Enter a text under Texts and press Ask.")
         return self._embedded
 
-    def _selected(self) -> GaussianSelection:
-        return self._tools.select(self._asked(), self.h_threshold.value)
+    def _select(self) -> GaussianSelection:
+        return self._tools.select(self._require_query(), self.h_threshold.value)
 
     def _isolate(self) -> str:
-        selection = self._selected()
+        selection = self._select()
         self._tools.show(selection.keep)
-        return f"{selection.count:,} Gaussians are shown alone"
+        return f"only the {selection.count:,} selected Gaussians are shown"
 
     def _hide(self) -> str:
-        selection = self._selected()
+        selection = self._select()
         self._tools.show((~selection).keep)
         return f"{selection.count:,} Gaussians are hidden"
 
@@ -165,44 +167,44 @@ class LanguageControls(nn.Module):
         return "all Gaussians are shown"
 
     def _export(self) -> str:
-        path, selection = Path(self.n_path.value.strip()).expanduser(), self._selected()
+        path, selection = Path(self.n_path.value.strip()).expanduser(), self._select()
         self._tools.export(selection, path)
         return f"{selection.count:,} Gaussians are written to {path.resolve()}"
 
     def _fly(self) -> str:
         if not self._peaks:
-            self._peaks = self._tools.peaks(self._asked(), self.h_threshold.value)
+            self._peaks = self._tools.peaks(self._require_query(), self.h_threshold.value)
         peak = self._peaks.pop(0)
         fly_to(self.control.server, peak.center, peak.size)
         return f"relevancy {peak.score:.2f}; {len(self._peaks)} more"
 
     # Clicks on the scene
 
-    def _await_click(self, then: Callable[[ViewerClick], str]) -> str:
-        """Gives the next click on the scene to an action."""
+    def _await_click(self, action: Callable[[ViewerClick], str]) -> str:
+        """Passes the next click on the scene to an action."""
 
         def clicked(click: ViewerClick) -> None:
             self.control.unregister_pointer_cb()
-            self._button(lambda: then(click))(self.q_name)
+            self._button(lambda: action(click))(self.q_name)
 
         self.control.register_pointer_cb("click", clicked)
         return "click on the scene"
 
     def _name(self, click: ViewerClick) -> str:
-        """Names what was clicked with the nearest texts of the vocabulary, for each of them its best level."""
+        """Names the clicked object with the nearest texts of the vocabulary, each scored at its best level."""
         embeddings = self._tools.embeddings_at(click, self.c_level.value)
-        found = self._texts().nearest(embeddings, NAMES_TOLD)
+        found = self._load_vocabulary().nearest(embeddings, NUM_NAMES)
         return "; ".join(f"{text} {cosine:.2f}" for text, cosine in found)
 
     def _find(self, click: ViewerClick) -> str:
-        """Asks for what looks like the thing that was clicked."""
+        """Sets a query for everything similar to the clicked object."""
         query = self._tools.query_like(click, self.c_level.value)
         self._embedding = None
-        self._put_up(query, "")
-        return "shown is what looks like this"
+        self._set_query(query, "")
+        return "showing everything that looks like this"
 
-    def _texts(self) -> Vocabulary:
-        """The vocabulary of the box, embedded when it has changed."""
+    def _load_vocabulary(self) -> Vocabulary:
+        """Returns the vocabulary of the box, which is embedded again if the box has changed."""
         path = self.p_vocabulary.value.strip()
         if self._vocabulary is None or self._vocabulary[0] != path:
             texts = read_vocabulary(Path(path).expanduser() if path else None)

@@ -1,4 +1,4 @@
-"""What the viewer's buttons do with a scene: select, show, export, fly to and name things."""
+"""The scene operations behind the viewer's buttons: select, show and export Gaussians, and read clicked embeddings."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ from genlangsplat_ns.scene_io.ply import write_ply
 from genlangsplat_ns.utils.files import check_new_file
 
 CLICK_PIXELS = 9
-"""Width and height of the picture that is drawn to see what lies under a click."""
+"""Width and height of the image rendered to find the latents under a click."""
 
 CLICK_ANGLE = 0.002
-"""Radians that one of its pixels covers, about one of a screen."""
+"""Angle in radians that a pixel of this image covers, about one pixel of a screen."""
 
 
 @dataclass(frozen=True)
 class SceneTools:
-    """What the panel's buttons do with a scene.
+    """The scene operations that the panel's buttons call.
 
-    It is no module, so that the panel, which is one, can hold methods of the model that holds the panel.
+    This is not a module, so that the panel, which is a submodule of the model, can hold methods of the model.
     """
 
     field: Callable[[], LanguageField]
-    """Gives the scene's language field; raises when there is no language phase yet."""
+    """Returns the scene's language field; raises if there is no language phase yet."""
     render_latents: Callable[[Cameras], Float[Tensor, "height width levels latent_dim"]]
-    """Composites the latents of all levels into a view."""
+    """Renders the latents of all levels."""
     show: Callable[[Tensor | None], None]
-    """Draws only these Gaussians from now on; None draws all."""
+    """Restricts drawing to these Gaussians; None draws all."""
     parameters: Callable[[Tensor], GaussianParameters]
-    """Gives the parameters of those of the selected Gaussians that can be drawn."""
+    """Returns the parameters of the drawable Gaussians among the selected ones."""
 
     def select(self, query: EmbeddedQuery, threshold: float) -> GaussianSelection:
         """Selects the Gaussians that answer any text of a query.
 
         Raises:
-            GenLangSplatError: The run has no language yet, or nothing answers.
+            GenLangSplatError: The run has no language phase yet, or no Gaussian is selected.
         """
         return self.field().select(query.with_threshold(threshold))
 
     def peaks(self, query: EmbeddedQuery, threshold: float) -> list[Peak]:
-        """Returns the groups of Gaussians that answer, the one with the highest relevancy first.
+        """Returns the groups of Gaussians that answer any text of a query, by descending relevancy.
 
         Raises:
-            GenLangSplatError: The run has no language yet, or nothing answers.
+            GenLangSplatError: The run has no language phase yet, or no Gaussian is selected.
         """
         return self.field().peaks(query.with_threshold(threshold))
 
@@ -65,7 +65,7 @@ class SceneTools:
         """Writes the selected Gaussians as a PLY file.
 
         Raises:
-            GenLangSplatError: The file exists or cannot be written.
+            GenLangSplatError: The file exists, has no .ply suffix or cannot be written.
         """
         if path.suffix.lower() != ".ply":
             raise GenLangSplatError(f"Found the export path {path}; give a file that ends in .ply.")
@@ -76,10 +76,10 @@ class SceneTools:
 
     @torch.no_grad()
     def embeddings_at(self, click: ViewerClick, level: LevelRule) -> Float[Tensor, "num_levels embedding_dim"]:
-        """Returns the embeddings of what lies under a click, at one level or at all levels that show something.
+        """Returns the embeddings under a click, at one level or at all levels with a visible latent.
 
         Raises:
-            GenLangSplatError: The run has no language yet, or no latent is visible there.
+            GenLangSplatError: The run has no language phase yet, or no latent is visible there.
         """
         field = self.field()
         return field.embeddings_at(
@@ -87,23 +87,23 @@ class SceneTools:
         )
 
     def query_like(self, click: ViewerClick, level: LevelRule) -> EmbeddedQuery:
-        """Makes a query that finds what resembles the thing under a click.
+        """Makes a query that finds everything similar to the object under a click.
 
         Raises:
-            GenLangSplatError: As `embeddings_at`.
+            GenLangSplatError: The run has no language phase yet, or no latent is visible there.
         """
-        query = TextQuery(("what was clicked",), level=level)
+        query = TextQuery(("the clicked object",), level=level)
         return self.field().query_like(self.embeddings_at(click, level), query)
 
 
 def _camera_along(click: ViewerClick) -> Cameras:
-    """A camera at the origin of a click that looks along it."""
+    """Returns a camera at the origin of a click that looks in its direction."""
     direction = F.normalize(torch.tensor(click.direction, dtype=torch.float32), dim=0)
-    # Any axis that is not the direction's own will do: the picture is read in its middle.
-    other = torch.eye(3)[int(direction.abs().argmin())]
-    right = F.normalize(torch.linalg.cross(direction, other), dim=0)
+    # The roll of the camera is arbitrary, because only the center of the image is read.
+    axis = torch.eye(3)[int(direction.abs().argmin())]
+    right = F.normalize(torch.linalg.cross(direction, axis), dim=0)
     up = torch.linalg.cross(right, direction)
     rotation = torch.stack([right, up, -direction], dim=1)
     pose = torch.cat([rotation, torch.tensor(click.origin, dtype=torch.float32)[:, None]], dim=1)
-    middle = CLICK_PIXELS / 2
-    return Cameras(pose[None], 1 / CLICK_ANGLE, 1 / CLICK_ANGLE, middle, middle, CLICK_PIXELS, CLICK_PIXELS)
+    center = CLICK_PIXELS / 2
+    return Cameras(pose[None], 1 / CLICK_ANGLE, 1 / CLICK_ANGLE, center, center, CLICK_PIXELS, CLICK_PIXELS)

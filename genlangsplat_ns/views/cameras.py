@@ -1,4 +1,4 @@
-"""From nerfstudio cameras to what the rasterizer takes, and from raw photographs to undistorted views."""
+"""Converts nerfstudio cameras to views of the rasterizer, and points of raw photographs to undistorted views."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from genlangsplat_ns.rasterization import View
 
 
 def world_to_camera(camera_to_world: Float[Tensor, "1 rows 4"]) -> Float[Tensor, "1 4 4"]:
-    """Inverts a rigid camera pose and turns nerfstudio's axes (y up, looking along -z) into OpenCV's."""
+    """Inverts a rigid camera pose and converts nerfstudio's axes (y up, looking along -z) to OpenCV's."""
     flip = camera_to_world.new_tensor([1.0, -1.0, -1.0])
     rotation = (camera_to_world[:, :3, :3] * flip).transpose(1, 2)
     translation = -rotation @ camera_to_world[:, :3, 3:]
@@ -33,7 +33,7 @@ def view_of_camera(
         downscale: Divides the resolution; sizes are rounded down.
 
     Raises:
-        GenLangSplatError: There is more than one camera, or it is not a perspective one.
+        GenLangSplatError: There is not exactly one camera, or it is not a perspective camera.
     """
     if camera.shape != (1,):
         raise GenLangSplatError(f"Expected one camera at a time, found a batch of shape {tuple(camera.shape)}.")
@@ -51,11 +51,11 @@ def view_of_camera(
 
 
 def pixel_in_space(view: View, pixel: tuple[int, int], depth: float) -> tuple[float, float, float]:
-    """The point of the scene that a pixel shows.
+    """Computes the scene point at the center of a pixel.
 
     Args:
         view: The view.
-        pixel: The pixel (x, y); its center is meant.
+        pixel: The pixel (x, y).
         depth: Distance along the optical axis.
     """
     focal = view.K.diagonal()[:2]
@@ -67,11 +67,11 @@ def pixel_in_space(view: View, pixel: tuple[int, int], depth: float) -> tuple[fl
 def undistort_points(
     points: Float[np.ndarray, "count 2"], raw_size: tuple[int, int], raw: Cameras, view: Cameras
 ) -> Float[np.ndarray, "count 2"]:
-    """Moves points from a raw photograph to the undistorted view made of it.
+    """Maps points of a raw photograph to its undistorted view.
 
     Args:
-        points: Pixel positions (x, y) in an image of `raw_size`, the top left pixel's center being (0, 0).
-        raw_size: Width and height of the image the points were marked on.
+        points: Pixel positions (x, y) in an image of `raw_size`; the center of the top left pixel is (0, 0).
+        raw_size: Width and height of the image that the points refer to.
         raw: The dataparser's camera, one perspective or fisheye camera with its distortion.
         view: The datamanager's camera of the same view after undistortion.
 
@@ -85,16 +85,16 @@ def undistort_points(
     rays = (centered - center) / focal
     if raw.distortion_params is not None and bool(raw.distortion_params.any()):
         k1, k2, k3, k4, p1, p2 = raw.distortion_params.reshape(-1).double().numpy()
-        bent, identity = rays[:, None], np.eye(3)
-        # OpenCV's usual handful of steps leaves pixels of error near the corners of wide views.
+        distorted, identity = rays[:, None], np.eye(3)
+        # OpenCV's default number of iterations leaves errors of several pixels near the corners of wide views.
         stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-9)
         if int(raw.camera_type) == CameraType.FISHEYE.value:
-            rays = cv2.fisheye.undistortPoints(bent, identity, np.array([k1, k2, k3, k4]), criteria=stop)[:, 0]
+            rays = cv2.fisheye.undistortPoints(distorted, identity, np.array([k1, k2, k3, k4]), criteria=stop)[:, 0]
         elif k4 != 0:
             raise GenLangSplatError(f"Expected at most three radial distortion terms, found k4 = {k4}.")
         else:
             lens = np.array([k1, k2, p1, p2, k3])
-            rays = cv2.undistortPointsIter(bent, identity, lens, identity, identity, stop)[:, 0]
+            rays = cv2.undistortPointsIter(distorted, identity, lens, identity, identity, stop)[:, 0]
     view_focal = np.array([float(view.fx), float(view.fy)])
     view_center = np.array([float(view.cx), float(view.cy)])
     return rays * view_focal + view_center - 0.5

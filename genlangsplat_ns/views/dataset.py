@@ -41,24 +41,24 @@ class ViewDataset(InputDataset):
         Structure-from-motion programs may apply or ignore the EXIF rotation. The image size of the camera shows which.
 
         Raises:
-            GenLangSplatError: If the file is not an image, or its size differs from that of its camera.
+            GenLangSplatError: The file is not an image, or its size differs from that of its camera.
         """
         path = self.image_filenames[image_idx]
         camera = self._dataparser_outputs.cameras[image_idx]
         expected = (int(camera.width), int(camera.height))
         advice = "Replace it, or remove its frame from the list of frames."
         with reading_picture(str(path), advice), Image.open(path) as file:
-            picture = file if file.size == expected else ImageOps.exif_transpose(file)
-            if picture.size != expected:
+            image = file if file.size == expected else ImageOps.exif_transpose(file)
+            if image.size != expected:
                 raise GenLangSplatError(
                     f"{path} has {file.width}x{file.height} pixels, but its camera has {expected[0]}x{expected[1]}. "
                     "Restore the photographs that the cameras were computed from, or compute the cameras again."
                 )
-            picture = eight_bit(picture, str(path))
+            image = eight_bit(image, str(path))
         if self.scale_factor != 1.0:
-            size = (int(picture.width * self.scale_factor), int(picture.height * self.scale_factor))
-            picture = picture.resize(size, resample=Image.Resampling.BILINEAR)
-        pixels = np.array(picture)
+            size = (int(image.width * self.scale_factor), int(image.height * self.scale_factor))
+            image = image.resize(size, resample=Image.Resampling.BILINEAR)
+        pixels = np.array(image)
         return pixels if pixels.ndim == 3 else pixels[:, :, None].repeat(3, axis=2)
 
     def undistorted_view(self, index: int, image_type: Literal["uint8", "float32"]) -> UInt8[Tensor, "height width 3"]:

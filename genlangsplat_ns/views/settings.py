@@ -1,4 +1,4 @@
-"""What can be set about the views of a scene. It imports no torch, because every command reads its defaults."""
+"""Settings of the views of a scene. This module does not import torch, because every command reads its defaults."""
 
 from __future__ import annotations
 
@@ -21,4 +21,4 @@ class ViewSettings(ViewSize):
     data: Path
     """Folder of the scene."""
     data_format: str = "nerfstudio"
-    """Format of the data by nerfstudio's name, for example nerfstudio or colmap."""
+    """Name of the data format in nerfstudio, for example nerfstudio or colmap."""

@@ -23,22 +23,22 @@ from genlangsplat_ns.views.settings import ViewSettings
 from tests.end_to_end.quick_extraction import SETTINGS, ColorEncoder
 
 RGB_STEPS = 40
-"""Enough to see something move."""
+"""Number of RGB steps after which parameters have changed."""
 
 LEARNING_STEPS = 150
-"""Enough to see something in the picture."""
+"""Number of RGB steps after which renders show the scene."""
 
 
 @pytest.fixture(scope="session")
 def tiny_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A gallery of ten small views."""
+    """A gallery scene with ten small views."""
     folder = tmp_path_factory.mktemp("gallery")
     build_gallery(folder, GallerySettings(num_views=10, width=128, height=96, num_points=1500))
     return folder
 
 
 def copy_scene(scene: Path, folder: Path) -> Path:
-    """A copy of a scene without its features, to be damaged."""
+    """A copy of a scene without its features, which tests may modify."""
     return Path(shutil.copytree(scene, folder / "scene", ignore=shutil.ignore_patterns("language_features")))
 
 
@@ -61,7 +61,7 @@ def make_config(data: Path, output: Path, rgb_steps: int = RGB_STEPS, **model: A
 
 
 def training_views(data: Path, output: Path, max_image_side: int | None = 480, **settings: Any) -> Any:
-    """The datamanager of a training run, which extracts what is missing."""
+    """The datamanager of a training run, which extracts missing features."""
     config = make_config(data, output).pipeline.datamanager
     config.max_image_side = max_image_side
     for name, value in {**vars(SETTINGS), **settings}.items():
@@ -72,7 +72,7 @@ def training_views(data: Path, output: Path, max_image_side: int | None = 480, *
 
 
 def make_trainer(config: Any) -> Any:
-    """Seeds and sets up a trainer as ns-train does."""
+    """Seeds and sets up a trainer like ns-train."""
     torch.manual_seed(0)
     config.save_config()
     trainer = config.setup(local_rank=0, world_size=1)
@@ -111,7 +111,7 @@ def quick_encoder() -> Iterator[None]:
 
 @pytest.fixture
 def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes loading of any model a failure."""
+    """Makes a test fail if it loads any model."""
     for loader in ("load_encoder", "load_mask_generator"):
         monkeypatch.setattr(extractor, loader, lambda *args, name=loader, **kwargs: pytest.fail(f"{name} was called"))
 
@@ -126,7 +126,7 @@ def scene(tiny_scene: Path, tmp_path: Path) -> Path:
 def extracted(
     tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory, quick_encoder: None
 ) -> GenLangSplatDataManager:
-    """A scene all of whose views have been extracted and painted; not to be changed."""
+    """A scene with features and previews of all views; tests must not modify it."""
     scene = copy_scene(tiny_scene, tmp_path_factory.mktemp("extracted"))
     views = open_views(ViewSettings(data=scene), SETTINGS)
     extract_scene(views, None, preview=True)

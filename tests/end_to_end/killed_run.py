@@ -1,4 +1,4 @@
-"""A short run that is killed with signal 9 at one place, in a process of its own."""
+"""A short run in its own process that is killed with signal 9 at a given place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLACES: dict[str, tuple[type, str, int]] = {
     "between the phases": (GenLangSplatPipeline, "begin_language_phase", 1),
     "lifting": (LatentMean, "add", 4),
 }
-"""Where a run may be killed: just before the call of a method, and which of its calls."""
+"""Places where a run can be killed: before the n-th call of a method."""
 
 
 def killed_run_config(scene: Path, output: Path) -> Any:
@@ -31,8 +31,8 @@ def killed_run_config(scene: Path, output: Path) -> Any:
     return config
 
 
-def deadly(method: Callable[..., Any], fatal_call: int) -> Callable[..., Any]:
-    """Wraps a method so that one of its calls ends the process, as a power cut would."""
+def kill_at_call(method: Callable[..., Any], fatal_call: int) -> Callable[..., Any]:
+    """Wraps a method so that one of its calls kills the process without cleanup."""
     calls = 0
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -48,6 +48,6 @@ def deadly(method: Callable[..., Any], fatal_call: int) -> Callable[..., Any]:
 def train_until_killed(scene: Path, output: Path, place: str) -> None:
     """Trains until the process is killed at the place."""
     owner, name, call = PLACES[place]
-    setattr(owner, name, deadly(getattr(owner, name), call))
+    setattr(owner, name, kill_at_call(getattr(owner, name), call))
     extractor.load_encoder = lambda *args, **kwargs: ColorEncoder()  # type: ignore[assignment]
     train(killed_run_config(scene, output))

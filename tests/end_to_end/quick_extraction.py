@@ -1,4 +1,4 @@
-"""Extraction by a stand-in for the slow encoder, and what it stored."""
+"""Extraction with a fast fake encoder, and access to the stored features."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = FeatureSettings(encoder="conse", masks="watershed")
 
 
 class ColorEncoder:
-    """Stands for conse, which takes seconds a view: embeds colors, by a fixed random projection."""
+    """A fake for conse, which takes seconds per view: embeds colors by a fixed random projection."""
 
     name = "conse"
     identity = encoder_identity("conse")
@@ -48,7 +48,7 @@ def views_of(data: Path, max_image_side: int | None = None, **settings: Any) -> 
 
 
 def stored(folder: Path) -> dict[str, bytes]:
-    """Key and content of all files of features below a folder."""
+    """Keys and contents of all feature files below a folder."""
     return {path.stem: path.read_bytes() for path in folder.rglob("[!.]*.safetensors")}
 
 
@@ -58,7 +58,7 @@ def all_features(views: GenLangSplatDataManager) -> dict[str, ViewFeatures]:
 
 
 def rewrite(scene: Path, **changes: Any) -> dict[str, Any]:
-    """Changes entries of transforms.json and returns all of it."""
+    """Changes entries of transforms.json and returns its new content."""
     path = scene / "transforms.json"
     transforms = {**json.loads(path.read_text()), **changes}
     path.write_text(json.dumps(transforms))
@@ -66,7 +66,7 @@ def rewrite(scene: Path, **changes: Any) -> dict[str, Any]:
 
 
 def share_names(scene: Path) -> None:
-    """Puts the pictures into two folders where they have the same names."""
+    """Moves the photographs into two folders in which they have the same names."""
     names = {}
     for number in range(10):
         old = f"images/{number + 1:04d}.png"

@@ -1,4 +1,4 @@
-"""Runs of stock splatfacto, as it leaves them on disk; drawing them takes CUDA, writing them does not."""
+"""Writes runs in the file format of stock splatfacto, which could only be trained with CUDA."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 
 
 def trained_gaussians(trainer: Any, degree: int = 0) -> GaussianParameters:
-    """The Gaussians of a run without harmonics, and their colors in harmonics of a degree."""
+    """The Gaussians of a run without harmonics, with their colors converted to harmonics of a degree."""
     values = {name: value.detach().clone() for name, value in trainer.pipeline.model.gauss_params.items()}
     values.pop("latents")
     if degree > 0:
@@ -40,9 +40,9 @@ def write_stock_run(
 
     Args:
         folder: The run's folder.
-        scene: Its data.
-        gaussians: What was trained.
-        camera_mode: Mode of the camera optimizer; unless it is off, the training views have moved a little.
+        scene: The data of the run.
+        gaussians: The trained Gaussians.
+        camera_mode: Mode of the camera optimizer; unless it is off, the training poses are slightly adjusted.
         model: Other settings of the model.
         dataparser: Other settings of the dataparser.
 
@@ -58,7 +58,7 @@ def write_stock_run(
         setattr(config.pipeline.model, name, value)
     (folder / "nerfstudio_models").mkdir(parents=True)
     (folder / "config.yml").write_text(yaml.dump(config))
-    # Points would be read with open3d, which wants system libraries.
+    # Stock splatfacto reads points with open3d, which needs system libraries.
     outputs = replace(parser, data=scene, load_3D_points=False).setup().get_dataparser_outputs("train")
     outputs.save_dataparser_transform(folder / "dataparser_transforms.json")
 
@@ -75,7 +75,7 @@ def write_stock_run(
     for name, value in gaussians.tensors().items():
         stock.gauss_params[name].data = value.clone()
     optimizers = Optimizers(config.optimizers.copy(), stock.get_param_groups())
-    # After a step the learning rates are numpy's numbers.
+    # After a step, the learning rates of stock splatfacto are numpy scalars.
     optimizers.scheduler_step_all(0)
     torch.save(
         {

@@ -1,4 +1,4 @@
-"""The paper's optimization of the latents in a run: its defaults, its curves, where it begins and where it goes on."""
+"""The paper's optimization of the latents: defaults, loss curves, warm start and resuming."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from tests.end_to_end.conftest import lift, make_config, make_trainer, train
 
 STEPS = 60
 STOP = 25
-"""The step at which runs are looked into or interrupted."""
+"""The step at which runs are inspected or interrupted."""
 
 
 def adam_config(scene: Path, output: Path, **model: Any) -> Any:
-    """A run that fits latents on the splats it begins with."""
+    """A run that optimizes latents on existing Gaussians."""
     config = make_config(scene, output, language_solver="adam", language_steps=STEPS, language_start_step=0, **model)
     config.max_num_iterations = STEPS
     return config
 
 
 def watch(trainer: Any, last: int, action: Callable[[], None]) -> None:
-    """Lets something happen after a step."""
+    """Calls an action after a step."""
 
     def act(step: int) -> None:
         if step == last:
@@ -43,7 +43,7 @@ def watch(trainer: Any, last: int, action: Callable[[], None]) -> None:
 
 
 def cosines_of_levels(trainer: Any) -> torch.Tensor:
-    """How close rendered latents come to those of the regions in a training view, level by level."""
+    """Mean cosine between rendered latents and those of the regions in a training view, per level."""
     model, datamanager = trainer.pipeline.model.eval(), trainer.pipeline.datamanager
     targets, valid = model.language_targets(datamanager.language_features("train", 0))
     with torch.no_grad():
@@ -52,7 +52,7 @@ def cosines_of_levels(trainer: Any) -> torch.Tensor:
     return torch.stack([cosine[..., level][valid[..., level]].mean() for level in range(len(LEVELS))])
 
 
-def test_the_defaults_are_those_of_the_paper_and_of_langsplat() -> None:
+def test_the_defaults_are_those_of_the_paper_and_langsplat() -> None:
     """30,000 steps from zeros on L1 and cosine (section III, equation 9); LangSplat's learning rate, kept constant."""
     settings = GenLangSplatModelConfig(language_solver="adam")
     assert settings.num_language_steps == 30_000
@@ -68,12 +68,12 @@ def test_the_loss_is_l1_and_cosine_from_zeros(tiny_scene: Path, tmp_path: Path) 
     assert not model.latents.any()
     _, losses, metrics = trainer.pipeline.get_train_loss_dict(0)
     assert set(losses) == {"language_l1", "language_cosine"}
-    # Latents of zero have no direction, and their cosine with anything counts as 0.
+    # Zero latents have no direction; their cosine with anything is 0.
     assert float(metrics["lang_cosine"]) == 0 and float(losses["language_cosine"]) == 0.5
     assert float(losses["language_l1"]) == pytest.approx(float(metrics["lang_l1"]))
 
 
-def test_curves_can_be_followed_while_it_runs_and_every_level_learns(tiny_scene: Path, tmp_path: Path) -> None:
+def test_curves_are_logged_and_every_level_learns(tiny_scene: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     trainer = make_trainer(adam_config(tiny_scene, tmp_path))
@@ -93,7 +93,7 @@ def test_curves_can_be_followed_while_it_runs_and_every_level_learns(tiny_scene:
     assert (cosines_of_levels(trainer) > 0.3).all()
 
 
-def test_a_warm_start_begins_where_lifting_ends(tiny_scene: Path, tmp_path: Path) -> None:
+def test_a_warm_start_begins_with_the_lifted_latents(tiny_scene: Path, tmp_path: Path) -> None:
     trainer = make_trainer(adam_config(tiny_scene, tmp_path, language_warm_start=True))
     trainer.pipeline.begin_language_phase(0)
     model = trainer.pipeline.model
@@ -104,8 +104,8 @@ def test_a_warm_start_begins_where_lifting_ends(tiny_scene: Path, tmp_path: Path
     assert (cosines_of_levels(trainer) > begun - 0.05).all()
 
 
-def test_an_interrupted_optimization_goes_on_where_it_was(tiny_scene: Path, tmp_path: Path) -> None:
-    """Latents, Adam's moments and the number of steps are those of the checkpoint; the views come in another order."""
+def test_an_interrupted_optimization_resumes(tiny_scene: Path, tmp_path: Path) -> None:
+    """Latents, Adam's moments and the step are those of the checkpoint; the order of the views differs."""
     whole = train(adam_config(tiny_scene, tmp_path / "whole"))
     first = make_trainer(adam_config(tiny_scene, tmp_path / "cut"))
 
@@ -126,7 +126,7 @@ def test_an_interrupted_optimization_goes_on_where_it_was(tiny_scene: Path, tmp_
     assert there["step"] == STOP + 1 and torch.equal(kept["exp_avg"], there["exp_avg"])
     begun = model.latents.detach().clone()
     second.train()
-    # It is not lifted anew, although a warm start was asked for: the language phase had begun.
+    # The warm start is not repeated, because the language phase had already started.
     assert second.step in (STEPS - 1, STEPS) and not torch.equal(model.latents, begun)
     assert there["step"] == STEPS
     cosines = [
@@ -136,7 +136,7 @@ def test_an_interrupted_optimization_goes_on_where_it_was(tiny_scene: Path, tmp_
     assert cosines[1] == pytest.approx(cosines[0], abs=0.05)
 
 
-def test_optimized_latents_get_a_memory_at_the_end_and_again_when_asked(tiny_scene: Path, tmp_path: Path) -> None:
+def test_optimized_latents_get_a_memory_at_the_end_and_by_lift(tiny_scene: Path, tmp_path: Path) -> None:
     trainer = train(adam_config(tiny_scene, tmp_path))
     model = trainer.pipeline.model
     assert model.memory is not None and len(model.memory) > 1

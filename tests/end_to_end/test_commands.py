@@ -1,4 +1,4 @@
-"""The road a user takes, through the real commands: train, evaluate, ask, render, export."""
+"""A user's workflow with the real commands: train, evaluate, query, render, export."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SHORT = ("--vis", "tensorboard", "--max-num-iterations", "61", "--pipeline.model
 
 
 def run(*command: str | Path, folder: Path, expect: int = 0) -> str:
-    """Runs a command in a folder and returns what it printed."""
+    """Runs a command in a folder and returns its output."""
     words = [str(BIN / command[0]), *map(str, command[1:])]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=600)
-    said = f"{command} exited with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    assert done.returncode == expect, said
+    output = f"{command} exited with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert done.returncode == expect, output
     return done.stdout + done.stderr
 
 
@@ -56,7 +56,7 @@ def test_ns_eval_reports_rgb_and_language_metrics(config: Path, workspace: Path)
     assert 0 <= results["miou"] <= 1 and 0 <= results["localization"] <= 1
 
 
-def test_query_writes_pictures_and_scores(config: Path, workspace: Path) -> None:
+def test_query_writes_images_and_scores(config: Path, workspace: Path) -> None:
     output = workspace / "answers"
     run(
         *("gen-langsplat", "query", "--load-config", config, "--text", "a cat", "a rocket", "--output-dir", output),
@@ -123,7 +123,7 @@ def test_query_along_a_path_between_views(config: Path, workspace: Path) -> None
     assert all(len(result["peak_3d"]) == 3 for result in answer["results"])
 
 
-def test_what_is_removed_is_gone_from_a_run_that_opens(config: Path, workspace: Path) -> None:
+def test_removed_gaussians_are_missing_from_the_new_run(config: Path, workspace: Path) -> None:
     choice = "--text", "a rocket", "--level", "auto", "--threshold", "0.3", "--no-clean-up"
     exported, others = workspace / "rocket.ply", workspace / "others.ply"
     run("gen-langsplat", "export", "--load-config", config, *choice, "--output", exported, folder=workspace)
@@ -161,14 +161,14 @@ def test_ns_export_writes_a_splat_file(config: Path, workspace: Path) -> None:
     assert (workspace / "export" / "splat.ply").stat().st_size > 1000
 
 
-def test_a_resumed_run_goes_on_to_its_end(config: Path, tiny_scene: Path, workspace: Path) -> None:
+def test_a_resumed_run_continues_to_its_end(config: Path, tiny_scene: Path, workspace: Path) -> None:
     models = config.parent / "nerfstudio_models"
-    said = run(
+    output = run(
         *("ns-train", "gen-langsplat-lite", "--data", tiny_scene, *SHORT, "--load-dir", models),
         folder=workspace / "answers",
         expect=1,
     )
-    assert "complete" in said
+    assert "complete" in output
 
 
 @pytest.mark.parametrize(
@@ -184,8 +184,8 @@ def test_a_resumed_run_goes_on_to_its_end(config: Path, tiny_scene: Path, worksp
         (("gen-langsplat", "describe", "--load-config", "nowhere.yml", "--vocabulary", "v"), "cannot be read"),
     ],
 )
-def test_mistakes_end_in_one_sentence(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    said = run(*words, folder=tmp_path, expect=1)
-    assert message in " ".join(said.split())
-    assert "Traceback" not in said
+def test_errors_are_reported_without_a_traceback(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    output = run(*words, folder=tmp_path, expect=1)
+    assert message in " ".join(output.split())
+    assert "Traceback" not in output
     assert not [path for path in tmp_path.rglob("*") if path.is_file()], "something was left behind"

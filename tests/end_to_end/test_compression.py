@@ -1,4 +1,4 @@
-"""`gen-langsplat compress`: a run with its latents in fewer bytes, which opens like any other."""
+"""`gen-langsplat compress`: a copy of a run with compressed latents, which opens like any other run."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def files(folder: Path) -> dict[Path, bytes]:
 
 
 @pytest.mark.parametrize(("encoding", "size"), [("fp16", 2), ("int8", 1)])
-def test_a_compressed_run_opens_and_answers_as_before(
+def test_a_compressed_run_opens_and_gives_nearly_the_same_answers(
     tiny_run: Any, run_config: Path, capsys: pytest.CaptureFixture, encoding: str, size: int
 ) -> None:
     before = files(run_config.parent)
     compress(run_config, encoding, "a cat", "a rocket")
-    said = " ".join(capsys.readouterr().out.split())
+    output = " ".join(capsys.readouterr().out.split())
     assert files(run_config.parent) == before, "the run itself has changed"
 
     written = run_config.parent.with_name(f"run-{encoding}")
@@ -74,8 +74,8 @@ def test_a_compressed_run_opens_and_answers_as_before(
 
     for expected in ("192 96 48", "Occam's LGS", "LangSplatV2", "checkpoint", "cosine of latents", "miou"):
         for word in expected.split():
-            assert word in said
-    assert "4 pairs of view and text (a cat; a rocket)" in said
+            assert word in output
+    assert "4 pairs of view and text (a cat; a rocket)" in output
 
 
 def test_a_compressed_run_is_resumed_with_new_optimizers(tiny_run: Any, tiny_scene: Path, run_config: Path) -> None:
@@ -103,7 +103,7 @@ def test_nothing_is_overwritten_or_compressed_twice(run_config: Path) -> None:
     assert sorted(path.name for path in run_config.parents[1].iterdir()) == ["other", "run", "run-fp16"]
 
 
-def test_a_failure_leaves_nothing_behind(run_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_leaves_no_files(run_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""`gen-langsplat convert`: LangSplat's files in and out."""
+"""`gen-langsplat convert`: import and export of LangSplat's files."""
 
 from __future__ import annotations
 
@@ -38,17 +38,15 @@ def per_pixel(features: ViewFeatures) -> Tensor:
     return features.embeddings[features.regions.clamp(min=0).long()] * known[..., None]
 
 
-def test_features_survive_the_way_to_langsplat_and_back(
-    extracted: GenLangSplatDataManager, scene: Path, tmp_path: Path
-) -> None:
-    theirs = tmp_path / "theirs"
-    convert(data=extracted.config.data, to_langsplat=theirs, encoder="conse", masks="watershed")
-    assert len(list(theirs.iterdir())) == 20
+def test_features_survive_export_and_import(extracted: GenLangSplatDataManager, scene: Path, tmp_path: Path) -> None:
+    langsplat_folder = tmp_path / "langsplat_folder"
+    convert(data=extracted.config.data, to_langsplat=langsplat_folder, encoder="conse", masks="watershed")
+    assert len(list(langsplat_folder.iterdir())) == 20
     for name in ("0001", "0010"):
-        maps, rows = np.load(theirs / f"{name}_s.npy"), np.load(theirs / f"{name}_f.npy")
+        maps, rows = np.load(langsplat_folder / f"{name}_s.npy"), np.load(langsplat_folder / f"{name}_f.npy")
         assert maps.shape == (4, 96, 128) and maps.dtype == rows.dtype == np.float32
         assert rows.shape == (int(maps.max()) + 1, 384)
-    convert(data=scene, from_langsplat=theirs, encoder="conse")
+    convert(data=scene, from_langsplat=langsplat_folder, encoder="conse")
     before, after = all_features(extracted), all_features(views_of(scene, masks="langsplat"))
     assert before.keys() == after.keys()
     for name, features in before.items():
@@ -57,19 +55,19 @@ def test_features_survive_the_way_to_langsplat_and_back(
 
 
 @pytest.fixture(scope="module")
-def theirs(extracted: GenLangSplatDataManager, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def langsplat_folder(extracted: GenLangSplatDataManager, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The features of the scene in LangSplat's files."""
-    folder = tmp_path_factory.mktemp("theirs")
+    folder = tmp_path_factory.mktemp("langsplat_folder")
     export_langsplat(extracted, folder)
     return folder
 
 
 @pytest.mark.parametrize("cap", [480, 64])
 def test_training_finds_converted_features_and_extracts_nothing(
-    scene: Path, theirs: Path, extracted: GenLangSplatDataManager, tmp_path: Path, no_models: None, cap: int
+    scene: Path, langsplat_folder: Path, extracted: GenLangSplatDataManager, tmp_path: Path, no_models: None, cap: int
 ) -> None:
-    """Maps as fine as the photographs also serve views scaled down, whose pixels take the nearest region."""
-    convert(data=scene, from_langsplat=theirs, encoder="conse", max_image_side=cap)
+    """Maps at the size of the photographs also fit downscaled views, whose pixels take the nearest region."""
+    convert(data=scene, from_langsplat=langsplat_folder, encoder="conse", max_image_side=cap)
     before = stored(scene)
     assert len(before) == 10
     trained_on = training_views(scene, tmp_path / "outputs", cap, masks="langsplat")
@@ -80,13 +78,13 @@ def test_training_finds_converted_features_and_extracts_nothing(
     assert torch.allclose(per_pixel(trained_on.language_features("train", 0)), expected, atol=2e-4)
 
 
-def test_training_on_features_that_were_not_converted_names_the_command(scene: Path, tmp_path: Path) -> None:
+def test_the_error_about_missing_features_names_the_command(scene: Path, tmp_path: Path) -> None:
     with pytest.raises(GenLangSplatError, match="gen-langsplat convert"):
         training_views(scene, tmp_path / "outputs", masks="langsplat")
 
 
-def test_a_view_that_langsplat_did_not_see_is_named(scene: Path, theirs: Path, tmp_path: Path) -> None:
-    some = Path(shutil.copytree(theirs, tmp_path / "some"))
+def test_the_error_names_a_view_without_langsplat_files(scene: Path, langsplat_folder: Path, tmp_path: Path) -> None:
+    some = Path(shutil.copytree(langsplat_folder, tmp_path / "some"))
     (some / "0004_s.npy").unlink()
     with pytest.raises(GenLangSplatError, match=r"0004_s\.npy"):
         convert(data=scene, from_langsplat=some, encoder="conse")
@@ -94,35 +92,33 @@ def test_a_view_that_langsplat_did_not_see_is_named(scene: Path, theirs: Path, t
 
 
 @pytest.mark.parametrize("folders", [{}, {"from_langsplat": Path("a"), "to_langsplat": Path("b")}])
-def test_exactly_one_direction_is_asked_for(scene: Path, folders: dict[str, Path]) -> None:
+def test_exactly_one_direction_must_be_given(scene: Path, folders: dict[str, Path]) -> None:
     with pytest.raises(GenLangSplatError, match=r"either --from-langsplat FOLDER or --to-langsplat FOLDER"):
         convert(data=scene, **folders)
     assert not (scene / "language_features").exists()
 
 
-def test_views_that_share_a_name_are_not_converted(scene: Path, theirs: Path, tmp_path: Path) -> None:
-    """LangSplat's files are called after the view alone, so one would be taken for the other."""
+def test_views_that_share_a_name_are_not_converted(scene: Path, langsplat_folder: Path, tmp_path: Path) -> None:
+    """LangSplat's file names contain only the name of the view, so the files would be confused."""
     share_names(scene)
     for number in range(5):
         for kind in "fs":
-            shutil.copy(theirs / f"000{number + 1}_{kind}.npy", tmp_path / f"{number}_{kind}.npy")
+            shutil.copy(langsplat_folder / f"000{number + 1}_{kind}.npy", tmp_path / f"{number}_{kind}.npy")
     with pytest.raises(GenLangSplatError, match="unique names"):
         convert(data=scene, from_langsplat=tmp_path, encoder="conse")
     with pytest.raises(GenLangSplatError, match="unique names"):
         convert(data=scene, to_langsplat=tmp_path / "ours", encoder="conse", masks="watershed")
 
 
-def test_a_view_that_is_trained_on_and_held_out_is_converted(scene: Path, theirs: Path, tmp_path: Path) -> None:
+def test_a_view_in_both_splits_is_converted(scene: Path, langsplat_folder: Path, tmp_path: Path) -> None:
     every = [f"images/{number:04d}.png" for number in range(1, 11)]
     rewrite(scene, train_filenames=every, val_filenames=every, test_filenames=every)
-    convert(data=scene, from_langsplat=theirs, encoder="conse")
+    convert(data=scene, from_langsplat=langsplat_folder, encoder="conse")
     convert(data=scene, to_langsplat=tmp_path / "ours", encoder="conse", masks="langsplat")
     assert len(list((tmp_path / "ours").iterdir())) == 20
 
 
-def test_files_that_are_there_already_are_replaced_only_when_told(
-    extracted: GenLangSplatDataManager, tmp_path: Path
-) -> None:
+def test_existing_files_are_replaced_only_with_overwrite(extracted: GenLangSplatDataManager, tmp_path: Path) -> None:
     own = tmp_path / f"{Path(extracted.view_name('train', 0)).stem}_f.npy"
     own.write_bytes(b"LangSplat's own")
     with pytest.raises(GenLangSplatError, match="--overwrite"):
@@ -132,7 +128,7 @@ def test_files_that_are_there_already_are_replaced_only_when_told(
     assert own.read_bytes() != b"LangSplat's own"
 
 
-def test_the_command_that_trains_repeats_what_the_features_depend_on(scene: Path) -> None:
+def test_the_training_command_has_the_settings_of_the_features(scene: Path) -> None:
     features = FeatureSettings(encoder="conse", masks="langsplat", levels=("part", "whole"))
     views = open_views(ViewSettings(data=scene, max_image_side=64), features)
     assert training_command(views) == (

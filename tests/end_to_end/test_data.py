@@ -1,4 +1,4 @@
-"""Data a run cannot begin with: told before anything expensive, and nothing left behind."""
+"""Invalid data: reported before expensive work, without leaving files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.end_to_end.conftest import copy_scene, make_config, make_trainer
 
 
 def refuse(data: Path, output: Path, message: str) -> None:
-    """Expects that a run on the data is refused with a message and leaves no file."""
+    """Checks that a run on the data fails with a message and leaves no file."""
     with pytest.raises(GenLangSplatError, match=message):
         make_trainer(make_config(data, output))
     assert not output.exists()
@@ -44,7 +44,7 @@ def test_listed_images_that_are_absent(tiny_scene: Path, tmp_path: Path, number:
     refuse(scene, tmp_path / "outputs", f"{number}.png")
 
 
-def test_seed_points_that_are_no_points(tiny_scene: Path, tmp_path: Path) -> None:
+def test_invalid_seed_points(tiny_scene: Path, tmp_path: Path) -> None:
     scene = copy_scene(tiny_scene, tmp_path)
     (scene / "sparse_pc.ply").write_text("nothing")
     refuse(scene, tmp_path / "outputs", "sparse_pc.ply")
@@ -58,15 +58,15 @@ def test_an_autoencoder_of_another_encoder(tiny_scene: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("size", [(960, 540), (779, 520), (1, 1), (481, 33), (4032, 3024), (1000, 999)])
-def test_pictures_and_cameras_are_capped_to_the_same_size(size: tuple[int, int]) -> None:
-    """Both roundings of nerfstudio (double for the picture, single for the camera) agree, and the cap is kept."""
+def test_images_and_cameras_are_scaled_to_the_same_size(size: tuple[int, int]) -> None:
+    """Both roundings of nerfstudio (double for the image, single for the camera) agree and respect the limit."""
     for cap in (480, 333, 7):
         scale = _scale_to(max(size), cap)
-        picture = [int(side * scale) for side in size]
+        image = [int(side * scale) for side in size]
         camera = [int((torch.tensor(side) * torch.tensor([scale])).to(torch.int64)) for side in size]
-        assert picture == camera
-        assert max(picture) <= cap
-        assert scale == 1.0 or max(picture) >= cap - 2
+        assert image == camera
+        assert max(image) <= cap
+        assert scale == 1.0 or max(image) >= cap - 2
 
 
 def test_views_without_any_region_are_refused(
@@ -84,7 +84,7 @@ def test_views_without_any_region_are_refused(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with CUDA the kernels are not needed")
-def test_a_machine_without_kernels_is_told_before_features_are_extracted(
+def test_missing_kernels_are_reported_before_features_are_extracted(
     tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(library, "_library_path", lambda instruction_set: None)

@@ -1,4 +1,4 @@
-"""`gen-langsplat evaluate` and the numbers of ns-eval, on a run that has finished both phases."""
+"""`gen-langsplat evaluate` and the metrics of ns-eval on a finished run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def evaluate_run(
     decoder: Any = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Runs the command and returns what it wrote."""
+    """Runs the command and returns the written document."""
     how = EvaluationSettings(labels=labels, protocol=protocols, **settings)
     Evaluate(load_config=config, output_dir=output_dir, decoder=decoder, settings=how)()
     document: dict[str, Any] = json.loads((output_dir / "evaluation.json").read_text())
@@ -47,7 +47,7 @@ def config(tiny_run: Any) -> Path:
 
 @pytest.fixture
 def labels(tiny_scene: Path, tmp_path: Path) -> Path:
-    """The labels of the tiny scene, to be damaged."""
+    """A copy of the labels of the tiny scene, which tests may modify."""
     return Path(shutil.copytree(tiny_scene / "labels", tmp_path / "given"))
 
 
@@ -69,7 +69,7 @@ def test_tables_json_and_page_are_written(config: Path, tmp_path: Path, capsys: 
     assert "8 of 10 labeled views are training views" in " ".join(capsys.readouterr().out.split())
 
 
-def test_drawn_scores_of_gaussians_are_near_those_of_pixels(config: Path, tmp_path: Path) -> None:
+def test_splatted_scores_are_close_to_decoded_pixels(config: Path, tmp_path: Path) -> None:
     rendered, drawn = (
         evaluate_run(config, tmp_path / mode, protocols=("threshold",), mode=mode) for mode in ("rendered", "gaussian")
     )
@@ -80,7 +80,7 @@ def test_drawn_scores_of_gaussians_are_near_those_of_pixels(config: Path, tmp_pa
     assert abs(rendered["micro"]["miou"] - drawn["micro"]["miou"]) < 0.1
 
 
-def test_both_decoders_stand_side_by_side(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_decoders_are_evaluated(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = evaluate_run(config, tmp_path, protocols=("threshold",), decoder="both")
     capsys.readouterr()
     assert document["decoder"] == "memory" and list(document["decoders"]) == ["memory", "autoencoder"]
@@ -88,8 +88,8 @@ def test_both_decoders_stand_side_by_side(config: Path, tmp_path: Path, capsys: 
         split: document["protocols"]["threshold"][split] for split in ("all", "eval", "train")
     }
     alone = evaluate_run(config, tmp_path / "alone", protocols=("threshold",), decoder="autoencoder")
-    said = capsys.readouterr().out
-    assert alone["decoder"] == "autoencoder" and "decoders" not in alone and "memory" not in said
+    output = capsys.readouterr().out
+    assert alone["decoder"] == "autoencoder" and "decoders" not in alone and "memory" not in output
     assert document["decoders"]["autoencoder"]["threshold"]["all"] == alone["protocols"]["threshold"]["all"]
 
 
@@ -99,7 +99,7 @@ def test_named_protocols_are_used_in_their_order(config: Path, tmp_path: Path) -
 
 
 def test_labeled_views_can_be_held_out_of_the_lift(config: Path, labels: Path, tmp_path: Path) -> None:
-    # Those of one training view and of the held-out ones.
+    # The labels of one training view and of the held-out views.
     scene = open_run(config)
     kept = [scene.views(split)[0].name for split in ("train", "eval")]
     for path in labels.glob("*.json"):
@@ -114,7 +114,7 @@ def test_labeled_views_can_be_held_out_of_the_lift(config: Path, labels: Path, t
     assert scores[0] != scores[1]
 
 
-def test_labels_of_frames_that_do_not_exist_are_named(
+def test_labels_without_a_view_are_listed(
     config: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = next(labels.glob("*.json"))
@@ -145,7 +145,7 @@ def test_labels_of_another_shape_than_the_photograph_are_refused(config: Path, l
         evaluate_run(config, tmp_path / "out", labels)
 
 
-def test_labels_drawn_on_another_picture_of_the_same_name_are_refused(
+def test_labels_of_another_image_with_the_same_name_are_refused(
     config: Path, labels: Path, tiny_scene: Path, tmp_path: Path
 ) -> None:
     stem = next(iter(read_label_folder(labels)))
@@ -161,7 +161,7 @@ def test_labels_drawn_on_another_picture_of_the_same_name_are_refused(
 def test_masks_are_scored_like_outlines(config: Path, labels: Path, tmp_path: Path) -> None:
     for stem, view in read_label_folder(labels).items():
         for category in view.categories:
-            # Twice as large as the photographs, as masks of data sets are.
+            # Twice as large as the photographs, like the masks of some data sets.
             mask = view.truth(category).mask.repeat(2, axis=0).repeat(2, axis=1)
             path = tmp_path / "segmentations" / stem / f"{category}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ def test_masks_are_scored_like_outlines(config: Path, labels: Path, tmp_path: Pa
     assert masks["micro"]["miou"] == pytest.approx(outlines["micro"]["miou"], abs=0.01)
 
 
-def test_a_scene_without_labels_says_where_they_are_looked_for(
+def test_the_error_about_missing_labels_names_the_folders(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("genlangsplat_ns.scene.evaluation.find_scene_labels", lambda scene: None)
@@ -182,7 +182,7 @@ def test_a_scene_without_labels_says_where_they_are_looked_for(
         evaluate_run(config, tmp_path)
 
 
-def test_ns_eval_writes_every_answer_beside_the_means(config: Path, tmp_path: Path) -> None:
+def test_ns_eval_writes_all_answers_and_the_means(config: Path, tmp_path: Path) -> None:
     _, pipeline, _, _ = eval_setup(config)
     means = pipeline.get_average_eval_image_metrics(output_path=tmp_path)
     details = json.loads((tmp_path / "language_metrics.json").read_text())

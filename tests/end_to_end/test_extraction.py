@@ -1,4 +1,4 @@
-"""`gen-langsplat extract`: what it stores is what training looks for."""
+"""`gen-langsplat extract`: stores the features that training uses."""
 
 from __future__ import annotations
 
@@ -41,26 +41,24 @@ def test_every_view_is_stored(extracted: GenLangSplatDataManager) -> None:
         assert torch.allclose(view.embeddings.norm(dim=1), torch.ones(len(view.embeddings)), atol=2e-3)
 
 
-def test_pictures_are_not_kept(extracted: GenLangSplatDataManager) -> None:
-    """A scene of thousands of photographs shall not need the memory of all of them."""
+def test_photographs_are_not_cached(extracted: GenLangSplatDataManager) -> None:
+    """Extracting thousands of photographs must not need memory for all of them."""
     assert "cached_train" not in extracted.__dict__ and "cached_eval" not in extracted.__dict__
 
 
-def test_preview_paints_one_sheet_a_view(extracted: GenLangSplatDataManager) -> None:
+def test_preview_writes_one_sheet_per_view(extracted: GenLangSplatDataManager) -> None:
     sheets = sorted((extracted.store.folder / "preview").iterdir())
     assert sorted(sheet.stem[-4:] for sheet in sheets) == [f"{number:04d}" for number in range(1, 11)]
     assert all(Image.open(sheet).width == 4 * 128 for sheet in sheets)
 
 
-def test_without_preview_none_are_painted(scene: Path) -> None:
+def test_without_preview_no_sheets_are_written(scene: Path) -> None:
     views = views_of(scene)
     extract_scene(views, 1, preview=False)
     assert not (views.store.folder / "preview").exists()
 
 
-def test_a_limit_extracts_the_first_views_and_the_rest_follows_later(
-    scene: Path, extracted: GenLangSplatDataManager
-) -> None:
+def test_views_beyond_a_limit_can_be_extracted_later(scene: Path, extracted: GenLangSplatDataManager) -> None:
     extract_scene(views_of(scene), 3, preview=False)
     first = stored(scene)
     assert {key[:4] for key in first} == {"0001", "0002", "0004"}, "0003 is held out"
@@ -82,10 +80,10 @@ def test_a_second_run_loads_no_model(extracted: GenLangSplatDataManager, no_mode
 
 
 @pytest.mark.parametrize("cap", [None, 480, 64])
-def test_training_finds_what_was_extracted_at_its_picture_size(
+def test_training_finds_features_extracted_at_its_image_size(
     scene: Path, tmp_path: Path, cap: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lite method trains at 480, which leaves the small pictures of the test alone; 64 halves them."""
+    """The lite method limits views to 480 pixels, which does not change the small test images; 64 halves them."""
     extract_scene(views_of(scene, cap), None, preview=False)
     before = stored(scene)
     for loader in ("load_encoder", "load_mask_generator"):
@@ -98,7 +96,7 @@ def test_training_finds_what_was_extracted_at_its_picture_size(
     assert max(trained_on.language_features("train", 0).regions.shape) == (64 if cap == 64 else 128)
 
 
-def test_another_picture_size_is_extracted_beside_the_first(scene: Path, tmp_path: Path) -> None:
+def test_another_image_size_is_stored_separately(scene: Path, tmp_path: Path) -> None:
     extract_scene(views_of(scene), None, preview=False)
     before = stored(scene)
     training_views(scene, tmp_path / "outputs", max_image_side=64)
@@ -106,7 +104,7 @@ def test_another_picture_size_is_extracted_beside_the_first(scene: Path, tmp_pat
     assert len(stored(scene)) == 20
 
 
-def test_the_held_out_views_of_training_are_extracted_where_tests_have_others(
+def test_the_validation_split_is_extracted_if_the_test_split_differs(
     scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rewrite(scene, val_filenames=["images/0003.png"], test_filenames=["images/0008.png"])
@@ -116,10 +114,8 @@ def test_the_held_out_views_of_training_are_extracted_where_tests_have_others(
     assert {key[:4] for key in stored(scene)} == {f"{number:04d}" for number in range(1, 11) if number != 8}
 
 
-def test_levels_left_out_stay_empty_and_have_a_store_of_their_own(
-    extracted: GenLangSplatDataManager, scene: Path
-) -> None:
-    """Without a level, a region's number changes but neither its place nor its meaning."""
+def test_omitted_levels_are_empty_and_stored_separately(extracted: GenLangSplatDataManager, scene: Path) -> None:
+    """Without a level, the indices of regions change, but not their masks and embeddings."""
     views = views_of(scene, levels=("part", "whole"))
     extract_scene(views, 2, preview=False)
     assert views.store.folder.name != extracted.store.folder.name
@@ -134,19 +130,19 @@ def test_no_level_at_all_is_refused(scene: Path) -> None:
         extract_scene(views_of(scene, levels=()), None, preview=False)
 
 
-def test_a_format_goes_by_its_short_and_its_full_name(scene: Path) -> None:
+def test_a_format_has_a_short_and_a_full_name(scene: Path) -> None:
     short, full = (
         open_views(ViewSettings(data=scene, data_format=name), SETTINGS) for name in ("nerfstudio", "nerfstudio-data")
     )
     assert short.train_dataset.image_filenames == full.train_dataset.image_filenames
 
 
-def test_an_unknown_format_is_refused_with_the_list_of_known_ones(scene: Path) -> None:
+def test_the_error_about_an_unknown_format_lists_the_known_ones(scene: Path) -> None:
     with pytest.raises(GenLangSplatError, match=r"no data format 'polaroid'.*nerfstudio-data.*colmap"):
         open_views(ViewSettings(data=scene, data_format="polaroid"), SETTINGS)
 
 
-def test_views_that_share_a_name_have_features_and_sheets_of_their_own(scene: Path) -> None:
+def test_views_with_the_same_name_have_separate_features_and_sheets(scene: Path) -> None:
     share_names(scene)
     views = views_of(scene)
     extract_scene(views, None, preview=True)
@@ -154,8 +150,8 @@ def test_views_that_share_a_name_have_features_and_sheets_of_their_own(scene: Pa
     assert len(list((views.store.folder / "preview").iterdir())) == 10
 
 
-def test_a_run_remembers_what_auto_stood_for(scene: Path, tmp_path: Path) -> None:
-    """A run that is opened on another machine shall not look for other features there."""
+def test_a_run_stores_the_choice_of_auto(scene: Path, tmp_path: Path) -> None:
+    """A run opened on another machine must not look for other features there."""
     config = make_config(scene, tmp_path / "outputs")
     assert (config.pipeline.datamanager.encoder, config.pipeline.datamanager.masks) == ("auto", "auto")
     chosen = make_trainer(config).pipeline.datamanager.extractor
@@ -166,7 +162,7 @@ def test_a_run_remembers_what_auto_stood_for(scene: Path, tmp_path: Path) -> Non
 
 
 def crop_two(scene: Path) -> None:
-    """Crops the first picture to a wide and the second to a high one; every frame gets a camera of its own."""
+    """Crops the first image to a wide and the second to a high format; every frame gets its own camera."""
     transforms = json.loads((scene / "transforms.json").read_text())
     shared = {key: transforms.pop(key) for key in ("w", "h", "fl_x", "fl_y", "cx", "cy")}
     for frame, size in zip(transforms["frames"], [(56, 40), (40, 48)] + [None] * 8, strict=True):
@@ -179,31 +175,29 @@ def crop_two(scene: Path) -> None:
     (scene / "transforms.json").write_text(json.dumps(transforms))
 
 
-def test_the_command_extracts_pictures_of_mixed_sizes_and_says_where(
-    scene: Path, tmp_path: Path, no_models: None
-) -> None:
+def test_the_command_extracts_images_of_mixed_sizes(scene: Path, tmp_path: Path, no_models: None) -> None:
     crop_two(scene)
     chosen = ("--encoder", "conse", "--masks", "watershed")
-    said = run("gen-langsplat", "extract", "--data", scene, "--limit", "2", "--preview", *chosen, folder=tmp_path)
+    output = run("gen-langsplat", "extract", "--data", scene, "--limit", "2", "--preview", *chosen, folder=tmp_path)
     files = sorted(scene.rglob("*.safetensors"))
     assert [path.stem[:4] for path in files] == ["0001", "0002"]
-    assert str(files[0].parent) in "".join(said.split()), "long lines are wrapped"
-    assert "Traceback" not in said
+    assert str(files[0].parent) in "".join(output.split()), "long lines are wrapped"
+    assert "Traceback" not in output
     assert len(list((files[0].parent / "preview").iterdir())) == 2
     views = views_of(scene)
     shapes = [views.language_features("train", index).regions.shape for index in range(2)]
     assert shapes == [(3, 40, 56), (3, 48, 40)]
 
 
-def test_a_mistake_ends_in_one_message(tmp_path: Path) -> None:
-    said = run("gen-langsplat", "extract", "--data", "nowhere", folder=tmp_path, expect=1)
-    assert "The data folder nowhere does not exist." in " ".join(said.split())
-    assert said.count("Error:") == 1 and "Traceback" not in said
+def test_an_error_is_reported_without_a_traceback(tmp_path: Path) -> None:
+    output = run("gen-langsplat", "extract", "--data", "nowhere", folder=tmp_path, expect=1)
+    assert "The data folder nowhere does not exist." in " ".join(output.split())
+    assert output.count("Error:") == 1 and "Traceback" not in output
     assert not list(tmp_path.iterdir()), "something was left behind"
 
 
 def documented_options(settings: type, prefix: str = "--") -> dict[str, str]:
-    """Flag and sentence of every field of a dataclass and of the classes it is made of."""
+    """Flags and docstrings of all fields of a dataclass and its nested classes."""
     options: dict[str, str] = {}
     nested = {"open_clip": OpenClipSettings, "sam": SamSettings}
     for owner in [kind for kind in reversed(settings.__mro__) if "__dataclass_fields__" in vars(kind)]:
@@ -223,8 +217,8 @@ def documented_options(settings: type, prefix: str = "--") -> dict[str, str]:
 @pytest.mark.parametrize("command", [Extract, Convert])
 def test_help_explains_every_option(command: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "COLUMNS", "100")
-    said = run("gen-langsplat", command.__name__.lower(), "--help", folder=tmp_path)
-    words = " ".join(said.replace("│", " ").split())
+    output = run("gen-langsplat", command.__name__.lower(), "--help", folder=tmp_path)
+    words = " ".join(output.replace("│", " ").split())
     options = documented_options(command)
     assert {"--data", "--levels", "--sam.checkpoint", "--open-clip.weights"} <= options.keys()
     for flag, sentence in options.items():
@@ -233,7 +227,7 @@ def test_help_explains_every_option(command: type, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("content", ["{", '{"frames": []}', "{}"])
-def test_cameras_that_cannot_be_read_are_told_in_one_sentence(scene: Path, content: str) -> None:
+def test_unreadable_cameras_are_reported(scene: Path, content: str) -> None:
     (scene / "transforms.json").write_text(content)
     with pytest.raises(GenLangSplatError, match="cannot be read in the format"):
         open_views(ViewSettings(data=scene), SETTINGS)

@@ -1,7 +1,7 @@
-"""Runs that earlier versions finished: every later version opens, evaluates, asks and resumes them.
+"""Runs finished by earlier versions: every later version opens, evaluates, queries and resumes them.
 
 `tests/fixtures/runs` holds one tiny run of each kind, trained on the gallery of `tiny_scene`. `lift-before-memory` was
-written by a version that had no scene memory and fitted an autoencoder to the scene.
+written by a version without scene memory, which fitted an autoencoder to the scene.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def config_path(kind: str, tiny_scene: Path, tmp_path: Path) -> Path:
-    """config.yml of a copy of a finished run that finds its data."""
+    """config.yml of a copy of a finished run with the correct data path."""
     folder = tmp_path / "outputs" / "tiny" / "gen-langsplat-lite" / "run"
     shutil.copytree(RUNS / kind, folder)
     path = folder / "config.yml"
@@ -42,7 +42,7 @@ def config_path(kind: str, tiny_scene: Path, tmp_path: Path) -> Path:
     return path
 
 
-def test_relevancy_is_what_it_was_when_the_run_was_finished(config_path: Path, kind: str) -> None:
+def test_relevancy_equals_the_stored_values(config_path: Path, kind: str) -> None:
     scene = open_run(config_path)
     (answer,) = scene.field.find(scene.embed(TextQuery((TEXT,))))
     expected = load_file(RUNS / "relevancy.safetensors")[kind]
@@ -50,7 +50,7 @@ def test_relevancy_is_what_it_was_when_the_run_was_finished(config_path: Path, k
     torch.testing.assert_close(answer.relevancy, expected, rtol=0, atol=1e-5)
 
 
-def test_ns_eval_measures_it(config_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ns_eval_works(config_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The config names its outputs relative to the folder that ns-train ran in.
     monkeypatch.chdir(tmp_path)
     ComputePSNR(load_config=config_path, output_path=tmp_path / "metrics.json").main()
@@ -58,7 +58,7 @@ def test_ns_eval_measures_it(config_path: Path, tmp_path: Path, monkeypatch: pyt
     assert results["psnr"] > 5 and -1 <= results["lang_cosine"] <= 1 and 0 <= results["miou"] <= 1
 
 
-def test_the_query_command_answers(config_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_query_command_works(config_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["gen-langsplat", "query", "--load-config", str(config_path), "--text", TEXT, "--split", "eval"]
     monkeypatch.setattr("sys.argv", [*words, "--output-dir", str(tmp_path / "answers")])
     main()

@@ -1,4 +1,4 @@
-"""Runs that begin with Gaussians trained elsewhere: what is taken over and what is refused."""
+"""Runs that start from existing Gaussians: adopted settings and refused input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.init_from import open_geometry
 from genlangsplat_ns.scene.lifting import lift_scene
-from genlangsplat_ns.scene.placement import agreement
+from genlangsplat_ns.scene.placement import photometric_r2
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
 from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
@@ -30,28 +30,28 @@ from tests.scene_io.gaussian_fakes import same_bits
 
 
 def config_from(source: Path, data: Path, output: Path, frame: str = "auto", **model: Any) -> Any:
-    """A run that begins with the Gaussians of a source."""
+    """A run that starts from the Gaussians of a source."""
     config = make_config(data, output, **model)
     config.pipeline.init_from, config.pipeline.init_frame = source, frame
     return config
 
 
 def assert_holds(model: Any, gaussians: GaussianParameters) -> None:
-    """The model has exactly these Gaussians, and latents on those that are seen."""
+    """Checks that the model has exactly these Gaussians, and latents on seen Gaussians."""
     for name, value in gaussians.tensors().items():
         assert torch.equal(model.gauss_params[name], value), name
     assert model.in_language_phase and int(model.language_phase_start) == 0
     assert model.latents.any(dim=-1).float().mean() > 0.5
 
 
-def picture(model: Any, datamanager: Any) -> torch.Tensor:
-    """A held-out view as the model draws it."""
+def image(model: Any, datamanager: Any) -> torch.Tensor:
+    """A held-out view rendered by the model."""
     with torch.no_grad():
         return model.eval().render_splats(datamanager.camera("eval", 0))["rgb"]
 
 
 def data_frame(trainer: Any) -> SceneFrame:
-    """The frame of a run's data as seen from its own."""
+    """The transform from a run's frame to the frame of its data."""
     outputs = trainer.pipeline.datamanager.train_dataparser_outputs
     here = SceneFrame(outputs.dataparser_transform, float(outputs.dataparser_scale))
     back = torch.linalg.inv(here.matrix)[:3]
@@ -71,7 +71,7 @@ def test_a_stock_run_goes_straight_to_the_language_phase(
     model = trainer.pipeline.model
     assert_holds(model, gaussians)
     assert trainer.step == 0 and trainer.config.max_num_iterations == 1
-    shown = picture(model, trainer.pipeline.datamanager)
+    shown = image(model, trainer.pipeline.datamanager)
 
     shutil.rmtree(tmp_path / "stock")
     scene = open_run(trainer.config.get_base_dir() / "config.yml")
@@ -79,10 +79,10 @@ def test_a_stock_run_goes_straight_to_the_language_phase(
     assert scene.model.config.sh_degree == degree and scene.model.colors()[1] == (degree or None)
     assert scene.model.config.rasterize_mode == "antialiased" and scene.model.config.background_color == "white"
     assert torch.equal(scene.model.latents, model.latents)
-    assert torch.equal(picture(scene.model, scene.datamanager), shown)
+    assert torch.equal(image(scene.model, scene.datamanager), shown)
 
 
-def test_every_way_to_name_a_run_finds_its_newest_checkpoint(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+def test_every_form_of_a_path_finds_the_newest_checkpoint(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
     gaussians = trained_gaussians(tiny_run, 1)
     config = write_stock_run(tmp_path / "stock", tiny_scene, gaussians)
     models = config.parent / "nerfstudio_models"
@@ -98,9 +98,7 @@ def test_every_way_to_name_a_run_finds_its_newest_checkpoint(tiny_run: Any, tiny
 
 
 @pytest.mark.parametrize("mode", ["SO3xR3", "SE3"])
-def test_optimized_cameras_are_taken_over_and_lifted_from(
-    tiny_run: Any, tiny_scene: Path, tmp_path: Path, mode: str
-) -> None:
+def test_optimized_cameras_are_adopted_for_lifting(tiny_run: Any, tiny_scene: Path, tmp_path: Path, mode: str) -> None:
     source = write_stock_run(tmp_path / "stock", tiny_scene, trained_gaussians(tiny_run, 1), camera_mode=mode)
     (checkpoint,) = (tmp_path / "stock" / "nerfstudio_models").iterdir()
     stored = torch.load(checkpoint, weights_only=True)["pipeline"]["_model.camera_optimizer.pose_adjustment"]
@@ -125,7 +123,7 @@ def test_optimized_cameras_are_taken_over_and_lifted_from(
     assert torch.equal(scene.model.camera_optimizer.pose_adjustment, stored)
 
 
-def test_a_lone_checkpoint_is_judged_by_the_photographs(
+def test_a_checkpoint_without_its_run_is_compared_with_the_photographs(
     tiny_run: Any, tiny_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     gaussians = trained_gaussians(tiny_run, 1)
@@ -134,21 +132,19 @@ def test_a_lone_checkpoint_is_judged_by_the_photographs(
     alone = Path(shutil.copy(checkpoint, tmp_path / "splat.ckpt"))
     trainer = train(config_from(alone, tiny_scene, tmp_path / "outputs"))
     assert_holds(trainer.pipeline.model, gaussians)
-    said = " ".join(capsys.readouterr().out.split())
-    assert "SO3xR3 is taken" in said and "in the frame nerfstudio" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert "SO3xR3 is assumed" in output and "in the frame nerfstudio" in output
 
 
 @pytest.mark.parametrize("degree", [0, 3])
-def test_a_ply_file_of_nerfstudio_is_taken_as_it_is(
-    tiny_run: Any, tiny_scene: Path, tmp_path: Path, degree: int
-) -> None:
+def test_a_ply_file_of_nerfstudio_is_not_moved(tiny_run: Any, tiny_scene: Path, tmp_path: Path, degree: int) -> None:
     gaussians = trained_gaussians(tiny_run, max(degree, 1))
     written = gaussians if degree > 0 else replace(gaussians, features_rest=gaussians.features_rest[:, :0])
     write_ply(tmp_path / "splat.ply", written)
     trainer = train(config_from(tmp_path / "splat.ply", tiny_scene, tmp_path / "outputs"))
     model = trainer.pipeline.model
     if degree == 0:
-        # Splatfacto's colors without harmonics are logits, which cannot hold the file's exactly.
+        # At degree 0, splatfacto's colors are logits, which cannot represent the file's colors exactly.
         gaussians = replace(gaussians, features_rest=torch.zeros_like(gaussians.features_rest))
     assert_holds(model, gaussians)
     assert model.config.sh_degree == max(degree, 1)
@@ -159,41 +155,41 @@ def test_a_ply_file_of_nerfstudio_is_taken_as_it_is(
 def test_a_ply_file_in_the_frame_of_the_data_is_moved(
     tiny_run: Any, tiny_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    """What Inria's program writes: the picture must be that of the Gaussians trained in nerfstudio's frame."""
+    """A file as from Inria's program must render like the Gaussians in nerfstudio's frame."""
     gaussians = trained_gaussians(tiny_run, 3)
     write_ply(tmp_path / "inria.ply", move_gaussians(gaussians, data_frame(tiny_run)))
     write_ply(tmp_path / "here.ply", gaussians)
-    pictures = []
+    images = []
     for name, frame in (("here", "auto"), ("inria", "auto"), ("inria", "data")):
         config = config_from(tmp_path / f"{name}.ply", tiny_scene, tmp_path / "outputs", frame)
         pipeline = make_trainer(config).pipeline
-        pictures.append(picture(pipeline.model, pipeline.datamanager))
+        images.append(image(pipeline.model, pipeline.datamanager))
         assert torch.allclose(pipeline.model.means, gaussians.means, atol=1e-5)
-    assert (pictures[0] - pictures[1]).abs().max() < 1e-3
-    assert torch.equal(pictures[1], pictures[2])
+    assert (images[0] - images[1]).abs().max() < 1e-3
+    assert torch.equal(images[1], images[2])
     assert "0% in the frame nerfstudio and" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_scene_of_the_wrong_size_explains_no_photographs(tiny_run: Any) -> None:
-    """Made smaller, all of it gathers before every camera, so that how much they see would tell nothing."""
+    """A scene scaled down is in front of every camera, so the number of visible Gaussians would not detect it."""
     gaussians, views = trained_gaussians(tiny_run, 1), tiny_run.pipeline.datamanager
-    assert agreement(gaussians, views) > 0.6
+    assert photometric_r2(gaussians, views) > 0.6
     for factor in (0.1, 0.5, 2.0, 10.0):
         scales = gaussians.scales + torch.tensor(factor).log()
-        assert agreement(replace(gaussians, means=factor * gaussians.means, scales=scales), views) < 0.1
+        assert photometric_r2(replace(gaussians, means=factor * gaussians.means, scales=scales), views) < 0.1
 
 
-def test_a_frame_named_by_the_user_is_kept_to(
+def test_a_frame_given_by_the_user_is_used(
     tiny_run: Any, tiny_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     moved = move_gaussians(trained_gaussians(tiny_run, 1), data_frame(tiny_run))
     write_ply(tmp_path / "inria.ply", moved)
     trainer = make_trainer(config_from(tmp_path / "inria.ply", tiny_scene, tmp_path / "outputs", "nerfstudio"))
     assert torch.equal(trainer.pipeline.model.means, moved.means)
-    assert "little for the scene" in " ".join(capsys.readouterr().out.split())
+    assert "but at least 40% is expected" in " ".join(capsys.readouterr().out.split())
 
 
-def test_an_interrupted_run_goes_on_without_its_source(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_without_its_source(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
     gaussians = trained_gaussians(tiny_run, 2)
     source = write_stock_run(tmp_path / "stock", tiny_scene, gaussians, camera_mode="SO3xR3")
     adam = {"language_solver": "adam", "language_steps": 12}
@@ -210,7 +206,7 @@ def test_an_interrupted_run_goes_on_without_its_source(tiny_run: Any, tiny_scene
     halfway = first.pipeline.model.latents.detach().clone()
     shutil.rmtree(tmp_path / "stock")
 
-    # That the source lay in some frame does not matter any more either.
+    # The frame of the source does not matter any more either.
     config = config_from(source, tiny_scene, tmp_path / "outputs", "data", **adam)
     config.load_dir = first.config.get_checkpoint_dir()
     second = make_trainer(config)
@@ -228,7 +224,7 @@ def test_an_interrupted_run_goes_on_without_its_source(tiny_run: Any, tiny_scene
         make_trainer(plain)
 
 
-def test_a_run_of_this_method_begins_another_and_its_latents_are_lifted_anew(
+def test_a_run_of_this_method_can_be_the_source_and_is_lifted_again(
     tiny_run: Any, tiny_scene: Path, tmp_path: Path
 ) -> None:
     source = tiny_run.config.get_base_dir() / "config.yml"
@@ -237,7 +233,7 @@ def test_a_run_of_this_method_begins_another_and_its_latents_are_lifted_anew(
     assert torch.allclose(trainer.pipeline.model.latents, tiny_run.pipeline.model.latents, atol=1e-5)
 
 
-def test_an_rgb_phase_cannot_be_resumed_into_another_beginning(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+def test_an_rgb_phase_cannot_be_resumed_with_init_from(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
     first = make_trainer(make_config(tiny_scene, tmp_path / "first"))
     first.save_checkpoint(20)
     outputs = first.pipeline.datamanager.train_dataparser_outputs
@@ -248,11 +244,11 @@ def test_an_rgb_phase_cannot_be_resumed_into_another_beginning(tiny_run: Any, ti
         make_trainer(config)
 
 
-# What is refused, before anything is extracted or written
+# Errors before anything is extracted or written
 
 
 def refuse(config: Any, message: str) -> str:
-    """Expects that a run is refused, with nothing extracted and no file left behind; returns what is said."""
+    """Checks that a run fails without extracting or leaving files; returns the message."""
     with pytest.raises(GenLangSplatError, match=message) as caught:
         make_trainer(config)
     assert not (config.data / "language_features").exists()
@@ -261,22 +257,22 @@ def refuse(config: Any, message: str) -> str:
 
 
 @pytest.mark.usefixtures("no_models")
-def test_another_frame_is_refused_with_the_words_that_reproduce_it(
+def test_the_error_about_another_frame_has_the_dataparser_options(
     tiny_run: Any, tiny_scene: Path, scene: Path, tmp_path: Path
 ) -> None:
     other = {"orientation_method": "none", "center_method": "focus", "auto_scale_poses": False, "scale_factor": 0.5}
     gaussians = trained_gaussians(tiny_run, 1)
     gaussians = replace(gaussians, means=2 * gaussians.means, scales=gaussians.scales + torch.tensor(2.0).log())
     source = write_stock_run(tmp_path / "stock", tiny_scene, gaussians, **other)
-    said = refuse(config_from(source, scene, tmp_path / "outputs"), "another frame")
+    message = refuse(config_from(source, scene, tmp_path / "outputs"), "another frame")
     words = "nerfstudio-data --orientation-method none --center-method focus --auto-scale-poses False"
-    assert words in said and "--scale-factor 0.5" in said
-    # Without the frame beside it, the photographs tell.
+    assert words in message and "--scale-factor 0.5" in message
+    # Without the stored frame, the photographs reveal it.
     source.with_name("dataparser_transforms.json").unlink()
     assert words in refuse(config_from(source, scene, tmp_path / "outputs"), "another frame")
 
 
-def test_the_words_reproduce_the_frame(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+def test_the_dataparser_options_reproduce_the_frame(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
     other = {"orientation_method": "none", "center_method": "focus", "auto_scale_poses": False, "scale_factor": 0.5}
     gaussians = trained_gaussians(tiny_run, 1)
     config = config_from(
@@ -289,15 +285,17 @@ def test_the_words_reproduce_the_frame(tiny_run: Any, tiny_scene: Path, tmp_path
 
 
 @pytest.mark.usefixtures("no_models")
-def test_the_same_settings_on_other_data_are_told(tiny_run: Any, tiny_scene: Path, scene: Path, tmp_path: Path) -> None:
+def test_the_same_settings_on_other_data_are_refused(
+    tiny_run: Any, tiny_scene: Path, scene: Path, tmp_path: Path
+) -> None:
     source = write_stock_run(tmp_path / "stock", tiny_scene, trained_gaussians(tiny_run, 1))
     transforms = json.loads((scene / "transforms.json").read_text())
     for frame in transforms["frames"]:
         for row in frame["transform_matrix"][:3]:
             row[3] *= 2
     (scene / "transforms.json").write_text(json.dumps(transforms))
-    said = refuse(config_from(source, scene, tmp_path / "outputs"), "data must differ")
-    assert str(tiny_scene) in said
+    message = refuse(config_from(source, scene, tmp_path / "outputs"), "data must differ")
+    assert str(tiny_scene) in message
 
 
 @pytest.mark.usefixtures("no_models")
@@ -311,9 +309,9 @@ def test_optimized_cameras_of_other_views_are_refused(
     gaussians = trained_gaussians(tiny_run, 1)
     other = {"eval_mode": "interval", "eval_interval": 5}
     source = write_stock_run(tmp_path / "stock", scene, gaussians, camera_mode="SO3xR3", **other)
-    said = refuse(config_from(source, scene, tmp_path / "outputs"), "must be the same views")
-    assert "--eval-mode interval --eval-interval 5" in said
-    # Where the data themselves say which views are which, settings do not matter.
+    message = refuse(config_from(source, scene, tmp_path / "outputs"), "must be the same views")
+    assert "--eval-mode interval --eval-interval 5" in message
+    # If the data list the views of each split, the settings do not matter.
     (scene / "transforms.json").write_text(json.dumps({**transforms, **lists}))
     source = write_stock_run(tmp_path / "listed", scene, gaussians, camera_mode="SO3xR3", **other)
     with pytest.raises(pytest.fail.Exception, match="was called"):
@@ -322,7 +320,7 @@ def test_optimized_cameras_of_other_views_are_refused(
 
 
 @pytest.mark.usefixtures("no_models")
-def test_things_that_are_no_gaussians_are_refused(tiny_run: Any, scene: Path, tmp_path: Path) -> None:
+def test_invalid_sources_are_refused(tiny_run: Any, scene: Path, tmp_path: Path) -> None:
     def expect(source: Path, message: str, **settings: Any) -> None:
         refuse(config_from(source, scene, tmp_path / "outputs", **settings), message)
 
@@ -333,9 +331,9 @@ def test_things_that_are_no_gaussians_are_refused(tiny_run: Any, scene: Path, tm
 
     expect(tmp_path / "nowhere", "There is no .*nowhere")
     (tmp_path / "notes.txt").write_text("not a scene")
-    expect(tmp_path / "notes.txt", "nothing to begin from")
+    expect(tmp_path / "notes.txt", "nothing to start from")
     (tmp_path / "empty").mkdir()
-    expect(tmp_path / "empty", "nothing to begin from")
+    expect(tmp_path / "empty", "nothing to start from")
     (tmp_path / "splat.ply").write_text("not a scene")
     expect(tmp_path / "splat.ply", "cannot be read as a PLY")
 
@@ -351,15 +349,15 @@ def test_things_that_are_no_gaussians_are_refused(tiny_run: Any, scene: Path, tm
 
 
 @pytest.mark.usefixtures("no_models")
-def test_a_real_scene_of_another_place_is_refused(scene: Path, tmp_path: Path, shared_data: Path) -> None:
+def test_a_real_scene_of_another_location_is_refused(scene: Path, tmp_path: Path, shared_data: Path) -> None:
     source = shared_data / "splat_ply_small" / "point_cloud.ply"
     if not source.is_file():
         pytest.skip(f"needs {source}, which is not part of the project")
-    said = refuse(config_from(source, scene, tmp_path / "outputs"), "another scene, or lie in another frame")
-    assert "0% in the frame nerfstudio and 0% in the frame data" in said and "--pipeline.init-frame" in said
+    message = refuse(config_from(source, scene, tmp_path / "outputs"), "another scene, or are in another frame")
+    assert "0% in the frame nerfstudio and 0% in the frame data" in message and "--pipeline.init-frame" in message
 
 
-def test_the_real_commands_do_it(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+def test_the_real_commands_work(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
     source = write_stock_run(tmp_path / "stock", tiny_scene, trained_gaussians(tiny_run, 3))
     run(
         *("ns-train", "gen-langsplat", "--data", tiny_scene, "--vis", "tensorboard", "--pipeline.init-from", source),

@@ -1,4 +1,4 @@
-"""Runs that are killed with signal 9 and go on: what they lose, and that they end with the same latents."""
+"""Runs that are killed with signal 9 and resumed: the lost work, and the same latents at the end."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ pytestmark = pytest.mark.usefixtures("quick_encoder")
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory, quick_encoder: None) -> Any:
-    """The trainer of the same run that nobody killed."""
+    """The trainer of the same run without a kill."""
     scene = copy_scene(tiny_scene, tmp_path_factory.mktemp("undisturbed"))
     return train(killed_run_config(scene, scene.parent / "outputs"))
 
 
 def kill(scene: Path, output: Path, place: str) -> list[int]:
-    """Trains in a process of its own until it is killed there; returns the steps of the checkpoints it left."""
-    # A server that has imported everything forks the processes, so that they begin at once.
+    """Trains in a separate process until it is killed; returns the steps of its checkpoints."""
+    # A server with all imports forks the processes, so that they start quickly.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([train_until_killed.__module__])
     process = context.Process(target=train_until_killed, args=(scene, output, place))
@@ -40,7 +40,7 @@ def kill(scene: Path, output: Path, place: str) -> list[int]:
 
 
 def resume(scene: Path, output: Path) -> Any:
-    """Goes on with a killed run, as its user would, and returns the trainer."""
+    """Resumes a killed run like a user and returns the trainer."""
     config = killed_run_config(scene, output)
     folder = config.get_checkpoint_dir()
     config.load_dir = folder if latest_checkpoint(folder) is not None else None
@@ -50,13 +50,13 @@ def resume(scene: Path, output: Path) -> Any:
 
 
 def held_out_latents(trainer: Any) -> torch.Tensor:
-    """What a held-out view shows of the latents."""
+    """The latents rendered in a held-out view."""
     with torch.no_grad():
         return trainer.pipeline.model.eval().render_latents(trainer.pipeline.datamanager.camera("eval", 0))
 
 
 @pytest.mark.parametrize("place", ["between the phases", "lifting"])
-def test_a_kill_after_the_splats_costs_the_lift_alone(
+def test_a_kill_during_lifting_only_loses_the_lifting(
     undisturbed: Any, scene: Path, tmp_path: Path, place: str
 ) -> None:
     assert kill(scene, tmp_path / "outputs", place)[-1] == RGB_STEPS - 1
@@ -65,7 +65,7 @@ def test_a_kill_after_the_splats_costs_the_lift_alone(
     assert torch.equal(model.latents, expected.latents)
 
 
-def test_a_kill_during_extraction_keeps_what_is_stored(
+def test_a_kill_during_extraction_keeps_the_stored_features(
     undisturbed: Any, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert kill(scene, tmp_path / "outputs", "extraction") == []
@@ -78,16 +78,14 @@ def test_a_kill_during_extraction_keeps_what_is_stored(
 def test_a_kill_in_splat_training_ends_with_nearly_the_same_latents(
     undisturbed: Any, scene: Path, tmp_path: Path
 ) -> None:
-    """The order of the views begins anew at a resume, so the splats differ a little, and so do their latents."""
+    """The order of the views restarts at a resume, so the Gaussians and their latents differ slightly."""
     assert kill(scene, tmp_path / "outputs", "splat training")[-1] == 20
     first, second = held_out_latents(resume(scene, tmp_path / "outputs")), held_out_latents(undisturbed)
     shown = second.norm(dim=-1) > 0.5
     assert cosine_similarity(first[shown], second[shown], dim=-1).mean() > 0.99
 
 
-def test_a_checkpoint_comes_whole_or_not_at_all(
-    tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoints_are_saved_atomically(tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer(make_config(tiny_scene, tmp_path))
     folder = trainer.checkpoint_dir
     trainer.save_checkpoint(10)
@@ -95,7 +93,7 @@ def test_a_checkpoint_comes_whole_or_not_at_all(
 
     def cut(state: Any, path: Path) -> None:
         path.write_bytes(b"half of it")
-        # What a killed process cannot clear away is there when the next one saves.
+        # Files that a killed process leaves are still there when the next process saves.
         monkeypatch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""`gen-langsplat lift`: a run gets new latents, and keeps all else."""
+"""`gen-langsplat lift`: a run gets new latents and is otherwise unchanged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def lifted_run(tiny_run: Any, tmp_path: Path) -> Path:
 
 
 def assert_decoded_alike(model: GenLangSplatModel, expected: GenLangSplatModel) -> None:
-    """Both have a memory, and these say the same of most latents; by rounding a region may change its key."""
+    """Checks that both memories decode most latents equally; rounding may move a region to another key."""
     assert model.memory is not None and expected.memory is not None
     latents = expected.latents.detach()[:, 2]
     latents = latents[latents.any(dim=-1)]
@@ -33,7 +33,7 @@ def assert_decoded_alike(model: GenLangSplatModel, expected: GenLangSplatModel) 
     assert cosines.median() > 0.99 and cosines.mean() > 0.95
 
 
-def test_a_run_lifted_again_has_the_latents_it_had(lifted_run: Path, tiny_run: Any) -> None:
+def test_lifting_again_gives_the_same_latents(lifted_run: Path, tiny_run: Any) -> None:
     before = latest_checkpoint(lifted_run.parent / "nerfstudio_models")
     kept = before.read_bytes()
     written = lift(lifted_run)
@@ -46,7 +46,7 @@ def test_a_run_lifted_again_has_the_latents_it_had(lifted_run: Path, tiny_run: A
     assert_decoded_alike(model, expected)
 
 
-def test_other_settings_make_other_latents(lifted_run: Path, tiny_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_settings_give_other_latents(lifted_run: Path, tiny_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # Left-out views may choose the plain mean; here they must not.
     monkeypatch.setattr(refinement, "WORST", 10.0)
     lift(lifted_run, 2)
@@ -57,14 +57,14 @@ def test_other_settings_make_other_latents(lifted_run: Path, tiny_run: Any, monk
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
-def test_a_cluster_lifts_the_same(lifted_run: Path, tiny_run: Any) -> None:
+def test_a_cluster_gives_the_same_latents(lifted_run: Path, tiny_run: Any) -> None:
     lift(lifted_run, None, RaySettings(items_per_task=4, num_cpus=0.5))
     model, expected = open_run(lifted_run).model, tiny_run.pipeline.model
     torch.testing.assert_close(model.latents, expected.latents, rtol=0, atol=1e-5)
     assert_decoded_alike(model, expected)
 
 
-def test_a_run_stopped_before_its_language_phase_is_put_there(tiny_scene: Path, tmp_path: Path) -> None:
+def test_a_run_stopped_before_its_language_phase_enters_it(tiny_scene: Path, tmp_path: Path) -> None:
     config = make_config(tiny_scene, tmp_path / "outputs")
     trainer = make_trainer(config)
     trainer.save_checkpoint(7)

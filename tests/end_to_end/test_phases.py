@@ -1,4 +1,4 @@
-"""The two phases of a run: what freezes, what is saved, what a resume goes on with."""
+"""The two phases of a run: frozen parameters, checkpoints and resuming."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_both_phases_leave_unit_latents_on_seen_gaussians(tiny_run: Any) -> None
 
 
 def test_rgb_training_moves_the_gaussians_and_learns(tiny_run: Any) -> None:
-    """The picture after training is closer to a training view than a constant gray is."""
+    """After training, a render is closer to a training view than a constant gray image."""
     datamanager, model = tiny_run.pipeline.datamanager, tiny_run.pipeline.model.eval()
     truth = datamanager.image("train", 0).float() / 255
     with torch.no_grad():
@@ -48,9 +48,7 @@ def test_rgb_training_moves_the_gaussians_and_learns(tiny_run: Any) -> None:
     assert (render - truth).square().mean() < 0.5 * (truth.mean(dim=(0, 1)) - truth).square().mean()
 
 
-def test_the_true_picture_is_scaled_once_a_step_and_anew_when_the_size_changes(
-    tiny_scene: Path, tmp_path: Path
-) -> None:
+def test_the_photograph_is_scaled_again_only_when_the_size_changes(tiny_scene: Path, tmp_path: Path) -> None:
     model = make_trainer(make_config(tiny_scene, tmp_path, num_downscales=1)).pipeline.model.train()
     first, second = torch.rand(96, 128, 3), torch.rand(96, 128, 3)
     half = model.get_gt_img(first)
@@ -61,7 +59,7 @@ def test_the_true_picture_is_scaled_once_a_step_and_anew_when_the_size_changes(
     assert torch.equal(model.get_gt_img(second), second)
 
 
-def test_the_paper_solver_moves_latents_and_nothing_else(tiny_scene: Path, tmp_path: Path) -> None:
+def test_the_paper_solver_changes_only_latents(tiny_scene: Path, tmp_path: Path) -> None:
     config = make_config(tiny_scene, tmp_path, language_solver="adam", language_steps=25)
     config.max_num_iterations = RGB_STEPS + 25
     trainer = make_trainer(config)
@@ -87,7 +85,7 @@ def test_the_paper_solver_moves_latents_and_nothing_else(tiny_scene: Path, tmp_p
     assert float(cosine) > 0.3
 
 
-def test_the_paper_solver_renders_from_kept_weights_what_it_would_render_anew(tiny_scene: Path, tmp_path: Path) -> None:
+def test_rendering_with_cached_weights_equals_rendering(tiny_scene: Path, tmp_path: Path) -> None:
     trainer = make_trainer(make_config(tiny_scene, tmp_path, language_solver="adam", language_start_step=0))
     model, datamanager = trainer.pipeline.model, trainer.pipeline.datamanager
     model.enter_language_phase(0)
@@ -119,8 +117,8 @@ def test_lifting_leaves_the_geometry_bit_identical(tiny_scene: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("stop_at", [15, RGB_STEPS])
-def test_a_resumed_run_really_trains_and_ends_where_it_should(tiny_scene: Path, tmp_path: Path, stop_at: int) -> None:
-    """`stop_at` steps are done, then the run is loaded again: in the RGB phase and right before lifting."""
+def test_a_resumed_run_trains_and_ends_at_the_correct_step(tiny_scene: Path, tmp_path: Path, stop_at: int) -> None:
+    """The run is loaded again after `stop_at` steps: in the RGB phase and right before lifting."""
     first_config = make_config(tiny_scene, tmp_path, language_start_step=RGB_STEPS)
     first = make_trainer(first_config)
 
@@ -160,14 +158,14 @@ def test_resuming_a_complete_run_is_refused(tiny_run: Any, tiny_scene: Path, tmp
         make_trainer(config)
 
 
-def test_a_run_without_room_for_the_rgb_phase_is_refused(tiny_scene: Path, tmp_path: Path) -> None:
+def test_a_run_with_too_few_steps_for_the_rgb_phase_is_refused(tiny_scene: Path, tmp_path: Path) -> None:
     with pytest.raises(GenLangSplatError, match="leaves 2 for the RGB phase"):
         make_trainer(make_config(tiny_scene, tmp_path, rgb_steps=2))
     with pytest.raises(GenLangSplatError, match="after the end"):
         make_trainer(make_config(tiny_scene, tmp_path, language_start_step=1000))
 
 
-def test_a_truncated_checkpoint_is_told_before_loading(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+def test_a_truncated_checkpoint_is_reported_before_loading(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
     whole = latest_checkpoint(checkpoints(tiny_run))
     assert whole is not None
     folder = tmp_path / "broken"
@@ -179,7 +177,7 @@ def test_a_truncated_checkpoint_is_told_before_loading(tiny_run: Any, tiny_scene
         make_trainer(config)
 
 
-def test_a_checkpoint_of_another_autoencoder_is_refused_by_name(tiny_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_about_another_autoencoder_names_it(tiny_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_run.pipeline.model
     monkeypatch.setattr(model.config, "autoencoder", "conse")
     state = model.state_dict()
@@ -205,7 +203,7 @@ def test_an_autoencoder_of_another_width_than_the_checkpoint_is_refused(tiny_sce
     assert {path: path.read_bytes() for path in (tmp_path / "first").rglob("*") if path.is_file()} == before
 
 
-def test_stock_splatfacto_weights_arrive_in_the_rgb_phase(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+def test_stock_splatfacto_weights_start_in_the_rgb_phase(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
     """A splatfacto checkpoint has the six vanilla parameters (and LPIPS weights, which are dropped)."""
     trained = tiny_run.pipeline.model
     stock = {f"gauss_params.{name}": trained.gauss_params[name].detach().clone() for name in GEOMETRY}
@@ -223,7 +221,7 @@ def test_a_foreign_checkpoint_is_refused(tiny_run: Any) -> None:
 
 
 def test_splatfactos_options_still_train(tiny_scene: Path, tmp_path: Path) -> None:
-    """Bilateral grid, camera optimizer, antialiasing and harmonics go through the CPU rasterizer together."""
+    """Bilateral grid, camera optimizer, antialiasing and harmonics work together on the CPU."""
     config = make_config(
         tiny_scene,
         tmp_path,

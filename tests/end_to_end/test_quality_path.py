@@ -1,4 +1,4 @@
-"""SAM and CLIP through a whole run: tiny networks with random weights in the places of the real ones."""
+"""A whole run with SAM and CLIP, as tiny networks with random weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.features.tiny_sam import build_tiny, tiny_settings
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SamSettings, OpenClipSettings]]:
-    """Both networks with their random weights in files, and forgotten again afterwards."""
+    """Registers both networks with random weights in files, and unregisters them afterwards."""
     folder = tmp_path_factory.mktemp("weights")
     with tiny_clip_models(folder), pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         patch.setitem(sam_model_registry, "vit_tiny", build_tiny)
@@ -36,7 +36,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SamSetti
 
 @pytest.fixture
 def config(tiny_scene: Path, tmp_path: Path, weights: tuple[SamSettings, OpenClipSettings]) -> Any:
-    """A short run that asks for SAM, CLIP and an autoencoder of that CLIP."""
+    """A short run with SAM, CLIP and an autoencoder for this CLIP."""
     scene = Path(shutil.copytree(tiny_scene, tmp_path / "scene", ignore=shutil.ignore_patterns("language_features")))
     identity = AutoencoderIdentity("tiny", encoder_identity("openclip", weights[1]), DIM, 8)
     save_autoencoder(tmp_path / "tiny.safetensors", Autoencoder(identity))
@@ -47,7 +47,7 @@ def config(tiny_scene: Path, tmp_path: Path, weights: tuple[SamSettings, OpenCli
     return config
 
 
-def test_a_run_with_sam_and_clip_can_be_asked(config: Any) -> None:
+def test_a_run_with_sam_and_clip_answers_queries(config: Any) -> None:
     trainer = make_trainer(config)
     assert not _loaded, "the models are freed before the RGB phase"
     trainer.train()
@@ -65,11 +65,11 @@ def test_a_run_with_sam_and_clip_can_be_asked(config: Any) -> None:
     assert "clip" not in names and "sam" not in names, "no checkpoint may carry the encoders"
 
 
-def test_without_an_autoencoder_for_the_encoder_a_projection_takes_its_place_and_says_so(config: Any, capsys) -> None:
+def test_without_a_fitting_autoencoder_the_projection_is_used_with_a_warning(config: Any, capsys) -> None:
     config.pipeline.model.autoencoder = "auto"
     trainer = make_trainer(config)
-    told = " ".join(capsys.readouterr().out.split())
-    assert told.count("fixed random projection of its embeddings to 16 numbers takes its place") == 1
+    output = " ".join(capsys.readouterr().out.split())
+    assert output.count("using a fixed random projection of its embeddings to 16 dimensions") == 1
     identity = trainer.pipeline.model.field_head.autoencoder.identity
     assert identity.encoder == trainer.pipeline.datamanager.extractor.encoder_identity
     assert (identity.name, identity.embedding_dim) == ("projection-16", DIM)
@@ -80,14 +80,14 @@ def test_without_an_autoencoder_for_the_encoder_a_projection_takes_its_place_and
     assert torch.equal(model.latents, trainer.pipeline.model.latents)
 
 
-def test_an_autoencoder_of_another_encoder_is_told_before_anything_is_extracted(config: Any) -> None:
+def test_an_autoencoder_of_another_encoder_is_refused_before_extraction(config: Any) -> None:
     config.pipeline.model.autoencoder = "conse"
     with pytest.raises(GenLangSplatError, match=r"trained on embeddings of 'conse.*openclip/tiny-clip"):
         make_trainer(config)
     assert not (config.data / "language_features").exists()
 
 
-def test_missing_weights_are_told_before_the_first_phase_and_leave_nothing_behind(config: Any) -> None:
+def test_missing_weights_are_reported_before_training_and_leave_no_files(config: Any) -> None:
     config.pipeline.datamanager.sam = SamSettings("vit_tiny", Path("nowhere.pth"))
     with pytest.raises(GenLangSplatError, match=r"nowhere\.pth"):
         make_trainer(config)

@@ -1,4 +1,4 @@
-"""The real viewer in a real browser, without a window: ask, look, move the threshold, cut out, save."""
+"""The real viewer in a headless browser: query, view, change the threshold, select, export."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.end_to_end.test_commands import BIN
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 180
-"""Seconds for what a busy machine without a GPU draws; a failure takes as long, a success a few seconds."""
+"""Timeout in seconds, long enough for a busy machine without a GPU; a success takes a few seconds."""
 
 SIZE = {"width": 1100, "height": 1400}
 SCENE = {"x": 20, "y": 100, "width": 700, "height": 1200}
@@ -30,19 +30,19 @@ SCENE = {"x": 20, "y": 100, "width": 700, "height": 1200}
 
 
 def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    """Waits until something holds, and returns it."""
+    """Waits until a function returns a true value, and returns the value."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         found = condition()
         if found:
             return found
         time.sleep(0.3)
-    pytest.fail(f"waited {PATIENCE} s in vain for {what}")
+    pytest.fail(f"waited {PATIENCE} s for {what}")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the viewer runs."""
+    """The working folder of the viewer."""
     return tmp_path_factory.mktemp("viewer")
 
 
@@ -74,17 +74,17 @@ def address(tiny_run: Any, folder: Path) -> Iterator[str]:
 
 
 class ViewerPage:
-    """The viewer as a person sees and uses it."""
+    """The viewer's page, with actions of a user."""
 
     def __init__(self, page: Any) -> None:
         self.page = page
 
     def box(self, name: str) -> Any:
-        """The input beside a label."""
+        """The input next to a label."""
         return self.page.locator(f'xpath=//label[text()="{name}"]/../../..').locator("input:visible").last
 
     def write(self, name: str, text: str) -> None:
-        """Writes into a box."""
+        """Enters a text into a box."""
         self.box(name).fill(text)
 
     def choose(self, name: str, option: str) -> None:
@@ -97,17 +97,17 @@ class ViewerPage:
         self.page.get_by_role("button", name=button, exact=True).click()
 
     def answer(self, expected: str) -> str:
-        """Waits until the panel says something that contains a text."""
-        return wait_for(lambda: (said := self.box("Answer").input_value()) and expected in said and said, expected)
+        """Waits until the panel's answer contains a text, and returns the answer."""
+        return wait_for(lambda: (text := self.box("Answer").input_value()) and expected in text and text, expected)
 
-    def picture(self) -> np.ndarray:
-        """What the scene looks like now."""
+    def image(self) -> np.ndarray:
+        """The current image of the scene."""
         image = Image.open(io.BytesIO(self.page.screenshot(clip=SCENE)))
         return np.asarray(image.convert("RGB")).astype(np.float32)
 
-    def picture_with(self, holds: Callable[[np.ndarray], bool], what: str) -> np.ndarray:
-        """Waits for a picture."""
-        return wait_for(lambda: [picture for picture in [self.picture()] if holds(picture)], what)[0]
+    def image_with(self, holds: Callable[[np.ndarray], bool], what: str) -> np.ndarray:
+        """Waits for an image that fulfills a condition."""
+        return wait_for(lambda: [image for image in [self.image()] if holds(image)], what)[0]
 
 
 @pytest.fixture(scope="module")
@@ -129,36 +129,36 @@ def viewer(address: str) -> Iterator[ViewerPage]:
 
 
 def test_the_panel_asks_selects_and_exports(viewer: ViewerPage, folder: Path) -> None:
-    start = viewer.picture_with(lambda picture: picture.std() > 5, "a picture of the scene")
+    start = viewer.image_with(lambda image: image.std() > 5, "a image of the scene")
 
     viewer.press("Isolate")
-    viewer.answer("Nothing is asked yet")
+    viewer.answer("There is no query yet")
     viewer.write("Texts", "a cat; a rocket")
     viewer.press("Ask")
     viewer.answer("a cat; a rocket")
-    # The first camera looks past this small scene; at a peak there is something to see.
+    # The first camera does not see this small scene, but a camera at a peak does.
     viewer.write("Threshold", "0.3")
     viewer.press("Next peak")
     viewer.answer("relevancy")
-    viewer.picture_with(lambda picture: np.abs(picture - start).mean() > 5, "the view of a peak")
+    viewer.image_with(lambda image: np.abs(image - start).mean() > 5, "the view of a peak")
     time.sleep(3)
-    before = viewer.picture()
+    before = viewer.image()
 
     viewer.choose("Output type", "relevancy_overlay")
-    viewer.picture_with(lambda picture: np.abs(picture - before).mean() > 5, "the relevancy overlay")
+    viewer.image_with(lambda image: np.abs(image - before).mean() > 5, "the relevancy overlay")
 
     viewer.choose("Output type", "selection")
     viewer.write("Threshold", "0")
-    bright = viewer.picture_with(lambda picture: picture.mean() > 200, "a selection of all that was ever seen")
+    bright = viewer.image_with(lambda image: image.mean() > 200, "a selection of all that was ever seen")
     viewer.write("Threshold", "0.9")
-    viewer.picture_with(lambda picture: picture.mean() < bright.mean() - 20, "a smaller selection")
+    viewer.image_with(lambda image: image.mean() < bright.mean() - 20, "a smaller selection")
     viewer.write("Threshold", "0.3")
 
     target = folder / "exports" / "cat.ply"
     viewer.write("File", str(target))
     viewer.press("Export PLY")
-    said = viewer.answer("are written to")
-    count = int(said.split()[0].replace(",", ""))
+    answer = viewer.answer("are written to")
+    count = int(answer.split()[0].replace(",", ""))
     assert len(read_ply(target)) == count > 0
     assert plyfile.PlyData.read(str(target))["vertex"].count == count
     kept = target.read_bytes()
@@ -167,13 +167,13 @@ def test_the_panel_asks_selects_and_exports(viewer: ViewerPage, folder: Path) ->
     assert target.read_bytes() == kept
 
     viewer.choose("Output type", "rgb")
-    viewer.picture_with(lambda picture: np.abs(picture - before).mean() < 3, "the scene as before")
-    whole = viewer.picture()
+    viewer.image_with(lambda image: np.abs(image - before).mean() < 3, "the scene as before")
+    whole = viewer.image()
     viewer.press("Hide")
     viewer.answer(f"{count:,} Gaussians are hidden")
-    viewer.picture_with(lambda picture: np.abs(picture - whole).mean() > 1, "the scene with a hole")
+    viewer.image_with(lambda image: np.abs(image - whole).mean() > 1, "the scene with a hole")
     viewer.press("Show all")
-    viewer.picture_with(lambda picture: np.abs(picture - whole).mean() < 1, "the whole scene")
+    viewer.image_with(lambda image: np.abs(image - whole).mean() < 1, "the whole scene")
 
     viewer.press("Click: what is here?")
     viewer.answer("click on the scene")
@@ -185,7 +185,7 @@ def test_the_panel_asks_selects_and_exports(viewer: ViewerPage, folder: Path) ->
     viewer.page.mouse.click(SCENE["x"] + SCENE["width"] / 2, SIZE["height"] / 2)
     viewer.answer("looks like this")
     viewer.press("Isolate")
-    viewer.answer("are shown alone")
+    viewer.answer("selected Gaussians are shown")
 
     viewer.write("Texts", "🦊 狐狸")
     viewer.write("Negatives", " ; ")

@@ -1,4 +1,4 @@
-"""Small memories and tables of keys, of random numbers that are the same in every run."""
+"""Small memories and key tables with seeded random numbers."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def log_shares(count: int, seed: int) -> Tensor:
 def a_table(
     num_keys: int, latent_dim: int = 16, embedding_dim: int = 24, concentration: float = 60.0, seed: int = 0
 ) -> KeyTable:
-    """Random keys; their values are shorter than 1, as means are."""
+    """A table of random keys, with values shorter than 1, like means of unit vectors."""
     values = unit_rows(num_keys, embedding_dim, seed + 1)
     values *= torch.linspace(1.0, 0.5, num_keys)[:, None]
     keys = unit_rows(num_keys, latent_dim, seed + 2)
-    # High enough to weigh something between random keys.
+    # High enough that the prior has weight between random keys.
     return KeyTable.of(keys, log_shares(num_keys, seed + 3), values, concentration, 0.5 * concentration)
 
 
 def latents_about(keys: Tensor, count: int, seed: int = 9) -> Tensor:
-    """Latents of all lengths: at keys, between two of them, and anywhere."""
+    """Latents of various lengths: at keys, between two keys, and anywhere."""
     generator = torch.Generator().manual_seed(seed)
     first, second = keys[torch.randint(len(keys), (2, count), generator=generator)]
     share = torch.rand(count, 1, generator=generator)
@@ -48,6 +48,6 @@ def latents_about(keys: Tensor, count: int, seed: int = 9) -> Tensor:
 
 
 def a_memory(num_keys: int = 40, concentration: float = 60.0, seed: int = 0) -> SceneMemory:
-    """Random keys of a small scene."""
+    """A memory with random keys for a small scene."""
     table = a_table(num_keys, LATENT_DIM, EMBEDDING_DIM, concentration, seed)
     return SceneMemory(table.keys, table.log_masses, table.values, concentration, ENCODER)

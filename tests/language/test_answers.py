@@ -1,4 +1,4 @@
-"""Levels are joined by a stated rule, and answers carry peak, score and mask."""
+"""Levels are combined by the level rule, and answers have a peak, a score and a mask."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from genlangsplat_ns.language.query import TextQuery
 LEVEL_MAPS = torch.tensor([[[0.2, 0.4], [0.0, 0.6]], [[0.4, 0.9], [0.0, 0.6]], [[0.6, 0.2], [0.5, 0.6]]])
 
 
-def test_mean_averages_the_levels_that_show_something():
+def test_mean_averages_the_nonzero_levels():
     choice = choose_level(LEVEL_MAPS, "mean")
     assert choice.name == "mean"
     torch.testing.assert_close(choice.map, torch.tensor([[0.4, 0.5], [0.5, 0.6]]))
@@ -34,7 +34,7 @@ def test_a_named_level_is_taken_as_it_is():
         choose_level(LEVEL_MAPS[:2], "whole")
 
 
-def test_answers_carry_score_peak_and_mask_of_their_text():
+def test_answers_have_score_peak_and_mask_of_their_text():
     maps = torch.stack([LEVEL_MAPS, LEVEL_MAPS.flip(-1)])
     answers = answer_texts(maps, TextQuery(("one", "two"), level="part", threshold=0.5))
     assert [answer.text for answer in answers] == ["one", "two"]
@@ -53,7 +53,7 @@ def test_the_peak_is_the_first_in_reading_order_on_ties():
     assert find_peak(torch.tensor([[0.0, 0.0, 1.0], [1.0, 1.0, 0.0]])) == (2, 0)
 
 
-def test_levels_are_joined_by_the_rule_of_the_query():
+def test_levels_are_combined_by_the_rule_of_the_query():
     scores = torch.tensor([[0.2, 0.6, 0.0], [0.9, 0.1, 0.5], [0.0, 0.0, 0.0]])[..., None]
     opacities = torch.ones(3)
     mean, names = join_levels(scores, opacities, "mean")
@@ -63,7 +63,7 @@ def test_levels_are_joined_by_the_rule_of_the_query():
     assert join_levels(scores, opacities, "auto")[1] == ("subpart",)
 
 
-def test_the_automatic_level_is_not_that_of_haze():
+def test_the_automatic_level_ignores_transparent_gaussians():
     scores = torch.tensor([[0.99, 0.1, 0.1], [0.2, 0.8, 0.3]])[..., None]
     joined, names = join_levels(scores, torch.tensor([0.01, 0.9]), "auto")
     assert names == ("part",) and torch.equal(joined, scores[:, 1])

@@ -1,4 +1,4 @@
-"""The networks by name: what they are made of, and what they promise before any training."""
+"""The architectures: their layers, and their properties before training."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_residual_branch_adds_nothing_before_training_but_can_learn() -> Non
 
 @pytest.mark.parametrize("architecture", ["linear", "residual"])
 @pytest.mark.parametrize("mean", [0.0, 1.0])
-def test_from_pca_the_projection_on_the_leading_directions_is_reached(architecture: str, mean: float) -> None:
+def test_pca_initialization_is_the_projection_on_the_leading_directions(architecture: str, mean: float) -> None:
     embeddings = rows(500, seed=1, mean=mean)
     autoencoder = build(architecture).eval()
     initialize_from_pca(autoencoder, embeddings)
@@ -95,7 +95,7 @@ def test_from_pca_the_projection_on_the_leading_directions_is_reached(architectu
     assert expected > mean_cosine(build(architecture).eval(), embeddings) + 0.1
 
 
-def test_from_pca_latents_of_residual_spread_evenly_and_those_of_linear_as_the_embeddings() -> None:
+def test_pca_equalizes_the_spread_of_residual_but_not_of_linear() -> None:
     embeddings = rows(500, seed=1, mean=1.0)
     residual, linear = build("residual").eval(), build("linear").eval()
     for autoencoder in (residual, linear):
@@ -107,7 +107,7 @@ def test_from_pca_latents_of_residual_spread_evenly_and_those_of_linear_as_the_e
     torch.testing.assert_close(weight @ weight.T, torch.eye(LATENTS))
 
 
-def test_from_pca_a_direction_that_the_sample_lacks_is_not_blown_up() -> None:
+def test_pca_does_not_amplify_directions_without_spread() -> None:
     flat = rows(500, seed=1)
     flat[:, LATENTS - 1 :] = 0
     autoencoder = build("residual").eval()
@@ -115,7 +115,7 @@ def test_from_pca_a_direction_that_the_sample_lacks_is_not_blown_up() -> None:
     assert autoencoder.encoder(rows(500, seed=2)).abs().max() < 200
 
 
-def test_from_pca_a_strong_mean_costs_no_more_than_spending_a_latent_on_it() -> None:
+def test_pca_spends_at_most_one_latent_dimension_on_the_mean() -> None:
     embeddings = rows(500, seed=1, mean=1.0)
     autoencoder = build("residual").eval()
     initialize_from_pca(autoencoder, embeddings)
@@ -134,18 +134,18 @@ def test_only_architectures_with_a_linear_map_start_from_pca() -> None:
 
 
 @pytest.mark.parametrize("embeddings", [rows(LATENTS - 1, seed=1), rows(50, seed=1)[:, :5]])
-def test_too_few_embeddings_or_another_width_give_no_pca(embeddings: Tensor) -> None:
+def test_pca_refuses_too_few_embeddings_or_another_width(embeddings: Tensor) -> None:
     with pytest.raises(GenLangSplatError, match=rf"12 -> 4 .*got {len(embeddings)} of width {embeddings.shape[1]}"):
         initialize_from_pca(build("linear"), embeddings)
 
 
-def test_no_more_latents_than_directions_come_from_pca() -> None:
+def test_pca_refuses_more_latent_than_embedding_dimensions() -> None:
     wide = Autoencoder(AutoencoderIdentity("x", "e", WIDTH, WIDTH + 1, "linear"))
     with pytest.raises(GenLangSplatError, match="12 principal directions, but 13 latents"):
         initialize_from_pca(wide, rows(50, seed=1))
 
 
-def test_a_file_keeps_the_statistics_that_half_precision_cannot_hold(tmp_path: Path) -> None:
+def test_a_file_keeps_statistics_that_half_precision_cannot_represent(tmp_path: Path) -> None:
     autoencoder = build("langsplat").eval()
     norm = next(module for module in autoencoder.modules() if isinstance(module, RowBatchNorm))
     assert norm.running_var is not None and norm.num_batches_tracked is not None

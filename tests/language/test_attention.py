@@ -1,4 +1,4 @@
-"""The attention of latents over keys: a softmax over all of them, of which the few that count are kept."""
+"""Attention of latents over keys: a softmax over all keys, truncated to the largest weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NUMBERS_OF_KEYS = (1, 5, 16, 17, 300, 1024)
 
 @pytest.fixture(params=library.available_instruction_sets())
 def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every build of the kernels that this machine can run."""
+    """Every instruction set of the kernels that this machine can run."""
     monkeypatch.setenv("GENLANGSPLAT_ISA", request.param)
     return request.param
 
@@ -44,7 +44,7 @@ def threads() -> Iterator[None]:
 
 
 def weights_over_all_keys(table: KeyTable, latents: Tensor) -> tuple[Tensor, Tensor]:
-    """The readable twin: a softmax over all keys and the prior, one latent at a time, in double precision.
+    """A reference implementation: a softmax over all keys and the prior, one latent at a time, in double precision.
 
     Returns:
         Weights (count, num_keys) and the weight of the prior (count).
@@ -67,7 +67,7 @@ def weights_over_all_keys(table: KeyTable, latents: Tensor) -> tuple[Tensor, Ten
 
 
 def spread(found: Weights, num_keys: int) -> Tensor:
-    """The weights of all keys, (count, num_keys)."""
+    """Scatters weights to all keys, (count, num_keys)."""
     every = torch.zeros(len(found.weights), num_keys, dtype=torch.float64)
     return every.scatter_add_(1, found.indices.long(), found.weights.double())
 
@@ -93,7 +93,7 @@ def test_weights_are_those_of_a_softmax_over_all_keys_and_the_prior(num_keys: in
 @pytest.mark.parametrize("num_keys", NUMBERS_OF_KEYS)
 @pytest.mark.parametrize("concentration", [5.0, 60.0])
 @pytest.mark.usefixtures("instruction_set")
-def test_the_kernel_gives_what_torch_gives(num_keys: int, concentration: float) -> None:
+def test_the_kernel_equals_torch(num_keys: int, concentration: float) -> None:
     table = a_table(num_keys, concentration=concentration)
     latents = torch.cat([latents_about(table.keys, 301), torch.zeros(2, 16)])
     found, expected = attend(table, latents), attend_in_torch(table, latents)
@@ -105,14 +105,14 @@ def test_the_kernel_gives_what_torch_gives(num_keys: int, concentration: float) 
 @pytest.mark.parametrize("latent_dim", [1, 3, 8, 33])
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 257])
 @pytest.mark.usefixtures("instruction_set")
-def test_any_width_and_number_of_latents_will_do(latent_dim: int, count: int) -> None:
+def test_any_width_and_number_of_latents_works(latent_dim: int, count: int) -> None:
     table = a_table(40, latent_dim)
     latents = latents_about(table.keys, count)
     assert_same_weights(attend(table, latents), attend_in_torch(table, latents), 40)
 
 
 @pytest.mark.parametrize("way", [attend, attend_in_torch])
-def test_no_latent_gets_no_weights(way) -> None:
+def test_empty_input_gives_empty_weights(way) -> None:
     found = way(a_table(5), torch.zeros(0, 16))
     assert found.indices.shape == found.weights.shape == (0, NEIGHBORS)
     assert found.priors.shape == found.lengths.shape == (0,)
@@ -129,9 +129,7 @@ def test_the_length_of_a_latent_does_not_matter(way, exponent: float, seed: int)
 @pytest.mark.parametrize("way", [attend, attend_in_torch])
 @settings(max_examples=20, deadline=None)
 @given(num_keys=st.integers(1, 60), concentration=st.floats(1, 240), seed=st.integers(0, 1000))
-def test_weights_and_prior_add_up_to_one_the_heaviest_first(
-    way, num_keys: int, concentration: float, seed: int
-) -> None:
+def test_weights_are_sorted_and_sum_to_one_with_the_prior(way, num_keys: int, concentration: float, seed: int) -> None:
     table = a_table(num_keys, concentration=concentration, seed=seed)
     found = way(table, torch.cat([latents_about(table.keys, 20), torch.zeros(1, 16)]))
     torch.testing.assert_close(found.weights.sum(dim=1) + found.priors, torch.ones(21))
@@ -144,7 +142,7 @@ def test_weights_and_prior_add_up_to_one_the_heaviest_first(
 
 
 @pytest.mark.usefixtures("instruction_set")
-def test_a_latent_of_zero_attends_by_the_masses_alone() -> None:
+def test_the_weights_of_a_zero_latent_depend_on_the_masses_only() -> None:
     table = replace(a_table(5), prior=float("-inf"))
     masses = table.log_masses.exp().double()[None]
     for way in (attend, attend_in_torch):
@@ -176,8 +174,8 @@ def test_weighted_sums_are_those_of_an_embedding_bag(columns: int) -> None:
     )
 
 
-def test_sixteen_neighbors_are_enough_where_keys_gather() -> None:
-    """A thing seen in many views has many keys; with 25 about each, a decoded direction turns by 0.1 at most."""
+def test_sixteen_neighbors_suffice_for_clustered_keys() -> None:
+    """An object seen in many views has many keys. With 25 keys each, a decoded direction changes by at most 0.1."""
     kinds = torch.arange(1000) % 40
     keys = F.normalize(unit_rows(40, 16, 0)[kinds] + 0.15 * unit_rows(1000, 16, 1), dim=-1)
     values = F.normalize(unit_rows(40, 64, 2)[kinds] + 0.4 * unit_rows(1000, 64, 3), dim=-1)
@@ -193,7 +191,7 @@ def test_sixteen_neighbors_are_enough_where_keys_gather() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.usefixtures("instruction_set")
-def test_latents_that_are_not_numbers_disturb_no_other(bad: float) -> None:
+def test_latents_that_are_not_finite_do_not_affect_others(bad: float) -> None:
     table = a_table(100)
     latents = latents_about(table.keys, 11)
     broken = latents.clone()
@@ -223,7 +221,7 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_attends_as_the_cpu_does() -> None:
+def test_gpu_and_cpu_agree() -> None:
     table = a_table(300)
     latents = latents_about(table.keys, 90)
     moved = KeyTable.of(table.keys.cuda(), table.log_masses.cuda(), table.values.cuda(), 60.0, table.prior)

@@ -1,4 +1,4 @@
-"""The autoencoder and its artifact: what survives a file, and which files are refused."""
+"""The autoencoder and its file: exact round trips, and refused files."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_both_directions_give_unit_rows_of_any_batch_shape(architecture: str) ->
 
 @settings(max_examples=20, deadline=None)
 @given(scale=st.floats(1e-3, 1e3), seed=st.integers(0, 2**16))
-def test_only_the_direction_counts(scale: float, seed: int) -> None:
+def test_only_the_direction_matters(scale: float, seed: int) -> None:
     autoencoder = build()
     generator = torch.Generator().manual_seed(seed)
     embeddings, latents = torch.randn(5, 12, generator=generator), torch.randn(5, 4, generator=generator)
@@ -66,7 +66,7 @@ def test_only_the_direction_counts(scale: float, seed: int) -> None:
     torch.testing.assert_close(autoencoder.decode(scale * latents), autoencoder.decode(latents))
 
 
-def test_a_row_is_coded_alone_as_among_others() -> None:
+def test_the_result_of_a_row_does_not_depend_on_the_batch() -> None:
     autoencoder = build()
     embeddings = torch.randn(6, 12, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(autoencoder(embeddings)[2:3], autoencoder(embeddings[2:3]))
@@ -83,17 +83,17 @@ def test_zero_rows_stay_finite_with_their_gradients(architecture: str) -> None:
     assert autoencoder.encode(torch.zeros(2, 12)).isfinite().all()
 
 
-def test_a_file_gives_back_identity_and_values(file: Path) -> None:
+def test_a_file_preserves_identity_and_values(file: Path) -> None:
     loaded = read_autoencoder(file)
     embeddings = torch.randn(20, 12, generator=torch.Generator().manual_seed(1))
     assert loaded.identity == read_identity(file) == IDENTITY
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
-    # Half precision in the file costs about three digits.
+    # Half precision in the file keeps about three digits.
     torch.testing.assert_close(loaded(embeddings), build()(embeddings), atol=5e-3, rtol=0)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(GenLangSplatError, match=r"no autoencoder at .*absent"):
         read_autoencoder(tmp_path / "absent.safetensors")
 
@@ -102,7 +102,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_truncated_file_is_refused(file: Path, kept: float) -> None:
     content = file.read_bytes()
     file.write_bytes(content[: int(kept * len(content)) if 0 < kept < 1 else int(kept)])
-    with pytest.raises(GenLangSplatError, match="truncated or of another kind"):
+    with pytest.raises(GenLangSplatError, match="truncated or has another format"):
         read_autoencoder(file)
 
 
@@ -124,11 +124,11 @@ def test_an_unreadable_identity_is_refused(file: Path, tmp_path: Path, identity:
         read_autoencoder(path)
 
 
-def test_a_single_changed_bit_is_told(file: Path) -> None:
+def test_a_single_changed_bit_is_detected(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[-100] ^= 1
     file.write_bytes(content)
-    with pytest.raises(GenLangSplatError, match="their hash differs"):
+    with pytest.raises(GenLangSplatError, match="do not match the hash"):
         read_autoencoder(file)
 
 

@@ -1,4 +1,4 @@
-"""Compressed latents: how far a direction may move, and what must not change at all."""
+"""Compressed latents: bounds on the change of directions, and what must not change."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ LEVELS = 3
 
 
 def make_latents(seed: int, width: int, sharpness: float = 1.0, count: int = 50) -> Tensor:
-    """Unit latents; the sharper, the more a few components outweigh the others. The last Gaussian was never seen."""
+    """Unit latents; a higher sharpness makes a few components dominate. The last Gaussian has zero latents."""
     normal = torch.randn(count, LEVELS, width, generator=torch.Generator().manual_seed(seed))
-    # The largest component is 1 before it is sharpened: powers of small numbers are too short to be normalized.
+    # The largest component is 1 before sharpening, because powers of small numbers would underflow.
     shares = normal / normal.abs().amax(dim=-1, keepdim=True)
     latents = normalize(shares.sign() * shares.abs() ** sharpness, dim=-1)
     latents[-1] = 0
@@ -32,14 +32,14 @@ def make_latents(seed: int, width: int, sharpness: float = 1.0, count: int = 50)
 
 
 def sines(first: Tensor, second: Tensor) -> Tensor:
-    """Sines of the angles between rows, in double precision, where a small one survives."""
+    """Sines of the angles between rows, in double precision to resolve small angles."""
     unit, other = normalize(first.double(), dim=-1), normalize(second.double(), dim=-1)
     return (other - (unit * other).sum(dim=-1, keepdim=True) * unit).norm(dim=-1)
 
 
 @given(seed=st.integers(0, 1000), width=st.integers(1, 64), sharpness=st.floats(0.0, 8.0))
 @settings(max_examples=60, deadline=None)
-def test_a_direction_moves_less_than_is_promised_and_zero_not_at_all(seed: int, width: int, sharpness: float) -> None:
+def test_directions_change_within_the_bound_and_zeros_do_not_change(seed: int, width: int, sharpness: float) -> None:
     latents = make_latents(seed, width, sharpness)
     bounds = {"fp16": 0.0005, "int8": (width - 1) ** 0.5 / 254 + 1e-6}
     for encoding, bound in bounds.items():
@@ -52,27 +52,27 @@ def test_a_direction_moves_less_than_is_promised_and_zero_not_at_all(seed: int, 
 
 
 @pytest.mark.parametrize(("encoding", "size"), [("fp16", 2), ("int8", 1)])
-def test_latents_of_length_one_take_so_many_bytes_a_component_and_nothing_else(encoding: str, size: int) -> None:
+def test_unit_latents_take_only_the_bytes_of_their_components(encoding: str, size: int) -> None:
     latents = make_latents(0, 16)
     (codes,) = compress_latents(latents, encoding).weights().values()
     assert codes.nbytes == latents.numel() * size
 
 
 def test_the_bound_of_int8_is_nearly_reached() -> None:
-    """Every component but the largest half a step off: the promise could not be much smaller."""
+    """All components except the largest are off by half a step, so the bound cannot be much smaller."""
     latents = torch.full((1, 1, 16), 0.5 / 127)
     latents[..., 0] = 1
     assert float(sines(latents, compress_latents(latents, "int8").restore())) > 0.9 * 15**0.5 / 254
 
 
-def test_compressing_to_int8_again_loses_nothing_more() -> None:
+def test_compressing_to_int8_twice_changes_nothing() -> None:
     once = compress_latents(make_latents(3, 16), "int8")
     assert torch.equal(compress_latents(once.restore(), "int8").codes, once.codes)
 
 
 @pytest.mark.parametrize("encoding", ["fp16", "int8"])
-def test_lengths_survive_where_they_are_not_one(encoding: str) -> None:
-    """The paper's optimization leaves latents of any length, by which they blend in a pixel."""
+def test_lengths_are_kept_if_they_are_not_one(encoding: str) -> None:
+    """The paper's optimization gives latents of any length, and the lengths affect the blending in a pixel."""
     latents = make_latents(1, 16) * torch.rand(50, LEVELS, 1).add(0.1)
     restored = compress_latents(latents, encoding).restore()
     assert torch.allclose(restored.norm(dim=-1), latents.norm(dim=-1), rtol=1e-3)
@@ -81,7 +81,7 @@ def test_lengths_survive_where_they_are_not_one(encoding: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["fp16", "int8"])
 @pytest.mark.parametrize("length", [1.0, 0.5])
-def test_weights_of_a_model_carry_them_there_and_back(encoding: str, length: float) -> None:
+def test_model_weights_are_compressed_and_restored(encoding: str, length: float) -> None:
     latents, means = make_latents(2, 16), torch.rand(50, 3)
     compressed = compress_latents(length * latents, encoding)
     weights = restore_latents({"gauss_params.means": means, **compressed.weights()})
@@ -89,7 +89,7 @@ def test_weights_of_a_model_carry_them_there_and_back(encoding: str, length: flo
     assert torch.equal(weights[LATENTS], compressed.restore())
 
 
-def test_weights_without_compressed_latents_stay_as_they_are() -> None:
+def test_weights_without_compressed_latents_are_unchanged() -> None:
     for weights in ({"gauss_params.means": torch.zeros(2, 3)}, {LATENTS: make_latents(0, 4)}):
         assert restore_latents(weights) is weights
 
@@ -98,7 +98,7 @@ def test_weights_without_compressed_latents_stay_as_they_are() -> None:
 def test_latents_that_are_not_finite_are_refused(value: float) -> None:
     latents = make_latents(0, 16)
     latents[4, 1, 2] = latents[9, 0, 0] = value
-    with pytest.raises(GenLangSplatError, match=r"2 latents hold NaN.*language phase"):
+    with pytest.raises(GenLangSplatError, match=r"2 latents contain NaN.*language phase"):
         compress_latents(latents, "int8")
 
 
@@ -107,7 +107,7 @@ def test_a_scene_without_latents_is_refused() -> None:
         compress_latents(torch.zeros(5, LEVELS, 16), "fp16")
 
 
-def test_agreement_is_that_of_the_gaussians_with_a_latent() -> None:
+def test_agreement_ignores_zero_latents() -> None:
     first = make_latents(5, 2)
     turned = torch.stack([-first[..., 1], first[..., 0]], dim=-1)
     second = first.clone()
@@ -119,6 +119,6 @@ def test_agreement_is_that_of_the_gaussians_with_a_latent() -> None:
     assert decoded.worst > 0
 
 
-def test_sizes_are_those_of_the_papers() -> None:
+def test_sizes_match_the_papers() -> None:
     sizes = [row.bytes_per_gaussian for row in storage_of_methods(3, 16)]
     assert sizes == [192, 96, 48, 36, 60, 768, 6144]

@@ -1,4 +1,4 @@
-"""What texts are compared with: embeddings, or whatever cheaper a decoder offers."""
+"""Comparing decoded latents with texts: through embeddings, or a cheaper form if the decoder has one."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def a_query(num_texts: int = 3, width: int = 24) -> EmbeddedQuery:
 
 
 @dataclass
-class ComparesInTheSpaceOfLatents:
-    """A decoder by one matrix: cosines need only the texts brought into the space of latents."""
+class LatentSpaceDecoder:
+    """A linear decoder that computes cosines in latent space, without embeddings."""
 
     matrix: Tensor
 
@@ -61,7 +61,7 @@ class _Compared:
 
 @pytest.mark.parametrize("architecture", ["linear", "mlp", "residual", "langsplat"])
 @torch.no_grad()
-def test_cosines_are_those_of_the_unit_embeddings(architecture: str) -> None:
+def test_cosines_equal_those_of_the_unit_embeddings(architecture: str) -> None:
     autoencoder, vectors = an_autoencoder(architecture), a_query().positives
     latents = torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
     decoded = decode_to_compare(autoencoder.decode, latents)
@@ -70,7 +70,7 @@ def test_cosines_are_those_of_the_unit_embeddings(architecture: str) -> None:
 
 
 @torch.no_grad()
-def test_neither_the_length_of_a_latent_nor_of_its_embedding_matters() -> None:
+def test_lengths_of_latents_and_embeddings_do_not_matter() -> None:
     autoencoder, vectors = an_autoencoder("mlp"), a_query().positives
     latents = torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
     stretched = decode_to_compare(lambda rows: 3 * autoencoder.decode(rows), 0.05 * latents)
@@ -79,7 +79,7 @@ def test_neither_the_length_of_a_latent_nor_of_its_embedding_matters() -> None:
     )
 
 
-def test_embeddings_in_half_precision_compare_in_single_precision() -> None:
+def test_half_precision_embeddings_are_compared_in_single_precision() -> None:
     vectors = a_query().positives
     embeddings = F.normalize(torch.randn(20, 24, generator=torch.Generator().manual_seed(1)), dim=-1)
     cosines = DecodedEmbeddings(embeddings.half()).cosines(vectors)
@@ -88,9 +88,9 @@ def test_embeddings_in_half_precision_compare_in_single_precision() -> None:
 
 
 @torch.no_grad()
-def test_a_decoder_that_compares_by_itself_is_not_asked_for_embeddings() -> None:
+def test_an_attending_decoder_computes_no_embeddings() -> None:
     autoencoder = an_autoencoder("linear")
-    decode = ComparesInTheSpaceOfLatents(autoencoder.decoder.weight)
+    decode = LatentSpaceDecoder(autoencoder.decoder.weight)
     latents = torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
     expected = a_query().score(autoencoder.decode(latents))
     torch.testing.assert_close(score_latents(latents, decode, a_query()), expected)
@@ -98,8 +98,8 @@ def test_a_decoder_that_compares_by_itself_is_not_asked_for_embeddings() -> None
     torch.testing.assert_close(maps, expected.view(5, 5, 2, 3).permute(3, 2, 0, 1))
 
 
-def test_a_decoder_that_makes_embeddings_gets_fewer_latents_at_a_time() -> None:
-    attending = ComparesInTheSpaceOfLatents(torch.eye(6))
+def test_a_decoder_of_embeddings_gets_smaller_chunks() -> None:
+    attending = LatentSpaceDecoder(torch.eye(6))
     assert isinstance(attending, AttendingDecoder) and not isinstance(an_autoencoder("mlp").decode, AttendingDecoder)
     for device in (CPU, torch.device("cuda")):
         assert 0 < rows_at_a_time(an_autoencoder("mlp").decode, device) < rows_at_a_time(attending, device)

@@ -1,4 +1,4 @@
-"""Scores of Gaussians: decoded once, near to exact, resumable, and zero where nothing was seen."""
+"""Scores of Gaussians: decoded once, accurate, resumable, and zero where no region was seen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.language.test_decoding import a_query, an_autoencoder
 
 
 def clustered_latents(count: int = 300, levels: int = 3) -> torch.Tensor:
-    """Latents that gather around a few directions, as those of things do; the first five were never seen."""
+    """Latents clustered around a few directions, like those of objects; the first five are zero."""
     generator = torch.Generator().manual_seed(2)
     centers = torch.randn(8, 6, generator=generator)
     latents = centers[torch.randint(8, (count, levels), generator=generator)]
@@ -22,7 +22,7 @@ def clustered_latents(count: int = 300, levels: int = 3) -> torch.Tensor:
 
 
 def counted(decode, breaks_off_at: int | None = None):
-    """The decoder, interrupted once at one of its calls, and the list of how many latents it was given in each."""
+    """A decoder that is interrupted once at one of its calls, and the list of chunk sizes of all calls."""
     rows: list[int] = []
 
     def decode_and_count(latents):
@@ -35,8 +35,8 @@ def counted(decode, breaks_off_at: int | None = None):
 
 
 @torch.no_grad()
-def one_by_one(latents: torch.Tensor, decode) -> torch.Tensor:
-    """The readable twin: every Gaussian and level by itself."""
+def reference_scores(latents: torch.Tensor, decode) -> torch.Tensor:
+    """A simple reference implementation that scores one Gaussian and level at a time."""
     scores = torch.zeros(*latents.shape[:2], 3)
     for gaussian, levels in enumerate(latents):
         for level, latent in enumerate(levels):
@@ -46,13 +46,13 @@ def one_by_one(latents: torch.Tensor, decode) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "linear"])
-def test_scores_are_those_of_every_gaussian_by_itself(architecture):
+def test_scores_equal_the_reference(architecture):
     latents, decode = clustered_latents(40), an_autoencoder(architecture).decode
     scores = DecodedGaussians(latents, decode).score(a_query())
-    torch.testing.assert_close(scores, one_by_one(latents, decode), atol=2e-3, rtol=0)
+    torch.testing.assert_close(scores, reference_scores(latents, decode), atol=2e-3, rtol=0)
 
 
-def test_what_no_region_saw_never_answers_and_is_not_decoded():
+def test_zero_latents_score_zero_and_are_not_decoded():
     decode, rows = counted(an_autoencoder("mlp").decode)
     scores = DecodedGaussians(clustered_latents(), decode).score(a_query())
     assert (scores[:5] == 0).all() and (scores[5:] > 0).all()
@@ -64,7 +64,7 @@ def test_a_scene_without_latents_scores_zero():
     assert scores.shape == (7, 3, 3) and not scores.any()
 
 
-def test_decoding_that_is_broken_off_goes_on_where_it_was(monkeypatch):
+def test_interrupted_decoding_continues_with_the_next_chunk(monkeypatch):
     monkeypatch.setattr(gaussian_scores, "rows_at_a_time", lambda decode, device: 50)
     decode, rows = counted(an_autoencoder("mlp").decode, breaks_off_at=4)
     decoded = DecodedGaussians(clustered_latents(), decode)
@@ -86,12 +86,12 @@ def test_a_second_text_decodes_nothing():
 
 
 def splat(weights: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """Relevancy of a row of pixels, by the weights (pixels, Gaussians) with which each shows the Gaussians."""
+    """Relevancy of a row of pixels from compositing weights (pixels, Gaussians)."""
     seen = SeenScores(scores)
     return seen.divide((weights @ seen.channels)[None], weights.sum(dim=1)[None, :, None])[0]
 
 
-def test_splatted_scores_are_divided_by_the_opacity_and_zero_where_nothing_is_shown():
+def test_splatted_scores_are_divided_by_the_opacity_and_zero_in_empty_pixels():
     weights = torch.tensor([[0.5, 0.0], [0.0, 1.0], [1e-3, 0.0], [0.0, 0.0]])
     scores = torch.tensor([[0.8], [0.3]])
     torch.testing.assert_close(splat(weights, scores), torch.tensor([[0.8], [0.3], [0.0], [0.0]]))
@@ -110,7 +110,7 @@ def test_every_score_is_divided_by_its_own_seen_opacity():
     torch.testing.assert_close(relevancy, torch.tensor([[0.8, 0.4, (0.18 + 0.12) / 0.9, 0.9]]))
 
 
-def test_only_sets_of_seen_gaussians_that_are_not_all_cost_a_channel():
+def test_only_distinct_incomplete_masks_need_a_channel():
     all_seen = torch.full((5, 3), 0.5)
     assert SeenScores(all_seen).channels is all_seen
     scores = all_seen.clone()

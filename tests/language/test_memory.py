@@ -1,4 +1,4 @@
-"""A scene's memory decodes a latent to what the scene has seen there, and leaves the rest to the prior."""
+"""The scene memory: decoding to the posterior mean, and its state in checkpoints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.decoding import AttendingDecoder
 from genlangsplat_ns.language.gaussian_scores import DecodedGaussians
-from genlangsplat_ns.language.memory import LEAST_PRIOR, NEAR, MemoryDecoder, SceneMemory, take_memory
+from genlangsplat_ns.language.memory import MIN_PRIOR_SHARE, PRIOR_COSINE, MemoryDecoder, SceneMemory, take_memory
 from genlangsplat_ns.language.pixel_scores import relevancy_maps
 from tests.language.memory_fakes import EMBEDDING_DIM, ENCODER, LATENT_DIM, a_memory, latents_about, unit_rows
 from tests.language.test_decoding import a_query
@@ -28,7 +28,7 @@ PRIOR_MATRIX = unit_rows(LATENT_DIM, EMBEDDING_DIM, 77)
 
 
 def a_prior(latents: Tensor) -> Tensor:
-    """A pre-trained decoder that knows nothing of the scene."""
+    """A pre-trained decoder that is independent of the scene."""
     return F.normalize(latents @ PRIOR_MATRIX, dim=-1)
 
 
@@ -37,15 +37,15 @@ def a_decoder(**settings: Any) -> MemoryDecoder:
 
 
 def posterior_mean(memory: SceneMemory, latents: Tensor) -> Tensor:
-    """The readable twin: the formula of the module, with all keys."""
+    """A simple reference implementation of the module's formula with all keys."""
     concentration = float(memory.concentration)
     decoded = torch.zeros(len(latents), memory.embedding_dim, dtype=torch.float64)
     for row, latent in enumerate(latents):
         direction = F.normalize(latent.double(), dim=0)
         nearness = F.normalize(memory.keys.double(), dim=-1) @ direction
-        # Divided by the greatest weight, which keeps the numbers within bounds.
-        highest = max(NEAR, float(nearness.max()))
-        decoded[row] = exp(concentration * (NEAR - highest)) * a_prior(latent[None])[0].double()
+        # Dividing by the largest weight avoids overflow.
+        highest = max(PRIOR_COSINE, float(nearness.max()))
+        decoded[row] = exp(concentration * (PRIOR_COSINE - highest)) * a_prior(latent[None])[0].double()
         for near, log_mass, value in zip(nearness, memory.log_masses, memory.values, strict=True):
             decoded[row] += exp(float(log_mass) + concentration * (float(near) - highest)) * value.double()
     return decoded / decoded.norm(dim=-1, keepdim=True)
@@ -58,7 +58,7 @@ def cosines(first: Tensor, second: Tensor) -> Tensor:
 # Decoding
 
 
-def test_a_key_is_decoded_to_the_direction_of_its_value_when_keys_are_apart() -> None:
+def test_a_separate_key_decodes_to_the_direction_of_its_value() -> None:
     memory = a_memory(num_keys=20, concentration=1000.0)
     decoded = MemoryDecoder(memory, a_prior)(memory.keys.float())
     assert cosines(decoded, memory.values.float()).min() > 0.9999
@@ -71,29 +71,29 @@ def test_latents_are_decoded_to_the_posterior_mean(num_keys: int, concentration:
     latents = latents_about(memory.keys.float(), 60)
     decoded = MemoryDecoder(memory, a_prior)(latents)
     torch.testing.assert_close(decoded.norm(dim=-1), torch.ones(60))
-    # The prior is not asked where it weighs next to nothing, and sums are at least half as long as their values.
-    assert (decoded.double() - posterior_mean(memory, latents)).norm(dim=-1).max() < 4 * LEAST_PRIOR
+    # The prior is ignored below its minimum share, and sums are at least half as long as their values.
+    assert (decoded.double() - posterior_mean(memory, latents)).norm(dim=-1).max() < 4 * MIN_PRIOR_SHARE
 
 
-def test_with_many_keys_the_posterior_mean_is_hardly_missed() -> None:
+def test_with_many_keys_the_posterior_mean_is_approximated() -> None:
     memory = a_memory(200, 60.0)
     latents = latents_about(memory.keys.float(), 60)
     found = cosines(MemoryDecoder(memory, a_prior)(latents), posterior_mean(memory, latents))
     assert found.mean() > 0.999 and found.min() > 0.99
 
 
-def test_far_from_all_keys_the_prior_answers_alone() -> None:
+def test_far_from_all_keys_only_the_prior_decodes() -> None:
     table = a_memory(30)
     keys = F.normalize(torch.cat([torch.ones(30, 1), 0.3 * unit_rows(30, LATENT_DIM - 1, 5)], dim=1), dim=-1)
     memory = SceneMemory(keys, table.log_masses.float(), table.values.float(), 60.0, ENCODER)
     latents = unit_rows(100, LATENT_DIM, 6)
-    latents = latents[(latents @ keys.T).amax(dim=1) < NEAR - 0.2]
+    latents = latents[(latents @ keys.T).amax(dim=1) < PRIOR_COSINE - 0.2]
     assert len(latents) > 30
     assert cosines(MemoryDecoder(memory, a_prior)(latents), a_prior(latents)).min() > 0.999
 
 
 @pytest.mark.parametrize("concentration", [30.0, 60.0, 240.0])
-def test_on_the_way_from_a_key_to_the_unknown_the_answer_never_jumps(concentration: float) -> None:
+def test_decoding_is_continuous_between_a_key_and_the_prior(concentration: float) -> None:
     value = unit_rows(1, EMBEDDING_DIM, 3)
     key, away = torch.eye(LATENT_DIM)[:2]
     memory = SceneMemory(key[None], torch.zeros(1), value, concentration, ENCODER)
@@ -101,12 +101,12 @@ def test_on_the_way_from_a_key_to_the_unknown_the_answer_never_jumps(concentrati
     latents = angles.cos() * key + angles.sin() * away
     decoded = MemoryDecoder(memory, a_prior)(latents)
     assert cosines(decoded[:1], value) > 0.9999 and cosines(decoded[-1:], a_prior(latents[-1:])) > 0.9999
-    # The softmax between key and prior changes by half the concentration for a radian at most.
+    # The softmax between key and prior changes by at most half the concentration per radian.
     steepest = (concentration / 2 + 1) * pi / 20_000 * 2
-    assert decoded.diff(dim=0).norm(dim=-1).max() < steepest + 2 * LEAST_PRIOR
+    assert decoded.diff(dim=0).norm(dim=-1).max() < steepest + 2 * MIN_PRIOR_SHARE
 
 
-def test_a_latent_of_zero_becomes_the_mean_of_the_scene() -> None:
+def test_a_zero_latent_decodes_to_the_mean_of_the_scene() -> None:
     memory = a_memory(40)
     mean = (memory.log_masses.double().exp()[:, None] * memory.values.double()).sum(dim=0, keepdim=True)
     latents = torch.stack([torch.zeros(LATENT_DIM), torch.ones(LATENT_DIM), torch.zeros(LATENT_DIM)])
@@ -129,7 +129,7 @@ def test_batches_of_any_shape_are_decoded_row_by_row() -> None:
     assert decode(torch.zeros(0, LATENT_DIM)).shape == (0, EMBEDDING_DIM)
 
 
-def test_texts_are_compared_without_making_embeddings() -> None:
+def test_texts_are_compared_without_computing_embeddings() -> None:
     decode = MemoryDecoder(a_memory(num_keys=3), a_prior)
     assert isinstance(decode, AttendingDecoder)
     latents = latents_about(decode.memory.keys.float(), 90)
@@ -140,7 +140,7 @@ def test_texts_are_compared_without_making_embeddings() -> None:
     torch.testing.assert_close(attended.embeddings(), decode(latents))
 
 
-def test_the_prior_is_asked_only_where_it_has_a_say() -> None:
+def test_the_prior_is_evaluated_only_where_it_has_weight() -> None:
     memory, asked = a_memory(num_keys=2), []
 
     def prior(latents: Tensor) -> Tensor:
@@ -168,14 +168,14 @@ def test_gaussians_score_like_pixels_of_the_same_latents() -> None:
 
 
 def stored(memory: SceneMemory) -> dict[str, Any]:
-    """The memory's entries after they were in a file."""
+    """The memory's entries after saving and loading."""
     file = io.BytesIO()
     torch.save(memory.state_dict(prefix="memory."), file)
     file.seek(0)
     return torch.load(file, weights_only=True)
 
 
-def test_what_is_stored_comes_back_bit_by_bit() -> None:
+def test_saving_and_loading_is_bit_exact() -> None:
     memory = a_memory()
     state = {"other": torch.ones(2), **stored(memory)}
     again = take_memory(state, "memory.", IDENTITY, "memory")
@@ -185,7 +185,7 @@ def test_what_is_stored_comes_back_bit_by_bit() -> None:
     assert torch.equal(MemoryDecoder(again, a_prior)(latents), MemoryDecoder(memory, a_prior)(latents))
 
 
-def test_a_module_with_room_for_it_loads_it_like_any_other() -> None:
+def test_a_registered_memory_loads_with_its_parent_module() -> None:
     memory, room = a_memory(seed=1), a_memory(seed=2)
     assert len(room.table.keys) == 40
     room.load_state_dict(stored_without_prefix(memory))
@@ -209,59 +209,59 @@ def flip_a_bit(state: dict[str, Any]) -> None:
     state["memory.values"].view(torch.int16)[3, 5] ^= 1
 
 
-def hold_nan(state: dict[str, Any]) -> None:
+def insert_nan(state: dict[str, Any]) -> None:
     state["memory.values"][3, 5] = float("nan")
 
 
-def lose_a_part(state: dict[str, Any]) -> None:
+def drop_a_buffer(state: dict[str, Any]) -> None:
     del state["memory.log_masses"]
 
 
-def lose_what_is_said_of_it(state: dict[str, Any]) -> None:
+def drop_the_extra_state(state: dict[str, Any]) -> None:
     del state["memory._extra_state"]
 
 
-def lose_a_row(state: dict[str, Any]) -> None:
+def drop_a_row(state: dict[str, Any]) -> None:
     state["memory.values"] = state["memory.values"][:-1]
 
 
-def lose_a_dimension(state: dict[str, Any]) -> None:
+def drop_a_dimension(state: dict[str, Any]) -> None:
     state["memory.values"] = state["memory.values"].flatten()
 
 
-def lose_all_keys(state: dict[str, Any]) -> None:
+def drop_all_keys(state: dict[str, Any]) -> None:
     for name in ("keys", "log_masses", "values"):
         state[f"memory.{name}"] = state[f"memory.{name}"][:0]
 
 
-def be_of_another_format(state: dict[str, Any]) -> None:
+def change_the_format(state: dict[str, Any]) -> None:
     state["memory._extra_state"]["format"] = "genlangsplat-memory-99"
 
 
-def be_of_another_encoder(state: dict[str, Any]) -> None:
+def change_the_encoder(state: dict[str, Any]) -> None:
     state["memory._extra_state"]["encoder"] = "other/2"
 
 
-def lose_its_concentration(state: dict[str, Any]) -> None:
+def negate_the_concentration(state: dict[str, Any]) -> None:
     state["memory.concentration"].fill_(-60.0)
 
 
 DAMAGES = [
     (flip_a_bit, "damaged.*digest"),
-    (hold_nan, "NaN.*values"),
-    (lose_a_part, "lacks its log_masses"),
-    (lose_what_is_said_of_it, "lacks its _extra_state"),
-    (lose_a_row, r"shapes .*\(39, 24\)"),
-    (lose_a_dimension, r"shapes .*\(960,\)"),
-    (lose_all_keys, r"\(0, 6\).*1 to 65,536 keys"),
-    (be_of_another_format, "genlangsplat-memory-99"),
-    (be_of_another_encoder, "'other/2'.*'tiny/1'"),
-    (lose_its_concentration, "not positive in its concentration"),
+    (insert_nan, "NaN.*values"),
+    (drop_a_buffer, "lacks its log_masses"),
+    (drop_the_extra_state, "lacks its _extra_state"),
+    (drop_a_row, r"shapes .*\(39, 24\)"),
+    (drop_a_dimension, r"shapes .*\(960,\)"),
+    (drop_all_keys, r"\(0, 6\).*1 to 65,536 keys"),
+    (change_the_format, "genlangsplat-memory-99"),
+    (change_the_encoder, "'other/2'.*'tiny/1'"),
+    (negate_the_concentration, "not positive in its concentration"),
 ]
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES, ids=[damage.__name__ for damage, _ in DAMAGES])
-def test_damage_is_named_and_what_to_do_about_it(damage: Any, message: str) -> None:
+def test_the_error_names_the_damage_and_the_remedy(damage: Any, message: str) -> None:
     state = stored(a_memory())
     damage(state)
     with pytest.raises(GenLangSplatError, match=f"(?s){message}.*--decoder autoencoder"):
@@ -269,31 +269,29 @@ def test_damage_is_named_and_what_to_do_about_it(damage: Any, message: str) -> N
 
 
 @pytest.mark.parametrize("damage", [damage for damage, _ in DAMAGES])
-def test_a_damaged_memory_is_left_out_where_the_autoencoder_decodes(
-    damage: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_memory_is_ignored_if_the_autoencoder_decodes(damage: Any, caplog: pytest.LogCaptureFixture) -> None:
     state = {"other": torch.ones(2), **stored(a_memory())}
     damage(state)
     with caplog.at_level(logging.WARNING):
         assert take_memory(state, "memory.", IDENTITY, "autoencoder") is None
-    assert list(state) == ["other"] and "memory is left out" in caplog.text
+    assert list(state) == ["other"] and "Ignoring the scene's memory" in caplog.text
 
 
 @pytest.mark.parametrize("widths", [(EMBEDDING_DIM, 8), (32, LATENT_DIM)])
-def test_a_memory_of_another_width_is_named_with_both(widths: tuple[int, int]) -> None:
+def test_the_error_about_another_width_names_both(widths: tuple[int, int]) -> None:
     identity = AutoencoderIdentity("other", ENCODER, *widths)
     with pytest.raises(GenLangSplatError, match=f"6 latent and 24 embedding .*{widths[1]} and {widths[0]}"):
         take_memory(stored(a_memory()), "memory.", identity, "memory")
 
 
-def test_a_sound_memory_is_taken_whatever_decodes() -> None:
+def test_an_intact_memory_is_loaded_with_either_decoder() -> None:
     assert take_memory(stored(a_memory()), "memory.", IDENTITY, "autoencoder") is not None
     assert take_memory({"memories": torch.ones(2)}, "memory.", IDENTITY, "memory") is None
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e6])
-def test_numbers_that_half_precision_cannot_hold_are_refused_when_it_is_made(part: int, bad: float) -> None:
+def test_numbers_that_half_precision_cannot_represent_are_refused(part: int, bad: float) -> None:
     memory = a_memory()
     parts = [memory.keys.float(), memory.log_masses.float(), memory.values.float()]
     parts[part].view(-1)[1] = bad

@@ -1,4 +1,4 @@
-"""Autoencoders by name: the package's own, exported ones, and the choice by the encoder."""
+"""Autoencoders by name: packaged ones, exported ones, and the choice by the encoder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_packaged_autoencoder_belongs_to_the_embedded_encoder() -> None:
     assert list(named_autoencoders()) == list(PACKAGED) == ["conse"]
 
 
-def test_an_exported_one_is_found_by_its_name_and_by_its_encoder(tmp_path: Path, cache: Path) -> None:
+def test_an_exported_autoencoder_is_found_by_name_and_by_encoder(tmp_path: Path, cache: Path) -> None:
     assert scene_autoencoder("auto", "tiny/1", 32).identity.name == "projection-16"
     file = artifact(tmp_path / "trained.safetensors")
     assert export_autoencoder(file, "tiny-4") == cache / "tiny-4.safetensors"
@@ -57,14 +57,14 @@ def test_an_exported_one_is_found_by_its_name_and_by_its_encoder(tmp_path: Path,
         scene_autoencoder("tiny-4", "tiny/2", 32)
 
 
-def test_of_several_that_fit_the_last_exported_is_taken(tmp_path: Path) -> None:
+def test_the_latest_exported_autoencoder_is_taken(tmp_path: Path) -> None:
     for age, name in enumerate(["newer", "older"]):
         path = export_autoencoder(artifact(tmp_path / f"{name}.safetensors", seed=age), name)
         os.utime(path, (1_000_000 - age, 1_000_000 - age))
     assert load_autoencoder("auto", encoder_identity="tiny/1").identity.name == "newer"
 
 
-def test_a_damaged_export_is_no_matter_where_the_package_has_one(cache: Path) -> None:
+def test_a_damaged_export_is_ignored_if_the_package_has_one(cache: Path) -> None:
     cache.mkdir(parents=True)
     (cache / "damaged.safetensors").write_bytes(b"damaged")
     assert load_autoencoder("auto", encoder_identity=encoder_identity("conse")).identity.name == "conse-16"
@@ -73,38 +73,38 @@ def test_a_damaged_export_is_no_matter_where_the_package_has_one(cache: Path) ->
 
 
 @pytest.mark.parametrize("name", ["conse", "auto", "projection"])
-def test_names_of_the_package_cannot_be_taken(tmp_path: Path, name: str) -> None:
-    with pytest.raises(GenLangSplatError, match="belongs to the package"):
+def test_reserved_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(GenLangSplatError, match="reserved by the package"):
         export_autoencoder(artifact(tmp_path / "trained.safetensors"), name)
 
 
 @pytest.mark.parametrize("name", ["", "../evil", "a b", ".hidden", "a/b"])
-def test_unusable_names_are_refused(tmp_path: Path, name: str, cache: Path) -> None:
-    with pytest.raises(GenLangSplatError, match="cannot be a name"):
+def test_invalid_names_are_refused(tmp_path: Path, name: str, cache: Path) -> None:
+    with pytest.raises(GenLangSplatError, match="not a valid name"):
         export_autoencoder(artifact(tmp_path / "trained.safetensors"), name)
     assert not cache.exists()
 
 
-def test_what_is_no_autoencoder_gets_no_name(tmp_path: Path, cache: Path) -> None:
+def test_a_file_that_is_no_autoencoder_cannot_be_exported(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "notes.safetensors").write_bytes(b"notes")
     with pytest.raises(GenLangSplatError, match="cannot be read as safetensors"):
         export_autoencoder(tmp_path / "notes.safetensors", "notes")
     assert not cache.exists()
 
 
-def test_another_encoder_is_an_error_that_names_both(tmp_path: Path) -> None:
+def test_the_error_about_another_encoder_names_both(tmp_path: Path) -> None:
     with pytest.raises(GenLangSplatError, match=r"tiny/1.*other-encoder/2"):
         load_autoencoder(artifact(tmp_path / "trained.safetensors"), encoder_identity="other-encoder/2")
 
 
-def test_neither_a_name_nor_a_file_lists_the_names(tmp_path: Path) -> None:
+def test_the_error_about_an_unknown_name_lists_the_names(tmp_path: Path) -> None:
     export_autoencoder(artifact(tmp_path / "trained.safetensors"), "tiny-4")
     with pytest.raises(GenLangSplatError, match=r"no autoencoder absent.*conse, tiny-4"):
         load_autoencoder("absent")
 
 
-def test_auto_says_what_it_knows_when_nothing_fits() -> None:
+def test_the_error_of_auto_lists_the_named_autoencoders() -> None:
     with pytest.raises(GenLangSplatError, match=r"fits the encoder 'openclip/x'.*conse for"):
         load_autoencoder("auto", encoder_identity="openclip/x")
-    with pytest.raises(GenLangSplatError, match="no encoder was named"):
+    with pytest.raises(GenLangSplatError, match="no encoder was given"):
         load_autoencoder("auto")

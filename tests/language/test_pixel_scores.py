@@ -1,4 +1,4 @@
-"""Pixels are scored in chunks, and only where they show something."""
+"""Pixels are scored in chunks; empty pixels are skipped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LATENT_DIM, EMBEDDING_DIM = 4, 6
 
 
 class LinearDecoder:
-    """A decoder that is not normalized and counts the rows it is given."""
+    """A decoder without normalization that counts its input rows."""
 
     def __init__(self):
         self.weight = torch.randn(LATENT_DIM, EMBEDDING_DIM, generator=torch.Generator().manual_seed(5))
@@ -29,8 +29,8 @@ class LinearDecoder:
         return 3.0 * latents @ self.weight
 
 
-def maps_pixel_by_pixel(latents, decode, query: EmbeddedQuery):
-    """The readable twin of relevancy_maps."""
+def reference_maps(latents, decode, query: EmbeddedQuery):
+    """A simple reference implementation of `relevancy_maps`."""
     height, width, levels, _ = latents.shape
     maps = torch.zeros(len(query.query.texts), levels, height, width)
     for y in range(height):
@@ -60,11 +60,11 @@ def some_latents(height=5, width=7, levels=3):
 
 
 @pytest.mark.parametrize("chunk", [1, 8, 10_000])
-def test_maps_equal_the_pixel_by_pixel_twin_whatever_the_chunk(embedded, monkeypatch, chunk):
+def test_maps_equal_the_reference_for_any_chunk_size(embedded, monkeypatch, chunk):
     latents = some_latents()
     monkeypatch.setattr(score_latents, "__defaults__", (chunk,))
     maps = relevancy_maps(latents, LinearDecoder(), embedded)
-    torch.testing.assert_close(maps, maps_pixel_by_pixel(latents, LinearDecoder(), embedded))
+    torch.testing.assert_close(maps, reference_maps(latents, LinearDecoder(), embedded))
 
 
 def test_empty_pixels_score_zero_and_are_never_decoded(embedded):
@@ -75,14 +75,14 @@ def test_empty_pixels_score_zero_and_are_never_decoded(embedded):
     assert (maps[:, :2, 1:] > 0).all() and (maps[:, 2, 2:] > 0).all()
 
 
-def test_a_wholly_empty_view_answers_zero_without_failing(embedded):
+def test_an_empty_view_scores_zero(embedded):
     maps = relevancy_maps(torch.zeros(4, 5, 3, LATENT_DIM), LinearDecoder(), embedded)
     answers = answer_texts(maps, embedded.query)
     assert [answer.score for answer in answers] == [0.0, 0.0]
     assert not any(answer.mask.any() for answer in answers)
 
 
-def test_brightness_of_a_latent_does_not_matter(embedded):
+def test_the_length_of_a_latent_does_not_matter(embedded):
     latents = torch.randn(4, 5, 3, LATENT_DIM, generator=torch.Generator().manual_seed(1))
     decode = LinearDecoder()
     torch.testing.assert_close(
@@ -90,7 +90,7 @@ def test_brightness_of_a_latent_does_not_matter(embedded):
     )
 
 
-def test_a_latent_of_zero_scores_as_what_it_is_decoded_to(embedded):
+def test_a_zero_latent_scores_like_its_embedding(embedded):
     latents = some_latents()
     assert relevancy_of_zero(latents, lambda rows: rows @ torch.ones(LATENT_DIM, EMBEDDING_DIM), embedded).tolist() == [
         pytest.approx(0.5)

@@ -1,4 +1,4 @@
-"""A query is checked when it is made, and its texts are embedded once."""
+"""Queries are validated on creation, and texts are embedded once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EMBEDDING_DIM = 6
 
 
 class HashEncoder:
-    """Gives every text its own fixed unit vector."""
+    """Embeds every text as its own fixed unit vector."""
 
     def __init__(self):
         self.calls = 0
@@ -41,7 +41,7 @@ def test_all_texts_are_encoded_in_one_call():
     torch.testing.assert_close(embedded.positives[1:], encoder.encode_texts(["a rocket"]))
 
 
-def test_a_text_is_encoded_once_as_long_as_its_encoder_lives():
+def test_a_text_is_encoded_once_per_encoder():
     encoder = HashEncoder()
     first = embed_query(TextQuery(("a cat",)), encoder)
     again = embed_query(TextQuery(("a cat",), threshold=0.3), encoder)
@@ -51,7 +51,7 @@ def test_a_text_is_encoded_once_as_long_as_its_encoder_lives():
     assert embed_query(TextQuery(("a cat",)), HashEncoder()).positives is not first.positives
 
 
-def test_prompts_average_the_sentences_a_text_is_put_into():
+def test_prompts_average_the_sentences_of_a_text():
     encoder = HashEncoder()
     embedded = embed_query(TextQuery(("a cat",), negatives=("stuff",), prompts=True), encoder)
     for vectors, text in ((embedded.positives, "a cat"), (embedded.negatives, "stuff")):
@@ -59,7 +59,7 @@ def test_prompts_average_the_sentences_a_text_is_put_into():
         torch.testing.assert_close(vectors, F.normalize(sentences.mean(dim=0, keepdim=True), dim=-1))
 
 
-def test_what_is_decoded_scores_like_its_embeddings(embedded):
+def test_decoded_latents_score_like_their_embeddings(embedded):
     embeddings = F.normalize(torch.randn(10, EMBEDDING_DIM, generator=torch.Generator().manual_seed(1)), dim=-1)
     torch.testing.assert_close(embedded.score_decoded(DecodedEmbeddings(embeddings)), embedded.score(embeddings))
 
@@ -70,7 +70,7 @@ def test_a_line_is_split_at_semicolons_and_any_script_survives():
     assert TextQuery(("狐狸", "🦊")).texts == ("狐狸", "🦊")
 
 
-def test_texts_are_trimmed_and_blank_negatives_left_out():
+def test_texts_are_trimmed_and_blank_negatives_dropped():
     query = TextQuery((" a cat ",), negatives=("object", "", " things "))
     assert query.texts == ("a cat",) and query.negatives == ("object", "things")
 
@@ -84,8 +84,8 @@ def test_texts_are_trimmed_and_blank_negatives_left_out():
         ({"negatives": ()}, "no negative"),
         ({"texts": ("a cat " * 2000,)}, "11,999 characters|12,000 characters"),
         ({"negatives": ("x" * 10_000,)}, "10,000 characters"),
-        ({"texts": ("Object ",)}, '"Object".*never beat itself'),
-        ({"texts": ("a cat", "the sea"), "negatives": ("The Sea",)}, "Take it out of the negatives"),
+        ({"texts": ("Object ",)}, '"Object".*cannot score above itself'),
+        ({"texts": ("a cat", "the sea"), "negatives": ("The Sea",)}, "Remove it from the negatives"),
         ({"level": "medium"}, '"medium".*subpart'),
         ({"threshold": 1.2}, "1.2"),
         ({"threshold": -0.1}, "-0.1"),
@@ -106,7 +106,7 @@ def test_queries_are_values():
         query.threshold = 0.1
 
 
-def test_settings_make_the_query_of_any_texts():
+def test_a_query_is_made_from_texts_and_settings():
     settings = QuerySettings(negatives=("wall; floor",), level="auto", threshold=0.3, prompts=True)
     query = TextQuery.of(("a cat; a dog", "a fox"), settings)
     assert query.texts == ("a cat", "a dog", "a fox") and query.negatives == ("wall", "floor")

@@ -1,4 +1,4 @@
-"""Relevancy is LERF's: the smallest two-way softmax of the text against each negative."""
+"""Relevancy is LERF's: the minimum two-way softmax of the text against each negative."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_worked_example():
     embedding = torch.tensor([[1.0, 0.0]])
     positive = torch.tensor([[0.8, 0.6]])
     negatives = torch.tensor([[0.0, 1.0], [0.6, 0.8]])
-    # The second negative is the harder one: sigmoid(10 * (0.8 - 0.6)).
+    # The second negative is closer: sigmoid(10 * (0.8 - 0.6)).
     expected = 1 / (1 + math.exp(-2.0))
     assert relevancy(embedding, positive, negatives).item() == pytest.approx(expected, abs=1e-5)
 
@@ -85,7 +85,7 @@ def test_extreme_temperatures_do_not_overflow():
     assert torch.isfinite(relevancy(unit_rows(10, 8, 2), texts, negatives, temperature=1e6)).all()
 
 
-def test_bad_input_is_named():
+def test_invalid_input_is_refused():
     texts = unit_rows(2, 8, 0)
     with pytest.raises(GenLangSplatError, match="no negative"):
         relevancy(texts, texts, torch.zeros(0, 8))
@@ -93,5 +93,5 @@ def test_bad_input_is_named():
         relevancy(texts, texts, texts, temperature=0.0)
 
 
-def test_the_default_negatives_are_those_of_the_literature():
+def test_the_default_negatives_are_those_of_lerf():
     assert set(DEFAULT_NEGATIVES) == {"object", "things", "stuff", "texture"}

@@ -1,4 +1,4 @@
-"""Selections obey the laws of sets, clean-up keeps what hangs together, and mistakes are told."""
+"""Selections of Gaussians: set operations, clean-up by connected groups, and errors."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from genlangsplat_ns.language.selection import GaussianSelection, select_gaussia
 from genlangsplat_ns.language.settings import SelectionSettings
 
 
-def some(*keep: bool) -> GaussianSelection:
+def selection_of(*keep: bool) -> GaussianSelection:
     return GaussianSelection(torch.tensor(keep), torch.arange(3.0 * len(keep)).view(-1, 3))
 
 
 def two_groups(large: int = 30, small: int = 5, seed: int = 0) -> torch.Tensor:
-    """Points in two clumps that lie far apart."""
+    """Points in two clusters far apart."""
     generator = torch.Generator().manual_seed(seed)
     clumps = torch.randn(large, 3, generator=generator), torch.randn(small, 3, generator=generator) + 100
     return torch.cat(clumps)
 
 
-def groups_by_spreading(points: np.ndarray, radius: float) -> list[set[int]]:
-    """The readable twin of the connected components."""
+def reference_groups(points: np.ndarray, radius: float) -> list[set[int]]:
+    """A simple reference implementation of connected components."""
     left, groups = set(range(len(points))), []
     while left:
         group, new = set(), {left.pop()}
@@ -40,22 +40,22 @@ def groups_by_spreading(points: np.ndarray, radius: float) -> list[set[int]]:
 
 @given(st.integers(0, 10_000), st.floats(0.2, 3.0), st.sampled_from([0.0, 0.3, 1.0]))
 @settings(max_examples=30, deadline=None)
-def test_the_clean_up_keeps_the_groups_that_are_not_small(seed: int, radius: float, share: float) -> None:
+def test_the_clean_up_keeps_large_groups(seed: int, radius: float, share: float) -> None:
     means = 2 * torch.randn(25, 3, generator=torch.Generator().manual_seed(seed))
     cleaned = GaussianSelection(torch.ones(25, dtype=torch.bool), means).cleaned(radius, share)
-    groups = groups_by_spreading(means.double().numpy(), radius)
+    groups = reference_groups(means.double().numpy(), radius)
     largest = max(map(len, groups))
     expected = {index for group in groups if len(group) >= share * largest for index in group}
     assert set(cleaned.keep.nonzero().squeeze(-1).tolist()) == expected
 
 
-def test_the_automatic_radius_drops_a_small_clump_far_away() -> None:
+def test_the_automatic_radius_removes_a_small_distant_cluster() -> None:
     means = two_groups()
     cleaned = GaussianSelection(torch.ones(35, dtype=torch.bool), means).cleaned(smallest_group=0.5)
     assert cleaned.keep[30:].sum() == 0 and cleaned.keep[:30].float().mean() > 0.5
 
 
-def test_cleaning_looks_only_at_what_is_selected() -> None:
+def test_the_clean_up_ignores_unselected_gaussians() -> None:
     means = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [2.0, 0, 0]])
     ends = GaussianSelection(torch.tensor([True, False, True]), means)
     assert ends.cleaned(radius=1.5, smallest_group=0.0).count == 2
@@ -69,7 +69,7 @@ def test_a_radius_with_too_many_pairs_is_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_selections_combine_like_sets() -> None:
-    a, b = some(True, True, False, False), some(True, False, True, False)
+    a, b = selection_of(True, True, False, False), selection_of(True, False, True, False)
     assert (a & b).keep.tolist() == [True, False, False, False]
     assert (a | b).keep.tolist() == [True, True, True, False]
     assert (a - b).keep.tolist() == [False, True, False, False]
@@ -79,10 +79,10 @@ def test_selections_combine_like_sets() -> None:
 
 def test_selections_of_different_scenes_do_not_combine() -> None:
     with pytest.raises(GenLangSplatError, match="one scene"):
-        some(True, False) & some(True, False, True)
+        selection_of(True, False) & selection_of(True, False, True)
 
 
-def test_growing_adds_what_lies_near_the_end_included() -> None:
+def test_growing_adds_gaussians_up_to_and_including_the_radius() -> None:
     means = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [3.0, 0, 0]])
     chosen = GaussianSelection(torch.tensor([True, False, False]), means)
     assert chosen.grown(1.0).keep.tolist() == [True, True, False]
@@ -92,20 +92,20 @@ def test_growing_adds_what_lies_near_the_end_included() -> None:
 
 
 def test_statistics() -> None:
-    chosen = some(True, False, True)
+    chosen = selection_of(True, False, True)
     assert chosen.count == 2
     assert chosen.box == ((0.0, 1.0, 2.0), (6.0, 7.0, 8.0)) and chosen.centroid == (3.0, 4.0, 5.0)
-    nothing = some(False, False)
+    nothing = selection_of(False, False)
     assert (nothing.count, nothing.box, nothing.centroid) == (0, None, None)
 
 
-def test_an_empty_selection_is_told_where_some_is_wanted() -> None:
+def test_a_required_selection_must_not_be_empty() -> None:
     with pytest.raises(GenLangSplatError, match=r'"a fox".*Lower the threshold'):
-        some(False, False).require_some('"a fox"')
-    assert some(False, False).cleaned().count == 0 and some(False, False).grown(1.0).count == 0
+        selection_of(False, False).require_some('"a fox"')
+    assert selection_of(False, False).cleaned().count == 0 and selection_of(False, False).grown(1.0).count == 0
 
 
-def test_gaussians_are_selected_above_threshold_and_opacity_floor() -> None:
+def test_gaussians_are_selected_above_threshold_and_minimum_opacity() -> None:
     relevancy, opacities = torch.tensor([0.9, 0.9, 0.5, 0.0]), torch.tensor([0.9, 0.01, 0.9, 0.9])
     chosen = select_gaussians(relevancy, torch.zeros(4, 3), opacities, 0.5, SelectionSettings(clean_up=False))
     assert chosen.keep.tolist() == [True, False, False, False]

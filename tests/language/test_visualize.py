@@ -1,4 +1,4 @@
-"""Pictures: the relevancy scale is fixed, the latent colors are fitted once."""
+"""Images: the relevancy scale is fixed, and the latent colors are fitted once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.visualize import LatentPca, relevancy_colors, relevancy_overlay
 
 
-def test_relevancy_colors_do_not_depend_on_the_rest_of_the_picture():
+def test_relevancy_colors_do_not_depend_on_the_rest_of_the_image():
     low = relevancy_colors(torch.tensor([[0.5, 0.75]]))
     high = relevancy_colors(torch.tensor([[1.0, 0.75]]))
     torch.testing.assert_close(low[0, 1], high[0, 1])
@@ -18,7 +18,7 @@ def test_relevancy_colors_do_not_depend_on_the_rest_of_the_picture():
     torch.testing.assert_close(relevancy_colors(torch.tensor([[0.0]])), relevancy_colors(torch.tensor([[0.5]])))
 
 
-def test_overlay_shows_the_picture_where_negatives_win_and_the_color_above():
+def test_the_overlay_is_gray_up_to_one_half_and_colored_above():
     rgb = torch.rand(2, 3, 3, generator=torch.Generator().manual_seed(0))
     relevancy = torch.tensor([[0.0, 0.3, 0.5], [0.8, 0.9, 1.0]])
     overlay = relevancy_overlay(rgb, relevancy)
@@ -34,7 +34,7 @@ def clusters(count=300, dim=8):
     return centers[torch.arange(count) % 4] + noise
 
 
-def test_latent_colors_are_in_range_and_tell_clusters_apart():
+def test_latent_colors_are_in_range_and_distinguish_clusters():
     latents = clusters()
     colors = LatentPca.fit(latents).apply(latents.reshape(15, 20, 8)).reshape(-1, 3)
     assert colors.min() >= 0 and colors.max() <= 1
@@ -54,7 +54,7 @@ def test_the_basis_does_not_depend_on_the_order_of_the_latents():
     torch.testing.assert_close(LatentPca.fit(latents).basis, LatentPca.fit(latents.flip(0)).basis, atol=1e-4, rtol=1e-4)
 
 
-def test_zero_latents_are_black_and_left_out_of_the_fit():
+def test_zero_latents_are_black_and_ignored_by_the_fit():
     latents = clusters()
     padded = torch.cat([latents, torch.zeros(5000, 8)])
     torch.testing.assert_close(LatentPca.fit(padded).mean, LatentPca.fit(latents).mean)

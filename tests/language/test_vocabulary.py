@@ -1,4 +1,4 @@
-"""Vocabularies are read from files of one text a line, and the nearest texts name an embedding."""
+"""Vocabularies are files with one text per line, and the nearest texts name an embedding."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.language.vocabulary import Vocabulary, read_vocabulary
 
 
-def test_blank_lines_and_repetitions_are_left_out(tmp_path: Path) -> None:
+def test_blank_lines_and_duplicates_are_dropped(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("a cat\n\n  a fox \na cat\n", encoding="utf-8")
     assert read_vocabulary(path) == ("a cat", "a fox")
 
 
-def test_without_a_file_there_are_common_things_that_can_be_asked_for() -> None:
+def test_the_default_vocabulary_is_valid_for_queries() -> None:
     texts = read_vocabulary(None)
     assert len(set(texts)) == len(texts) > 100
     assert TextQuery(texts).texts == texts
 
 
 @pytest.mark.parametrize("content", [b"", b" \n\n", b"\xff\xfe\xff"])
-def test_a_file_without_texts_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+def test_the_error_names_a_file_without_texts(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "words.txt"
     path.write_bytes(content)
     with pytest.raises(GenLangSplatError, match=r"words\.txt"):
         read_vocabulary(path)
 
 
-def test_a_file_that_is_missing_or_far_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_or_too_long_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(GenLangSplatError, match="cannot be read"):
         read_vocabulary(tmp_path / "absent.txt")
-    monkeypatch.setattr(vocabulary, "MOST_TEXTS", 2)
+    monkeypatch.setattr(vocabulary, "MAX_TEXTS", 2)
     (tmp_path / "long.txt").write_text("a\nb\nc\n")
     with pytest.raises(GenLangSplatError, match="has 3 texts, expected 1 to 2"):
         read_vocabulary(tmp_path / "long.txt")
 
 
-def test_the_nearest_texts_come_first_whichever_level_is_near() -> None:
+def test_texts_are_sorted_by_their_best_level() -> None:
     texts = Vocabulary(("x", "y", "z"), torch.eye(3))
     levels = torch.nn.functional.normalize(torch.tensor([[1.0, 0.2, 0.0], [0.0, 1.0, 0.1]]), dim=1)
     names = texts.nearest(levels, 5)

@@ -1,4 +1,4 @@
-"""A small scene in the language phase that can be asked without photographs, features or an encoder's weights."""
+"""A small scene in the language phase that needs no photographs, features or encoder weights."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from genlangsplat_ns.scene.language_scene import LanguageScene
 
 NUM_GAUSSIANS = 600
 UNSEEN = 50
-"""Gaussians behind all others that no region saw."""
+"""Number of Gaussians behind all others, with zero latents."""
 
 
 def two_clouds(sh_degree: int = 0, **settings: Any) -> GenLangSplatModel:
-    """A cloud of Gaussians on the left and one on the right, each with a latent of its own; a few have none."""
+    """One cloud of Gaussians on the left and one on the right, each with its own latent; a few have zero latents."""
     config = GenLangSplatModelConfig(
         sh_degree=sh_degree, random_init=True, num_random=NUM_GAUSSIANS, random_scale=1.0, **settings
     )
@@ -51,7 +51,7 @@ def two_clouds(sh_degree: int = 0, **settings: Any) -> GenLangSplatModel:
     if sh_degree:
         model.features_rest.data.normal_(std=0.2)
     generator = torch.Generator().manual_seed(1)
-    # The levels differ a little; texts are known by the last of them.
+    # The levels differ slightly; the texts match the last level.
     kinds = torch.randn(2, 1, 16, generator=generator) + 0.2 * torch.randn(2, 3, 16, generator=generator)
     kinds = F.normalize(kinds, dim=-1)
     latents = kinds[(~left).long()].clone()
@@ -62,11 +62,11 @@ def two_clouds(sh_degree: int = 0, **settings: Any) -> GenLangSplatModel:
 
 
 def memory_of_clouds(model: GenLangSplatModel, num_keys: int = 20, **changes: Any) -> SceneMemory:
-    """A memory that the scene could have: a key for each cloud and level, and random ones, with random values.
+    """A plausible memory of the scene: a key for each cloud and level, and random keys, with random values.
 
     Args:
         model: The scene.
-        num_keys: How many keys there are altogether.
+        num_keys: Total number of keys.
         changes: `encoder`, `latent_dim` or `embedding_dim` of another scene.
     """
     identity = model.field_head.autoencoder.identity
@@ -81,7 +81,7 @@ def memory_of_clouds(model: GenLangSplatModel, num_keys: int = 20, **changes: An
 
 
 class NamedDirections:
-    """Embeds `left` and `right` as what the two clouds decode to, and any other text as its own random direction."""
+    """Embeds `left` and `right` as the decoded latents of the clouds, and other texts as random directions."""
 
     name = identity = "directions"
     embedding_dim = 384
@@ -94,7 +94,7 @@ class NamedDirections:
         }
 
     def encode_regions(self, image: Tensor, masks: ViewMasks) -> Tensor:
-        """Is never asked."""
+        """Not used."""
         raise NotImplementedError
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -113,7 +113,7 @@ def some_camera(width: int = 48, height: int = 32) -> Cameras:
 
 
 def language_scene(model: GenLangSplatModel | None = None) -> LanguageScene:
-    """The scene with two views that are the same."""
+    """The scene with two equal views."""
     model = model or two_clouds()
     encoder = NamedDirections(model)
     datamanager = create_autospec(GenLangSplatDataManager, instance=True)

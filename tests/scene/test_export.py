@@ -1,4 +1,4 @@
-"""A scene written as PLY draws the same picture when it is read again."""
+"""A scene exported as PLY renders the same image after it is read again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HALF = NUM_GAUSSIANS // 2
 
 @pytest.fixture(params=[0, 2], ids=["logits", "harmonics"])
 def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> GenLangSplatModel:
-    """The model of the run that is opened."""
+    """The model of the opened run."""
     model = two_clouds(request.param)
     model.step = 10_000
     monkeypatch.setattr(Export, "open", lambda self: language_scene(model))
@@ -33,21 +33,21 @@ def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ge
 
 
 def export(output: Path, *text: str, threshold: float = 0.8, **flags: Any) -> int:
-    """Runs the command and returns how many Gaussians it wrote."""
+    """Runs the command and returns the number of exported Gaussians."""
     selection, query = SelectionSettings(clean_up=False), QuerySettings(threshold=threshold)
     Export(load_config=Path("config.yml"), text=text, output=output, query=query, selection=selection, **flags)()
     return len(read_ply(output))
 
 
 def draw(parameters: GaussianParameters, model: GenLangSplatModel) -> torch.Tensor:
-    """What a program that knows the format draws: harmonics, logarithms, logits."""
+    """Renders a PLY file by the conventions of its format: harmonics, log scales and logits."""
     opacities = torch.sigmoid(parameters.opacities).squeeze(-1)
     gaussians = Gaussians(parameters.means, parameters.quats, parameters.scales.exp(), opacities)
     harmonics = torch.cat([parameters.features_dc[:, None], parameters.features_rest], dim=1)
     return render(gaussians, model.view(some_camera()), harmonics, sh_degree=parameters.sh_degree)[0][0]
 
 
-def test_the_whole_scene_comes_back_as_the_same_picture(model: GenLangSplatModel, tmp_path: Path) -> None:
+def test_the_exported_scene_renders_the_same_image(model: GenLangSplatModel, tmp_path: Path) -> None:
     assert export(tmp_path / "all.ply") == NUM_GAUSSIANS
     outputs = model.render_splats(some_camera())
     expected = outputs["rgb"] - (1 - outputs["accumulation"]) * outputs["background"]
@@ -62,7 +62,7 @@ def test_selection_and_rest_make_up_the_scene(model: GenLangSplatModel, tmp_path
     assert left.means[:, 0].mean() < 0 < rest.means[:, 0].mean()
 
 
-def test_latents_go_beside_or_into_the_file(model: GenLangSplatModel, tmp_path: Path) -> None:
+def test_latents_are_written_next_to_or_into_the_file(model: GenLangSplatModel, tmp_path: Path) -> None:
     expected = model.latents.detach()[:HALF]
     export(tmp_path / "a.ply", "left", latents="file")
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
@@ -74,7 +74,7 @@ def test_latents_go_beside_or_into_the_file(model: GenLangSplatModel, tmp_path: 
     assert len(read_ply(tmp_path / "b.ply")) == HALF
 
 
-def test_a_text_can_be_taken_out_of_the_choice(model: GenLangSplatModel, tmp_path: Path) -> None:
+def test_a_text_can_be_excluded_from_the_selection(model: GenLangSplatModel, tmp_path: Path) -> None:
     assert export(tmp_path / "x.ply", "left", "right", without=("left",)) == HALF - UNSEEN
 
 
@@ -89,7 +89,7 @@ def test_a_text_can_be_taken_out_of_the_choice(model: GenLangSplatModel, tmp_pat
         ("x.ply", (), True, "No Gaussian is left"),
     ],
 )
-def test_mistakes_are_told_and_leave_nothing(
+def test_errors_are_reported_and_leave_no_file(
     name: str, text: tuple[str, ...], rest: bool, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Export, "open", lambda self: language_scene())

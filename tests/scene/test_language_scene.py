@@ -1,4 +1,4 @@
-"""Asking a scene: both modes find the same thing, in pictures and in space."""
+"""Queries of a scene: both modes find the same object, in views and in 3D."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.scene.language_scenes import NUM_GAUSSIANS, UNSEEN, language_scene, m
 
 @pytest.fixture(scope="module", params=["autoencoder", "memory"])
 def scene(request: pytest.FixtureRequest) -> LanguageScene:
-    """The scene, decoded by the pre-trained autoencoder or by its own memory."""
+    """The scene, decoded by the pre-trained autoencoder or by its memory."""
     model = two_clouds()
     if request.param == "memory":
         model.set_memory(memory_of_clouds(model))
@@ -36,21 +36,21 @@ def test_each_text_is_found_on_its_side(scene: LanguageScene, mode: str, level: 
         assert point[0] * side > 0 and abs(point[2]) < 1, "the peak lies on the cloud"
 
 
-def test_the_modes_agree_where_a_pixel_shows_one_thing(scene: LanguageScene) -> None:
+def test_the_modes_agree_where_a_pixel_shows_one_object(scene: LanguageScene) -> None:
     query = scene.embed(TextQuery(("left",), level="whole"))
     gaussian, rendered = (scene.answer(query, some_camera(), mode).answers[0] for mode in ("gaussian", "rendered"))
     overlap = (gaussian.mask & rendered.mask).sum() / (gaussian.mask | rendered.mask).sum()
     assert overlap > 0.8
 
 
-def test_five_lines_of_a_script_give_arrays(scene: LanguageScene) -> None:
+def test_results_convert_to_arrays(scene: LanguageScene) -> None:
     answer = scene.ask("left", scene.views("eval")[0])
     heat, mask = answer.map.numpy(), answer.mask.numpy()
     chosen = scene.select("left").keep.numpy()
     assert heat.dtype == np.float32 and mask.dtype == bool and chosen.shape == (NUM_GAUSSIANS,)
 
 
-def test_a_selection_is_the_cloud_and_never_what_no_region_saw(scene: LanguageScene) -> None:
+def test_a_selection_is_the_cloud_without_zero_latents(scene: LanguageScene) -> None:
     left, right = (scene.select(text, SelectionSettings(clean_up=False)) for text in ("left", "right"))
     half = NUM_GAUSSIANS // 2
     assert left.keep[:half].all() and not left.keep[half:].any()
@@ -58,14 +58,14 @@ def test_a_selection_is_the_cloud_and_never_what_no_region_saw(scene: LanguageSc
     assert (left | right).count == NUM_GAUSSIANS - UNSEEN and (left & right).count == 0
 
 
-def test_the_peak_in_space_is_a_gaussian_of_the_thing(scene: LanguageScene) -> None:
+def test_the_3d_peak_is_a_gaussian_of_the_object(scene: LanguageScene) -> None:
     left, right = scene.field.find(scene.embed(TextQuery(("left", "right"))))
     assert left.peak[0] < 0 < right.peak[0] and left.score > 0.9
     assert not left.relevancy[-UNSEEN:].any()
 
 
 @pytest.mark.parametrize("sh_degree", [0, 2])
-def test_scores_ride_in_the_pass_of_the_colors_and_change_none(sh_degree: int) -> None:
+def test_rendering_scores_with_the_colors_does_not_change_the_colors(sh_degree: int) -> None:
     model = two_clouds(sh_degree)
     scene, camera = language_scene(model), some_camera()
     query = scene.embed(TextQuery(("left", "right")))

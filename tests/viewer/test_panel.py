@@ -18,17 +18,17 @@ from genlangsplat_ns.viewer.tools import SceneTools
 
 
 def panel_with(load: Callable[[], Any], texts: str = "") -> LanguageControls:
-    """A panel whose buttons have no scene to work on."""
+    """A panel whose buttons have no scene."""
     return LanguageControls(load, create_autospec(SceneTools, instance=True), texts)
 
 
 def ask(panel: LanguageControls, texts: str) -> None:
-    """Types a text and presses the button."""
+    """Enters a text and presses the button."""
     panel.a_texts.value = texts
     panel.e_ask.cb_hook(panel.e_ask)
 
 
-def test_nothing_is_asked_until_the_button_is_pressed() -> None:
+def test_texts_are_embedded_only_when_the_button_is_pressed() -> None:
     panel = panel_with(partial(load_encoder, "conse"))
     assert panel.query() is None
     panel.a_texts.value = "a fox"
@@ -39,7 +39,7 @@ def test_nothing_is_asked_until_the_button_is_pressed() -> None:
     assert panel.query() is embedded, "the question is embedded once"
 
 
-def test_a_text_of_the_config_is_asked_at_once() -> None:
+def test_a_text_of_the_config_is_queried_immediately() -> None:
     panel = panel_with(partial(load_encoder, "conse"), "a fox")
     panel.ask()
     embedded = panel.query()
@@ -56,7 +56,7 @@ def test_the_settings_of_the_panel_reach_the_query() -> None:
     assert (embedded.query.negatives, embedded.query.level) == (("wall", "floor"), "whole")
 
 
-def test_a_question_that_was_overtaken_is_not_answered() -> None:
+def test_a_superseded_query_is_discarded() -> None:
     first_may_end = Event()
 
     class Encoder:
@@ -67,29 +67,29 @@ def test_a_question_that_was_overtaken_is_not_answered() -> None:
 
     panel = panel_with(Encoder)
     ask(panel, "a fox")
-    overtaken = panel._embedding
+    superseded = panel._embedding
     ask(panel, "a cup")
     embedded = panel.query()
     first_may_end.set()
-    assert overtaken is not None
-    overtaken.join()
+    assert superseded is not None
+    superseded.join()
     assert embedded is not None and embedded.query.texts == ("a cup",)
     assert panel.query() is embedded and panel.f_answer.value == "a cup"
 
 
-def test_a_mistake_is_said_and_the_panel_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_is_shown_once_and_the_panel_keeps_working(caplog: pytest.LogCaptureFixture) -> None:
     panel = panel_with(partial(load_encoder, "conse"))
     panel.b_negatives.value = " ; "
     ask(panel, "a fox")
     assert panel.query() is None
     assert "negative" in caplog.text
-    assert panel.query() is None and len(caplog.messages) == 1, "it is said once"
+    assert panel.query() is None and len(caplog.messages) == 1, "the error is logged once"
     panel.b_negatives.value = "things"
     ask(panel, "a fox")
     assert panel.query() is not None
 
 
-def test_the_panel_adds_nothing_to_a_checkpoint() -> None:
+def test_the_panel_is_not_part_of_a_checkpoint() -> None:
     panel = panel_with(partial(load_encoder, "conse"), "a fox")
     panel.ask()
     panel.query()

@@ -1,4 +1,4 @@
-"""The viewer breaks off frames at any line of Python; nothing may be lost or left half-done by it."""
+"""The viewer may interrupt frames at any line of Python without losing or corrupting state."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NUM_GAUSSIANS = 400
 NUM_INTERRUPTS = 60
 
 BROKEN_OFF = (IOChangeException, TypeCheckError)
-"""What leaves a frame that is broken off; a check of types that is under way takes the interrupt for a finding."""
+"""Exceptions raised by an interrupted frame; a type check that is interrupted reports a violation."""
 
 
 class BlockedEncoder:
@@ -49,7 +49,7 @@ class BlockedEncoder:
 
 @pytest.fixture
 def encoder(monkeypatch: pytest.MonkeyPatch) -> BlockedEncoder:
-    """What the panel loads; it answers at once unless its `ready` is cleared."""
+    """The encoder that the panel loads; it returns immediately unless `ready` is cleared."""
     encoder = BlockedEncoder()
     encoder.ready.set()
     monkeypatch.setattr(FeatureExtractor, "load_text_encoder", lambda extractor: encoder)
@@ -57,7 +57,7 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> BlockedEncoder:
 
 
 def some_memory(model: GenLangSplatModel) -> SceneMemory:
-    """A memory that knows some of the Gaussians' latents; the prior answers for others."""
+    """A memory with keys for some of the Gaussians' latents; the prior decodes the others."""
     values = normalize(torch.randn(90, 384, generator=torch.Generator().manual_seed(2)), dim=-1)
     keys, encoder = some_latents().latents[:30].flatten(0, 1), model.field_head.autoencoder.identity.encoder
     return SceneMemory(keys, torch.full((90,), -4.5), values, 60.0, encoder)
@@ -96,7 +96,7 @@ def some_camera(width: int = 24, height: int = 16) -> Cameras:
 
 
 class Interrupt:
-    """The viewer's own tracer, whose camera moves at the given line of a frame (never when None)."""
+    """The viewer's tracer, with a camera move at the given line of a frame (None for no move)."""
 
     def __init__(self, line: int | None = None) -> None:
         self.machine = RenderStateMachine(cast(Any, None), 1.0, cast(Any, None))
@@ -105,7 +105,9 @@ class Interrupt:
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
         if any(checker in frame.f_code.co_filename for checker in ("jaxtyping", "beartype")):
-            return None  # Types are checked in tests only, and the checks would make up most of the lines.
+            return (
+                None  # Lines of type checks are skipped, because they run only in tests and would be most of the lines.
+            )
         if event == "line":
             self.num_lines += 1
             self.machine.interrupt_render_flag = self.machine.interrupt_render_flag or self.num_lines == self.line
@@ -116,13 +118,13 @@ class Interrupt:
 def render(
     model: GenLangSplatModel, tracer: Interrupt | None = None, camera: Cameras | None = None
 ) -> dict[str, Tensor]:
-    """Renders as the viewer's render thread does."""
+    """Renders like the viewer's render thread."""
     with torch.no_grad(), SetTrace(tracer or Interrupt()):
         return model.get_outputs_for_camera(camera or some_camera())
 
 
 def ask(model: GenLangSplatModel, texts: str) -> None:
-    """Types texts, presses the button and waits until they are embedded."""
+    """Enters texts, presses the button and waits until they are embedded."""
     model.language.a_texts.value = texts
     model.language.e_ask.cb_hook(model.language.e_ask)
     thread = model.language._embedding
@@ -139,7 +141,7 @@ def assert_same(outputs: dict[str, Tensor], expected: dict[str, Tensor]) -> None
 @pytest.mark.parametrize(
     ("texts", "decoder"), [("", "autoencoder"), ("a fox; a frame", "autoencoder"), ("a fox; a frame", "memory")]
 )
-def test_a_frame_broken_off_at_any_line_leaves_the_next_one_undisturbed(
+def test_a_frame_interrupted_at_any_line_does_not_affect_the_next_one(
     model: GenLangSplatModel, texts: str, decoder: str
 ) -> None:
     ask(model, texts)
@@ -150,7 +152,7 @@ def test_a_frame_broken_off_at_any_line_leaves_the_next_one_undisturbed(
     assert bool(expected["latent_pca"].any()) and bool(expected["relevancy"].any()) == bool(texts)
     broken_off = 0
     for line in range(1, count.num_lines, max(1, count.num_lines // NUM_INTERRUPTS)):
-        # The frame that is broken off is a first one, which fits the components and decodes.
+        # The interrupted frame is the first one, which fits the principal components and decodes.
         model.set_latents(some_latents(), None if memory is None else some_memory(model))
         try:
             render(model, Interrupt(line))
@@ -160,7 +162,7 @@ def test_a_frame_broken_off_at_any_line_leaves_the_next_one_undisturbed(
     assert broken_off > NUM_INTERRUPTS // 2
 
 
-def test_a_text_is_embedded_once_however_often_frames_are_broken_off(
+def test_a_text_is_embedded_once_even_if_frames_are_interrupted(
     model: GenLangSplatModel, encoder: BlockedEncoder
 ) -> None:
     encoder.ready.clear()
@@ -179,7 +181,7 @@ def test_a_text_is_embedded_once_however_often_frames_are_broken_off(
     assert encoder.calls == 1
 
 
-def test_latents_are_decoded_in_small_chunks_and_only_where_something_shows(model: GenLangSplatModel) -> None:
+def test_only_visible_latents_are_decoded_in_small_chunks(model: GenLangSplatModel) -> None:
     model.language.g_mode.value = "rendered"
     ask(model, "a fox")
     rows: list[int] = []
@@ -192,7 +194,7 @@ def test_latents_are_decoded_in_small_chunks_and_only_where_something_shows(mode
     assert max(rows) <= chunk and sum(rows) == shown
 
 
-def test_gaussians_are_colored_by_their_latents_once_and_again_when_latents_change(
+def test_latent_colors_are_computed_again_only_when_latents_change(
     model: GenLangSplatModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     colored: list[int] = []
@@ -212,7 +214,7 @@ def test_gaussians_are_colored_by_their_latents_once_and_again_when_latents_chan
     assert len(colored) == 2
 
 
-def test_latents_of_zero_are_black(model: GenLangSplatModel) -> None:
+def test_zero_latents_are_black(model: GenLangSplatModel) -> None:
     model.set_latents(LiftedLatents(torch.zeros(NUM_GAUSSIANS, 3, 16), torch.zeros(NUM_GAUSSIANS, 3)))
     assert not render(model)["latent_pca"].any()
 

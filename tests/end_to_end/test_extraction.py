@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -13,12 +10,9 @@ import torch
 import yaml
 from PIL import Image
 
-from genlangsplat_ns.commands.convert import Convert
-from genlangsplat_ns.commands.extract import Extract
 from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features import extractor
-from genlangsplat_ns.features.settings import OpenClipSettings, SamSettings
 from genlangsplat_ns.scene.extraction import extract_scene, open_views
 from genlangsplat_ns.views.settings import ViewSettings
 from tests.end_to_end.conftest import make_config, make_trainer, training_views
@@ -194,36 +188,6 @@ def test_an_error_is_reported_without_a_traceback(tmp_path: Path) -> None:
     assert "The data folder nowhere does not exist." in " ".join(output.split())
     assert output.count("Error:") == 1 and "Traceback" not in output
     assert not list(tmp_path.iterdir()), "something was left behind"
-
-
-def documented_options(settings: type, prefix: str = "--") -> dict[str, str]:
-    """Flags and docstrings of all fields of a dataclass and its nested classes."""
-    options: dict[str, str] = {}
-    nested = {"open_clip": OpenClipSettings, "sam": SamSettings}
-    for owner in [kind for kind in reversed(settings.__mro__) if "__dataclass_fields__" in vars(kind)]:
-        body = ast.parse(inspect.getsource(owner)).body[0].body
-        for field, sentence in zip(body, [*body[1:], None], strict=True):
-            if not isinstance(field, ast.AnnAssign):
-                continue
-            assert isinstance(sentence, ast.Expr), f"{owner.__name__}.{field.target.id} has no sentence"
-            flag = prefix + field.target.id.replace("_", "-")
-            if field.target.id in nested:
-                options |= documented_options(nested[field.target.id], f"{flag}.")
-            else:
-                options[flag] = ast.literal_eval(sentence.value)
-    return options
-
-
-@pytest.mark.parametrize("command", [Extract, Convert])
-def test_help_explains_every_option(command: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(os.environ, "COLUMNS", "100")
-    output = run("gen-langsplat", command.__name__.lower(), "--help", folder=tmp_path)
-    words = " ".join(output.replace("│", " ").split())
-    options = documented_options(command)
-    assert {"--data", "--levels", "--sam.checkpoint", "--open-clip.weights"} <= options.keys()
-    for flag, sentence in options.items():
-        start = words.index(f" {flag} " if f" {flag} " in words else f" {flag},")
-        assert " ".join(sentence.split()) in words[start : start + 500], f"{flag} is not explained"
 
 
 @pytest.mark.parametrize("content", ["{", '{"frames": []}', "{}"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from genlangsplat_ns.lifting import robust as refinement
+from genlangsplat_ns.lifting import robust
 from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
@@ -48,7 +48,7 @@ def test_lifting_again_gives_the_same_latents(lifted_run: Path, tiny_run: Any) -
 
 def test_other_settings_give_other_latents(lifted_run: Path, tiny_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # Left-out views may choose the plain mean; here they must not.
-    monkeypatch.setattr(refinement, "WORST", 10.0)
+    monkeypatch.setattr(robust, "MAX_RESIDUAL_RATIO", 10.0)
     lift(lifted_run, 2)
     judged = open_run(lifted_run).model.latents
     lift(lifted_run, 0)

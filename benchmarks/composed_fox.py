@@ -24,11 +24,11 @@ from genlangsplat_ns.lifting.lift import lift_latents
 from genlangsplat_ns.lifting.memory_fit import fit_memory
 from genlangsplat_ns.lifting.memory_regions import MemoryRegions
 from genlangsplat_ns.lifting.region_views import PosedView, RegionViews
-from genlangsplat_ns.pipeline import GenLangSplatPipeline
 from genlangsplat_ns.rasterization import CompositingWeights, View, compositing_weights
-from genlangsplat_ns.run import open_pipeline
+from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.labels import warp_labels
 from genlangsplat_ns.scene.language_scene import LanguageScene, SceneView
+from genlangsplat_ns.scene.lifting import training_views
 from timing import Stopwatch
 
 Row = dict[str, Any]
@@ -81,28 +81,25 @@ def measure_fox(config: Path, dimensions: tuple[int, ...]) -> list[Row]:
         config: `config.yml` of a finished run with the embedded encoder.
         dimensions: Widths of the projections. The run's own autoencoder comes first.
     """
-    pipeline, _ = open_pipeline(config)
-    pipeline.eval()
-    scene = LanguageScene(pipeline.model, pipeline.datamanager)
-    own = pipeline.model.field_head.autoencoder
+    scene = open_run(config)
+    own = scene.model.field_head.autoencoder
     identity = own.identity
     codes = [own] + [projection_autoencoder(identity.encoder, identity.embedding_dim, width) for width in dimensions]
-    training = pipeline.training_views()
-    asked = _AskedViews(pipeline, scene, training)
+    training = training_views(scene.model, scene.datamanager)
+    asked = _AskedViews(scene, training)
     return [row for code in codes for row in asked.measure(replace(training, autoencoder=code), code)]
 
 
 class _AskedViews:
     """The labeled and the held-out views of a run."""
 
-    def __init__(self, pipeline: GenLangSplatPipeline, scene: LanguageScene, training: RegionViews) -> None:
-        self.pipeline, self.scene = pipeline, scene
+    def __init__(self, scene: LanguageScene, training: RegionViews) -> None:
+        self.scene = scene
         self.labels = warp_labels(read_label_set(LABELS), scene, scene.views("all")).views
         self.gaussians, self.mode = training.gaussians, training.rasterize_mode
         self._weights: dict[str, CompositingWeights] = {}
-        data = pipeline.datamanager
         self.held_out = [
-            PosedView(view.name, data.language_key("eval", view.index), self._geometry(view))
+            PosedView(view.name, scene.datamanager.language_key("eval", view.index), self._geometry(view))
             for view in scene.views("eval")
         ]
 
@@ -112,7 +109,7 @@ class _AskedViews:
         shape = len(self.gaussians), len(LEVELS), code.identity.latent_dim
         lifting, remembering = Stopwatch(), Stopwatch()
         with lifting:
-            settings = self.pipeline.model.config.lift_settings
+            settings = self.scene.model.config.lifting
             lifted = lift_latents(views, *shape, settings, "cpu", views.small(), with_consensus=True)
         assert lifted.region_consensus is not None, "lifting was asked for the consensus"
         with remembering:
@@ -142,7 +139,7 @@ class _AskedViews:
         return float(F.cosine_similarity(decoded, embeddings.float(), dim=-1).mean())
 
     def _geometry(self, view: SceneView) -> View:
-        return self.pipeline.model.view(self.scene.camera(view))
+        return self.scene.model.view(self.scene.camera(view))
 
     def _weights_of(self, view: SceneView) -> CompositingWeights:
         if view.name not in self._weights:

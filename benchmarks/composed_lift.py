@@ -22,8 +22,8 @@ from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.memory import MemoryDecoder, SceneMemory
-from genlangsplat_ns.language.query import QueryMode, TextQuery
-from genlangsplat_ns.language.relevancy import DEFAULT_TEMPERATURE
+from genlangsplat_ns.language.query import TextQuery
+from genlangsplat_ns.language.settings import DEFAULT_TEMPERATURE, QueryMode
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.lifting.average import LatentMean, LiftedLatents
 from genlangsplat_ns.lifting.lift import lift_latents
@@ -194,7 +194,7 @@ class SceneSetup:
         mode: QueryMode = "rendered",
     ) -> Row:
         """Scores the words of the scene in held-out views, by LangSplat's rules and with one negative."""
-        query = TextQuery(("unused",), (THING,), temperature=temperature)
+        query = TextQuery(("unused",), negatives=(THING,), temperature=temperature)
         if shuffled:
             (stage,) = run_stages({"": run}, run.views("eval"), self.labels, self.targets, query, PROTOCOL)
             return {key: value for key, value in asdict(stage).items() if key != "name"}

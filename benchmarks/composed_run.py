@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from composed_scene import ComposedScene
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import LabeledMask, ViewLabels
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
+from genlangsplat_ns.language.field import LanguageField
 from genlangsplat_ns.language.gaussian_scores import SeenScores
 from genlangsplat_ns.rasterization import CompositingWeights
 
@@ -127,9 +129,11 @@ class SplattedRun(FieldRun):
 
         return cls(scene, encoder, rendered, decode, identity, carried, weights)
 
-    def gaussian_latents(self) -> Tensor:
-        """The latents of the Gaussians."""
-        return self.carried
+    @cached_property
+    def field(self) -> LanguageField:
+        """The latents of the Gaussians with their decoder."""
+        gaussians = self.scene.gaussians
+        return LanguageField(gaussians.means, gaussians.opacities, self.carried, self.decode)
 
     def render_rgb(self, view: ComposedView) -> Tensor:
         """The image of a view."""

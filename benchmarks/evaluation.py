@@ -11,6 +11,7 @@ the mode `gaussian`, every pixel shows one of a million Gaussians. Latents are d
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, get_args
 
@@ -25,7 +26,8 @@ from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, THRESHOLD
 from genlangsplat_ns.evaluation.report import CardCollector
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
-from genlangsplat_ns.language.query import QueryMode
+from genlangsplat_ns.language.field import LanguageField
+from genlangsplat_ns.language.settings import QueryMode
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.utils.console import CONSOLE
 from made_up import made_up_decoder
@@ -88,10 +90,12 @@ class StandInRun:
         """Random colors."""
         return torch.rand(HEIGHT, WIDTH, 3)
 
-    def gaussian_latents(self) -> torch.Tensor:
-        """The latents of the objects in turn, with noise."""
+    @cached_property
+    def field(self) -> LanguageField:
+        """Opaque Gaussians with the latents of the objects in turn, with noise."""
         owners = torch.arange(NUM_GAUSSIANS) % len(self.vectors)
-        return self.vectors[owners][:, None] + NOISE * torch.randn(NUM_GAUSSIANS, len(LEVELS), LATENT_DIM)
+        latents = self.vectors[owners][:, None] + NOISE * torch.randn(NUM_GAUSSIANS, len(LEVELS), LATENT_DIM)
+        return LanguageField(torch.zeros(NUM_GAUSSIANS, 3), torch.ones(NUM_GAUSSIANS), latents, self.decode)
 
     def render_scores(self, view: Any, scores: torch.Tensor) -> torch.Tensor:
         """Every pixel shows a Gaussian of its object."""

@@ -191,28 +191,26 @@ def measure_run(config: Path, quick: bool = False, latents: Path | None = None) 
         quick: Fewer and shorter runs of Adam.
         latents: A folder for the latents of lifting and of Adam's best stop.
     """
-    from genlangsplat_ns.run import open_pipeline
-    from genlangsplat_ns.scene.language_scene import LanguageScene
+    from genlangsplat_ns.run import open_run
+    from genlangsplat_ns.scene.lifting import lift_scene, training_views
     from genlangsplat_ns.scene.metrics import language_metrics
 
-    pipeline, _ = open_pipeline(config)
-    model = pipeline.model
-    language_scene = LanguageScene(model, pipeline.datamanager)
+    scene = open_run(config)
+    model, data = scene.model, scene.datamanager
 
     def figures(found: Tensor) -> Figures:
-        model.latents.data.copy_(found)
-        means = language_metrics(language_scene).means
+        means = language_metrics(scene.with_latents(found)).means
         return {key: means[key] for key in ("lang_cosine", "miou") if key in means}
 
     lifts, lifted = [], {}
     for solver, settings in LIFTS.items():
         model.config.lifting = settings
         start = time.process_time()
-        lifted[solver] = pipeline.lift()[0].latents
+        lifted[solver] = lift_scene(model, data)[0].latents
         lifts.append({"solver": solver, "seconds": time.process_time() - start, **figures(lifted[solver])})
         CONSOLE.print(lifts[-1])
     start = time.process_time()
-    posed = pipeline.training_views()
+    posed = training_views(model, data)
     views = list(posed)
     setup_seconds = time.process_time() - start
     renders = {KEPT: kept(views), ANEW: anew(posed.gaussians, [item.view for item in posed.views])}

@@ -31,9 +31,13 @@ from genlangsplat_ns.evaluation.evaluate import evaluate_views
 from genlangsplat_ns.evaluation.protocols import THRESHOLD
 from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.settings import FeatureSettings
-from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, join_levels
+from genlangsplat_ns.language.field import LanguageField
+from genlangsplat_ns.language.memory import AttendedLatents
+from genlangsplat_ns.language.named_autoencoders import scene_autoencoder
+from genlangsplat_ns.language.pixel_scores import relevancy_maps
 from genlangsplat_ns.language.projection import projection_autoencoder
-from genlangsplat_ns.language.query import EmbeddedQuery, QueryMode, TextQuery, relevancy_maps
+from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery
+from genlangsplat_ns.language.settings import QueryMode
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.lifting.average import LiftedLatents
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
@@ -57,11 +61,10 @@ MASK_THRESHOLD = 0.55
 """Relevancy threshold of `threshold`: at LERF's temperature, the relevancy of CLIP's words is close to 0.5."""
 
 
-def some_query(width: int, num_texts: int = 1) -> EmbeddedQuery:
+def some_query(width: int, seed: int = 0) -> EmbeddedQuery:
     """A random text and four random negatives; their values do not affect the cost."""
-    vectors = F.normalize(torch.randn(num_texts + 4, width, generator=torch.Generator().manual_seed(0)), dim=1)
-    texts = tuple(f"thing {number}" for number in range(num_texts))
-    return EmbeddedQuery(TextQuery(texts), vectors[:num_texts], vectors[num_texts:])
+    vectors = F.normalize(torch.randn(5, width, generator=torch.Generator().manual_seed(seed)), dim=1)
+    return EmbeddedQuery(TextQuery((f"thing {seed}",)), vectors[:1], vectors[1:])
 
 
 def lifted_scene(data: Path, seed: int) -> LiftedScene:
@@ -80,10 +83,17 @@ def model_of(scene: ComposedScene, latents: Tensor) -> GenLangSplatModel:
         features_rest=torch.zeros(len(parts.means), 0, 3),
         opacities=torch.logit(parts.opacities, eps=1e-4)[:, None],
     )
-    metadata = {"extractor": FeatureExtractor(FeatureSettings(encoder="conse", masks="watershed"))}
+    extractor = FeatureExtractor(FeatureSettings(encoder="conse", masks="watershed"))
     box = SceneBox(torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]))
     config = GenLangSplatModelConfig(sh_degree=0)
-    model = config.setup(scene_box=box, num_train_data=1, metadata=metadata, gaussians=gaussians)
+    model = config.setup(
+        scene_box=box,
+        num_train_data=1,
+        metadata={},
+        gaussians=gaussians,
+        autoencoder=scene_autoencoder(config.autoencoder, extractor.encoder_identity, extractor.embedding_dim),
+        load_text_encoder=extractor.load_text_encoder,
+    )
     model.enter_language_phase(0)
     identity = model.field_head.autoencoder.identity
     memory = made_up_memory(latents, identity.embedding_dim, identity.encoder)
@@ -113,7 +123,8 @@ def measure_frame(data: Path, repetitions: int, slow_repetitions: int) -> Row:
     latents = latents + DISTINCT * torch.randn(latents.shape, generator=generator)
     model, camera = model_of(scene, F.normalize(latents, dim=-1)), camera_of(scene, scene.split("eval")[0])
     query = some_query(model.field_head.autoencoder.identity.embedding_dim)
-    model.gaussian_relevancy(query)
+    # Both are prepared once per text, not in every frame.
+    decode, seen = model.field.decode, model.field.seen_scores(query)
 
     def every_output(asked: EmbeddedQuery | None) -> None:
         model.language._embedded = asked
@@ -121,14 +132,14 @@ def measure_frame(data: Path, repetitions: int, slow_repetitions: int) -> Row:
 
     quick: dict[str, Callable[[], object]] = {
         "plain RGB and depth": lambda: model.render_splats(camera),
-        "with the relevancy of a text": lambda: model.render_relevancy(camera, query),
+        "with the relevancy of a text": lambda: model.render_scores(camera, seen),
         "all outputs of the viewer, no text": lambda: every_output(None),
         "all outputs of the viewer, a text": lambda: every_output(query),
     }
     autoencoder = model.field_head.autoencoder
     # The autoencoder costs the same for every row of pixels, so a part of them is enough.
     slow = {
-        PER_PIXEL: lambda: relevancy_maps(model.render_latents(camera), model.decode, query),
+        PER_PIXEL: lambda: relevancy_maps(model.render_latents(camera), decode, query),
         WITHOUT_MEMORY: lambda: relevancy_maps(
             model.render_latents(camera)[::DECODED_EVERY], autoencoder.decode, query
         ),
@@ -175,18 +186,19 @@ def measure_score(data: Path, kind: str, count: int) -> Row:
         latents += DISTINCT * torch.randn(latents.shape, generator=generator) * latents.any(dim=-1, keepdim=True)
     elif kind == "random":
         latents = torch.randn(latents.shape, generator=generator)
+    field = LanguageField(torch.zeros(count, 3), torch.ones(count), latents, decode)
     before = peak_memory_gb()
     first, second = Stopwatch(), Stopwatch()
     with first:
-        decoded = DecodedGaussians(latents, decode)
-        scores = decoded.score(some_query(512))
+        scores, _ = field.relevancy(some_query(512))
     with second:
-        join_levels(decoded.score(some_query(512, 2)), torch.ones(count), "mean")
+        field.relevancy(some_query(512, seed=1))
+    guessed = sum(len(part.rows) for part in field._decoded._parts if isinstance(part, AttendedLatents))
     return {
         "part": "score",
         "latents": kind,
         "gaussians": count,
-        "guessed": sum(len(part.rows) for part in decoded._parts) / (count * len(LEVELS)),
+        "guessed": guessed / (count * len(LEVELS)),
         "first_seconds": first.wall / 1e3,
         "first_processor_seconds": first.processor / 1e3,
         "next_seconds": second.wall / 1e3,
@@ -201,7 +213,7 @@ def measure_agreement(data: Path, seed: int) -> Row:
     """IoU of both modes with the labels of held-out views: real words with the memory, under two protocols."""
     scene = lifted_scene(data, seed)
     setup, run = scene.setup, scene.run("memory")
-    query = TextQuery(("unused",), (THING,), threshold=MASK_THRESHOLD)
+    query = TextQuery(("unused",), negatives=(THING,), threshold=MASK_THRESHOLD)
     modes: tuple[QueryMode, ...] = ("rendered", "gaussian")
     rows = []
     for mode in modes:

@@ -23,6 +23,7 @@ from genlangsplat_ns.config import gen_langsplat_lite
 from genlangsplat_ns.demo.run import peak_memory_gb
 from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.settings import FeatureSettings
+from genlangsplat_ns.language.named_autoencoders import scene_autoencoder
 from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.pipeline import GenLangSplatPipeline
 from genlangsplat_ns.rasterization import Gaussians, View
@@ -174,12 +175,15 @@ class TimedTrainer:
 
 def make_model(config: Any, count: int) -> TimedModel:
     """Builds the model with few points and then sets its Gaussians, because initializing a million would take long."""
+    extractor = FeatureExtractor(FeatureSettings(encoder="conse", masks="watershed"))
     model = TimedModel(
         config,
         scene_box=SceneBox(torch.tensor([[-10.0] * 3, [10.0] * 3])),
         num_train_data=VIEWS,
         seed_points=(torch.rand(4, 3), torch.zeros(4, 3)),
-        metadata={"extractor": FeatureExtractor(FeatureSettings(encoder="conse", masks="watershed"))},
+        metadata={},
+        autoencoder=scene_autoencoder(config.autoencoder, extractor.encoder_identity, extractor.embedding_dim),
+        load_text_encoder=extractor.load_text_encoder,
     )
     for name, values in make_gaussians(count).items():
         parameter = model.gauss_params[name]

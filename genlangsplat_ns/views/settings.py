@@ -11,8 +11,7 @@ class ViewSize:
     """The size of views."""
 
     max_image_side: int | None = None
-    """Scale all views by one factor so that the longest side has at most this many pixels; None keeps their size.
-    gen-langsplat-lite trains at 480."""
+    """Scale all views by one factor to at most this many pixels on the longest side; None keeps their size."""
 
 
 @dataclass(kw_only=True)

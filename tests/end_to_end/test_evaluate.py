@@ -65,7 +65,7 @@ def test_tables_json_and_page_are_written(config: Path, tmp_path: Path, capsys: 
         assert 0 <= protocol["all"]["micro"]["miou"] <= 1
     assert written["protocols"]["gaussian-selection"]["all"]["micro"]["localization"] is None
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "No paper reports on this scene" in page and "http" not in page
+    assert "No paper reports results on this scene" in page and "http" not in page
     assert "8 of 10 labeled views are training views" in " ".join(capsys.readouterr().out.split())
 
 

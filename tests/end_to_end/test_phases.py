@@ -194,9 +194,7 @@ def test_an_autoencoder_of_another_width_than_the_checkpoint_is_refused(tiny_sce
     config = make_config(tiny_scene, tmp_path / "second", autoencoder=str(narrow))
     config.load_dir = checkpoints(first)
     before = {path: path.read_bytes() for path in (tmp_path / "first").rglob("*") if path.is_file()}
-    expected = (
-        r"made with another autoencoder: .*'latent_dim': 16.*'latent_dim': 8.*Point --pipeline\.model\.autoencoder"
-    )
+    expected = r"made with another autoencoder: .*'latent_dim': 16.*'latent_dim': 8.*Set --pipeline\.model\.autoencoder"
     with pytest.raises(GenLangSplatError, match=expected):
         make_trainer(config)
     assert not (tmp_path / "second").exists()

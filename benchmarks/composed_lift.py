@@ -257,8 +257,7 @@ class WideRunner(LocalRunner):
         """Runs a job."""
         if job is not sum_latents:
             return super().run(job, numbers, shared, per_view, small, summed)
-        shape, settings = shared
-        average = LatentMean(*shape, settings)
+        average = LatentMean(*shared)
         if per_view is None:
             per_view = [torch.ones(len(self.views[number].latents)) for number in numbers]
         for level, shares in enumerate(self._shares):

@@ -95,7 +95,7 @@ def lift_large(num_gaussians: int, num_views: int, rounds: int) -> dict[str, Any
         marks = []
     else:
         # The plain mean, written out to read the clock in between.
-        accumulator, marks = LatentMean(*shape, LiftSettings()), []
+        accumulator, marks = LatentMean(*shape), []
         for number, view in enumerate(views, start=1):
             accumulator.add(view)
             if number % max(1, num_views // 10) == 0:

@@ -37,10 +37,6 @@ Row = dict[str, Any]
 VARIANTS = {
     "plain": LiftSettings(robust_rounds=0),
     "robust (default)": LiftSettings(),
-    "median": LiftSettings(robust_rounds=0, average="median"),
-    "gate 0.75": LiftSettings(robust_rounds=0, visibility_gate=0.75),
-    "2 gradient steps": LiftSettings(robust_rounds=0, gradient_steps=2),
-    "robust, 2 gradient steps": LiftSettings(gradient_steps=2),
 }
 MISLABELED = (0.0, 0.3)
 NO_FOLDER = "-"

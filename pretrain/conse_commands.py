@@ -13,11 +13,7 @@ import tyro
 
 from genlangsplat_ns.features.encoders import ConSEEncoder, encoder_identity, load_encoder
 from genlangsplat_ns.features.masks import load_mask_generator
-from genlangsplat_ns.language.autoencoder import (
-    Autoencoder,
-    AutoencoderIdentity,
-    save_autoencoder,
-)
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
 from genlangsplat_ns.language.named_autoencoders import load_autoencoder
 from genlangsplat_ns.utils.console import CONSOLE
 from pretrain.evaluate import PROBE_TEXTS, measure, photo_embeddings

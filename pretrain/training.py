@@ -18,12 +18,7 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.architectures import linear_maps
-from genlangsplat_ns.language.autoencoder import (
-    Autoencoder,
-    AutoencoderIdentity,
-    initialize_from_pca,
-    save_autoencoder,
-)
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialize_from_pca, save_autoencoder
 from pretrain.averaging import WeightAverage
 from pretrain.best_weights import BestWeights
 from pretrain.checkpoint import Checkpoint, check_same_training, read_newest_checkpoint, write_checkpoint

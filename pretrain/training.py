@@ -60,11 +60,7 @@ class TrainingResult:
 
 
 class DivergedError(GenLangSplatError):
-    """The loss or the weights are no longer finite.
-
-    Attributes:
-        best: The autoencoder of the best previous measurement; None if there was none.
-    """
+    """The loss or the weights are no longer finite; `best` is the autoencoder of the best measurement, if any."""
 
     def __init__(self, message: str, best: Autoencoder | None) -> None:
         super().__init__(message)
@@ -72,19 +68,7 @@ class DivergedError(GenLangSplatError):
 
 
 class Training:
-    """A training and its state.
-
-    Args:
-        source: Source of the training embeddings.
-        identity: Identity of the autoencoder.
-        settings: Training settings.
-        held_out: Embeddings to measure; None measures nothing.
-        checkpoint_dir: Folder of the checkpoints; None writes none.
-        workers: The processes that train together.
-
-    Attributes:
-        step: Number of completed steps.
-    """
+    """A training and its state; the arguments are those of `train_autoencoder`, `step` counts completed steps."""
 
     def __init__(
         self,

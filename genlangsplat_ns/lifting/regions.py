@@ -41,7 +41,6 @@ class RegionView:
     """
 
     operator: ViewOperator
-    """The compositing of the view."""
     regions: Int32[Tensor, "levels height width"]
     """Row of `latents` for each pixel and level; -1 where there is no region."""
     latents: Float[Tensor, "num_regions latent_dim"]
@@ -126,9 +125,8 @@ class RegionConsensus:
     @classmethod
     def unpacked(cls, packed: Float[Tensor, "num_regions columns"], latent_dim: int) -> RegionConsensus:
         """Reverses `packed`."""
-        numbers, latents, samples, embeddings = packed.split(
-            [2, latent_dim, latent_dim, packed.shape[1] - 2 - 2 * latent_dim], dim=1
-        )
+        widths = [2, latent_dim, latent_dim, packed.shape[1] - 2 - 2 * latent_dim]
+        numbers, latents, samples, embeddings = packed.split(widths, dim=1)
         areas, agreements = numbers.unbind(dim=1)
         return cls(latents, samples, areas, agreements, embeddings.half())
 

@@ -75,7 +75,7 @@ class RegionView:
 
     def sum_over_regions(
         self, values: Float[Tensor, "height width levels *channels"]
-    ) -> Float[Tensor, num_regions * channels]:
+    ) -> Float[Tensor, " num_regions *channels"]:
         """Sums pixel values over each region."""
         sums = values.new_zeros(len(self.latents) + 1, *values.shape[3:])
         return sums.index_add_(0, self.rows.flatten(), values.flatten(0, 2))[:-1]

@@ -20,10 +20,10 @@ from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentit
 from genlangsplat_ns.language.memory import MemoryDecoder
 from genlangsplat_ns.language.projection import projection_autoencoder
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.lifting.lift import lift_latents
 from genlangsplat_ns.lifting.memory_fit import fit_memory
 from genlangsplat_ns.lifting.memory_regions import MemoryRegions
 from genlangsplat_ns.lifting.region_views import PosedView, RegionViews
+from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.rasterization import CompositingWeights, View, compositing_weights
 from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.labels import warp_labels

@@ -26,11 +26,10 @@ from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.language.settings import DEFAULT_TEMPERATURE, QueryMode
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.lifting.average import LatentMean, LiftedLatents
-from genlangsplat_ns.lifting.lift import lift_latents
 from genlangsplat_ns.lifting.memory_fit import fit_memory
 from genlangsplat_ns.lifting.memory_regions import MemoryRegions
 from genlangsplat_ns.lifting.regions import RegionView
-from genlangsplat_ns.lifting.robust import RobustLift, SampleFit, max_view_visits
+from genlangsplat_ns.lifting.robust import RobustLift, SampleFit, lift_latents, max_view_visits
 from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.lifting.view_jobs import Job, LocalRunner, sum_latents
 from genlangsplat_ns.utils.progress import progress_bar

@@ -22,10 +22,10 @@ from torch import Tensor
 from common import Goal, options_of, write_results
 from composed_scene import RegionSettings, region_features, source_vectors
 from genlangsplat_ns.language.memory import MemoryDecoder
-from genlangsplat_ns.lifting.lift import lift_latents
 from genlangsplat_ns.lifting.memory_fit import fit_memory
 from genlangsplat_ns.lifting.memory_regions import MemoryRegions
 from genlangsplat_ns.lifting.regions import RegionView
+from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.utils.console import CONSOLE
 from language_scene import LatentScene, Overlap, held_out_pixels

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.lifting.average import LatentMean
-from genlangsplat_ns.lifting.lift import lift_latents
 from genlangsplat_ns.lifting.region_views import SMALL_SIDE
 from genlangsplat_ns.lifting.regions import RegionView
+from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.rasterization import Gaussians, View, WeightCache, compositing_weights
 from genlangsplat_ns.utils.console import CONSOLE

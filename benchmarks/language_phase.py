@@ -23,7 +23,7 @@ from rich.table import Table
 
 from common import Goal, in_own_process, options_of, worked, write_results
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.lifting.lift import lift_latents
+from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.utils.console import CONSOLE
 from language_adam import PAPER_STEPS

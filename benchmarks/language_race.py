@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genlangsplat_ns.lifting.lift import lift_latents
 from genlangsplat_ns.lifting.regions import RegionView
+from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.utils.console import CONSOLE
 from language_adam import LANGSPLAT_EPSILON, PAPER_STEPS, AdamSettings, Render, anew, kept, optimize

@@ -12,14 +12,8 @@ class WeightAverage:
     """Exponential moving average of a network's parameters and statistics.
 
     After step t the weight of the new parameters is 1 - min(decay, (1 + t) / (10 + t)), so that the random initial
-    weights have little influence at any decay.
-
-    Args:
-        trained: The trained network; the average is initialized with it.
-        decay: Weight of the old average in a step, in [0, 1).
-
-    Attributes:
-        network: Network with the averaged weights, in evaluation mode.
+    weights have little influence at any decay in [0, 1). The average is initialized with the trained network. The
+    attribute `network` has the averaged weights, in evaluation mode.
     """
 
     def __init__(self, trained: nn.Module, decay: float) -> None:
@@ -40,7 +34,5 @@ class WeightAverage:
 def _state(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Returns the floating-point tensors of a network, and its integer tensors."""
     tensors = [*network.parameters(), *network.buffers()]
-    return (
-        [tensor for tensor in tensors if tensor.is_floating_point()],
-        [tensor for tensor in tensors if not tensor.is_floating_point()],
-    )
+    floating = [tensor for tensor in tensors if tensor.is_floating_point()]
+    return floating, [tensor for tensor in tensors if not tensor.is_floating_point()]

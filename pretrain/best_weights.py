@@ -21,14 +21,10 @@ class Measurement:
 
 
 class BestWeights:
-    """Keeps the weights of the best measurement.
+    """Keeps the weights of the best measurement in `best`, and (step, cosine) of all measurements in `cosines`.
 
     Args:
         patience: Consecutive measurements without improvement after which training stops; 0 for never.
-
-    Attributes:
-        best: The best measurement so far, or None.
-        cosines: (step, cosine) of all measurements.
     """
 
     def __init__(self, patience: int) -> None:

@@ -28,13 +28,7 @@ _TENSOR, _PAIRS = "__tensor__", "__pairs__"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Content of a checkpoint file.
-
-    Attributes:
-        path: The file.
-        config: Settings by name that must be the same when the training resumes.
-        state: The state of the training.
-    """
+    """Content of a checkpoint file; `config` has the settings that must be the same when the training resumes."""
 
     path: Path
     config: dict[str, Any]
@@ -47,20 +41,15 @@ def write_checkpoint(folder: Path, step: int, config: dict[str, Any], state: dic
     Args:
         folder: Folder of the checkpoints of this training; created if it does not exist.
         step: Number of completed steps.
-        config: Settings by name that must be the same when the training resumes; JSON values.
+        config: The settings that must be the same when the training resumes; JSON values.
         state: Nested dicts, lists and tuples of tensors and JSON values. Tuples are read back as lists.
 
     Raises:
         GenLangSplatError: If it cannot be written, or the state contains other values.
     """
     tensors: dict[str, Tensor] = {}
-    packed = _pack(state, tensors)
-    metadata = {
-        "format": FORMAT,
-        "made_by": json.dumps(config),
-        "state": json.dumps(packed),
-        "sha256": tensors_sha256(tensors),
-    }
+    metadata = {"format": FORMAT, "made_by": json.dumps(config), "state": json.dumps(_pack(state, tensors))}
+    metadata["sha256"] = tensors_sha256(tensors)
     path = folder / f"step-{step:09d}.safetensors"
     try:
         with atomic_path(path) as temporary:

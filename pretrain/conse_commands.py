@@ -13,11 +13,7 @@ import tyro
 
 from genlangsplat_ns.features.encoders import ConSEEncoder, encoder_identity, load_encoder
 from genlangsplat_ns.features.masks import load_mask_generator
-from genlangsplat_ns.language.autoencoder import (
-    Autoencoder,
-    AutoencoderIdentity,
-    save_autoencoder,
-)
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
 from genlangsplat_ns.language.named_autoencoders import load_autoencoder
 from genlangsplat_ns.utils.console import CONSOLE
 from pretrain.evaluate import PROBE_TEXTS, measure, photo_embeddings
@@ -100,12 +96,11 @@ def evaluate_conse(
 ) -> dict[str, dict[str, float]]:
     """Measures an autoencoder on unseen mixtures, on the class embeddings and on folders of images."""
     held_out = MixtureSampler.from_encoder(encoder, HELD_OUT_SEED)
+    sharp = MixtureSampler.from_encoder(encoder, HELD_OUT_SEED, SHARP_MIXTURES)
     pca_baseline = PcaBaseline(held_out(HELD_OUT_MIXTURES))
     sets: dict[str, torch.Tensor] = {
         "held-out mixtures": held_out(HELD_OUT_MIXTURES),
-        "held-out sharp mixtures": MixtureSampler.from_encoder(encoder, HELD_OUT_SEED, SHARP_MIXTURES)(
-            HELD_OUT_MIXTURES
-        ),
+        "held-out sharp mixtures": sharp(HELD_OUT_MIXTURES),
         "class names": F.normalize(encoder.class_embeddings, dim=-1),
     }
     for folder in images:

@@ -25,14 +25,7 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Domain:
-    """Embeddings of one domain.
-
-    Attributes:
-        name: Name of the domain.
-        source: Source of its training embeddings.
-        held_out: Its held-out embeddings.
-        fitted_on: Sample of its training embeddings, for the PCA baseline.
-    """
+    """Embeddings of one domain; `fitted_on` is a sample of its training embeddings, for the PCA baseline."""
 
     name: str
     source: EmbeddingSource
@@ -45,17 +38,8 @@ def evaluate_across(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Trains on each domain and measures on the held-out embeddings of all.
 
-    Training does not use the held-out embeddings, not even to select the best step.
-
-    Args:
-        domains: At least two domains with different names.
-        latent_dim: Width of the latents.
-        architecture: Name of the architecture.
-        settings: Training settings.
-        output: The JSON file to write: figures by training domain and measured domain.
-
-    Returns:
-        Figures by training domain and measured domain.
+    Training does not use the held-out embeddings, not even to select the best step. The JSON file `output` and the
+    result have the figures by training domain and measured domain.
 
     Raises:
         GenLangSplatError: If there are fewer than two domains, or two with the same name.
@@ -67,9 +51,8 @@ def evaluate_across(
         )
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for trained in domains:
-        identity = AutoencoderIdentity(
-            trained.name, "cross", trained.held_out.shape[1], latent_dim, architecture=architecture
-        )
+        embedding_dim = trained.held_out.shape[1]
+        identity = AutoencoderIdentity(trained.name, "cross", embedding_dim, latent_dim, architecture=architecture)
         autoencoder = train_autoencoder(trained.source, identity, settings).autoencoder
         pca_baseline = PcaBaseline(trained.fitted_on)
         figures[trained.name] = {

@@ -22,10 +22,7 @@ from genlangsplat_ns.language.architectures import RowBatchNorm
 class Workers:
     """The processes that train together. With a single process, the collective operations do nothing.
 
-    Attributes:
-        rank: Rank of this process.
-        world_size: Number of processes.
-        local_rank: Rank of this process on its machine, and the number of its GPU.
+    `local_rank` is the rank of this process on its machine, and the number of its GPU.
     """
 
     rank: int = 0
@@ -106,9 +103,6 @@ def join_workers(device: str) -> Workers:
 
     The backend is NCCL on GPUs and gloo on CPUs. The process group lives as long as the process, because torchrun's
     store supports only one; an existing process group is reused.
-
-    Args:
-        device: The device in the settings.
     """
     workers = workers_from_environment()
     if workers.world_size == 1:
@@ -170,8 +164,7 @@ def synchronize_batch_norm(network: nn.Module) -> None:
 
 
 def _mean_over_workers(values: Float[Tensor, " width"]) -> Float[Tensor, " width"]:
-    mean: Tensor = _MeanOverWorkers.apply(values)
-    return mean
+    return _MeanOverWorkers.apply(values)
 
 
 class _MeanOverWorkers(torch.autograd.Function):

@@ -63,9 +63,7 @@ def measure(
     }
 
 
-def photo_embeddings(
-    folder: Path, encoder: ImageTextEncoder, masks: MaskGenerator
-) -> Float[Tensor, "count embedding_dim"]:
+def photo_embeddings(folder: Path, encoder: ImageTextEncoder, masks: MaskGenerator) -> Float[Tensor, "count dim"]:
     """Embeds all regions of the images in a folder.
 
     Raises:

@@ -46,15 +46,12 @@ def extract_shards(
         source: Source of the frames.
         folder: The folder; it may already contain frames of other sources.
         models: Masks and encoder.
-        engine: local or ray.
+        engine: Where frames are processed.
         ray_settings: Settings of the engine ray; None for the defaults.
         limit: Maximum number of frames, from the first one of the source.
         retry_failed: Whether to process frames again that failed in an earlier run.
         shard_rows: Rows of a full shard.
         flush_seconds: Maximum time for which results are kept in memory; a killed run loses at most these.
-
-    Returns:
-        The folder with the new shards.
 
     Raises:
         GenLangSplatError: If the source has no frames, a model cannot be loaded, the folder is in use, not writable or
@@ -68,25 +65,19 @@ def extract_shards(
     if isinstance(models, FeatureSettings):
         models = FrameModels.from_settings(models)
     with ShardWriter.open(folder, models.identity, source.name, shard_rows, flush_seconds) as writer:
-        missing = [
-            frame for frame in frames if not writer.done(frame.key) and (retry_failed or not writer.failed(frame.key))
-        ]
-        stored = sum(writer.done(frame.key) for frame in frames)
-        LOGGER.info("Embeddings: %d of %d frames are stored in %s", stored, len(frames), folder)
+        new = [frame for frame in frames if not writer.done(frame.key)]
+        missing = [frame for frame in new if retry_failed or not writer.failed(frame.key)]
+        LOGGER.info("Embeddings: %d of %d frames are stored in %s", len(frames) - len(new), len(frames), folder)
         if missing:
             started, rows_before = time.perf_counter(), writer.num_rows
-            _collect(writer, missing, _results(engine, source, models, missing, ray_settings or RaySettings()))
+            if engine == "ray":
+                results = ray_results(source, models, missing, ray_settings or RaySettings())
+            else:
+                results = local_results(source, models, missing)
+            _collect(writer, missing, results)
             _report(writer, missing, writer.num_rows - rows_before, time.perf_counter() - started)
         _check_any_succeeded(writer, frames)
     return ShardFolder.read(folder)
-
-
-def _results(
-    engine: Engine, source: FrameSource, models: FrameModels, frames: Sequence[Frame], settings: RaySettings
-) -> Generator[FrameResult, None, None]:
-    if engine == "ray":
-        return ray_results(source, models, frames, settings)
-    return local_results(source, models, frames)
 
 
 def local_results(
@@ -125,13 +116,8 @@ def _collect(writer: ShardWriter, frames: Sequence[Frame], results: Generator[Fr
 
 def _report(writer: ShardWriter, frames: Sequence[Frame], rows: int, seconds: float) -> None:
     failed = [frame.key for frame in frames if writer.failed(frame.key)]
-    LOGGER.info(
-        "Extracted %d embeddings of %d frames in %.1f s (%.2f frames/s)",
-        rows,
-        len(frames) - len(failed),
-        seconds,
-        len(frames) / seconds,
-    )
+    counts = rows, len(frames) - len(failed), seconds, len(frames) / seconds
+    LOGGER.info("Extracted %d embeddings of %d frames in %.1f s (%.2f frames/s)", *counts)
     for key in failed[:5]:
         LOGGER.warning("%s failed: %s", key, writer.reason(key))
     if len(failed) > 5:

@@ -20,11 +20,7 @@ COLLAPSED = 0.25
 
 @dataclass(frozen=True)
 class PcaBaseline:
-    """Baselines fitted on training embeddings: their mean and their principal components.
-
-    Attributes:
-        fitted_on: The training embeddings, or a sample of them.
-    """
+    """Baselines fitted on training embeddings or a sample of them: their mean and their principal components."""
 
     fitted_on: Float[Tensor, "fitted embedding_dim"]
 

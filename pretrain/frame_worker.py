@@ -24,13 +24,7 @@ from pretrain.stored import row_levels
 
 @dataclass(frozen=True)
 class FrameModels:
-    """Mask generator and encoder of an extraction. It is sent to other machines, which load the models.
-
-    Attributes:
-        identity: Identity of the embeddings.
-        load_masks: Loads the mask generator.
-        load_encoder: Loads the encoder.
-    """
+    """Mask generator and encoder of an extraction. It is sent to other machines, which load the models."""
 
     identity: ShardIdentity
     load_masks: Callable[[], MaskGenerator]
@@ -38,11 +32,9 @@ class FrameModels:
 
     @classmethod
     def from_settings(cls, settings: FeatureSettings, device: str | None = None) -> FrameModels:
-        """Resolves the settings of masks and encoder.
+        """Resolves the settings of masks and encoder, including `auto`, so that all workers use the same models.
 
-        Args:
-            settings: The settings; `auto` is resolved here, so that all workers use the same models.
-            device: Device of the models; None for CUDA on workers that have it.
+        Without a device, the models are on CUDA on workers that have it.
 
         Raises:
             GenLangSplatError: If the encoder is unknown, or a weights file in the settings does not exist.

@@ -24,16 +24,13 @@ class ImageFolderSource:
 
     The key of a frame is its path relative to the folder. Its scene is the first folder of that path, or the folder
     itself.
-
-    Attributes:
-        root: The folder.
-        max_side: Maximum long side in pixels; larger images are downscaled.
-        name: Name of the source; by default the name of the folder.
     """
 
     root: Path
     max_side: int | None = None
+    """Maximum long side in pixels; larger images are downscaled."""
     name: str = ""
+    """Name of the source; by default the name of the folder."""
 
     def __post_init__(self) -> None:
         check_max_side(self.max_side)
@@ -52,9 +49,8 @@ class ImageFolderSource:
                 f"There are no images in {self.root} and its subfolders (looked for {', '.join(PICTURE_SUFFIXES)}). "
                 "Give a folder of images."
             )
-        return sorted(
-            Frame(path.as_posix(), path.parts[0] if len(path.parts) > 1 else self._folder_name) for path in paths
-        )
+        scenes = [path.parts[0] if len(path.parts) > 1 else self._folder_name for path in paths]
+        return sorted(Frame(path.as_posix(), scene) for path, scene in zip(paths, scenes, strict=True))
 
     def load(self, frame: Frame) -> UInt8[Tensor, "height width 3"]:
         """Reads an image and applies its EXIF orientation.

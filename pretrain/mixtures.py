@@ -48,7 +48,7 @@ class MixtureSampler:
     Args:
         class_embeddings: Centered embeddings of the class names.
         head_weight: Weight of the classifier's last layer; similar classes have similar rows.
-        head_bias: Bias of the classifier's last layer.
+        head_bias: Its bias.
         seed: Seed of the sequence.
         settings: Distribution of the logits.
     """
@@ -79,9 +79,8 @@ class MixtureSampler:
     @classmethod
     def from_encoder(cls, encoder: ConSEEncoder, seed: int, settings: MixtureSettings | None = None) -> MixtureSampler:
         """Creates the sampler of an encoder's embeddings."""
-        return cls(
-            encoder.class_embeddings, encoder.classifier.head_weight, encoder.classifier.head_bias, seed, settings
-        )
+        head = encoder.classifier
+        return cls(encoder.class_embeddings, head.head_weight, head.head_bias, seed, settings)
 
     def __call__(self, count: int) -> Float[Tensor, "count embedding_dim"]:
         """Samples `count` unit embeddings."""

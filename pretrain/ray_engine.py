@@ -96,9 +96,8 @@ def _one_pass(
     # A data set keeps the settings from its creation. -1 means no limit.
     context.max_errored_blocks, context.enable_progress_bars = -1, False
     try:
-        results = ray.data.from_items(
-            [asdict(frame) for frame in frames], override_num_blocks=ceil(len(frames) / per_task)
-        ).map(
+        rows = [asdict(frame) for frame in frames]
+        results = ray.data.from_items(rows, override_num_blocks=ceil(len(frames) / per_task)).map(
             actor,
             fn_constructor_kwargs={"source": source, "models": models},
             compute=ray.data.ActorPoolStrategy(size=min(settings.num_workers, len(frames))),

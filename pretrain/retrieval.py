@@ -22,13 +22,7 @@ TOP_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Pairs:
-    """Texts and the image that each text describes.
-
-    Attributes:
-        texts: Unit embeddings of the texts.
-        images: Unit embeddings of the images.
-        image_of_text: Row of `images` for each text.
-    """
+    """Unit embeddings of texts and images, and the row of the image that each text describes."""
 
     texts: Float[Tensor, "num_texts embedding_dim"]
     images: Float[Tensor, "num_images embedding_dim"]
@@ -69,11 +63,7 @@ class Pairs:
         return cls(F.normalize(tensors["texts"].float()), F.normalize(tensors["images"].float()), rows)
 
     def recall_at_1(self, images: Float[Tensor, "num_images embedding_dim"]) -> float:
-        """Returns the fraction of texts whose nearest image is their own.
-
-        Args:
-            images: Embeddings of the images, compressed or not.
-        """
+        """Returns the fraction of texts whose nearest image is their own; `images` may be compressed embeddings."""
         return float(((self.texts @ images.T).argmax(dim=-1) == self.image_of_text).float().mean())
 
 

@@ -17,14 +17,7 @@ from pretrain.shards import REPAIR, OpenShard, Shard, ShardFolder
 
 @dataclass(frozen=True)
 class ShardSubset:
-    """The selected rows of a shard.
-
-    Attributes:
-        folder: Folder of the shard.
-        shard: The shard.
-        kept: Whether each row is selected; None for all rows.
-        rows: Number of selected rows.
-    """
+    """The selected rows of a shard: whether each row is `kept` (None for all rows), and their number."""
 
     folder: ShardFolder
     shard: Shard
@@ -42,14 +35,7 @@ class ShardSubset:
 
 @dataclass(frozen=True)
 class RowSample:
-    """A sample of rows, in stored order.
-
-    Attributes:
-        embeddings: Unit vectors.
-        levels: Index of each row's level.
-        scenes: Name of each row's scene.
-        sources: Name of the source of each row's scene.
-    """
+    """A sample of rows, in stored order: unit vectors, indices of levels, and names of scenes and of their sources."""
 
     embeddings: Float[Tensor, "count embedding_dim"]
     levels: UInt8[Tensor, " count"]
@@ -66,9 +52,6 @@ def select_rows(
         folders: Folders of shards, all of one encoder.
         scenes: Names of the scenes to select; None for all. Unknown names are ignored.
         exclude_scenes: Names of scenes to exclude; overrides `scenes`.
-
-    Returns:
-        The shards with selected rows.
 
     Raises:
         GenLangSplatError: If a folder cannot be read, the folders are of different encoders, or no row is selected.
@@ -103,14 +86,7 @@ def read_rows(
     seed: int = 0,
     exclude_scenes: Collection[str] = (),
 ) -> RowSample:
-    """Reads a uniform random sample of rows.
-
-    Args:
-        folders: Folders of shards, all of one encoder.
-        scenes: Names of the scenes to select; None for all.
-        max_rows: Maximum number of rows.
-        seed: Seed of the sample.
-        exclude_scenes: Names of scenes to exclude; overrides `scenes`.
+    """Reads a uniform random sample of at most `max_rows` rows; the other arguments are those of `select_rows`.
 
     Raises:
         GenLangSplatError: If `max_rows` is not positive, a folder cannot be read, the folders are of different

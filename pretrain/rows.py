@@ -14,12 +14,7 @@ LENGTH_TOLERANCE = 0.02
 
 
 def check_unit_rows(rows: Float[Tensor, "count width"], width: int, origin: str) -> None:
-    """Checks that rows are unit vectors.
-
-    Args:
-        rows: The rows.
-        width: Expected width.
-        origin: Name of their source in error messages.
+    """Checks that rows are unit vectors; `origin` names their source in error messages.
 
     Raises:
         GenLangSplatError: If there are no rows, the width differs, or a row is not finite or not of unit norm.
@@ -49,13 +44,10 @@ def mix_rows(
     """Mixes each row with another row of the batch and adds noise, to generalize from a small training set.
 
     Args:
-        rows: Unit vectors.
+        rows: Unit vectors, as in the result.
         max_weight: Maximum weight of the other row; the weight is uniform in [0, max_weight].
         noise: Standard deviation of the noise in each component.
         generator: Random generator on the device of the rows.
-
-    Returns:
-        Unit vectors.
     """
     if max_weight > 0 and len(rows) > 1:
         # A random shift never pairs a row with itself. It stays a tensor, because reading it would synchronize the GPU.

@@ -44,10 +44,7 @@ _BASES = (".", "scans", "scans_test")
 class ExportedScene:
     """A scene exported by ScanNet's tools: `color/NUMBER.jpg`, `pose/NUMBER.txt`, `intrinsic/intrinsic_color.txt`.
 
-    Attributes:
-        folder: The folder of the scene.
-        pictures: Path of each color image by frame number.
-        has_poses: Whether there is a folder of poses; without one all frames count as tracked.
+    `pictures` holds the path of each color image by frame number. Without a folder of poses, all frames are tracked.
     """
 
     folder: Path
@@ -99,10 +96,9 @@ class ExportedScene:
 
 @dataclass(frozen=True)
 class Survey:
-    """The usable frames of a data set, and what was excluded.
+    """The usable frames of a data set, sorted by key, and the excluded ones.
 
     Attributes:
-        frames: The frames, sorted by key.
         lost: Number of excluded frames, whose pose is missing or not finite.
         problems: Problem of each damaged scene, by name. The complete frames of a truncated recording are still used;
             other damaged scenes are excluded.
@@ -126,7 +122,6 @@ class ScanNetSource:
             all is everything.
         scenes: File with one scene name per line; without it all scenes of the split are used.
         max_side: Maximum long side in pixels; larger images are downscaled.
-        name: Name of the source.
     """
 
     root: Path
@@ -159,9 +154,8 @@ class ScanNetSource:
                 "frames have no pose. Download the scenes again, or use a smaller stride."
             )
         excluded = f"; {survey.lost} frames without a pose are excluded" if survey.lost else ""
-        LOGGER.info(
-            "ScanNet: %d frames of %d scenes%s", len(survey.frames), len({f.scene for f in survey.frames}), excluded
-        )
+        num_scenes = len({frame.scene for frame in survey.frames})
+        LOGGER.info("ScanNet: %d frames of %d scenes%s", len(survey.frames), num_scenes, excluded)
         return survey.frames
 
     def survey(self) -> Survey:
@@ -217,20 +211,13 @@ class ScanNetSource:
         """Returns the recording of a scene, or its exported folder, or None."""
         bases = [self.root / base for base in _BASES]
         recordings = [base / place for base in bases for place in (f"{scene}/{scene}.sens", f"{scene}.sens")]
-        exported = [base / scene for base in bases]
-        return next(
-            (path for path in recordings if path.is_file()),
-            next((path for path in exported if (path / "color").is_dir()), None),
-        )
+        exported = next((base / scene for base in bases if (base / scene / "color").is_dir()), None)
+        return next((path for path in recordings if path.is_file()), exported)
 
     def _scene_names(self) -> list[str]:
         """Returns the sorted names of the existing scenes of the split and the list."""
-        found = {
-            path.name.removesuffix(".sens")
-            for base in _BASES
-            if (self.root / base).is_dir()
-            for path in (self.root / base).iterdir()
-        }
+        bases = [self.root / base for base in _BASES if (self.root / base).is_dir()]
+        found = {path.name.removesuffix(".sens") for base in bases for path in base.iterdir()}
         existing = {name for name in found if _SCENE_NAME.fullmatch(name) and self._scene_path(name) is not None}
         if not existing:
             raise GenLangSplatError(
@@ -272,14 +259,8 @@ class ScanNetSource:
                 "give the list that belongs to this folder."
             )
         if missing:
-            LOGGER.warning(
-                "%d of the %d scenes in %s are not in %s: %s.",
-                len(missing),
-                len(listed),
-                self.scenes,
-                self.root,
-                _shorten(missing),
-            )
+            places = self.scenes, self.root, _shorten(missing)
+            LOGGER.warning("%d of the %d scenes in %s are not in %s: %s.", len(missing), len(listed), *places)
         return listed & existing
 
 
@@ -310,5 +291,4 @@ def _read_matrix(path: Path) -> Float32[np.ndarray, "4 4"] | None:
 def _shorten(names: Iterable[str], shown: int = 5) -> str:
     """Joins the first names, and counts the others."""
     listed = list(names)
-    more = f" and {len(listed) - shown} more" if len(listed) > shown else ""
-    return ", ".join(listed[:shown]) + more
+    return ", ".join(listed[:shown]) + (f" and {len(listed) - shown} more" if len(listed) > shown else "")

@@ -54,17 +54,11 @@ _ADVICE = "Download or copy the file again."
 class SensFile:
     """Calibration and frame index of a recording; created with `SensFile.open`.
 
+    Intrinsics are projection matrices, extrinsics are poses of the cameras in the rig, and sizes are width and height.
+    The depth is never read.
+
     Attributes:
-        path: The file.
-        sensor: Name of the sensor.
-        color_intrinsic: Projection matrix of the color camera.
-        color_extrinsic: Pose of the color camera in the rig.
-        depth_intrinsic: Projection matrix of the depth camera.
-        depth_extrinsic: Pose of the depth camera in the rig.
         color_compression: raw, png or jpeg.
-        depth_compression: Compression method of the depth, which is never read.
-        color_size: Width and height of the color images.
-        depth_size: Width and height of the depth images.
         depth_shift: Depth units per meter.
         poses: Camera-to-world matrix of each frame; not finite where tracking was lost.
         color_offsets: File offset of the color data of each frame.
@@ -92,10 +86,7 @@ class SensFile:
     def open(cls, path: Path, strict: bool = True) -> SensFile:
         """Reads the header and indexes the frames without reading pixels.
 
-        Args:
-            path: The file.
-            strict: Whether to raise an error if the file is truncated or a frame is damaged. Otherwise the complete
-                frames before it are kept, and `problem` describes the damage.
+        Unless `strict`, the frames before the first incomplete or damaged one are kept, and `problem` has the damage.
 
         Raises:
             GenLangSplatError: If the file cannot be read, is not a `.sens` file of version 4, has a damaged header or
@@ -149,11 +140,7 @@ class SensFile:
         return np.isfinite(self.poses).all(axis=(1, 2))
 
     def color(self, index: int, max_side: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
-        """Reads the color image of one frame.
-
-        Args:
-            index: Index of the frame.
-            max_side: Maximum long side in pixels.
+        """Reads the color image of one frame; `max_side` is the maximum long side in pixels.
 
         Raises:
             GenLangSplatError: If there is no such frame, or its image is damaged or does not have the header's size.
@@ -213,18 +200,7 @@ def _check_settings(path: Path, color_kind: int, depth_kind: int, color_size: tu
 def _index_frames(
     file: io.FileIO, size: int, num_frames: int, color_size: tuple[int, int]
 ) -> tuple[np.ndarray, Int64[np.ndarray, " frames"], str | None]:
-    """Indexes the frames.
-
-    Args:
-        file: The open file, at the first frame.
-        size: File size in bytes.
-        num_frames: Number of frames in the header.
-        color_size: Width and height of the color images.
-
-    Returns:
-        The headers of the complete frames, as `_FRAME`; the file offsets of their pixels; and the damage of the first
-        incomplete frame, or None.
-    """
+    """Returns headers and pixel offsets of the complete frames, and the damage of the first incomplete one or None."""
     # Compression never doubles the size of an image, so a larger length is damage.
     max_color_bytes = 2 * 3 * color_size[0] * color_size[1] + 65_536
     headers: list[bytes] = []

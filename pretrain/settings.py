@@ -92,9 +92,6 @@ class TrainingSettings:
                 "eval_every and checkpoint_every must be at least one step, got "
                 f"eval_every={self.eval_every} and checkpoint_every={self.checkpoint_every}."
             )
-        self._validate_device()
-
-    def _validate_device(self) -> None:
         try:
             kind = torch.device(self.device).type
         except RuntimeError as error:

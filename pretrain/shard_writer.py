@@ -41,9 +41,7 @@ FrameRows = tuple[str, str, Float[Tensor, "_ embedding_dim"], Integer[Tensor, " 
 class ShardWriter:
     """Appends frames to a folder of shards. Create it with `ShardWriter.open`, in a `with` statement.
 
-    Attributes:
-        folder: Folder of the shards.
-        index: Content of the index after the next `flush`.
+    The attribute `index` is the content of the index after the next `flush`.
     """
 
     def __init__(self, folder: Path, index: ShardIndex, source: str, flush_seconds: float, lock: FileLock) -> None:
@@ -133,12 +131,6 @@ class ShardWriter:
         Embeddings are normalized. Of nearly equal rows only the first is kept, at any level. If a row is zero or not
         finite, the frame is recorded as failed and nothing of it is stored.
 
-        Args:
-            key: Name of the frame within its source.
-            scene: Name of its scene.
-            embeddings: One row per region; none for a frame without regions.
-            levels: Index of each row's level.
-
         Raises:
             GenLangSplatError: If the embeddings have another width than the folder, or a shard cannot be written.
         """
@@ -164,11 +156,7 @@ class ShardWriter:
         self._flush_if_due()
 
     def fail(self, key: str, reason: str) -> None:
-        """Records that a frame failed, and why.
-
-        Raises:
-            GenLangSplatError: If a shard cannot be written.
-        """
+        """Records why a frame failed; raises GenLangSplatError if a shard cannot be written."""
         self.index.failed[self._name(key)] = reason
         self._changed = True
         self._flush_if_due()
@@ -203,11 +191,7 @@ class ShardWriter:
         return f"{self._source}/{key}"
 
     def _append(
-        self,
-        frame: str,
-        scene: ShardScene,
-        units: Float16[np.ndarray, "rows embedding_dim"],
-        levels: UInt8[np.ndarray, " rows"],
+        self, frame: str, scene: ShardScene, units: Float16[np.ndarray, "rows dim"], levels: UInt8[np.ndarray, " rows"]
     ) -> None:
         if scene not in self._scene_places:
             self._scene_places[scene] = len(self.index.scenes)
@@ -224,8 +208,7 @@ class ShardWriter:
         self._changed = True
 
     def _flush_if_due(self) -> None:
-        full = self._num_buffered >= self.index.shard_rows
-        if full or time.monotonic() - self._flushed_at >= self._flush_seconds:
+        if self._num_buffered >= self.index.shard_rows or time.monotonic() - self._flushed_at >= self._flush_seconds:
             self.flush()
 
     def _write_shards(self, number: int) -> tuple[list[Shard], list[ShardRows]]:
@@ -260,13 +243,10 @@ def ingest(writer: ShardWriter, frames: Iterable[FrameRows]) -> None:
 
 
 def quarantine_damaged(folder: Path) -> dict[str, str]:
-    """Removes damaged shards from the index and renames their files.
+    """Removes damaged shards from the index, renames their files, and returns their names and problems.
 
     The next run extracts the frames again that were completely in these shards. If a frame was split between a damaged
     and an intact shard, its rows in the damaged shard are lost.
-
-    Returns:
-        Name and problem of each damaged file.
 
     Raises:
         GenLangSplatError: If another process writes to the folder, or the index cannot be read or written.

@@ -23,10 +23,7 @@ from genlangsplat_ns.features.store import StoreIdentity
 from genlangsplat_ns.utils.files import atomic_path, file_sha256
 
 FORMAT_VERSION = 1
-"""Version of the format of index and shards."""
-
 INDEX_NAME = "index.json"
-"""File name of the index."""
 
 SHARD_ROWS = 65_536
 """Rows of a full shard: 64 MiB at a width of 512."""
@@ -40,11 +37,9 @@ class ShardIdentity:
     """What the embeddings of a folder were made with.
 
     Attributes:
-        encoder: Identity of the encoder: name, model and version.
-        embedding_dim: Width E of its embeddings.
+        encoder: Name, model and version of the encoder.
         masks: Short name of the mask generator.
         mask_settings: All settings that change its masks.
-        levels: Names of the extracted levels.
     """
 
     encoder: str
@@ -56,9 +51,8 @@ class ShardIdentity:
     @classmethod
     def from_store(cls, store: StoreIdentity) -> ShardIdentity:
         """Returns the identity for the embeddings of a feature store."""
-        return cls(
-            store.encoder_identity, store.embedding_dim, store.masks, dict(store.mask_settings), tuple(store.levels)
-        )
+        settings = dict(store.mask_settings)
+        return cls(store.encoder_identity, store.embedding_dim, store.masks, settings, tuple(store.levels))
 
 
 @dataclass(frozen=True)
@@ -71,14 +65,7 @@ class ShardScene:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of a folder.
-
-    Attributes:
-        file: File name within the folder.
-        rows: Number of rows.
-        sha256: Hash of the file.
-        scene_rows: Number of rows of each scene, by position of the scene in the index.
-    """
+    """One file of a folder; `scene_rows` has the number of rows of each scene, by its position in the index."""
 
     file: str
     rows: int
@@ -91,10 +78,8 @@ class ShardIndex:
     """Index of a folder.
 
     Attributes:
-        identity: What the embeddings were made with.
         shard_rows: Rows of a full shard.
         scenes: The scenes; rows refer to positions in this list.
-        shards: The files.
         frames: Number of rows of each extracted frame, by source and key; None if the rows were lost with a damaged
             shard and the frame must be extracted again. Rows refer to positions in this dict.
         failed: Reason of each failed frame.
@@ -122,11 +107,7 @@ class ShardIndex:
         return list(dict.fromkeys(scene.source for scene in self.scenes))
 
     def write(self, folder: Path) -> None:
-        """Writes the index into the folder atomically.
-
-        Raises:
-            OSError: If it cannot be written.
-        """
+        """Writes the index into the folder atomically; raises OSError if it cannot be written."""
         content = {"format": "embedding shards", "format_version": FORMAT_VERSION, **asdict(self)}
         with atomic_path(folder / INDEX_NAME) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n")
@@ -170,14 +151,7 @@ class ShardIndex:
 
 @dataclass(frozen=True)
 class ShardRows:
-    """All columns of some rows.
-
-    Attributes:
-        embeddings: Unit vectors.
-        scene: Positions of their scenes in the index.
-        level: Indices of their levels.
-        frame: Positions of their frames in the index.
-    """
+    """All columns of some rows: unit vectors, indices of levels, and positions of scenes and frames in the index."""
 
     embeddings: Float16[np.ndarray, "rows embedding_dim"]
     scene: Int32[np.ndarray, " rows"]
@@ -198,11 +172,6 @@ class ShardRows:
 
 class OpenShard:
     """A shard that is read through a memory map, which is closed with the object.
-
-    Args:
-        folder: Folder of the shard.
-        shard: Its entry in the index.
-        embedding_dim: Width of its embeddings.
 
     Raises:
         GenLangSplatError: If the file is missing, truncated or does not match the index.
@@ -267,12 +236,8 @@ class ShardFolder:
 
     def problems(self) -> dict[str, str]:
         """Reads all shards, and returns the problem of each damaged file."""
-        problems = {}
-        for shard in self.index.shards:
-            problem = self._problem(shard)
-            if problem is not None:
-                problems[shard.file] = problem
-        return problems
+        problems = {shard.file: self._problem(shard) for shard in self.index.shards}
+        return {file: problem for file, problem in problems.items() if problem is not None}
 
     def verify(self) -> None:
         """Reads and checks all shards.

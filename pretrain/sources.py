@@ -14,15 +14,12 @@ from genlangsplat_ns.errors import GenLangSplatError
 
 @dataclass(frozen=True, order=True)
 class Frame:
-    """One image of a source, without its pixels.
-
-    Attributes:
-        key: Name that is unique within the source and the same in each run, such as "scene0000_00/000120".
-        scene: Name of its scene; training holds out whole scenes.
-    """
+    """One image of a source, without its pixels."""
 
     key: str
+    """Name that is unique within the source and the same in each run, such as "scene0000_00/000120"."""
     scene: str
+    """Name of its scene; training holds out whole scenes."""
 
 
 @runtime_checkable
@@ -32,23 +29,12 @@ class FrameSource(Protocol):
     @property
     def name(self) -> str:
         """Short name of the data set."""
-        ...
 
     def frames(self) -> list[Frame]:
-        """Lists all frames, sorted by key, without reading pixels.
-
-        Raises:
-            GenLangSplatError: If the data set does not exist or has no frames.
-        """
-        ...
+        """Lists all frames, sorted by key, without reading pixels; raises GenLangSplatError if there are none."""
 
     def load(self, frame: Frame) -> UInt8[Tensor, "height width 3"]:
-        """Reads the pixels of one frame, RGB.
-
-        Raises:
-            GenLangSplatError: If this frame cannot be read; other frames may be readable.
-        """
-        ...
+        """Reads the RGB pixels of one frame; raises GenLangSplatError if this frame cannot be read."""
 
 
 def source_folder(root: Path) -> Path:
@@ -63,10 +49,6 @@ def source_folder(root: Path) -> Path:
 
 
 def check_max_side(max_side: int | None) -> None:
-    """Checks the maximum long side.
-
-    Raises:
-        GenLangSplatError: If it is below 1.
-    """
+    """Raises GenLangSplatError if the maximum long side in pixels is below 1."""
     if max_side is not None and max_side < 1:
         raise GenLangSplatError(f"max_side is {max_side}, expected at least 1 pixel. Give 1 or more, or omit it.")

@@ -17,13 +17,7 @@ from genlangsplat_ns.features.store import FeatureStore, StoreIdentity
 
 @dataclass(frozen=True)
 class StoredView:
-    """The embeddings of one view.
-
-    Attributes:
-        key: The store's key of the view.
-        embeddings: One row per region with at least one pixel.
-        levels: Level of each row, as an index into `LEVELS`.
-    """
+    """The embeddings of one view: one row per region with at least one pixel, with levels as indices into `LEVELS`."""
 
     key: str
     embeddings: Float16[Tensor, "rows embedding_dim"]
@@ -37,8 +31,6 @@ class StoredEmbeddings:
         folder: The store's own folder, SCENE/language_features/STORE.
 
     Attributes:
-        folder: That folder, absolute.
-        scene: Name of the scene.
         damaged: Problem of each view that could not be read so far, by key.
 
     Raises:

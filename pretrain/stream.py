@@ -33,13 +33,7 @@ BLOCK_ROWS = 128
 
 @dataclass(frozen=True)
 class _Window:
-    """A window of shuffled rows.
-
-    Attributes:
-        start: Position of its first row in the global stream.
-        end: Position after its last row in the global stream.
-        rows: Rows of this rank, in order.
-    """
+    """A window of shuffled rows: its range of positions in the global stream, and the rows of this rank in order."""
 
     start: int
     end: int
@@ -62,8 +56,6 @@ class EmbeddingStream:
         block_rows: Consecutive rows that are read together.
 
     Attributes:
-        encoder: Identity of the encoder.
-        embedding_dim: Width of the embeddings.
         rows: Rows of an epoch, over all ranks.
 
     Raises:
@@ -123,8 +115,7 @@ class EmbeddingStream:
             parts.append(part)
             count -= len(part)
             self._position += len(part) * self._world_size
-        rows = torch.cat(parts) if parts else self._window.rows[:0]
-        return unit_rows(rows, self._folders)
+        return unit_rows(torch.cat(parts) if parts else self._window.rows[:0], self._folders)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the position as JSON values. It is the same on all ranks, and their number may change later."""

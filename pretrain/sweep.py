@@ -36,23 +36,13 @@ def run_sweep(
 ) -> Rows:
     """Trains one autoencoder per width with the same settings, and measures all on the same held-out embeddings.
 
-    Args:
-        make_source: Creates the source of training embeddings.
-        held_out: Held-out embeddings.
-        fitted_on: Training embeddings for the PCA baseline.
-        latent_dims: The widths.
-        architecture: Name of the architecture.
-        settings: Training settings.
-        output_dir: Output folder of `sweep.json` and `sweep.png`.
-
-    Returns:
-        Figures by width.
+    The PCA baseline is fitted on `fitted_on`. The figures by width are written to `sweep.json` and `sweep.png` in
+    `output_dir`, and returned.
     """
     pca_baseline, rows = PcaBaseline(fitted_on), {}
     for latent_dim in latent_dims:
-        identity = AutoencoderIdentity(
-            f"sweep-{latent_dim}", "sweep", held_out.shape[1], latent_dim, architecture=architecture
-        )
+        name = f"sweep-{latent_dim}"
+        identity = AutoencoderIdentity(name, "sweep", held_out.shape[1], latent_dim, architecture=architecture)
         result = train_autoencoder(make_source(), identity, settings, held_out=held_out)
         rows[latent_dim] = measure_fidelity(result.autoencoder, held_out, pca_baseline)
     with atomic_path(output_dir / "sweep.json") as path:

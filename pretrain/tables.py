@@ -11,13 +11,7 @@ from pretrain.fidelity import COLLAPSED
 
 
 def show_fidelity(title: str, heading: str, rows: Mapping[str, Mapping[str, float]]) -> None:
-    """Prints a table of measurements, and a warning for collapsed latents.
-
-    Args:
-        title: Title of the table.
-        heading: Heading of the first column.
-        rows: Figures by name for each row; all rows have the same figures.
-    """
+    """Prints a table of measurements, and a warning for collapsed latents; all rows must have the same figures."""
     columns = list(next(iter(rows.values())))
     table = Table(heading, *columns, title=title)
     for name, row in rows.items():

@@ -18,11 +18,7 @@ class TensorSource:
     The epochs form one sequence, of which process r of W takes the positions r, r + W, r + 2 W and so on. So several
     processes see the same rows in each step as one process with the total batch size.
 
-    Args:
-        embeddings: The rows, of any floating-point type.
-        seed: Seed of the orders; the same on all processes.
-        rank: Rank of this process.
-        world_size: Number of processes.
+    The rows are of any floating-point type. The seed must be the same on all processes.
 
     Raises:
         GenLangSplatError: If there are no rows, a row is not finite or zero, or the rank is not below the world size.
@@ -52,8 +48,7 @@ class TensorSource:
         """Returns the next `count` rows as unit vectors in float32."""
         places = self._rank + self._world_size * torch.arange(self._position, self._position + count)
         self._position += count
-        epochs = places // len(self._embeddings)
-        within = places % len(self._embeddings)
+        epochs, within = places // len(self._embeddings), places % len(self._embeddings)
         picks = torch.cat([self._order_of(int(epoch))[within[epochs == epoch]] for epoch in epochs.unique()])
         rows = self._embeddings.index_select(0, picks.to(self._embeddings.device))
         return F.normalize(rows.float(), dim=-1)

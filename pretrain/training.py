@@ -18,12 +18,7 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.architectures import linear_maps
-from genlangsplat_ns.language.autoencoder import (
-    Autoencoder,
-    AutoencoderIdentity,
-    initialize_from_pca,
-    save_autoencoder,
-)
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialize_from_pca, save_autoencoder
 from pretrain.averaging import WeightAverage
 from pretrain.best_weights import BestWeights
 from pretrain.checkpoint import Checkpoint, check_same_training, read_newest_checkpoint, write_checkpoint
@@ -65,11 +60,7 @@ class TrainingResult:
 
 
 class DivergedError(GenLangSplatError):
-    """The loss or the weights are no longer finite.
-
-    Attributes:
-        best: The autoencoder of the best previous measurement; None if there was none.
-    """
+    """The loss or the weights are no longer finite; `best` is the autoencoder of the best measurement, if any."""
 
     def __init__(self, message: str, best: Autoencoder | None) -> None:
         super().__init__(message)
@@ -77,19 +68,7 @@ class DivergedError(GenLangSplatError):
 
 
 class Training:
-    """A training and its state.
-
-    Args:
-        source: Source of the training embeddings.
-        identity: Identity of the autoencoder.
-        settings: Training settings.
-        held_out: Embeddings to measure; None measures nothing.
-        checkpoint_dir: Folder of the checkpoints; None writes none.
-        workers: The processes that train together.
-
-    Attributes:
-        step: Number of completed steps.
-    """
+    """A training and its state; the arguments are those of `train_autoencoder`, `step` counts completed steps."""
 
     def __init__(
         self,

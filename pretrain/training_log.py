@@ -13,26 +13,14 @@ from genlangsplat_ns.utils.progress import Bar, progress_bar
 
 
 class TrainingLog:
-    """Shows the progress of a training.
-
-    Args:
-        bar: Progress bar over the steps.
-        writer: TensorBoard's writer; None writes nothing.
-    """
+    """Shows the progress of a training; `writer` is TensorBoard's, None writes nothing."""
 
     def __init__(self, bar: Bar, writer: Any | None) -> None:
         self._bar, self._writer = bar, writer
         self._clock = time.perf_counter()
 
     def steps_done(self, step: int, losses: Sequence[float], learning_rate: float, rows_per_step: int) -> None:
-        """Logs completed steps.
-
-        Args:
-            step: Number of completed steps.
-            losses: Losses of the steps since the last call.
-            learning_rate: Learning rate of the last step.
-            rows_per_step: Rows per step of all processes together.
-        """
+        """Logs the losses of the steps since the last call; `rows_per_step` counts the rows of all processes."""
         now = time.perf_counter()
         self._bar.move_to(step)
         if self._writer is not None:
@@ -53,11 +41,8 @@ class TrainingLog:
 def training_log(steps: int, done: int, log_dir: Path | None, visible: bool) -> Iterator[TrainingLog]:
     """Opens the log of a training inside a block.
 
-    Args:
-        steps: Total number of steps.
-        done: Number of completed steps; TensorBoard values of later steps from an interrupted run are dropped.
-        log_dir: Folder of the TensorBoard curves; None writes none.
-        visible: Whether this process shows progress and writes curves.
+    TensorBoard values of an interrupted run after step `done` are dropped. Without `log_dir` no curves are written;
+    only a `visible` process shows progress and writes curves.
 
     Raises:
         GenLangSplatError: If TensorBoard is not installed.

@@ -1,14 +1,10 @@
 """Lifting: from the latents of the regions in many views to one latent per Gaussian and level.
 
-- `settings`: the settings of lifting.
-- `regions`: the regions of one view, with their latents and their consensus.
-- `region_views`: views of a run, loaded with regions from the feature store.
-- `average`: weighted mean over views.
-- `residuals`: residuals of regions, and the robust weights that follow from them.
-- `robust`: iteratively reweighted lifting; `view_jobs` holds its passes over the views.
-- `lift`, `ray`: lifting in this process, and on a Ray cluster.
+- `regions`, `region_views`: the regions of one view, and views loaded with regions from the feature store.
+- `average`, `residuals`: weighted mean over views, and the robust weights from residuals of regions.
+- `robust`, `ray`: lifting in this process and on a Ray cluster; `view_jobs` holds the passes over the views.
 - `memory_regions`, `memory_fit`, `kmeans`: the fit of a scene's memory to the regions of all views.
-- `loss`: the paper's language loss and its metrics.
+- `loss`: the paper's language loss and its metrics; `settings`: the settings of lifting.
 
 May import `rasterization`, `features`, `language` and `utils`. The model, the pipeline and `scene` use it.
 """
@@ -29,7 +25,7 @@ __getattr__, __dir__ = lazy_exports(
         "fit_memory": "genlangsplat_ns.lifting.memory_fit",
         "language_fidelity": "genlangsplat_ns.lifting.loss",
         "language_loss": "genlangsplat_ns.lifting.loss",
-        "lift_latents": "genlangsplat_ns.lifting.lift",
+        "lift_latents": "genlangsplat_ns.lifting.robust",
         "lift_on_ray": "genlangsplat_ns.lifting.ray",
     },
 )

@@ -48,12 +48,6 @@ class LiftedLatents:
 class LatentMean:
     """Accumulates `sum w * latent` and `sum w` over views, in memory that does not grow with their number.
 
-    Args:
-        num_gaussians: Number of Gaussians.
-        levels: Number of levels, all lifted at once.
-        latent_dim: Width of a latent.
-        device: Device of the sums.
-
     Raises:
         GenLangSplatError: There is no Gaussian.
     """
@@ -99,15 +93,7 @@ def average_views(
     latent_dim: int,
     device: torch.device | str = "cpu",
 ) -> LatentMean:
-    """Accumulates views in one pass.
-
-    Args:
-        views: The labeled views.
-        region_weights: For every view the weights of its regions; None weights all regions by 1.
-        num_gaussians: Number of Gaussians.
-        levels: Number of levels.
-        latent_dim: Width of a latent.
-        device: Device of the latents.
+    """Accumulates labeled views in one pass; without `region_weights`, all regions have weight 1.
 
     Raises:
         GenLangSplatError: There is no Gaussian.

@@ -11,7 +11,6 @@ MAX_CLUSTERED = 32_768
 """Number of vectors that the directions are fitted to; a random sample of more vectors is used."""
 
 ITERATIONS = 12
-"""Iterations of k-means."""
 
 
 def spherical_kmeans(
@@ -19,11 +18,7 @@ def spherical_kmeans(
 ) -> Float[Tensor, "num_keys dim"]:
     """Finds unit directions that represent unit vectors: k-means by cosine with a k-means++ start.
 
-    Args:
-        vectors: Unit vectors.
-        weights: Weights of the vectors.
-        num_keys: Maximum number of directions; there are fewer if fewer vectors differ.
-        seed: Seed of the start.
+    There are at most `num_keys` directions, and fewer if fewer vectors differ.
     """
     generator = torch.Generator().manual_seed(seed)
     if len(vectors) > MAX_CLUSTERED:

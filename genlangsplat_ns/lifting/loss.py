@@ -22,17 +22,10 @@ def language_loss(
     targets: Float[Tensor, "*pixels latent_dim"],
     valid: Bool[Tensor, "*pixels"],
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """L1 and one minus cosine between rendered and target latents (paper, equation 9), to be minimized.
+    """L1 and one minus cosine between rendered and unit target latents (paper, equation 9), to be minimized.
 
-    The cosine is exact where the product of both lengths is at least `COSINE_FLOOR`, and smaller below.
-
-    Args:
-        rendered: Rendered latents.
-        targets: Unit latents.
-        valid: Which pixels and levels have a target.
-
-    Returns:
-        Both means over the valid pixels and levels; zero when there are none.
+    Both are means over the valid pixels and levels, which have a target; zero when there are none. The cosine is exact
+    where the product of both lengths is at least `COSINE_FLOOR`, and smaller below.
     """
     return _distances(rendered, targets, valid, COSINE_FLOOR)
 

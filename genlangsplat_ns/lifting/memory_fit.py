@@ -26,7 +26,6 @@ NUM_KEYS = (128, 256, 512, 1024)
 """Candidate numbers of keys; a scene with fewer regions gets at most one key each."""
 
 CONCENTRATIONS = (60.0, 90.0, 120.0)
-"""Candidate concentrations."""
 
 SCORED_SHARE = 0.6
 """The log-likelihood covers this share of the left-out area, the best explained part: the rest may be wrong."""
@@ -69,11 +68,6 @@ class MemoryCandidate:
 def fit_memory(regions: MemoryRegions, encoder: str, seed: int = 0) -> SceneMemory:
     """Fits the memory of a scene with the hyperparameters that predict the regions of left-out views best.
 
-    Args:
-        regions: The regions of all training views.
-        encoder: Identity of the encoder of their embeddings.
-        seed: Seed of the clustering.
-
     Raises:
         GenLangSplatError: No region has a rendered latent.
     """
@@ -95,9 +89,7 @@ def select_candidate(candidates: Sequence[MemoryCandidate]) -> MemoryCandidate:
     Reliability is used only where it is a clear gain, because it also suppresses legitimate rare embeddings. Lower
     concentrations and fewer keys are simpler: they average over more regions.
     """
-    best = {
-        used: max(item.log_likelihood for item in candidates if item.use_reliability == used) for used in (False, True)
-    }
+    best = {used: max(c.log_likelihood for c in candidates if c.use_reliability == used) for used in (False, True)}
     use_reliability = best[True] > best[False] + CLEAR_GAIN
     threshold = best[use_reliability] - EQUAL_LIKELIHOOD
     good = [item for item in candidates if item.use_reliability == use_reliability and item.log_likelihood >= threshold]
@@ -133,7 +125,6 @@ def score_candidates(regions: MemoryRegions, seed: int = 0) -> list[MemoryCandid
             logits = DEFAULT_TEMPERATURE * decoded @ embeddings.T
             log_likelihoods = logits.diagonal() - torch.logsumexp(logits + log_priors, dim=1)
             best = log_likelihoods.argsort(descending=True)
-            # At least the best region counts.
             best = best[: 1 + int((shares[best].cumsum(0) <= SCORED_SHARE).sum())]
             mean = (shares[best] * log_likelihoods[best]).sum() / shares[best].sum()
             candidates.append(MemoryCandidate(use_reliability, num_keys, concentration, float(mean)))
@@ -143,17 +134,10 @@ def score_candidates(regions: MemoryRegions, seed: int = 0) -> list[MemoryCandid
 def make_keys(
     regions: MemoryRegions, weights: Float[Tensor, " num_regions"], num_keys: int, seed: int = 0
 ) -> tuple[Float[Tensor, "num_keys latent_dim"], Float[Tensor, " num_keys"], Float[Tensor, "num_keys embedding_dim"]]:
-    """Clusters regions by their consensus, and averages the embeddings of each cluster.
+    """Clusters regions into at most `num_keys` clusters by consensus, and averages the embeddings of each cluster.
 
-    Args:
-        regions: The regions.
-        weights: Weights of the regions.
-        num_keys: Maximum number of clusters.
-        seed: Seed of the clustering.
-
-    Returns:
-        Unit keys, the logarithm of each key's share of all weights, and the mean embeddings. The more the regions of a
-        key differ, the shorter its mean embedding.
+    Returns unit keys, the logarithm of each key's share of all weights, and the mean embeddings. The more the regions
+    of a key differ, the shorter its mean embedding.
     """
     keys = spherical_kmeans(regions.consensus, weights, num_keys, seed)
     owners = nearest_keys(regions.consensus, keys)

@@ -59,10 +59,7 @@ class MemoryRegions:
     ) -> MemoryRegions:
         """Collects the regions of all views, on the CPU.
 
-        Args:
-            consensus: The consensus on the regions of each view.
-            region_weights: The weights of the regions in lifting; None for weights of 1.
-            names: Names of the views in messages.
+        `region_weights` are the weights in lifting (None for weights of 1), `names` those of the views in messages.
 
         Raises:
             GenLangSplatError: There is no view, or an embedding is missing or not finite.
@@ -95,10 +92,7 @@ def collect_regions(
 ) -> MemoryRegions:
     """Computes the consensus on the regions of views in one pass, for latents that were not lifted just now.
 
-    Args:
-        views: Views that carry embeddings; downscaled views are sufficient.
-        latents: Latents of the Gaussians.
-        region_weights: The weights of the regions in lifting; None for weights of 1.
+    The views must have embeddings; downscaled ones suffice. `region_weights` are as in `MemoryRegions.from_consensus`.
 
     Raises:
         GenLangSplatError: There is no view, or an embedding is missing or not finite.

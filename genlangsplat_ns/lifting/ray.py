@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.lifting.average import LiftedLatents
 from genlangsplat_ns.lifting.region_views import RegionViews
 from genlangsplat_ns.lifting.robust import RobustLift, max_view_visits
 from genlangsplat_ns.lifting.settings import LiftSettings
-from genlangsplat_ns.lifting.view_jobs import Job
+from genlangsplat_ns.lifting.view_jobs import Job, JobResult, PerView
 from genlangsplat_ns.utils.progress import Bar, progress_bar
 from genlangsplat_ns.utils.ray import RaySettings, connected
 
@@ -37,14 +36,7 @@ def lift_on_ray(
     its sums, those of one view, and the copy that it returns. With D = 16 and three levels that is 0.66 GB for a
     million Gaussians, plus the weights of one view.
 
-    Args:
-        views: The labeled views, on the CPU.
-        shape: Number of Gaussians, number of levels, width of a latent.
-        settings: The settings.
-        spread: How the views are distributed.
-
-    Returns:
-        The latents, on the CPU.
+    Views and result are on the CPU; `shape` is the number of Gaussians, the number of levels, and the latent width.
 
     Raises:
         GenLangSplatError: Ray is missing or fails, or the views cannot be lifted.
@@ -57,14 +49,7 @@ def lift_on_ray(
 
 
 class RayRunner:
-    """Runs jobs on views as tasks on a connected cluster.
-
-    Args:
-        views: The labeled views, on the CPU.
-        num_gaussians: Number of rows of the sums.
-        spread: How the views are distributed.
-        bar: Advances by one with every view of every job.
-    """
+    """Runs jobs on views (on the CPU) as tasks on a connected cluster; `bar` counts the views of all jobs."""
 
     def __init__(self, views: RegionViews, num_gaussians: int, spread: RaySettings, bar: Bar) -> None:
         import ray
@@ -75,8 +60,8 @@ class RayRunner:
         self._num_gaussians, self._spread, self._bar = num_gaussians, spread, bar
 
     def run(
-        self, job: Job, numbers: Sequence[int], shared: Any, per_view: list[Tensor] | None, small: bool, summed: bool
-    ) -> tuple[list[Tensor], Tensor]:
+        self, job: Job, numbers: Sequence[int], shared: Any, per_view: PerView, small: bool, summed: bool
+    ) -> JobResult:
         """Runs a job in tasks, see `JobRunner`."""
         import ray
 
@@ -115,22 +100,14 @@ class RayRunner:
 
 
 def _process(
-    job: Job,
-    views: RegionViews,
-    numbers: list[int],
-    shared: Any,
-    per_view: list[Tensor] | None,
-    chunk_rows: int,
-    spread: RaySettings,
+    job: Job, views: RegionViews, numbers: list[int], shared: Any, per_view: PerView, rows: int, spread: RaySettings
 ) -> Any:
-    """One task. Returns one tensor per view, followed by the sums in chunks of Gaussians unless `chunk_rows` is 0."""
+    """One task. Returns one tensor per view, followed by the sums in chunks of `rows` Gaussians unless that is 0."""
     device = "cuda" if spread.num_gpus > 0 else "cpu"
     per_view = None if per_view is None else [values.to(device) for values in per_view]
     results, sums = job(views.subset(numbers).to(device), shared, per_view, device)
     results = [values.cpu() for values in results]
-    if chunk_rows == 0:
-        return results
-    return [results, *(chunk.cpu().numpy() for chunk in sums.split(chunk_rows))]
+    return [results, *(chunk.cpu().numpy() for chunk in sums.split(rows))] if rows else results
 
 
 def _add(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -40,11 +40,8 @@ class RegionViews:
     """A sequence of views with their regions and latents; each view is loaded when it is accessed.
 
     Attributes:
-        gaussians: The Gaussians; views are processed on their device.
+        gaussians: Views are processed on their device, on which the autoencoder must be too.
         rasterize_mode: "classic" or "antialiased".
-        views: The views.
-        store: The feature store with their regions and embeddings.
-        autoencoder: Encodes the embeddings; on the device of the Gaussians.
         cache: Keeps compositing weights of CPU views between passes; None extracts them in every pass.
         downscale: Factor that divides the resolution of the views.
     """

@@ -27,11 +27,9 @@ class ViewOperator(Protocol):
 
     def composite(self, features: Tensor) -> Tensor:
         """Computes W @ features: (num_gaussians, channels) to (height, width, channels)."""
-        ...
 
     def backproject(self, targets: Tensor) -> Tensor:
         """Computes W^T @ targets: (height, width, channels) to (num_gaussians, channels)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,6 @@ class RegionView:
     """
 
     operator: ViewOperator
-    """The compositing of the view."""
     regions: Int32[Tensor, "levels height width"]
     """Row of `latents` for each pixel and level; -1 where there is no region."""
     latents: Float[Tensor, "num_regions latent_dim"]
@@ -78,17 +75,13 @@ class RegionView:
 
     def sum_over_regions(
         self, values: Float[Tensor, "height width levels *channels"]
-    ) -> Float[Tensor, num_regions * channels]:
+    ) -> Float[Tensor, " num_regions *channels"]:
         """Sums pixel values over each region."""
         sums = values.new_zeros(len(self.latents) + 1, *values.shape[3:])
         return sums.index_add_(0, self.rows.flatten(), values.flatten(0, 2))[:-1]
 
     def consensus(self, rendered: Float[Tensor, "height width levels latent_dim"]) -> RegionConsensus:
-        """Computes the consensus of all views on each region of this view.
-
-        Args:
-            rendered: The lifted latents, composited into this view.
-        """
+        """Computes the consensus of all views on the regions of this view from the lifted latents rendered into it."""
         latents = unit_or_zero(self.sum_over_regions(rendered))
         embeddings = self.latents.new_zeros(len(self.latents), 0) if self.embeddings is None else self.embeddings
         return RegionConsensus(
@@ -132,9 +125,8 @@ class RegionConsensus:
     @classmethod
     def unpacked(cls, packed: Float[Tensor, "num_regions columns"], latent_dim: int) -> RegionConsensus:
         """Reverses `packed`."""
-        numbers, latents, samples, embeddings = packed.split(
-            [2, latent_dim, latent_dim, packed.shape[1] - 2 - 2 * latent_dim], dim=1
-        )
+        widths = [2, latent_dim, latent_dim, packed.shape[1] - 2 - 2 * latent_dim]
+        numbers, latents, samples, embeddings = packed.split(widths, dim=1)
         areas, agreements = numbers.unbind(dim=1)
         return cls(latents, samples, areas, agreements, embeddings.half())
 
@@ -142,11 +134,7 @@ class RegionConsensus:
 def region_targets(
     regions: Int32[Tensor, "levels height width"], latents: Float[Tensor, "num_regions latent_dim"]
 ) -> tuple[Float[Tensor, "height width levels latent_dim"], Bool[Tensor, "height width levels"]]:
-    """Assigns the latent of each region to its pixels.
-
-    Args:
-        regions: Row of `latents` for each pixel and level; -1 where there is no region.
-        latents: One latent per region of the view.
+    """Assigns the latent of each region to its pixels; `regions` holds rows of `latents`, -1 where there is no region.
 
     Returns:
         The target latents (zero where there is no region), and whether a pixel has a target.

@@ -50,10 +50,7 @@ class Residuals:
 
         The scale s is the median residual, or `EXPECTED_SHARE` of the expected residual if that is larger. A small
         object into which its neighbors bleed has large residuals in all views. With the median alone all its regions
-        would be rejected, and its neighbors would determine its latent.
-
-        Args:
-            strength: Divides the scale s; 0 weights all regions by 1.
+        would be rejected, and its neighbors would determine its latent. A strength of 0 weights all regions by 1.
         """
         if not self.residuals:
             return []
@@ -76,15 +73,7 @@ def composite_latents(
 def region_residuals(
     view: RegionView, rendered: Float[Tensor, "height width levels latent_dim"]
 ) -> Float[Tensor, " num_regions"]:
-    """One minus the mean cosine between a region's latent and the rendered latents of its pixels.
-
-    Args:
-        view: The view.
-        rendered: The rendered latents.
-
-    Returns:
-        The residuals; NaN for regions without a rendered latent.
-    """
+    """One minus the mean cosine of a region's latent and the rendered latents of its pixels; NaN where none is."""
     lengths = rendered.norm(dim=-1)
     cosines = (rendered * view.paint(view.latents)).sum(dim=-1) / lengths.clamp_min(1e-6)
     shown = (lengths > 0).to(cosines.dtype)
@@ -105,10 +94,7 @@ def sum_residuals(
 ) -> tuple[list[Tensor], Float[Tensor, "num_gaussians levels residual_and_weight"]]:
     """Computes the residuals of the regions of views against lifted latents, in one pass.
 
-    Args:
-        views: The labeled views.
-        latents: The lifted latents.
-        region_weights: Weights of the regions in the sums; None weights all regions by 1.
+    `region_weights` are the weights of the regions in the sums; None weights all regions by 1.
 
     Returns:
         For every view the residuals of its regions. For every Gaussian and level the weighted sum of the residuals of
@@ -149,11 +135,7 @@ def pixel_residual(
 ) -> Float[Tensor, " residual_and_count"]:
     """The sum of one minus cosine over the labeled pixels of a view with a rendered latent, and their number.
 
-    Every second row and column is enough for a mean.
-
-    Args:
-        view: The view.
-        latents: Latents lifted from other views.
+    Every second row and column is enough for a mean. The latents are lifted from other views.
     """
     rendered, rows = (pixels[::2, ::2].contiguous() for pixels in (composite_latents(view, latents), view.rows))
     lengths = rendered.norm(dim=-1)
@@ -182,13 +164,7 @@ class RegionStatistics:
         latents: Float[Tensor, "num_gaussians levels latent_dim"],
         expected: Float[Tensor, "num_gaussians levels"],
     ) -> RegionStatistics:
-        """Computes the statistics of a view.
-
-        Args:
-            view: The view.
-            latents: The latents of the sample.
-            expected: The expected residual of each Gaussian.
-        """
+        """Computes the statistics of a view from the latents of the sample and each Gaussian's expected residual."""
         rendered = composite_latents(view, latents)
         coverage = region_coverage(view, latents.any(dim=-1))
         # An object that no view of the sample saw has no residual, only latents that bleed in from its neighbors.
@@ -197,9 +173,8 @@ class RegionStatistics:
 
     def packed(self) -> Float[Tensor, "num_regions columns"]:
         """Packs all fields into one matrix."""
-        return torch.cat(
-            [torch.stack([self.residuals, self.coverage, self.expected], dim=1), self.consensus.packed()], dim=1
-        )
+        numbers = torch.stack([self.residuals, self.coverage, self.expected], dim=1)
+        return torch.cat([numbers, self.consensus.packed()], dim=1)
 
     @classmethod
     def unpacked(cls, packed: Float[Tensor, "num_regions columns"], latent_dim: int) -> RegionStatistics:

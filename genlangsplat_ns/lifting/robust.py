@@ -27,6 +27,8 @@ from genlangsplat_ns.lifting.residuals import MIN_COVERAGE, RegionStatistics, Re
 from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.lifting.view_jobs import (
     JobRunner,
+    LocalRunner,
+    ViewSequence,
     expected_in_regions,
     left_out_residuals,
     region_consensus,
@@ -34,6 +36,7 @@ from genlangsplat_ns.lifting.view_jobs import (
     sum_latents,
     sum_region_residuals,
 )
+from genlangsplat_ns.utils.progress import progress_bar
 from genlangsplat_ns.utils.vectors import unit_or_zero
 
 SAMPLE_EVERY = 8
@@ -58,6 +61,40 @@ CONVERGED = 0.02
 """The rounds stop when the region weights change by less than this on average."""
 
 
+@torch.no_grad()
+def lift_latents(
+    views: ViewSequence,
+    num_gaussians: int,
+    levels: int,
+    latent_dim: int,
+    settings: LiftSettings,
+    device: torch.device | str = "cpu",
+    small_views: ViewSequence | None = None,
+    with_consensus: bool = False,
+) -> LiftedLatents:
+    """Lifts the latents of labeled views onto the Gaussians, in this process.
+
+    Args:
+        views: The labeled views; they must be the same whenever they are loaded.
+        num_gaussians: Number of Gaussians.
+        levels: Number of levels.
+        latent_dim: Width of a latent.
+        settings: The settings.
+        device: Device of the latents.
+        small_views: The same views downscaled, for the region weights; None uses the views themselves.
+        with_consensus: Whether the result holds the consensus on each region, from which a memory is fitted.
+
+    Raises:
+        GenLangSplatError: There is no Gaussian, or no region falls on one.
+    """
+    total = max_view_visits(len(views), settings.robust_rounds)
+    with progress_bar("Lifting latents", total) as bar:
+        runner = LocalRunner(views, views if small_views is None else small_views, device, bar)
+        lifted = RobustLift(runner, (num_gaussians, levels, latent_dim), settings, with_consensus).lift()
+        bar.move_to(total)
+    return lifted
+
+
 @dataclass
 class SampleFit:
     """The robust fit of a sample of views."""
@@ -65,7 +102,6 @@ class SampleFit:
     sums: Float[Tensor, "num_gaussians levels channels"]
     """Sums of weighted latents and of weights."""
     region_weights: RegionWeights
-    """The weights of the regions of the sample."""
     expected: Float[Tensor, "num_gaussians levels"]
     """The expected residual of each Gaussian."""
     strength: float
@@ -79,17 +115,11 @@ class SampleFit:
 
 @dataclass(frozen=True)
 class RobustLift:
-    """Robust lifting by jobs on views.
-
-    Args:
-        runner: Runs the jobs.
-        shape: Number of Gaussians, number of levels, width of a latent.
-        settings: How views are combined.
-        with_consensus: Whether the result holds the consensus on each region, from which a memory is fitted.
-    """
+    """Robust lifting by jobs on views, with `settings` and `with_consensus` as in `lift_latents`."""
 
     runner: JobRunner
     shape: tuple[int, int, int]
+    """Number of Gaussians, number of levels, width of a latent."""
     settings: LiftSettings
     with_consensus: bool = False
 
@@ -172,11 +202,7 @@ class RobustLift:
     def _residuals(
         self, parts: list[Sequence[int]], latents: list[Tensor], region_weights: RegionWeights | None
     ) -> tuple[Residuals, Tensor]:
-        """Computes the residuals of parts of the views, each against its own latents.
-
-        Returns:
-            The residuals, and the expected residual of each Gaussian.
-        """
+        """Computes the residuals of parts of the views against their own latents, and those expected of Gaussians."""
         found: list[Tensor] = []
         sums = []
         for part, own in zip(parts, latents, strict=True):

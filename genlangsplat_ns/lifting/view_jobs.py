@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from genlangsplat_ns.lifting.average import average_views
-from genlangsplat_ns.lifting.regions import RegionView, RegionWeights
+from genlangsplat_ns.lifting.regions import RegionView
 from genlangsplat_ns.lifting.residuals import (
     RegionStatistics,
     composite_latents,
@@ -20,7 +20,12 @@ from genlangsplat_ns.lifting.residuals import (
 )
 from genlangsplat_ns.utils.progress import Bar
 
-Job = Callable[[Iterable[RegionView], Any, list[Tensor] | None, torch.device | str], tuple[list[Tensor], Tensor]]
+Views = Iterable[RegionView]
+PerView = list[Tensor] | None
+Device = torch.device | str
+JobResult = tuple[list[Tensor], Tensor]
+
+Job = Callable[[Views, Any, PerView, Device], JobResult]
 """Processes some views.
 
 It takes the views, an argument that all views share, one tensor for each view (or None), and the device. It returns one
@@ -44,25 +49,11 @@ class JobRunner(Protocol):
     @property
     def num_views(self) -> int:
         """Number of views."""
-        ...
 
     def run(
-        self, job: Job, numbers: Sequence[int], shared: Any, per_view: list[Tensor] | None, small: bool, summed: bool
-    ) -> tuple[list[Tensor], Tensor]:
-        """Runs a job.
-
-        Args:
-            job: The job.
-            numbers: Numbers of the views.
-            shared: The argument that all views share: a tensor, or a tuple.
-            per_view: One tensor for each of these views.
-            small: Whether to use the downscaled views.
-            summed: Whether the job returns sums.
-
-        Returns:
-            One tensor for each of these views, and the sums over them.
-        """
-        ...
+        self, job: Job, numbers: Sequence[int], shared: Any, per_view: PerView, small: bool, summed: bool
+    ) -> JobResult:
+        """Runs a job on views by number, downscaled ones if `small`; `summed` states whether the job returns sums."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +61,8 @@ class LocalRunner:
     """Runs jobs in this process, one view after the other."""
 
     views: ViewSequence
-    """The views."""
     small_views: ViewSequence
-    """The downscaled views."""
-    device: torch.device | str
-    """Device of the latents."""
+    device: Device
     bar: Bar
     """Advances by one with every view of every job."""
 
@@ -84,8 +72,8 @@ class LocalRunner:
         return len(self.views)
 
     def run(
-        self, job: Job, numbers: Sequence[int], shared: Any, per_view: list[Tensor] | None, small: bool, summed: bool
-    ) -> tuple[list[Tensor], Tensor]:
+        self, job: Job, numbers: Sequence[int], shared: Any, per_view: PerView, small: bool, summed: bool
+    ) -> JobResult:
         """Runs a job, see `JobRunner`."""
         return job(self._load(self.small_views if small else self.views, numbers), shared, per_view, self.device)
 
@@ -95,49 +83,34 @@ class LocalRunner:
             self.bar.advance()
 
 
-def sum_latents(
-    views: Iterable[RegionView],
-    shape: tuple[int, int, int],
-    region_weights: RegionWeights | None,
-    device: torch.device | str,
-) -> tuple[list[Tensor], Tensor]:
+def sum_latents(views: Views, shape: tuple[int, int, int], region_weights: PerView, device: Device) -> JobResult:
     """Job: sums the weighted latents and the weights."""
     average = average_views(views, region_weights, *shape, device)
     return [torch.zeros(0)] * average.num_views, average.sums
 
 
-def sum_region_residuals(
-    views: Iterable[RegionView], latents: Tensor, region_weights: RegionWeights | None, device: torch.device | str
-) -> tuple[list[Tensor], Tensor]:
+def sum_region_residuals(views: Views, latents: Tensor, region_weights: PerView, device: Device) -> JobResult:
     """Job: computes the residuals of the regions, and sums them on the Gaussians."""
     return sum_residuals(views, latents.to(device), region_weights)
 
 
-def expected_in_regions(
-    views: Iterable[RegionView], expected: Tensor, _: list[Tensor] | None, device: torch.device | str
-) -> tuple[list[Tensor], Tensor]:
+def expected_in_regions(views: Views, expected: Tensor, _: PerView, device: Device) -> JobResult:
     """Job: computes the expected residual in each region from that of the Gaussians."""
     return [mean_in_regions(view, expected.to(device)) for view in views], torch.zeros(0)
 
 
-def left_out_residuals(
-    views: Iterable[RegionView], latents: Tensor, _: list[Tensor] | None, device: torch.device | str
-) -> tuple[list[Tensor], Tensor]:
+def left_out_residuals(views: Views, latents: Tensor, _: PerView, device: Device) -> JobResult:
     """Job: computes the residuals of views against latents that were lifted without them."""
     return [pixel_residual(view, latents.to(device)) for view in views], torch.zeros(0)
 
 
-def region_statistics(
-    views: Iterable[RegionView], shared: tuple[Tensor, Tensor], _: list[Tensor] | None, device: torch.device | str
-) -> tuple[list[Tensor], Tensor]:
+def region_statistics(views: Views, shared: tuple[Tensor, Tensor], _: PerView, device: Device) -> JobResult:
     """Job: computes packed `RegionStatistics`; `shared` holds latents and expected residuals of the Gaussians."""
     latents, expected = (tensor.to(device) for tensor in shared)
     return [RegionStatistics.of(view, latents, expected).packed() for view in views], torch.zeros(0)
 
 
-def region_consensus(
-    views: Iterable[RegionView], latents: Tensor, _: list[Tensor] | None, device: torch.device | str
-) -> tuple[list[Tensor], Tensor]:
+def region_consensus(views: Views, latents: Tensor, _: PerView, device: Device) -> JobResult:
     """Job: computes the packed `RegionConsensus` of each view."""
     latents = latents.to(device)
     return [view.consensus(composite_latents(view, latents)).packed() for view in views], torch.zeros(0)

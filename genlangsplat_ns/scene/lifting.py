@@ -12,11 +12,11 @@ import torch
 from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.language.memory import SceneMemory
 from genlangsplat_ns.lifting.average import LiftedLatents
-from genlangsplat_ns.lifting.lift import lift_latents
 from genlangsplat_ns.lifting.memory_fit import fit_memory
 from genlangsplat_ns.lifting.memory_regions import MemoryRegions, collect_regions
 from genlangsplat_ns.lifting.ray import lift_on_ray
 from genlangsplat_ns.lifting.region_views import PosedView, RegionViews
+from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.rasterization import WeightCache
 from genlangsplat_ns.scene.language_scene import LanguageScene

@@ -16,7 +16,6 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.memory import MemoryDecoder, SceneMemory
 from genlangsplat_ns.lifting import kmeans, memory_fit, robust
 from genlangsplat_ns.lifting.kmeans import nearest_keys, spherical_kmeans
-from genlangsplat_ns.lifting.lift import lift_latents
 from genlangsplat_ns.lifting.memory_fit import fit_memory, make_keys
 from genlangsplat_ns.lifting.memory_regions import (
     AGREEMENT_POWER,
@@ -26,6 +25,7 @@ from genlangsplat_ns.lifting.memory_regions import (
     collect_regions,
 )
 from genlangsplat_ns.lifting.residuals import composite_latents
+from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.lifting.settings import LiftSettings
 from tests.language.memory_fakes import unit_rows
 from tests.lifting.view_fakes import (

@@ -11,9 +11,9 @@ import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.lifting.average import LiftedLatents
-from genlangsplat_ns.lifting.lift import lift_latents
 from genlangsplat_ns.lifting.ray import _tree_sum, lift_on_ray
 from genlangsplat_ns.lifting.region_views import RegionViews
+from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.utils.ray import RaySettings
 from tests.lifting.stored_views import DeadlyStore, stored_views

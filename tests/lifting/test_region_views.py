@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.lifting.lift import lift_latents
 from genlangsplat_ns.lifting.region_views import SMALL_SIDE
+from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.rasterization import WeightCache
 from tests.lifting.stored_views import HEIGHT, WIDTH, stored_views

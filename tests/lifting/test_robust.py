@@ -13,7 +13,6 @@ from torch import Tensor
 
 from genlangsplat_ns.lifting import robust
 from genlangsplat_ns.lifting.average import LiftedLatents, average_views
-from genlangsplat_ns.lifting.lift import lift_latents
 from genlangsplat_ns.lifting.regions import RegionView
 from genlangsplat_ns.lifting.residuals import (
     EXPECTED_SHARE,
@@ -26,7 +25,7 @@ from genlangsplat_ns.lifting.residuals import (
     region_residuals,
     sum_residuals,
 )
-from genlangsplat_ns.lifting.robust import MIN_SAMPLE, SAMPLE_EVERY, sample_halves
+from genlangsplat_ns.lifting.robust import MIN_SAMPLE, SAMPLE_EVERY, lift_latents, sample_halves
 from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.rasterization import RenderedWeights, compositing_weights
 from tests.lifting.view_fakes import (

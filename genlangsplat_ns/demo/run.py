@@ -17,13 +17,7 @@ import torch
 
 from genlangsplat_ns.demo.gallery import QUERIES, GallerySettings, build_gallery
 from genlangsplat_ns.demo.photographs import CREDITS
-from genlangsplat_ns.evaluation.evaluate import (
-    AnsweredText,
-    EvaluatedRun,
-    Evaluation,
-    TextTarget,
-    evaluate_views,
-)
+from genlangsplat_ns.evaluation.evaluate import AnsweredText, EvaluatedRun, Evaluation, TextTarget, evaluate_views
 from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD, RenderedProtocol
 from genlangsplat_ns.evaluation.report import CardCollector, Report, answer_pictures, describe_encoder, write_report

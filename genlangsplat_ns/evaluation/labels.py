@@ -141,10 +141,7 @@ class ViewLabels:
         scale = np.array([width / self.width, height / self.height])
         # Pixel centers are at integer coordinates.
         return self.warped(
-            width,
-            height,
-            lambda points: (points + 0.5) * scale - 0.5,
-            lambda mask: resized_mask(mask, width, height),
+            width, height, lambda points: (points + 0.5) * scale - 0.5, lambda mask: resized_mask(mask, width, height)
         )
 
 

@@ -41,10 +41,7 @@ class Prediction:
 
 
 def predict(
-    maps: Float[Tensor, "levels height width"],
-    protocol: RenderedProtocol,
-    query: TextQuery,
-    decoded_zero: float = 0.5,
+    maps: Float[Tensor, "levels height width"], protocol: RenderedProtocol, query: TextQuery, decoded_zero: float = 0.5
 ) -> Prediction:
     """Computes the mask and the peaks of one text in one view.
 

@@ -146,10 +146,7 @@ GAUSSIAN_SELECTION = SelectionProtocol(
 
 PROTOCOLS: dict[str, EvaluationProtocol] = {
     protocol.name: protocol
-    for protocol in (
-        *(THRESHOLD, LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, LANGSPLAT_3DOVS),
-        GAUSSIAN_SELECTION,
-    )
+    for protocol in (*(THRESHOLD, LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, LANGSPLAT_3DOVS), GAUSSIAN_SELECTION)
 }
 """All protocols by name."""
 

@@ -234,9 +234,7 @@ class SamMaskGenerator:
             cleaned.append(RegionMask.from_pixels(mask.level, pixels) if filled or removed else mask)
             unchanged.append(float(not filled and not removed))
         kept = nms(
-            _boxes(cleaned),
-            torch.tensor(unchanged),
-            max(self._settings.box_nms_thresh, self._settings.crop_nms_thresh),
+            _boxes(cleaned), torch.tensor(unchanged), max(self._settings.box_nms_thresh, self._settings.crop_nms_thresh)
         )
         return _Candidates(cleaned, candidates.ratings, candidates.stabilities).keep(kept)
 

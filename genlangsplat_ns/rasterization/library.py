@@ -62,8 +62,7 @@ Gaussians = _structure(
     compensated=ctypes.c_bool,
 )
 ProjectionOutputs = _structure(
-    "ProjectionOutputs",
-    **dict.fromkeys(("radii", "means2d", "depths", "conics", "opacities", "colors"), _pointers),
+    "ProjectionOutputs", **dict.fromkeys(("radii", "means2d", "depths", "conics", "opacities", "colors"), _pointers)
 )
 ProjectionGradients = _structure(
     "ProjectionGradients",

@@ -34,14 +34,7 @@ the pixel AUC of the relevancy (without crops) is 0.91, compared to 0.90 at temp
 
 
 class ConSEEncoder:
-    """Embeds regions with EfficientNet-lite2 and texts with all-MiniLM-L6-v2; see the module docstring.
-
-    Args:
-        device: Device of the classifier. Texts are always embedded on the CPU because there are few.
-
-    Attributes:
-        class_embeddings: Centered embeddings of the class names, not normalized.
-        classifier: The classifier of the regions.
+    """Embeds regions with EfficientNet-lite2, and texts, which are few, with all-MiniLM-L6-v2 on the CPU.
 
     Raises:
         GenLangSplatError: If a package with weights is not installed.
@@ -59,6 +52,7 @@ class ConSEEncoder:
         classes = self._sentences.encode([with_article(name) for name in names])
         # Sentence embeddings share a large mean, which makes all of them similar.
         self._center = classes.mean(dim=0)
+        # Centered, but not normalized.
         self.class_embeddings: Float[Tensor, "num_classes embedding_dim"] = classes - self._center
 
     def encode_regions(
@@ -83,14 +77,8 @@ class ConSEEncoder:
 def mix_classes(
     logits: Float[Tensor, "count num_classes"], class_embeddings: Float[Tensor, "num_classes embedding_dim"]
 ) -> Float[Tensor, "count embedding_dim"]:
-    """Averages class embeddings weighted by class probabilities, and normalizes (ConSE, equation 2).
-
-    Args:
-        logits: Class logits.
-        class_embeddings: Centered embeddings of the class names.
-    """
-    # The softmax over the largest logits differs from that over all logits only by a factor, which normalization
-    # removes.
+    """Averages centered class embeddings by class probability, and normalizes the mean (ConSE, equation 2)."""
+    # Normalization removes the factor by which this softmax differs from that over all logits.
     top, classes = logits.topk(TOP_CLASSES, dim=-1)
     weights = (top / TEMPERATURE).softmax(dim=-1)
     mixed = F.embedding_bag(classes, class_embeddings, per_sample_weights=weights, mode="sum")

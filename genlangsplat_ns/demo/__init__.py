@@ -17,7 +17,6 @@ from genlangsplat_ns.utils.lazy import lazy_exports
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "GallerySettings": "genlangsplat_ns.demo.gallery",
         "build_gallery": "genlangsplat_ns.demo.gallery",
         "run_demo": "genlangsplat_ns.demo.run",
         "run_gallery_demo": "genlangsplat_ns.demo.training",

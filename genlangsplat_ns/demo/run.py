@@ -53,7 +53,7 @@ def run_demo(
     settings: GallerySettings | None = None,
     query: TextQuery | None = None,
 ) -> dict[str, Any]:
-    """Runs the whole demo and writes `report.json`, `report.html` and `overlays/*.png`.
+    """Runs the whole demo and writes `report.json`, whose content it returns, `report.html` and `overlays/*.png`.
 
     The main figures are those of held-out views; training views are scored separately. A text is found if its peak is
     on the object in more than half of the held-out views that show it. `localization` and `miou` are means over all
@@ -65,9 +65,6 @@ def run_demo(
         open_run: Opens the config.yml that `train` returned.
         settings: Size and seed of the gallery.
         query: Negatives, level rule, threshold and temperature; its texts are ignored.
-
-    Returns:
-        The content of `report.json`.
     """
     watch = Stopwatch()
     targets = [TextTarget(item.text, item.category) for item in QUERIES]

@@ -109,7 +109,7 @@ class ViewLabels:
         return CategoryTruth(mask, tuple(boxes))
 
     def warped(self, width: int, height: int, move_points: MovePoints, move_mask: Callable[[Mask], Mask]) -> ViewLabels:
-        """Maps the labels to another image of the same view and of this size: (x, y) in pixels, and whole masks."""
+        """Maps the labels to another image of the same view, of this size, with maps of pixels (x, y) and of masks."""
         objects = tuple(item.warped(move_points, move_mask) for item in self.objects)
         return ViewLabels(self.name, width, height, objects, self.skipped, self.picture)
 
@@ -130,7 +130,7 @@ def resized_mask(mask: Mask, width: int, height: int) -> Bool[np.ndarray, "new_h
 
 
 def mask_polygons(mask: Mask, min_pixels: int = 1) -> list[Polygon]:
-    """Returns the outlines of a mask's connected components of `min_pixels` or more, largest first. Holes are filled."""
+    """Returns the outlines of a mask's connected components of at least `min_pixels`, largest first, without holes."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     pieces = []
     for contour in contours:

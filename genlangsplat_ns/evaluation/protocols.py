@@ -23,7 +23,8 @@ class RenderedProtocol:
     empty: Literal["zero", "half", "decoded zero"] = "zero"
     """The relevancy of pixels without content: 0, that of a zero vector, or that of a decoded zero latent."""
     kernel: int = 0
-    """Side of the mean filter, 0 for none. The mask uses the mean of filtered and raw map, the peak the filtered one."""
+    """Side of the mean filter, 0 for none. The mask uses the mean of the filtered and the raw map, the peak only the
+    filtered one."""
     kernel_border: Literal["mirrored", "inside"] = "mirrored"
     """`mirrored` reflects the map without repeating the edge; `inside` averages only pixels inside the map."""
     level: Literal["query", "raw-peak", "mask-mean"] = "raw-peak"

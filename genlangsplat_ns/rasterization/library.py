@@ -120,10 +120,6 @@ def address(tensor: torch.Tensor | None) -> int | None:
 class Kernels:
     """The functions of one compiled library.
 
-    Args:
-        path: The library file.
-        instruction_set: The instruction set of the build.
-
     Raises:
         GenLangSplatError: The file cannot be loaded, or was built from other sources.
     """

@@ -8,13 +8,10 @@ from genlangsplat_ns.rasterization.weights import CompositingWeights
 
 
 class WeightCache:
-    """Keeps the weights of the first views that fit; those of other views are extracted at every use.
+    """Keeps the weights of the first views that fit into `budget` bytes; those of others are extracted at every use.
 
     Views are used in rounds. There, evicting the least recently used view would always evict the view that is needed
     next.
-
-    Args:
-        budget: Maximum number of bytes of all kept weights.
     """
 
     def __init__(self, budget: int) -> None:

@@ -68,9 +68,16 @@ def rasterization(
         GenLangSplatError: An input is invalid, or the CPU kernels are not built.
     """
     device = cuda if isinstance(means, Tensor) and means.is_cuda else cpu
-    scene = (means, quats, scales, opacities, colors, viewmats, Ks, width, height)
     return device.rasterization(
-        *scene,
+        means=means,
+        quats=quats,
+        scales=scales,
+        opacities=opacities,
+        colors=colors,
+        viewmats=viewmats,
+        Ks=Ks,
+        width=width,
+        height=height,
         near_plane=near_plane,
         far_plane=far_plane,
         eps2d=eps2d,
@@ -86,7 +93,7 @@ def rasterization(
 
 
 def render(gaussians: Gaussians, view: View, colors: Tensor, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Calls `rasterization` for one view, with colors (N, channels) or harmonics (N, bases, 3), and more options."""
+    """Calls `rasterization` for one view; `colors` are (N, channels), or harmonics (N, bases, 3) with `sh_degree`."""
     camera = (view.viewmat[None], view.K[None], view.width, view.height)
     return rasterization(*gaussians.tensors(), colors, *camera, **options)
 

@@ -38,7 +38,7 @@ class _FusedSimilarity(torch.autograd.Function):
 def structural_similarity(
     moving: Float[Tensor, "1 channels height width"], fixed: Float[Tensor, "1 channels height width"]
 ) -> Float[Tensor, ""]:
-    """Mean structural similarity (Wang et al. 2004; 11-pixel Gaussian window, sigma 1.5, no padding) of images in 0..1."""
+    """Mean structural similarity (Wang et al. 2004; 11-pixel Gaussian window, sigma 1.5, no padding) of values 0..1."""
     fused = (
         moving.device.type == "cpu"
         and moving.dtype == fixed.dtype == torch.float32

@@ -6,8 +6,7 @@
 - `run`: the demo from the data set to the report, for any trainer.
 - `training`: the demo with the lite method.
 
-Imports `evaluation`, `language`, `utils` and `errors`; only `training` imports the method. Used by the command
-`gen-langsplat demo`.
+Imports `evaluation`, `language`, `utils`, `errors`; only `training` imports the method. Used by `gen-langsplat demo`.
 """
 
 from __future__ import annotations

@@ -125,8 +125,7 @@ def render(surfaces: Sequence[Surface], pose: Float[np.ndarray, "4 4"], camera: 
     """Renders a view: the nearest surface along each ray, its texture, and the coverage of each pixel by each object.
 
     A ray (x, y, 1) hits the plane of a rectangle at corner + a*right + b*down and depth z, where (a, b, 1)/z is linear
-    in (x, y). Finding the nearest surface therefore needs no division. `pose` is camera-to-world in the OpenGL
-    convention.
+    in (x, y). Finding the nearest surface therefore needs no division. `pose` is camera-to-world (OpenGL).
     """
     scale = SUPERSAMPLING
     width, height = camera.width * scale, camera.height * scale

@@ -55,9 +55,8 @@ def run_demo(
 ) -> dict[str, Any]:
     """Runs the whole demo and writes `report.json`, whose content it returns, `report.html` and `overlays/*.png`.
 
-    The main figures are those of held-out views; training views are scored separately. A text is found if its peak is
-    on the object in more than half of the held-out views that show it. `localization` and `miou` are means over all
-    (view, text) pairs.
+    The main figures are means over all (view, text) pairs of held-out views; training views are scored separately. A
+    text is found if its peak is on the object in more than half of the held-out views that show it.
 
     Args:
         output_dir: Folder for `data/` (the gallery), the run and the reports.

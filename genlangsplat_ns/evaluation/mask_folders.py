@@ -54,8 +54,7 @@ def read_mask_folder(folder: Path, classes: Sequence[str] | None = None) -> dict
     masks are skipped and listed in `skipped`.
 
     Raises:
-        GenLangSplatError: If there is no mask, a mask is unreadable, a view has two masks of a class, or the masks of a
-            view differ in size.
+        GenLangSplatError: If no mask exists or one is unreadable, or a view has masks of two sizes or two of a class.
     """
     by_file = None if classes is None else _classes_by_file(classes, folder)
     views = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]

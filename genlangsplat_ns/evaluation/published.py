@@ -19,6 +19,7 @@ class PublishedScore:
 
     method: str
     dataset: str
+    """`lerf-ovs` or `3d-ovs`."""
     scene: str
     family: Family
     source: str

@@ -1,9 +1,8 @@
 """The embedded encoder: ConSE, with weights from ordinary Python packages, so that it needs no download.
 
 ConSE (Norouzi et al. 2013, "Zero-shot learning by convex combination of semantic embeddings") combines two independent
-models into an image-text encoder: a classifier predicts 1000 class probabilities for a region, and the embedding of the
-region is the mean of the sentence embeddings of the class names, weighted by these probabilities. Texts are embedded by
-the same sentence model.
+models into an image-text encoder: a classifier predicts 1000 class probabilities for a region, and its embedding is the
+mean of the sentence embeddings of the class names, weighted by them. The same sentence model embeds texts.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ from genlangsplat_ns.features.sentences import SentenceModel, with_article
 from genlangsplat_ns.features.wheels import import_file_of_wheel
 
 CONSE_IDENTITY = "conse/efficientnet-lite2@960+48x96/all-minilm-l6-v2/1"
-"""Name, image model with its input size and its crops, sentence model, and a version that increases whenever embeddings
-change."""
+"""Name, image model with input size and crops, sentence model, and a version that increases when embeddings change."""
 
 TOP_CLASSES = 30
 """Number of most probable classes in an embedding."""

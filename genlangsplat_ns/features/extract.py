@@ -31,8 +31,7 @@ def extract_features(
 ) -> list[str]:
     """Extracts the features of all views that the store does not have.
 
-    Each view is stored as soon as it is extracted, so a killed run continues where it stopped. Models are loaded only
-    if a view is missing.
+    Each view is stored at once, so a killed run continues where it stopped. Models are loaded if a view is missing.
 
     Args:
         views: Name and pixels of each view. Items may be computed on access; a missing view is accessed twice.

@@ -35,8 +35,7 @@ class RegionClassifier:
     """Computes the logits of the 1000 ImageNet classes for each region of a view.
 
     The network runs once on the whole view, and its features are averaged in each region. This is fast and gives small
-    regions the context they need. Because context leaks across outlines, the largest regions are also classified as
-    crops.
+    regions the context they need. As context leaks across outlines, the largest regions are also classified as crops.
 
     Raises:
         GenLangSplatError: If one of its packages is not installed.

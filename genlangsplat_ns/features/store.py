@@ -134,8 +134,7 @@ class FeatureStore:
     def writing(self) -> Iterator[bool]:
         """Locks the folder and deletes temporary files of killed processes; yields whether it had to wait for the lock.
 
-        A second process waits until the first one finishes and then finds its files. The operating system releases the
-        lock of a killed process.
+        A waiting process then finds the files of the other. The operating system releases the lock of a killed process.
         """
         lock, waited = FileLock(self.folder / ".lock"), False
         try:

@@ -61,8 +61,7 @@ def rasterization(
 
     Returns:
         Image (1, height, width, channels), alphas (1, height, width, 1), and a dictionary for densification: `means2d`
-        (1, N, 2) in the graph, `radii` (1, N) int32 with 0 for invisible Gaussians, `width`, `height`, `n_cameras` and
-        others.
+        (1, N, 2) in the graph, `radii` (1, N) int32 (0 if invisible), `width`, `height`, `n_cameras` and others.
 
     Raises:
         GenLangSplatError: An input is invalid, or the CPU kernels are not built.

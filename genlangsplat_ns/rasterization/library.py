@@ -167,8 +167,7 @@ class Kernels:
         """Makes `gls_<destroy>` free the memory behind the pointer when the owner is garbage collected.
 
         The viewer interrupts its render thread between any two lines of Python, also in destructors. So the callback of
-        the weak reference runs no Python: it is a method object that passes the pointer and the reference to the
-        library.
+        the weak reference runs no Python: it is a method object that passes pointer and reference to the library.
         """
         for key, reference in list(_OWNED.items()):
             if reference() is None:

@@ -1,7 +1,6 @@
 """Finished runs on disk: opening one, adding a checkpoint to it, and writing a new run made from it.
 
-Whatever is written appears whole or not at all. nerfstudio's configs name the classes they are made of, so open only
-runs you trust.
+Files are written atomically. nerfstudio's configs name the classes they are made of, so open only runs you trust.
 """
 
 from __future__ import annotations

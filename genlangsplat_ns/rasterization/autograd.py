@@ -106,9 +106,11 @@ class Project(torch.autograd.Function):
         kernels.run("project_backward", ctypes.byref(camera), ctypes.byref(gaussians), *saved, ctypes.byref(sums))
         to_viewmat = to_position = None
         if camera_sums is not None:
-            rotation, translation, to_position = camera_sums.float().split((9, 3, 3))
+            sums32 = camera_sums.float()
             to_viewmat = means.new_zeros(4, 4)
-            to_viewmat[:3, :3], to_viewmat[:3, 3] = rotation.view(3, 3), translation
+            to_viewmat[:3, :3] = sums32[:9].view(3, 3)
+            to_viewmat[:3, 3] = sums32[9:12]
+            to_position = sums32[12:15]
         return (*wanted, to_viewmat, to_position, None, None, None)
 
 

@@ -6,8 +6,7 @@
 - `run`: the demo from the data set to the report, for any trainer.
 - `training`: the demo with the lite method.
 
-Imports `evaluation`, `language`, `utils` and `errors`; only `training` imports the method. Used by the command
-`gen-langsplat demo`.
+Imports `evaluation`, `language`, `utils`, `errors`; only `training` imports the method. Used by `gen-langsplat demo`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from genlangsplat_ns.utils.lazy import lazy_exports
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "GallerySettings": "genlangsplat_ns.demo.gallery",
         "build_gallery": "genlangsplat_ns.demo.gallery",
         "run_demo": "genlangsplat_ns.demo.run",
         "run_gallery_demo": "genlangsplat_ns.demo.training",

@@ -53,21 +53,16 @@ QUERIES: tuple[GalleryQuery, ...] = (
 
 @dataclass(frozen=True)
 class GallerySettings:
-    """Size of the gallery data set.
-
-    Attributes:
-        num_views: Number of views, in two rows on an arc.
-        width: Image width in pixels.
-        height: Image height in pixels.
-        num_points: Number of seed points.
-        seed: Random seed of textures, camera jitter and seed points.
-    """
+    """Size of the gallery data set."""
 
     num_views: int = 40
+    """Number of views, in two rows on an arc."""
     width: int = 384
     height: int = 288
     num_points: int = 16_000
+    """Number of seed points."""
     seed: int = 0
+    """Random seed of textures, camera jitter and seed points."""
 
     def __post_init__(self) -> None:
         if self.num_views < EVAL_INTERVAL or min(self.width, self.height) < 16 or self.num_points < 1:
@@ -84,26 +79,18 @@ def camera_path(num_views: int, rng: np.random.Generator) -> list[Float[np.ndarr
     for index, azimuth in enumerate(np.radians(np.linspace(-48, 48, num_views))):
         radius = rng.uniform(2.9, 3.5)
         height = (1.2 if index % 2 else 1.75) + rng.uniform(-0.12, 0.12)
-        target_x = (-0.95, 0.0, 0.95)[index % 3]
-        target = np.array([target_x, 1.1, 1.05]) + rng.uniform(-0.12, 0.12, 3)
+        target = np.array([(-0.95, 0.0, 0.95)[index % 3], 1.1, 1.05]) + rng.uniform(-0.12, 0.12, 3)
         position = np.array([radius * np.sin(azimuth), 0.9 - radius * np.cos(azimuth), height])
         poses.append(look_at(position, target))
     return poses
 
 
 def build_gallery(folder: Path, settings: GallerySettings | None = None) -> Path:
-    """Writes the gallery as a nerfstudio data set.
+    """Writes the gallery as a nerfstudio data set, replaces files of an earlier one, and returns its folder.
 
     Writes `transforms.json` (including the split: every fifth view is held out), `images/*.png`, `sparse_pc.ply`
     (colored seed points on surfaces that the training views see) and `labels/<view>.json` (LERF-OVS labels from the
     exact geometry).
-
-    Args:
-        folder: Output folder. Files of an earlier gallery are replaced.
-        settings: Size and seed.
-
-    Returns:
-        The folder.
 
     Raises:
         GenLangSplatError: If the installed packages lack a photograph.
@@ -120,18 +107,14 @@ def build_gallery(folder: Path, settings: GallerySettings | None = None) -> Path
     colors: list[np.ndarray] = []
     for name, pose in track(list(zip(names, poses, strict=True)), "Building the gallery"):
         rendering = render(surfaces, pose, camera, len(CATEGORIES))
-        picture = (rendering.rgb * 255).round().astype(np.uint8)
-        _write_picture(folder / "images" / name, picture)
+        _write_picture(folder / "images" / name, (rendering.rgb * 255).round().astype(np.uint8))
         write_labels(folder / "labels" / f"{Path(name).stem}.json", label_view(name, rendering))
         if name not in held_out:
             view_points, view_colors = _sample_points(rendering, pose, camera, points_per_view, rng)
             points.append(view_points)
             colors.append(view_colors)
-    _write_points(
-        folder / "sparse_pc.ply",
-        np.concatenate(points)[: settings.num_points],
-        np.concatenate(colors)[: settings.num_points],
-    )
+    count = settings.num_points
+    _write_points(folder / "sparse_pc.ply", np.concatenate(points)[:count], np.concatenate(colors)[:count])
     _write_transforms(folder / "transforms.json", camera, names, poses, held_out)
     return folder
 

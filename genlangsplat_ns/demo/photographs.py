@@ -14,17 +14,12 @@ from genlangsplat_ns.errors import GenLangSplatError
 
 @dataclass(frozen=True)
 class Photograph:
-    """A crop of an image file inside a Python package.
-
-    Attributes:
-        package: The package that contains the file.
-        file: Path inside the package.
-        crop: Left, top, right and bottom of the crop in pixels.
-    """
+    """A crop of an image file inside a Python package."""
 
     package: str
     file: str
     crop: tuple[int, int, int, int]
+    """Left, top, right and bottom of the crop in pixels."""
 
     def load(self) -> Float[np.ndarray, "height width 3"]:
         """Reads the crop as colors in 0 to 1.

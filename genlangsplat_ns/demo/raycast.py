@@ -17,23 +17,20 @@ FIRST_RAY = 0.5 / SUPERSAMPLING
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A textured rectangle that is visible from its front only.
-
-    Attributes:
-        corner: The top left corner in world coordinates.
-        right: The vector along the upper edge.
-        down: The vector along the left edge, perpendicular to `right`.
-        texture: Colors including shading, row 0 at the upper edge.
-        label: Index of the object on it, -1 for none.
-        window: The part with the object: left, top, right and bottom as fractions of the surface.
-    """
+    """A textured rectangle that is visible from its front only."""
 
     corner: Float[np.ndarray, " 3"]
+    """The top left corner in world coordinates."""
     right: Float[np.ndarray, " 3"]
+    """The vector along the upper edge."""
     down: Float[np.ndarray, " 3"]
+    """The vector along the left edge, perpendicular to `right`."""
     texture: Float[np.ndarray, "rows columns 3"]
+    """Colors including shading, row 0 at the upper edge."""
     label: int = -1
+    """Index of the object on it, -1 for none."""
     window: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    """The part with the object: left, top, right and bottom as fractions of the surface."""
 
     @property
     def normal(self) -> Float[np.ndarray, " 3"]:
@@ -57,19 +54,16 @@ class Pinhole:
 
 @dataclass(frozen=True, eq=False)
 class Rendering:
-    """A rendered view.
-
-    Attributes:
-        rgb: Colors in 0 to 1.
-        coverage: The fraction of each pixel that each object covers.
-        extent: The number of pixels of each object without occlusion and without clipping at the image border.
-        depth: Depth along the optical axis at each pixel's first ray, infinite where there is no surface.
-    """
+    """A rendered view."""
 
     rgb: Float[np.ndarray, "height width 3"]
+    """Colors in 0 to 1."""
     coverage: Float[np.ndarray, "objects height width"]
+    """The fraction of each pixel that each object covers."""
     extent: Float[np.ndarray, " objects"]
+    """The number of pixels of each object without occlusion and without clipping at the image border."""
     depth: Float[np.ndarray, "height width"]
+    """Depth along the optical axis at each pixel's first ray, infinite where there is no surface."""
 
 
 def look_at(position: Float[np.ndarray, " 3"], target: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "4 4"]:
@@ -131,13 +125,7 @@ def render(surfaces: Sequence[Surface], pose: Float[np.ndarray, "4 4"], camera: 
     """Renders a view: the nearest surface along each ray, its texture, and the coverage of each pixel by each object.
 
     A ray (x, y, 1) hits the plane of a rectangle at corner + a*right + b*down and depth z, where (a, b, 1)/z is linear
-    in (x, y). Finding the nearest surface therefore needs no division.
-
-    Args:
-        surfaces: The rectangles.
-        pose: Camera-to-world, OpenGL convention.
-        camera: The intrinsics.
-        num_objects: Number of objects. Labels start at 0.
+    in (x, y). Finding the nearest surface therefore needs no division. `pose` is camera-to-world (OpenGL).
     """
     scale = SUPERSAMPLING
     width, height = camera.width * scale, camera.height * scale
@@ -159,9 +147,8 @@ def render(surfaces: Sequence[Surface], pose: Float[np.ndarray, "4 4"], camera: 
         if surface.label >= 0:
             left, top, right_edge, bottom = surface.window
             ring = [(left, top), (right_edge, top), (right_edge, bottom), (left, bottom)]
-            extent[surface.label] += _projected_area(
-                np.stack([corner + a * right + b * down for a, b in ring]), camera.matrix
-            )
+            outline = np.stack([corner + a * right + b * down for a, b in ring])
+            extent[surface.label] += _projected_area(outline, camera.matrix)
         box = _screen_box(corners, calibration, width, height)
         if box is None:
             continue

@@ -33,52 +33,40 @@ BLACK, OAK, WALNUT, IVORY = (0.09, 0.09, 0.095), (0.62, 0.45, 0.27), (0.30, 0.19
 
 @dataclass(frozen=True)
 class WallPicture:
-    """A framed picture on a wall.
-
-    Attributes:
-        category: The object in the picture.
-        photograph: The photograph.
-        wall: Index of the wall: left, back, right.
-        along: Distance of the center from the wall's left end.
-        center: Height of the center above the floor.
-        height: Outer height. The width follows from the photograph's aspect ratio.
-        frame: Color of the frame.
-    """
+    """A framed picture on a wall."""
 
     category: str
     photograph: Photograph
     wall: int
+    """Index of the wall: left, back, right."""
     along: float
+    """Distance of the center from the wall's left end."""
     center: float
+    """Height of the center above the floor."""
     height: float
+    """Outer height. The width follows from the photograph's aspect ratio."""
     frame: Color
 
 
 @dataclass(frozen=True)
 class StandingBoard:
-    """A picture on a free-standing board with one panel, or with two panels and a fold between them.
-
-    Attributes:
-        category: The object in the picture.
-        photograph: The photograph.
-        foot: Position of the center of the lower edge.
-        height: Height. The unfolded width follows from the photograph's aspect ratio.
-        yaw: Rotation in degrees from facing the visitor, positive to the visitor's right.
-        lean: Backward tilt in degrees.
-        fold: Rotation of each half in degrees. With positive values the fold points to the visitor.
-        border: Color of the border around the photograph.
-        plinth: Width and depth of the plinth, which reaches up to `foot`; None for no plinth.
-    """
+    """A picture on a free-standing board with one panel, or with two panels and a fold between them."""
 
     category: str
     photograph: Photograph
     foot: tuple[float, float, float]
+    """Position of the center of the lower edge."""
     height: float
+    """Height. The unfolded width follows from the photograph's aspect ratio."""
     yaw: float = 0.0
+    """Rotation in degrees from facing the visitor, positive to the visitor's right."""
     lean: float = 0.0
+    """Backward tilt in degrees."""
     fold: float = 0.0
+    """Rotation of each half in degrees. With positive values the fold points to the visitor."""
     border: Color = IVORY
     plinth: tuple[float, float] | None = None
+    """Width and depth of the plinth, which reaches up to `foot`; None for no plinth."""
 
 
 Window = tuple[float, float, float, float]
@@ -91,20 +79,12 @@ WALL_PICTURES = (
 )
 
 BOARDS = (
+    StandingBoard("cat", photographs.CAT, (-1.2, 0.75, 0.5), height=0.78, yaw=12.0, fold=-22.0, plinth=(1.25, 0.6)),
     StandingBoard(
-        "cat", photographs.CAT, foot=(-1.2, 0.75, 0.5), height=0.78, yaw=12.0, fold=-22.0, plinth=(1.25, 0.6)
+        "coffee", photographs.COFFEE, (1.28, 0.7, 0.55), height=0.72, yaw=-14.0, lean=10.0, plinth=(1.0, 0.5)
     ),
     StandingBoard(
-        "coffee", photographs.COFFEE, foot=(1.28, 0.7, 0.55), height=0.72, yaw=-14.0, lean=10.0, plinth=(1.0, 0.5)
-    ),
-    StandingBoard(
-        "motorcycle",
-        photographs.MOTORCYCLE,
-        foot=(0.05, 0.1, 0.2),
-        height=0.78,
-        yaw=-4.0,
-        fold=17.0,
-        plinth=(1.45, 0.5),
+        "motorcycle", photographs.MOTORCYCLE, (0.05, 0.1, 0.2), height=0.78, yaw=-4.0, fold=17.0, plinth=(1.45, 0.5)
     ),
 )
 
@@ -113,11 +93,7 @@ CATEGORIES: tuple[str, ...] = tuple(item.category for item in (*WALL_PICTURES, *
 
 
 def build_room(seed: int = 0) -> list[Surface]:
-    """Builds every rectangle of the gallery, including its lighting.
-
-    Args:
-        seed: Seed of the procedural textures.
-    """
+    """Builds every rectangle of the gallery, including its lighting, with procedural textures from the seed."""
     rng = np.random.default_rng(seed)
     surfaces: list[Surface] = []
     shadows_on_floor: list[Rectangle] = []

@@ -17,13 +17,7 @@ import torch
 
 from genlangsplat_ns.demo.gallery import QUERIES, GallerySettings, build_gallery
 from genlangsplat_ns.demo.photographs import CREDITS
-from genlangsplat_ns.evaluation.evaluate import (
-    AnsweredText,
-    EvaluatedRun,
-    Evaluation,
-    TextTarget,
-    evaluate_views,
-)
+from genlangsplat_ns.evaluation.evaluate import AnsweredText, EvaluatedRun, Evaluation, TextTarget, evaluate_views
 from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD, RenderedProtocol
 from genlangsplat_ns.evaluation.report import CardCollector, Report, answer_pictures, describe_encoder, write_report
@@ -59,11 +53,10 @@ def run_demo(
     settings: GallerySettings | None = None,
     query: TextQuery | None = None,
 ) -> dict[str, Any]:
-    """Runs the whole demo and writes `report.json`, `report.html` and `overlays/*.png`.
+    """Runs the whole demo and writes `report.json`, whose content it returns, `report.html` and `overlays/*.png`.
 
-    The main figures are those of held-out views; training views are scored separately. A text is found if its peak is
-    on the object in more than half of the held-out views that show it. `localization` and `miou` are means over all
-    (view, text) pairs.
+    The main figures are means over all (view, text) pairs of held-out views; training views are scored separately. A
+    text is found if its peak is on the object in more than half of the held-out views that show it.
 
     Args:
         output_dir: Folder for `data/` (the gallery), the run and the reports.
@@ -71,9 +64,6 @@ def run_demo(
         open_run: Opens the config.yml that `train` returned.
         settings: Size and seed of the gallery.
         query: Negatives, level rule, threshold and temperature; its texts are ignored.
-
-    Returns:
-        The content of `report.json`.
     """
     watch = Stopwatch()
     targets = [TextTarget(item.text, item.category) for item in QUERIES]

@@ -27,8 +27,7 @@ def smooth_noise(shape: tuple[int, int], period: tuple[float, float], rng: np.ra
     coarse = tuple(int(np.ceil(size / step)) + 3 for size, step in zip(shape, period, strict=True))
     grid = rng.standard_normal(coarse)
     scales = [size / (count - 2) for size, count in zip(shape, coarse, strict=True)]
-    fine = np.asarray(zoom(grid, scales, order=3))
-    fine = fine[: shape[0], : shape[1]]
+    fine = np.asarray(zoom(grid, scales, order=3))[: shape[0], : shape[1]]
     return (fine - fine.mean()) / fine.std()
 
 
@@ -82,14 +81,8 @@ def framed(
     edge = round(border * density)
     texture = np.broadcast_to(np.asarray(frame, np.float32), (rows, columns, 3)).copy()
     # The frame is bright on its upper and left sides and darkens towards the picture.
-    depth = np.minimum.reduce(
-        np.broadcast_arrays(
-            np.arange(rows)[:, None],
-            np.arange(rows)[::-1, None],
-            np.arange(columns)[None],
-            np.arange(columns)[None, ::-1],
-        )
-    )
+    y, x = np.arange(rows)[:, None], np.arange(columns)[None]
+    depth = np.minimum(np.minimum(y, y[::-1]), np.minimum(x, x[:, ::-1]))
     texture *= (1.12 - 0.3 * np.clip(depth / max(edge, 1), 0, 1))[..., None]
     texture[-edge:] *= 0.82
     texture[:, -edge:] *= 0.9

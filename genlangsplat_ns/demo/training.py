@@ -23,12 +23,7 @@ def run_gallery_demo(output_dir: Path) -> dict[str, Any]:
 
 
 def train_gallery(data: Path, output_dir: Path) -> Path:
-    """Trains both phases and returns the run's config.yml.
-
-    Args:
-        data: The gallery's folder.
-        output_dir: Parent folder for nerfstudio's run folder.
-    """
+    """Trains both phases into nerfstudio's run folder below `output_dir`, and returns the run's config.yml."""
     config = deepcopy(gen_langsplat_lite.config)
     config.data = config.pipeline.datamanager.data = data
     config.output_dir = output_dir

@@ -2,7 +2,7 @@
 
 - `labels`, `lerf_ovs`, `mask_folders`, `label_folders`: labels of a view, their file formats, and finding them.
 - `protocols`, `published`: the rules to score by as data, and the scores that papers report.
-- `prediction`, `selection`: a mask and a peak from relevancy maps, or from selected Gaussians.
+- `prediction`: a mask and a peak from relevancy maps.
 - `metrics`, `scores`: IoU, localization and PSNR, and their means.
 - `evaluate`: scores every text in every labeled view of a run.
 - `report`: the HTML report.
@@ -18,11 +18,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "PROTOCOLS": "genlangsplat_ns.evaluation.protocols",
-        "Evaluation": "genlangsplat_ns.evaluation.scores",
-        "EvaluationProtocol": "genlangsplat_ns.evaluation.protocols",
-        "LabelSet": "genlangsplat_ns.evaluation.label_folders",
         "TextTarget": "genlangsplat_ns.evaluation.evaluate",
-        "ViewLabels": "genlangsplat_ns.evaluation.labels",
         "evaluate_views": "genlangsplat_ns.evaluation.evaluate",
         "named_protocols": "genlangsplat_ns.evaluation.protocols",
         "read_label_set": "genlangsplat_ns.evaluation.label_folders",

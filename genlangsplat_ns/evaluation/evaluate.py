@@ -132,11 +132,9 @@ class MatchedViews:
 
 
 def match_views(views: Sequence[Any], labels: Mapping[str, ViewLabels]) -> MatchedViews:
-    """Finds the labels of views by the names of their files, never by numbers, which change with the split.
+    """Finds the labels of views by the stems of their file names, never by numbers, which change with the split.
 
-    Args:
-        views: The views; those without labels are passed over.
-        labels: The labels by the stem of the view's file name.
+    Views without labels are ignored.
 
     Raises:
         GenLangSplatError: If labels fit two views.
@@ -168,12 +166,10 @@ def evaluate_views(
     Every view is rendered and decoded once for all its texts, and nothing of it is kept.
 
     Args:
-        run: The trained run.
-        views: The views of the run to look at; those without labels are passed over.
+        views: The views of the run to look at; those without labels are ignored.
         labels: The labels by the stem of the view's file name; they are scaled to the size of the rendering.
         targets: What to ask. None asks every category by its own name, as LERF-OVS does.
         query: Negatives, level rule, threshold and temperature; its texts are not used.
-        protocols: The rules to score by.
         observe: Called for each view and text with the pictures, so that none need be kept.
         mode: Where the maps of rendered protocols come from: `rendered` decodes and scores every pixel, as the papers
             do; `gaussian` decodes the Gaussians once for all views and draws their scores.

@@ -15,19 +15,14 @@ from genlangsplat_ns.evaluation.mask_folders import CLASSES_FILE, read_mask_fold
 LOGGER = logging.getLogger(__name__)
 
 LabelKind = Literal["lerf-ovs", "3d-ovs", "masks"]
+"""Layout of labels: `lerf-ovs` has JSON outlines, `3d-ovs` has masks and a class list, `masks` has masks only."""
 
 FOLDER_NAMES = ("labels", "label", "segmentations")
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The labels of a scene.
-
-    Attributes:
-        kind: The layout: `lerf-ovs` has JSON outlines, `3d-ovs` has masks and a class list, `masks` has masks only.
-        folder: The folder of the labels.
-        views: The labels by the stem of the view's file name.
-    """
+    """The labels of a scene by the stem of the view's file name."""
 
     kind: LabelKind
     folder: Path
@@ -40,13 +35,10 @@ class LabelSet:
 
 
 def find_label_folder(data: Path) -> Path | None:
-    """Finds the label folder of a scene; returns None if there is none.
+    """Finds the label folder of a scene, given by its folder or the camera file in it; returns None if there is none.
 
     Looks for `labels`, `label` and `segmentations` in the scene's folder, then for `label/SCENE` next to the scene's
     folder, where LERF-OVS has it.
-
-    Args:
-        data: The scene's folder, or the camera file in it.
     """
     root = (data if data.is_dir() else data.parent).resolve()
     candidates = [*(root / name for name in FOLDER_NAMES), root.parent / "label" / root.name]

@@ -18,17 +18,14 @@ MovePoints = Callable[[Float[np.ndarray, "count 2"]], Float[np.ndarray, "count 2
 
 @dataclass(frozen=True)
 class LabeledObject:
-    """One outlined object.
-
-    Attributes:
-        category: The category. LERF-OVS also uses it as the query text.
-        polygon: The outline as (x, y) pixels, one closed ring.
-        box: The bounding box x0, y0, x1, y1, both ends inclusive.
-    """
+    """One outlined object."""
 
     category: str
+    """The category. LERF-OVS also uses it as the query text."""
     polygon: Polygon
+    """The outline as (x, y) pixels, one closed ring."""
     box: Box
+    """The bounding box x0, y0, x1, y1, both ends inclusive."""
 
     @classmethod
     def from_polygon(cls, category: str, polygon: Iterable[Sequence[float]]) -> LabeledObject:
@@ -52,12 +49,7 @@ class LabeledObject:
 
 @dataclass(frozen=True, eq=False)
 class LabeledMask:
-    """One object, or all objects of a category, as a mask.
-
-    Attributes:
-        category: The category.
-        mask: The mask over the whole image.
-    """
+    """One object, or all objects of a category, as a mask over the whole image."""
 
     category: str
     mask: Mask
@@ -89,23 +81,17 @@ class CategoryTruth:
 
 @dataclass(frozen=True)
 class ViewLabels:
-    """The labels of one view.
-
-    Attributes:
-        name: File name of the view's photograph.
-        width: Width in pixels of the image the labels were drawn on.
-        height: Height in pixels of that image.
-        objects: The labeled objects.
-        skipped: One message per unusable object.
-        picture: The image the labels were drawn on, if it is stored with them.
-    """
+    """The labels of one view, drawn on an image of `width` x `height` pixels."""
 
     name: str
+    """File name of the view's photograph."""
     width: int
     height: int
     objects: tuple[LabeledObject | LabeledMask, ...]
     skipped: tuple[str, ...] = ()
+    """One message per unusable object."""
     picture: Path | None = None
+    """The image the labels were drawn on, if it is stored with them."""
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -123,14 +109,7 @@ class ViewLabels:
         return CategoryTruth(mask, tuple(boxes))
 
     def warped(self, width: int, height: int, move_points: MovePoints, move_mask: Callable[[Mask], Mask]) -> ViewLabels:
-        """Maps the labels to another image of the same view.
-
-        Args:
-            width: Width of that image.
-            height: Height of that image.
-            move_points: Maps pixel positions (x, y) to that image.
-            move_mask: Maps a mask of the whole image to that image.
-        """
+        """Maps the labels to another image of the same view, of this size, with maps of pixels (x, y) and of masks."""
         objects = tuple(item.warped(move_points, move_mask) for item in self.objects)
         return ViewLabels(self.name, width, height, objects, self.skipped, self.picture)
 
@@ -141,10 +120,7 @@ class ViewLabels:
         scale = np.array([width / self.width, height / self.height])
         # Pixel centers are at integer coordinates.
         return self.warped(
-            width,
-            height,
-            lambda points: (points + 0.5) * scale - 0.5,
-            lambda mask: resized_mask(mask, width, height),
+            width, height, lambda points: (points + 0.5) * scale - 0.5, lambda mask: resized_mask(mask, width, height)
         )
 
 
@@ -154,12 +130,7 @@ def resized_mask(mask: Mask, width: int, height: int) -> Bool[np.ndarray, "new_h
 
 
 def mask_polygons(mask: Mask, min_pixels: int = 1) -> list[Polygon]:
-    """Returns the outlines of a mask's connected components, largest first. Holes are filled.
-
-    Args:
-        mask: The mask.
-        min_pixels: Components with fewer pixels are ignored.
-    """
+    """Returns the outlines of a mask's connected components of at least `min_pixels`, largest first, without holes."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     pieces = []
     for contour in contours:

@@ -50,15 +50,11 @@ def read_mask_folder(folder: Path, classes: Sequence[str] | None = None) -> dict
 
     A pixel belongs to the class if it is brighter than half of the brightest pixel, so files of 0 and 1 are equivalent
     to files of 0 and 255. File names match classes regardless of case, Unicode form and the characters that replace
-    spaces and slashes. Files without a listed class and empty masks are skipped and listed in `skipped`.
-
-    Args:
-        folder: The folder that contains one folder per view.
-        classes: The classes to read; None makes every file a class of its own name.
+    spaces and slashes; without `classes`, every file is a class of its own name. Files without a listed class and empty
+    masks are skipped and listed in `skipped`.
 
     Raises:
-        GenLangSplatError: If there is no mask, a mask is unreadable, a view has two masks of a class, or the masks of a
-            view differ in size.
+        GenLangSplatError: If no mask exists or one is unreadable, or a view has masks of two sizes or two of a class.
     """
     by_file = None if classes is None else _classes_by_file(classes, folder)
     views = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
@@ -107,8 +103,7 @@ def _read_view(folder: Path, by_file: Mapping[str, str] | None) -> ViewLabels | 
 
 
 def _read_mask(path: Path) -> Mask:
-    advice = "Replace it or remove it from the folder."
-    with reading_picture(str(path), advice), Image.open(path) as file:
+    with reading_picture(str(path), "Replace it or remove it from the folder."), Image.open(path) as file:
         brightness = np.array(eight_bit(file, str(path)).convert("L"))
     return brightness > brightness.max() / 2
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.evaluation.labels import Box, CategoryTruth, Mask
+from genlangsplat_ns.evaluation.labels import CategoryTruth, Mask
 
 NO_SCORES = "There are no scores to average: no labeled view shows a queried category. Add labels or texts."
 
@@ -21,12 +21,7 @@ def intersection_over_union(a: Mask, b: Mask) -> float:
 
 
 def is_hit(peaks: Iterable[tuple[int, int]], truth: CategoryTruth, target: str) -> bool:
-    """Whether any of the peaks is on the object.
-
-    Args:
-        peaks: Pixels (x, y).
-        truth: Mask and boxes of the object.
-        target: `outline` or `box`. Box borders are inclusive.
+    """Whether any of the peaks (x, y) is on the object: in its `outline`, or in one of its boxes (`box`, inclusive).
 
     Raises:
         GenLangSplatError: If the target is unknown.
@@ -34,22 +29,15 @@ def is_hit(peaks: Iterable[tuple[int, int]], truth: CategoryTruth, target: str) 
     if target == "outline":
         return any(bool(truth.mask[y, x]) for x, y in peaks)
     if target == "box":
-        return any(_in_box(peak, box) for peak in peaks for box in truth.boxes)
+        return any(x0 <= x <= x1 and y0 <= y <= y1 for x, y in peaks for x0, y0, x1, y1 in truth.boxes)
     raise GenLangSplatError(f'Found the target "{target}" in a protocol; expected "outline" or "box". Correct it.')
-
-
-def _in_box(peak: tuple[int, int], box: Box) -> bool:
-    x, y = peak
-    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
 
 
 def micro_mean(groups: Mapping[str, Sequence[float]]) -> float:
     """Mean over the values of all groups, so groups with more values have more weight."""
     values = [value for group in groups.values() for value in group]
     if not values:
-        raise GenLangSplatError(
-            "There are no scores to average: no labeled view shows a queried category. Add labels or texts."
-        )
+        raise GenLangSplatError(NO_SCORES)
     return float(np.mean(values))
 
 
@@ -57,9 +45,7 @@ def macro_mean(groups: Mapping[str, Sequence[float]]) -> float:
     """Mean of the group means, so every group (a scene or a text) has the same weight. Ignores empty groups."""
     means = [float(np.mean(group)) for group in groups.values() if len(group)]
     if not means:
-        raise GenLangSplatError(
-            "There are no scores to average: no labeled view shows a queried category. Add labels or texts."
-        )
+        raise GenLangSplatError(NO_SCORES)
     return float(np.mean(means))
 
 

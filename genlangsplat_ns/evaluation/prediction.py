@@ -22,29 +22,21 @@ Peaks = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The prediction of a protocol for one text in one view.
-
-    Attributes:
-        level: The level or level rule of the mask.
-        score: The highest raw relevancy of the pixels with content; 0 if there are none.
-        map: The map that the threshold is applied to.
-        mask: The selected pixels.
-        peaks: The pixels (x, y) with the highest value that count for localization, in reading order; empty for a
-            constant map. None if the protocol has no peak.
-    """
+    """The prediction of a protocol for one text in one view."""
 
     level: str
+    """The level or level rule of the mask."""
     score: float
+    """The highest raw relevancy of the pixels with content; 0 if there are none."""
     map: Map
+    """The map that the threshold is applied to."""
     mask: Mask
     peaks: Peaks | None
+    """Pixels (x, y) with the highest value, in reading order; empty for a constant map, None without localization."""
 
 
 def predict(
-    maps: Float[Tensor, "levels height width"],
-    protocol: RenderedProtocol,
-    query: TextQuery,
-    decoded_zero: float = 0.5,
+    maps: Float[Tensor, "levels height width"], protocol: RenderedProtocol, query: TextQuery, decoded_zero: float = 0.5
 ) -> Prediction:
     """Computes the mask and the peaks of one text in one view.
 
@@ -52,7 +44,6 @@ def predict(
 
     Args:
         maps: The raw relevancy per level; exactly 0 marks pixels without content at that level.
-        protocol: The rules.
         query: Provides the level rule and the threshold if the protocol does not fix them.
         decoded_zero: The relevancy of the embedding that a zero latent decodes to, from `relevancy_of_zero`.
     """
@@ -93,14 +84,10 @@ def predict(
 def fill_empty(
     maps: Float[np.ndarray, "levels height width"], value: float
 ) -> Float[np.ndarray, "levels height width"]:
-    """Sets the relevancy of pixels without content.
+    """Sets the raw relevancy of pixels without content, which is exactly 0, to a value.
 
     A level without content in the whole view was not trained, a case that the official code does not have. It stays at
     zero, so it is never preferred to a trained level.
-
-    Args:
-        maps: Raw relevancy per level; exactly 0 where a level has no content.
-        value: The relevancy to set.
     """
     learned = maps.any(axis=(1, 2), keepdims=True)
     return np.where((maps == 0) & learned, np.float32(value), maps)
@@ -112,7 +99,6 @@ def box_filter(values: Map, size: int, border: str = "mirrored") -> Map:
     A window of even size extends one pixel further up and left than down and right, as in OpenCV's filter2D.
 
     Args:
-        values: The map, in single precision.
         size: Side of the window; odd for `inside`.
         border: `mirrored` reflects the map without repeating the edge (OpenCV's default). `inside` averages only pixels
             inside the map (torch's average pooling with count_include_pad=False).
@@ -139,13 +125,10 @@ def box_filter(values: Map, size: int, border: str = "mirrored") -> Map:
 
 
 def majority_vote(mask: Mask, size: int, border: str = "short") -> Mask:
-    """Sets each pixel to the majority of the window around it. Ties and empty windows give False.
+    """Sets each pixel to the majority of the window around it, of odd size. Ties and empty windows give False.
 
-    Args:
-        mask: The mask.
-        size: Side of the window, odd.
-        border: `short` excludes the last row and the last column of the image from every window, as LangSplat does.
-            `inside` includes all pixels.
+    The border `short` excludes the last row and the last column of the image from every window, as LangSplat does;
+    `inside` includes all pixels.
     """
     height, width = (side - 1 if border == "short" else side for side in mask.shape)
     sums = cv2.integral(mask[:height, :width].astype(np.uint8))

@@ -14,41 +14,34 @@ Family = Literal["rendered maps", "selected Gaussians"]
 
 @dataclass(frozen=True)
 class RenderedProtocol:
-    """Rules that turn rendered relevancy maps, one per level, into a mask and a peak, and define a hit.
-
-    Attributes:
-        name: Name of the protocol in the results.
-        description: One sentence for reports.
-        levels: The levels to use.
-        empty: The relevancy of pixels without content: `zero`; `half`, the relevancy of a zero vector; or `decoded
-            zero`, the relevancy of the embedding that a zero latent decodes to.
-        kernel: Side of the mean filter, 0 for none. The mask uses the average of the filtered and the raw map, the peak
-            only the filtered one.
-        kernel_border: `mirrored` reflects the map at its border without repeating the edge; `inside` averages only
-            pixels inside the map.
-        level: `query` uses the query's level rule; `raw-peak` the level with the highest value before normalization,
-            chosen separately for mask and peak; `mask-mean` the level with the highest mean inside its own mask.
-        normalization: `min-max` scales the map to 0 to 1 before the threshold.
-        threshold: Pixels above it are selected; None for the query's threshold.
-        smoothing: Side of the window of the majority vote that smooths the mask, 0 for none. Ties give False.
-        smoothing_border: Whether the last row and column take part in the vote (`inside`) or not (`short`).
-        target: A peak is a hit inside the object's `outline`, or inside one of its boxes (`box`, borders inclusive).
-        any_tied_peak: Whether any of several bit-identical peaks may hit. Otherwise the first in reading order counts.
-    """
+    """Rules that turn rendered relevancy maps, one per level, into a mask and a peak, and define a hit."""
 
     name: str
     description: str
+    """One sentence for reports."""
     levels: tuple[str, ...] = LEVELS
     empty: Literal["zero", "half", "decoded zero"] = "zero"
+    """The relevancy of pixels without content: 0, that of a zero vector, or that of a decoded zero latent."""
     kernel: int = 0
+    """Side of the mean filter, 0 for none. The mask uses the mean of the filtered and the raw map, the peak only the
+    filtered one."""
     kernel_border: Literal["mirrored", "inside"] = "mirrored"
+    """`mirrored` reflects the map without repeating the edge; `inside` averages only pixels inside the map."""
     level: Literal["query", "raw-peak", "mask-mean"] = "raw-peak"
+    """`query` uses the query's level rule; `raw-peak` the level with the highest value before normalization, chosen
+    separately for mask and peak; `mask-mean` the level with the highest mean inside its own mask."""
     normalization: Literal["none", "min-max"] = "none"
+    """`min-max` scales the map to 0 to 1 before the threshold."""
     threshold: float | None = None
+    """Pixels above it are selected; None for the query's threshold."""
     smoothing: int = 0
+    """Side of the window of the majority vote that smooths the mask, 0 for none. Ties give False."""
     smoothing_border: Literal["inside", "short"] = "inside"
+    """Whether the last row and column take part in the vote (`inside`) or not (`short`)."""
     target: Literal["outline", "box"] = "outline"
+    """A peak is a hit inside the object's `outline`, or inside one of its boxes (`box`, borders inclusive)."""
     any_tied_peak: bool = False
+    """Whether any of several bit-identical peaks may hit. Otherwise the first in reading order counts."""
     family: ClassVar[Family] = "rendered maps"
 
 
@@ -58,12 +51,6 @@ class SelectionProtocol:
 
     A Gaussian is selected if its relevancy at the level with the highest peak over all Gaussians is above the
     threshold. The selected Gaussians are rendered alone, and the mask is where their opacity is above `opacity`.
-
-    Attributes:
-        name: Name of the protocol in the results.
-        description: One sentence for reports.
-        threshold: Minimum relevancy of a selected Gaussian (exclusive).
-        opacity: Minimum rendered opacity of a pixel in the mask (exclusive).
     """
 
     name: str
@@ -144,13 +131,8 @@ GAUSSIAN_SELECTION = SelectionProtocol(
     opacity=0.5,
 )
 
-PROTOCOLS: dict[str, EvaluationProtocol] = {
-    protocol.name: protocol
-    for protocol in (
-        *(THRESHOLD, LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, LANGSPLAT_3DOVS),
-        GAUSSIAN_SELECTION,
-    )
-}
+_RENDERED = (THRESHOLD, LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, LANGSPLAT_3DOVS)
+PROTOCOLS: dict[str, EvaluationProtocol] = {rules.name: rules for rules in (*_RENDERED, GAUSSIAN_SELECTION)}
 """All protocols by name."""
 
 

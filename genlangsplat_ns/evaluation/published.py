@@ -15,36 +15,22 @@ OVS3D_SCENES = ("bed", "bench", "room", "sofa", "lawn")
 
 @dataclass(frozen=True)
 class PublishedScore:
-    """The scores that one source reports for a method, on one scene or over all scenes.
-
-    Attributes:
-        method: The method.
-        dataset: `lerf-ovs` or `3d-ovs`.
-        scene: The scene, or `overall`.
-        family: Where the masks come from.
-        source: The source of the figures.
-        localization: Localization accuracy in 0 to 1; None if not stated.
-        miou: Mean IoU in 0 to 1; None if not stated.
-        acc_iou25: Share of masks with an IoU above 0.25; None if not stated.
-    """
+    """The scores in 0 to 1, None if not stated, that one source reports for a method on a scene or `overall`."""
 
     method: str
     dataset: str
+    """`lerf-ovs` or `3d-ovs`."""
     scene: str
     family: Family
     source: str
     localization: float | None
     miou: float | None
     acc_iou25: float | None = None
+    """Share of masks with an IoU above 0.25."""
 
 
 def published_scores(dataset: str, scene: str) -> tuple[PublishedScore, ...]:
-    """Returns the scores of a scene and the scores over all scenes of its data set.
-
-    Args:
-        dataset: `lerf-ovs` or `3d-ovs`; other data sets have no scores.
-        scene: Name of the scene's folder.
-    """
+    """Returns the scores of a scene and of its whole data set, `lerf-ovs` or `3d-ovs`; others have none."""
     return tuple(score for score in PUBLISHED if score.dataset == dataset and score.scene in (scene, OVERALL))
 
 

@@ -46,35 +46,28 @@ class CardCollector:
 
 @dataclass(frozen=True)
 class Report:
-    """The content of the report page.
-
-    Attributes:
-        title: The heading.
-        summary: One or two sentences below the heading.
-        encoder: Description of the encoder, from `describe_encoder`.
-        figures: Names and values of the main figures.
-        facts: Names and values of other facts (timings, autoencoder, split).
-        evaluation: The scores.
-        protocols: The protocols of the evaluation. The first one orders the cards.
-        splits: Titles of the splits to tabulate, the most important split first.
-        cards: The cards.
-        footer: Credits and notes.
-        published: Published scores to show below the measured ones.
-        published_note: Limits of the comparison with published scores.
-    """
+    """The content of the report page."""
 
     title: str
     summary: str
+    """One or two sentences below the heading."""
     encoder: str
+    """Description of the encoder, from `describe_encoder`."""
     figures: Mapping[str, str]
+    """Names and values of the main figures."""
     facts: Mapping[str, str]
+    """Names and values of other facts (timings, autoencoder, split)."""
     evaluation: Evaluation
     protocols: Sequence[EvaluationProtocol]
+    """The protocols of the evaluation. The first one orders the cards."""
     splits: Mapping[str, str]
+    """Titles of the splits to tabulate, the most important split first."""
     cards: Sequence[Card]
     footer: str = ""
+    """Credits and notes."""
     published: Sequence[PublishedScore] = ()
     published_note: str = ""
+    """Limits of the comparison with published scores."""
 
 
 def describe_encoder(encoder: IdentifiedEncoder) -> str:
@@ -143,9 +136,7 @@ def render_report(report: Report) -> str:
     """Returns the page as HTML."""
     cards = sorted(report.cards, key=lambda card: (bool(card.scores[0].hit), card.scores[0].iou))
     shown, rest = cards[:NUM_OPEN_CARDS], cards[NUM_OPEN_CARDS:]
-    more = ""
-    if rest:
-        more = f"<details><summary>{len(rest)} better answers</summary>{_cards(rest)}</details>"
+    more = f"<details><summary>{len(rest)} better answers</summary>{_cards(rest)}</details>" if rest else ""
     figures = "".join(
         f"<div class=figure><b>{escape(value)}</b><span>{escape(name)}</span></div>"
         for name, value in report.figures.items()
@@ -203,7 +194,9 @@ def _text_cells(text: dict[str, Any]) -> str:
 
 
 def _overlap_cells(means: dict[str, Any]) -> str:
-    return f"<td>{_bar(means['miou'])}<td>{percent(means['acc_iou25'])}"
+    share = means["miou"]
+    bar = f"<span class=bar><i style='width:{100 * share:.0f}%'></i></span>{share:.2f}"
+    return f"<td>{bar}<td>{percent(means['acc_iou25'])}"
 
 
 def percent(share: float | None) -> str:
@@ -232,10 +225,6 @@ def _published(report: Report) -> str:
         f"<section><h2>Published figures</h2><p class=note>{escape(report.published_note)}</p>"
         f"<div class=scroll><table>{''.join(rows)}</table></div></section>"
     )
-
-
-def _bar(share: float) -> str:
-    return f"<span class=bar><i style='width:{100 * share:.0f}%'></i></span>{share:.2f}"
 
 
 def _cards(cards: Sequence[Card]) -> str:

@@ -14,50 +14,39 @@ ACCURACY_IOU = 0.25
 
 @dataclass(frozen=True)
 class QueryScore:
-    """The score of one text in one view under one protocol.
-
-    Attributes:
-        view: File name of the view.
-        split: train or eval.
-        text: The query text.
-        category: The labeled category it should find.
-        protocol: Name of the protocol.
-        level: The level or level rule of the mask.
-        iou: IoU of the mask and the labeled pixels.
-        hit: Whether a peak is on the object; None under a protocol without peaks.
-        peak: The first peak (x, y); None for a constant map or a protocol without peaks.
-        score: The highest raw relevancy.
-    """
+    """The score of one text in one view under one protocol."""
 
     view: str
     split: str
+    """train or eval."""
     text: str
     category: str
+    """The labeled category that the text should find."""
     protocol: str
     level: str
+    """The level or level rule of the mask."""
     iou: float
     hit: bool | None
+    """Whether a peak is on the object; None under a protocol without peaks."""
     peak: tuple[int, int] | None
+    """The first peak (x, y); None for a constant map or a protocol without peaks."""
     score: float
+    """The highest raw relevancy."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of a run.
-
-    Attributes:
-        scores: One per view, text and protocol.
-        psnr: Peak signal-to-noise ratio in decibels of every rendered view, by name.
-        splits: The split of each of these views.
-        unmatched: Labeled views that the run does not have.
-        lost: View and text pairs that could not be scored because no labeled pixel is inside the view.
-    """
+    """The scores of a run, one per view, text and protocol."""
 
     scores: tuple[QueryScore, ...]
     psnr: dict[str, float]
+    """Peak signal-to-noise ratio in decibels of every rendered view, by name."""
     splits: dict[str, str]
+    """The split of each of these views."""
     unmatched: tuple[str, ...]
+    """Labeled views that the run does not have."""
     lost: tuple[str, ...] = ()
+    """View and text pairs that could not be scored because no labeled pixel is inside the view."""
 
     def chosen(self, protocol: str, split: str) -> list[QueryScore]:
         """Returns the scores under a protocol in the views of a split; `all` means both splits."""

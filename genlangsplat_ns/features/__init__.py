@@ -18,21 +18,8 @@ __getattr__, __dir__ = lazy_exports(
         "FeatureExtractor": "genlangsplat_ns.features.extractor",
         "FeatureSettings": "genlangsplat_ns.features.settings",
         "FeatureStore": "genlangsplat_ns.features.store",
-        "ImageTextEncoder": "genlangsplat_ns.features.encoders",
-        "MaskGenerator": "genlangsplat_ns.features.masks",
         "ViewFeatures": "genlangsplat_ns.features.view_file",
         "load_encoder": "genlangsplat_ns.features.encoders",
         "load_mask_generator": "genlangsplat_ns.features.masks",
     },
 )
-
-__all__ = [
-    "FeatureExtractor",
-    "FeatureSettings",
-    "FeatureStore",
-    "ImageTextEncoder",
-    "MaskGenerator",
-    "ViewFeatures",
-    "load_encoder",
-    "load_mask_generator",
-]

@@ -1,9 +1,8 @@
 """The embedded encoder: ConSE, with weights from ordinary Python packages, so that it needs no download.
 
 ConSE (Norouzi et al. 2013, "Zero-shot learning by convex combination of semantic embeddings") combines two independent
-models into an image-text encoder: a classifier predicts 1000 class probabilities for a region, and the embedding of the
-region is the mean of the sentence embeddings of the class names, weighted by these probabilities. Texts are embedded by
-the same sentence model.
+models into an image-text encoder: a classifier predicts 1000 class probabilities for a region, and its embedding is the
+mean of the sentence embeddings of the class names, weighted by them. The same sentence model embeds texts.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ from genlangsplat_ns.features.sentences import SentenceModel, with_article
 from genlangsplat_ns.features.wheels import import_file_of_wheel
 
 CONSE_IDENTITY = "conse/efficientnet-lite2@960+48x96/all-minilm-l6-v2/1"
-"""Name, image model with its input size and its crops, sentence model, and a version that increases whenever embeddings
-change."""
+"""Name, image model with input size and crops, sentence model, and a version that increases when embeddings change."""
 
 TOP_CLASSES = 30
 """Number of most probable classes in an embedding."""
@@ -34,14 +32,7 @@ the pixel AUC of the relevancy (without crops) is 0.91, compared to 0.90 at temp
 
 
 class ConSEEncoder:
-    """Embeds regions with EfficientNet-lite2 and texts with all-MiniLM-L6-v2; see the module docstring.
-
-    Args:
-        device: Device of the classifier. Texts are always embedded on the CPU because there are few.
-
-    Attributes:
-        class_embeddings: Centered embeddings of the class names, not normalized.
-        classifier: The classifier of the regions.
+    """Embeds regions with EfficientNet-lite2, and texts, which are few, with all-MiniLM-L6-v2 on the CPU.
 
     Raises:
         GenLangSplatError: If a package with weights is not installed.
@@ -59,6 +50,7 @@ class ConSEEncoder:
         classes = self._sentences.encode([with_article(name) for name in names])
         # Sentence embeddings share a large mean, which makes all of them similar.
         self._center = classes.mean(dim=0)
+        # Centered, but not normalized.
         self.class_embeddings: Float[Tensor, "num_classes embedding_dim"] = classes - self._center
 
     def encode_regions(
@@ -83,14 +75,8 @@ class ConSEEncoder:
 def mix_classes(
     logits: Float[Tensor, "count num_classes"], class_embeddings: Float[Tensor, "num_classes embedding_dim"]
 ) -> Float[Tensor, "count embedding_dim"]:
-    """Averages class embeddings weighted by class probabilities, and normalizes (ConSE, equation 2).
-
-    Args:
-        logits: Class logits.
-        class_embeddings: Centered embeddings of the class names.
-    """
-    # The softmax over the largest logits differs from that over all logits only by a factor, which normalization
-    # removes.
+    """Averages centered class embeddings by class probability, and normalizes the mean (ConSE, equation 2)."""
+    # Normalization removes the factor by which this softmax differs from that over all logits.
     top, classes = logits.topk(TOP_CLASSES, dim=-1)
     weights = (top / TEMPERATURE).softmax(dim=-1)
     mixed = F.embedding_bag(classes, class_embeddings, per_sample_weights=weights, mode="sum")

@@ -18,39 +18,22 @@ from genlangsplat_ns.features.settings import OpenClipSettings
 
 @runtime_checkable
 class ImageTextEncoder(Protocol):
-    """Embeds image regions and texts as unit vectors that are compared by cosine similarity.
-
-    Attributes:
-        name: Name by which it is loaded, such as `conse`.
-        identity: Name, models, settings and version. Encoders with the same identity give the same embeddings. Stored
-            in the manifests of feature stores and in autoencoder artifacts.
-        embedding_dim: Width E of the embeddings.
-    """
+    """Embeds image regions and texts as unit vectors that are compared by cosine similarity."""
 
     name: str
+    """Name by which it is loaded, such as `conse`."""
     identity: str
+    """Name, models, settings and version, stored with features and artifacts. It determines the embeddings."""
     embedding_dim: int
 
     def encode_regions(
         self, image: UInt8[Tensor, "height width 3"], masks: ViewMasks
     ) -> Float[Tensor, "num_regions embedding_dim"]:
-        """Embeds the regions of one view.
-
-        Args:
-            image: The view, RGB.
-            masks: Its regions, each with at least one visible pixel.
-
-        Returns:
-            One unit vector per region, in order.
-        """
+        """Embeds the regions of an RGB view, each with at least one visible pixel, as one unit vector each."""
         ...
 
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "num_texts embedding_dim"]:
-        """Embeds texts as unit vectors, one row per text.
-
-        Raises:
-            GenLangSplatError: If a text is empty or blank.
-        """
+        """Embeds texts as unit vectors, one row per text. Raises GenLangSplatError if a text is blank."""
         ...
 
 
@@ -66,13 +49,9 @@ _loaded: dict[tuple[object, ...], ImageTextEncoder] = {}
 def load_encoder(
     name: str, device: str = "cpu", open_clip: OpenClipSettings | None = None, download: bool = False
 ) -> ImageTextEncoder:
-    """Loads an encoder. Later calls return the same one until `release_encoders` is called.
+    """Loads an encoder of `ENCODERS`, its image model on `device`. `open_clip` defaults to LangSplat's settings.
 
-    Args:
-        name: A name from `ENCODERS`.
-        device: Device of its image model.
-        open_clip: Settings of openclip; None for LangSplat's.
-        download: Whether missing weights may be downloaded.
+    Later calls return the same encoder until `release_encoders` is called.
 
     Raises:
         GenLangSplatError: If the encoder is unknown, or its packages or weights are missing.
@@ -115,14 +94,3 @@ def encoder_embedding_dim(name: str, open_clip: OpenClipSettings | None = None) 
 def _check_name(name: str) -> None:
     if name not in ENCODERS:
         raise GenLangSplatError(f"There is no encoder {name!r}. Choose one of {', '.join(ENCODERS)}.")
-
-
-__all__ = [
-    "ENCODERS",
-    "ConSEEncoder",
-    "ImageTextEncoder",
-    "encoder_embedding_dim",
-    "encoder_identity",
-    "load_encoder",
-    "release_encoders",
-]

@@ -31,14 +31,10 @@ def extract_features(
 ) -> list[str]:
     """Extracts the features of all views that the store does not have.
 
-    Each view is stored as soon as it is extracted, so a killed run continues where it stopped. Models are loaded only
-    if a view is missing.
+    Each view is stored at once, so a killed run continues where it stopped. Models are loaded if a view is missing.
 
     Args:
         views: Name and pixels of each view. Items may be computed on access; a missing view is accessed twice.
-        store: The feature store.
-        load_masks: Returns the mask generator of the store.
-        load_encoder: Returns the encoder of the store.
 
     Returns:
         The key of each view in the store, in order.
@@ -101,13 +97,9 @@ def view_features(
     encoder: ImageTextEncoder,
     levels: Sequence[int] = range(len(LEVELS)),
 ) -> ViewFeatures:
-    """Finds and embeds the regions of one view.
+    """Finds and embeds the regions of an RGB view at the levels with these indices; the others stay empty.
 
-    Args:
-        image: The view, RGB.
-        mask_generator: The mask generator.
-        encoder: The encoder. It embeds each mask as a whole, including pixels that other masks of the level hide.
-        levels: Indices of the levels to extract; the others stay empty.
+    The encoder embeds each mask as a whole, including pixels that other masks of the level hide.
     """
     masks = mask_generator.generate(image).at_levels(levels).visible()
     embeddings = encoder.encode_regions(image, masks) if len(masks) else torch.zeros(0, encoder.embedding_dim)

@@ -31,15 +31,6 @@ LOGGER = logging.getLogger(__name__)
 class FeatureExtractor:
     """Mask generator and encoder of a scene; loads them when they are first needed.
 
-    Args:
-        settings: Masks, encoder and levels.
-        device: Device of the models.
-
-    Attributes:
-        encoder_name: conse or openclip.
-        encoder_identity: Identity of the encoder, with its weights and version.
-        mask_name: watershed, sam or langsplat.
-
     Raises:
         GenLangSplatError: If the encoder is unknown, or the weights file in the settings does not exist.
     """

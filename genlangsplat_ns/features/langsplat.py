@@ -24,11 +24,7 @@ SIZE_TOLERANCE = 1.5
 
 
 def check_langsplat_files(folder: Path, stems: Sequence[str]) -> None:
-    """Checks that both files of each view exist.
-
-    Args:
-        folder: LangSplat's `language_features`.
-        stems: File names of the images without suffix.
+    """Checks that LangSplat's folder `language_features` has both files of each image, named without its suffix.
 
     Raises:
         GenLangSplatError: If the folder or a file is missing.
@@ -57,12 +53,9 @@ def read_langsplat_view(
     """Reads the features of one view, and maps its regions from the original image to the undistorted view.
 
     Args:
-        folder: LangSplat's `language_features`.
-        stem: File name of the original image without suffix.
         positions: Position (x, y) in the original image for each pixel of the view, in pixels; outside the image where
             the view shows nothing of it.
         photograph_size: Width and height of the original image.
-        embedding_dim: Width of the encoder's embeddings.
 
     Raises:
         GenLangSplatError: If a file is missing or damaged, or has another size, aspect ratio or embedding width.
@@ -89,12 +82,9 @@ def read_langsplat_view(
 
 
 def write_langsplat_view(folder: Path, stem: str, features: ViewFeatures) -> None:
-    """Writes the features of one view in LangSplat's format.
+    """Writes the features of one view as `STEM_s.npy` and `STEM_f.npy` in LangSplat's format.
 
-    Args:
-        folder: Output folder of `STEM_s.npy` and `STEM_f.npy`.
-        stem: File name of the image without suffix.
-        features: Regions at three levels. Rows are written in order of level, without regions that have no pixel.
+    Rows are written in order of level, without regions that have no pixel.
 
     Raises:
         GenLangSplatError: If a file cannot be written.

@@ -38,12 +38,7 @@ def mask_nms(
     three but raises an error; here none is kept.
 
     Args:
-        masks: The masks.
         scores: Predicted IoU times stability of each mask.
-        iou_threshold: Maximum IoU with a mask of higher score.
-        score_threshold: Score that a mask must exceed.
-        inner_threshold: Product of overlap fractions from which on a contained mask is kept.
-        device: Device of the matrix products.
 
     Returns:
         Whether each mask is kept, in the given order (LangSplat paints masks in that order, not by score).

@@ -45,13 +45,7 @@ class MaskGenerator(Protocol):
 def load_mask_generator(
     name: str, sam: SamSettings | None = None, device: str = "cpu", download: bool = False
 ) -> MaskGenerator:
-    """Loads a mask generator.
-
-    Args:
-        name: A name from `MASK_GENERATORS`.
-        sam: Settings of sam; None for LangSplat's.
-        device: Device of sam.
-        download: Whether missing weights may be downloaded.
+    """Loads a generator of `MASK_GENERATORS`, sam on `device`. `sam` defaults to LangSplat's settings.
 
     Raises:
         GenLangSplatError: If the name is unknown, or the weights cannot be loaded.

@@ -34,11 +34,6 @@ class OpenClipEncoder:
 
     Like in LangSplat, a region is cropped on black, padded to a square and resized without antialiasing.
 
-    Args:
-        settings: Model, weights and precision.
-        device: Device of the model.
-        download: Whether missing weights may be downloaded.
-
     Raises:
         GenLangSplatError: If the model is unknown, or its weights are missing, damaged or of another model.
     """

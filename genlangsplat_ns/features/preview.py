@@ -28,14 +28,7 @@ GOLDEN_RATIO = 0.618034
 
 
 def write_contact_sheet(path: Path, name: str, image: UInt8[Tensor, "height width 3"], features: ViewFeatures) -> None:
-    """Writes an image of a view next to its regions at each level, with their count and mean area.
-
-    Args:
-        path: The image file to write.
-        name: Name of the view.
-        image: The view, RGB.
-        features: Its regions.
-    """
+    """Writes an image of an RGB view next to its regions at each level, with their count and mean area."""
     pixels = image.cpu().numpy()
     panels = [(f"{name}  {pixels.shape[1]}x{pixels.shape[0]}", pixels)]
     for level, regions in zip(LEVELS, features.regions.numpy(), strict=True):

@@ -35,11 +35,7 @@ class RegionClassifier:
     """Computes the logits of the 1000 ImageNet classes for each region of a view.
 
     The network runs once on the whole view, and its features are averaged in each region. This is fast and gives small
-    regions the context they need. Because context leaks across outlines, the largest regions are also classified as
-    crops.
-
-    Args:
-        device: Device of the network.
+    regions the context they need. As context leaks across outlines, the largest regions are also classified as crops.
 
     Raises:
         GenLangSplatError: If one of its packages is not installed.
@@ -64,12 +60,7 @@ class RegionClassifier:
     def logits(
         self, image: UInt8[Tensor, "height width 3"], masks: ViewMasks
     ) -> Float[Tensor, "num_regions num_classes"]:
-        """Classifies the regions.
-
-        Args:
-            image: The view, RGB.
-            masks: Its regions, each with at least one visible pixel.
-        """
+        """Classifies the regions of an RGB view, each with at least one visible pixel."""
         # Normalization that the lite models were trained with.
         pixels = (image.to(self._device).permute(2, 0, 1).float() - 127.0) / 128.0
         features = self._dense_features(pixels)
@@ -98,15 +89,9 @@ class RegionClassifier:
 
 
 def pooling_weights(masks: ViewMasks, rows: int, columns: int) -> Float[Tensor, "num_regions cells"]:
-    """Computes the fraction of each region's visible area in each cell of a coarse grid.
+    """Computes the fraction of each region's visible area in each cell of a coarse grid; each row has the sum 1.
 
-    Args:
-        masks: The regions of a view, each with at least one visible pixel.
-        rows: Height of the grid, which covers the whole view.
-        columns: Width of the grid.
-
-    Returns:
-        One row per region, with sum 1.
+    The grid has `rows` times `columns` cells and covers the whole view. Each region needs at least one visible pixel.
     """
     regions = masks.paint().long()
     cell_rows = (torch.arange(masks.height) * rows) // masks.height

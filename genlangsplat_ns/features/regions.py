@@ -15,16 +15,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class RegionMask:
-    """One mask of a view, stored as the pixels of its bounding box.
-
-    Attributes:
-        level: Index of its level.
-        top: First row of the bounding box.
-        left: First column of the bounding box.
-        inside: Whether each pixel of the box belongs to the mask.
-    """
+    """One mask of a view, stored as the pixels of its bounding box, which begins at (top, left)."""
 
     level: int
+    """Index of its level."""
     top: int
     left: int
     inside: Bool[np.ndarray, "rows columns"]
@@ -33,14 +27,7 @@ class RegionMask:
     def from_pixels(
         cls, level: int, pixels: Bool[np.ndarray, "height width"], top: int = 0, left: int = 0
     ) -> RegionMask:
-        """Makes a mask from a boolean image.
-
-        Args:
-            level: Index of its level.
-            pixels: The image; at least one pixel must be set.
-            top: Row of the view at which the image begins.
-            left: Column of the view at which the image begins.
-        """
+        """Makes a mask from a boolean image with at least one set pixel, which begins at (top, left) of the view."""
         rows, columns = pixels.any(axis=1).nonzero()[0], pixels.any(axis=0).nonzero()[0]
         box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         return cls(level, top + int(rows[0]), left + int(columns[0]), pixels[box].copy())
@@ -67,11 +54,7 @@ class RegionMask:
 class ViewMasks:
     """The masks of one view at all levels. Where masks of a level overlap, the later one is on top.
 
-    Attributes:
-        height: Height of the view.
-        width: Width of the view.
-        num_levels: Number of levels.
-        masks: The masks. The index of a mask is the number of its region and the row of its embedding.
+    The index of a mask is the number of its region and the row of its embedding.
     """
 
     height: int
@@ -84,11 +67,7 @@ class ViewMasks:
 
     @classmethod
     def from_ids(cls, ids: Int32[np.ndarray, "levels height width"]) -> ViewMasks:
-        """Makes masks from a map of region ids.
-
-        Args:
-            ids: Ids from 0 at each level, with or without gaps; negative where there is no region.
-        """
+        """Makes masks from region ids at each level, from 0, with or without gaps; negative outside of regions."""
         masks = [
             RegionMask(level, box[0].start, box[1].start, level_ids[box] == number)
             for level, level_ids in enumerate(ids)
@@ -122,11 +101,7 @@ def cut_out(
 ) -> Float[Tensor, "3 side side"]:
     """Crops a region on black, pads the crop to a square with the region in its center, and resizes it.
 
-    Args:
-        pixels: The view.
-        mask: The region.
-        side: Width and height of the result.
-        antialias: Whether downscaling averages pixels; otherwise it interpolates between neighbors as OpenCV does.
+    With `antialias`, downscaling averages pixels; otherwise it interpolates between neighbors as OpenCV does.
     """
     rows, columns = mask.box
     cut = pixels[:, rows, columns] * torch.from_numpy(mask.inside).to(pixels.device)

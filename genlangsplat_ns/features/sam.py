@@ -6,7 +6,6 @@ share one encoding of the image and of each crop, and one decoding of each batch
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,7 +45,6 @@ class _Candidates:
 
     @classmethod
     def concatenate(cls, parts: list[_Candidates]) -> _Candidates:
-        """Concatenates candidates."""
         return cls(
             [mask for part in parts for mask in part.masks],
             np.concatenate([part.ratings for part in parts]),
@@ -55,13 +53,7 @@ class _Candidates:
 
 
 class SamMaskGenerator:
-    """Generates masks at three levels.
-
-    Args:
-        predictor: A `SamPredictor`.
-        settings: Parameters; the defaults are LangSplat's.
-        identity: Identity of the predictor's weights.
-    """
+    """Generates masks at three levels with a `SamPredictor`; the default settings are LangSplat's."""
 
     name = "sam"
 
@@ -72,12 +64,7 @@ class SamMaskGenerator:
 
     @classmethod
     def load(cls, settings: SamSettings, device: str, download: bool = False) -> SamMaskGenerator:
-        """Loads the model.
-
-        Args:
-            settings: Weights and parameters.
-            device: Device of the model.
-            download: Whether missing weights may be downloaded.
+        """Loads the model and its weights.
 
         Raises:
             GenLangSplatError: If the weights are missing, damaged or of another model.
@@ -111,11 +98,7 @@ class SamMaskGenerator:
 
     @torch.no_grad()
     def generate(self, image: UInt8[Tensor, "height width 3"]) -> ViewMasks:
-        """Generates the masks of an image.
-
-        Returns:
-            The masks of each level, in the order in which LangSplat paints them.
-        """
+        """Generates the masks of each level, in the order in which LangSplat paints them."""
         from segment_anything.utils.amg import build_all_layer_point_grids, generate_crop_boxes
 
         settings = self._settings
@@ -144,9 +127,10 @@ class SamMaskGenerator:
         left, top, right, bottom = box
         with onednn_matmul():
             self._predictor.set_image(np.ascontiguousarray(pixels[top:bottom, left:right]))
+            points, size = grid * np.array([right - left, bottom - top]), self._settings.points_per_batch
             batches = [
-                self._batch_masks(points, box, pixels.shape[:2])
-                for points in _batches(grid * np.array([right - left, bottom - top]), self._settings.points_per_batch)
+                self._batch_masks(points[start : start + size], box, pixels.shape[:2])
+                for start in range(0, len(points), size)
             ]
         self._predictor.reset_image()
         levels = []
@@ -166,19 +150,15 @@ class SamMaskGenerator:
 
         predictor, settings = self._predictor, self._settings
         left, top, right, bottom = box
-        prompts = torch.as_tensor(
-            predictor.transform.apply_coords(points, (bottom - top, right - left)), device=predictor.device
-        )
+        scaled = predictor.transform.apply_coords(points, (bottom - top, right - left))
+        prompts = torch.as_tensor(scaled, device=predictor.device)[:, None]
         labels = torch.ones(len(prompts), 1, dtype=torch.int, device=predictor.device)
-        logits, ratings, _ = predictor.predict_torch(
-            prompts[:, None], labels, multimask_output=True, return_logits=True
-        )
+        logits, ratings, _ = predictor.predict_torch(prompts, labels, multimask_output=True, return_logits=True)
         threshold = predictor.model.mask_threshold
         good = ratings > settings.pred_iou_thresh
         stabilities = torch.zeros_like(ratings)
-        stabilities[good] = calculate_stability_score(logits[good], threshold, settings.stability_score_offset).to(
-            ratings
-        )
+        stable = calculate_stability_score(logits[good], threshold, settings.stability_score_offset)
+        stabilities[good] = stable.to(ratings)
         good &= stabilities >= settings.stability_score_thresh
         levels = []
         for level in range(len(LEVELS)):
@@ -209,14 +189,9 @@ class SamMaskGenerator:
     def _suppress(self, candidates: _Candidates) -> list[RegionMask]:
         """Applies LangSplat's non-maximum suppression."""
         settings = self._settings
-        keep = mask_nms(
-            candidates.masks,
-            torch.from_numpy(candidates.ratings * candidates.stabilities),
-            settings.mask_nms_iou,
-            settings.mask_nms_score,
-            settings.mask_nms_inner,
-            self._predictor.device,
-        )
+        scores = torch.from_numpy(candidates.ratings * candidates.stabilities)
+        thresholds = (settings.mask_nms_iou, settings.mask_nms_score, settings.mask_nms_inner)
+        keep = mask_nms(candidates.masks, scores, *thresholds, self._predictor.device)
         return [mask for mask, stays in zip(candidates.masks, keep.tolist(), strict=True) if stays]
 
     def _remove_small_regions(self, candidates: _Candidates, height: int, width: int) -> _Candidates:
@@ -233,11 +208,8 @@ class SamMaskGenerator:
             pixels, removed = remove_small_regions(pixels, smallest, mode="islands")
             cleaned.append(RegionMask.from_pixels(mask.level, pixels) if filled or removed else mask)
             unchanged.append(float(not filled and not removed))
-        kept = nms(
-            _boxes(cleaned),
-            torch.tensor(unchanged),
-            max(self._settings.box_nms_thresh, self._settings.crop_nms_thresh),
-        )
+        threshold = max(self._settings.box_nms_thresh, self._settings.crop_nms_thresh)
+        kept = nms(_boxes(cleaned), torch.tensor(unchanged), threshold)
         return _Candidates(cleaned, candidates.ratings, candidates.stabilities).keep(kept)
 
 
@@ -254,11 +226,6 @@ def sam_mask_settings(settings: SamSettings, identity: str | None = None) -> dic
 def _area(box: list[int]) -> int:
     left, top, right, bottom = box
     return max(0, right - left) * max(0, bottom - top)
-
-
-def _batches(points: Float[np.ndarray, "num_points 2"], size: int) -> Iterator[Float[np.ndarray, "count 2"]]:
-    for start in range(0, len(points), size):
-        yield points[start : start + size]
 
 
 def _boxes(masks: list[RegionMask]) -> Float[Tensor, "count 4"]:

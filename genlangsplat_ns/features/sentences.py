@@ -23,9 +23,7 @@ TEXTS_PER_BATCH = 128
 class BertEncoder(nn.Module):
     """BERT with torch's transformer layers, because importing transformers takes 200 MB and two seconds.
 
-    Args:
-        config: The model's `config.json`.
-        weights: Its weights, with the parameter names of transformers.
+    `config` is the model's `config.json`; `weights` have the parameter names of transformers.
     """
 
     def __init__(self, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
@@ -118,8 +116,7 @@ class SentenceModel:
 def with_article(text: str) -> str:
     """Normalizes a class name or query to one form: `the fox` and `a fox` become `a fox`.
 
-    The sentence model distinguishes wordings that mean the same to a user. This form gave the best results of those
-    tried.
+    The sentence model distinguishes wordings that mean the same to a user; of those tried, this one was the best.
     """
     words = " ".join(text.split())
     for article in ("a ", "an ", "the "):

@@ -24,8 +24,6 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.view_file import ViewFeatures, feature_problem, read_view_file, write_view_file
 from genlangsplat_ns.utils.files import atomic_path, safe_name
 
-__all__ = ["FeatureStore", "ViewFeatures"]
-
 LOGGER = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2
@@ -36,13 +34,7 @@ FORMAT_VERSION = 2
 class StoreIdentity:
     """What the features of a store were made with; stores differ by the hash of it.
 
-    Attributes:
-        encoder: Short name of the encoder.
-        encoder_identity: Name, model and version of the encoder.
-        embedding_dim: Length of an embedding.
-        masks: Short name of the mask generator.
-        mask_settings: All settings that change its masks.
-        levels: Names of the extracted levels.
+    `encoder` and `masks` are short names; `encoder_identity` and `mask_settings` contain all that changes the results.
     """
 
     encoder: str
@@ -65,12 +57,7 @@ class StoreIdentity:
 
 
 class FeatureStore:
-    """A folder of view features from one encoder and one mask generator; created with `FeatureStore.open`.
-
-    Attributes:
-        folder: Where new files are written.
-        identity: What the features were made with.
-    """
+    """A folder of view features from one encoder and one mask generator; created with `FeatureStore.open`."""
 
     def __init__(self, folder: Path, identity: StoreIdentity, read_only: Path | None = None) -> None:
         self.folder = folder
@@ -84,7 +71,6 @@ class FeatureStore:
         Args:
             root: The data folder. If it is read-only, existing features are read from it, and new ones are written to
                 the user's cache folder; a warning is logged.
-            identity: Encoder and masks.
 
         Raises:
             GenLangSplatError: If `root` is not a folder, or neither it nor the cache folder is writable.
@@ -104,24 +90,16 @@ class FeatureStore:
                 _prepare_folder(in_cache, identity.manifest)
             except OSError as cache_error:
                 raise GenLangSplatError(
-                    f"Language features cannot be written to {beside_data} ({data_error.strerror}) or "
-                    f"{in_cache} ({cache_error.strerror}). "
-                    "Make one of them writable, for example by setting XDG_CACHE_HOME."
+                    f"Language features cannot be written to {beside_data} ({data_error.strerror}) or {in_cache} "
+                    f"({cache_error.strerror}). Make one of them writable, for example by setting XDG_CACHE_HOME."
                 ) from cache_error
-            LOGGER.warning(
-                "%s is not writable (%s). New language features are written to %s.",
-                beside_data,
-                data_error.strerror,
-                in_cache,
-            )
+            message = "%s is not writable (%s). New language features are written to %s."
+            LOGGER.warning(message, beside_data, data_error.strerror, in_cache)
             return cls(in_cache, identity, read_only=beside_data)
 
     @classmethod
     def existing(cls, folder: Path) -> FeatureStore:
-        """Opens an existing store from its manifest, without writing anything.
-
-        Args:
-            folder: The store's own folder, which holds `manifest.json`.
+        """Opens an existing store, a folder with `manifest.json`, without writing anything.
 
         Raises:
             GenLangSplatError: If the manifest is missing, damaged or of another version.
@@ -154,13 +132,9 @@ class FeatureStore:
 
     @contextmanager
     def writing(self) -> Iterator[bool]:
-        """Locks the folder for writing, and deletes temporary files of killed processes.
+        """Locks the folder and deletes temporary files of killed processes; yields whether it had to wait for the lock.
 
-        A second process waits until the first one finishes and then finds its files. The operating system releases the
-        lock of a killed process.
-
-        Yields:
-            Whether this process had to wait for another one.
+        A waiting process then finds the files of the other. The operating system releases the lock of a killed process.
         """
         lock, waited = FileLock(self.folder / ".lock"), False
         try:
@@ -185,12 +159,7 @@ class FeatureStore:
                 self.folder.parent.rmdir()
 
     def key(self, view_name: str, image: UInt8[Tensor, "height width 3"]) -> str:
-        """Returns the key of a view's features, which is also the stem of their file.
-
-        Args:
-            view_name: File name or path of the view.
-            image: Its undistorted pixels, as used for training.
-        """
+        """Returns the key of a view's features, the stem of their file, from its path and its undistorted pixels."""
         pixels = np.ascontiguousarray(image.cpu().numpy())
         content = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
         return f"{safe_name(Path(view_name).stem, keep_case=True)}-{content[:16]}"
@@ -201,10 +170,9 @@ class FeatureStore:
         if not path.exists():
             return False
         problem = self._read(str(key))
-        if isinstance(problem, ViewFeatures):
-            return True
-        LOGGER.warning("%s %s. Its features are extracted again.", path, problem)
-        return False
+        if isinstance(problem, str):
+            LOGGER.warning("%s %s. Its features are extracted again.", path, problem)
+        return not isinstance(problem, str)
 
     def load(self, key: str) -> ViewFeatures:
         """Returns the features of a view, with embeddings in float32.
@@ -253,6 +221,5 @@ class FeatureStore:
 
 def _prepare_folder(folder: Path, manifest: str) -> None:
     """Creates the folder and writes its manifest, which shows whether the folder is writable."""
-    path = folder / "manifest.json"
-    with atomic_path(path) as temporary:
+    with atomic_path(folder / "manifest.json") as temporary:
         temporary.write_text(manifest)

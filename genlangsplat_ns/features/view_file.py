@@ -26,24 +26,16 @@ LZMA_PRESET = 1
 
 @dataclass(frozen=True)
 class ViewFeatures:
-    """The regions of one view and their embeddings.
-
-    Attributes:
-        regions: Row of `embeddings` for each level and pixel, -1 where there is no region.
-        embeddings: Unit vectors in the encoder's image-text space, one row for each region of any level.
-    """
+    """The regions of one view and their embeddings."""
 
     regions: Int32[Tensor, "levels height width"]
+    """Row of `embeddings` for each level and pixel, -1 where there is no region."""
     embeddings: Float[Tensor, "num_regions embedding_dim"]
+    """Unit vectors in the encoder's image-text space, one row for each region of any level."""
 
 
 def write_view_file(path: Path, features: ViewFeatures, origin: list[str]) -> None:
-    """Writes the features of a view.
-
-    Args:
-        path: The file.
-        features: The features.
-        origin: Identifies store and view; `read_view_file` compares it.
+    """Writes the features of a view. `read_view_file` compares `origin`, which identifies store and view.
 
     Raises:
         OSError: If the file cannot be written.
@@ -64,10 +56,8 @@ def read_view_file(path: Path, origin: list[str]) -> ViewFeatures | str:
             if header["origin"] != origin:
                 return "was made for another view or with other settings"
             embeddings, packed = file.get_tensor("embeddings"), file.get_tensor("regions")
-            if (
-                embeddings.dtype != torch.float16
-                or zlib.crc32(embeddings.numpy().tobytes()) != header["embeddings_crc"]
-            ):
+            half = embeddings.dtype == torch.float16
+            if not half or zlib.crc32(embeddings.numpy().tobytes()) != header["embeddings_crc"]:
                 return "is damaged: its embeddings do not have the stored checksum"
             return ViewFeatures(_unpack(packed, header["regions"]), embeddings.float())
     except FileNotFoundError:

@@ -27,31 +27,24 @@ GRADIENT_STEP = 0.01
 
 @dataclass(frozen=True)
 class WatershedSettings:
-    """Parameters of the regions; all of them are part of the identity of stored features.
+    """Parameters of the regions; all of them are part of the identity of stored features."""
 
-    Attributes:
-        subparts: Maximum number of regions at the finest level.
-        parts: Maximum number of regions at the middle level.
-        wholes: Maximum number of regions at the coarsest level.
-        working_size: Long side in pixels to which larger images are downscaled.
-        fine_scale: Smoothing (standard deviation in pixels) of the gradient that locates the borders.
-        coarse_scale: Smoothing (standard deviation in pixels) of the gradient that gives border strengths; reduces the
-            influence of fine texture.
-        half_strength: Lab gradient at which the border strength is 0.5. The strength saturates above it, so that very
-            strong borders do not dominate.
-        seed_spacing: Side in pixels of the window in which the seed of an atom is the minimum of the gradient.
-        area_power: Power of the area in the merging cost. Larger values give regions of more similar size.
-    """
-
+    # Maximum number of regions at each level.
     subparts: int = 120
     parts: int = 40
     wholes: int = 12
     working_size: int = 480
+    """Long side in pixels to which larger images are downscaled."""
     fine_scale: float = 1.5
+    """Smoothing (standard deviation in pixels) of the gradient that locates the borders."""
     coarse_scale: float = 3.0
+    """Smoothing (standard deviation in pixels) of the border strengths, against the influence of fine texture."""
     half_strength: float = 4.0
+    """Lab gradient with a border strength of 0.5. The strength saturates, so that strong borders do not dominate."""
     seed_spacing: int = 7
+    """Side in pixels of the window in which the seed of an atom is the minimum of the gradient."""
     area_power: float = 0.2
+    """Power of the area in the merging cost. Larger values give regions of more similar size."""
 
     def __post_init__(self) -> None:
         if not self.subparts >= self.parts >= self.wholes >= 1:
@@ -81,10 +74,7 @@ class WatershedMaskGenerator:
         return {"version": ALGORITHM_VERSION, **asdict(self._settings)}
 
     def generate(self, image: UInt8[Tensor, "height width 3"]) -> ViewMasks:
-        """Generates the regions at the levels subpart, part and whole.
-
-        Args:
-            image: The RGB image.
+        """Generates the regions of an RGB image at the levels subpart, part and whole.
 
         Raises:
             GenLangSplatError: If the image has no pixels.
@@ -135,10 +125,7 @@ def _derivatives(
 
 
 def _gradient(lab: Float32[np.ndarray, "height width 3"], scale: float) -> Float32[np.ndarray, "height width"]:
-    """Returns the gradient magnitude of Lab: the square root of the structure tensor's larger eigenvalue.
-
-    It responds to edges in any channel.
-    """
+    """Returns the gradient magnitude of Lab, the square root of the structure tensor's larger eigenvalue."""
     right, down = _derivatives(lab, scale)
     horizontal, vertical, mixed = (right * right).sum(-1), (down * down).sum(-1), (right * down).sum(-1)
     steepness = np.sqrt((horizontal + vertical + np.sqrt((horizontal - vertical) ** 2 + 4 * mixed**2)) / 2)
@@ -156,11 +143,7 @@ def _atoms(gradient: Float32[np.ndarray, "height width"], spacing: int) -> Int64
 
 
 class _Merging:
-    """Greedy merging of atoms.
-
-    The cost of merging two regions is the mean strength of their common border times a power of their area (half the
-    harmonic mean of both), so weak borders and small regions are merged first. One of its atoms represents a region.
-    """
+    """Greedy merging of atoms: weak borders and small regions first. One of its atoms represents a region."""
 
     def __init__(
         self,
@@ -190,6 +173,7 @@ class _Merging:
         return np.unique(self._roots(), return_inverse=True)[1]
 
     def _entry(self, first: int, second: int) -> tuple[float, int, int, int, int]:
+        # The cost is the mean strength of the border times a power of half the harmonic mean of the areas.
         length, total = self._borders[first][second]
         area = self._area[first] * self._area[second] / (self._area[first] + self._area[second])
         return total / length * area**self._area_power, first, second, self._age[first], self._age[second]
@@ -224,15 +208,12 @@ def _shared_borders(
     scale: float,
     half_strength: float,
 ) -> list[tuple[int, int, float, float]]:
-    """Returns the border length in pixel edges and the summed border strength of each pair of neighboring atoms.
-
-    Only the derivative across the border is used. The full gradient is large everywhere on a thin strip, and would
-    prevent merging the atoms along it.
-    """
+    """Returns border length (in pixel edges) and summed strength of each pair of neighboring atoms."""
     num_atoms = int(atoms.max()) + 1
     pairs, strengths = [], []
     sides: tuple[tuple[Any, Any], ...] = ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))
     for derivative, (here, there) in zip(_derivatives(lab, scale), sides, strict=True):
+        # Only across the border: the full gradient on a thin strip would prevent merging the atoms along it.
         steepness = np.sqrt((derivative * derivative).sum(-1))
         crossing = atoms[here] != atoms[there]
         first, second = atoms[here][crossing], atoms[there][crossing]

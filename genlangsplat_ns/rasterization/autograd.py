@@ -26,13 +26,7 @@ TILE = 16
 def make_camera(
     view: View, position: Float[Tensor, " 3"], near_plane: float, far_plane: float, eps2d: float
 ) -> library.Camera:
-    """Packs one camera for the kernels.
-
-    Args:
-        view: The view.
-        position: Its camera center in the world.
-        near_plane, far_plane, eps2d: As for `rasterization`.
-    """
+    """Packs one camera, whose center in the world is `position`, for the kernels."""
     camera = library.Camera()
     viewmat, K = view.viewmat.detach(), view.K.detach()
     camera.rotation[:] = viewmat[:3, :3].flatten().tolist()
@@ -82,9 +76,7 @@ class Project(torch.autograd.Function):
         radii = torch.empty(1, count, dtype=torch.int32)
         colors = None if harmonics is None else means.new_empty(count, 3)
         gaussians = _gaussians(means, quats, scales, opacities, harmonics, sh_degree, compensated)
-        outputs = library.ProjectionOutputs(
-            *(address(tensor) for tensor in (radii, means2d, depths, conics, shown, colors))
-        )
+        outputs = library.ProjectionOutputs(*map(address, (radii, means2d, depths, conics, shown, colors)))
         kernels.run("project", ctypes.byref(camera), ctypes.byref(gaussians), ctypes.byref(outputs))
         ctx.save_for_backward(means, quats, scales, opacities, harmonics, radii, colors)
         ctx.settings = (camera, sh_degree, compensated, kernels)
@@ -106,20 +98,12 @@ class Project(torch.autograd.Function):
         camera_sums = torch.empty(15, dtype=torch.float64) if camera_wanted else None
         gaussians = _gaussians(means, quats, scales, opacities, harmonics, sh_degree, compensated)
         sums = library.ProjectionGradients(
-            *(address(tensor) for tensor in (to_means2d, to_depths, to_conics, to_opacities, to_colors)),
-            *(address(tensor) for tensor in wanted),
-            address(camera_sums),
+            *map(address, (to_means2d, to_depths, to_conics, to_opacities, to_colors, *wanted, camera_sums))
         )
         if to_colors is None and wanted[4] is not None:
             wanted[4].zero_()
-        kernels.run(
-            "project_backward",
-            ctypes.byref(camera),
-            ctypes.byref(gaussians),
-            ctypes.c_void_p(address(radii)),
-            ctypes.c_void_p(address(colors)),
-            ctypes.byref(sums),
-        )
+        saved = (ctypes.c_void_p(address(tensor)) for tensor in (radii, colors))
+        kernels.run("project_backward", ctypes.byref(camera), ctypes.byref(gaussians), *saved, ctypes.byref(sums))
         to_viewmat = to_position = None
         if camera_sums is not None:
             sums32 = camera_sums.float()
@@ -140,7 +124,7 @@ def _gaussians(
     compensated: bool,
 ) -> ctypes.Structure:
     bases = 0 if harmonics is None else harmonics.shape[1]
-    tensors = (address(tensor) for tensor in (means, quats, scales, opacities, harmonics))
+    tensors = map(address, (means, quats, scales, opacities, harmonics))
     return library.Gaussians(means.shape[0], *tensors, bases, sh_degree, compensated)
 
 
@@ -180,8 +164,7 @@ class Composite(torch.autograd.Function):
         channels = features.shape[1]
         scene = SceneHandle(kernels, splat_inputs(means2d, conics, opacities, depths, radii, features, width, height))
         image, alphas = means2d.new_empty(1, height, width, channels), means2d.new_empty(1, height, width, 1)
-        pointers = (address(tensor) for tensor in (background, image, alphas))
-        outputs = library.ForwardOutputs(address(features), channels, *pointers)
+        outputs = library.ForwardOutputs(address(features), channels, *map(address, (background, image, alphas)))
         for first_tile, tiles in bands(width, height, channels, whole=any(ctx.needs_input_grad)):
             outputs.first_tile, outputs.tiles = first_tile, tiles
             kernels.run("composite", scene.pointer, ctypes.byref(outputs))
@@ -202,13 +185,9 @@ class Composite(torch.autograd.Function):
         absolute = torch.empty_like(means2d) if geometry and ctx.absgrad else None
         to_features = torch.empty_like(features) if ctx.needs_input_grad[3] else None
         if geometry or to_features is not None:
-            inputs = library.BackwardInputs(
-                address(features),
-                features.shape[1],
-                *(address(tensor) for tensor in (image, alphas, to_image, to_alphas, conics)),
-                features.shape[0],
-            )
-            outputs = library.BackwardOutputs(*(address(tensor) for tensor in (*grads, absolute, to_features)))
+            pointers = map(address, (image, alphas, to_image, to_alphas, conics))
+            inputs = library.BackwardInputs(address(features), features.shape[1], *pointers, features.shape[0])
+            outputs = library.BackwardOutputs(*map(address, (*grads, absolute, to_features)))
             ctx.scene.kernels.run("composite_backward", ctx.scene.pointer, ctypes.byref(inputs), ctypes.byref(outputs))
         if absolute is not None:
             means2d.absgrad = absolute
@@ -229,6 +208,6 @@ def splat_inputs(
     height: int,
 ) -> ctypes.Structure:
     """Packs projected Gaussians for the kernels; the caller must keep the tensors alive during the call."""
-    tensors = (address(tensor) for tensor in (radii, means2d, depths, conics, opacities, features))
+    tensors = map(address, (radii, means2d, depths, conics, opacities, features))
     channels = 0 if features is None else features.shape[1]
     return library.SplatInputs(means2d.shape[1], width, height, *tensors, channels)

@@ -127,13 +127,7 @@ def _layers(colors: Tensor | None, depths: Tensor, with_colors: bool, with_depth
 
 
 def _check_options(
-    viewmats: Tensor,
-    Ks: Tensor,
-    packed: bool,
-    tile_size: int,
-    render_mode: str,
-    sparse_grad: bool,
-    rasterize_mode: str,
+    viewmats: Tensor, Ks: Tensor, packed: bool, tile_size: int, render_mode: str, sparse_grad: bool, rasterize_mode: str
 ) -> None:
     check_choice("render_mode", render_mode, RENDER_MODES)
     check_choice("rasterize_mode", rasterize_mode, RASTERIZE_MODES)

@@ -61,8 +61,7 @@ def rasterization(
 
     Returns:
         Image (1, height, width, channels), alphas (1, height, width, 1), and a dictionary for densification: `means2d`
-        (1, N, 2) in the graph, `radii` (1, N) int32 with 0 for invisible Gaussians, `width`, `height`, `n_cameras` and
-        others.
+        (1, N, 2) in the graph, `radii` (1, N) int32 (0 if invisible), `width`, `height`, `n_cameras` and others.
 
     Raises:
         GenLangSplatError: An input is invalid, or the CPU kernels are not built.
@@ -93,46 +92,17 @@ def rasterization(
 
 
 def render(gaussians: Gaussians, view: View, colors: Tensor, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Calls `rasterization` for one view.
-
-    Args:
-        gaussians: The Gaussians.
-        view: The view.
-        colors: (N, channels), or harmonics (N, bases, 3) if `sh_degree` is given.
-        options: The keyword arguments of `rasterization`.
-
-    Returns:
-        The results of `rasterization`.
-    """
-    return rasterization(
-        means=gaussians.means,
-        quats=gaussians.quats,
-        scales=gaussians.scales,
-        opacities=gaussians.opacities,
-        colors=colors,
-        viewmats=view.viewmat[None],
-        Ks=view.K[None],
-        width=view.width,
-        height=view.height,
-        **options,
-    )
+    """Calls `rasterization` for one view; `colors` are (N, channels), or harmonics (N, bases, 3) with `sh_degree`."""
+    camera = (view.viewmat[None], view.K[None], view.width, view.height)
+    return rasterization(*gaussians.tensors(), colors, *camera, **options)
 
 
 def shade(
     gaussians: Gaussians, view: View, harmonics: Float[Tensor, "num_gaussians bases 3"], *, sh_degree: int
 ) -> Float[Tensor, "num_gaussians 3"]:
-    """Computes the colors that `rasterization` derives from harmonics in one view.
+    """Computes the colors that `rasterization` derives from harmonics of degree 0 to 3 in one view, without a gradient.
 
-    With these colors, other values can be drawn in the same pass.
-
-    Args:
-        gaussians: The Gaussians.
-        view: The view.
-        harmonics: Coefficients of the spherical harmonics.
-        sh_degree: The degree of the harmonics to use, 0 to 3.
-
-    Returns:
-        Colors without a gradient; those of Gaussians outside the image are undefined.
+    With these colors, other values can be drawn in the same pass. Those of Gaussians outside the image are undefined.
 
     Raises:
         GenLangSplatError: An input is invalid, or the CPU kernels are not built.

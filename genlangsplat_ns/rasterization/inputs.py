@@ -48,14 +48,7 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def check_scene(
-    means: object,
-    quats: object,
-    scales: object,
-    opacities: object,
-    viewmat: object,
-    K: object,
-    width: int,
-    height: int,
+    means: object, quats: object, scales: object, opacities: object, viewmat: object, K: object, width: int, height: int
 ) -> tuple[Gaussians, View]:
     """Checks N Gaussians and one view, and makes their tensors contiguous.
 

@@ -62,8 +62,7 @@ Gaussians = _structure(
     compensated=ctypes.c_bool,
 )
 ProjectionOutputs = _structure(
-    "ProjectionOutputs",
-    **dict.fromkeys(("radii", "means2d", "depths", "conics", "opacities", "colors"), _pointers),
+    "ProjectionOutputs", **dict.fromkeys(("radii", "means2d", "depths", "conics", "opacities", "colors"), _pointers)
 )
 ProjectionGradients = _structure(
     "ProjectionGradients",
@@ -121,10 +120,6 @@ def address(tensor: torch.Tensor | None) -> int | None:
 class Kernels:
     """The functions of one compiled library.
 
-    Args:
-        path: The library file.
-        instruction_set: The instruction set of the build.
-
     Raises:
         GenLangSplatError: The file cannot be loaded, or was built from other sources.
     """
@@ -172,8 +167,7 @@ class Kernels:
         """Makes `gls_<destroy>` free the memory behind the pointer when the owner is garbage collected.
 
         The viewer interrupts its render thread between any two lines of Python, also in destructors. So the callback of
-        the weak reference runs no Python: it is a method object that passes the pointer and the reference to the
-        library.
+        the weak reference runs no Python: it is a method object that passes pointer and reference to the library.
         """
         for key, reference in list(_OWNED.items()):
             if reference() is None:

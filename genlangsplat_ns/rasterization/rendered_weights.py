@@ -12,13 +12,7 @@ from genlangsplat_ns.rasterization.weights import GRADIENT_CHANNELS, backproject
 
 
 class RenderedWeights:
-    """The interface of `CompositingWeights` by rendering: products with W are renders, those with W^T gradients.
-
-    Args:
-        gaussians: The Gaussians.
-        view: The view.
-        rasterize_mode: "classic" or "antialiased".
-    """
+    """The interface of `CompositingWeights` by rendering: products with W are renders, those with W^T gradients."""
 
     def __init__(self, gaussians: Gaussians, view: View, *, rasterize_mode: str = "classic") -> None:
         self.width, self.height, self.num_gaussians = view.width, view.height, len(gaussians)

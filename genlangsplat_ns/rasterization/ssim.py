@@ -38,15 +38,7 @@ class _FusedSimilarity(torch.autograd.Function):
 def structural_similarity(
     moving: Float[Tensor, "1 channels height width"], fixed: Float[Tensor, "1 channels height width"]
 ) -> Float[Tensor, ""]:
-    """Mean structural similarity (Wang et al. 2004; 11-pixel Gaussian window, sigma 1.5, no padding) of values 0 to 1.
-
-    Args:
-        moving: An image that may require a gradient.
-        fixed: An image of the same shape.
-
-    Returns:
-        The mean over all windows and channels.
-    """
+    """Mean structural similarity (Wang et al. 2004; 11-pixel Gaussian window, sigma 1.5, no padding) of values 0..1."""
     fused = (
         moving.device.type == "cpu"
         and moving.dtype == fixed.dtype == torch.float32

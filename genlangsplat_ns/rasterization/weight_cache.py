@@ -8,13 +8,9 @@ from genlangsplat_ns.rasterization.weights import CompositingWeights
 
 
 class WeightCache:
-    """Keeps the weights of the first views that fit; those of other views are extracted at every use.
+    """Keeps the weights of the first views that fit into `budget` bytes; those of others are extracted at every use.
 
-    Views are used in rounds. There, evicting the least recently used view would always evict the view that is needed
-    next.
-
-    Args:
-        budget: Maximum number of bytes of all kept weights.
+    Views are used in rounds, where the least recently used view is the one that is needed next, so none is evicted.
     """
 
     def __init__(self, budget: int) -> None:

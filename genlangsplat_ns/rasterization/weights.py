@@ -51,11 +51,7 @@ class CompositingWeights:
     def composite(self, features: Tensor) -> Tensor:
         """Computes W @ features, the rendered features without a background; differentiable in the features.
 
-        Args:
-            features: float32 (num_gaussians, channels), on the CPU.
-
-        Returns:
-            float32 (height, width, channels).
+        Takes float32 (num_gaussians, channels) on the CPU, and returns float32 (height, width, channels).
 
         Raises:
             GenLangSplatError: The shape, type or device is wrong.
@@ -66,11 +62,7 @@ class CompositingWeights:
     def backproject(self, targets: Tensor) -> Tensor:
         """Computes W^T @ targets: for every Gaussian the sum over pixels of weight times target.
 
-        Args:
-            targets: float32 (height, width, channels), on the CPU.
-
-        Returns:
-            float32 (num_gaussians, channels).
+        Takes float32 (height, width, channels) on the CPU, and returns float32 (num_gaussians, channels).
 
         Raises:
             GenLangSplatError: The shape, type or device is wrong.
@@ -86,9 +78,8 @@ class CompositingWeights:
         values = torch.empty(self.num_entries)
         arrays = (ctypes.c_void_p(address(array)) for array in (indices[0], indices[1], values))
         self._kernels.call("weights_entries", self._pointer, *arrays)
-        return torch.sparse_coo_tensor(
-            indices, values, (self.height * self.width, self.num_gaussians), check_invariants=False
-        )
+        size = (self.height * self.width, self.num_gaussians)
+        return torch.sparse_coo_tensor(indices, values, size, check_invariants=False)
 
 
 class _Product(torch.autograd.Function):
@@ -125,14 +116,7 @@ def compositing_weights(
 ) -> CompositingWeights:
     """Extracts the weights with which `rasterization` blends the Gaussians into one view. CPU tensors only.
 
-    Args:
-        gaussians: The Gaussians.
-        view: The view.
-        rasterize_mode, near_plane, far_plane, eps2d: As for `rasterization`.
-        half_precision: Whether to store the weights as fp16: half the memory, with relative errors up to 2^-11.
-
-    Returns:
-        The sparse matrix of weights.
+    With `half_precision` the weights are stored as fp16: half the memory, with relative errors up to 2^-11.
 
     Raises:
         GenLangSplatError: An input is invalid, or the kernels are not built.
@@ -144,13 +128,9 @@ def compositing_weights(
             "or move the Gaussians with .to('cpu')."
         )
     gaussians, view = check_scene(*gaussians.tensors(), view.viewmat, view.K, view.width, view.height)
+    antialiased = rasterize_mode == "antialiased"
     means2d, conics, depths, shown, _, radii = cpu.project(
-        gaussians,
-        view,
-        near_plane=near_plane,
-        far_plane=far_plane,
-        eps2d=eps2d,
-        antialiased=rasterize_mode == "antialiased",
+        gaussians, view, near_plane=near_plane, far_plane=far_plane, eps2d=eps2d, antialiased=antialiased
     )
     inputs = splat_inputs(means2d, conics, shown, depths, radii, None, view.width, view.height)
     return CompositingWeights(library.load_kernels(), inputs, half_precision)
@@ -163,16 +143,7 @@ def backproject(
     *,
     rasterize_mode: str = "classic",
 ) -> Float[Tensor, "num_gaussians channels"]:
-    """Sums weight times target over the pixels of one view, for every Gaussian; CPU or CUDA.
-
-    Args:
-        gaussians: The Gaussians.
-        view: The view.
-        targets: Values of the pixels, float32.
-        rasterize_mode: "classic" or "antialiased".
-
-    Returns:
-        The sums, without a gradient.
+    """Sums weight times target over the pixels of one view, for every Gaussian; CPU or CUDA, without a gradient.
 
     Raises:
         GenLangSplatError: An input is invalid.

@@ -62,11 +62,7 @@ class SplatCheckpoint:
 
 
 def read_splat_checkpoint(path: Path, method: str = "an unknown method") -> SplatCheckpoint:
-    """Reads the Gaussians of a checkpoint without loading the rest of it.
-
-    Args:
-        path: A step-*.ckpt file.
-        method: The method of its run, for the error message.
+    """Reads the Gaussians of a step-*.ckpt file without loading the rest of it. Errors mention `method`.
 
     Raises:
         GenLangSplatError: The file is truncated, is not a checkpoint, or has no Gaussians in splatfacto's format.
@@ -92,9 +88,8 @@ def read_splat_checkpoint(path: Path, method: str = "an unknown method") -> Spla
     tensors = {name: found[name].detach().float().clone() for name in names}
     _check_shapes(path, tensors)
     adjustment = found.get("camera_optimizer.pose_adjustment")
-    return SplatCheckpoint(
-        GaussianParameters(**tensors), None if adjustment is None else adjustment.detach().float().clone()
-    )
+    adjustment = None if adjustment is None else adjustment.detach().float().clone()
+    return SplatCheckpoint(GaussianParameters(**tensors), adjustment)
 
 
 def _plain_name(key: str) -> str:

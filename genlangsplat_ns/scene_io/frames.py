@@ -62,9 +62,7 @@ class SceneFrame:
     def distance(self, other: SceneFrame, positions: Float[Tensor, "num_cameras 3"]) -> float:
         """The maximum distance between the positions of a data point in two frames, relative to the scene's radius.
 
-        Args:
-            other: The frame to compare with.
-            positions: Camera positions in this frame, which define the center and radius of the scene.
+        `positions` of cameras in this frame define the center and radius of the scene.
         """
         center = positions.double().mean(dim=0)
         radius = (positions.double() - center).norm(dim=1).max().clamp_min(1e-6)
@@ -76,12 +74,7 @@ class SceneFrame:
 
 
 def move_gaussians(gaussians: GaussianParameters, frame: SceneFrame) -> GaussianParameters:
-    """Transforms Gaussians from the frame of the data to another frame without changing the rendered images.
-
-    Args:
-        gaussians: Gaussians in the frame of the data.
-        frame: The target frame.
-    """
+    """Transforms Gaussians from the frame of the data to another frame without changing the rendered images."""
     rotation, translation = frame.transform[:, :3].double().cpu(), frame.transform[:, 3].double().cpu()
     means = frame.scale * (gaussians.means.double() @ rotation.T + translation)
     scales = gaussians.scales.double() + torch.tensor(frame.scale, dtype=torch.float64).log()
@@ -103,11 +96,8 @@ def rotate_harmonics(
     """Rotates spherical harmonics: the color in a rotated direction equals the old color in the original direction.
 
     A rotation mixes only harmonics of the same degree. The mixing matrix is fitted to the values in many directions, so
-    it follows the rasterizer's convention of the harmonics.
-
-    Args:
-        harmonics: All harmonics except the constant one. The number of bases determines the degree, 1, 2 or 3.
-        rotation: The rotation of the scene.
+    it follows the rasterizer's convention of the harmonics. Their number without the constant one, 3, 8 or 15,
+    determines the degree.
     """
     generator = torch.Generator().manual_seed(0)
     directions = functional.normalize(torch.randn(64, 3, generator=generator, dtype=torch.float64), dim=1)

@@ -32,11 +32,8 @@ REST_COUNTS = (0, 9, 24, 45)
 def read_ply(path: Path) -> GaussianParameters:
     """Reads the Gaussians of a binary or text PLY file with properties in any order.
 
-    Gaussians with NaN, an infinite value or a zero quaternion are dropped, and a warning gives their number. Neither
-    rasterizer renders them, and nerfstudio's exporter drops them as well.
-
-    Args:
-        path: A file whose f_rest properties are ordered by channel, as in Inria's files.
+    The f_rest properties are ordered by channel, as in Inria's files. Gaussians with NaN, an infinite value or a zero
+    quaternion are dropped with a warning: neither rasterizer renders them, and nerfstudio's exporter drops them too.
 
     Raises:
         GenLangSplatError: The file is damaged or not a PLY file, lacks properties, has harmonics of an unknown degree,
@@ -91,10 +88,7 @@ def read_ply(path: Path) -> GaussianParameters:
 def write_ply(path: Path, gaussians: GaussianParameters, extra: Mapping[str, Tensor] | None = None) -> None:
     """Writes Gaussians like Inria's program: binary, with zero normals. `read_ply` restores them bit for bit.
 
-    Args:
-        path: The file, which is replaced atomically.
-        gaussians: The Gaussians.
-        extra: Additional properties by name, one number per Gaussian. Splat viewers ignore them.
+    `extra` has additional properties by name, one number per Gaussian; splat viewers ignore them.
 
     Raises:
         GenLangSplatError: There are no Gaussians, a value is NaN or infinite, a quaternion is zero, a tensor is not

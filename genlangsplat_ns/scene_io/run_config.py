@@ -68,12 +68,7 @@ class RunConfig:
         return mode
 
     def differs(self, dataparser: DataParserConfig, settings: tuple[str, ...]) -> bool:
-        """Whether the run used another dataparser, or other values of some settings.
-
-        Args:
-            dataparser: The config to compare with.
-            settings: The settings to compare. Settings that either config lacks are ignored.
-        """
+        """Whether the run used another dataparser, or other values of those settings that both configs have."""
         return self.dataparser.get(CLASS) != _class_name(dataparser) or any(
             self.dataparser[name] != _as_stored(getattr(dataparser, name))
             for name in settings
@@ -97,10 +92,7 @@ class RunConfig:
 
 
 def read_run_config(path: Path) -> RunConfig:
-    """Reads a config.yml.
-
-    Args:
-        path: The file. It may come from an untrusted source.
+    """Reads a config.yml, which may come from an untrusted source.
 
     Raises:
         GenLangSplatError: The file is not a config.yml written by ns-train.

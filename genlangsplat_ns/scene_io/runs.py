@@ -1,7 +1,6 @@
 """Finished runs on disk: opening one, adding a checkpoint to it, and writing a new run made from it.
 
-Whatever is written appears whole or not at all. nerfstudio's configs name the classes they are made of, so open only
-runs you trust.
+Files are written atomically. nerfstudio's configs name the classes they are made of, so open only runs you trust.
 """
 
 from __future__ import annotations
@@ -43,11 +42,7 @@ class StoredRun:
         return read_config(self.config_path)
 
     def load_state(self, mmap: bool = False) -> dict[str, Any]:
-        """Loads the checkpoint on the CPU.
-
-        Args:
-            mmap: Whether to map the file into memory instead of reading it.
-        """
+        """Loads the checkpoint on the CPU; `mmap` maps the file into memory instead of reading it."""
         state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=mmap)
         return state
 
@@ -78,21 +73,14 @@ def open_stored_run(config_path: Path) -> StoredRun:
 
 
 def add_checkpoint(run: StoredRun, model: Mapping[str, Any]) -> Path:
-    """Adds a checkpoint to a run, one step after the one it was opened at; every command then opens the new one.
+    """Adds a checkpoint, one step after the one that was opened, and returns its path; commands then open the new one.
 
     The optimizers' state is kept, so that training can go on with more steps.
-
-    Args:
-        run: The run.
-        model: The state of the model.
-
-    Returns:
-        The new checkpoint.
     """
     state = run.load_state()
     step = int(state["step"]) + 1
-    others = {name: value for name, value in state["pipeline"].items() if not name.startswith(MODEL)}
-    pipeline = {**others, **{MODEL + name: value for name, value in model.items()}}
+    pipeline = {name: value for name, value in state["pipeline"].items() if not name.startswith(MODEL)}
+    pipeline |= {MODEL + name: value for name, value in model.items()}
     path = run.checkpoint.with_name(f"step-{step:09d}.ckpt")
     # nerfstudio takes every file beside the checkpoints for one, so the temporary file lies elsewhere.
     with atomic_path(path, within=run.folder) as temporary:
@@ -101,18 +89,7 @@ def add_checkpoint(run: StoredRun, model: Mapping[str, Any]) -> Path:
 
 
 def write_beside(run: StoredRun, folder: Path, state: Mapping[str, Any], config: Any, overwrite: bool = False) -> Path:
-    """Writes a new run made from another one, which stays as it is.
-
-    Args:
-        run: The run to start from.
-        folder: Folder of the new run.
-        state: Its checkpoint.
-        config: Its nerfstudio config.
-        overwrite: Whether to replace a run in the same folder.
-
-    Returns:
-        config.yml of the new run.
-    """
+    """Writes a new run made from another one, which stays as it is, and returns the config.yml of the new run."""
     # The new run was not resumed; nerfstudio would look for the old run's step among the new checkpoints.
     config.load_dir = config.load_step = config.load_checkpoint = None
     with atomic_folder(folder, overwrite) as temporary:

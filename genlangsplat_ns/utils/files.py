@@ -43,9 +43,7 @@ WEIGHTS_ERRORS = (
 def atomic_path(path: Path, within: Path | None = None) -> Iterator[Path]:
     """Yields a temporary path that is renamed to `path` on success and deleted on any error.
 
-    Args:
-        path: The final path. Its folder is created if it does not exist.
-        within: Folder of the temporary file, on the same disk; None for the folder of `path`.
+    The folder of `path` is created. `within` is a folder for the temporary file on the same disk, instead of that one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays at the end, because numpy and Pillow choose the format by it.
@@ -61,9 +59,7 @@ def atomic_path(path: Path, within: Path | None = None) -> Iterator[Path]:
 def atomic_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """Yields a new temporary folder beside `path`; it takes the final name on success and is removed on any error.
 
-    Args:
-        path: The final name.
-        overwrite: Whether to replace a folder of that name. Without it, none may exist.
+    A folder of that name may exist only with `overwrite`, which replaces it.
     """
     temporary, replaced = (path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}") for _ in range(2))
     temporary.mkdir(parents=True)
@@ -78,12 +74,9 @@ def atomic_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def safe_name(text: str, keep_case: bool = False) -> str:
-    """Turns any text into a part of a file name.
+    """Turns any text into a part of a file name: lower case, with hyphens, and at most 40 characters.
 
-    Args:
-        text: Any text.
-        keep_case: Keeps letters as they are, dots and the full length, and replaces everything else but ASCII letters
-            and digits by underscores. Otherwise the result is lower case, with hyphens, and has at most 40 characters.
+    `keep_case` keeps ASCII letters, digits, dots and the full length, and replaces everything else by underscores.
     """
     if keep_case:
         return re.sub(r"[^A-Za-z0-9._]+", "_", text).lstrip(".") or "_"
@@ -107,10 +100,6 @@ def _file_sha256(path: Path, size: int, modified: int) -> str:
 
 def check_new_file(path: Path, overwrite: bool) -> None:
     """Checks before long work that a file can be written, and creates its folder.
-
-    Args:
-        path: The file.
-        overwrite: Whether it may exist.
 
     Raises:
         GenLangSplatError: It exists without `overwrite`, it is a folder, or its folder cannot be created or written to.

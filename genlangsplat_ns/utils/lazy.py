@@ -8,12 +8,7 @@ from typing import Any
 
 
 def lazy_exports(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Creates the `__getattr__` and `__dir__` of a package.
-
-    Args:
-        package: The package's `__name__`.
-        names: The module that defines each exported name.
-    """
+    """Creates the `__getattr__` and `__dir__` of a package from the exported names and the modules that define them."""
 
     def get(name: str) -> Any:
         if name not in names:

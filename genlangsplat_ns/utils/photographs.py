@@ -34,27 +34,19 @@ def reading_picture(name: str, advice: str) -> Iterator[None]:
 
 
 def read_photograph(path: Path, advice: str, max_side: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
-    """Reads an image and applies its EXIF orientation.
-
-    Args:
-        path: The file.
-        advice: Advice in the error message.
-        max_side: Maximum long side in pixels.
+    """Reads an image and applies its EXIF orientation; its long side has at most `max_side` pixels.
 
     Raises:
-        GenLangSplatError: If the file cannot be read as an image, or contains floating-point pixels.
+        GenLangSplatError: If the file cannot be read as an image (with the advice), or contains floating-point pixels.
     """
     with reading_picture(str(path), advice), Image.open(path) as file:
         return rgb_pixels(ImageOps.exif_transpose(file), str(path), max_side)
 
 
 def rgb_pixels(picture: Image.Image, name: str, max_side: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
-    """Returns the RGB pixels of an image, without alpha.
+    """Returns the RGB pixels of an image of any mode, without alpha.
 
-    Args:
-        picture: An image of any mode.
-        name: Name of the image in errors.
-        max_side: Maximum long side in pixels; larger images are downscaled by area averaging.
+    Images with a long side of more than `max_side` pixels are downscaled by area averaging. `name` is shown in errors.
 
     Raises:
         GenLangSplatError: If the image contains floating-point pixels.
@@ -72,11 +64,7 @@ def rgb_pixels(picture: Image.Image, name: str, max_side: int | None = None) -> 
 
 
 def eight_bit(picture: Image.Image, name: str) -> Image.Image:
-    """Converts an image to grayscale, RGB or RGBA with 8 bits per channel.
-
-    Args:
-        picture: An image of any mode.
-        name: Name of the image in errors.
+    """Converts an image of any mode to grayscale, RGB or RGBA with 8 bits per channel. `name` is shown in errors.
 
     Raises:
         GenLangSplatError: If the image contains floating-point pixels.

@@ -43,25 +43,12 @@ def install_display(display: Display) -> None:
 
 
 def progress_bar(description: str, total: int, completed: int = 0, visible: bool = True) -> AbstractContextManager[Bar]:
-    """Opens a progress bar for the length of a block.
-
-    Args:
-        description: The words before the bar.
-        total: How much there is to do.
-        completed: How much is done already.
-        visible: Whether to show it at all.
-    """
+    """Opens a progress bar for the length of a block. `completed` of `total` items are done already."""
     return (_display if visible else _show_nothing)(description, total, completed)
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Yields the items behind a progress bar with count, rate and time left.
-
-    Args:
-        items: What to iterate over.
-        description: The words before the bar.
-        total: The number of items, when `items` has no length.
-    """
+    """Yields the items behind a progress bar with count, rate and time left. `total` is for items without a length."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     with _display(description, total, 0) as bar:

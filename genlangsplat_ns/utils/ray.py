@@ -41,8 +41,7 @@ class RaySettings:
 def connected(address: str | None) -> Iterator[None]:
     """Connects to a Ray cluster inside the block, unless this process is connected already.
 
-    Args:
-        address: Address of the cluster; None for the one in RAY_ADDRESS, or else a new one on this machine.
+    The address None stands for the one in RAY_ADDRESS, or else for a new cluster on this machine.
 
     Raises:
         GenLangSplatError: Ray is not installed, or there is no cluster at the address.

@@ -16,7 +16,7 @@ lies in packages, and imports run one way:
 `commands` has one file for each subcommand of `gen-langsplat`. Importing this package loads none of them.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from genlangsplat_ns.utils.lazy import lazy_exports
 
@@ -25,26 +25,17 @@ if TYPE_CHECKING:
     from genlangsplat_ns.language.named_autoencoders import load_autoencoder
     from genlangsplat_ns.language.query import TextQuery
     from genlangsplat_ns.run import open_run
+    from genlangsplat_ns.utils.version import __version__
 
-__all__ = ["LanguageField", "TextQuery", "load_autoencoder", "open_run"]
+__all__ = ["LanguageField", "TextQuery", "__version__", "load_autoencoder", "open_run"]
 
-_get, __dir__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "LanguageField": "genlangsplat_ns.language.field",
         "TextQuery": "genlangsplat_ns.language.query",
+        "__version__": "genlangsplat_ns.utils.version",
         "load_autoencoder": "genlangsplat_ns.language.named_autoencoders",
         "open_run": "genlangsplat_ns.run",
     },
 )
-
-
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            return version("genlangsplat-ns")
-        except PackageNotFoundError:  # A source tree that was never installed.
-            return "0.0.0"
-    return _get(name)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from genlangsplat_ns import __version__
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.evaluate import evaluate_views, match_views
 from genlangsplat_ns.evaluation.label_folders import FOLDER_NAMES, LabelKind, LabelSet, read_label_set
@@ -41,6 +40,7 @@ from genlangsplat_ns.scene.settings import EvaluationSettings
 from genlangsplat_ns.scene_io.run_config import read_run_config
 from genlangsplat_ns.utils.files import atomic_path, file_sha256
 from genlangsplat_ns.utils.progress import track
+from genlangsplat_ns.utils.version import __version__
 
 LOGGER = logging.getLogger(__name__)
 

@@ -176,8 +176,8 @@ def test_a_resumed_run_continues_to_its_end(config: Path, tiny_scene: Path, work
     [
         (("ns-train", "gen-langsplat-lite", "--data", "nowhere"), "does not exist"),
         ((*QUERY, "a", "--output-dir", "o"), "no nowhere.yml"),
-        ((*QUERY, " ; ", "--output-dir", "o"), "no text to look for"),
-        ((*QUERY, "a", "--negatives", "a", "--output-dir", "o"), "never beat itself"),
+        ((*QUERY, " ; ", "--output-dir", "o"), "no text to query"),
+        ((*QUERY, "a", "--negatives", "a", "--output-dir", "o"), "cannot score above itself"),
         ((*QUERY, "a", "--camera-path", "p", "--interpolate", "3", "--output-dir", "o"), "give one of them"),
         (("gen-langsplat", "export", "--load-config", "nowhere.yml", "--output", "x.txt"), "ends in .ply"),
         (("gen-langsplat", "remove", "--load-config", "nowhere.yml", "--text", "a"), "no nowhere.yml"),

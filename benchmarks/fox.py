@@ -69,7 +69,7 @@ def ask_views(scene: LanguageScene, query: TextQuery) -> list[dict[str, Any]]:
                 "hit": bool(truth[row, column]),
                 "score": answer.score,
                 "iou": overlaps,
-                "psnr": psnr(answered.rgb, image),
+                "psnr": float(psnr(answered.rgb, image)),
             }
         )
     return rows
@@ -83,7 +83,7 @@ def mean(values: list[float]) -> float:
 def held_out_psnr(scene: LanguageScene) -> float:
     """Mean PSNR of the held-out views."""
     views = scene.views("eval")
-    return mean([psnr(scene.render(view).rgb, scene.image(view).float() / 255) for view in views])
+    return mean([float(psnr(scene.render(view).rgb, scene.image(view).float() / 255)) for view in views])
 
 
 def main() -> None:

@@ -67,7 +67,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
         world_size: int = 1,
         local_rank: int = 0,
         *,
-        extractor: FeatureExtractor,
+        extractor: FeatureExtractor | None = None,
         **kwargs: Any,
     ) -> None:
         if not torch.cuda.is_available():
@@ -98,7 +98,8 @@ class GenLangSplatDataManager(FullImageDatamanager):
             # With more than 500 views, nerfstudio chooses the "cpu" cache again.
             config.cache_images = "gpu"
         self._check_images()
-        self.extractor = extractor
+        # The pipeline decides the extractor. `ns-render dataset` sets up a datamanager without a pipeline.
+        self.extractor = extractor or FeatureExtractor(config, device)
         self._language_keys: dict[tuple[Split, int], str] = {}
 
     # Views

@@ -15,9 +15,9 @@ from nerfstudio.model_components.lib_bilagrid import BilateralGrid
 from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig, num_sh_bases
 from nerfstudio.utils.colors import get_color
 from torch import Tensor, nn
-from torchmetrics.image import PeakSignalNoiseRatio
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.evaluation.metrics import psnr
 from genlangsplat_ns.rasterization import Gaussians, View, render, shade
 from genlangsplat_ns.rasterization.densification import BudgetedStrategy
 from genlangsplat_ns.rasterization.ssim import structural_similarity
@@ -54,7 +54,7 @@ class SplatModel(SplatfactoModel):
         if self.config.use_bilateral_grid:
             columns, rows, depth = self.config.grid_shape
             self.bil_grids = BilateralGrid(num=self.num_train_data, grid_X=columns, grid_Y=rows, grid_W=depth)
-        self.psnr = PeakSignalNoiseRatio(data_range=1.0)
+        self.psnr = psnr  # type: ignore[assignment]  # nerfstudio only calls it.
         self.ssim = _similarity_to_truth
         self.step = 0
         self.crop_box = None

@@ -199,7 +199,7 @@ def evaluate_views(
     for view, view_labels in track(matched.pairs, "Evaluating views"):
         rgb, latents = asker.render(view)
         height, width = rgb.shape[:2]
-        decibels[view.name] = psnr(rgb, run.image(view).to(rgb) / 255)
+        decibels[view.name] = float(psnr(rgb, run.image(view).to(rgb) / 255))
         resized = view_labels.resized(width, height)
         truths = {category: resized.truth(category) for category in resized.categories}
         asked = []

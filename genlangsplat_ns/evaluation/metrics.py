@@ -49,7 +49,6 @@ def macro_mean(groups: Mapping[str, Sequence[float]]) -> float:
     return float(np.mean(means))
 
 
-def psnr(prediction: Float[Tensor, "height width 3"], truth: Float[Tensor, "height width 3"]) -> float:
+def psnr(prediction: Float[Tensor, "*shape"], truth: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
     """Peak signal-to-noise ratio in decibels for colors in 0 to 1; capped at 100 for equal images."""
-    error = float(((prediction - truth) ** 2).mean())
-    return -10 * float(np.log10(max(error, 1e-10)))
+    return -10 * (prediction - truth).square().mean().clamp_min(1e-10).log10()

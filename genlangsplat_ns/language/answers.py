@@ -105,21 +105,15 @@ def answer_texts(maps: Float[Tensor, "num_texts levels height width"], query: Te
     """Reads one answer per text from the relevancy maps of a view, using the query's level rule and threshold.
 
     Args:
-        maps: Relevancy of a view, from `relevancy_maps` or from splatted scores of Gaussians.
+        maps: Relevancy of a view, from `relevancy_maps`.
         query: The query the maps belong to.
     """
-    answers = []
-    for text, text_maps in zip(query.texts, maps, strict=True):
-        choice = choose_level(text_maps, query.level)
-        column, row = find_peak(choice.map)
-        answers.append(
-            ViewAnswer(
-                text=text,
-                level=choice.name,
-                map=choice.map,
-                score=float(choice.map[row, column]),
-                peak=(column, row),
-                mask=choice.map > query.threshold,
-            )
-        )
-    return answers
+    choices = (choose_level(text_maps, query.level) for text_maps in maps)
+    return [read_answer(text, choice, query.threshold) for text, choice in zip(query.texts, choices, strict=True)]
+
+
+def read_answer(text: str, choice: LevelChoice, threshold: float) -> ViewAnswer:
+    """Reads the answer to one text from the relevancy of a view."""
+    column, row = find_peak(choice.map)
+    score = float(choice.map[row, column])
+    return ViewAnswer(text, choice.name, choice.map, score, (column, row), choice.map > threshold)

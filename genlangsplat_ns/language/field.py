@@ -15,7 +15,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.answers import MIN_PEAK_OPACITY, ViewAnswer, answer_texts, join_levels
+from genlangsplat_ns.language.answers import (
+    MIN_PEAK_OPACITY,
+    LevelChoice,
+    ViewAnswer,
+    answer_texts,
+    join_levels,
+    read_answer,
+)
 from genlangsplat_ns.language.decoding import Decode
 from genlangsplat_ns.language.description import SceneGroup, describe_gaussians
 from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, SeenScores
@@ -167,6 +174,19 @@ class LanguageField:
             query: The query.
         """
         return answer_texts(relevancy_maps(rendered, self.decode, query), query.query)
+
+    def answer_splatted(
+        self, splatted: Float[Tensor, "height width num_texts"], query: EmbeddedQuery
+    ) -> list[ViewAnswer]:
+        """Reads the answers from splatted scores of Gaussians (the mode `gaussian`), whose levels are joined already.
+
+        Args:
+            splatted: `seen_scores(query)`, splatted into the view and divided by the seen opacity.
+            query: The query.
+        """
+        choices = map(LevelChoice, self.relevancy(query)[1], splatted.permute(2, 0, 1))
+        threshold = query.query.threshold
+        return [read_answer(text, choice, threshold) for text, choice in zip(query.query.texts, choices, strict=True)]
 
     # Gaussians
 

@@ -188,7 +188,7 @@ def _geometry(scene: LanguageScene) -> dict[str, float | None]:
     for view in track(scene.views("eval"), "Rendering held-out views"):
         render, truth = scene.render_rgb(view), scene.image(view).to(scene.model.device) / 255
         images = (image.permute(2, 0, 1)[None] for image in (render, truth))
-        measured.append((psnr(render, truth), float(structural_similarity(*images))))
+        measured.append((float(psnr(render, truth)), float(structural_similarity(*images))))
     if not measured:
         return {"psnr": None, "ssim": None}
     means = np.mean(measured, axis=0).tolist()

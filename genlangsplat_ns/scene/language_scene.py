@@ -14,7 +14,7 @@ from torch import Tensor
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, Split
 from genlangsplat_ns.evaluation.labels import ViewLabels
 from genlangsplat_ns.features.encoders import ImageTextEncoder
-from genlangsplat_ns.language.answers import ViewAnswer, answer_texts
+from genlangsplat_ns.language.answers import ViewAnswer
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.decoding import Decode
 from genlangsplat_ns.language.field import LanguageField
@@ -65,7 +65,7 @@ class LanguageScene:
     """A trained scene that answers queries. Results are on the CPU, so `.numpy()` works.
 
     Example:
-        scene = open_run(Path("outputs/fox/gen-langsplat-lite/2026-01-01_120000/config.yml"))
+        scene = open_run("outputs/fox/gen-langsplat-lite/2026-01-01_120000/config.yml")
         answer = scene.ask("a fox", scene.views("eval")[0])
         heat, mask = answer.map.numpy(), answer.mask.numpy()
         chosen = scene.select("a fox").keep.numpy()
@@ -186,10 +186,7 @@ class LanguageScene:
         """
         if mode == "gaussian":
             outputs, relevancy = self.model.render_scores(camera, self.field.seen_scores(query))
-            # The levels are already combined, so there is one map per text.
-            answers = answer_texts(relevancy.permute(2, 0, 1)[:, None], replace(query.query, level="mean"))
-            levels = self.field.relevancy(query)[1]
-            answers = [replace(answer, level=level) for answer, level in zip(answers, levels, strict=True)]
+            answers = self.field.answer_splatted(relevancy, query)
         else:
             outputs = self.model.render_splats(camera)
             answers = self.field.answer_view(self.model.render_latents(camera, self.field.latents), query)

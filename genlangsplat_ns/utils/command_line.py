@@ -27,9 +27,9 @@ def run_commands(load_commands: Callable[[], Mapping[str, Callable[..., Any]]], 
     # when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     show()
-    command = tyro.extras.subcommand_cli_from_dict(dict(load_commands()), description=description)
     try:
-        command()
+        # Settings are checked while the command is built.
+        tyro.extras.subcommand_cli_from_dict(dict(load_commands()), description=description)()
     except GenLangSplatError as error:
         _fail(str(error))
     except OSError as error:

@@ -81,12 +81,12 @@ GLS_EXPORT int gls_composite_backward(int threads, const gls::Scene* scene, cons
     });
 }
 
-GLS_EXPORT int gls_weights_create(int threads, const gls::SplatInputs* in, bool halved, gls::Weights** weights) {
+GLS_EXPORT int gls_weights_create(int threads, const gls::SplatInputs* in, bool half_precision, gls::Weights** weights) {
     return guarded([&] {
         gls::Scene scene;
         auto made = std::make_unique<gls::Weights>();
         gls::build_scene(threads, *in, scene);
-        gls::build_weights(threads, in->count, halved, scene, *made);
+        gls::build_weights(threads, in->count, half_precision, scene, *made);
         *weights = made.release();
     });
 }
@@ -103,7 +103,7 @@ GLS_EXPORT int gls_weights_composite(int threads, const gls::Weights* weights, c
                                      int64_t channels, float* image) {
     return guarded([&] {
         gls::advise_huge_pages(image, sizeof(float) * weights->width * weights->height * channels);
-        const auto run = weights->halved ? gls::weights_composite<uint16_t> : gls::weights_composite<float>;
+        const auto run = weights->half_precision ? gls::weights_composite<uint16_t> : gls::weights_composite<float>;
         run(threads, *weights, features, channels, image);
     });
 }
@@ -111,13 +111,13 @@ GLS_EXPORT int gls_weights_composite(int threads, const gls::Weights* weights, c
 GLS_EXPORT int gls_weights_backproject(int threads, const gls::Weights* weights, const float* image, int64_t channels,
                                        float* features) {
     return guarded([&] {
-        const auto run = weights->halved ? gls::weights_backproject<uint16_t> : gls::weights_backproject<float>;
+        const auto run = weights->half_precision ? gls::weights_backproject<uint16_t> : gls::weights_backproject<float>;
         run(threads, *weights, image, channels, features);
     });
 }
 
 GLS_EXPORT void gls_weights_entries(const gls::Weights* weights, int64_t* pixels, int64_t* gaussians, float* values) {
-    const auto run = weights->halved ? gls::weights_entries<uint16_t> : gls::weights_entries<float>;
+    const auto run = weights->half_precision ? gls::weights_entries<uint16_t> : gls::weights_entries<float>;
     run(*weights, pixels, gaussians, values);
 }
 

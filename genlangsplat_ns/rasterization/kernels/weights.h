@@ -17,7 +17,7 @@ struct TileWeights {
     uint32_t* places;                     // per number in the tile, its place in the list of pairs
     const uint32_t* splats;               // per visit of a block, the number in the tile
     const uint16_t* lanes;                // per visit, the bit mask of pixels
-    const void* values;                   // packed weights: float, or uint16_t if `halved`
+    const void* values;                   // packed weights: float, or uint16_t if `half_precision`
     uint32_t visit_start[kBlocks + 1];    // per block
     size_t value_start[kBlocks + 1];
 };
@@ -25,7 +25,7 @@ struct TileWeights {
 struct Weights {
     int width, height;
     int64_t count;  // number of Gaussians
-    bool halved;
+    bool half_precision;
     Scene grid;     // only its sizes are set
     std::vector<Arena> arenas;            // memory of the tiles
     std::vector<TileWeights> tiles;
@@ -68,7 +68,7 @@ struct WeightLists {
         compress(block.values.data() + block.size, bits, weight);
         block.size += __builtin_popcount(bits);
     }
-    void store(Arena& arena, bool halved, TileWeights& out) const {
+    void store(Arena& arena, bool half_precision, TileWeights& out) const {
         uint32_t visits = 0;
         size_t values = 0;
         for (int index = 0; index < kBlocks; ++index) {
@@ -82,14 +82,14 @@ struct WeightLists {
         auto* to_gaussians = arena.take<int32_t>(gaussians.size());
         auto* to_splats = arena.take<uint32_t>(visits);
         auto* to_lanes = arena.take<uint16_t>(visits);
-        void* to_values = halved ? static_cast<void*>(arena.take<uint16_t>(values)) : arena.take<float>(values);
+        void* to_values = half_precision ? static_cast<void*>(arena.take<uint16_t>(values)) : arena.take<float>(values);
         std::copy(gaussians.begin(), gaussians.end(), to_gaussians);
         for (int index = 0; index < kBlocks; ++index) {
             const Block& block = blocks[index];
             std::copy_n(block.splats.data(), block.visits, to_splats + out.visit_start[index]);
             std::copy_n(block.lanes.data(), block.visits, to_lanes + out.visit_start[index]);
             const size_t first = out.value_start[index];
-            if (halved) halve(block.values.data(), block.size, static_cast<uint16_t*>(to_values) + first);
+            if (half_precision) halve(block.values.data(), block.size, static_cast<uint16_t*>(to_values) + first);
             else std::copy_n(block.values.data(), block.size, static_cast<float*>(to_values) + first);
         }
         out.size = gaussians.size();
@@ -140,19 +140,19 @@ inline void place_pairs(Weights& out) {
     out.place_start[0] = 0;
 }
 
-inline void build_weights(int threads, int64_t count, bool halved, Scene& scene, Weights& out) {
+inline void build_weights(int threads, int64_t count, bool half_precision, Scene& scene, Weights& out) {
     out.width = out.grid.width = scene.width;
     out.height = out.grid.height = scene.height;
     out.grid.tiles_x = scene.tiles_x, out.grid.tiles_y = scene.tiles_y;
     out.count = count;
-    out.halved = halved;
+    out.half_precision = half_precision;
     out.tiles.resize(scene.tiles());
     out.arenas.resize(threads);
     std::vector<std::unique_ptr<WeightLists>> lists(threads);
     parallel_for(threads, scene.tiles(), [&](int worker, size_t index) {
         if (!lists[worker]) lists[worker] = std::make_unique<WeightLists>();
         weigh_tile(scene, index, *lists[worker]);
-        lists[worker]->store(out.arenas[worker], halved, out.tiles[index]);
+        lists[worker]->store(out.arenas[worker], half_precision, out.tiles[index]);
     });
     place_pairs(out);
     for (const TileWeights& tile : out.tiles) {

@@ -20,7 +20,7 @@ from genlangsplat_ns.language.gaussian_scores import SeenScores
 from genlangsplat_ns.language.memory import MEMORY_REQUIRED, NO_MEMORY, SceneMemory, take_memory
 from genlangsplat_ns.language.named_autoencoders import AUTO
 from genlangsplat_ns.language.settings import DecoderName, QueryMode
-from genlangsplat_ns.language.visualize import highlight, relevancy_overlay, soft_mask
+from genlangsplat_ns.language.visualize import LatentPca, highlight, relevancy_overlay, soft_mask
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.lifting.average import LiftedLatents
 from genlangsplat_ns.lifting.loss import language_fidelity, language_loss
@@ -108,16 +108,19 @@ class GenLangSplatModel(SplatModel):
         The pipeline passes `autoencoder` and `load_text_encoder` to the constructor.
         """
         super().populate_modules()
+        # Invalid settings are reported now and not after the RGB phase.
+        self.config.lifting.validate()
         self.field_head = LanguageFieldHead(self.kwargs["autoencoder"])
         latents = torch.zeros(self.num_points, len(LEVELS), self.field_head.latent_dim)
         self.gauss_params["latents"] = nn.Parameter(latents)
         self.register_buffer("language_phase_start", torch.tensor(-1))
         self.register_module("memory", None)
         self.shown: Tensor | None = None
-        self._field: tuple[tuple[int, str], tuple[Any, ...], LanguageField] | None = None
+        self._field: LanguageField | None = None
+        self._latent_pca: LatentPca | None = None
         self._apply_phase()
         tools = SceneTools(
-            lambda: self.field, self.render_latents, self.show, lambda keep: self.splats(keep & self.drawable())
+            self.language_field, self.render_latents, self.show, lambda keep: self.splats(keep & self.drawable())
         )
         self.language = LanguageControls(
             self.kwargs["load_text_encoder"], tools, self.config.query_texts, self.config.query_mode
@@ -145,11 +148,25 @@ class GenLangSplatModel(SplatModel):
             self.latents.requires_grad_(self.config.language_solver == "adam")
             if self.config.query_texts.strip():
                 self.language.ask()
+        self._discard_field()
         self._weight_cache = WeightCache(int(self.config.language_cache_gb * 1e9))
 
     @property
     def field(self) -> LanguageField:
-        """The language field of the current latents, which answers queries.
+        """The language field of the current latents, which answers queries; before the language phase they are zero.
+
+        It must not raise, because the viewer reads every attribute of the model.
+        """
+        if self._field is None:
+            opacities = torch.sigmoid(self.opacities).squeeze(-1)
+            prior, decoder = self.field_head.autoencoder.decode, self.config.decoder
+            self._field = LanguageField(
+                self.means, opacities, self.latents, prior, self.memory, decoder, self._latent_pca
+            )
+        return self._field
+
+    def language_field(self) -> LanguageField:
+        """Returns `field`, and refuses a run that cannot answer yet.
 
         Raises:
             GenLangSplatError: The run has no language phase.
@@ -159,31 +176,29 @@ class GenLangSplatModel(SplatModel):
                 f"This run has no language phase yet (its checkpoint is from step {self.step}, in the RGB phase). "
                 "Resume it to the end with ns-train gen-langsplat --load-dir RUN/nerfstudio_models."
             )
-        # The version counts in-place changes, so an optimizer step or a loaded checkpoint invalidates the field.
-        version = self.latents._version, self.config.decoder
-        inputs = self.latents, self.field_head.autoencoder, self.memory
-        last = self._field
-        if last is None or version != last[0] or any(new is not old for new, old in zip(inputs, last[1], strict=True)):
-            # Keeping the PCA keeps colors stable while an optimizer changes the latents.
-            pca = None if last is None else last[2].pca
-            opacities = torch.sigmoid(self.opacities).squeeze(-1)
-            prior = self.field_head.autoencoder.decode
-            field = LanguageField(self.means, opacities, self.latents, prior, self.memory, self.config.decoder, pca)
-            self._field = last = version, inputs, field
-        return last[2]
+        return self.field
+
+    def _discard_field(self, keep_colors: bool = False) -> None:
+        """Discards the field after a change; the PCA is kept where colors must stay stable."""
+        if not keep_colors:
+            self._latent_pca = None
+        elif self._field is not None:
+            self._latent_pca = self._field.pca
+        self._field = None
 
     @torch.no_grad()
     def set_latents(self, lifted: LiftedLatents, memory: SceneMemory | None = None) -> None:
         """Sets the latents of the Gaussians, and the memory that decodes them."""
         self.latents.copy_(lifted.latents)
-        self._field = None
         self.set_memory(memory)
+        self._discard_field()
         if self.config.language_solver == "lift":
             self._weight_cache = WeightCache(0)
 
     def set_memory(self, memory: SceneMemory | None) -> None:
         """Sets the memory that decodes the latents; with None, the autoencoder decodes."""
         self.memory = None if memory is None else memory.to(self.device)
+        self._discard_field(keep_colors=True)
 
     def decode_by(self, decoder: DecoderName) -> None:
         """Sets the decoder of the latents.
@@ -194,6 +209,7 @@ class GenLangSplatModel(SplatModel):
         if decoder == "memory" and self.memory is None:
             raise GenLangSplatError(MEMORY_REQUIRED)
         self.config.decoder = decoder
+        self._discard_field(keep_colors=True)
 
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:
         """Loads a checkpoint; a checkpoint of stock splatfacto starts in the RGB phase with zero latents."""
@@ -315,6 +331,8 @@ class GenLangSplatModel(SplatModel):
             return super().get_outputs(camera)
         if self.config.language_solver == "lift":
             return {}
+        # The optimizer is about to change the latents.
+        self._discard_field(keep_colors=True)
         return {"latents": self._training_latents(camera)}
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:

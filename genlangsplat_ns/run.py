@@ -12,6 +12,7 @@ from genlangsplat_ns.language.settings import DecoderName
 from genlangsplat_ns.pipeline import GenLangSplatPipeline, GenLangSplatPipelineConfig
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.runs import StoredRun
+from genlangsplat_ns.utils.console import hide, is_shown
 
 
 def open_run(config_path: Path, decoder: DecoderName | None = None, require_language: bool = True) -> LanguageScene:
@@ -42,12 +43,14 @@ def open_run(config_path: Path, decoder: DecoderName | None = None, require_lang
             config.pipeline.model.decoder = decoder
         return config
 
-    hook = sys.excepthook
+    hook, shown = sys.excepthook, is_shown()
     try:
         _, pipeline, checkpoint, _ = eval_setup(config_path, test_mode="test", update_config_callback=adjust)
     finally:
         # Loading a run installs an exception hook for nerfstudio's commands, which scripts must not inherit.
         sys.excepthook = hook
+        if not shown:
+            hide()
     if not isinstance(pipeline, GenLangSplatPipeline):
         raise GenLangSplatError(
             f"{config_path} is a run of {type(pipeline).__name__}, expected a run of gen-langsplat. Train one with "

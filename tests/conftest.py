@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from genlangsplat_ns.utils.console import hide
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -19,6 +21,12 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"needs the real pictures and scenes in {SHARED_DATA}, which are not part of the project")
     return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def quiet_library() -> None:
+    """Undoes what commands of earlier tests did to the log, so that every test starts like a script."""
+    hide()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from genlangsplat_ns.commands.run_settings import RunSettings
-from genlangsplat_ns.language.settings import QueryMode, QuerySettings, SelectionSettings
+from genlangsplat_ns.language.settings import QueryMode, QuerySettings, SelectionSettings, split_texts
 from genlangsplat_ns.scene.settings import CameraSettings
 from genlangsplat_ns.utils.console import CONSOLE
 
@@ -41,7 +41,7 @@ class Query(RunSettings):
         from genlangsplat_ns.language.query import TextQuery
         from genlangsplat_ns.scene.query_views import query_views, require_ffmpeg
 
-        query = TextQuery.of(self.text, self.query)
+        query = TextQuery.of(split_texts(*self.text), self.query)
         if self.video:
             require_ffmpeg()
         document = query_views(self.open(), query, self.output_dir, self.cameras, self.selection, self.mode, self.video)

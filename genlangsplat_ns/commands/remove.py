@@ -21,13 +21,13 @@ class Remove(ChoiceSettings):
         """Runs the command."""
         from genlangsplat_ns.scene.removal import write_without
         from genlangsplat_ns.scene_io.runs import read_config
-        from genlangsplat_ns.utils.files import check_new_file, safe_name
+        from genlangsplat_ns.utils.files import check_new_folder, safe_name
 
         query, _ = self.queries(self.text)
         config = read_config(self.load_config)
         texts = safe_name(" ".join(query.texts))
         config.output_dir, config.timestamp = self.output_dir.resolve(), f"{config.timestamp}-without-{texts}"
-        check_new_file(config.get_base_dir() / "config.yml", self.overwrite)
+        check_new_folder(config.get_base_dir(), self.overwrite)
         scene = self.open()
         assert scene.stored is not None, "it was opened from a file"
         write_without(scene.stored, config, self.choose(scene, self.text).keep, self.overwrite)

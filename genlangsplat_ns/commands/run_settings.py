@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from genlangsplat_ns.language.settings import DecoderName, QuerySettings, SelectionSettings
+from genlangsplat_ns.language.settings import DecoderName, QuerySettings, SelectionSettings, split_texts
 
 if TYPE_CHECKING:
     from genlangsplat_ns.language.query import TextQuery
@@ -52,7 +52,8 @@ class ChoiceSettings(RunSettings):
         """Returns the query that selects Gaussians, and the query that excludes some."""
         from genlangsplat_ns.language.query import TextQuery
 
-        return TextQuery.of(texts, self.query), TextQuery.of(self.without, self.query) if self.without else None
+        query = TextQuery.of(split_texts(*texts), self.query)
+        return query, TextQuery.of(split_texts(*self.without), self.query) if self.without else None
 
     def choose(self, scene: LanguageScene, texts: tuple[str, ...]) -> GaussianSelection:
         """Selects Gaussians and prints their number and bounding box.

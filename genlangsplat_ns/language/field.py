@@ -7,7 +7,6 @@ the scene needs a new field.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +33,7 @@ from genlangsplat_ns.language.selection import GaussianSelection, select_gaussia
 from genlangsplat_ns.language.settings import DecoderName, SelectionSettings
 from genlangsplat_ns.language.visualize import LatentPca
 from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.utils.lazy import lazy_property
 
 MAX_SCORES = 100_000_000
 """Maximum number of scores (Gaussians x levels x texts) in memory; queries with more are scored in batches."""
@@ -111,7 +111,7 @@ class LanguageField:
             self.means, self.opacities, latents.to(self.latents), self.prior, self.memory, self.decoder, self.pca
         )
 
-    @cached_property
+    @lazy_property
     def decode(self) -> Decode:
         """Maps latents to unit embeddings."""
         if self.memory is None or self.decoder == "autoencoder":
@@ -298,7 +298,7 @@ class LanguageField:
         average = F.normalize(F.normalize(self.decode(latents), dim=-1).mean(dim=0), dim=-1)
         return EmbeddedQuery(query, positive[None], average[None])
 
-    @cached_property
+    @lazy_property
     def colors(self) -> Float[Tensor, "num_gaussians 3"]:
         """One color per Gaussian from the principal directions of the latents; black if all latents are zero."""
         latents = self.latents[:, len(LEVELS) // 2]
@@ -308,7 +308,7 @@ class LanguageField:
             self.pca = LatentPca.fit(latents)
         return self.pca.apply(latents)
 
-    @cached_property
+    @lazy_property
     def _decoded(self) -> DecodedGaussians:
         return DecodedGaussians(self.latents, self.decode)
 

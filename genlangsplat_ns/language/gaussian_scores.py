@@ -30,25 +30,30 @@ class DecodedGaussians:
     def __init__(self, latents: Float[Tensor, "num_gaussians levels latent_dim"], decode: Decode) -> None:
         self._shape = latents.shape[:2]
         self._latents, self._decode = latents.flatten(0, 1), decode
-        self._parts: list[Decoded] = []
         filled = has_latent(self._latents).nonzero().squeeze(-1)
         self._rows = filled.split(rows_at_a_time(decode, latents.device))
+        self._parts: list[Decoded | None] = [None] * len(self._rows)
 
     @torch.no_grad()
     def prepare(self) -> None:
-        """Decodes the remaining chunks."""
-        while len(self._parts) < len(self._rows):
-            decoded = decode_to_compare(self._decode, self._latents[self._rows[len(self._parts)]])
-            self._parts.append(decoded.compact())
+        """Decodes the remaining chunks; several threads may do so at once."""
+        for number in range(len(self._rows)):
+            self._part(number)
+
+    def _part(self, number: int) -> Decoded:
+        decoded = self._parts[number]
+        if decoded is None:
+            decoded = decode_to_compare(self._decode, self._latents[self._rows[number]]).compact()
+            self._parts[number] = decoded
+        return decoded
 
     @torch.no_grad()
     def score(self, query: EmbeddedQuery) -> Float[Tensor, "num_gaussians levels num_texts"]:
         """Computes the relevancy of every Gaussian and level to each text; 0 where no region was ever seen."""
-        self.prepare()
         scores = self._latents.new_zeros(len(self._latents), len(query.query.texts))
         # If all latents are zero, there is one empty chunk.
-        for rows, decoded in zip(self._rows, self._parts, strict=True):
-            scores[rows] = query.score_decoded(decoded)
+        for number, rows in enumerate(self._rows):
+            scores[rows] = query.score_decoded(self._part(number))
         return scores.unflatten(0, self._shape)
 
 

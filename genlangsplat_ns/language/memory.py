@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -29,6 +28,7 @@ from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.decoding import ComparedValues, Decode
 from genlangsplat_ns.language.settings import DecoderName
 from genlangsplat_ns.utils.files import tensors_sha256
+from genlangsplat_ns.utils.lazy import lazy_property
 from genlangsplat_ns.utils.vectors import SHORTEST
 
 LOGGER = logging.getLogger(__name__)
@@ -269,7 +269,7 @@ class MemoryDecoder:
         decoded = self.attend(latents.reshape(-1, latents.shape[-1])).embeddings()
         return decoded.reshape(*latents.shape[:-1], self.memory.embedding_dim)
 
-    @cached_property
+    @lazy_property
     def compared(self) -> ComparedValues:
         """The memory's values, prepared for comparison with texts."""
         return ComparedValues(self.memory.table.values)

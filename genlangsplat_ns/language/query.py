@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -16,7 +15,8 @@ from torch import Tensor
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.decoding import Decoded
 from genlangsplat_ns.language.relevancy import relevancy_of_cosines
-from genlangsplat_ns.language.settings import QuerySettings, ScoreSettings, split_texts
+from genlangsplat_ns.language.settings import QuerySettings, ScoreSettings
+from genlangsplat_ns.utils.lazy import lazy_property
 
 MAX_TEXT_LENGTH = 1000
 """Maximum number of characters in a text; encoders truncate texts after a few hundred."""
@@ -71,10 +71,8 @@ class TextQuery(QuerySettings):
 
     @classmethod
     def of(cls, texts: Sequence[str], settings: ScoreSettings) -> TextQuery:
-        """Makes a query from texts and settings; semicolons inside a text separate several texts."""
-        return cls(
-            split_texts(";".join(texts)), **{item.name: getattr(settings, item.name) for item in fields(settings)}
-        )
+        """Makes a query from texts and settings."""
+        return cls(tuple(texts), **{item.name: getattr(settings, item.name) for item in fields(settings)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +120,7 @@ class EmbeddedQuery:
             return [self]
         return [self.subset(range(count)[first : first + size]) for first in range(0, count, size)]
 
-    @cached_property
+    @lazy_property
     def _vectors(self) -> Tensor:
         return torch.cat([self.positives, self.negatives])
 

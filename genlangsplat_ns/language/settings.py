@@ -23,9 +23,9 @@ DEFAULT_TEMPERATURE = 10.0
 """LERF's factor on the cosines before the softmax."""
 
 
-def split_texts(line: str) -> tuple[str, ...]:
+def split_texts(*lines: str) -> tuple[str, ...]:
     """Splits a line into texts at semicolons and drops blank texts."""
-    return tuple(text.strip() for text in line.split(";") if text.strip())
+    return tuple(text.strip() for text in ";".join(lines).split(";") if text.strip())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class ScoreSettings:
     """Embed every text in sentences such as "a photo of ..." and average the embeddings, which helps CLIP."""
 
     def __post_init__(self) -> None:
-        negatives = split_texts(";".join(self.negatives))
+        negatives = split_texts(*self.negatives)
         if not negatives:
             raise GenLangSplatError(
                 "Found no negative text that is not blank; relevancy needs at least one. Keep the default negatives "

@@ -125,6 +125,7 @@ class RobustLift:
 
     def lift(self) -> LiftedLatents:
         """Lifts all views, with region weights unless the settings ask for the plain average."""
+        self.settings.validate()
         numbers = range(self.runner.num_views)
         if self.settings.robust_rounds == 0 or self.runner.num_views == 0:
             lifted = self._average(numbers, None)

@@ -100,7 +100,7 @@ class LanguageScene:
         Raises:
             GenLangSplatError: The run has no language phase.
         """
-        return self._field or self.model.field
+        return self._field or self.model.language_field()
 
     @property
     def decode(self) -> Decode:

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from genlangsplat_ns.utils.progress import Bar, install_display
+from genlangsplat_ns.utils.progress import Bar, install_display, show_nothing
 
 CONSOLE = Console(highlight=False)
 
@@ -37,6 +37,22 @@ def show() -> None:
             logger.addHandler(ConsoleHandler())
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.INFO)
+        # Some libraries add a handler to the root logger, which would print each line again.
+        logger.propagate = False
+
+
+def is_shown() -> bool:
+    """Whether `show` was called in this process."""
+    return any(isinstance(handler, ConsoleHandler) for handler in logging.getLogger(PACKAGES[0]).handlers)
+
+
+def hide() -> None:
+    """Undoes `show`."""
+    install_display(show_nothing)
+    for name in PACKAGES:
+        logger = logging.getLogger(name)
+        logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, ConsoleHandler)]
+        logger.propagate = True
 
 
 class ConsoleHandler(logging.Handler):

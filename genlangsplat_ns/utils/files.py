@@ -67,7 +67,12 @@ def atomic_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         yield temporary
         if overwrite and path.exists():
             path.rename(replaced)
-        temporary.rename(path)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(path)
+            raise
     finally:
         for folder in (temporary, replaced):
             shutil.rmtree(folder, ignore_errors=True)
@@ -114,6 +119,17 @@ def check_new_file(path: Path, overwrite: bool) -> None:
         raise GenLangSplatError(f"{path} cannot be written: {error.strerror}. Give a file elsewhere.") from error
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise GenLangSplatError(f"{path} cannot be written: no permission for {path.parent}. Give a file elsewhere.")
+
+
+def check_new_folder(path: Path, overwrite: bool) -> None:
+    """Checks before long work that a folder can be written as a whole.
+
+    Raises:
+        GenLangSplatError: It exists and may not be replaced, or its parent cannot be made or written to.
+    """
+    if path.exists() and not overwrite:
+        raise GenLangSplatError(f"{path} exists. Name another folder, or add --overwrite to replace all of it.")
+    check_new_file(path.parent / ".new", overwrite=True)
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:

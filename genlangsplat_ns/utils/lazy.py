@@ -1,10 +1,12 @@
-"""Package exports that are imported on first use, so that importing the package is cheap."""
+"""Values that are made on first use: exports of packages, and properties of objects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
+
+Value = TypeVar("Value")
 
 
 def lazy_exports(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -16,3 +18,28 @@ def lazy_exports(package: str, names: Mapping[str, str]) -> tuple[Callable[[str]
         return getattr(import_module(names[name]), name)
 
     return get, lambda: sorted(names)
+
+
+class lazy_property(Generic[Value]):
+    """`functools.cached_property` without its lock.
+
+    Up to Python 3.11 that holds a lock of the whole class. The viewer interrupts its render thread at any line, also
+    where a lock would never be released again. Two threads may compute the same value; the last one is kept.
+    """
+
+    def __init__(self, function: Callable[[Any], Value]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> lazy_property[Value]: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> Value: ...
+
+    def __get__(self, instance: object | None, owner: type) -> lazy_property[Value] | Value:
+        if instance is None:
+            return self
+        value = self._function(instance)
+        instance.__dict__[self._function.__name__] = value
+        return value

@@ -29,11 +29,11 @@ Display = Callable[[str, "int | None", int], AbstractContextManager[Bar]]
 """Opens a bar, given its description, its total (None when unknown) and how much is done already."""
 
 
-def _show_nothing(description: str, total: int | None, completed: int) -> AbstractContextManager[Bar]:
+def show_nothing(description: str, total: int | None, completed: int) -> AbstractContextManager[Bar]:
     return nullcontext(Bar())
 
 
-_display: Display = _show_nothing
+_display: Display = show_nothing
 
 
 def install_display(display: Display) -> None:
@@ -44,7 +44,7 @@ def install_display(display: Display) -> None:
 
 def progress_bar(description: str, total: int, completed: int = 0, visible: bool = True) -> AbstractContextManager[Bar]:
     """Opens a progress bar for the length of a block. `completed` of `total` items are done already."""
-    return (_display if visible else _show_nothing)(description, total, completed)
+    return (_display if visible else show_nothing)(description, total, completed)
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:

@@ -118,3 +118,18 @@ def test_only_distinct_incomplete_masks_need_a_channel():
     assert SeenScores(scores).channels.shape == (5, 3 + 1)
     scores[1, 0] = 0.0
     assert SeenScores(scores).channels.shape == (5, 3 + 2)
+
+
+def test_two_threads_may_decode_at_once(monkeypatch):
+    monkeypatch.setattr(gaussian_scores, "rows_at_a_time", lambda decode, device: 50)
+    decode = an_autoencoder("mlp").decode
+    entered = []
+
+    def decode_twice(latents):
+        if not entered:
+            entered.append(True)
+            decoded.prepare()  # What another thread does in the meantime.
+        return decode(latents)
+
+    decoded = DecodedGaussians(clustered_latents(), decode_twice)
+    assert torch.equal(decoded.score(a_query()), DecodedGaussians(clustered_latents(), decode).score(a_query()))

@@ -108,7 +108,7 @@ def test_queries_are_values():
 
 def test_a_query_is_made_from_texts_and_settings():
     settings = QuerySettings(negatives=("wall; floor",), level="auto", threshold=0.3, prompts=True)
-    query = TextQuery.of(("a cat; a dog", "a fox"), settings)
+    query = TextQuery.of(split_texts("a cat; a dog", "a fox"), settings)
     assert query.texts == ("a cat", "a dog", "a fox") and query.negatives == ("wall", "floor")
     assert (query.level, query.threshold, query.prompts) == ("auto", 0.3, True)
 

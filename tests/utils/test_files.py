@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.files import check_new_file, safe_name
+from genlangsplat_ns.utils.files import atomic_folder, check_new_file, check_new_folder, safe_name
 
 
 def test_a_new_file_gets_its_folder(tmp_path: Path) -> None:
@@ -42,3 +42,25 @@ def test_a_folder_without_permission_is_told(tmp_path: Path, monkeypatch: pytest
 def test_names_become_parts_of_file_names(text: str, short: str, kept: str) -> None:
     assert safe_name(text) == short
     assert safe_name(text, keep_case=True) == kept
+
+
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    with atomic_folder(folder) as new:
+        (new / "old").touch()
+    with pytest.raises(GenLangSplatError, match="--overwrite"):
+        check_new_folder(folder, overwrite=False)
+    with atomic_folder(folder, overwrite=True) as new:
+        (new / "new").touch()
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    rename = Path.rename
+
+    def fail_once(self: Path, target: Path) -> Path:
+        if target == folder and self.name != "run" and (self / "newer").exists():
+            raise OSError("no space")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_once)
+    with pytest.raises(OSError, match="no space"), atomic_folder(folder, overwrite=True) as new:
+        (new / "newer").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"] and (folder / "new").exists()

@@ -14,10 +14,13 @@ from jaxtyping import TypeCheckError
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
+from nerfstudio.viewer.utils import parse_object
+from nerfstudio.viewer.viewer_elements import ViewerElement
 from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException, SetTrace
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.language.decoding import rows_at_a_time
@@ -26,6 +29,7 @@ from genlangsplat_ns.language.named_autoencoders import scene_autoencoder
 from genlangsplat_ns.language.visualize import LatentPca
 from genlangsplat_ns.lifting.average import LiftedLatents
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
+from genlangsplat_ns.schedulers import FusedAdamOptimizerConfig
 
 NUM_GAUSSIANS = 400
 NUM_INTERRUPTS = 60
@@ -223,9 +227,18 @@ def test_an_optimizer_step_on_the_latents_changes_their_colors(model: GenLangSpl
     model.config.language_solver = "adam"
     model.enter_language_phase(0)
     before = render(model)["latent_pca"]
-    optimizer = torch.optim.Adam([model.latents], lr=0.5)
+    optimizer = FusedAdamOptimizerConfig(lr=0.5).setup([model.latents])
     model.train()
     model.get_outputs(some_camera())["latents"].square().sum().backward()
     optimizer.step()
     model.eval()
     assert not torch.equal(render(model)["latent_pca"], before)
+
+
+def test_the_viewer_reads_every_attribute_of_a_model_in_the_rgb_phase(model: GenLangSplatModel) -> None:
+    model.language_phase_start.fill_(-1)
+    model._apply_phase()
+    names = [path for path, _ in parse_object(model, ViewerElement, "model")]
+    assert any("a_texts" in name for name in names)
+    with pytest.raises(GenLangSplatError, match="no language phase yet"):
+        model.language_field()

@@ -11,9 +11,11 @@ lies in packages, and imports run one way:
     cli -> commands -> demo -> run, config -> trainer -> pipeline -> scene -> model, datamanager
         -> viewer, lifting, evaluation -> language, features -> scene_io, views -> rasterization -> utils
 
-`language` holds queries and the field that answers them, `features` turns photographs into regions and embeddings,
-`lifting` turns those into one latent per Gaussian, `scene` is a trained scene with all that can be done with it, and
-`commands` has one file for each subcommand of `gen-langsplat`. Importing this package loads none of them.
+`pipeline` decides encoder, masks and autoencoder of a run and switches its phases; `model` trains and renders;
+`datamanager` serves views and their features; `run` opens a finished run. `language` holds queries and the field that
+answers them, `features` turns photographs into regions and embeddings, `lifting` turns those into one latent per
+Gaussian, `scene` is a trained scene with all that can be done with it, and `commands` has one file for each subcommand
+of `gen-langsplat`. Importing this package loads none of them.
 """
 
 from typing import TYPE_CHECKING

@@ -6,6 +6,9 @@ Encoders: `encoders` (interface), `open_clip_encoder`, and `conse` with its part
 `wheels`.
 Extraction and storage: `extract`, `store`, `view_file`, `langsplat` (LangSplat's files), `preview` (contact sheets).
 
+To add an encoder or a mask generator, write a file here, and name it in `encoders` or `masks`, in the choices of
+`settings`, and in `extractor`, which resolves `auto`.
+
 The package imports `errors`, `levels` and `utils`. Datamanager, commands, evaluation, viewer and `pretrain` use it.
 `features.settings` imports no torch; the names below are imported on first use.
 """

@@ -1,8 +1,9 @@
 """Lifting: from the latents of the regions in many views to one latent per Gaussian and level.
 
 - `regions`, `region_views`: the regions of one view, and views loaded with regions from the feature store.
-- `average`, `residuals`: weighted mean over views, and the robust weights from residuals of regions.
-- `robust`, `ray`: lifting in this process and on a Ray cluster; `view_jobs` holds the passes over the views.
+- `average`: weighted mean over views; `residuals`: how far a region contradicts the other views, and its weight then.
+- `robust`: the rounds of reweighting, and lifting in this process; `ray`: lifting on a Ray cluster; `view_jobs`: the
+  passes over the views that both run.
 - `memory_regions`, `memory_fit`, `kmeans`: the fit of a scene's memory to the regions of all views.
 - `loss`: the paper's language loss and its metrics; `settings`: the settings of lifting.
 

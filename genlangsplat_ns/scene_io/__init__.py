@@ -1,9 +1,10 @@
-"""Reads and writes scenes of other programs and runs: checkpoints, PLY files and configs.
+"""Scenes on disk: finished runs, checkpoints, and the files of other programs.
 
 - `gaussians`: the parameters of Gaussians as stored in files.
 - `checkpoints`: finds, checks and reads nerfstudio checkpoints.
 - `ply`: Gaussians in PLY files.
 - `frames`: coordinate frames, and transforming Gaussians between them.
+- `runs`: finished runs; whatever writes a run or adds a checkpoint to one does it here.
 - `run_config`: the config.yml of a run of any method.
 - `seed_points`: seed points in PLY files.
 

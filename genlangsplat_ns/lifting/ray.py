@@ -94,7 +94,7 @@ class RayRunner:
         except ray.exceptions.RayError as error:
             raise GenLangSplatError(
                 f"Ray failed ({type(error).__name__}: {error}). Check the cluster, or give each task fewer views with "
-                "--views-per-task, and run the command again."
+                "--ray.items-per-task, and run the command again."
             ) from error
         return found, torch.cat(sums) if sums else torch.zeros(0)
 

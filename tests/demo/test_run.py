@@ -105,7 +105,7 @@ def test_results_are_printed_for_every_text_and_split(perfect, capsys, monkeypat
     monkeypatch.setattr(CONSOLE, "width", 200)
     print_results(document)
     printed = capsys.readouterr().out
-    assert [query.text for query in QUERIES if query.text not in printed] == []
+    assert [text["text"] for text in document["queries"] if text["text"] not in printed] == []
     assert "eval" in printed and "train" in printed
 
 

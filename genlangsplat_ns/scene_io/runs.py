@@ -15,7 +15,6 @@ import torch
 import yaml
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
 from genlangsplat_ns.utils.files import atomic_folder, atomic_path
 
 MODEL = "_model."
@@ -56,20 +55,6 @@ def read_config(config_path: Path) -> Any:
     if not config_path.is_file():
         raise GenLangSplatError(f"There is no {config_path}. Expected the config.yml that ns-train wrote.")
     return yaml.load(config_path.read_text(encoding="utf-8"), Loader=yaml.Loader)
-
-
-def open_stored_run(config_path: Path) -> StoredRun:
-    """Finds a run and its newest checkpoint.
-
-    Raises:
-        GenLangSplatError: There is no such run, or it has no checkpoint.
-    """
-    config = read_config(config_path)
-    folder = config_path.parent / config.relative_model_dir
-    checkpoint = latest_checkpoint(folder)
-    if checkpoint is None:
-        raise GenLangSplatError(f"There is no step-*.ckpt in {folder}. Expected the checkpoints of {config_path}.")
-    return StoredRun(config_path, checkpoint)
 
 
 def add_checkpoint(run: StoredRun, model: Mapping[str, Any]) -> Path:

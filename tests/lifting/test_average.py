@@ -148,4 +148,4 @@ def test_regions_of_another_size_than_the_view_are_refused() -> None:
 
 def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(GenLangSplatError, match=r"robust_rounds.*choose"):
-        LiftSettings(robust_rounds=-1)
+        LiftSettings(robust_rounds=-1).validate()

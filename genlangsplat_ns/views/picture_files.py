@@ -1,0 +1,84 @@
+"""Finds the photographs that a list of cameras names, however the names are spelled."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+"""Suffixes that are tried, in this order, where a listed name has none or another one."""
+
+
+class PictureFinder:
+    """Finds pictures below a folder.
+
+    A name is looked up as a path below the folder, then below its picture folders; an absolute path also with fewer
+    leading folders. At each place its spellings are tried in order: as it is, with slashes for backslashes, in another
+    Unicode form or case, with another suffix.
+
+    Args:
+        root: The folder of the scene.
+        folders: Folders below it in which names are looked up too.
+    """
+
+    def __init__(self, root: Path, folders: Sequence[str] = ("images",)) -> None:
+        self.root = root
+        self._folders = folders
+        self._listing = cache(_listing)
+
+    def find(self, name: str) -> Path | None:
+        """Returns the picture with this name, or None if there is none."""
+        if (self.root / name).is_file():
+            return self.root / name
+        for place in self.places(name):
+            found = self._spelled(place)
+            if found is not None:
+                return found
+        return None
+
+    def places(self, name: str) -> Iterator[Path]:
+        """Yields the paths that are tried for a name."""
+        plain = name.strip().replace("\\", "/")
+        parts = [part for part in PurePosixPath(plain).parts if part not in ("/", ".", "..")]
+        # A file of another computer names its own folders, of which the last ones may exist here. Below the folder of
+        # the scene, folders tell pictures with the same name apart.
+        foreign = plain.startswith(("/", "..")) or (bool(parts) and parts[0].endswith(":"))
+        starts = len(parts) if foreign else 1 + (len(parts) > 1 and parts[0] in self._folders)
+        for start in range(starts):
+            below = Path(*parts[start:])
+            yield self.root / below
+            for folder in self._folders:
+                if parts[start] != folder:
+                    yield self.root / folder / below
+
+    def describe(self, name: str) -> str:
+        """Returns what was tried for a name, for an error message."""
+        below = [str(place.relative_to(self.root)) for place in self.places(name)]
+        return f"{' and '.join(below[:2])} below {self.root}, also with {', '.join(SUFFIXES[:3])}"
+
+    def _spelled(self, place: Path) -> Path | None:
+        """Returns the file at a place in any spelling of its name."""
+        if place.is_file():
+            return place
+        names = self._listing(place.parent)
+        if not names:
+            return None
+        key = _key(place.name)
+        spellings = [key, *(key + suffix for suffix in SUFFIXES)]
+        if place.suffix:
+            stem = key[: -len(place.suffix)]
+            spellings += [stem + suffix for suffix in SUFFIXES]
+        return next((place.parent / names[spelling] for spelling in spellings if spelling in names), None)
+
+
+def _listing(folder: Path) -> dict[str, str]:
+    """Returns the files of a folder by their key."""
+    if not folder.is_dir():
+        return {}
+    return {_key(path.name): path.name for path in sorted(folder.iterdir(), reverse=True) if path.is_file()}
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

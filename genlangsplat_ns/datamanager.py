@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,17 +14,21 @@ import torch
 from jaxtyping import UInt8
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
+from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from torch import Tensor
 
-from genlangsplat_ns.dataparser import SeedPointNerfstudio
+from genlangsplat_ns.dataparser import PHOTOGRAPH_SCALE, choose_parser, transforms_path
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import resized_mask
 from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
+from genlangsplat_ns.scene_io.frames import SceneFrame
 from genlangsplat_ns.views.cameras import undistort_points
 from genlangsplat_ns.views.dataset import ViewDataset
+from genlangsplat_ns.views.lenses import check_fourth_term, check_lens_type
+from genlangsplat_ns.views.posed_scene import join_names
 from genlangsplat_ns.views.settings import ViewSize
 
 Split = Literal["train", "eval"]
@@ -73,31 +78,16 @@ class GenLangSplatDataManager(FullImageDatamanager):
         if not torch.cuda.is_available():
             # The "cpu" cache pins memory, which needs CUDA; the "gpu" cache is on the device, here the CPU.
             config.cache_images = "gpu"
+        _check_settings(config)
+        config.dataparser.data = Path(config.data or config.dataparser.data)
+        config.dataparser = choose_parser(config.dataparser)
         _check_data_folder(config)
-        if isinstance(config.dataparser, NerfstudioDataParserConfig):
-            config.dataparser._target = SeedPointNerfstudio
-        try:
+        with _reading_data(config.dataparser):
             super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
-        except FileNotFoundError as error:
-            raise GenLangSplatError(
-                f"The data lists a file that does not exist: {error.filename}. Restore it, or remove its frame from "
-                "the list of frames."
-            ) from error
-        except (AssertionError, LookupError, ValueError) as error:
-            # nerfstudio's parsers raise these for files in another format.
-            raise GenLangSplatError(
-                f"{config.dataparser.data} cannot be read in the format of {type(config.dataparser).__name__} "
-                f"({type(error).__name__}: {error}). Check the file of its cameras, or choose another format."
-            ) from error
-        except OSError as error:
-            # nerfstudio's parsers open one photograph to read its size.
-            raise GenLangSplatError(
-                f"A file of the data cannot be read ({error}). Replace it, or remove its frame from the list of frames."
-            ) from error
         if not torch.cuda.is_available():
             # With more than 500 views, nerfstudio chooses the "cpu" cache again.
             config.cache_images = "gpu"
-        self._check_images()
+        self._check_views()
         # The pipeline decides the extractor. `ns-render dataset` sets up a datamanager without a pipeline.
         self.extractor = extractor or FeatureExtractor(config, device)
         self._language_keys: dict[tuple[Split, int], str] = {}
@@ -146,6 +136,12 @@ class GenLangSplatDataManager(FullImageDatamanager):
         raw = self.dataset(split).raw_cameras[index]
         return int(raw.width), int(raw.height)
 
+    @property
+    def frame(self) -> SceneFrame:
+        """The coordinate frame of the run."""
+        outputs = self.train_dataparser_outputs
+        return SceneFrame(outputs.dataparser_transform, float(outputs.dataparser_scale))
+
     def create_train_dataset(self) -> ViewDataset:
         """Creates the dataset of the training views, limited to the maximum size."""
         return self._create_dataset("train")
@@ -158,7 +154,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
         outputs = self.train_dataparser_outputs
         if split != "train":
             outputs = self.dataparser.get_dataparser_outputs(split=split)
-        scale = self.config.camera_res_scale_factor
+        scale = min(self.config.camera_res_scale_factor, outputs.metadata.get(PHOTOGRAPH_SCALE, 1.0))
         if self.config.max_image_side is not None and len(outputs.cameras) > 0:
             longest = int(torch.maximum(outputs.cameras.width, outputs.cameras.height).max())
             scale = min(scale, _scale_to(longest, self.config.max_image_side))
@@ -176,16 +172,21 @@ class GenLangSplatDataManager(FullImageDatamanager):
             self.train_cameras = cameras.to(self.device)
         return images
 
-    def _check_images(self) -> None:
-        """Checks that all listed photographs exist, before expensive work starts."""
+    def _check_views(self) -> None:
+        """Checks photographs and lenses, before expensive work starts."""
         listed = [name for split in ("train", "eval") for name in self.dataset(split).image_filenames]
         missing = [str(name) for name in listed if not name.is_file()]
         if missing:
-            shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
             raise GenLangSplatError(
-                f"{len(missing)} of {len(listed)} listed images do not exist: {shown}. Restore them, or remove their "
-                "frames from the list of frames (transforms.json)."
+                f"{len(missing)} of {len(listed)} listed images do not exist: {join_names(missing)}. Restore them, or "
+                "remove their frames from the list of frames (transforms.json)."
             )
+        for split in self.splits:
+            cameras = self.dataset(split).cameras
+            for value in cameras.camera_type.unique().tolist():
+                check_lens_type(CameraType(value))
+            if cameras.distortion_params is not None:
+                check_fourth_term(cameras.camera_type.reshape(-1).tolist(), cameras.distortion_params[..., 3].tolist())
 
     # Language features
 
@@ -247,21 +248,53 @@ def _scale_to(longest: int, side: int) -> float:
     return int(side / longest * 4096) / 4096
 
 
-def _check_data_folder(config: GenLangSplatDataManagerConfig) -> None:
-    """Checks that there is data to train on."""
+def _check_settings(config: GenLangSplatDataManagerConfig) -> None:
+    """Checks the settings that do not depend on the data."""
     if config.max_image_side is not None and config.max_image_side < 1:
         raise GenLangSplatError(f"Found a maximum image side of {config.max_image_side} pixels; give at least 1.")
-    data = Path(config.data or config.dataparser.data)
+
+
+def _check_data_folder(config: GenLangSplatDataManagerConfig) -> None:
+    """Checks that there is data to train on."""
+    data = Path(config.dataparser.data)
     if not data.exists():
         raise GenLangSplatError(
             f"The data folder {data} does not exist. Give a folder of posed photographs with --data."
         )
     if data.is_dir() and not any(data.iterdir()):
         raise GenLangSplatError(f"The data folder {data} is empty. Expected posed photographs and their cameras.")
-    expects_json = isinstance(config.dataparser, NerfstudioDataParserConfig) and data.is_dir()
-    if expects_json and not (data / "transforms.json").is_file():
+    if isinstance(config.dataparser, NerfstudioDataParserConfig) and not transforms_path(data).is_file():
         raise GenLangSplatError(
-            f"{data} has no transforms.json. Create it from photographs with `ns-process-data images --data PHOTOS "
-            f"--output-dir {data}`, or choose another data format, for example COLMAP: `colmap` after the method in "
-            "ns-train, `--data-format colmap` in other commands."
+            f"{data} has no transforms.json and no COLMAP model (sparse/0). Create it from photographs with "
+            f"`ns-process-data images --data PHOTOS --output-dir {data}`, or choose another data format, for example "
+            "COLMAP: `colmap` after the method in ns-train, `--data-format colmap` in other commands."
         )
+
+
+@contextmanager
+def _reading_data(config: DataParserConfig) -> Iterator[None]:
+    """Converts exceptions of a parser in the block into an error that names the data.
+
+    Raises:
+        GenLangSplatError: The data cannot be read.
+    """
+    try:
+        yield
+    except GenLangSplatError:
+        raise
+    except FileNotFoundError as error:
+        raise GenLangSplatError(
+            f"The data lists a file that does not exist: {error.filename}. Restore it, or remove its frame from the "
+            "list of frames."
+        ) from error
+    except OSError as error:
+        # nerfstudio's parsers open one photograph to read its size.
+        raise GenLangSplatError(
+            f"A file of the data cannot be read ({error}). Replace it, or remove its frame from the list of frames."
+        ) from error
+    except Exception as error:
+        # Parsers of other projects may raise anything.
+        raise GenLangSplatError(
+            f"{config.data} cannot be read in the format of {type(config).__name__} ({type(error).__name__}: {error}). "
+            "Check the file of its cameras, or choose another format."
+        ) from error

@@ -235,7 +235,8 @@ class InstantNgpScene(SceneParser):
 
     def read(self) -> PosedScene:
         """Reads transforms.json in the order of its frames."""
-        return replace(read_transforms(transforms_path(self.config.data), 1, sort=False), applied_transform=None)
+        scene = read_transforms(transforms_path(self.config.data), 1, sort=False, skip_missing=True)
+        return replace(scene, applied_transform=None)
 
     def frame_settings(self) -> FrameSettings:
         """Returns the settings of the config."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from genlangsplat_ns.scene.init_from import GeometrySource, open_geometry
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene.lifting import describe_lift, fit_scene_memory, lift_scene
 from genlangsplat_ns.scene.metrics import language_metrics
+from genlangsplat_ns.scene.visibility import check_start_in_view
 from genlangsplat_ns.utils.files import atomic_path
 
 LOGGER = logging.getLogger(__name__)
@@ -90,16 +92,21 @@ class GenLangSplatPipeline(VanillaPipeline):
             device=device, test_mode=test_mode, world_size=world_size, local_rank=local_rank, extractor=extractor
         )
         gaussians = None if source is None else source.place(self.datamanager, config.init_frame)
-        if test_mode == "val":
-            self.datamanager.prepare_language()
         points = self.datamanager.train_dataparser_outputs.metadata
+        seeds = (points["points3D_xyz"], points["points3D_rgb"]) if "points3D_xyz" in points else None
+        if test_mode == "val":
+            if gaussians is None:
+                positions = None if seeds is None else seeds[0]
+                cameras = self.datamanager.train_dataset.cameras
+                check_start_in_view(config.model, positions, cameras, self.datamanager.frame)
+            self.datamanager.prepare_language()
         self._model = config.model.setup(
             scene_box=self.datamanager.train_dataset.scene_box,
             num_train_data=len(self.datamanager.train_dataset),
             metadata=self.datamanager.train_dataset.metadata,
             device=device,
             grad_scaler=grad_scaler,
-            seed_points=(points["points3D_xyz"], points["points3D_rgb"]) if "points3D_xyz" in points else None,
+            seed_points=seeds,
             gaussians=gaussians,
             autoencoder=autoencoder,
             load_text_encoder=extractor.load_text_encoder,
@@ -208,7 +215,16 @@ class GenLangSplatPipeline(VanillaPipeline):
         self, step: int | None = None, output_path: Path | None = None, get_std: bool = False
     ) -> dict[str, float]:
         """Computes the RGB metrics of the held-out views, and after the RGB phase also the language metrics."""
+        if len(self.datamanager.eval_dataset) == 0:
+            LOGGER.warning(
+                "No view is held out (%d views train), so there is nothing to measure. By default, views are held out "
+                "of 10 or more photographs. `gen-langsplat evaluate` scores labeled training views.",
+                len(self.datamanager.train_dataset),
+            )
+            return {"held_out_views": 0}
         metrics = super().get_average_eval_image_metrics(step, output_path, get_std)
+        # The deviation of a single view is not a number, which JSON cannot hold.
+        metrics = {name: value for name, value in metrics.items() if not math.isnan(value)}
         if self.model.in_language_phase:
             self.eval()
             language = language_metrics(LanguageScene(self.model, self.datamanager))

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from shlex import quote
+from typing import Any
 
 import numpy as np
 import torch
 
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig, Split
+from genlangsplat_ns.dataparser import choose_parser
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.langsplat import check_langsplat_files, read_langsplat_view, write_langsplat_view
 from genlangsplat_ns.features.preview import write_contact_sheet
-from genlangsplat_ns.features.settings import FeatureSettings
-from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.features.settings import FeatureSettings, OpenClipSettings, SamSettings
+from genlangsplat_ns.scene_io.run_config import dataparser_words
 from genlangsplat_ns.utils.progress import track
 from genlangsplat_ns.views.dataset import ViewDataset
 from genlangsplat_ns.views.settings import ViewSettings
@@ -41,9 +45,19 @@ def open_views(settings: ViewSettings, features: FeatureSettings) -> GenLangSpla
         raise GenLangSplatError(
             f"There is no data format {settings.data_format!r}; choose one of {', '.join(all_dataparsers)}."
         )
+    parser = deepcopy(all_dataparsers[names[0]])
+    parser.data = settings.data
+    # A scene in the default format may turn out to be a COLMAP scene, which has other settings.
+    parser = choose_parser(parser)
+    unknown = [name for name in settings.parser.given() if not hasattr(parser, name)]
+    if unknown:
+        raise GenLangSplatError(
+            f"The data format {names[0]} has no setting {' or '.join(_flag(name) for name in unknown)}. Omit it, or "
+            "give another --data-format."
+        )
     config = GenLangSplatDataManagerConfig(
         data=settings.data,
-        dataparser=deepcopy(all_dataparsers[names[0]]),
+        dataparser=replace(parser, **settings.parser.given()),
         max_image_side=settings.max_image_side,
         cache_images_type="uint8",
         **{item.name: getattr(features, item.name) for item in fields(FeatureSettings)},
@@ -112,18 +126,32 @@ def import_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
 
 
 def training_command(views: GenLangSplatDataManager) -> str:
-    """Returns the command that trains on the stored features of a scene."""
+    """Returns the command that trains on the stored features of a scene, ready to be pasted."""
     config = views.config
-    options: dict[str, object] = {"data": config.data, "pipeline.datamanager.masks": config.masks}
-    if views.extractor.encoder_name == "openclip":
-        options["pipeline.model.autoencoder"] = "FILE"
-    else:
-        options["pipeline.datamanager.encoder"] = views.extractor.encoder_name
-    if tuple(config.levels) != LEVELS:
-        options["pipeline.datamanager.levels"] = " ".join(config.levels)
+    options: dict[str, str] = {"encoder": views.extractor.encoder_name, "masks": views.extractor.mask_name}
+    options |= _changed(config, FeatureSettings(), ("encoder", "masks", "download_weights"))
+    options |= _changed(config.open_clip, OpenClipSettings(), prefix="open-clip.")
+    options |= _changed(config.sam, SamSettings(), prefix="sam.")
     if config.max_image_side is not None:
-        options["pipeline.datamanager.max-image-side"] = config.max_image_side
-    return " ".join(["ns-train gen-langsplat", *(f"--{name} {value}" for name, value in options.items())])
+        options["max-image-side"] = str(config.max_image_side)
+    words = ["ns-train gen-langsplat", f"--data {quote(str(config.dataparser.data))}"]
+    words += [f"--pipeline.datamanager.{name} {value}" for name, value in options.items()]
+    return " ".join([*words, dataparser_words(config.dataparser)]).strip()
+
+
+def _changed(settings: Any, default: Any, without: Sequence[str] = (), prefix: str = "") -> dict[str, str]:
+    """Returns the arguments of settings that differ from their defaults, without nested settings."""
+    arguments = {}
+    for item in fields(default):
+        value, usual = getattr(settings, item.name), getattr(default, item.name)
+        if value != usual and item.name not in without and not is_dataclass(usual):
+            values = value if isinstance(value, tuple) else (value,)
+            arguments[prefix + _flag(item.name)[2:]] = " ".join(quote(str(part)) for part in values)
+    return arguments
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def export_langsplat(views: GenLangSplatDataManager, folder: Path, overwrite: bool = False) -> None:

@@ -94,8 +94,7 @@ class GeometrySource:
         Raises:
             GenLangSplatError: The frames or the training views do not match.
         """
-        outputs = views.train_dataparser_outputs
-        here = SceneFrame(outputs.dataparser_transform, float(outputs.dataparser_scale))
+        here = views.frame
         if self.is_checkpoint:
             if frame == "data":
                 raise GenLangSplatError(

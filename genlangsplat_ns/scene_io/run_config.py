@@ -27,6 +27,10 @@ SPLIT_SETTINGS = ("eval_mode", "train_split_fraction", "eval_interval")
 """Dataparser settings that determine which views are held out."""
 
 
+UNSTATED = ("_target", "data")
+"""Settings of a dataparser that are not given after the name of the format."""
+
+
 class _PlainLoader(yaml.SafeLoader):
     """Reads objects as mappings and lists. nerfstudio's own loader runs any code that a file names."""
 
@@ -77,17 +81,13 @@ class RunConfig:
 
     def dataparser_words(self) -> str:
         """Returns the dataparser arguments for the end of an ns-train command that reproduce the frame of this run."""
-        # Imported here because nerfstudio imports all plugins, this package among them, to build this table.
-        from nerfstudio.configs.dataparser_configs import all_dataparsers
-
-        for name, default in all_dataparsers.items():
+        for name, default in _all_dataparsers().items():
             if _class_name(default) == self.dataparser.get(CLASS):
-                defaults = {item.name: _as_stored(getattr(default, item.name)) for item in fields(default)}
+                defaults = _settings(default)
                 changed = [key for key, value in defaults.items() if self.dataparser.get(key, value) != value]
                 keys = [key for key in FRAME_SETTINGS if key in self.dataparser and key in defaults]
-                keys += [key for key in changed if key not in (*keys, "_target", "data", "load_3D_points")]
-                flags = [f"--{key.replace('_', '-')} {_argument(self.dataparser[key])}" for key in keys]
-                return " ".join([name, *flags])
+                keys += [key for key in changed if key not in (*keys, "load_3D_points")]
+                return _words(name, {key: self.dataparser[key] for key in keys})
         return f"the dataparser with the config class {self.dataparser.get(CLASS)} and the settings in {self.path}"
 
 
@@ -115,6 +115,36 @@ def read_run_config(path: Path) -> RunConfig:
             f"{path} cannot be read as the config.yml of a run ({type(error).__name__}: {error}); expected the file "
             "that ns-train writes to a run's folder. Use that file."
         ) from error
+
+
+def dataparser_words(config: DataParserConfig) -> str:
+    """Returns the dataparser arguments for the end of an ns-train command that reads the same data in the same way.
+
+    They are empty for nerfstudio's format with its defaults.
+    """
+    for name, default in _all_dataparsers().items():
+        if type(default) is type(config):
+            defaults = _settings(default)
+            changed = {key: value for key, value in _settings(config).items() if value != defaults[key]}
+            changed.pop("load_3D_points", None)
+            return _words(name, changed) if changed or name != "nerfstudio-data" else ""
+    raise GenLangSplatError(f"nerfstudio has no data format with the settings {type(config).__name__}. Install it.")
+
+
+def _all_dataparsers() -> dict[str, DataParserConfig]:
+    # Imported here because nerfstudio imports all plugins, this package among them, to build this table.
+    from nerfstudio.configs.dataparser_configs import all_dataparsers
+
+    return dict(all_dataparsers)
+
+
+def _settings(config: DataParserConfig) -> dict[str, Any]:
+    """Returns the settings of a dataparser as they are stored, without the data."""
+    return {item.name: _as_stored(getattr(config, item.name)) for item in fields(config) if item.name not in UNSTATED}
+
+
+def _words(name: str, settings: dict[str, Any]) -> str:
+    return " ".join([name, *(f"--{key.replace('_', '-')} {_argument(value)}" for key, value in settings.items())])
 
 
 def _class_name(thing: object) -> str:

@@ -136,6 +136,19 @@ def check_lens_type(camera_type: CameraType) -> None:
     )
 
 
+def check_fourth_term(camera_types: Sequence[int], fourth_terms: Sequence[float]) -> None:
+    """Checks that no perspective camera has a fourth radial term k4, which means different things to programs.
+
+    Raises:
+        GenLangSplatError: A camera has one.
+    """
+    for camera_type, term in zip(camera_types, fourth_terms, strict=True):
+        if camera_type == CameraType.PERSPECTIVE.value and term != 0:
+            raise GenLangSplatError(
+                f"Found a perspective camera with k4 = {term:g}, which cannot be undistorted here. {UNDISTORT}"
+            )
+
+
 def lens_values(frame: Mapping[str, Any], width: int, height: int) -> dict[str, float]:
     """Collects the lens parameters of a frame of transforms.json.
 

@@ -36,7 +36,9 @@ COLMAP_TRANSFORM = np.array([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0]])
 """The transform from COLMAP's coordinates that older versions of ns-process-data applied without writing it down."""
 
 
-def read_transforms(path: Path, downscale: int | None = None, sort: bool = True) -> PosedScene:
+def read_transforms(
+    path: Path, downscale: int | None = None, sort: bool = True, skip_missing: bool = False
+) -> PosedScene:
     """Reads a scene from a file with poses.
 
     Args:
@@ -44,6 +46,7 @@ def read_transforms(path: Path, downscale: int | None = None, sort: bool = True)
         downscale: Factor of the downscaled photographs in `images_FACTOR`; without that folder, photographs are scaled
             when they are read. None chooses existing downscaled photographs of large ones.
         sort: Sort the photographs by path, which determines the split.
+        skip_missing: Leave out photographs that do not exist, and log their names.
 
     Raises:
         GenLangSplatError: The file is damaged, or pictures are missing.
@@ -61,7 +64,9 @@ def read_transforms(path: Path, downscale: int | None = None, sort: bool = True)
             missing.append(name)
         else:
             found.append((picture, {**document, **frame}))
-    if missing:
+    if missing and found and skip_missing:
+        LOGGER.warning("Left out %d photographs that do not exist: %s.", len(missing), join_names(missing))
+    elif missing:
         raise GenLangSplatError(
             f"{len(missing)} of {len(document['frames'])} photographs listed in {path} do not exist: "
             f"{join_names(missing)}. Tried {finder.describe(missing[0])}. Restore them, or remove their frames from "

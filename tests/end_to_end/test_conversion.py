@@ -132,7 +132,7 @@ def test_the_training_command_has_the_settings_of_the_features(scene: Path) -> N
     features = FeatureSettings(encoder="conse", masks="langsplat", levels=("part", "whole"))
     views = open_views(ViewSettings(data=scene, max_image_side=64), features)
     assert training_command(views) == (
-        f"ns-train gen-langsplat --data {scene} --pipeline.datamanager.masks langsplat "
-        "--pipeline.datamanager.encoder conse --pipeline.datamanager.levels part whole "
+        f"ns-train gen-langsplat --data {scene} --pipeline.datamanager.encoder conse "
+        "--pipeline.datamanager.masks langsplat --pipeline.datamanager.levels part whole "
         "--pipeline.datamanager.max-image-side 64"
     )

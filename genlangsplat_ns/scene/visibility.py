@@ -1,0 +1,117 @@
+"""Checks before training that the cameras see the points from which the Gaussians start."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from jaxtyping import Bool, Float
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from torch import Tensor
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.model import GenLangSplatModelConfig
+from genlangsplat_ns.scene_io.frames import SceneFrame
+
+LOGGER = logging.getLogger(__name__)
+
+MAX_POINTS = 20_000
+"""Number of points that are tested at most."""
+
+FEW = 0.01
+"""A smaller share of visible points is reported."""
+
+Poses = Float[Tensor, "num_cameras 3 4"]
+
+
+def check_start_in_view(
+    config: GenLangSplatModelConfig, seeds: Float[Tensor, "num_points 3"] | None, cameras: Cameras, frame: SceneFrame
+) -> None:
+    """Checks that some camera sees some of the points from which training starts.
+
+    Args:
+        config: The settings of the model.
+        seeds: The seed points; None if training starts from random points.
+        cameras: The training views, with nerfstudio's camera axes.
+        frame: The coordinate frame of the run, in which points and cameras are given.
+
+    Raises:
+        GenLangSplatError: No camera sees any point.
+    """
+    if seeds is None or config.random_init:
+        points = (torch.rand(MAX_POINTS, 3, generator=torch.Generator().manual_seed(0)) - 0.5) * config.random_scale
+        start = f"{config.num_random:,} random points around the origin"
+    else:
+        points = seeds[:: -(-len(seeds) // MAX_POINTS)]
+        start = f"{len(seeds):,} seed points"
+    share = _seen(cameras.camera_to_worlds, cameras, points)
+    if share == 0:
+        raise GenLangSplatError(
+            f"No camera sees any of the {start}, so training would show nothing. "
+            f"{_advice(cameras, points, frame, seeds is None or config.random_init)}"
+        )
+    if share < FEW:
+        LOGGER.warning("The cameras see only %.1f %% of the %s. Check the poses and the points.", 100 * share, start)
+
+
+def _advice(cameras: Cameras, points: Float[Tensor, "num_points 3"], frame: SceneFrame, random: bool) -> str:
+    """Returns the likely cause, found by trying other conventions of poses."""
+    if random:
+        positions = cameras.camera_to_worlds[:, :, 3]
+        center = ", ".join(f"{value:.3g}" for value in positions.mean(dim=0))
+        radius = float((positions - positions.mean(dim=0)).norm(dim=1).max())
+        return (
+            f"The cameras stand around ({center}) within {radius:.3g}. Give seed points (ply_file_path in "
+            "transforms.json, or a COLMAP model), or keep nerfstudio's defaults, which center and scale the poses: "
+            "omit --center-method none and --auto-scale-poses False."
+        )
+    pose = cameras.camera_to_worlds
+    shares = {words: _seen(other, cameras, points) for words, other in _conventions(pose, frame).items()}
+    words = max(shares, key=lambda name: shares[name])
+    if shares[words] > FEW:
+        return (
+            f"With {words}, they see {shares[words]:.0%} of the points: transform_matrix must map from camera to world "
+            "with x right, y up and z backwards (OpenGL). Convert the poses."
+        )
+    return "Poses and points belong to different coordinate frames. Create both from the same reconstruction."
+
+
+def _conventions(poses: Poses, frame: SceneFrame) -> dict[str, Poses]:
+    """Returns the poses that other conventions of the file would have meant, in the frame of the run."""
+    flip = torch.tensor([1.0, -1.0, -1.0, 1.0])
+    inverted = _inverted(poses, frame)
+    return {
+        "the camera axes of OpenCV (y down, z forward)": poses * flip,
+        "inverted poses (world to camera)": inverted,
+        "inverted poses and the camera axes of OpenCV (as in COLMAP)": _inverted(poses, frame, flip),
+    }
+
+
+def _inverted(poses: Poses, frame: SceneFrame, flip: Float[Tensor, " 4"] | None = None) -> Poses:
+    """Inverts poses in the coordinates of the data and returns them in those of the run."""
+    rotation, offset = frame.transform[:, :3].double(), frame.transform[:, 3].double()
+    turned = rotation.T @ poses[:, :, :3].double()
+    positions = (poses[:, :, 3].double() / frame.scale - offset) @ rotation
+    inverse = turned.transpose(1, 2)
+    moved = -(inverse @ positions[..., None])
+    back = torch.cat([rotation @ inverse, frame.scale * (rotation @ moved + offset[:, None])], dim=2)
+    return (back if flip is None else back * flip).to(poses.dtype)
+
+
+def _seen(poses: Poses, cameras: Cameras, points: Float[Tensor, "num_points 3"]) -> float:
+    """Returns the share of points that are in at least one view, without regard to distortion."""
+    seen: Bool[Tensor, " num_points"] = torch.zeros(len(points), dtype=torch.bool)
+    for index, pose in enumerate(poses):
+        in_camera = (points.to(pose.dtype) - pose[:, 3]) @ pose[:, :3]
+        depth = -in_camera[:, 2]
+        beside = in_camera[:, :2].abs()
+        focal = torch.stack([cameras.fx[index, 0], cameras.fy[index, 0]])
+        half = torch.stack([cameras.width[index, 0], cameras.height[index, 0]]) / 2
+        if int(cameras.camera_type[index]) == CameraType.FISHEYE.value:
+            angle = torch.atan2(beside.norm(dim=1), depth)
+            seen |= angle < (half / focal).norm()
+        else:
+            # An off-center principal point moves the view by at most half of it.
+            shift = (torch.stack([cameras.cx[index, 0], cameras.cy[index, 0]]) - half).abs()
+            seen |= (depth > 0) & (beside <= depth[:, None] * (half + shift) / focal).all(dim=1)
+    return float(seen.float().mean())

@@ -58,8 +58,12 @@ class FrameSettings:
     eval_interval: int = 8
 
 
+@dataclass
 class SceneOutputs(DataparserOutputs):
     """nerfstudio's outputs with a transform in double precision, because its offset may be large."""
+
+    mask_filenames: list[Path | None] | None = None  # type: ignore[assignment]
+    """The mask of each photograph, if any has one; a photograph without a mask among them is used as a whole."""
 
     def transform_poses_to_original_space(self, poses: Tensor, camera_convention: Any = "opencv") -> Tensor:
         """Returns the poses in the original coordinates, in double precision."""
@@ -109,8 +113,7 @@ class SceneParser(DataParser):
             cameras=_cameras(chosen, camera_to_worlds),
             alpha_color=self.alpha_color(),
             scene_box=SceneBox(aabb=torch.stack([-half, half])),
-            # A photograph without a mask among others with one is used as a whole.
-            mask_filenames=[photograph.mask for photograph in chosen]  # type: ignore[misc]
+            mask_filenames=[photograph.mask for photograph in chosen]
             if any(photograph.mask is not None for photograph in chosen)
             else None,
             dataparser_scale=scale,
@@ -369,7 +372,7 @@ def _scene_frame(scene: PosedScene, settings: FrameSettings) -> _SceneFrame:
         oriented[:, :3, 3] = centered[:, :3, 3] @ rotation.T + transform[:, 3].double().numpy()
     farthest = float(np.abs(oriented[:, :3, 3]).max())
     scale = settings.scale
-    if settings.scale_to_unit and farthest > 1e-6 * max(1.0, float(np.abs(center).max())):
+    if settings.scale_to_unit and farthest > 1e-6 + 1e-10 * float(np.abs(center).max()):
         scale /= farthest
     elif settings.scale_to_unit:
         LOGGER.info("All cameras stand at one place, so their positions are not scaled.")

@@ -133,7 +133,9 @@ def _read_model(model: Path) -> tuple[dict[int, Any], dict[int, Lens]]:
     for number in sorted(used):
         camera = cameras[number]
         try:
-            lenses[number] = Lens.from_colmap(camera.model, int(camera.width), int(camera.height), camera.params)
+            lenses[number] = Lens.from_colmap(
+                camera.model, int(camera.width), int(camera.height), camera.params.tolist()
+            )
         except GenLangSplatError as error:
             raise GenLangSplatError(f"Camera {number} of the COLMAP model {model} cannot be used: {error}") from error
     return images, lenses

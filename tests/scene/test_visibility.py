@@ -1,0 +1,100 @@
+"""A start that no camera sees is refused before training, with the likely cause."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from torch import Tensor
+
+from genlangsplat_ns.dataparser import choose_parser
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.model import GenLangSplatModelConfig
+from genlangsplat_ns.scene.visibility import check_start_in_view
+from genlangsplat_ns.scene_io.frames import SceneFrame
+from tests.views.scene_files import ellipse_poses, write_pictures, write_transforms
+
+NAMES = [f"images/{number}.png" for number in range(6)]
+
+SEEDS = np.random.default_rng(0).uniform(-0.3, 0.3, size=(500, 3))
+"""Points at the center of the ellipse of cameras."""
+
+FAR = SEEDS + np.array([0.0, 0.0, 500.0])
+
+
+def check(
+    folder: Path,
+    poses: np.ndarray,
+    seeds: np.ndarray | None = SEEDS,
+    model: GenLangSplatModelConfig | None = None,
+    **settings: object,
+) -> None:
+    """Checks a scene with these poses and seed points, both in the coordinates of its file."""
+    write_pictures(folder, NAMES)
+    config = NerfstudioDataParserConfig(data=write_transforms(folder, NAMES, poses), **settings)  # type: ignore[arg-type]
+    outputs = choose_parser(config).setup().get_dataparser_outputs("train")
+    frame = SceneFrame(outputs.dataparser_transform, outputs.dataparser_scale)
+    points: Tensor | None = None
+    if seeds is not None:
+        moved = torch.from_numpy(seeds) @ frame.matrix[:3, :3].T + frame.matrix[:3, 3]
+        points = moved.float()
+    check_start_in_view(model or GenLangSplatModelConfig(), points, outputs.cameras, frame)
+
+
+def test_points_between_the_cameras_are_seen(tmp_path: Path) -> None:
+    check(tmp_path, ellipse_poses(6))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda poses: poses * [1, -1, -1, 1], "the camera axes of OpenCV"),
+        (np.linalg.inv, r"inverted poses \(world to camera\)"),
+        (lambda poses: np.linalg.inv(poses * [1, -1, -1, 1]), "inverted poses and the camera axes of OpenCV"),
+    ],
+)
+@pytest.mark.parametrize("orientation", ["up", "none"])
+def test_the_wrong_convention_is_named(tmp_path: Path, wrong: object, words: str, orientation: str) -> None:
+    assert callable(wrong)
+    with pytest.raises(GenLangSplatError, match=f"No camera sees any of the 500 seed points.*With {words}.*OpenGL"):
+        check(tmp_path, wrong(ellipse_poses(6)), orientation_method=orientation)
+
+
+def test_points_of_another_frame(tmp_path: Path) -> None:
+    with pytest.raises(GenLangSplatError, match="different coordinate frames"):
+        check(tmp_path, ellipse_poses(6), FAR)
+
+
+def test_random_points_beside_the_cameras(tmp_path: Path) -> None:
+    """Metric poses far from the origin, without seed points and without nerfstudio's centering."""
+    poses = ellipse_poses(6, (275.0, 107.0, 57.0))
+    check(tmp_path / "centered", poses, None)
+    with pytest.raises(GenLangSplatError, match=r"random points around the origin.*\(275, 107, 58.*--center-method"):
+        check(tmp_path / "metric", poses, None, center_method="none", auto_scale_poses=False)
+
+
+def test_seed_points_do_not_count_with_a_random_start(tmp_path: Path) -> None:
+    model = GenLangSplatModelConfig(random_init=True)
+    check(tmp_path, ellipse_poses(6), FAR, model)
+
+
+def test_few_visible_points_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        check(tmp_path, ellipse_poses(6), np.concatenate([SEEDS[:2], FAR]))
+    assert "see only 0.4 %" in caplog.text
+
+
+def test_fisheye_lenses_see_wide(tmp_path: Path) -> None:
+    write_pictures(tmp_path, NAMES)
+    lens = {"camera_model": "OPENCV_FISHEYE", "fl_x": 10.0, "fl_y": 10.0}
+    data = write_transforms(tmp_path, NAMES, **lens)
+    outputs = choose_parser(NerfstudioDataParserConfig(data=data)).setup().get_dataparser_outputs("train")
+    pose = outputs.cameras.camera_to_worlds[0]
+    # 80 degrees from the axis, within the half diagonal of 20 pixels at 10 pixels a radian.
+    aside = pose[:, 3] - pose[:, 2] * 0.17 + pose[:, 0]
+    frame = SceneFrame(outputs.dataparser_transform, outputs.dataparser_scale)
+    check_start_in_view(GenLangSplatModelConfig(), aside[None], outputs.cameras[:1], frame)

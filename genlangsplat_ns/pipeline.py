@@ -24,7 +24,7 @@ from genlangsplat_ns.scene.init_from import GeometrySource, open_geometry
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene.lifting import describe_lift, fit_scene_memory, lift_scene
 from genlangsplat_ns.scene.metrics import language_metrics
-from genlangsplat_ns.scene.visibility import check_start_in_view
+from genlangsplat_ns.scene.start_points import RandomBox, check_start_in_view
 from genlangsplat_ns.utils.files import atomic_path
 
 LOGGER = logging.getLogger(__name__)
@@ -93,12 +93,14 @@ class GenLangSplatPipeline(VanillaPipeline):
         )
         gaussians = None if source is None else source.place(self.datamanager, config.init_frame)
         points = self.datamanager.train_dataparser_outputs.metadata
+        box: RandomBox | None = None
         seeds = (points["points3D_xyz"], points["points3D_rgb"]) if "points3D_xyz" in points else None
         if test_mode == "val":
+            cameras = self.datamanager.train_dataset.cameras
+            box = RandomBox.around(cameras, config.model.random_scale)
             if gaussians is None:
-                positions = None if seeds is None else seeds[0]
-                cameras = self.datamanager.train_dataset.cameras
-                check_start_in_view(config.model, positions, cameras, self.datamanager.frame)
+                positions = None if seeds is None or config.model.random_init else seeds[0]
+                check_start_in_view(positions, box, cameras, self.datamanager.frame)
             self.datamanager.prepare_language()
         self._model = config.model.setup(
             scene_box=self.datamanager.train_dataset.scene_box,
@@ -107,6 +109,7 @@ class GenLangSplatPipeline(VanillaPipeline):
             device=device,
             grad_scaler=grad_scaler,
             seed_points=seeds,
+            random_points=None if box is None else box.sample,
             gaussians=gaussians,
             autoencoder=autoencoder,
             load_text_encoder=extractor.load_text_encoder,
@@ -221,7 +224,7 @@ class GenLangSplatPipeline(VanillaPipeline):
                 "of 10 or more photographs. `gen-langsplat evaluate` scores labeled training views.",
                 len(self.datamanager.train_dataset),
             )
-            return {"held_out_views": 0}
+            return {"held_out_views": 0.0}
         metrics = super().get_average_eval_image_metrics(step, output_path, get_std)
         # The deviation of a single view is not a number, which JSON cannot hold.
         metrics = {name: value for name, value in metrics.items() if not math.isnan(value)}

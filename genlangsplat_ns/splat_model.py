@@ -87,10 +87,7 @@ class SplatModel(SplatfactoModel):
         if given is not None:
             return {name: nn.Parameter(value) for name, value in given.tensors().items()}
         seeds = None if self.config.random_init else self.seed_points
-        if seeds is not None:
-            means = seeds[0].float()
-        else:
-            means = (torch.rand(self.config.num_random, 3) - 0.5) * self.config.random_scale
+        means = seeds[0].float() if seeds is not None else self._random_points(self.config.num_random)
         count = len(means)
         if count < 4:
             raise GenLangSplatError(
@@ -113,6 +110,11 @@ class SplatModel(SplatfactoModel):
             "opacities": torch.logit(torch.full((count, 1), INITIAL_OPACITY)),
         }
         return {name: nn.Parameter(value) for name, value in values.items()}
+
+    def _random_points(self, count: int) -> Tensor:
+        """Draws points where the caller of `setup` wants them, or in splatfacto's cube around the origin."""
+        draw = self.kwargs.get("random_points")
+        return draw(count) if draw is not None else (torch.rand(count, 3) - 0.5) * self.config.random_scale
 
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:
         """Loads a checkpoint of this method or of stock splatfacto.

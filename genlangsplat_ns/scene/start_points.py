@@ -1,8 +1,9 @@
-"""Checks before training that the cameras see the points from which the Gaussians start."""
+"""The points from which training starts: where random points lie, and a check that the cameras see the points."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,7 +11,6 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.model import GenLangSplatModelConfig
 from genlangsplat_ns.scene_io.frames import SceneFrame
 
 LOGGER = logging.getLogger(__name__)
@@ -24,47 +24,69 @@ FEW = 0.01
 Poses = Float[Tensor, "num_cameras 3 4"]
 
 
+@dataclass(frozen=True, eq=False)
+class RandomBox:
+    """The cube in which training without seed points starts."""
+
+    center: Float[Tensor, " 3"]
+    side: float
+
+    @classmethod
+    def around(cls, cameras: Cameras, side: float) -> RandomBox:
+        """Returns splatfacto's cube around the origin, or one around the cameras if some of them stand outside of it.
+
+        Args:
+            cameras: The training views.
+            side: Side of splatfacto's cube, `random_scale`. It fits cameras within a distance of 1 from their center.
+        """
+        positions = cameras.camera_to_worlds[:, :, 3]
+        if float(positions.abs().max()) <= side / 2:
+            return cls(torch.zeros(3), side)
+        center = positions.mean(dim=0)
+        radius = float((positions - center).norm(dim=1).max())
+        box = cls(center, side * radius if radius > 0 else side)
+        LOGGER.info(
+            "The cameras stand outside of the cube in which random points start, so the points start around them: "
+            "within %.3g of (%s).",
+            box.side / 2,
+            ", ".join(f"{value:.3g}" for value in center.tolist()),
+        )
+        return box
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count 3"]:
+        """Draws uniform points."""
+        return self.center + (torch.rand(count, 3, generator=generator) - 0.5) * self.side
+
+
 def check_start_in_view(
-    config: GenLangSplatModelConfig, seeds: Float[Tensor, "num_points 3"] | None, cameras: Cameras, frame: SceneFrame
+    seeds: Float[Tensor, "num_points 3"] | None, box: RandomBox, cameras: Cameras, frame: SceneFrame
 ) -> None:
     """Checks that some camera sees some of the points from which training starts.
 
     Args:
-        config: The settings of the model.
         seeds: The seed points; None if training starts from random points.
+        box: Where random points start.
         cameras: The training views, with nerfstudio's camera axes.
         frame: The coordinate frame of the run, in which points and cameras are given.
 
     Raises:
         GenLangSplatError: No camera sees any point.
     """
-    if seeds is None or config.random_init:
-        points = (torch.rand(MAX_POINTS, 3, generator=torch.Generator().manual_seed(0)) - 0.5) * config.random_scale
-        start = f"{config.num_random:,} random points around the origin"
+    if seeds is None:
+        points, start = box.sample(MAX_POINTS, torch.Generator().manual_seed(0)), "random points"
     else:
-        points = seeds[:: -(-len(seeds) // MAX_POINTS)]
-        start = f"{len(seeds):,} seed points"
+        points, start = seeds[:: -(-len(seeds) // MAX_POINTS)], f"{len(seeds):,} seed points"
     share = _seen(cameras.camera_to_worlds, cameras, points)
     if share == 0:
         raise GenLangSplatError(
-            f"No camera sees any of the {start}, so training would show nothing. "
-            f"{_advice(cameras, points, frame, seeds is None or config.random_init)}"
+            f"No camera sees any of the {start}, so training would show nothing. {_advice(cameras, points, frame)}"
         )
     if share < FEW:
         LOGGER.warning("The cameras see only %.1f %% of the %s. Check the poses and the points.", 100 * share, start)
 
 
-def _advice(cameras: Cameras, points: Float[Tensor, "num_points 3"], frame: SceneFrame, random: bool) -> str:
+def _advice(cameras: Cameras, points: Float[Tensor, "num_points 3"], frame: SceneFrame) -> str:
     """Returns the likely cause, found by trying other conventions of poses."""
-    if random:
-        positions = cameras.camera_to_worlds[:, :, 3]
-        center = ", ".join(f"{value:.3g}" for value in positions.mean(dim=0))
-        radius = float((positions - positions.mean(dim=0)).norm(dim=1).max())
-        return (
-            f"The cameras stand around ({center}) within {radius:.3g}. Give seed points (ply_file_path in "
-            "transforms.json, or a COLMAP model), or keep nerfstudio's defaults, which center and scale the poses: "
-            "omit --center-method none and --auto-scale-poses False."
-        )
     pose = cameras.camera_to_worlds
     shares = {words: _seen(other, cameras, points) for words, other in _conventions(pose, frame).items()}
     words = max(shares, key=lambda name: shares[name])

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from genlangsplat_ns.dataparser import choose_parser
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.model import GenLangSplatModelConfig
-from genlangsplat_ns.scene.visibility import check_start_in_view
+from genlangsplat_ns.scene.start_points import RandomBox, check_start_in_view
 from genlangsplat_ns.scene_io.frames import SceneFrame
 from tests.views.scene_files import ellipse_poses, write_pictures, write_transforms
 
@@ -26,13 +25,7 @@ SEEDS = np.random.default_rng(0).uniform(-0.3, 0.3, size=(500, 3))
 FAR = SEEDS + np.array([0.0, 0.0, 500.0])
 
 
-def check(
-    folder: Path,
-    poses: np.ndarray,
-    seeds: np.ndarray | None = SEEDS,
-    model: GenLangSplatModelConfig | None = None,
-    **settings: object,
-) -> None:
+def check(folder: Path, poses: np.ndarray, seeds: np.ndarray | None = SEEDS, **settings: object) -> RandomBox:
     """Checks a scene with these poses and seed points, both in the coordinates of its file."""
     write_pictures(folder, NAMES)
     config = NerfstudioDataParserConfig(data=write_transforms(folder, NAMES, poses), **settings)  # type: ignore[arg-type]
@@ -40,9 +33,10 @@ def check(
     frame = SceneFrame(outputs.dataparser_transform, outputs.dataparser_scale)
     points: Tensor | None = None
     if seeds is not None:
-        moved = torch.from_numpy(seeds) @ frame.matrix[:3, :3].T + frame.matrix[:3, 3]
-        points = moved.float()
-    check_start_in_view(model or GenLangSplatModelConfig(), points, outputs.cameras, frame)
+        points = (torch.from_numpy(seeds) @ frame.matrix[:3, :3].T + frame.matrix[:3, 3]).float()
+    box = RandomBox.around(outputs.cameras, 10.0)
+    check_start_in_view(points, box, outputs.cameras, frame)
+    return box
 
 
 def test_points_between_the_cameras_are_seen(tmp_path: Path) -> None:
@@ -69,17 +63,19 @@ def test_points_of_another_frame(tmp_path: Path) -> None:
         check(tmp_path, ellipse_poses(6), FAR)
 
 
-def test_random_points_beside_the_cameras(tmp_path: Path) -> None:
+def test_random_points_start_in_splatfactos_cube(tmp_path: Path) -> None:
+    box = check(tmp_path, ellipse_poses(6, (275.0, 107.0, 57.0)), None)
+    assert (box.center.tolist(), box.side) == ([0.0, 0.0, 0.0], 10.0)
+
+
+def test_random_points_start_around_cameras_that_stand_elsewhere(tmp_path: Path) -> None:
     """Metric poses far from the origin, without seed points and without nerfstudio's centering."""
     poses = ellipse_poses(6, (275.0, 107.0, 57.0))
-    check(tmp_path / "centered", poses, None)
-    with pytest.raises(GenLangSplatError, match=r"random points around the origin.*\(275, 107, 58.*--center-method"):
-        check(tmp_path / "metric", poses, None, center_method="none", auto_scale_poses=False)
-
-
-def test_seed_points_do_not_count_with_a_random_start(tmp_path: Path) -> None:
-    model = GenLangSplatModelConfig(random_init=True)
-    check(tmp_path, ellipse_poses(6), FAR, model)
+    box = check(tmp_path, poses, None, center_method="none", orientation_method="none", auto_scale_poses=False)
+    assert box.center.tolist() == pytest.approx([275.0, 107.0, 58.0], abs=0.01)
+    assert box.side == pytest.approx(30, abs=2)
+    points = box.sample(1000)
+    assert float((points - box.center).abs().max()) <= box.side / 2
 
 
 def test_few_visible_points_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -97,4 +93,4 @@ def test_fisheye_lenses_see_wide(tmp_path: Path) -> None:
     # 80 degrees from the axis, within the half diagonal of 20 pixels at 10 pixels a radian.
     aside = pose[:, 3] - pose[:, 2] * 0.17 + pose[:, 0]
     frame = SceneFrame(outputs.dataparser_transform, outputs.dataparser_scale)
-    check_start_in_view(GenLangSplatModelConfig(), aside[None], outputs.cameras[:1], frame)
+    check_start_in_view(aside[None], RandomBox.around(outputs.cameras, 10.0), outputs.cameras[:1], frame)

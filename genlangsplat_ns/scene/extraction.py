@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 
 from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig, Split
 from genlangsplat_ns.dataparser import choose_parser
@@ -136,7 +137,9 @@ def training_command(views: GenLangSplatDataManager) -> str:
         options["max-image-side"] = str(config.max_image_side)
     words = ["ns-train gen-langsplat", f"--data {quote(str(config.dataparser.data))}"]
     words += [f"--pipeline.datamanager.{name} {value}" for name, value in options.items()]
-    return " ".join([*words, dataparser_words(config.dataparser)]).strip()
+    recognized = choose_parser(NerfstudioDataParserConfig(data=config.dataparser.data))
+    # More options can be appended to a command that does not end with the options of a format.
+    return " ".join(words if recognized == config.dataparser else [*words, dataparser_words(config.dataparser)]).strip()
 
 
 def _changed(settings: Any, default: Any, without: Sequence[str] = (), prefix: str = "") -> dict[str, str]:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import tyro
+from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from torch import Tensor
 
 from genlangsplat_ns.commands.convert import Convert
 from genlangsplat_ns.datamanager import GenLangSplatDataManager
+from genlangsplat_ns.dataparser import choose_parser
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.features.store import ViewFeatures
 from genlangsplat_ns.scene.extraction import export_langsplat, open_views, training_command
-from genlangsplat_ns.views.settings import ViewSettings
+from genlangsplat_ns.views.settings import ParserSettings, ViewSettings
 from tests.end_to_end.conftest import training_views
 from tests.end_to_end.quick_extraction import all_features, rewrite, share_names, stored, views_of
+from tests.views.scene_files import write_colmap, write_pictures
 
 pytestmark = pytest.mark.usefixtures("quick_encoder")
 
@@ -136,3 +142,24 @@ def test_the_training_command_has_the_settings_of_the_features(scene: Path) -> N
         "--pipeline.datamanager.masks langsplat --pipeline.datamanager.levels part whole "
         "--pipeline.datamanager.max-image-side 64"
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [(ParserSettings(), ""), (ParserSettings(eval_interval=4), " colmap --eval-interval 4 --colmap-path sparse/0")],
+)
+def test_the_training_command_can_be_pasted(tmp_path: Path, settings: ParserSettings, words: str) -> None:
+    """Paths with spaces are quoted, and the format is named where it is not recognized without options."""
+    scene = tmp_path / "my scene"
+    write_pictures(scene / "images", ["a.png", "b.png"])
+    write_colmap(scene / "sparse/0", ["a.png", "b.png"])
+    views = open_views(ViewSettings(data=scene, parser=settings), FeatureSettings(encoder="conse", masks="langsplat"))
+    command = training_command(views)
+    assert command == (
+        f"ns-train gen-langsplat --data '{scene}' --pipeline.datamanager.encoder conse "
+        f"--pipeline.datamanager.masks langsplat{words}"
+    )
+    assert shlex.split(command)[3] == str(scene)
+    # The options of a format are the same for all methods.
+    parsed = tyro.cli(AnnotatedBaseConfigUnion, args=["splatfacto", *words.split()])
+    assert choose_parser(replace(parsed.pipeline.datamanager.dataparser, data=scene)) == views.config.dataparser

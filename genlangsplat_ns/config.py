@@ -13,12 +13,14 @@ from genlangsplat_ns.datamanager import GenLangSplatDataManagerConfig
 from genlangsplat_ns.model import GenLangSplatModelConfig
 from genlangsplat_ns.pipeline import GenLangSplatPipelineConfig
 from genlangsplat_ns.scene_io.checkpoints import allow_nerfstudio_checkpoints
+from genlangsplat_ns.scene_io.stored_paths import allow_paths_of_other_systems
 from genlangsplat_ns.schedulers import FloatExponentialDecayConfig, FusedAdamOptimizerConfig
 from genlangsplat_ns.trainer import GenLangSplatTrainerConfig
 
-# nerfstudio imports this module in every command. The only side effect of the import is that torch may load the numpy
-# scalars in checkpoints of stock splatfacto.
+# nerfstudio imports this module in every command. The import has two side effects: torch may load the numpy scalars in
+# checkpoints of stock splatfacto, and YAML files may hold paths of another operating system.
 allow_nerfstudio_checkpoints()
+allow_paths_of_other_systems()
 
 
 def _optimizers(rgb_steps: int) -> dict[str, Any]:

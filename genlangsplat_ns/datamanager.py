@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import tyro
 from jaxtyping import UInt8
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
@@ -25,11 +27,16 @@ from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
 from genlangsplat_ns.scene_io.frames import SceneFrame
+from genlangsplat_ns.scene_io.runs import TRANSFORMS
+from genlangsplat_ns.scene_io.stored_paths import require_data
+from genlangsplat_ns.views.absent import AbsentViews
 from genlangsplat_ns.views.cameras import undistort_points
 from genlangsplat_ns.views.dataset import ViewDataset
 from genlangsplat_ns.views.lenses import check_fourth_term, check_lens_type
 from genlangsplat_ns.views.posed_scene import join_names
 from genlangsplat_ns.views.settings import ViewSize
+
+LOGGER = logging.getLogger(__name__)
 
 Split = Literal["train", "eval"]
 
@@ -40,6 +47,8 @@ class GenLangSplatDataManagerConfig(FeatureSettings, ViewSize, FullImageDatamana
 
     _target: type = field(default_factory=lambda: GenLangSplatDataManager)
     """target class to instantiate"""
+    needs_photographs: tyro.conf.Suppress[bool] = True
+    """Whether an opened run needs its data; set when a run is opened."""
 
 
 class ViewImages(Sequence[tuple[str, Tensor]]):
@@ -63,6 +72,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
     config: GenLangSplatDataManagerConfig
     train_dataset: ViewDataset
     eval_dataset: ViewDataset
+    _absent_from: Path | None = None
 
     def __init__(
         self,
@@ -73,8 +83,32 @@ class GenLangSplatDataManager(FullImageDatamanager):
         local_rank: int = 0,
         *,
         extractor: FeatureExtractor | None = None,
+        run_dir: Path | None = None,
         **kwargs: Any,
     ) -> None:
+        try:
+            if run_dir is not None and test_mode != "val":
+                require_data(Path(config.data or config.dataparser.data))
+            self._open_views(config, device, test_mode, world_size, local_rank, **kwargs)
+        except GenLangSplatError as error:
+            if test_mode != "inference" and config.needs_photographs:
+                raise
+            LOGGER.warning("%s The run is opened without its photographs, which are not needed here.", error)
+            self._open_without_views(config, device, test_mode, run_dir or Path())
+        # The pipeline decides the extractor. `ns-render dataset` sets up a datamanager without a pipeline.
+        self.extractor = extractor or FeatureExtractor(config, device)
+        self._language_keys: dict[tuple[Split, int], str] = {}
+
+    def _open_views(
+        self,
+        config: GenLangSplatDataManagerConfig,
+        device: torch.device | str,
+        test_mode: Literal["test", "val", "inference"],
+        world_size: int,
+        local_rank: int,
+        **kwargs: Any,
+    ) -> None:
+        """Reads the cameras of the data, and checks them and their photographs."""
         if not torch.cuda.is_available():
             # The "cpu" cache pins memory, which needs CUDA; the "gpu" cache is on the device, here the CPU.
             config.cache_images = "gpu"
@@ -88,9 +122,23 @@ class GenLangSplatDataManager(FullImageDatamanager):
             # With more than 500 views, nerfstudio chooses the "cpu" cache again.
             config.cache_images = "gpu"
         self._check_views()
-        # The pipeline decides the extractor. `ns-render dataset` sets up a datamanager without a pipeline.
-        self.extractor = extractor or FeatureExtractor(config, device)
-        self._language_keys: dict[tuple[Split, int], str] = {}
+
+    def _open_without_views(
+        self,
+        config: GenLangSplatDataManagerConfig,
+        device: torch.device | str,
+        test_mode: Literal["test", "val", "inference"],
+        run_dir: Path,
+    ) -> None:
+        """Opens zero views in the coordinate frame that is stored with the run."""
+        stored = run_dir / TRANSFORMS
+        frame = SceneFrame.read(stored) if stored.is_file() else SceneFrame(torch.eye(4)[:3], 1.0)
+        AbsentViews(frame.transform.float(), frame.scale).set_up(self, config, device, test_mode)
+        self._absent_from = run_dir
+
+    def get_datapath(self) -> Path:
+        """Returns the path of the data; without them the folder of the run, where the viewer stores camera paths."""
+        return self._absent_from or super().get_datapath()
 
     # Views
 

@@ -283,6 +283,8 @@ class GenLangSplatModel(SplatModel):
         keep = self.cropped()
         latents = self.latents if latents is None else latents
         latents = latents if keep is None else latents[keep]
+        if len(latents) == 0:
+            return latents.new_zeros(view.height, view.width, *latents.shape[1:])
         geometry = self.geometry(keep)
         render, _, _ = self.splat(geometry, latents.flatten(1), view, render_mode="RGB")
         return render[0].unflatten(-1, latents.shape[1:])

@@ -89,7 +89,12 @@ class GenLangSplatPipeline(VanillaPipeline):
             source = open_geometry(config.init_from)
             source.take_settings(config.model)
         self.datamanager = config.datamanager.setup(
-            device=device, test_mode=test_mode, world_size=world_size, local_rank=local_rank, extractor=extractor
+            device=device,
+            test_mode=test_mode,
+            world_size=world_size,
+            local_rank=local_rank,
+            extractor=extractor,
+            run_dir=config.run_dir,
         )
         gaussians = None if source is None else source.place(self.datamanager, config.init_frame)
         points = self.datamanager.train_dataparser_outputs.metadata

@@ -9,37 +9,52 @@ from nerfstudio.engine.trainer import TrainerConfig
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.settings import DecoderName
-from genlangsplat_ns.pipeline import GenLangSplatPipeline, GenLangSplatPipelineConfig
+from genlangsplat_ns.pipeline import GenLangSplatPipeline
 from genlangsplat_ns.scene.language_scene import LanguageScene
-from genlangsplat_ns.scene_io.runs import StoredRun
+from genlangsplat_ns.scene_io.runs import StoredRun, read_config
+from genlangsplat_ns.trainer import GenLangSplatTrainerConfig
 from genlangsplat_ns.utils.console import hide, is_shown
 
 
-def open_run(config_path: Path, decoder: DecoderName | None = None, require_language: bool = True) -> LanguageScene:
+def open_run(
+    config_path: Path,
+    decoder: DecoderName | None = None,
+    require_language: bool = True,
+    data: Path | None = None,
+    photographs: bool = True,
+) -> LanguageScene:
     """Opens the newest checkpoint of a run.
 
     Args:
-        config_path: The run's `config.yml`. nerfstudio's loader executes code named in it: open only runs you trust.
+        config_path: The run's `config.yml`. The checkpoints lie beside it, also if the run was moved or renamed.
+            nerfstudio's loader executes code named in it: open only runs you trust.
         decoder: Decoder of the latents; None for the decoder of the run. With `autoencoder` a damaged memory is
             ignored.
         require_language: Raise an error if the run has not reached its language phase.
+        data: Folder of the scene's data, if it moved since the training; None for the path in `config.yml`. A relative
+            path is also searched for in the folders around the run.
+        photographs: Whether the data must be there. Without them, the scene has no views.
 
     Raises:
-        GenLangSplatError: The file is no run of this project, or the run lacks the required language phase or memory.
+        GenLangSplatError: The file is no run of this project, the run lacks the required language phase or memory, or
+            its checkpoints or required data are missing.
     """
     # nerfstudio imports this package while it registers its methods, so this import cannot be at the top.
     from nerfstudio.utils.eval_utils import eval_setup
 
     config_path = Path(config_path)
-    if not config_path.is_file():
-        raise GenLangSplatError(f"There is no {config_path}. Expected the config.yml that ns-train wrote.")
-    location = config_path.resolve()
+    config = read_config(config_path)
+    if not isinstance(config, GenLangSplatTrainerConfig):
+        kind = getattr(config, "method_name", None) or type(config).__name__
+        raise GenLangSplatError(
+            f"{config_path} is a run of {kind}, expected a run of gen-langsplat. Train one with "
+            "`ns-train gen-langsplat --data SCENE`."
+        )
 
     def adjust(config: TrainerConfig) -> TrainerConfig:
-        # The run may have been moved, or the working directory may differ.
-        if len(location.parents) > 3:
-            config.output_dir = location.parents[3]
-        if decoder is not None and isinstance(config.pipeline, GenLangSplatPipelineConfig):
+        assert isinstance(config, GenLangSplatTrainerConfig), "it was checked above"
+        config.open_at(config_path, data, photographs)
+        if decoder is not None:
             config.pipeline.model.decoder = decoder
         return config
 
@@ -51,12 +66,8 @@ def open_run(config_path: Path, decoder: DecoderName | None = None, require_lang
         sys.excepthook = hook
         if not shown:
             hide()
-    if not isinstance(pipeline, GenLangSplatPipeline):
-        raise GenLangSplatError(
-            f"{config_path} is a run of {type(pipeline).__name__}, expected a run of gen-langsplat. Train one with "
-            "`ns-train gen-langsplat --data SCENE`."
-        )
-    scene = LanguageScene(pipeline.model, pipeline.datamanager, StoredRun(config_path, checkpoint))
+    assert isinstance(pipeline, GenLangSplatPipeline), "its config has no other"
+    scene = LanguageScene(pipeline.model, pipeline.datamanager, StoredRun(config_path, checkpoint, data))
     if decoder is not None:
         scene.model.decode_by(decoder)
     if require_language:

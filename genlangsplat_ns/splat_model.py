@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.model_components import renderers
 from nerfstudio.model_components.lib_bilagrid import BilateralGrid
 from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig, num_sh_bases
 from nerfstudio.utils.colors import get_color
@@ -30,6 +31,9 @@ VIEWER_BACKGROUND = (0.1490, 0.1647, 0.2157)
 """The viewer's background color, used in renders if training used random background colors."""
 
 INITIAL_OPACITY = 0.1
+
+PER_VIEW = {"camera_optimizer.pose_adjustment": "optimized cameras", "bil_grids.grids": "color grids"}
+"""Parameters with one entry per training view, and their names in messages."""
 
 
 @dataclass
@@ -144,7 +148,26 @@ class SplatModel(SplatfactoModel):
                     f"The checkpoint's {name} have the shape {tuple(stored.shape)}, but the config expects "
                     f"{tuple(parameter.shape)}. Load it with the config.yml it was trained with."
                 )
+        self._fit_views(state)
         return nn.Module.load_state_dict(self, state, **kwargs)
+
+    def _fit_views(self, state: dict[str, Any]) -> None:
+        """Gives the parameters of training views the checkpoint's number of views if the data are not there.
+
+        Raises:
+            GenLangSplatError: The data have another number of training views than the checkpoint.
+        """
+        owned = {name: value for name, value in self.named_parameters() if name in PER_VIEW}
+        for name, parameter in owned.items():
+            stored = state.get(name)
+            if stored is None or len(stored) == len(parameter):
+                continue
+            if self.num_train_data > 0:
+                raise GenLangSplatError(
+                    f"The checkpoint has the {PER_VIEW[name]} of {len(stored)} training views, but the data have "
+                    f"{len(parameter)}. Give the data and the split that it was trained on."
+                )
+            parameter.data = parameter.data.new_zeros(stored.shape)
 
     def geometry(self, keep: Bool[Tensor, " num_gaussians"] | None = None) -> Gaussians:
         """Returns all Gaussians, or those that the mask `keep` selects, after activation."""
@@ -202,6 +225,11 @@ class SplatModel(SplatfactoModel):
             return None
         return self.crop_box.within(self.means).reshape(-1)
 
+    def _get_background_color(self) -> Tensor:
+        """Returns the background color; nerfstudio's commands and queries may replace that of the settings."""
+        override = renderers.BACKGROUND_COLOR_OVERRIDE
+        return super()._get_background_color() if override is None else override.to(self.device)
+
     def get_outputs(self, camera: Cameras, extra_channels: Sequence[Tensor] = ()) -> dict[str, Any]:
         """Renders color, opacity and (outside training) depth of one camera.
 
@@ -214,7 +242,11 @@ class SplatModel(SplatfactoModel):
         self.last_size = (view.height, view.width)
         keep = self.cropped()
         if keep is not None and not bool(keep.any()):
-            return self.get_empty_outputs(view.width, view.height, self._get_background_color())
+            outputs: dict[str, Any] = self.get_empty_outputs(view.width, view.height, self._get_background_color())
+            if extra_channels:
+                width = sum(values.shape[1] for values in extra_channels)
+                outputs["extra_channels"] = outputs["rgb"].new_zeros(view.height, view.width, width)
+            return outputs
         with_depth = self.config.output_depth_during_training or not self.training
         background = self._get_background_color()
         features, degree = self.colors(keep)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
+import tyro
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
-from rich.markup import escape
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.pipeline import GenLangSplatPipelineConfig
 from genlangsplat_ns.rasterization.library import load_kernels
-from genlangsplat_ns.scene_io.checkpoints import check_checkpoint, latest_checkpoint
-from genlangsplat_ns.utils.console import CONSOLE, show
+from genlangsplat_ns.scene_io.checkpoints import check_checkpoint, checkpoint_step, latest_checkpoint
+from genlangsplat_ns.scene_io.stored_paths import find_moved, nerfstudio_command, opened_config
+from genlangsplat_ns.utils.command_line import report_errors_plainly
+from genlangsplat_ns.utils.console import show
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass
@@ -29,21 +32,67 @@ class GenLangSplatTrainerConfig(TrainerConfig):
     """target class to instantiate"""
     pipeline: GenLangSplatPipelineConfig = field(default_factory=GenLangSplatPipelineConfig)
     """Views, Gaussians and latents."""
+    traceback: bool = False
+    """Show the traceback of errors instead of one sentence."""
+    run_folder: tyro.conf.Suppress[Path | None] = None
+    """Folder of an opened run, which may have been moved since its training; set when a run is opened."""
+
+    def get_base_dir(self) -> Path:
+        """Returns the folder of the run: where it lies if it was opened, otherwise where the settings put it."""
+        return super().get_base_dir() if self.run_folder is None else self.run_folder
 
     def get_checkpoint_dir(self) -> Path:
         """Returns the folder of the run's checkpoints, after checking that the newest one is complete.
 
         Every nerfstudio command that starts or loads a run calls this first. So this method also makes the process show
-        the log and report a `GenLangSplatError` without a traceback.
+        the log and report errors without a traceback, and finds the run of a command that opens one.
+
+        Raises:
+            GenLangSplatError: The newest checkpoint is incomplete, or an opened run has none.
         """
         show()
-        report_errors_plainly()
+        report_errors_plainly(self.traceback)
+        config_path = opened_config()
+        if config_path is not None and self.run_folder is None:
+            # ns-viewer shows cameras and photographs if there are any.
+            self.open_at(config_path, photographs=nerfstudio_command() != "viewer")
         folder = super().get_checkpoint_dir()
         newest = latest_checkpoint(folder)
         if newest is not None:
             check_checkpoint(newest)
-        self.pipeline.run_dir = folder.parent
+        if self.run_folder is not None:
+            if newest is None:
+                raise GenLangSplatError(
+                    f"{folder} has no step-*.ckpt. Expected the checkpoints of the run beside its config.yml. Copy "
+                    "that folder too, or train until the first checkpoint is saved."
+                )
+            # A resumed run stores the step that it was resumed from, and other files may lie beside the checkpoints.
+            self.load_step = checkpoint_step(newest)
+        self.pipeline.run_dir = self.get_base_dir()
         return folder
+
+    def open_at(self, config_path: Path, data: Path | None = None, photographs: bool = True) -> None:
+        """Prepares the settings of a finished run for opening it where it lies now.
+
+        Args:
+            config_path: The config.yml that the settings were read from.
+            data: Folder of the data; None for the stored path, or where it leads to now.
+            photographs: Whether the data must be there.
+
+        Raises:
+            GenLangSplatError: There are several folders to which the stored path of the data may lead.
+        """
+        written_to, self.run_folder = super().get_base_dir(), config_path.resolve().parent
+        manager = self.pipeline.datamanager
+        stored = Path(manager.data or manager.dataparser.data)
+        # `ns-render dataset --data` replaces one of the two.
+        replaced = self.data is not None and self.data != manager.data
+        if data is None:
+            data = stored if replaced else find_moved(stored, self.run_folder, written_to)
+        if data != stored:
+            LOGGER.info("The data of the run, %s, are read from %s.", stored, data)
+        self.data = manager.data = manager.dataparser.data = data
+        manager.needs_photographs = photographs
 
 
 class GenLangSplatTrainer(Trainer):
@@ -123,22 +172,3 @@ def _resumed_checkpoint(config: TrainerConfig) -> Path | None:
         return None
     check_checkpoint(resumed)
     return resumed
-
-
-def report_errors_plainly() -> None:
-    """Makes this process print only the message of an uncaught `GenLangSplatError`.
-
-    nerfstudio's commands do not catch exceptions, and a traceback would hide the message.
-    """
-    previous = sys.excepthook
-    if getattr(previous, "reports_plainly", False):
-        return
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, GenLangSplatError):
-            CONSOLE.print(f"[bold red]Error:[/bold red] {escape(str(error))}")
-        else:
-            previous(kind, error, trace)
-
-    hook.reports_plainly = True  # type: ignore[attr-defined]
-    sys.excepthook = hook

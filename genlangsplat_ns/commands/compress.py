@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.markup import escape
 from rich.table import Table
 
+from genlangsplat_ns.commands.run_settings import StoredRunSettings
 from genlangsplat_ns.utils.console import CONSOLE
 
 if TYPE_CHECKING:
     from genlangsplat_ns.scene.compression import CompressedRun, CompressionLoss
 
 
-@dataclass(frozen=True)
-class Compress:
+@dataclass(frozen=True, kw_only=True)
+class Compress(StoredRunSettings):
     """Write a copy of a run with compressed latents, and print the sizes and the loss; the run is not changed."""
 
-    load_config: Path
-    """The run's config.yml."""
     to: Literal["fp16", "int8"] = "int8"
     """Store latents in two bytes per component (fp16) or one (int8). The name of the new folder ends in this word."""
     text: tuple[str, ...] = ()
@@ -32,7 +30,7 @@ class Compress:
         from genlangsplat_ns.scene.compression import compress_run, compressed_folder
 
         compressed_folder(self.load_config, self.to)
-        scene = open_run(self.load_config)
+        scene = open_run(self.load_config, data=self.data, photographs=False)
         assert scene.stored is not None, "it was opened from a file"
         done = compress_run(scene, scene.stored, self.to, self.text)
         _print_sizes(done, self.to)
@@ -59,6 +57,10 @@ def _print_loss(loss: CompressionLoss) -> None:
     table = Table("", "mean", "worst", title="Similarity to the original, 1 = identical")
     for name, agreement in (("cosine of latents", loss.latents), ("cosine of embeddings", loss.embeddings)):
         table.add_row(name, f"{agreement.mean:.6f}", f"{agreement.worst:.6f}")
+    if not loss.num_asked:
+        CONSOLE.print(table)
+        CONSOLE.print("The photographs are not there, so masks and metrics of held-out views were not compared.")
+        return
     if loss.overlaps:
         table.add_row("IoU of masks", f"{sum(loss.overlaps) / len(loss.overlaps):.4f}", f"{min(loss.overlaps):.4f}")
     CONSOLE.print(table)

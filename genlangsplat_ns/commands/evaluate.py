@@ -11,6 +11,7 @@ import tyro
 from rich.markup import escape
 from rich.table import Table
 
+from genlangsplat_ns.commands.run_settings import StoredRunSettings
 from genlangsplat_ns.language.settings import DecoderName
 from genlangsplat_ns.scene.settings import EvaluationSettings
 from genlangsplat_ns.utils.console import CONSOLE
@@ -20,11 +21,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class Evaluate(StoredRunSettings):
     """Score a trained run against labels (LERF-OVS, 3D-OVS, folders of masks): tables, evaluation.json, report.html."""
 
-    load_config: Path
-    """The run's config.yml."""
     output_dir: Path = Path("evaluation")
     """Folder for evaluation.json and report.html."""
     decoder: DecoderName | Literal["both"] | None = None
@@ -42,7 +41,7 @@ class Evaluate:
         named_protocols(self.settings.protocol)
         decoder: DecoderName | None = "memory" if self.decoder == "both" else self.decoder
         # If the memory is fitted again anyway, the stored one may be missing or damaged.
-        scene = open_run(self.load_config, "autoencoder" if self.settings.holdout_labeled else decoder)
+        scene = open_run(self.load_config, "autoencoder" if self.settings.holdout_labeled else decoder, data=self.data)
         _print(evaluate_scene(scene, self.output_dir, self.settings, decoder, self.decoder == "both"))
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from rich.markup import escape
 
+from genlangsplat_ns.commands.run_settings import StoredRunSettings
 from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.ray import RaySettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lift:
+class Lift(StoredRunSettings):
     """Lift the latents of a trained run again, locally or on a Ray cluster, and write a new checkpoint of the run."""
 
-    load_config: Path
-    """The run's config.yml."""
     engine: Literal["local", "ray"] = "local"
     """local processes the views in this process; ray distributes them over a cluster."""
     robust_rounds: int | None = None
@@ -31,7 +29,7 @@ class Lift:
         from genlangsplat_ns.scene.lifting import lift_run
 
         # The memory is replaced anyway, so a damaged one is ignored.
-        scene = open_run(self.load_config, "autoencoder", require_language=False)
+        scene = open_run(self.load_config, "autoencoder", require_language=False, data=self.data)
         assert scene.stored is not None, "it was opened from a file"
         ray = self.ray if self.engine == "ray" else None
         checkpoint = lift_run(scene, scene.stored, self.robust_rounds, ray)

@@ -44,7 +44,8 @@ class Query(RunSettings):
         query = TextQuery.of(split_texts(*self.text), self.query)
         if self.video:
             require_ffmpeg()
-        document = query_views(self.open(), query, self.output_dir, self.cameras, self.selection, self.mode, self.video)
+        scene = self.open(photographs=self.cameras.camera_path is None)
+        document = query_views(scene, query, self.output_dir, self.cameras, self.selection, self.mode, self.video)
         CONSOLE.print(summary_of(document["selections"], document["results"]))
         kind = "Videos" if self.video else "Images"
         CONSOLE.print(f"{kind} and query.json are in {escape(str(self.output_dir))}.")

@@ -24,7 +24,7 @@ class Remove(ChoiceSettings):
         from genlangsplat_ns.utils.files import check_new_folder, safe_name
 
         query, _ = self.queries(self.text)
-        config = read_config(self.load_config)
+        config = read_config(self.load_config, self.data)
         texts = safe_name(" ".join(query.texts))
         config.output_dir, config.timestamp = self.output_dir.resolve(), f"{config.timestamp}-without-{texts}"
         check_new_folder(config.get_base_dir(), self.overwrite)

@@ -17,20 +17,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings:
-    """A finished run and its decoder."""
+class StoredRunSettings:
+    """A finished run on disk."""
 
     load_config: Path
     """The run's config.yml."""
+    data: Path | None = None
+    """Folder of the scene's data, if it moved since the training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(StoredRunSettings):
+    """A finished run and its decoder."""
+
     decoder: DecoderName | None = None
     """Decoder of the latents: the scene memory, or the autoencoder alone (the paper); None for the decoder of the run.
     """
 
-    def open(self) -> LanguageScene:
-        """Opens the run."""
+    def open(self, photographs: bool = False) -> LanguageScene:
+        """Opens the run; `photographs` says whether its data must be there."""
         from genlangsplat_ns.run import open_run
 
-        return open_run(self.load_config, self.decoder)
+        return open_run(self.load_config, self.decoder, data=self.data, photographs=photographs)
 
 
 @dataclass(frozen=True, kw_only=True)

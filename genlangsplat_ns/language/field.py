@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -191,7 +191,11 @@ class LanguageField:
     # Gaussians
 
     def find(
-        self, query: EmbeddedQuery, settings: SelectionSettings | None = None, peak_opacity: float = MIN_PEAK_OPACITY
+        self,
+        query: EmbeddedQuery,
+        settings: SelectionSettings | None = None,
+        peak_opacity: float = MIN_PEAK_OPACITY,
+        among: Bool[Tensor, " num_gaussians"] | None = None,
     ) -> list[GaussianAnswer]:
         """Scores and selects Gaussians for each text of a query.
 
@@ -199,9 +203,12 @@ class LanguageField:
             query: The query, with the threshold of the selections.
             settings: Minimum opacity and clean-up of the selections; None for the defaults.
             peak_opacity: See `relevancy`.
+            among: Mask of the Gaussians that may answer; None for all. The others have the relevancy 0.
         """
         settings = settings or SelectionSettings()
         relevancy, levels = self.relevancy(query, peak_opacity)
+        if among is not None:
+            relevancy = relevancy * among[:, None]
         means, opacities = self.means.cpu(), self.opacities.cpu()
         answers = []
         for text, level, scores in zip(query.query.texts, levels, relevancy.T.cpu(), strict=True):

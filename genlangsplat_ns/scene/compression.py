@@ -32,11 +32,11 @@ class CompressionLoss:
     embeddings: Agreement
     """Cosines between the decoded embeddings before and after."""
     metrics: dict[str, tuple[float, float]]
-    """The language metrics of ns-eval over the held-out views, before and after."""
+    """The language metrics of ns-eval over the held-out views, before and after; empty without photographs."""
     overlaps: list[float]
     """IoU of the masks before and after, for each pair of view and text where at least one mask is not empty."""
     num_asked: int
-    """Number of pairs of view and text."""
+    """Number of pairs of view and text; 0 without photographs."""
     texts: tuple[str, ...]
     """The texts."""
 
@@ -118,11 +118,13 @@ def measure_loss(scene: LanguageScene, restored: Tensor, texts: Sequence[str] = 
     embedded = scene.embed(TextQuery(tuple(texts) or run_texts or GENERAL_TEXTS))
     after = scene.with_latents(restored)
     scenes = scene, after
+    # Without its photographs a scene has no views.
+    views = scene.views("eval") or scene.views("train")
     latents = directions_agree(scene.field.latents, after.field.latents)
     embeddings = directions_agree(scene.field.latents, after.field.latents, scene.field.decode)
-    before_means, after_means = (language_metrics(one).means for one in scenes)
+    before_means, after_means = (language_metrics(one).means if views else {} for one in scenes)
     overlaps, num_asked = [], 0
-    for view in track(scene.views("eval") or scene.views("train"), "Comparing masks"):
+    for view in track(views, "Comparing masks"):
         pairs = list(zip(*(_masks(one, view, embedded) for one in scenes), strict=True))
         num_asked += len(pairs)
         overlaps += [intersection_over_union(*pair) for pair in pairs if np.any(pair)]

@@ -56,13 +56,16 @@ def query_views(
     """
     if video:
         require_ffmpeg()
-    named_cameras = cameras_of(scene, cameras or CameraSettings())
+    chosen = cameras_of(scene, cameras or CameraSettings())
     embedded = scene.embed(query)
-    found = scene.field.find(embedded, selection)
+    inside = None if chosen.crop is None else chosen.crop.box.within(scene.field.means).reshape(-1)
+    found = scene.field.find(embedded, selection, among=inside)
     results: list[dict[str, Any]] = []
     with ExitStack() as stack:
+        if chosen.crop is not None:
+            stack.enter_context(chosen.crop.applied_to(scene.model))
         writers = [_VideoOfText(stack, output_dir, number, text) for number, text in enumerate(query.texts)]
-        for camera in track(named_cameras, "Querying views"):
+        for camera in track(chosen.cameras, "Querying views"):
             answered = scene.answer(embedded, camera.camera, mode)
             for number, answer in enumerate(answered.answers):
                 overlay = _to_bytes(relevancy_overlay(answered.rgb, answer.map))

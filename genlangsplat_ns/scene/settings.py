@@ -21,7 +21,7 @@ class CameraSettings:
     split: Literal["eval", "train", "all"] = "all"
     """Views to query; eval are the held-out views."""
     camera_path: Path | None = None
-    """Query along a camera path that the viewer saved as JSON, instead of the views."""
+    """Query along a camera path that the viewer saved as JSON, with its crop, instead of the views."""
     interpolate: int | None = None
     """Query from this many cameras between consecutive views of the split, instead of the views."""
 

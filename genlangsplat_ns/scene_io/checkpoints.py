@@ -32,7 +32,12 @@ def allow_nerfstudio_checkpoints() -> None:
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """Returns the newest `step-*.ckpt` of a run's checkpoint folder, or None if there is none."""
-    return max(folder.glob("step-*.ckpt"), key=lambda path: int(path.stem.split("-")[1]), default=None)
+    return max(folder.glob("step-*.ckpt"), key=checkpoint_step, default=None)
+
+
+def checkpoint_step(path: Path) -> int:
+    """Returns the step in the name of a `step-*.ckpt`."""
+    return int(path.stem.split("-")[1])
 
 
 def check_checkpoint(path: Path) -> None:

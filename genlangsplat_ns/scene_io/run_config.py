@@ -10,6 +10,7 @@ import yaml
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.scene_io.stored_paths import PATH_TAGS, construct_path
 
 CLASS = "<class>"
 """Key of a mapping that holds the class name of the object in the file."""
@@ -43,7 +44,13 @@ def _plain(loader: _PlainLoader, kind: str, node: yaml.Node) -> Any:
     return kind.partition(":")[2]
 
 
+def _parts(loader: _PlainLoader, node: yaml.Node) -> list[str]:
+    return list(construct_path(loader, node).parts)
+
+
 _PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _plain)
+for _tag in PATH_TAGS:
+    _PlainLoader.add_constructor(_tag, _parts)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ class StoredRun:
 
     config_path: Path
     checkpoint: Path
+    data: Path | None = None
+    """Folder of its data, if it moved since the training."""
 
     @property
     def folder(self) -> Path:
@@ -38,7 +40,7 @@ class StoredRun:
 
     def read_config(self) -> Any:
         """Builds the nerfstudio config of the run."""
-        return read_config(self.config_path)
+        return read_config(self.config_path, self.data)
 
     def load_state(self, mmap: bool = False) -> dict[str, Any]:
         """Loads the checkpoint on the CPU; `mmap` maps the file into memory instead of reading it."""
@@ -46,15 +48,29 @@ class StoredRun:
         return state
 
 
-def read_config(config_path: Path) -> Any:
+def read_config(config_path: Path, data: Path | None = None) -> Any:
     """Builds a nerfstudio config from the config.yml of a run.
 
+    Args:
+        config_path: The config.yml, which may have been written on another operating system.
+        data: Folder of the data, if it moved since the training.
+
     Raises:
-        GenLangSplatError: There is no such file.
+        GenLangSplatError: There is no such file, or it is no config.yml that can be read here.
     """
     if not config_path.is_file():
         raise GenLangSplatError(f"There is no {config_path}. Expected the config.yml that ns-train wrote.")
-    return yaml.load(config_path.read_text(encoding="utf-8"), Loader=yaml.Loader)
+    try:
+        config: Any = yaml.load(config_path.read_text(encoding="utf-8"), Loader=yaml.Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise GenLangSplatError(
+            f"{config_path} cannot be read ({reason}). Expected the config.yml that ns-train wrote; if it names a "
+            "package, install that package."
+        ) from error
+    if data is not None:
+        config.data = config.pipeline.datamanager.data = config.pipeline.datamanager.dataparser.data = data.absolute()
+    return config
 
 
 def add_checkpoint(run: StoredRun, model: Mapping[str, Any]) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any
 
 from rich.markup import escape
@@ -12,9 +14,16 @@ from rich.markup import escape
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.console import CONSOLE, show
 
+TRACEBACK_FLAG = "--traceback"
+
+TRACEBACK_VARIABLE = "GENLANGSPLAT_TRACEBACK"
+"""Environment variable; if it is 1, errors have a traceback in every command, nerfstudio's own included."""
+
 
 def run_commands(load_commands: Callable[[], Mapping[str, Callable[..., Any]]], description: str) -> None:
-    """Parses the arguments, runs the command, and reports expected errors without a traceback.
+    """Parses the arguments, runs the command, and reports an error as one sentence without a traceback.
+
+    `--traceback`, before or after the command, shows the traceback instead.
 
     Args:
         load_commands: Returns the command dataclasses by name, whose instances are called without arguments. Imports
@@ -27,19 +36,64 @@ def run_commands(load_commands: Callable[[], Mapping[str, Callable[..., Any]]], 
     # when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     show()
-    try:
+    words = [word for word in sys.argv[1:] if word != TRACEBACK_FLAG]
+    description += f" An error is one sentence; {TRACEBACK_FLAG} anywhere after the program shows its traceback."
+    with _OneSentence(traceback=len(words) < len(sys.argv[1:])):
         # Settings are checked while the command is built.
-        tyro.extras.subcommand_cli_from_dict(dict(load_commands()), description=description)()
-    except GenLangSplatError as error:
-        _fail(str(error))
-    except OSError as error:
+        tyro.extras.subcommand_cli_from_dict(dict(load_commands()), description=description, args=words)()
+
+
+class _OneSentence(AbstractContextManager[None]):
+    """The edge of a program: any error that leaves the block is reported as one sentence and ends the process."""
+
+    def __init__(self, traceback: bool) -> None:
+        self._traceback = traceback
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            CONSOLE.print("Stopped. Stored results are kept. Run the same command again to continue.")
+            sys.exit(130)
+        if isinstance(error, Exception) and not self._traceback and not _traceback_by_default():
+            _print(error, f"add {TRACEBACK_FLAG}")
+            sys.exit(1)
+
+
+def report_errors_plainly(traceback: bool = False) -> None:
+    """Makes this process print one sentence instead of the traceback of an uncaught error.
+
+    nerfstudio's commands do not catch exceptions, and a traceback would hide the message.
+
+    Args:
+        traceback: Show tracebacks nevertheless.
+    """
+    previous = sys.excepthook
+    if traceback or _traceback_by_default() or getattr(previous, "reports_plainly", False):
+        return
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, Exception):
+            _print(error, f"set {TRACEBACK_VARIABLE}=1")
+        else:
+            previous(kind, error, trace)
+
+    hook.reports_plainly = True  # type: ignore[attr-defined]
+    sys.excepthook = hook
+
+
+def _traceback_by_default() -> bool:
+    return os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0")
+
+
+def _print(error: Exception, advice: str) -> None:
+    """Prints an error as one sentence, with advice how to see its traceback if it was not foreseen."""
+    if isinstance(error, GenLangSplatError):
+        message = str(error)
+    elif isinstance(error, OSError):
         # For example a full disk or a missing permission.
-        _fail((f"{error.filename}: " if error.filename else "") + (error.strerror or str(error)))
-    except KeyboardInterrupt:
-        CONSOLE.print("Stopped. Stored results are kept. Run the same command again to continue.")
-        sys.exit(130)
-
-
-def _fail(message: str) -> None:
+        message = (f"{error.filename}: " if error.filename else "") + (error.strerror or str(error))
+    else:
+        found = f"{type(error).__name__}: {error}".strip().removesuffix(".")
+        message = f"{found}. To see where this arose, {advice}."
     CONSOLE.print(f"[bold red]Error:[/bold red] {escape(message)}")
-    sys.exit(1)

@@ -22,7 +22,7 @@ from tests.scene_io.gaussian_fakes import same_bits
 
 def compress(config_path: Path, encoding: Any, *text: str) -> Path:
     """Runs the command and returns the config.yml of the new run."""
-    Compress(config_path, encoding, text)()
+    Compress(load_config=config_path, to=encoding, text=text)()
     return config_path.parent.with_name(f"{config_path.parent.name}-{encoding}") / "config.yml"
 
 

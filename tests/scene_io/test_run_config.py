@@ -96,3 +96,21 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(GenLangSplatError, match=r"config\.yml cannot be read"):
         read_run_config(path)
+
+
+@pytest.mark.parametrize("kind", ["WindowsPath", "_local.PosixPath"])
+def test_a_config_of_another_system_has_the_same_settings(tmp_path: Path, kind: str) -> None:
+    dataparser = ColmapDataParserConfig(colmap_path=Path("sparse/0"), images_path=Path("pictures"))
+    path = write_config(tmp_path, dataparser)
+    path.write_text(path.read_text().replace("pathlib.PosixPath", f"pathlib.{kind}"))
+    run = read_run_config(path)
+    assert run.checkpoints == tmp_path / "nerfstudio_models" and not run.differs(dataparser, ())
+    assert run.dataparser["colmap_path"] == ["sparse", "0"] and "--images-path pictures" in run.dataparser_words()
+
+
+def test_a_path_stored_as_one_part_is_split(tmp_path: Path) -> None:
+    path = write_config(tmp_path, ColmapDataParserConfig(colmap_path=Path("sparse/0")))
+    stored = "pathlib.PosixPath\n      - sparse\n      - '0'\n"
+    assert stored in path.read_text()
+    path.write_text(path.read_text().replace(stored, "pathlib._local.WindowsPath\n      - 'sparse\\0'\n"))
+    assert read_run_config(path).dataparser["colmap_path"] == ["sparse", "0"]

@@ -64,3 +64,11 @@ def test_a_failure_leaves_nothing_behind(run: StoredRun, monkeypatch: pytest.Mon
 def test_a_missing_config_is_named(tmp_path: Path) -> None:
     with pytest.raises(GenLangSplatError, match=r"no .*nowhere\.yml.*ns-train"):
         read_config(tmp_path / "nowhere.yml")
+
+
+@pytest.mark.parametrize("text", ["a: [", "!!python/object:not_installed.Config {}", "\x00"])
+def test_an_unreadable_config_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text(text)
+    with pytest.raises(GenLangSplatError, match=r"config\.yml cannot be read .*ns-train wrote"):
+        read_config(path)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from composed_fidelity import shown_in
-from genlangsplat_ns.evaluation.evaluate import evaluate_views, match_views
+from genlangsplat_ns.evaluation.evaluate import evaluate_views
 from genlangsplat_ns.evaluation.label_folders import read_label_set
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
@@ -95,7 +95,7 @@ class _AskedViews:
 
     def __init__(self, scene: LanguageScene, training: RegionViews) -> None:
         self.scene = scene
-        self.labels = warp_labels(read_label_set(LABELS), scene, scene.views("all")).views
+        self.labeled = warp_labels(read_label_set(LABELS), scene, scene.views("all"))
         self.gaussians, self.mode = training.gaussians, training.rasterize_mode
         self._weights: dict[str, CompositingWeights] = {}
         self.held_out = [
@@ -120,8 +120,7 @@ class _AskedViews:
         rows = []
         for name, decode in decoders.items():
             run = RelatedRun(self.scene, lifted.latents, decode, code.identity, self._weights_of)
-            matched = [view for view, _ in match_views(self.scene.views("all"), self.labels).pairs]
-            evaluation = evaluate_views(run, matched, self.labels, protocols=PROTOCOLS)
+            evaluation = evaluate_views(run, self.scene.views("all"), self.labeled, protocols=PROTOCOLS)
             row = {"part": "fox", "code": code.identity.name, "latent_dim": code.identity.latent_dim, "decoder": name}
             row |= {"cosine": self._fidelity(held_out, lifted.latents, decode), "keys": len(memory)}
             row |= {"regions": len(regions), "lift_seconds": lifting.wall / 1e3}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch import Tensor
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.evaluate import EvaluatedRun, IdentifiedEncoder, TextTarget, evaluate_views
 from genlangsplat_ns.evaluation.labels import ViewLabels
+from genlangsplat_ns.evaluation.matching import match_views
 from genlangsplat_ns.evaluation.protocols import EvaluationProtocol
 from genlangsplat_ns.evaluation.scores import QueryScore, means
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
@@ -70,7 +70,8 @@ class GroundTruthRun:
                 f"Found {len(vectors)} vectors for {len(categories)} categories; expected one per category and one for "
                 "the rest of the image. Add the missing vectors."
             )
-        self._run, self._labels, self._categories = run, labels, tuple(categories)
+        self._run, self._categories = run, tuple(categories)
+        self._labels = {view.name: found for view, found in match_views(run.views("all"), labels).pairs}
         self._vectors, self.decode = vectors, decode
 
     @property
@@ -94,7 +95,7 @@ class GroundTruthRun:
     def render(self, view: Any) -> Any:
         """The photograph, and the vectors of the labels."""
         rgb = self.image(view).float() / 255
-        indices = category_map(self._labels[Path(view.name).stem], self._categories, rgb.shape[1], rgb.shape[0])
+        indices = category_map(self._labels[view.name], self._categories, rgb.shape[1], rgb.shape[0])
         latents = self._vectors[indices.long()]
         return SimpleNamespace(rgb=rgb, latents=latents[:, :, None].expand(-1, -1, len(LEVELS), -1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ class GenLangSplatDataManagerConfig(FeatureSettings, ViewSize, FullImageDatamana
 
 
 class ViewImages(Sequence[tuple[str, Tensor]]):
-    """A lazy sequence of views as (file name, RGB image)."""
+    """A lazy sequence of views as (name, RGB image)."""
 
     def __init__(self, datamanager: GenLangSplatDataManager, views: Sequence[tuple[Split, int]]) -> None:
         self.datamanager = datamanager
@@ -147,8 +148,14 @@ class GenLangSplatDataManager(FullImageDatamanager):
         return self.train_dataset if split == "train" else self.eval_dataset
 
     def view_name(self, split: Split, index: int) -> str:
-        """Returns the file name of a view."""
-        return self.dataset(split).image_filenames[index].name
+        """Returns the name of a view: the path of its photograph below the folder that holds those of both splits."""
+        path = os.path.abspath(self.dataset(split).image_filenames[index])
+        return Path(path).relative_to(self._photograph_root).as_posix()
+
+    @cached_property
+    def _photograph_root(self) -> Path:
+        paths = [path for split in ("train", "eval") for path in self.dataset(split).image_filenames]
+        return Path(os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths]))
 
     def image(self, split: Split, index: int) -> UInt8[Tensor, "height width 3"]:
         """Returns an undistorted view in RGB, from the training cache if it is filled, otherwise from its file."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(StoredRunSettings):
-    """Score a trained run against labels (LERF-OVS, 3D-OVS, folders of masks): tables, evaluation.json, report.html."""
+    """Score a run against labels (COCO, labelme, LERF-OVS, 3D-OVS, masks): tables, evaluation.json, report.html."""
 
     output_dir: Path = Path("evaluation")
     """Folder for evaluation.json and report.html."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import CategoryTruth, ViewLabels
+from genlangsplat_ns.evaluation.matching import MatchedViews, NamedView, match_views
 from genlangsplat_ns.evaluation.metrics import intersection_over_union, is_hit, psnr
 from genlangsplat_ns.evaluation.prediction import Prediction, predict
 from genlangsplat_ns.evaluation.protocols import (
@@ -27,14 +27,6 @@ from genlangsplat_ns.language.pixel_scores import relevancy_maps, relevancy_of_z
 from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery, embed_query
 from genlangsplat_ns.language.settings import QueryMode, SelectionSettings
 from genlangsplat_ns.utils.progress import track
-
-
-@runtime_checkable
-class NamedView(Protocol):
-    """A view of a run: its file name, and `train` or `eval`."""
-
-    name: str
-    split: Any
 
 
 @runtime_checkable
@@ -123,38 +115,10 @@ class AnsweredText:
     predictions: tuple[Prediction, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class MatchedViews:
-    """Views with their labels, and what remained: `unmatched` labels of views that are not there."""
-
-    pairs: tuple[tuple[Any, ViewLabels], ...]
-    unmatched: tuple[str, ...]
-
-
-def match_views(views: Sequence[Any], labels: Mapping[str, ViewLabels]) -> MatchedViews:
-    """Finds the labels of views by the stems of their file names, never by numbers, which change with the split.
-
-    Views without labels are ignored.
-
-    Raises:
-        GenLangSplatError: If labels fit two views.
-    """
-    pairs: dict[str, tuple[Any, ViewLabels]] = {}
-    for view in views:
-        stem = Path(view.name).stem
-        if stem in pairs:
-            raise GenLangSplatError(
-                f"The labels {stem} fit two views, {pairs[stem][0].name} and {view.name}. Rename a photograph."
-            )
-        if stem in labels:
-            pairs[stem] = (view, labels[stem])
-    return MatchedViews(tuple(pairs.values()), tuple(sorted(set(labels) - set(pairs))))
-
-
 def evaluate_views(
     run: EvaluatedRun,
     views: Iterable[Any],
-    labels: Mapping[str, ViewLabels],
+    labels: Mapping[str, ViewLabels] | MatchedViews,
     targets: Sequence[TextTarget] | None = None,
     query: TextQuery | None = None,
     protocols: Sequence[EvaluationProtocol] = (THRESHOLD, LANGSPLAT_LERF),
@@ -167,7 +131,8 @@ def evaluate_views(
 
     Args:
         views: The views of the run to look at; those without labels are ignored.
-        labels: The labels by the stem of the view's file name; they are scaled to the size of the rendering.
+        labels: The labels by the path or the stem of the view's photograph, or those matched to views already, which
+            replace `views`; they are scaled to the size of the rendering.
         targets: What to ask. None asks every category by its own name, as LERF-OVS does.
         query: Negatives, level rule, threshold and temperature; its texts are not used.
         observe: Called for each view and text with the pictures, so that none need be kept.
@@ -178,16 +143,17 @@ def evaluate_views(
         GenLangSplatError: If no view has labels, no labeled view shows anything that is asked, or a protocol wants
             Gaussians of a run that has none, as the mode `gaussian` does.
     """
-    if targets is None:
-        targets = [TextTarget(c, c) for c in dict.fromkeys(c for label in labels.values() for c in label.categories)]
-    if not targets:
-        raise GenLangSplatError("Found nothing to ask: the labels hold no object. Give labels with at least one.")
     views = list(views)
-    matched = match_views(views, labels)
+    matched = labels if isinstance(labels, MatchedViews) else match_views(views, labels)
+    if targets is None:
+        shown = list(labels.values()) if isinstance(labels, Mapping) else [found for _, found in matched.pairs]
+        targets = [TextTarget(c, c) for c in dict.fromkeys(c for label in shown for c in label.categories)]
+    if not targets and (matched.pairs or not matched.unmatched):
+        raise GenLangSplatError("Found nothing to ask: the labels hold no object. Give labels with at least one.")
     if not matched.pairs:
         raise GenLangSplatError(
             f"None of the {len(views)} views has labels. Labels are matched by file name: the labels name "
-            f"{', '.join(sorted(labels)[:3])}, the views are {', '.join(view.name for view in views[:3])}. Give the "
+            f"{', '.join(matched.unmatched[:3])}, the views are {', '.join(view.name for view in views[:3])}. Give the "
             "labels of this scene."
         )
     texts = tuple(target.text for target in targets)

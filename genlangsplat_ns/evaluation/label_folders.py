@@ -5,33 +5,44 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.evaluation.coco import join_views, parse_coco
+from genlangsplat_ns.evaluation.foreign_labels import foreign_files, foreign_json
+from genlangsplat_ns.evaluation.label_files import by_view, label_paths, read_json
+from genlangsplat_ns.evaluation.labelme import parse_labelme
 from genlangsplat_ns.evaluation.labels import ViewLabels
-from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder
-from genlangsplat_ns.evaluation.mask_folders import CLASSES_FILE, read_mask_folder, read_ovs3d
+from genlangsplat_ns.evaluation.lerf_ovs import parse_labels
+from genlangsplat_ns.evaluation.mask_folders import CLASSES_FILE, has_masks, read_mask_folder, read_ovs3d
 
 LOGGER = logging.getLogger(__name__)
 
-LabelKind = Literal["lerf-ovs", "3d-ovs", "masks"]
-"""Layout of labels: `lerf-ovs` has JSON outlines, `3d-ovs` has masks and a class list, `masks` has masks only."""
+LabelKind = Literal["lerf-ovs", "3d-ovs", "masks", "labelme", "coco"]
+"""Layout of labels: `lerf-ovs` (also ISAT's), `labelme` and `coco` have JSON outlines, `3d-ovs` has masks and a class
+list, `masks` has masks only."""
 
 FOLDER_NAMES = ("labels", "label", "segmentations")
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The labels of a scene by the stem of the view's file name."""
+    """The labels of a scene by the path of their file below the folder, which has the stem of the view's file name."""
 
     kind: LabelKind
     folder: Path
+    """The folder or file of the labels."""
     views: dict[str, ViewLabels]
 
     @property
     def skipped(self) -> tuple[str, ...]:
         """One message per unusable label."""
         return tuple(sentence for view in self.views.values() for sentence in view.skipped)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One message per thing that was read in another way than the files may suggest."""
+        return tuple(sentence for view in self.views.values() for sentence in view.notes)
 
 
 def find_label_folder(data: Path) -> Path | None:
@@ -46,28 +57,79 @@ def find_label_folder(data: Path) -> Path | None:
 
 
 def read_label_set(folder: Path) -> LabelSet:
-    """Reads labels of any supported layout and logs the skipped ones.
+    """Reads labels of any supported layout, from a folder with its subfolders or from one file; logs skipped labels.
 
     Raises:
         GenLangSplatError: If the folder does not exist, its layout is unknown, or a file in it is unusable.
     """
-    if not folder.is_dir():
+    if not folder.exists():
         raise GenLangSplatError(f"The label folder {folder} does not exist. Give an existing folder.")
     if (folder / "segmentations").is_dir():
         folder = folder / "segmentations"
-    if (folder / CLASSES_FILE).is_file():
+    paths = [folder] if folder.is_file() else label_paths(folder, "*")
+    texts = [path for path in paths if path.suffix.lower() == ".json"]
+    masks = folder.is_dir() and has_masks(folder)
+    classes = masks and (folder / CLASSES_FILE).is_file()
+    outlines = None if classes else _read_outlines(texts, folder, masks)
+    if outlines is not None:
+        labels = outlines
+    elif (error := foreign_files(paths, folder, masks)) is not None:
+        raise error
+    elif classes:
         labels = LabelSet("3d-ovs", folder, read_ovs3d(folder))
-    elif any(folder.glob("*.json")):
-        labels = LabelSet("lerf-ovs", folder, read_label_folder(folder))
-    elif any(folder.glob("*/*.png")):
+    elif masks:
         labels = LabelSet("masks", folder, read_mask_folder(folder))
     else:
         found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         raise GenLangSplatError(
             f"{folder} has no labels of a known layout: found {', '.join(found[:5]) or 'nothing'}. Expected one "
-            f"VIEW.json per view (LERF-OVS), {CLASSES_FILE} and VIEW/CLASS.png (3D-OVS), or VIEW/CLASS.png alone."
+            f"VIEW.json per view (LERF-OVS, ISAT, labelme), one JSON file for all (COCO), {CLASSES_FILE} and "
+            "VIEW/CLASS.png (3D-OVS), or VIEW/CLASS.png alone."
         )
-    if labels.skipped:
-        shown = "; ".join(labels.skipped[:5]) + ("; ..." if len(labels.skipped) > 5 else "")
-        LOGGER.warning("Skipped %d unusable labels in %s: %s", len(labels.skipped), folder, shown)
+    for messages, sentence in (
+        (labels.skipped, "Skipped %d unusable labels in %s: %s"),
+        (labels.notes, "%d notes on the labels in %s: %s"),
+    ):
+        if messages:
+            shown = "; ".join(messages[:5]) + ("; ..." if len(messages) > 5 else "")
+            LOGGER.warning(sentence, len(messages), folder, shown)
     return labels
+
+
+def _read_outlines(paths: list[Path], root: Path, masks: bool) -> LabelSet | None:
+    """Reads the JSON files of a folder, all of one format; None if there are masks, and no file has outlines."""
+    found: list[tuple[Path, ViewLabels]] = []
+    kinds: dict[LabelKind, Path] = {}
+    foreign: GenLangSplatError | None = None
+    for path in paths:
+        document = read_json(path)
+        kind = _kind_of(document)
+        if kind is None:
+            foreign = foreign or foreign_json(document, path)
+        elif kind == "coco":
+            found += [(path, view) for view in parse_coco(document, path)]
+        else:
+            found.append((path, parse_labelme(document, path) if kind == "labelme" else parse_labels(document, path)))
+        if kind is not None:
+            kinds.setdefault(kind, path)
+    if foreign is not None and (kinds or not masks):
+        raise foreign
+    if len(kinds) > 1:
+        shown = " and ".join(f"{kind} ({path})" for kind, path in kinds.items())
+        raise GenLangSplatError(f"{root} has labels of several formats: {shown}. Give the folder of one of them.")
+    for kind in kinds:
+        joined = join_views(found) if kind == "coco" else found
+        return LabelSet(kind, root, by_view(joined, root.parent if root.is_file() else root))
+    return None
+
+
+def _kind_of(document: Any) -> LabelKind | None:
+    """Returns the format of a JSON file; None if it is not a supported one."""
+    if not isinstance(document, dict):
+        return None
+    if isinstance(document.get("shapes"), list):
+        return "labelme"
+    if isinstance(document.get("images"), list) and isinstance(document.get("annotations"), list):
+        panoptic = any(isinstance(entry, dict) and "segments_info" in entry for entry in document["annotations"][:1])
+        return None if panoptic else "coco"
+    return "lerf-ovs" if {"info", "objects"} <= document.keys() else None

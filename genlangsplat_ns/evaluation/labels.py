@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -47,20 +47,31 @@ class LabeledObject:
         return LabeledObject(self.category, tuple((float(x), float(y)) for x, y in polygon), (left, top, right, bottom))
 
 
-@dataclass(frozen=True, eq=False)
 class LabeledMask:
-    """One object, or all objects of a category, as a mask over the whole image."""
+    """One object, or all objects of a category, as a mask over the whole image.
 
-    category: str
-    mask: Mask
+    Only the bounding box of the mask is kept in memory, because a scene may have thousands of objects.
+    """
+
+    def __init__(self, category: str, mask: Mask) -> None:
+        self.category = category
+        self._shape = mask.shape
+        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+        self._place = tuple(slice(found[0], found[-1] + 1) if len(found) else slice(0, 0) for found in (rows, columns))
+        self._part = mask[self._place].copy()
+
+    @property
+    def mask(self) -> Mask:
+        """The mask over the whole image."""
+        mask = np.zeros(self._shape, bool)
+        mask[self._place] = self._part
+        return mask
 
     @property
     def box(self) -> Box:
         """The bounding box x0, y0, x1, y1, both ends inclusive. The box of an empty mask contains no pixel."""
-        rows, columns = np.nonzero(self.mask)
-        if len(rows) == 0:
-            return (0.0, 0.0, -1.0, -1.0)
-        return (float(columns.min()), float(rows.min()), float(columns.max()), float(rows.max()))
+        rows, columns = self._place
+        return (float(columns.start), float(rows.start), float(columns.stop - 1), float(rows.stop - 1))
 
     def pixels(self, width: int, height: int) -> Mask:
         """Returns the mask."""
@@ -84,7 +95,7 @@ class ViewLabels:
     """The labels of one view, drawn on an image of `width` x `height` pixels."""
 
     name: str
-    """File name of the view's photograph."""
+    """The view's photograph as its labels name it: a file name, or a path with "/" between the folders."""
     width: int
     height: int
     objects: tuple[LabeledObject | LabeledMask, ...]
@@ -92,6 +103,8 @@ class ViewLabels:
     """One message per unusable object."""
     picture: Path | None = None
     """The image the labels were drawn on, if it is stored with them."""
+    notes: tuple[str, ...] = ()
+    """One message per thing that was read in another way than the file may suggest."""
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -111,7 +124,7 @@ class ViewLabels:
     def warped(self, width: int, height: int, move_points: MovePoints, move_mask: Callable[[Mask], Mask]) -> ViewLabels:
         """Maps the labels to another image of the same view, of this size, with maps of pixels (x, y) and of masks."""
         objects = tuple(item.warped(move_points, move_mask) for item in self.objects)
-        return ViewLabels(self.name, width, height, objects, self.skipped, self.picture)
+        return replace(self, width=width, height=height, objects=objects)
 
     def resized(self, width: int, height: int) -> ViewLabels:
         """Scales the labels to another image size. Masks use nearest-neighbor interpolation."""

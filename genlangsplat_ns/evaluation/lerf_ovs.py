@@ -1,4 +1,4 @@
-"""Labels in the LERF-OVS format: one JSON file per labeled view, with one polygon and one box per object."""
+"""Labels in the LERF-OVS format, which ISAT writes: one JSON file per labeled view, with one polygon per object."""
 
 from __future__ import annotations
 
@@ -10,10 +10,20 @@ import cv2
 import numpy as np
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.evaluation.labels import Box, LabeledObject, Polygon, ViewLabels
+from genlangsplat_ns.evaluation.label_files import (
+    by_view,
+    category_of,
+    check_size,
+    field_of,
+    label_paths,
+    outline_points,
+    outline_problem,
+    photograph_name,
+    picture_of,
+    read_json,
+)
+from genlangsplat_ns.evaluation.labels import Box, LabeledObject, ViewLabels
 from genlangsplat_ns.utils.files import atomic_path
-
-IMAGE_SUFFIXES = (".jpg", ".JPG", ".jpeg", ".png")
 
 
 def write_labels(path: Path, labels: ViewLabels) -> None:
@@ -53,98 +63,57 @@ def read_labels(path: Path) -> ViewLabels:
 
     An object with fewer than three distinct points or an outline completely outside the image covers no pixel. It is
     skipped and listed in `skipped`. Outlines that cross the image border are clipped when they are filled. Points are
-    truncated to whole pixels, as in the official evaluation; boxes keep their coordinates.
+    truncated to whole pixels, as in the official evaluation; boxes keep their coordinates. ISAT's own class
+    `__background__` is no label.
 
     Raises:
         GenLangSplatError: If the file is missing, is not JSON, or lacks a required field.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise GenLangSplatError(
-            f"Cannot read the labels {path}: {error.strerror}. Give a folder of readable label files."
-        ) from error
-    except ValueError as error:
-        raise GenLangSplatError(
-            f"The labels {path} are not valid JSON ({error}); expected a LERF-OVS label file. Remove or repair it."
-        ) from error
-    info = _field(document, "info", dict, path, "the file")
-    width, height = _field(info, "width", int, path, "info"), _field(info, "height", int, path, "info")
-    if width < 1 or height < 1:
-        raise GenLangSplatError(
-            f"Found an image size of {width}x{height} in the labels {path}; expected positive numbers. Correct it."
-        )
-    name = _field(info, "name", str, path, "info")
+    return parse_labels(read_json(path), path)
+
+
+def parse_labels(document: Any, path: Path) -> ViewLabels:
+    """Reads the labels of a view from the content of their file; see `read_labels`."""
+    info = field_of(document, "info", dict, path, "the file")
+    width, height = (field_of(info, key, int, path, "info") for key in ("width", "height"))
+    check_size(width, height, path)
+    name = photograph_name(field_of(info, "name", str, path, "info"))
+    if "/" not in name and isinstance(info.get("folder"), str):
+        # ISAT stores the folder of the photograph.
+        name = photograph_name(f"{info['folder']}/{name}")
     objects, skipped = [], []
-    for index, entry in enumerate(_field(document, "objects", list, path, "the file")):
+    for index, entry in enumerate(field_of(document, "objects", list, path, "the file")):
         place = f"object {index + 1}"
-        category = _field(entry, "category", str, path, place).strip()
-        polygon = _polygon(_field(entry, "segmentation", list, path, place), path, place)
-        if not category:
-            raise GenLangSplatError(f"Found a blank category for {place} in the labels {path}. Give it a name.")
-        if len(set(polygon)) < 3:
-            skipped.append(
-                f"{path.name}, {place} ({category}): {len(set(polygon))} distinct points, an outline needs 3"
-            )
+        category = category_of(entry, "category", path, place)
+        if category is None:
+            continue
+        polygon = outline_points(field_of(entry, "segmentation", list, path, place), path, place)
+        problem = outline_problem(polygon, width, height)
+        if problem is not None:
+            skipped.append(f"{path.name}, {place} ({category}): {problem}")
             continue
         item = LabeledObject.from_polygon(category, polygon)
-        x0, y0, x1, y1 = item.box
-        if x1 < 0 or y1 < 0 or x0 > width - 1 or y0 > height - 1:
-            skipped.append(f"{path.name}, {place} ({category}): its outline is outside the {width}x{height} image")
-            continue
         objects.append(LabeledObject(category, polygon, _box(entry.get("bbox", item.box), path, place)))
-    picture = next((found for suffix in IMAGE_SUFFIXES if (found := path.with_suffix(suffix)).is_file()), None)
-    return ViewLabels(name, width, height, tuple(objects), tuple(skipped), picture)
+    return ViewLabels(name or path.stem, width, height, tuple(objects), tuple(skipped), picture_of(path))
 
 
 def read_label_folder(folder: Path) -> dict[str, ViewLabels]:
-    """Reads every `*.json` file of a label folder, keyed by the stem of the view's file name.
+    """Reads every `*.json` file of a label folder and its subfolders.
 
     Views are matched by name only, because the index of a view depends on the split.
+
+    Returns:
+        The labels by the stem of the view's file name, after the subfolder of the labels if there is one.
 
     Raises:
         GenLangSplatError: If the folder has no label file, a file is unusable, or two files name the same view.
     """
-    paths = sorted(folder.glob("*.json"))
+    paths = label_paths(folder, "*.json")
     if not paths:
         raise GenLangSplatError(
             f"Found no label file (*.json) in {folder}; expected one per labeled view. Give the folder that has them."
         )
-    labels: dict[str, ViewLabels] = {}
-    for path in paths:
-        view = read_labels(path)
-        stem = Path(view.name).stem
-        if stem in labels:
-            raise GenLangSplatError(f"Found two label files in {folder} for the view {stem}. Keep one of them.")
-        labels[stem] = view
-    return labels
-
-
-def _field(container: Any, key: str, kind: type, path: Path, place: str) -> Any:
-    """Returns a required entry of the JSON after checking its type."""
-    value = container.get(key) if isinstance(container, dict) else None
-    if not isinstance(value, kind) or isinstance(value, bool):
-        found = "nothing" if value is None else type(value).__name__
-        raise GenLangSplatError(
-            f'Found {found} for "{key}" of {place} in the labels {path}; expected {kind.__name__} as in LERF-OVS. '
-            "Correct the file."
-        )
-    return value
-
-
-def _polygon(points: list[Any], path: Path, place: str) -> Polygon:
-    try:
-        polygon = tuple((float(np.trunc(x)), float(np.trunc(y))) for x, y in points)
-    except (TypeError, ValueError) as error:
-        raise GenLangSplatError(
-            f"The outline of {place} in the labels {path} is not one list of [x, y] points; LERF-OVS has one ring per "
-            "object. Correct it."
-        ) from error
-    if not np.isfinite(polygon).all():
-        raise GenLangSplatError(
-            f"The outline of {place} in the labels {path} has NaN or infinite coordinates. Correct it."
-        )
-    return polygon
+    return by_view([(path, read_labels(path)) for path in paths], folder)
 
 
 def _box(values: Any, path: Path, place: str) -> Box:

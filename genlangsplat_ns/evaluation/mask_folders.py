@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,9 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 
 def read_mask_folder(folder: Path, classes: Sequence[str] | None = None) -> dict[str, ViewLabels]:
-    """Reads `VIEW/CLASS.png` for every view, keyed by the folder name, which is the stem of the view's file name.
+    """Reads `VIEW/CLASS.png` for every view, keyed by the path of its folder, whose name is the stem of its photograph.
+
+    The folders of views lie in subfolders if no folder at the top has a mask directly.
 
     A pixel belongs to the class if it is brighter than half of the brightest pixel, so files of 0 and 1 are equivalent
     to files of 0 and 255. File names match classes regardless of case, Unicode form and the characters that replace
@@ -57,8 +59,11 @@ def read_mask_folder(folder: Path, classes: Sequence[str] | None = None) -> dict
         GenLangSplatError: If no mask exists or one is unreadable, or a view has masks of two sizes or two of a class.
     """
     by_file = None if classes is None else _classes_by_file(classes, folder)
-    views = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    labels = {path.name: found for path in views if (found := _read_view(path, by_file)) is not None}
+    labels = {
+        name: found
+        for path in _view_folders(folder)
+        if (found := _read_view(path, (name := path.relative_to(folder).as_posix()), by_file)) is not None
+    }
     if not labels:
         raise GenLangSplatError(
             f"Found no mask in {folder}; expected one folder per view with one CLASS.png per class. Give the folder "
@@ -67,16 +72,34 @@ def read_mask_folder(folder: Path, classes: Sequence[str] | None = None) -> dict
     return labels
 
 
-def _read_view(folder: Path, by_file: Mapping[str, str] | None) -> ViewLabels | None:
+def has_masks(folder: Path) -> bool:
+    """Whether there is a PNG file in a subfolder."""
+    return any(any(_masks_in(path)) for path in _view_folders(folder))
+
+
+def _view_folders(folder: Path) -> list[Path]:
+    """Returns the folders of the views; a folder below that of a view belongs to the name of a class."""
+    below = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith((".", "__MACOSX"))]
+    if not below or any(any(path.glob("*.png")) for path in below):
+        return below
+    return [view for path in below for view in (_view_folders(path) or [path])]
+
+
+def _masks_in(folder: Path) -> Iterator[Path]:
+    """Yields the masks of a view; macOS leaves other files named `._CLASS.png` in archives."""
+    return (path for path in sorted(folder.rglob("*.png")) if not path.name.startswith("."))
+
+
+def _read_view(folder: Path, view: str, by_file: Mapping[str, str] | None) -> ViewLabels | None:
     """Reads the masks of one view; returns None if its folder has none."""
     objects: dict[str, LabeledMask] = {}
     skipped = []
     size: tuple[int, int] | None = None
-    for path in sorted(folder.rglob("*.png")):
+    for path in _masks_in(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
         category = name if by_file is None else by_file.get(_file_key(name))
         if category is None:
-            skipped.append(f"{folder.name}/{name}.png: no class of {CLASSES_FILE} has this name")
+            skipped.append(f"{view}/{name}.png: no class of {CLASSES_FILE} has this name")
             continue
         if category in objects:
             raise GenLangSplatError(f"Found two masks of {category} for the view {folder}. Keep one of them.")
@@ -91,7 +114,7 @@ def _read_view(folder: Path, by_file: Mapping[str, str] | None) -> ViewLabels | 
         if mask.any():
             objects[category] = LabeledMask(category, mask)
         else:
-            skipped.append(f"{folder.name}/{name}.png: the mask is empty")
+            skipped.append(f"{view}/{name}.png: the mask is empty")
     if size is None:
         if skipped:
             raise GenLangSplatError(
@@ -99,7 +122,7 @@ def _read_view(folder: Path, by_file: Mapping[str, str] | None) -> ViewLabels | 
                 "the class list belong to another data set; replace one of them."
             )
         return None
-    return ViewLabels(folder.name, *size, tuple(objects.values()), tuple(skipped))
+    return ViewLabels(view, *size, tuple(objects.values()), tuple(skipped))
 
 
 def _read_mask(path: Path) -> Mask:

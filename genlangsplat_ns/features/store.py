@@ -159,7 +159,11 @@ class FeatureStore:
                 self.folder.parent.rmdir()
 
     def key(self, view_name: str, image: UInt8[Tensor, "height width 3"]) -> str:
-        """Returns the key of a view's features, the stem of their file, from its path and its undistorted pixels."""
+        """Returns the key of a view's features, the stem of their file, from its path and its undistorted pixels.
+
+        Folders do not count, because features depend on pixels only: adding a camera changes the folders in the names
+        of all views, whose features are kept.
+        """
         pixels = np.ascontiguousarray(image.cpu().numpy())
         content = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
         return f"{safe_name(Path(view_name).stem, keep_case=True)}-{content[:16]}"

@@ -29,7 +29,7 @@ class NamedCamera:
     """A camera and the name of its images."""
 
     name: str
-    """File name of the photograph, or the number of a frame."""
+    """Name of the view, or the number of a frame."""
     split: str
     """train or eval for the views of the run, otherwise path or interpolated."""
     camera: Cameras

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.evaluation.evaluate import evaluate_views, match_views
+from genlangsplat_ns.evaluation.evaluate import evaluate_views
 from genlangsplat_ns.evaluation.label_folders import FOLDER_NAMES, LabelKind, LabelSet, read_label_set
 from genlangsplat_ns.evaluation.metrics import psnr
 from genlangsplat_ns.evaluation.protocols import (
@@ -48,6 +48,8 @@ DEFAULT_PROTOCOLS: dict[LabelKind, tuple[EvaluationProtocol, ...]] = {
     "lerf-ovs": (LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, THRESHOLD, GAUSSIAN_SELECTION),
     "3d-ovs": (LANGSPLAT_3DOVS, THRESHOLD, GAUSSIAN_SELECTION),
     "masks": (LANGSPLAT_LERF, THRESHOLD, GAUSSIAN_SELECTION),
+    "labelme": (LANGSPLAT_LERF, THRESHOLD, GAUSSIAN_SELECTION),
+    "coco": (LANGSPLAT_LERF, THRESHOLD, GAUSSIAN_SELECTION),
 }
 """Default protocols for each layout of the labels; the first one is the main protocol."""
 
@@ -103,21 +105,21 @@ def evaluate_scene(
         )
     chosen = chosen or DEFAULT_PROTOCOLS[labels.kind]
     views = scene.views("all")
-    labels = warp_labels(labels, scene, views)
+    labeled = warp_labels(labels, scene, views)
     if settings.holdout_labeled:
-        _lift_without(scene, [view.name for view, _ in match_views(views, labels.views).pairs])
+        _lift_without(scene, [view.name for view, _ in labeled.pairs])
         stored = None if scene.stored is None else read_run_config(scene.stored.config_path).model.get("decoder")
         scene.model.decode_by(decoder or stored or "memory")
     collector = CardCollector()
     mode = settings.mode
-    evaluation = evaluate_views(scene, views, labels.views, protocols=chosen, observe=collector.observe, mode=mode)
+    evaluation = evaluate_views(scene, views, labeled, protocols=chosen, observe=collector.observe, mode=mode)
     first = scene.field.decoder
     by_decoder = {first: evaluation}
     document = _document(scene, labels, evaluation, chosen, settings.holdout_labeled)
     document |= {"mode": mode, "decoder": first}
     if compare_autoencoder:
         scene.model.decode_by("autoencoder")
-        by_decoder["autoencoder"] = evaluate_views(scene, views, labels.views, protocols=chosen, mode=mode)
+        by_decoder["autoencoder"] = evaluate_views(scene, views, labeled, protocols=chosen, mode=mode)
         document["decoders"] = {
             name: {
                 protocol.name: {split: found.summary(protocol.name, split) for split in SPLIT_TITLES}
@@ -174,6 +176,7 @@ def _document(
             "held_out_of_lifting": holdout_labeled,
             "no_such_view": list(evaluation.unmatched),
             "skipped": list(labels.skipped),
+            "notes": list(labels.notes),
             "not_in_view": list(evaluation.lost),
         },
         "geometry": _geometry(scene) | {"psnr_of_labeled_views": evaluation.psnr},
@@ -247,6 +250,7 @@ def _page(
             "Labeled training views": f"{', '.join(facts['in_training']) or 'none'}; {held_out}",
             "Labels without a view": ", ".join(facts["no_such_view"]) or "none",
             "Unusable labels": "; ".join((*facts["skipped"], *facts["not_in_view"])) or "none",
+            "Notes on the labels": "; ".join(facts["notes"]) or "none",
             "Decoder": "the scene memory" if document["decoder"] == "memory" else "the autoencoder alone",
             "Relevancy": "rendered and decoded pixels"
             if document["mode"] == "rendered"

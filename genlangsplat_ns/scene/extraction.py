@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import fields, is_dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from shlex import quote
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 
-from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig, Split
+from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig
 from genlangsplat_ns.dataparser import choose_parser
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.extractor import FeatureExtractor
@@ -23,6 +23,7 @@ from genlangsplat_ns.features.preview import write_contact_sheet
 from genlangsplat_ns.features.settings import FeatureSettings, OpenClipSettings, SamSettings
 from genlangsplat_ns.scene_io.run_config import dataparser_words
 from genlangsplat_ns.utils.progress import track
+from genlangsplat_ns.utils.view_names import flat_name, without_suffix
 from genlangsplat_ns.views.dataset import ViewDataset
 from genlangsplat_ns.views.settings import ViewSettings
 
@@ -89,8 +90,7 @@ def extract_scene(views: GenLangSplatDataManager, limit: int | None, preview: bo
         folder = views.store.folder / "preview"
         for split, index in track(extracted, "Writing previews"):
             name = views.view_name(split, index)
-            # The index distinguishes views with the same file name in different folders.
-            path = folder / f"{split}-{index:04d}-{Path(name).stem}.jpg"
+            path = folder / f"{split}-{index:04d}-{flat_name(without_suffix(name))}.jpg"
             write_contact_sheet(path, name, views.image(split, index), views.language_features(split, index))
         LOGGER.info("Contact sheets are in %s.", folder)
 
@@ -98,16 +98,18 @@ def extract_scene(views: GenLangSplatDataManager, limit: int | None, preview: bo
 def import_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
     """Imports LangSplat's features of a scene into its store, where training finds them as the masks `langsplat`.
 
+    The files of a view are either in the subfolder of its photograph or directly in the folder.
+
     Args:
         views: The scene, opened with the masks langsplat.
         folder: LangSplat's `language_features` folder.
 
     Raises:
-        GenLangSplatError: A file is missing, damaged or does not fit its photograph, or file names are not unique.
+        GenLangSplatError: A file is missing, damaged or does not fit its photograph, or fits two photographs.
     """
     store, all_views = views.store, views.all_views()
     try:
-        stems = _unique_stems(views, all_views)
+        stems = _stems_in(folder, [views.view_name(*view) for view in all_views])
         check_langsplat_files(folder, stems)
     except GenLangSplatError:
         store.remove_if_empty()
@@ -160,16 +162,23 @@ def _flag(name: str) -> str:
 def export_langsplat(views: GenLangSplatDataManager, folder: Path, overwrite: bool = False) -> None:
     """Writes the features of a scene in LangSplat's format, after extracting missing ones.
 
+    If photographs in several folders have the same name, the files are written into such folders.
+
     Args:
         views: The scene.
         folder: The output folder.
         overwrite: Replace existing files.
 
     Raises:
-        GenLangSplatError: Two views have the same name, or files exist.
+        GenLangSplatError: Two photographs differ only in their suffix, or files exist.
     """
     all_views = views.all_views()
-    stems = _unique_stems(views, all_views)
+    names = [views.view_name(*view) for view in all_views]
+    paths = _paths(names)
+    stems = [PurePosixPath(name).stem for name in names]
+    if any(len(shared) > 1 for shared in _names_by(stems, names).values()):
+        stems = paths
+        LOGGER.info("Several photographs have the same name, so their files are in its folders.")
     present = [name for stem in stems for name in (f"{stem}_s.npy", f"{stem}_f.npy") if (folder / name).exists()]
     if present and not overwrite:
         raise GenLangSplatError(
@@ -201,14 +210,46 @@ def _photograph_size(dataset: ViewDataset, index: int) -> tuple[int, int]:
     return int(camera.width), int(camera.height)
 
 
-def _unique_stems(views: GenLangSplatDataManager, all_views: list[tuple[Split, int]]) -> list[str]:
-    """Returns the names of the views in LangSplat's files; a photograph in both splits counts once."""
-    photographs = [views.dataset(split).image_filenames[index] for split, index in all_views]
-    stems = [path.stem for path in set(photographs)]
-    duplicates = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if duplicates:
-        raise GenLangSplatError(
-            f"Several views have the name {', '.join(duplicates[:3])}; LangSplat's files need unique names. Rename the "
-            "photographs."
-        )
-    return [path.stem for path in photographs]
+def _paths(names: list[str]) -> list[str]:
+    """Returns the paths of photographs without their suffixes.
+
+    Raises:
+        GenLangSplatError: Two photographs differ only in their suffix.
+    """
+    paths = [without_suffix(name) for name in names]
+    for shared in _names_by(paths, names).values():
+        if len(shared) > 1:
+            raise GenLangSplatError(
+                f"The photographs {' and '.join(sorted(shared))} differ only in their suffix; LangSplat's files need "
+                "unique names. Rename one of them."
+            )
+    return paths
+
+
+def _stems_in(folder: Path, names: list[str]) -> list[str]:
+    """Returns the path of each photograph's files in LangSplat's folder, without `_s.npy`.
+
+    Raises:
+        GenLangSplatError: Files belong to two photographs.
+    """
+    paths, stems = _paths(names), [PurePosixPath(name).stem for name in names]
+    names_by_stem = _names_by(stems, names)
+    found = []
+    for path, stem in zip(paths, stems, strict=True):
+        mirrored = (folder / f"{path}_s.npy").is_file()
+        if not mirrored and len(names_by_stem[stem]) > 1:
+            raise GenLangSplatError(
+                f"The photographs {' and '.join(sorted(names_by_stem[stem]))} have the same name, and {folder} has no "
+                f"{path}_s.npy. LangSplat's files need unique names: put them into the same subfolders as the "
+                "photographs, or rename the photographs."
+            )
+        found.append(path if mirrored else stem)
+    return found
+
+
+def _names_by(keys: list[str], names: list[str]) -> dict[str, set[str]]:
+    """Groups names by their keys; a photograph in both splits counts once."""
+    groups: dict[str, set[str]] = {}
+    for key, name in zip(keys, names, strict=True):
+        groups.setdefault(key, set()).add(name)
+    return groups

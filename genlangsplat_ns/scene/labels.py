@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
@@ -12,9 +11,9 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.evaluation.evaluate import match_views
 from genlangsplat_ns.evaluation.label_folders import LabelSet, find_label_folder, read_label_set
 from genlangsplat_ns.evaluation.labels import ViewLabels
+from genlangsplat_ns.evaluation.matching import MatchedViews, match_views
 from genlangsplat_ns.scene.language_scene import LanguageScene, SceneView
 
 ASPECT_TOLERANCE = 0.02
@@ -33,17 +32,41 @@ def find_scene_labels(scene: LanguageScene) -> LabelSet | None:
     return None if folder is None else read_label_set(folder)
 
 
-def warp_labels(labels: LabelSet, scene: LanguageScene, views: Sequence[SceneView]) -> LabelSet:
-    """Undistorts the labels of the given views like the views; other labels are unchanged.
+def warp_labels(labels: LabelSet, scene: LanguageScene, views: Sequence[SceneView]) -> MatchedViews:
+    """Finds the labels of the given views, and undistorts them like the views.
+
+    All views of the scene are searched, so that labels of a view that is not given are not taken for those of another.
+
+    Returns:
+        Those of the given views that have labels, and the names of labels that no view of the scene has.
 
     Raises:
         GenLangSplatError: Labels match two views, or were drawn on another image.
     """
-    warped = dict(labels.views)
-    for view, view_labels in match_views(views, labels.views).pairs:
-        _check_same_image(view_labels, scene, view)
-        warped[Path(view.name).stem] = scene.undistort_labels(view_labels, view)
-    return replace(labels, views=warped)
+    # Of a photograph in both splits, the labels belong to the view that is asked for.
+    names = {view.name for view in views}
+    others = [view for view in scene.views("all") if view.name not in names]
+    folder = labels.folder.parent if labels.folder.is_file() else labels.folder
+    found = match_views([*views, *others], labels.views, folder)
+    _check_view_folders(labels, found, [*views, *others])
+    pairs = []
+    for view, view_labels in found.pairs:
+        if view.name in names:
+            _check_same_image(view_labels, scene, view)
+            pairs.append((view, scene.undistort_labels(view_labels, view)))
+    return MatchedViews(tuple(pairs), found.unmatched)
+
+
+def _check_view_folders(labels: LabelSet, found: MatchedViews, views: Sequence[SceneView]) -> None:
+    """Checks that masks without a view are not one picture per view, whose names look like classes."""
+    stems = {PurePosixPath(view.name).stem for view in views}
+    categories = {category for view in labels.views.values() for category in view.categories}
+    if labels.kind == "masks" and not found.pairs and (shared := sorted(stems & categories)):
+        raise GenLangSplatError(
+            f"{labels.folder} has {shared[0]}.png, which is the name of a view. Expected a folder per view with one "
+            "black-and-white CLASS.png per class; pictures of class numbers are not read. Export COCO labels instead: "
+            "CVAT imports masks of class numbers and exports COCO 1.0."
+        )
 
 
 def _check_same_image(labels: ViewLabels, scene: LanguageScene, view: SceneView) -> None:

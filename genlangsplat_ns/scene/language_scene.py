@@ -32,7 +32,7 @@ class SceneView:
     """One view of a scene."""
 
     name: str
-    """File name of the photograph."""
+    """Path of the photograph below the folder that holds all photographs of the scene."""
     split: Split
     """train or eval (held out)."""
     index: int

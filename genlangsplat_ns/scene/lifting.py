@@ -54,7 +54,7 @@ def lift_scene(
     Args:
         model: The scene, which is not changed.
         data: Its views.
-        left_out: File names of training views to ignore.
+        left_out: Names of training views to ignore.
         ray: Settings of the Ray cluster that processes the views; None to lift in this process.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from genlangsplat_ns.evaluation.evaluate import evaluate_views, match_views
+from genlangsplat_ns.evaluation.evaluate import evaluate_views
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF
 from genlangsplat_ns.evaluation.scores import QueryScore
 from genlangsplat_ns.lifting.loss import language_fidelity
@@ -51,9 +51,10 @@ def language_metrics(scene: LanguageScene, split: Literal["train", "eval"] = "ev
     if count > 0:
         means |= {"lang_cosine": cosine_sum / count, "lang_l1": l1_sum / count}
     labels = find_scene_labels(scene)
-    if labels is None or not match_views(views, labels.views).pairs:
+    labeled = None if labels is None else warp_labels(labels, scene, views)
+    if labeled is None or not labeled.pairs:
         return LanguageMetrics(means, fidelity, ())
-    evaluation = evaluate_views(scene, views, warp_labels(labels, scene, views).views, protocols=(LANGSPLAT_LERF,))
+    evaluation = evaluate_views(scene, views, labeled, protocols=(LANGSPLAT_LERF,))
     micro = evaluation.summary(LANGSPLAT_LERF.name, split)["micro"]
     means |= {"miou": micro["miou"], "localization": micro["localization"]}
     return LanguageMetrics(means, fidelity, evaluation.scores)

@@ -24,6 +24,7 @@ from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene.settings import CameraSettings
 from genlangsplat_ns.utils.files import atomic_path, safe_name
 from genlangsplat_ns.utils.progress import track
+from genlangsplat_ns.utils.view_names import answer_stems
 
 FRAMES_PER_SECOND = 24
 
@@ -60,19 +61,20 @@ def query_views(
     embedded = scene.embed(query)
     inside = None if chosen.crop is None else chosen.crop.box.within(scene.field.means).reshape(-1)
     found = scene.field.find(embedded, selection, among=inside)
+    stems = answer_stems([(camera.split, camera.name) for camera in chosen.cameras], query.texts)
     results: list[dict[str, Any]] = []
     with ExitStack() as stack:
         if chosen.crop is not None:
             stack.enter_context(chosen.crop.applied_to(scene.model))
         writers = [_VideoOfText(stack, output_dir, number, text) for number, text in enumerate(query.texts)]
-        for camera in track(chosen.cameras, "Querying views"):
+        for camera, own_stems in zip(track(chosen.cameras, "Querying views"), stems, strict=True):
             answered = scene.answer(embedded, camera.camera, mode)
             for number, answer in enumerate(answered.answers):
                 overlay = _to_bytes(relevancy_overlay(answered.rgb, answer.map))
                 if video:
                     files = {"overlay": writers[number].add(overlay)}
                 else:
-                    files = _write_images(output_dir, camera, number, answer, overlay)
+                    files = _write_images(output_dir, own_stems[number], answer, overlay)
                 results.append(_view_entry(camera, answer, answered.points[number]) | files)
     document = {
         "texts": query.texts,
@@ -119,10 +121,9 @@ class _VideoOfText:
 
 
 def _write_images(
-    output_dir: Path, camera: NamedCamera, number: int, answer: ViewAnswer, overlay: UInt8[np.ndarray, "height width 3"]
+    output_dir: Path, stem: str, answer: ViewAnswer, overlay: UInt8[np.ndarray, "height width 3"]
 ) -> dict[str, str]:
     """Writes the overlay and the mask of an answer and returns their file names."""
-    stem = f"{camera.split}-{Path(camera.name).stem}-{number}-{safe_name(answer.text)}"
     names = {"overlay": f"{stem}-overlay.png", "mask": f"{stem}-mask.png"}
     for name, pixels in ((names["overlay"], overlay), (names["mask"], _to_bytes(answer.mask.float()))):
         with atomic_path(output_dir / name) as temporary:

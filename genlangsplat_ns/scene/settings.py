@@ -37,7 +37,7 @@ class EvaluationSettings:
     """How a scene is scored against labels."""
 
     labels: Path | None = None
-    """Folder of the labels; None for the folder labels, label or segmentations next to the data."""
+    """Folder or JSON file of the labels; None for the folder labels, label or segmentations next to the data."""
     protocol: tuple[str, ...] = ()
     """Evaluation protocols, the main one first; empty for the default protocols of the label layout."""
     holdout_labeled: bool = False

@@ -8,7 +8,7 @@
 - `photographs`: images of any mode as 8-bit pixels.
 - `progress`: progress of long work, reported by library modules.
 - `ray`: settings of Ray, and the connection to a cluster.
-- `vectors`: directions of vectors; `version`: the version of the package.
+- `vectors`: directions of vectors; `version`: the version of the package; `view_names`: file names for views.
 
 The package only imports `genlangsplat_ns.errors`; all other packages may import it. Import the modules directly.
 """

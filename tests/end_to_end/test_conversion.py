@@ -104,16 +104,30 @@ def test_exactly_one_direction_must_be_given(scene: Path, folders: dict[str, Pat
     assert not (scene / "language_features").exists()
 
 
-def test_views_that_share_a_name_are_not_converted(scene: Path, langsplat_folder: Path, tmp_path: Path) -> None:
-    """LangSplat's file names contain only the name of the view, so the files would be confused."""
+def test_files_of_one_name_for_several_photographs_are_not_imported(
+    scene: Path, langsplat_folder: Path, tmp_path: Path
+) -> None:
+    """LangSplat's file names contain only the name of the photograph, so the files would be confused."""
     share_names(scene)
     for number in range(5):
         for kind in "fs":
             shutil.copy(langsplat_folder / f"000{number + 1}_{kind}.npy", tmp_path / f"{number}_{kind}.npy")
-    with pytest.raises(GenLangSplatError, match="unique names"):
+    with pytest.raises(GenLangSplatError, match=r"left/0\.png and right/0\.png .* unique names"):
         convert(data=scene, from_langsplat=tmp_path, encoder="conse")
-    with pytest.raises(GenLangSplatError, match="unique names"):
-        convert(data=scene, to_langsplat=tmp_path / "ours", encoder="conse", masks="watershed")
+    assert not (scene / "language_features").exists()
+
+
+def test_photographs_of_one_name_are_converted_in_their_folders(scene: Path, tmp_path: Path) -> None:
+    share_names(scene)
+    convert(data=scene, to_langsplat=tmp_path / "files", encoder="conse", masks="watershed")
+    assert {path.relative_to(tmp_path / "files").as_posix() for path in (tmp_path / "files").rglob("*_s.npy")} == {
+        f"{folder}/{number}_s.npy" for folder in ("left", "right") for number in range(5)
+    }
+    convert(data=scene, from_langsplat=tmp_path / "files", encoder="conse")
+    written, read = (views_of(scene, masks=masks) for masks in ("watershed", "langsplat"))
+    for view in written.all_views():
+        before, after = written.language_features(*view), read.language_features(*view)
+        assert torch.allclose(per_pixel(before), per_pixel(after), atol=2e-4)
 
 
 def test_a_view_in_both_splits_is_converted(scene: Path, langsplat_folder: Path, tmp_path: Path) -> None:

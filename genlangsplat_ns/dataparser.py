@@ -135,8 +135,7 @@ class SceneParser(DataParser):
         """Returns the seed points in the coordinate frame of the run, still in double precision."""
         scene = self.scene
         if scene.seed_file is not None:
-            positions, colors = read_seed_points(scene.seed_file)
-            seeds = SeedPoints(np.asarray(positions, dtype=np.float64), colors)
+            seeds = SeedPoints(*read_seed_points(scene.seed_file))
         elif scene.seeds is not None:
             seeds, transform = scene.seeds, to_original
         else:

@@ -97,7 +97,8 @@ class GenLangSplatPipeline(VanillaPipeline):
             run_dir=config.run_dir,
         )
         gaussians = None if source is None else source.place(self.datamanager, config.init_frame)
-        points = self.datamanager.train_dataparser_outputs.metadata
+        # A run that is opened gets its Gaussians from the checkpoint.
+        points = self.datamanager.train_dataparser_outputs.metadata if test_mode == "val" else {}
         box: RandomBox | None = None
         seeds = (points["points3D_xyz"], points["points3D_rgb"]) if "points3D_xyz" in points else None
         if test_mode == "val":

@@ -15,6 +15,7 @@ from nerfstudio.model_components import renderers
 from nerfstudio.model_components.lib_bilagrid import BilateralGrid
 from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig, num_sh_bases
 from nerfstudio.utils.colors import get_color
+from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -23,6 +24,7 @@ from genlangsplat_ns.rasterization import Gaussians, View, render, shade
 from genlangsplat_ns.rasterization.densification import BudgetedStrategy
 from genlangsplat_ns.rasterization.ssim import structural_similarity
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
+from genlangsplat_ns.scene_io.thinning import usable_seeds
 from genlangsplat_ns.views.cameras import view_of_camera
 
 LOGGER = logging.getLogger(__name__)
@@ -34,6 +36,11 @@ INITIAL_OPACITY = 0.1
 
 PER_VIEW = {"camera_optimizer.pose_adjustment": "optimized cameras", "bil_grids.grids": "color grids"}
 """Parameters with one entry per training view, and their names in messages."""
+
+SEED_SHARE = 0.5
+"""Maximum share of `max_gaussians` that seed points may take, so that densification has room where detail is missing.
+
+MEASURED"""
 
 
 @dataclass
@@ -47,7 +54,18 @@ class SplatModelConfig(SplatfactoModelConfig):
 
 
 class SplatModel(SplatfactoModel):
-    """SplatfactoModel without its CUDA-only code, its silent download of LPIPS weights and its bug when resuming."""
+    """SplatfactoModel on any device. For the same data it differs from splatfacto as follows; see docs/splatfacto.md.
+
+    - Rendering uses this project's rasterizer, on the device of the model.
+    - Seed points must be finite and distinct, and leave half of `max_gaussians` for densification; others are thinned
+      evenly in space. Their sizes are splatfacto's: the mean distance of three neighbors.
+    - Without seed colors, colors are random; splatfacto's random parameters are colors from 0.5 to 0.8.
+    - At degree 0, black and white start at logits of 7 instead of 23, where they would not learn.
+    - Densification stays below `max_gaussians`.
+    - A resumed run trains on. splatfacto replaces the parameters, and its optimizers update the old ones.
+    - Optimized poses also apply outside training, to views with a `cam_idx`.
+    - LPIPS is not downloaded, and held-out views have no metrics after color correction (`cc_psnr` and so on).
+    """
 
     config: SplatModelConfig
 
@@ -91,18 +109,24 @@ class SplatModel(SplatfactoModel):
         if given is not None:
             return {name: nn.Parameter(value) for name, value in given.tensors().items()}
         seeds = None if self.config.random_init else self.seed_points
-        means = seeds[0].float() if seeds is not None else self._random_points(self.config.num_random)
+        if seeds is not None:
+            ceiling = self.config.max_gaussians
+            limit = None if ceiling is None else max(4, int(SEED_SHARE * ceiling))
+            kept = torch.from_numpy(usable_seeds(seeds[0].float().numpy(), limit))
+            means = seeds[0].float()[kept]
+        else:
+            means = self._random_points(self.config.num_random)
         count = len(means)
         if count < 4:
             raise GenLangSplatError(
-                f"Found {count} seed points, expected at least 4. Add points to the data, or start from random "
-                "points with --pipeline.model.random-init True."
+                f"Found {count} distinct seed points, expected at least 4. Add points to the data, or start from "
+                "random points with --pipeline.model.random-init True."
             )
-        distances, _ = self.k_nearest_sklearn(means, 3)
-        spacing = torch.from_numpy(distances).mean(dim=-1, keepdim=True).clamp_min(1e-7)
+        distances, _ = cKDTree(means.numpy()).query(means.numpy(), k=4)
+        spacing = torch.from_numpy(distances[:, 1:]).float().mean(dim=-1, keepdim=True).clamp_min(1e-7)
         colors = torch.rand(count, 3)
-        if seeds is not None and len(seeds[1]) == count:
-            colors = seeds[1].float() / 255
+        if seeds is not None and len(seeds[1]) == len(seeds[0]):
+            colors = seeds[1][kept].float() / 255
         features_dc = RGB2SH(colors) if self.config.sh_degree > 0 else torch.logit(colors, eps=1e-3)
         num_rest = num_sh_bases(self.config.sh_degree) - 1
         values = {

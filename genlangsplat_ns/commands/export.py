@@ -21,6 +21,8 @@ class Export(ChoiceSettings):
     """Write all Gaussians except the selected ones."""
     latents: Literal["nowhere", "file", "ply"] = "nowhere"
     """Write language latents nowhere, to a .safetensors file next to the PLY (file), or as PLY properties (ply)."""
+    frame: Literal["run", "data"] = "run"
+    """Coordinates: those of the run (rotated, centered and scaled by nerfstudio), or those of the original data."""
 
     def __call__(self) -> None:
         """Runs the command."""
@@ -33,4 +35,4 @@ class Export(ChoiceSettings):
         keep = self.choose(scene, self.text).keep if self.text else None
         if self.rest:
             keep = scene.model.drawable() & False if keep is None else ~keep
-        export_scene(scene, self.output, keep, self.latents, self.overwrite)
+        export_scene(scene, self.output, keep, self.latents, self.overwrite, self.frame)

@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.clip_files import load_clip_file
 from genlangsplat_ns.features.regions import ViewMasks, cut_out
 from genlangsplat_ns.features.settings import OpenClipSettings
 from genlangsplat_ns.utils.files import WEIGHTS_ERRORS, file_sha256
@@ -51,30 +52,16 @@ class OpenClipEncoder:
         self._batch_size = settings.batch_size or (CUDA_BATCH if on_cuda else CPU_BATCH)
         precision = settings.precision if settings.precision != "auto" else ("fp16" if on_cuda else "fp32")
         weights = resolve_openclip_weights(settings, download)
+        options = {
+            "precision": precision,
+            "device": self._device,
+            "force_preprocess_cfg": _published_preprocessing(settings),
+        }
         if weights == settings.weights and not _is_path(weights):
-            source = _source(settings)
-            LOGGER.info("Downloading CLIP's weights %s of %s from %s", weights, settings.model, source)
-        try:
-            model = open_clip.create_model(
-                settings.model,
-                pretrained=weights,
-                precision=precision,
-                device=self._device,
-                force_preprocess_cfg=_published_preprocessing(settings),
-                require_pretrained=True,
-            )
-        except WEIGHTS_ERRORS as error:
-            if isinstance(error, OSError) and weights == settings.weights and not _is_path(weights):
-                raise GenLangSplatError(
-                    f"CLIP's weights {weights} could not be downloaded from {_source(settings)} "
-                    f"({_first_line(error)}). Try again, or download them by other means and give the file with "
-                    "--open-clip.weights."
-                ) from error
-            raise GenLangSplatError(
-                f"The weights {weights!r} could not be loaded into {settings.model}: they are damaged or of another "
-                f"model ({type(error).__name__}: {_first_line(error)}). Download them again, or give the model they "
-                "belong to with --open-clip.model."
-            ) from error
+            model = _download_model(settings, options)
+        else:
+            model = load_clip_file(Path(weights), settings.model, **options)
+        _warn_of_activation(settings)
         self._model: Any = model.eval().requires_grad_(False)
         self._dtype = open_clip.get_input_dtype(precision) or torch.float32
         preprocessing = open_clip.get_model_preprocess_cfg(model)
@@ -128,6 +115,40 @@ class OpenClipEncoder:
                 f"The tokenizer of {self._settings.model} is not on this machine ({_first_line(error)}). Run once with "
                 "network access, or choose a model with CLIP's own tokenizer, such as ViT-B-16."
             ) from error
+
+
+def _download_model(settings: OpenClipSettings, options: dict[str, Any]) -> Any:
+    """Creates the model with weights that open_clip downloads."""
+    import open_clip
+
+    source = _source(settings)
+    LOGGER.info("Downloading CLIP's weights %s of %s from %s", settings.weights, settings.model, source)
+    try:
+        return open_clip.create_model(settings.model, pretrained=settings.weights, require_pretrained=True, **options)
+    except OSError as error:
+        raise GenLangSplatError(
+            f"CLIP's weights {settings.weights} could not be downloaded from {source} ({_first_line(error)}). Try "
+            "again, or download them by other means and give the file with --open-clip.weights."
+        ) from error
+    except WEIGHTS_ERRORS as error:
+        raise GenLangSplatError(
+            f"The weights {settings.weights!r} could not be loaded into {settings.model}: they are damaged or of "
+            f"another model ({type(error).__name__}: {_first_line(error)}). Download them again, or give the model "
+            "they belong to with --open-clip.model."
+        ) from error
+
+
+def _warn_of_activation(settings: OpenClipSettings) -> None:
+    """Warns of published weights for QuickGELU in a model with GELU. Stored runs may have used them, so they load."""
+    import open_clip
+
+    published = open_clip.get_pretrained_cfg(settings.model, settings.weights) or {}
+    if published.get("quick_gelu") and not (open_clip.get_model_config(settings.model) or {}).get("quick_gelu"):
+        LOGGER.warning(
+            "CLIP's weights %s were trained with the activation QuickGELU, but %s has GELU, so embeddings are less "
+            "accurate. Give --open-clip.model %s-quickgelu.",
+            *(settings.weights, settings.model, settings.model),
+        )
 
 
 def openclip_identity(settings: OpenClipSettings) -> str:

@@ -17,7 +17,12 @@ from torch import Tensor
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.mask_nms import mask_nms
 from genlangsplat_ns.features.regions import RegionMask, ViewMasks
-from genlangsplat_ns.features.sam_weights import checkpoint_identity, read_checkpoint, require_checkpoint
+from genlangsplat_ns.features.sam_weights import (
+    checkpoint_identity,
+    model_of_width,
+    read_checkpoint,
+    require_checkpoint,
+)
 from genlangsplat_ns.features.settings import SamSettings
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.utils.matrix_products import onednn_matmul
@@ -82,10 +87,13 @@ class SamMaskGenerator:
         found = {name: tuple(value.shape) for name, value in state.items()}
         if found != expected:
             width = found.get("image_encoder.pos_embed", (0,))[-1]
+            fitting = model_of_width(width)
+            name = "" if fitting is None else f" {fitting}"
             raise GenLangSplatError(
                 f"{path} does not fit SAM {settings.model}: it has {len(found)} weights and an image encoder with "
                 f"{width or 'an unknown number of'} channels, expected {len(expected)} weights and "
-                f"{expected['image_encoder.pos_embed'][-1]} channels. Give the model it belongs to with --sam.model."
+                f"{expected['image_encoder.pos_embed'][-1]} channels. Give the model it belongs to with "
+                f"--sam.model{name}."
             )
         sam.load_state_dict(state)
         predictor = SamPredictor(sam.eval().requires_grad_(False).to(device))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import SamSettings
-from genlangsplat_ns.utils.files import WEIGHTS_ERRORS, file_sha256
+from genlangsplat_ns.utils.files import file_sha256
+from genlangsplat_ns.utils.weight_files import read_weights
 
 LOGGER = logging.getLogger(__name__)
 
@@ -141,21 +141,24 @@ def _download(official: OfficialCheckpoint) -> Path:
     return target
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a weights file without executing code from it.
+def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+    """Reads a weights file of SAM without executing code from it; training checkpoints and safetensors are read too.
 
     Raises:
-        GenLangSplatError: If it is truncated or not a weights file.
+        GenLangSplatError: It is truncated, not a weights file, or of a relative of SAM or another known model.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except WEIGHTS_ERRORS as error:
-        raise GenLangSplatError(
-            f"{path} ({path.stat().st_size:,} bytes) is truncated or not a weights file ({type(error).__name__}). "
-            "Download it again."
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise GenLangSplatError(
-            f"{path} contains a {type(state).__name__}, expected the named weights of a model. Give another file."
+    file = read_weights(path)
+    if file.kind not in (None, "SAM"):
+        advice = (
+            "Give CLIP's weights with --open-clip.weights"
+            if file.kind.startswith("CLIP")
+            else "The masks sam run the original SAM: give one of its files "
+            f"({', '.join(official.file_name for official in OFFICIAL_CHECKPOINTS.values())}, from {_URL})"
         )
-    return state
+        raise GenLangSplatError(f"{path} has weights of {file.kind}, not of SAM. {advice}.")
+    return file.tensors
+
+
+def model_of_width(width: int) -> str | None:
+    """Returns the official model whose image encoder has this number of channels, or None."""
+    return {1280: "vit_h", 1024: "vit_l", 768: "vit_b"}.get(width)

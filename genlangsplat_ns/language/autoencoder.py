@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.architectures import ARCHITECTURES, start_from_pca
 from genlangsplat_ns.utils.files import atomic_path, tensors_sha256
+from genlangsplat_ns.utils.weight_files import read_weights
+from genlangsplat_ns.utils.wrong_files import wrong_content
 
 FORMAT = "genlangsplat-autoencoder-2"
 """Stored in the metadata of every file, to detect safetensors files that are not autoencoders."""
@@ -186,15 +188,33 @@ def _read(path: Path) -> tuple[AutoencoderIdentity, str, dict[str, Tensor]]:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except SafetensorError as error:
         raise GenLangSplatError(
-            f"{path} cannot be read as safetensors ({error}): it is truncated or has another format. "
-            "Copy it again, or train it again with `python -m pretrain`."
+            f"{path} cannot be read as safetensors ({error}): it is truncated or has another format"
+            f"{_what_it_is(path)}. Copy it again, or train it again with `python -m pretrain`."
         ) from error
     if metadata.get("format") != FORMAT:
         raise GenLangSplatError(
             f"{path} is a safetensors file but not an autoencoder of this project: its format is "
-            f"{metadata.get('format')!r}, expected {FORMAT!r}."
+            f"{metadata.get('format')!r}, expected {FORMAT!r}{_what_it_is(path)}. Give a file written by `python -m "
+            "pretrain`."
         )
     return _parse_identity(path, metadata.get("identity", "")), metadata.get("sha256", ""), weights
+
+
+def _what_it_is(path: Path) -> str:
+    """Returns a clause on what a file is instead of an autoencoder, if that can be told."""
+    wrong = wrong_content(path)
+    if wrong is not None:
+        return f". The file is {wrong}"
+    try:
+        kind = read_weights(path).kind
+    except GenLangSplatError:
+        return ""
+    if kind == "LangSplat's autoencoder":
+        return (
+            f". The file has {kind}, which was trained for one scene; this method uses one autoencoder for all scenes, "
+            "or a fixed projection with --pipeline.model.autoencoder projection"
+        )
+    return "" if kind is None else f". The file has weights of {kind}"
 
 
 def _parse_identity(path: Path, text: str) -> AutoencoderIdentity:

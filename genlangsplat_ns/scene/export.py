@@ -8,14 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from safetensors.torch import save_file
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.scene.language_scene import LanguageScene
+from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians, rounded_offset
+from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.scene_io.ply import write_ply
+from genlangsplat_ns.scene_io.runs import TRANSFORMS
 from genlangsplat_ns.utils.files import atomic_path, check_new_file
 
 LOGGER = logging.getLogger(__name__)
@@ -25,6 +28,7 @@ LATENTS_FORMAT = "genlangsplat-latents-2"
 `memory.keys`, `memory.log_masses`, `memory.values` and `memory.concentration`; the formula is in docs/memory.md."""
 
 LatentsGoTo = Literal["nowhere", "file", "ply"]
+FrameName = Literal["run", "data"]
 
 
 def export_scene(
@@ -33,8 +37,9 @@ def export_scene(
     keep: Bool[Tensor, " num_gaussians"] | None = None,
     latents: LatentsGoTo = "nowhere",
     overwrite: bool = False,
+    frame: FrameName = "run",
 ) -> list[Path]:
-    """Writes Gaussians of a scene, in the coordinate frame of the run, in the format of `ns-export gaussian-splat`.
+    """Writes Gaussians of a scene in the format of `ns-export gaussian-splat`.
 
     Args:
         scene: The scene.
@@ -42,12 +47,14 @@ def export_scene(
         keep: Mask of the Gaussians to write; None for all.
         latents: Write no latents, a .safetensors file with the same name, or properties of the PLY file.
         overwrite: Replace existing files.
+        frame: Coordinates of the run, which nerfstudio rotated, centered and scaled, or those of the original data.
 
     Returns:
         The written files.
 
     Raises:
-        GenLangSplatError: No Gaussian is left to write, or a file exists or cannot be written.
+        GenLangSplatError: No Gaussian is left to write, the frame of the run is unknown, or a file exists or cannot be
+            written.
     """
     check_export(output, latents, overwrite)
     drawable = scene.model.drawable()
@@ -62,7 +69,10 @@ def export_scene(
             for index, level in enumerate(LEVELS)
             for component in range(chosen.shape[2])
         }
-    write_ply(output, scene.model.splats(keep), columns)
+    gaussians, offset = scene.model.splats(keep), None
+    if frame == "data":
+        gaussians, offset = _in_data_frame(gaussians, frame_of_run(scene))
+    write_ply(output, gaussians, columns, None if offset is None else offset.tolist())
     written = [output]
     if latents == "file":
         written.append(output.with_suffix(".safetensors"))
@@ -73,7 +83,38 @@ def export_scene(
         with atomic_path(written[1]) as temporary:
             save_file({"latents": chosen.contiguous(), **buffers}, temporary, metadata=metadata)
     LOGGER.info("Wrote %s Gaussians to %s.", f"{len(chosen):,}", " and ".join(map(str, written)))
+    if offset is not None:
+        LOGGER.info(
+            "The data are far from their origin, and PLY files of splats have single precision, so the positions are "
+            "relative to the offset %s; the header of the file has it as `comment offset X Y Z`.",
+            " ".join(map(repr, offset.tolist())),
+        )
     return written
+
+
+def frame_of_run(scene: LanguageScene) -> SceneFrame:
+    """Reads the transform from the data to the run.
+
+    Raises:
+        GenLangSplatError: The run has no file of its frame.
+    """
+    path = None if scene.stored is None else scene.stored.folder / TRANSFORMS
+    if path is None or not path.is_file():
+        raise GenLangSplatError(
+            f"There is no {path or TRANSFORMS}, which ns-train writes next to config.yml, so the frame of the data is "
+            "unknown. Restore it, or omit --frame data."
+        )
+    return SceneFrame.read(path)
+
+
+def _in_data_frame(
+    gaussians: GaussianParameters, frame: SceneFrame
+) -> tuple[GaussianParameters, Float[Tensor, " 3"] | None]:
+    """Moves Gaussians of a run back to the frame of its data, relative to an offset if that is far away."""
+    back = frame.inverse.matrix
+    offset = rounded_offset(gaussians.means.double() @ back[:3, :3].T + back[:3, 3])
+    relative = frame if offset is None else frame.relative_to(offset)
+    return move_gaussians(gaussians, relative.inverse), offset
 
 
 def check_export(output: Path, latents: LatentsGoTo, overwrite: bool) -> None:

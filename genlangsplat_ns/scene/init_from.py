@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from jaxtyping import Float32
+import torch
+from jaxtyping import Float32, Float64
 from torch import Tensor
 
 from genlangsplat_ns.datamanager import GenLangSplatDataManager
@@ -17,7 +18,7 @@ from genlangsplat_ns.scene.placement import MIN_PHOTOMETRIC_R2, photometric_r2
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint, read_splat_checkpoint
 from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
-from genlangsplat_ns.scene_io.ply import read_ply
+from genlangsplat_ns.scene_io.ply import read_offset, read_ply
 from genlangsplat_ns.scene_io.run_config import FRAME_SETTINGS, SPLIT_SETTINGS, RunConfig, read_run_config
 
 LOGGER = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ class GeometrySource:
     """The config of the run, if it is stored with the checkpoint."""
     frame: SceneFrame | None = None
     """The coordinate frame of the run, if it is stored with the checkpoint."""
+    offset: Float64[Tensor, " 3"] = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+    """What to add to the positions of a PLY file in the frame of the data."""
 
     def take_settings(self, model: GenLangSplatModelConfig) -> None:
         """Adopts the settings that the Gaussians were trained with, and starts the run with the language phase.
@@ -106,8 +109,8 @@ class GeometrySource:
                 self._check_frame(here, views)
                 return self.gaussians
         candidates = {"nerfstudio": self.gaussians}
-        if not self.is_checkpoint and not here.is_identity:
-            candidates["data"] = move_gaussians(self.gaussians, here)
+        if not self.is_checkpoint and not (here.is_identity and not self.offset.any()):
+            candidates["data"] = move_gaussians(self.gaussians, here.relative_to(self.offset))
         if frame in candidates:
             candidates = {frame: candidates[frame]}
         scores = {name: photometric_r2(gaussians, views) for name, gaussians in candidates.items()}
@@ -201,7 +204,8 @@ def open_geometry(path: Path) -> GeometrySource:
     if not path.exists():
         raise GenLangSplatError(f"There is no {path} to start from. {EXPECTED}")
     if path.suffix.lower() == ".ply" and path.is_file():
-        return GeometrySource(path, False, _with_harmonics(read_ply(path)))
+        offset = torch.from_numpy(read_offset(path))
+        return GeometrySource(path, False, _with_harmonics(read_ply(path)), offset=offset)
     checkpoint, config = _find_checkpoint(path)
     run = read_run_config(config) if config.is_file() else None
     read = read_splat_checkpoint(checkpoint, "an unknown method" if run is None else run.method)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,6 +60,19 @@ class SceneFrame:
         """Whether the data keep their coordinates."""
         return bool(torch.equal(self.matrix, torch.eye(4, dtype=torch.float64)))
 
+    @property
+    def inverse(self) -> SceneFrame:
+        """The frame that moves points back."""
+        # The rotation in the file is rounded, and its transpose would miss far points by centimeters.
+        back = torch.linalg.inv(self.transform[:, :3].double().cpu())
+        translation = -self.scale * (back @ self.transform[:, 3].double().cpu())
+        return SceneFrame(torch.cat([back, translation[:, None]], dim=1), 1 / self.scale)
+
+    def relative_to(self, offset: Float[Tensor, " 3"]) -> SceneFrame:
+        """The frame for points of the data without an offset: it moves `x - offset` where this one moves `x`."""
+        rotation, translation = self.transform[:, :3].double().cpu(), self.transform[:, 3].double().cpu()
+        return SceneFrame(torch.cat([rotation, (translation + rotation @ offset)[:, None]], dim=1), self.scale)
+
     def distance(self, other: SceneFrame, positions: Float[Tensor, "num_cameras 3"]) -> float:
         """The maximum distance between the positions of a data point in two frames, relative to the scene's radius.
 
@@ -71,6 +85,23 @@ class SceneFrame:
         between = other.matrix @ torch.linalg.inv(self.matrix)
         moved = points @ between[:3, :3].T + between[:3, 3]
         return float((moved - points).norm(dim=1).max() / radius)
+
+
+MAX_DISTANCE_OF_ORIGIN = 10.0
+"""Single precision keeps positions up to this many radii of the scene from the origin; others need an offset."""
+
+
+def rounded_offset(positions: Float[Tensor, "count 3"]) -> Float[Tensor, " 3"] | None:
+    """Returns a round number to subtract from far positions before they become float32; None if they are not far.
+
+    Half of the distances to the median position define the radius of the scene.
+    """
+    center = positions.double().median(dim=0).values
+    radius = float((positions.double() - center).norm(dim=1).median())
+    if float(center.abs().max()) <= MAX_DISTANCE_OF_ORIGIN * max(radius, 1e-300):
+        return None
+    unit = 10.0 ** math.ceil(math.log10(radius)) if radius > 0 else 1.0
+    return (center / unit).round() * unit
 
 
 def move_gaussians(gaussians: GaussianParameters, frame: SceneFrame) -> GaussianParameters:

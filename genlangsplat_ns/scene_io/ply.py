@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plyfile
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -27,6 +27,12 @@ SCALES = ("scale_0", "scale_1", "scale_2")
 QUATS = ("rot_0", "rot_1", "rot_2", "rot_3")
 REST_COUNTS = (0, 9, 24, 45)
 """Numbers of f_rest properties for degrees 0 to 3: three channels of 0, 3, 8 or 15 harmonics."""
+
+HEADER_BYTES = 1 << 16
+"""A longer header is not searched for the offset."""
+
+OFFSET = "offset"
+"""First word of the comment in the header of a PLY file with what to add to all positions: `comment offset X Y Z`."""
 
 
 def read_ply(path: Path) -> GaussianParameters:
@@ -85,10 +91,33 @@ def read_ply(path: Path) -> GaussianParameters:
     )
 
 
-def write_ply(path: Path, gaussians: GaussianParameters, extra: Mapping[str, Tensor] | None = None) -> None:
+def read_offset(path: Path) -> Float64[np.ndarray, " 3"]:
+    """Returns the offset in the header of a PLY file, which belongs to its positions; zeros if it has none."""
+    with path.open("rb") as file:
+        header = file.read(HEADER_BYTES).split(b"end_header", 1)[0].decode("ascii", errors="replace")
+    for line in header.splitlines():
+        words = line.split()
+        if words[:2] == ["comment", OFFSET] and len(words) == 5:
+            try:
+                return np.array([float(word) for word in words[2:]])
+            except ValueError:
+                LOGGER.warning("%s: the line %r of the header is ignored; expected three numbers.", path, line)
+    return np.zeros(3)
+
+
+def write_ply(
+    path: Path,
+    gaussians: GaussianParameters,
+    extra: Mapping[str, Tensor] | None = None,
+    offset: Sequence[float] | None = None,
+) -> None:
     """Writes Gaussians like Inria's program: binary, with zero normals. `read_ply` restores them bit for bit.
 
-    `extra` has additional properties by name, one number per Gaussian; splat viewers ignore them.
+    Args:
+        path: The file.
+        gaussians: The Gaussians.
+        extra: Additional properties by name, one number per Gaussian; splat viewers ignore them.
+        offset: What to add to the positions, three numbers; it is written as a comment, which `read_offset` finds.
 
     Raises:
         GenLangSplatError: There are no Gaussians, a value is NaN or infinite, a quaternion is zero, a tensor is not
@@ -126,8 +155,9 @@ def write_ply(path: Path, gaussians: GaussianParameters, extra: Mapping[str, Ten
     rows = torch.cat([tensor.detach().cpu() for tensor in columns.values()], dim=1).numpy()
     layout = np.dtype([(name, "<f4") for names in columns for name in names])
     vertices = plyfile.PlyElement.describe(rows.astype("<f4", copy=False).view(layout).reshape(-1), "vertex")
+    comments = [] if offset is None else [" ".join([OFFSET, *(repr(float(value)) for value in offset)])]
     with atomic_path(path) as temporary:
-        plyfile.PlyData([vertices], byte_order="<").write(str(temporary))
+        plyfile.PlyData([vertices], byte_order="<", comments=comments).write(str(temporary))
 
 
 def _read_vertices(path: Path) -> plyfile.PlyElement:

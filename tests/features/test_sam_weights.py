@@ -11,6 +11,7 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from segment_anything import sam_model_registry
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -20,6 +21,7 @@ from genlangsplat_ns.features.sam_weights import (
     OfficialCheckpoint,
     checkpoint_identity,
     find_checkpoint,
+    model_of_width,
     read_checkpoint,
     require_checkpoint,
     weights_folder,
@@ -135,10 +137,43 @@ def test_a_file_that_holds_no_weights_is_refused(tmp_path, content):
 
 def test_a_file_of_other_things_than_named_tensors_says_what_it_holds(tmp_path):
     path = tmp_path / "training.pth"
-    for held, kind in (({"model": {"weight": torch.ones(1)}, "epoch": 3}, "dict"), ([torch.ones(1)], "list")):
+    for held, kind in (({"model": {"weights": [1]}, "epoch": 3}, "dict"), ([torch.ones(1)], "list")):
         torch.save(held, path)
         with pytest.raises(GenLangSplatError, match=f"contains a {kind}"):
             read_checkpoint(path)
+
+
+def test_training_checkpoints_and_safetensors_are_read_as_well(tmp_path, tiny_weights):
+    state = torch.load(tiny_weights, weights_only=True)
+    torch.save({"model": {f"module.{name}": value for name, value in state.items()}, "epoch": 3}, tmp_path / "a.pth")
+    save_file(state, tmp_path / "b.pth")
+    for name in ("a.pth", "b.pth"):
+        assert SamMaskGenerator.load(tiny_settings(tmp_path / name), "cpu").settings["model"] != "vit_tiny"
+        read = read_checkpoint(tmp_path / name)
+        assert all(torch.equal(read[key], value) for key, value in state.items())
+
+
+@pytest.mark.parametrize(
+    ("held", "kind", "advice"),
+    [
+        ({"model": {"image_encoder.trunk.pos_embed": torch.ones(1)}}, "SAM 2", r"sam_vit_h_4b8939\.pth"),
+        ({"mask_decoder.hf_token.weight": torch.ones(1)}, "SAM-HQ", "original SAM"),
+        ({"image_encoder.patch_embed.seq.0.c.weight": torch.ones(1)}, "MobileSAM", "dl.fbaipublicfiles.com"),
+        ({"shared_image_embedding.positional_embedding": torch.ones(1)}, "SAM of Hugging Face", "original SAM"),
+        ({"text.token_embedding.weight": torch.ones(1)}, "CLIP", "--open-clip.weights"),
+    ],
+)
+def test_relatives_of_sam_are_named_with_what_to_give_instead(tmp_path, held, kind, advice):
+    torch.save(held, tmp_path / "other.pth")
+    with pytest.raises(GenLangSplatError, match=rf"other\.pth has weights of {kind}.*not of SAM.*{advice}"):
+        SamMaskGenerator.load(tiny_settings(tmp_path / "other.pth"), "cpu")
+
+
+def test_weights_of_another_official_model_are_named():
+    assert [model_of_width(width) for width in (1280, 1024, 768, 16)] == ["vit_h", "vit_l", "vit_b", None]
+    for name, width in (("vit_h", 1280), ("vit_b", 768)):
+        with torch.device("meta"):
+            assert sam_model_registry[name]().image_encoder.pos_embed.shape[-1] == width
 
 
 class Malicious:

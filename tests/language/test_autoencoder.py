@@ -146,3 +146,19 @@ def test_unknown_architectures_and_widths_are_refused() -> None:
         Autoencoder(replace(IDENTITY, architecture="transformer"))
     with pytest.raises(GenLangSplatError, match="latent_dim=0"):
         Autoencoder(replace(IDENTITY, latent_dim=0))
+
+
+def test_langsplat_s_own_autoencoder_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "best_ckpt.pth"
+    torch.save({"encoder.0.weight": torch.zeros(256, 512), "decoder.0.weight": torch.zeros(16, 3)}, path)
+    with pytest.raises(GenLangSplatError, match=r"best_ckpt\.pth.*LangSplat's autoencoder.*one scene.*projection"):
+        read_autoencoder(path)
+
+
+def test_weights_of_other_models_and_pointers_are_named(tmp_path: Path) -> None:
+    save_file({"text.token_embedding.weight": torch.zeros(3)}, tmp_path / "clip.safetensors")
+    (tmp_path / "lfs.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(GenLangSplatError, match="weights of CLIP"):
+        read_autoencoder(tmp_path / "clip.safetensors")
+    with pytest.raises(GenLangSplatError, match="Git LFS pointer"):
+        read_autoencoder(tmp_path / "lfs.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,18 @@ import plyfile
 import pytest
 import torch
 from safetensors import safe_open
+from scipy.spatial.transform import Rotation
 
 from genlangsplat_ns.commands.export import Export
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.settings import QuerySettings, SelectionSettings
 from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.rasterization import Gaussians, render
+from genlangsplat_ns.scene.language_scene import LanguageScene
+from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
-from genlangsplat_ns.scene_io.ply import read_ply
+from genlangsplat_ns.scene_io.ply import read_offset, read_ply
+from genlangsplat_ns.scene_io.runs import StoredRun
 from tests.scene.language_scenes import NUM_GAUSSIANS, UNSEEN, language_scene, some_camera, two_clouds
 
 HALF = NUM_GAUSSIANS // 2
@@ -99,3 +104,57 @@ def test_errors_are_reported_and_leave_no_file(
         export(tmp_path / name, *text, rest=rest, threshold=0.999)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.ply", "there.ply"]
     assert (tmp_path / "there.ply").read_text() == "kept"
+
+
+def store_frame(folder: Path, frame: SceneFrame) -> StoredRun:
+    """A stored run with the frame of its data."""
+    content = {"transform": frame.transform.tolist(), "scale": frame.scale}
+    (folder / "dataparser_transforms.json").write_text(json.dumps(content))
+    return StoredRun(folder / "config.yml", folder / "step-000000001.ckpt")
+
+
+def turned(far: float, scale: float) -> SceneFrame:
+    """A frame that turns, centers and scales data at this distance from their origin."""
+    rotation = torch.from_numpy(Rotation.random(random_state=3).as_matrix())
+    center = torch.tensor([far, -0.3 * far, 12.0], dtype=torch.float64)
+    return SceneFrame(torch.cat([rotation, -(rotation @ center)[:, None]], dim=1), scale)
+
+
+@pytest.mark.parametrize("degree", [0, 2])
+@pytest.mark.parametrize(("far", "scale"), [(2.0, 0.5), (500_000.0, 0.02)], ids=["near", "500 km"])
+def test_the_frame_of_the_data_comes_back_to_a_millimeter(
+    degree: int,
+    far: float,
+    scale: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    model, frame = two_clouds(degree), turned(far, scale)
+    stored = store_frame(tmp_path, frame)
+    scene = LanguageScene(model, language_scene(model).datamanager, stored)
+    monkeypatch.setattr(Export, "open", lambda self: scene)
+    assert export(tmp_path / "data.ply", frame="data") == NUM_GAUSSIANS
+    offset = torch.from_numpy(read_offset(tmp_path / "data.ply"))
+    written = read_ply(tmp_path / "data.ply")
+    back = frame.inverse.matrix
+    expected = model.means.detach().double() @ back[:3, :3].T + back[:3, 3]
+    assert float((written.means.double() + offset - expected).norm(dim=1).max()) < 1e-3
+    assert bool(offset.any()) == (far > 1_000) == ("offset" in caplog.text)
+    # Moved to the run again, the file has the same picture.
+    restored = move_gaussians(written, frame.relative_to(offset))
+    original = model.splats(model.drawable())
+    assert torch.allclose(restored.means, original.means, atol=1e-4)
+    assert torch.allclose(restored.scales, original.scales, atol=1e-4)
+    assert torch.allclose(draw(restored, model), draw(original, model), atol=5e-3)
+
+
+def test_a_run_without_the_file_of_its_frame_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = two_clouds()
+    stored = StoredRun(tmp_path / "config.yml", tmp_path / "step-000000001.ckpt")
+    scene = LanguageScene(model, language_scene(model).datamanager, stored)
+    monkeypatch.setattr(Export, "open", lambda self: scene)
+    with pytest.raises(GenLangSplatError, match=r"no .*dataparser_transforms\.json.*omit --frame data"):
+        export(tmp_path / "data.ply", frame="data")
+    assert not (tmp_path / "data.ply").exists()

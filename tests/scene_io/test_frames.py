@@ -16,12 +16,13 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from nerfstudio.data.utils.colmap_parsing_utils import read_points3D_binary
 from scipy.spatial.transform import Rotation
 from torch import Tensor
+from torch.nn import functional
 
 from genlangsplat_ns.dataparser import SeedPointNerfstudio
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization import rasterization
 from genlangsplat_ns.rasterization.reference import harmonic_bases, rotation_matrices
-from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians, rotate_harmonics
+from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians, rotate_harmonics, rounded_offset
 from tests.scene_io.gaussian_fakes import make_gaussians, same_bits
 
 
@@ -169,3 +170,38 @@ def test_a_damaged_frame_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(GenLangSplatError, match=r"dataparser_transforms\.json"):
         SceneFrame.read(path)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_inverse_moves_gaussians_back(seed: int) -> None:
+    frame, gaussians = random_frame(seed), make_gaussians(50, degree=2)
+    restored = move_gaussians(move_gaussians(gaussians, frame), frame.inverse)
+    for name in ("means", "scales", "features_rest"):
+        assert torch.allclose(restored.tensors()[name], gaussians.tensors()[name], atol=1e-5)
+    turned = [rotation_matrices(functional.normalize(item.quats, dim=1)) for item in (restored, gaussians)]
+    assert torch.allclose(*turned, atol=1e-5)
+    assert torch.allclose(frame.matrix @ frame.inverse.matrix, torch.eye(4).double(), atol=1e-6)
+
+
+def test_a_frame_relative_to_an_offset_moves_the_rest_of_a_point() -> None:
+    frame, offset = random_frame(4), torch.tensor([5e5, -4e6, 3e2], dtype=torch.float64)
+    rest = torch.randn(9, 3, dtype=torch.float64)
+    matrix, whole = frame.relative_to(offset).matrix, frame.matrix
+    expected = (rest + offset) @ whole[:3, :3].T + whole[:3, 3]
+    assert torch.allclose(rest @ matrix[:3, :3].T + matrix[:3, 3], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "unit"), [(30.0, 100.0), (1e-3, 1e-2), (2_000.0, 1e4)])
+def test_far_scenes_get_a_round_offset(size: float, unit: float) -> None:
+    center = torch.tensor([500_012.3, 4_649_776.2, 12.0], dtype=torch.float64)
+    positions = center + size * torch.randn(1_000, 3, generator=torch.Generator().manual_seed(0)).double()
+    offset = rounded_offset(positions)
+    assert offset is not None
+    assert torch.allclose(offset / unit, (offset / unit).round(), atol=1e-4)
+    assert (positions - offset).abs().max() < 20 * unit
+
+
+@pytest.mark.parametrize("center", [0.0, 3.0, -8.0])
+def test_near_scenes_keep_their_coordinates(center: float) -> None:
+    assert rounded_offset(center + torch.randn(1_000, 3)) is None
+    assert rounded_offset(torch.zeros(5, 3)) is None

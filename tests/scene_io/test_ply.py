@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.scene_io.ply import read_ply, write_ply
+from genlangsplat_ns.scene_io.ply import read_offset, read_ply, write_ply
 from tests.scene_io.gaussian_fakes import make_gaussians, same_bits
 
 REQUIRED = [
@@ -235,3 +235,18 @@ def test_extra_properties_are_written_and_ignored_by_the_reader(tmp_path: Path) 
     assert same_bits(read_ply(tmp_path / "scene.ply"), gaussians)
     vertices = plyfile.PlyData.read(str(tmp_path / "scene.ply"))["vertex"]
     assert np.array_equal(vertices["latent_whole_0"], np.arange(6.0))
+
+
+def test_an_offset_is_written_as_a_comment_and_found_again(tmp_path: Path) -> None:
+    gaussians, offset = make_gaussians(4, 1), (500_000.25, -4_649_776.0, 0.1)
+    write_ply(tmp_path / "far.ply", gaussians, offset=offset)
+    assert read_offset(tmp_path / "far.ply").tolist() == list(offset)
+    assert b"comment offset 500000.25 -4649776.0 0.1" in (tmp_path / "far.ply").read_bytes()
+    assert same_bits(read_ply(tmp_path / "far.ply"), gaussians)
+
+
+@pytest.mark.parametrize("comment", ["offset", "offset a b c", "Offset of the lens 1 2 3", "offset 1 2"])
+def test_other_comments_are_no_offset(tmp_path: Path, comment: str) -> None:
+    vertices = plyfile.PlyElement.describe(np.zeros(1, dtype=[("x", "f4")]), "vertex")
+    plyfile.PlyData([vertices], comments=[comment]).write(str(tmp_path / "a.ply"))
+    assert read_offset(tmp_path / "a.ply").tolist() == [0, 0, 0]

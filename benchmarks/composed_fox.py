@@ -68,6 +68,10 @@ class RelatedRun:
         """The photograph of a view."""
         return self.scene.image(view)
 
+    def mask(self, view: SceneView) -> Tensor | None:
+        """The pixels of the photograph that count."""
+        return self.scene.mask(view)
+
     def render(self, view: SceneView) -> Any:
         """The photograph, as unused colors, and the rendered latents."""
         latents = self.weights(view).composite(self.latents.flatten(1)).unflatten(-1, self.latents.shape[1:])

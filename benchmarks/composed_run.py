@@ -95,6 +95,9 @@ class FieldRun:
         """The image of a view."""
         return self.scene.images[view.index]
 
+    def mask(self, view: ComposedView) -> None:
+        """All pixels count."""
+
     def render(self, view: ComposedView) -> Any:
         """The image and the latents of its pixels."""
         return SimpleNamespace(rgb=self.image(view).float() / 255, latents=self.latents(view.index))

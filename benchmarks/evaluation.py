@@ -75,6 +75,9 @@ class StandInRun:
         """Random colors."""
         return torch.randint(256, (HEIGHT, WIDTH, 3), dtype=torch.uint8)
 
+    def mask(self, view: Any) -> None:
+        """All pixels count."""
+
     def owners(self, view: Any) -> torch.Tensor:
         """The object that each pixel shows, (height, width)."""
         labels = self.labels[view.name.partition(".")[0]]

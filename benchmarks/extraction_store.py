@@ -100,7 +100,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
 
 
-class LargeViews(Sequence[tuple[str, torch.Tensor]]):
+class LargeViews(Sequence[tuple[str, torch.Tensor, None]]):
     """Views of LERF's size that are generated when they are read."""
 
     def __init__(self, count: int) -> None:
@@ -111,7 +111,7 @@ class LargeViews(Sequence[tuple[str, torch.Tensor]]):
 
     def __getitem__(self, index: Any) -> Any:
         image = np.random.default_rng(index).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-        return f"{index:05d}.jpg", torch.from_numpy(image)
+        return f"{index:05d}.jpg", torch.from_numpy(image), None
 
 
 class WavyMasks:

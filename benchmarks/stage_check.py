@@ -92,6 +92,9 @@ class GroundTruthRun:
         """The photograph of a view."""
         return self._run.image(view)
 
+    def mask(self, view: Any) -> None:
+        """All pixels count."""
+
     def render(self, view: Any) -> Any:
         """The photograph, and the vectors of the labels."""
         rgb = self.image(view).float() / 255

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
-from jaxtyping import UInt8
-from nerfstudio.cameras.cameras import Cameras, CameraType
+from jaxtyping import Bool, UInt8
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
@@ -30,10 +31,10 @@ from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
 from genlangsplat_ns.scene_io.frames import SceneFrame
 from genlangsplat_ns.scene_io.runs import TRANSFORMS
 from genlangsplat_ns.scene_io.stored_paths import require_data
+from genlangsplat_ns.utils.progress import track
 from genlangsplat_ns.views.absent import AbsentViews
 from genlangsplat_ns.views.cameras import undistort_points
-from genlangsplat_ns.views.dataset import ViewDataset
-from genlangsplat_ns.views.lenses import check_fourth_term, check_lens_type
+from genlangsplat_ns.views.dataset import ViewDataset, rgb_of
 from genlangsplat_ns.views.posed_scene import join_names
 from genlangsplat_ns.views.settings import ViewSize
 
@@ -52,8 +53,8 @@ class GenLangSplatDataManagerConfig(FeatureSettings, ViewSize, FullImageDatamana
     """Whether an opened run needs its data; set when a run is opened."""
 
 
-class ViewImages(Sequence[tuple[str, Tensor]]):
-    """A lazy sequence of views as (name, RGB image)."""
+class ViewImages(Sequence[tuple[str, Tensor, "Tensor | None"]]):
+    """A lazy sequence of views as (name, RGB image, mask of the pixels that count or None for all)."""
 
     def __init__(self, datamanager: GenLangSplatDataManager, views: Sequence[tuple[Split, int]]) -> None:
         self.datamanager = datamanager
@@ -64,7 +65,7 @@ class ViewImages(Sequence[tuple[str, Tensor]]):
 
     def __getitem__(self, index: Any) -> Any:
         split, number = self.views[index]
-        return self.datamanager.view_name(split, number), self.datamanager.image(split, number)
+        return self.datamanager.view_name(split, number), *self.datamanager.masked_image(split, number)
 
 
 class GenLangSplatDataManager(FullImageDatamanager):
@@ -159,11 +160,35 @@ class GenLangSplatDataManager(FullImageDatamanager):
 
     def image(self, split: Split, index: int) -> UInt8[Tensor, "height width 3"]:
         """Returns an undistorted view in RGB, from the training cache if it is filled, otherwise from its file."""
+        return self.masked_image(split, index)[0]
+
+    def mask(self, split: Split, index: int) -> Bool[Tensor, "height width"] | None:
+        """Returns which pixels of an undistorted view count for language, on the CPU; None for all.
+
+        The others are masked by the mask file, fully transparent, or show nothing of the photograph.
+        """
+        return self.masked_image(split, index)[1]
+
+    def has_masked_pixels(self, split: Split) -> bool:
+        """Whether any pixel of the views of a split does not count."""
+        return any(self.mask(split, index) is not None for index in range(len(self.dataset(split))))
+
+    @property
+    def fixed_indices_eval_dataloader(self) -> list[tuple[Cameras, dict[str, Any]]]:
+        """The held-out views that are measured: those with a pixel that counts, if there are any."""
+        views = super().fixed_indices_eval_dataloader
+        return [view for view in views if "mask" not in view[1] or bool(view[1]["mask"].any())] or views
+
+    def masked_image(
+        self, split: Split, index: int
+    ) -> tuple[UInt8[Tensor, "height width 3"], Bool[Tensor, "height width"] | None]:
+        """Returns `image` and `mask` of a view, whose file is read at most once."""
         cache = f"cached_{split}"
         if cache not in self.__dict__:
-            return self.dataset(split).undistorted_view(index, self.config.cache_images_type)
-        image = self.__dict__[cache][index]["image"][..., :3]
-        return image if image.dtype == torch.uint8 else (image * 255).round().to(torch.uint8)
+            view = self.dataset(split).undistorted(index, self.config.cache_images_type)
+            return view.rgb, view.language_mask
+        item = self.__dict__[cache][index]
+        return rgb_of(item["image"]), item.get("language_mask")
 
     def camera(self, split: Split, index: int) -> Cameras:
         """Returns the camera of an undistorted view, on the device."""
@@ -216,19 +241,27 @@ class GenLangSplatDataManager(FullImageDatamanager):
         return ViewDataset(outputs, scale)
 
     def _load_images(self, split: Split, cache_images_device: Literal["cpu", "gpu"]) -> list[dict[str, Any]]:
-        """Undistorts the views of a split, and marks undistorted fisheye cameras as perspective cameras."""
-        images = super()._load_images(split, cache_images_device)
-        cameras = self.dataset(split).cameras
-        if cameras.distortion_params is not None:
-            distorted = cameras.distortion_params.any(dim=-1, keepdim=True)
-            rectified = distorted & (cameras.camera_type == CameraType.FISHEYE.value)
-            cameras.camera_type = torch.where(rectified, CameraType.PERSPECTIVE.value, cameras.camera_type)
+        """Reads and undistorts the views of a split, and replaces their cameras by those of the undistorted views."""
+        dataset, image_type = self.dataset(split), self.config.cache_images_type
+        images: list[dict[str, Any]] = []
+        with ThreadPoolExecutor(max_workers=2) as executor:
+            views = executor.map(lambda index: dataset.undistorted(index, image_type), range(len(dataset)))
+            for index, view in enumerate(track(views, f"Reading {split} views", len(dataset))):
+                item = {"image": view.image}
+                if view.color_mask is not None:
+                    item["mask"] = view.color_mask[..., None]
+                on_gpu = cache_images_device == "gpu"
+                item = {name: value.to(self.device) if on_gpu else value.pin_memory() for name, value in item.items()}
+                if view.language_mask is not None:
+                    item["language_mask"] = view.language_mask
+                images.append({"image_idx": index, **item})
+        dataset.rectify_cameras()
         if split == "train":
-            self.train_cameras = cameras.to(self.device)
+            self.train_cameras = dataset.cameras.to(self.device)
         return images
 
     def _check_views(self) -> None:
-        """Checks photographs and lenses, before expensive work starts."""
+        """Checks photographs, masks and lenses, before expensive work starts."""
         listed = [name for split in ("train", "eval") for name in self.dataset(split).image_filenames]
         missing = [str(name) for name in listed if not name.is_file()]
         if missing:
@@ -236,12 +269,8 @@ class GenLangSplatDataManager(FullImageDatamanager):
                 f"{len(missing)} of {len(listed)} listed images do not exist: {join_names(missing)}. Restore them, or "
                 "remove their frames from the list of frames (transforms.json)."
             )
-        for split in self.splits:
-            cameras = self.dataset(split).cameras
-            for value in cameras.camera_type.unique().tolist():
-                check_lens_type(CameraType(value))
-            if cameras.distortion_params is not None:
-                check_fourth_term(cameras.camera_type.reshape(-1).tolist(), cameras.distortion_params[..., 3].tolist())
+        for split in ("train", "eval"):
+            self.dataset(split).check()
 
     # Language features
 

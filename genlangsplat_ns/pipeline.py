@@ -23,7 +23,7 @@ from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
 from genlangsplat_ns.scene.init_from import GeometrySource, open_geometry
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene.lifting import describe_lift, fit_scene_memory, lift_scene
-from genlangsplat_ns.scene.metrics import language_metrics
+from genlangsplat_ns.scene.metrics import MASKED_NOTE, language_metrics
 from genlangsplat_ns.scene.start_points import RandomBox, check_start_in_view
 from genlangsplat_ns.utils.files import atomic_path
 
@@ -234,6 +234,11 @@ class GenLangSplatPipeline(VanillaPipeline):
         metrics = super().get_average_eval_image_metrics(step, output_path, get_std)
         # The deviation of a single view is not a number, which JSON cannot hold.
         metrics = {name: value for name, value in metrics.items() if not math.isnan(value)}
+        note: dict[str, Any] = {}
+        if self.datamanager.has_masked_pixels("eval"):
+            note = {"note": MASKED_NOTE}
+            if step is None:
+                LOGGER.info("Metrics of the held-out views: %s", MASKED_NOTE)
         if self.model.in_language_phase:
             self.eval()
             language = language_metrics(LanguageScene(self.model, self.datamanager))
@@ -243,6 +248,7 @@ class GenLangSplatPipeline(VanillaPipeline):
             if step is None and folder is not None:
                 details = {
                     **metrics,
+                    **note,
                     "views": language.fidelity,
                     "queries": [vars(query) for query in language.queries],
                 }

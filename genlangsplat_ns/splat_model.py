@@ -22,7 +22,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.metrics import psnr
 from genlangsplat_ns.rasterization import Gaussians, View, render, shade
 from genlangsplat_ns.rasterization.densification import BudgetedStrategy
-from genlangsplat_ns.rasterization.ssim import structural_similarity
+from genlangsplat_ns.rasterization.ssim import kept_similarity, structural_similarity
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.scene_io.thinning import usable_seeds
 from genlangsplat_ns.views.cameras import view_of_camera
@@ -319,18 +319,41 @@ class SplatModel(SplatfactoModel):
             self._truth = image, factor, super().get_gt_img(image)
         return self._truth[2]
 
+    def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+        """Computes splatfacto's metrics of a training step; masked pixels do not count."""
+        metrics = super().get_metrics_dict(outputs, batch)
+        kept = self._kept(batch)
+        if kept is not None and bool(kept.any()):
+            truth = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
+            metrics["psnr"] = psnr(outputs["rgb"], truth, kept)
+        return metrics
+
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Computes PSNR and SSIM of a view, and LPIPS if its weights are on this machine."""
+        """Computes PSNR and SSIM of a view, and LPIPS if its weights are on this machine.
+
+        Masked pixels do not count; LPIPS compares images that are black there.
+        """
         truth = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
-        rendered = outputs["rgb"]
+        rendered, kept = outputs["rgb"], self._kept(batch)
         images = [image.permute(2, 0, 1)[None] for image in (truth, rendered)]
-        metrics = {"psnr": float(self.psnr(*images)), "ssim": float(self.ssim(*images))}
+        if kept is None or not bool(kept.any()):
+            metrics = {"psnr": float(self.psnr(*images)), "ssim": float(self.ssim(*images))}
+        else:
+            similarity = kept_similarity(images[0], images[1], kept)
+            metrics = {"psnr": float(psnr(truth, rendered, kept)), "ssim": float(similarity)}
+            images = [image * kept for image in images]
         lpips = _load_lpips(str(self.device))
         if lpips is not None:
             metrics["lpips"] = float(lpips(*images))
         return metrics, {"img": torch.cat([truth, rendered], dim=1)}
+
+    def _kept(self, batch: dict[str, Any]) -> Bool[Tensor, "height width"] | None:
+        """Returns the pixels that count at the current render size; None for all."""
+        if "mask" not in batch:
+            return None
+        return self._downscale_if_required(batch["mask"])[..., 0].to(self.device) > 0.999
 
 
 def _similarity_to_truth(truth: Tensor, rendered: Tensor) -> Tensor:

@@ -63,6 +63,10 @@ class EvaluatedRun(Protocol):
         """The photograph of a view, (height, width, 3) uint8."""
         ...
 
+    def mask(self, view: Any) -> Tensor | None:
+        """The pixels of the photograph that count, (height, width) bool; None for all."""
+        ...
+
     def render(self, view: Any) -> Any:
         """An object with `rgb` (height, width, 3) in 0 to 1 and `latents` (height, width, levels, latent_dim)."""
         ...
@@ -165,7 +169,10 @@ def evaluate_views(
     for view, view_labels in track(matched.pairs, "Evaluating views"):
         rgb, latents = asker.render(view)
         height, width = rgb.shape[:2]
-        decibels[view.name] = float(psnr(rgb, run.image(view).to(rgb) / 255))
+        kept = run.mask(view)
+        if kept is None or bool(kept.any()):
+            kept = None if kept is None else kept.to(rgb.device)
+            decibels[view.name] = float(psnr(rgb, run.image(view).to(rgb) / 255, kept))
         resized = view_labels.resized(width, height)
         truths = {category: resized.truth(category) for category in resized.categories}
         asked = []

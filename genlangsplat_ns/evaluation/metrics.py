@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -49,6 +49,12 @@ def macro_mean(groups: Mapping[str, Sequence[float]]) -> float:
     return float(np.mean(means))
 
 
-def psnr(prediction: Float[Tensor, "*shape"], truth: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
-    """Peak signal-to-noise ratio in decibels for colors in 0 to 1; capped at 100 for equal images."""
-    return -10 * (prediction - truth).square().mean().clamp_min(1e-10).log10()
+def psnr(
+    prediction: Float[Tensor, "*shape"], truth: Float[Tensor, "*shape"], kept: Bool[Tensor, "*pixels"] | None = None
+) -> Float[Tensor, ""]:
+    """Peak signal-to-noise ratio in decibels for colors in 0 to 1; capped at 100 for equal images.
+
+    With `kept`, the images are (height, width, 3), and only these pixels count.
+    """
+    difference = prediction - truth if kept is None else prediction[kept] - truth[kept]
+    return -10 * difference.square().mean().clamp_min(1e-10).log10()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -19,8 +19,8 @@ from genlangsplat_ns.utils.progress import track
 
 LOGGER = logging.getLogger(__name__)
 
-View = tuple[str, UInt8[Tensor, "_ _ 3"]]
-"""Name and undistorted pixels of a view; sizes may differ between views."""
+View = tuple[str, UInt8[Tensor, "_ _ 3"], Bool[Tensor, "_ _"] | None]
+"""Name, undistorted pixels and mask of a view: the pixels that count, or None for all. Sizes may differ."""
 
 
 def extract_features(
@@ -34,7 +34,7 @@ def extract_features(
     Each view is stored at once, so a killed run continues where it stopped. Models are loaded if a view is missing.
 
     Args:
-        views: Name and pixels of each view. Items may be computed on access; a missing view is accessed twice.
+        views: Name, pixels and mask of each view. Items may be computed on access; a missing view is accessed twice.
 
     Returns:
         The key of each view in the store, in order.
@@ -82,8 +82,8 @@ def _extract_missing(
     levels = [LEVELS.index(name) for name in expected.levels]
     start = time.perf_counter()
     for key, index in track(list(missing.items()), "Extracting language features"):
-        name, image = views[index]
-        features = view_features(image, mask_generator, encoder, levels)
+        name, image, kept = views[index]
+        features = view_features(image, mask_generator, encoder, levels, kept)
         if len(features.embeddings) == 0:
             LOGGER.warning("%s has no region at any level, so it does not contribute to the scene.", name)
         store.save(key, features)
@@ -96,11 +96,18 @@ def view_features(
     mask_generator: MaskGenerator,
     encoder: ImageTextEncoder,
     levels: Sequence[int] = range(len(LEVELS)),
+    kept: Bool[Tensor, "height width"] | None = None,
 ) -> ViewFeatures:
     """Finds and embeds the regions of an RGB view at the levels with these indices; the others stay empty.
 
-    The encoder embeds each mask as a whole, including pixels that other masks of the level hide.
+    The encoder embeds each mask as a whole, including pixels that other masks of the level hide. Pixels that are not
+    `kept` (None keeps all) are black and belong to no region.
     """
-    masks = mask_generator.generate(image).at_levels(levels).visible()
+    if kept is None or bool(kept.all()):
+        masks = mask_generator.generate(image)
+    else:
+        image = image * kept[..., None].to(image.device)
+        masks = mask_generator.generate(image, kept).clipped(kept.cpu().numpy())
+    masks = masks.at_levels(levels).visible()
     embeddings = encoder.encode_regions(image, masks) if len(masks) else torch.zeros(0, encoder.embedding_dim)
     return ViewFeatures(masks.paint(), embeddings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -37,8 +37,13 @@ class MaskGenerator(Protocol):
         """All settings that change the masks."""
         ...
 
-    def generate(self, image: UInt8[Tensor, "height width 3"]) -> ViewMasks:
-        """Generates the masks of an image at each level."""
+    def generate(
+        self, image: UInt8[Tensor, "height width 3"], kept: Bool[Tensor, "height width"] | None = None
+    ) -> ViewMasks:
+        """Generates the masks of an image at each level.
+
+        Pixels that are not `kept` (None keeps all) are black. Masks may extend over them; the caller clips the masks.
+        """
         ...
 
 

@@ -12,6 +12,12 @@ from jaxtyping import Bool, Float, Int32
 from scipy.ndimage import find_objects
 from torch import Tensor
 
+MIN_REMAINING_PIXELS = 16
+"""Smallest area of a mask of which a part was removed; less is a fringe of what was removed."""
+
+MIN_REMAINING_SHARE = 0.1
+"""Smallest share of such a mask."""
+
 
 @dataclass(frozen=True, eq=False)
 class RegionMask:
@@ -91,6 +97,18 @@ class ViewMasks:
     def at_levels(self, levels: Sequence[int]) -> ViewMasks:
         """Keeps the masks of these levels; the number of levels stays the same."""
         return self._with([mask for mask in self.masks if mask.level in levels])
+
+    def clipped(self, kept: Bool[np.ndarray, "height width"]) -> ViewMasks:
+        """Removes the pixels that are not kept, and the masks of which only a small part remains."""
+        masks = []
+        for mask in self.masks:
+            rest = mask.inside & kept[mask.box]
+            area, before = int(np.count_nonzero(rest)), mask.area
+            if area == before:
+                masks.append(mask)
+            elif area >= max(MIN_REMAINING_PIXELS, MIN_REMAINING_SHARE * before):
+                masks.append(RegionMask.from_pixels(mask.level, rest, mask.top, mask.left))
+        return self._with(masks)
 
     def _with(self, masks: Sequence[RegionMask]) -> ViewMasks:
         return ViewMasks(self.height, self.width, self.num_levels, masks)

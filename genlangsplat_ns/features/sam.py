@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -105,8 +105,13 @@ class SamMaskGenerator:
         return sam_mask_settings(self._settings, self._identity)
 
     @torch.no_grad()
-    def generate(self, image: UInt8[Tensor, "height width 3"]) -> ViewMasks:
-        """Generates the masks of each level, in the order in which LangSplat paints them."""
+    def generate(
+        self, image: UInt8[Tensor, "height width 3"], kept: Bool[Tensor, "height width"] | None = None
+    ) -> ViewMasks:
+        """Generates the masks of each level, in the order in which LangSplat paints them.
+
+        Only pixels that are `kept` (None keeps all) are prompts.
+        """
         from segment_anything.utils.amg import build_all_layer_point_grids, generate_crop_boxes
 
         settings = self._settings
@@ -118,6 +123,11 @@ class SamMaskGenerator:
         )
         # Crops of an image that is only a few pixels wide may be empty.
         crops = [(box, grids[layer]) for box, layer in zip(boxes, layers, strict=True) if _area(box) > 0]
+        if kept is not None:
+            crops = [(box, _prompts(grid, box, kept.cpu().numpy())) for box, grid in crops]
+            crops = [(box, grid) for box, grid in crops if len(grid)]
+        if not crops:
+            return ViewMasks(height, width, len(LEVELS), [])
         found = [self._crop_masks(pixels, box, grid) for box, grid in crops]
         areas = [_area(box) for box, _ in crops]
         masks: list[RegionMask] = []
@@ -229,6 +239,15 @@ def sam_mask_settings(settings: SamSettings, identity: str | None = None) -> dic
     """
     relevant = {name: value for name, value in asdict(settings).items() if name not in _RUNTIME_SETTINGS}
     return {"version": ALGORITHM_VERSION, **relevant, "model": identity or checkpoint_identity(settings)}
+
+
+def _prompts(
+    grid: Float[np.ndarray, "num_points 2"], box: list[int], kept: Bool[np.ndarray, "height width"]
+) -> Float[np.ndarray, "num_kept 2"]:
+    """Selects the points of a crop's grid, in fractions of the crop, that are on kept pixels."""
+    left, top, right, bottom = box
+    columns, rows = (grid * np.array([right - left, bottom - top])).astype(int).T
+    return grid[kept[top:bottom, left:right][rows, columns]]
 
 
 def _area(box: list[int]) -> int:

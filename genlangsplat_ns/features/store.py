@@ -1,7 +1,7 @@
 """Language features on disk: one file per view, in one folder per combination of encoder and masks.
 
-A file name contains the view's name and a hash of its pixels, so the same view at another size or with another
-undistortion gets its own file.
+A file name contains the view's name and a hash of its pixels and its mask, so the same view at another size, with
+another undistortion or with another mask gets its own file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 from filelock import FileLock, Timeout
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -158,15 +158,22 @@ class FeatureStore:
             if not any(self.folder.parent.iterdir()):
                 self.folder.parent.rmdir()
 
-    def key(self, view_name: str, image: UInt8[Tensor, "height width 3"]) -> str:
-        """Returns the key of a view's features, the stem of their file, from its path and its undistorted pixels.
+    def key(
+        self,
+        view_name: str,
+        image: UInt8[Tensor, "height width 3"],
+        kept: Bool[Tensor, "height width"] | None = None,
+    ) -> str:
+        """Returns the key of a view's features, the stem of their file.
 
-        Folders do not count, because features depend on pixels only: adding a camera changes the folders in the names
-        of all views, whose features are kept.
+        It depends on the file name of the view, its undistorted pixels, and its mask `kept` (None keeps all). Folders
+        do not count: adding a camera changes the folders in the names of all views, whose features are kept.
         """
         pixels = np.ascontiguousarray(image.cpu().numpy())
-        content = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-        return f"{safe_name(Path(view_name).stem, keep_case=True)}-{content[:16]}"
+        content = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes())
+        if kept is not None and not bool(kept.all()):
+            content.update(np.packbits(kept.cpu().numpy()).tobytes())
+        return f"{safe_name(Path(view_name).stem, keep_case=True)}-{content.hexdigest()[:16]}"
 
     def __contains__(self, key: object) -> bool:
         """Whether usable features are stored under the key; logs a warning for an unusable file."""

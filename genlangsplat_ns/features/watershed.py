@@ -2,7 +2,8 @@
 
 A watershed of the gradient in CIELAB divides the image into several hundred atoms (superpixels). Neighbors are merged
 pair by pair, weakest border first. The partition is recorded at three region counts, so each subpart lies in one part
-and each part in one whole.
+and each part in one whole. Masked pixels belong to no atom, and the colors around them continue below them, so that the
+outline of the mask is not a border.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.regions import ViewMasks
+from genlangsplat_ns.levels import LEVELS
 
 ALGORITHM_VERSION = 1
 """Increases whenever the same settings give different regions, so that features of older regions are not reused."""
@@ -60,7 +62,7 @@ class WatershedSettings:
 class WatershedMaskGenerator:
     """Generates nested regions at three levels, deterministically.
 
-    Each level is a partition of all pixels into 4-connected regions, numbered from 0 without gaps.
+    Each level is a partition of all kept pixels into 4-connected regions, numbered from 0 without gaps.
     """
 
     name = "watershed"
@@ -73,8 +75,13 @@ class WatershedMaskGenerator:
         """Settings and version of the algorithm, for the identity of stored features."""
         return {"version": ALGORITHM_VERSION, **asdict(self._settings)}
 
-    def generate(self, image: UInt8[Tensor, "height width 3"]) -> ViewMasks:
+    def generate(
+        self, image: UInt8[Tensor, "height width 3"], kept: Bool[Tensor, "height width"] | None = None
+    ) -> ViewMasks:
         """Generates the regions of an RGB image at the levels subpart, part and whole.
+
+        Pixels that are not `kept` (None keeps all) have no region, except that working pixels at their border are
+        assigned as a whole.
 
         Raises:
             GenLangSplatError: If the image has no pixels.
@@ -83,12 +90,19 @@ class WatershedMaskGenerator:
         if height == 0 or width == 0:
             raise GenLangSplatError(f"An image of {height}x{width} pixels has no regions. Give one with pixels.")
         settings = self._settings
-        lab = _working_lab(image.cpu().numpy(), settings.working_size)
-        atoms = _atoms(_gradient(lab, settings.fine_scale), settings.seed_spacing)
+        if kept is None:
+            lab, inside = _working_lab(image.cpu().numpy(), settings.working_size), None
+        else:
+            smallest = settings.seed_spacing**2
+            lab, inside = _masked_lab(image.cpu().numpy(), kept.cpu().numpy(), settings.working_size, smallest)
+            if not inside.any():
+                return ViewMasks(height, width, len(LEVELS), [])
+        atoms = _atoms(_gradient(lab, settings.fine_scale), settings.seed_spacing, inside)
         borders = _shared_borders(atoms, lab, settings.coarse_scale, settings.half_strength)
-        merging = _Merging(np.bincount(atoms.ravel()), borders, settings.area_power)
+        merging = _Merging(np.bincount(atoms[atoms >= 0]), borders, settings.area_power)
         counts = (settings.subparts, settings.parts, settings.wholes)
         levels = np.stack([merging.merge_down_to(count) for count in counts])[:, atoms]
+        levels[:, atoms < 0] = -1
         # Nearest-neighbor upscaling keeps regions connected.
         rows = np.arange(height) * lab.shape[0] // height
         columns = np.arange(width) * lab.shape[1] // width
@@ -99,15 +113,50 @@ def _working_lab(
     image: UInt8[np.ndarray, "height width 3"], working_size: int
 ) -> Float32[np.ndarray, "working_height working_width 3"]:
     """Returns the image in CIELAB, downscaled to a long side of at most `working_size`."""
-    from PIL import Image
     from skimage.color import rgb2lab
+
+    return rgb2lab(_working_pixels(image, working_size)).astype(np.float32)
+
+
+def _working_pixels(
+    image: UInt8[np.ndarray, "height width channels"], working_size: int
+) -> UInt8[np.ndarray, "working_height working_width channels"]:
+    from PIL import Image
 
     height, width = image.shape[:2]
     scale = working_size / max(height, width)
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
-    return rgb2lab(image).astype(np.float32)
+    if scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+
+
+def _masked_lab(
+    image: UInt8[np.ndarray, "height width 3"],
+    kept: Bool[np.ndarray, "height width"],
+    working_size: int,
+    smallest: int,
+) -> tuple[Float32[np.ndarray, "working_height working_width 3"], Bool[np.ndarray, "working_height working_width"]]:
+    """Returns the image in CIELAB like `_working_lab`, and the working pixels that contain a kept pixel.
+
+    Masked working pixels have the color of the nearest kept one. Kept areas below `smallest` working pixels are left
+    out.
+    """
+    from scipy import ndimage
+    from skimage.color import rgb2lab
+
+    # Pillow weights the colors by the opacity, so that masked colors do not matter.
+    opacity = kept.astype(np.uint8) * 255
+    working = _working_pixels(np.dstack([image, opacity]), working_size)
+    share = working[..., 3]
+    areas, _ = ndimage.label(share > 0)
+    inside = (areas > 0) & (np.bincount(areas.ravel())[areas] >= smallest)
+    # Colors of pixels that are mostly masked are imprecise.
+    source = inside & (share >= 128) if (inside & (share >= 128)).any() else inside
+    if not inside.any():
+        return rgb2lab(working[..., :3]).astype(np.float32), inside
+    rows, columns = ndimage.distance_transform_edt(~source, return_distances=False, return_indices=True)
+    return rgb2lab(working[rows, columns, :3]).astype(np.float32), inside
 
 
 def _derivatives(
@@ -132,14 +181,30 @@ def _gradient(lab: Float32[np.ndarray, "height width 3"], scale: float) -> Float
     return np.round(steepness / GRADIENT_STEP).astype(np.float32) * np.float32(GRADIENT_STEP)
 
 
-def _atoms(gradient: Float32[np.ndarray, "height width"], spacing: int) -> Int64[np.ndarray, "height width"]:
-    """Computes the watershed of the gradient from its local minima; returns the atom of each pixel, from 0."""
+def _atoms(
+    gradient: Float32[np.ndarray, "height width"],
+    spacing: int,
+    inside: Bool[np.ndarray, "height width"] | None = None,
+) -> Int64[np.ndarray, "height width"]:
+    """Computes the watershed of the gradient from its local minima; returns the atom of each pixel, from 0.
+
+    Pixels that are not `inside` (None for all) have no atom (-1).
+    """
     from scipy import ndimage
     from skimage.measure import label
     from skimage.segmentation import watershed
 
-    seeds = label(gradient == ndimage.minimum_filter(gradient, spacing), connectivity=1)
-    return watershed(gradient, seeds).astype(np.int64) - 1
+    minima = gradient == ndimage.minimum_filter(gradient, spacing)
+    if inside is None:
+        return watershed(gradient, label(minima, connectivity=1)).astype(np.int64) - 1
+    seeds = label(minima & inside, connectivity=1)
+    # An area without a minimum is one more seed.
+    areas, count = ndimage.label(inside)
+    empty = ndimage.maximum(seeds, areas, np.arange(count + 1)) == 0
+    without = empty[areas] & inside
+    seeds[without] = seeds.max() + areas[without]
+    flooded = watershed(gradient, seeds, mask=inside)
+    return np.unique(flooded, return_inverse=True)[1].reshape(flooded.shape).astype(np.int64) - int(not inside.all())
 
 
 class _Merging:
@@ -165,8 +230,8 @@ class _Merging:
         heapq.heapify(self._heap)
 
     def merge_down_to(self, count: int) -> Int64[np.ndarray, "num_atoms"]:  # noqa: UP037
-        """Merges until `count` regions are left; returns the region of each atom, from 0."""
-        while self._count > count:
+        """Merges until `count` regions or only separate ones are left; returns the region of each atom, from 0."""
+        while self._count > count and self._heap:
             _, first, second, first_age, second_age = heapq.heappop(self._heap)
             if (self._age[first], self._age[second]) == (first_age, second_age):
                 self._merge(first, second)
@@ -215,7 +280,7 @@ def _shared_borders(
     for derivative, (here, there) in zip(_derivatives(lab, scale), sides, strict=True):
         # Only across the border: the full gradient on a thin strip would prevent merging the atoms along it.
         steepness = np.sqrt((derivative * derivative).sum(-1))
-        crossing = atoms[here] != atoms[there]
+        crossing = (atoms[here] != atoms[there]) & (atoms[here] >= 0) & (atoms[there] >= 0)
         first, second = atoms[here][crossing], atoms[there][crossing]
         strongest = np.maximum(steepness[here], steepness[there])[crossing]
         pairs.append(np.minimum(first, second) * num_atoms + np.maximum(first, second))

@@ -6,14 +6,21 @@ import ctypes
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pytorch_msssim import ssim
 from torch import Tensor
+from torch.nn import functional as F
 
 from genlangsplat_ns.rasterization.library import address, load_kernels
 
 WINDOW = 11
 """Side of the window; smaller images are passed to pytorch_msssim, which shrinks it."""
+
+SIGMA = 1.5
+"""Standard deviation of the window in pixels."""
+
+STABILIZERS = (0.01**2, 0.03**2)
+"""Constants that keep the quotients of means and of variances finite."""
 
 
 class _FusedSimilarity(torch.autograd.Function):
@@ -49,3 +56,41 @@ def structural_similarity(
         return ssim(moving, fixed, data_range=1.0)
     pictures = [picture[0].permute(1, 2, 0).contiguous() for picture in (moving, fixed)]
     return _FusedSimilarity.apply(*pictures)
+
+
+@torch.no_grad()
+def kept_similarity(
+    moving: Float[Tensor, "1 channels height width"],
+    fixed: Float[Tensor, "1 channels height width"],
+    kept: Bool[Tensor, "height width"],
+) -> Float[Tensor, ""]:
+    """Structural similarity over the kept pixels; the values of the others do not matter.
+
+    It is the mean over the windows with a kept center, in which both images are black where pixels are not kept. If
+    there is no such window, because the kept pixels are at the border or the images are smaller than the window, it is
+    the mean over all windows.
+    """
+    moving, fixed = moving * kept, fixed * kept
+    margin = WINDOW // 2
+    centers = kept[margin:-margin, margin:-margin]
+    if min(moving.shape[-2:]) < WINDOW or not bool(centers.any()):
+        return structural_similarity(moving, fixed)
+    return _similarity_map(moving, fixed)[0][:, centers].mean()
+
+
+def _similarity_map(moving: Tensor, fixed: Tensor) -> Float[Tensor, "1 channels rows columns"]:
+    """Returns the similarity of each window."""
+    offsets = torch.arange(WINDOW, device=moving.device, dtype=moving.dtype) - WINDOW // 2
+    weights = torch.exp(-(offsets**2) / (2 * SIGMA**2))
+    weights = (weights / weights.sum()).expand(moving.shape[1], 1, 1, WINDOW)
+
+    def blur(values: Tensor) -> Tensor:
+        rows = F.conv2d(values, weights, groups=len(weights))
+        return F.conv2d(rows, weights.transpose(2, 3), groups=len(weights))
+
+    mean_moving, mean_fixed = blur(moving), blur(fixed)
+    variances = blur(moving**2) - mean_moving**2 + blur(fixed**2) - mean_fixed**2
+    covariance = blur(moving * fixed) - mean_moving * mean_fixed
+    for_means, for_variances = STABILIZERS
+    contrast = (2 * covariance + for_variances) / (variances + for_variances)
+    return contrast * (2 * mean_moving * mean_fixed + for_means) / (mean_moving**2 + mean_fixed**2 + for_means)

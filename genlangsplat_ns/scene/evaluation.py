@@ -32,7 +32,7 @@ from genlangsplat_ns.evaluation.report import CardCollector, Report, describe_en
 from genlangsplat_ns.evaluation.scores import Evaluation
 from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.language.settings import DecoderName
-from genlangsplat_ns.rasterization.ssim import structural_similarity
+from genlangsplat_ns.rasterization.ssim import kept_similarity, structural_similarity
 from genlangsplat_ns.scene.labels import find_scene_labels, warp_labels
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene.lifting import lift_scene
@@ -58,6 +58,10 @@ SPLIT_TITLES = {
     "eval": "Held-out views",
     "train": "Training views: the scene was fitted to them",
 }
+
+
+UNCOUNTED_NOTE = "Masked and fully transparent pixels do not count."
+"""A remark on the geometry of views with such pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,17 +189,23 @@ def _document(
 
 
 @torch.no_grad()
-def _geometry(scene: LanguageScene) -> dict[str, float | None]:
-    """Computes the mean PSNR and SSIM of the held-out views; None if there are none."""
-    measured = []
+def _geometry(scene: LanguageScene) -> dict[str, Any]:
+    """Computes the mean PSNR and SSIM of the held-out views, None if there are none; masked pixels do not count."""
+    measured, num_masked = [], 0
     for view in track(scene.views("eval"), "Rendering held-out views"):
+        kept = scene.mask(view)
+        if kept is not None:
+            num_masked += 1
+            if not bool(kept.any()):
+                continue
+            kept = kept.to(scene.model.device)
         render, truth = scene.render_rgb(view), scene.image(view).to(scene.model.device) / 255
-        images = (image.permute(2, 0, 1)[None] for image in (render, truth))
-        measured.append((float(psnr(render, truth)), float(structural_similarity(*images))))
-    if not measured:
-        return {"psnr": None, "ssim": None}
-    means = np.mean(measured, axis=0).tolist()
-    return {"psnr": means[0], "ssim": means[1]}
+        images = [image.permute(2, 0, 1)[None] for image in (render, truth)]
+        similarity = structural_similarity(*images) if kept is None else kept_similarity(images[0], images[1], kept)
+        measured.append((float(psnr(render, truth, kept)), float(similarity)))
+    means = np.mean(measured, axis=0).tolist() if measured else [None, None]
+    figures = {"psnr": means[0], "ssim": means[1]}
+    return figures if num_masked == 0 else {**figures, "views_with_mask": num_masked, "note": UNCOUNTED_NOTE}
 
 
 def _provenance(scene: LanguageScene) -> dict[str, Any]:
@@ -235,6 +245,8 @@ def _page(
     autoencoder = document["autoencoder"]
     held_out = "not lifted from" if facts["held_out_of_lifting"] else "the latents were lifted from them"
     decibels = "none" if geometry["psnr"] is None else f"{geometry['psnr']:.2f} dB, SSIM {geometry['ssim']:.3f}"
+    if "note" in geometry:
+        decibels += f". {geometry['note']}"
     return Report(
         title=f"{document['scene']}: texts against labels",
         summary=f"{len(evaluation.splits)} labeled views, {len(document['queries']) // len(protocols)} pairs of view "

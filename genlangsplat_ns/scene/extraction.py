@@ -117,14 +117,18 @@ def import_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
     with store.writing():
         for stem, (split, index) in zip(stems, track(all_views, "Converting from LangSplat"), strict=True):
             dataset = views.dataset(split)
+            image, kept = views.masked_image(split, index)
+            positions = source_positions(dataset, index)
+            if kept is not None:
+                positions[~kept.numpy()] = -1.0
             features = read_langsplat_view(
                 folder,
                 stem,
-                source_positions(dataset, index),
+                positions,
                 _photograph_size(dataset, index),
                 store.identity.embedding_dim,
             )
-            store.save(store.key(views.view_name(split, index), views.image(split, index)), features)
+            store.save(store.key(views.view_name(split, index), image, kept), features)
     LOGGER.info("Converted %d views into %s.", len(all_views), store.folder)
 
 

@@ -130,6 +130,10 @@ class LanguageScene:
         """Returns the undistorted photograph of a view."""
         return self.datamanager.image(view.split, view.index)
 
+    def mask(self, view: SceneView) -> Bool[Tensor, "height width"] | None:
+        """Returns the pixels of a view that count; None for all. The others are masked or transparent."""
+        return self.datamanager.mask(view.split, view.index)
+
     def undistort_labels(self, labels: ViewLabels, view: SceneView) -> ViewLabels:
         """Warps labels of the raw photograph, at any size, to the undistorted view."""
         height, width = self.image(view).shape[:2]

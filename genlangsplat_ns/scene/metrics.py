@@ -14,6 +14,9 @@ from genlangsplat_ns.lifting.loss import language_fidelity
 from genlangsplat_ns.scene.labels import find_scene_labels, warp_labels
 from genlangsplat_ns.scene.language_scene import LanguageScene
 
+MASKED_NOTE = "Masked pixels do not count; fully transparent pixels count only in colors, as background."
+"""A remark on the metrics of views with such pixels."""
+
 
 @dataclass(frozen=True)
 class LanguageMetrics:
@@ -21,8 +24,9 @@ class LanguageMetrics:
 
     Attributes:
         means: `lang_cosine` and `lang_l1` between rendered latents and the latents of the views' regions, over all
-            pixels with regions and all levels; and for views with labels, `miou` and `localization` by LangSplat's
-            LERF-OVS protocol over all pairs of view and text. A metric without data is omitted instead of NaN.
+            pixels with regions and all levels (masked pixels have no region); and for views with labels, `miou` and
+            `localization` by LangSplat's LERF-OVS protocol over all pairs of view and text, also on masked pixels. A
+            metric without data is omitted instead of NaN.
         fidelity: `lang_cosine` and `lang_l1` of every view with regions, by its name.
         queries: One score per pair of view and text.
     """

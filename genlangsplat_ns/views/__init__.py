@@ -1,7 +1,9 @@
 """The views of a scene: photographs, their cameras, and undistortion.
 
 - `cameras`: converts nerfstudio cameras for the rasterizer, and maps points between raw and undistorted views.
-- `dataset`: reads photographs in many formats, one at a time.
+- `dataset`: reads photographs in many formats, one at a time, and which of their pixels count.
+- `masks`: reads mask files in many formats.
+- `undistortion`: maps photographs and masks of any lens to perspective views.
 
 Imports nerfstudio, `errors` and `utils`. Used by the data manager, the model and `scene`.
 """

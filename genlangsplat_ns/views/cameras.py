@@ -83,12 +83,15 @@ def undistort_points(
     focal = np.array([float(raw.fx), float(raw.fy)])
     center = np.array([float(raw.cx), float(raw.cy)])
     rays = (centered - center) / focal
-    if raw.distortion_params is not None and bool(raw.distortion_params.any()):
-        k1, k2, k3, k4, p1, p2 = raw.distortion_params.reshape(-1).double().numpy()
+    given = raw.distortion_params
+    fisheye = int(raw.camera_type) == CameraType.FISHEYE.value
+    # A fisheye lens without coefficients is equidistant.
+    if fisheye or (given is not None and bool(given.any())):
+        k1, k2, k3, k4, p1, p2 = np.zeros(6) if given is None else given.reshape(-1).double().numpy()
         distorted, identity = rays[:, None], np.eye(3)
         # OpenCV's default number of iterations leaves errors of several pixels near the corners of wide views.
         stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-9)
-        if int(raw.camera_type) == CameraType.FISHEYE.value:
+        if fisheye:
             rays = cv2.fisheye.undistortPoints(distorted, identity, np.array([k1, k2, k3, k4]), criteria=stop)[:, 0]
         elif k4 != 0:
             raise GenLangSplatError(f"Expected at most three radial distortion terms, found k4 = {k4}.")

@@ -15,6 +15,7 @@ from nerfstudio.data.utils import colmap_parsing_utils as colmap
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.views.lenses import UNDISTORT, Lens
+from genlangsplat_ns.views.masks import folder_masks
 from genlangsplat_ns.views.picture_files import PictureFinder
 from genlangsplat_ns.views.posed_scene import PosedPhotograph, PosedScene, SeedPoints, SplitName, join_names
 from genlangsplat_ns.views.transforms_file import AUTOMATIC_SIDE, picture_size
@@ -84,18 +85,16 @@ def read_colmap(
             "restore them."
         )
     factor, stored = _downscale_factor(root, folders.images, [picture for _, picture in found if picture], downscale)
+    masks = _masks(root, folders.masks, [image.name for image, _ in found], factor if stored else 1)
     photographs = []
-    for image, picture in found:
+    for (image, picture), mask in zip(found, masks, strict=True):
         assert picture is not None, "checked above"
         lens = lenses[image.camera_id]
         if stored:
             picture = _copy(root, folders.images, picture, factor)
             lens = lens.divided(factor)
-        mask = None if folders.masks is None else _mask_file(root / folders.masks, image.name, factor if stored else 1)
         depth = None if folders.depths is None else (root / folders.depths / image.name).with_suffix(".png")
         photographs.append(PosedPhotograph(picture, _pose(image, gravity), lens, mask, depth))
-    if folders.masks is None and (root / "masks").is_dir():
-        LOGGER.warning("The folder %s is not used. To use it, give --masks-path masks after colmap.", root / "masks")
     return PosedScene(
         photographs,
         _gravity() if gravity else None,
@@ -223,13 +222,17 @@ def _split_lists(root: Path) -> dict[SplitName, list[str]]:
     return lists
 
 
-def _mask_file(folder: Path, name: str, factor: int) -> Path:
-    """Returns the mask of a photograph: NAME.png or NAME with its suffix replaced by .png."""
-    for place in (folder.with_name(f"{folder.name}_{factor}"), folder):
-        for candidate in (place / f"{name}.png", (place / name).with_suffix(".png"), place / name):
-            if candidate.is_file():
-                return candidate
-    return (folder / name).with_suffix(".png")
+def _masks(root: Path, folder: Path | None, names: list[str], factor: int) -> list[Path | None]:
+    """Returns the masks of photographs, from the folder of downscaled masks if there is one."""
+    if folder is None:
+        if (root / "masks").is_dir():
+            LOGGER.warning(
+                "The folder %s is not used. To use it, give --masks-path masks (after colmap in ns-train).",
+                root / "masks",
+            )
+        return [None] * len(names)
+    downscaled = [(root / folder).with_name(f"{folder.name}_{factor}")] if factor > 1 else []
+    return folder_masks([*downscaled, root / folder], [Path(name.replace("\\", "/")) for name in names])
 
 
 def _downscale_factor(root: Path, images: Path, pictures: list[Path], downscale: int | None) -> tuple[int, bool]:

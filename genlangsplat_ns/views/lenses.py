@@ -55,6 +55,16 @@ class Lens:
     distortion: tuple[float, ...] = (0.0,) * 6
     """k1, k2, k3, k4, p1, p2 in nerfstudio's order; k4 belongs to fisheye lenses only."""
 
+    @property
+    def fisheye(self) -> bool:
+        """Whether the lens is a fisheye lens: equidistant, with k1 to k4 of OpenCV's fisheye model."""
+        return self.camera_type == CameraType.FISHEYE
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the photograph."""
+        return self.width, self.height
+
     @classmethod
     def from_colmap(cls, model: str, width: int, height: int, parameters: Sequence[float]) -> Lens:
         """Converts a camera of COLMAP.
@@ -136,17 +146,16 @@ def check_lens_type(camera_type: CameraType) -> None:
     )
 
 
-def check_fourth_term(camera_types: Sequence[int], fourth_terms: Sequence[float]) -> None:
-    """Checks that no perspective camera has a fourth radial term k4, which means different things to programs.
+def check_fourth_term(camera_type: CameraType, term: float) -> None:
+    """Checks that a perspective camera has no fourth radial term k4, which means different things to programs.
 
     Raises:
-        GenLangSplatError: A camera has one.
+        GenLangSplatError: It has one.
     """
-    for camera_type, term in zip(camera_types, fourth_terms, strict=True):
-        if camera_type == CameraType.PERSPECTIVE.value and term != 0:
-            raise GenLangSplatError(
-                f"Found a perspective camera with k4 = {term:g}, which cannot be undistorted here. {UNDISTORT}"
-            )
+    if camera_type == CameraType.PERSPECTIVE and term != 0:
+        raise GenLangSplatError(
+            f"Found a perspective camera with k4 = {term:g}, which cannot be undistorted here. {UNDISTORT}"
+        )
 
 
 def lens_values(frame: Mapping[str, Any], width: int, height: int) -> dict[str, float]:

@@ -60,6 +60,9 @@ class StandInRun:
     def image(self, view):
         return torch.from_numpy(np.array(Image.open(self.images / view.name).convert("RGB")))
 
+    def mask(self, view) -> None:
+        """All pixels count."""
+
     def latents(self, view) -> Tensor:
         labels = self.labels[Path(view.name).stem]
         latents = torch.zeros(labels.height, labels.width, LATENT_DIM)

@@ -190,10 +190,12 @@ def test_an_error_is_reported_without_a_traceback(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir()), "something was left behind"
 
 
-@pytest.mark.parametrize("content", ["{", '{"frames": []}', "{}"])
-def test_unreadable_cameras_are_reported(scene: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "problem"), [("{", "cannot be read as JSON"), ('{"frames": []}', '"frames"'), ("{}", '"frames"')]
+)
+def test_unreadable_cameras_are_reported(scene: Path, content: str, problem: str) -> None:
     (scene / "transforms.json").write_text(content)
-    with pytest.raises(GenLangSplatError, match="cannot be read in the format"):
+    with pytest.raises(GenLangSplatError, match=f"transforms.json.*{problem}"):
         open_views(ViewSettings(data=scene), SETTINGS)
 
 

@@ -14,7 +14,7 @@ import pytest
 from genlangsplat_ns.cli import COMMANDS
 from tests.end_to_end.test_commands import run
 
-WITHOUT_PREFIX = {"query", "selection", "cameras", "scores", "settings", "views", "features"}
+WITHOUT_PREFIX = {"query", "selection", "cameras", "scores", "settings", "views", "parser", "features"}
 """Fields whose settings are flags of the command itself."""
 
 

@@ -234,6 +234,15 @@ def test_the_published_overalls_are_macro_means():
     assert macro_mean(localization) == pytest.approx(84.375)
 
 
+def test_psnr_of_kept_pixels_ignores_the_others():
+    gray = torch.full((4, 5, 3), 0.5)
+    kept = torch.ones(4, 5, dtype=torch.bool)
+    kept[:, 2:] = False
+    other = gray + 0.1
+    other[~kept] = -3.0
+    assert float(psnr(other, gray, kept)) == pytest.approx(20.0, abs=1e-4)
+
+
 def test_psnr_of_a_tenth_is_twenty_decibels():
     gray = torch.full((4, 4, 3), 0.5)
     assert float(psnr(gray + 0.1, gray)) == pytest.approx(20.0, abs=1e-4)

@@ -26,7 +26,7 @@ class TileMasks:
     def settings(self) -> dict[str, str | int | float]:
         return {"size": 4}
 
-    def generate(self, image: Tensor) -> ViewMasks:
+    def generate(self, image: Tensor, kept: Tensor | None = None) -> ViewMasks:
         rows, columns = torch.meshgrid(*(torch.arange(size) for size in image.shape[:2]), indexing="ij")
         # The ids have gaps on purpose.
         levels = torch.stack([(rows // size) * 1000 + columns // size for size in (2, 4, 8)])
@@ -56,10 +56,10 @@ class MeanColorEncoder:
         return torch.ones(len(texts), DIM) / DIM**0.5
 
 
-def make_views(count: int) -> list[tuple[str, Tensor]]:
+def make_views(count: int) -> list[tuple[str, Tensor, Tensor | None]]:
     rng = np.random.default_rng(7)
     images = torch.from_numpy(rng.integers(20, 256, (count, 12, 16, 3), dtype=np.uint8))
-    return [(f"images/{index:04d}.jpg", image) for index, image in enumerate(images)]
+    return [(f"images/{index:04d}.jpg", image, None) for index, image in enumerate(images)]
 
 
 def open_store(root: Path, levels: tuple[str, ...] = LEVELS) -> FeatureStore:

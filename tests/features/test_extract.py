@@ -17,6 +17,7 @@ import torch
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.extract import extract_features, view_features
 from genlangsplat_ns.features.regions import RegionMask, ViewMasks
+from genlangsplat_ns.features.watershed import WatershedMaskGenerator
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fakes import DIM, MeanColorEncoder, TileMasks, make_views, open_store
@@ -39,7 +40,7 @@ def test_every_view_is_stored_with_the_embeddings_of_its_regions(tmp_path):
     views, store, encoder = make_views(3), open_store(tmp_path), MeanColorEncoder()
     keys = extract_features(views, store, TileMasks, lambda: encoder)
     assert [key.rsplit("-", 1)[0] for key in keys] == ["0000", "0001", "0002"]
-    for key, (_, image) in zip(keys, views, strict=True):
+    for key, (_, image, _) in zip(keys, views, strict=True):
         features = store.load(key)
         assert features.regions.shape == (3, 12, 16)
         assert len(features.embeddings) == 48 + 12 + 4
@@ -76,7 +77,7 @@ def test_a_damaged_view_alone_is_made_anew(tmp_path):
 
 
 def test_a_view_without_regions_is_stored_empty_and_named(tmp_path, caplog):
-    views = [("black.png", torch.zeros(8, 8, 3, dtype=torch.uint8))]
+    views = [("black.png", torch.zeros(8, 8, 3, dtype=torch.uint8), None)]
     store, encoder = open_store(tmp_path), MeanColorEncoder()
     (key,) = extract_features(views, store, TileMasks, lambda: encoder)
     features = store.load(key)
@@ -205,3 +206,58 @@ def test_overlapping_masks_are_embedded_whole_and_hidden_ones_not_at_all():
     alone = MeanColorEncoder().encode_regions(image, ViewMasks(12, 16, 3, masks[1:]))
     torch.testing.assert_close(features.embeddings, alone)
     assert features.regions[0, :, :8].unique().tolist() == [1] and features.regions[0, :, 8:].unique().tolist() == [0]
+
+
+class SpyEncoder(MeanColorEncoder):
+    """Keeps the images that it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images: list[torch.Tensor] = []
+
+    def encode_regions(self, image: torch.Tensor, masks: ViewMasks) -> torch.Tensor:
+        self.images.append(image)
+        return super().encode_regions(image, masks)
+
+
+@pytest.mark.parametrize("generator", [TileMasks, WatershedMaskGenerator])
+def test_masked_pixels_have_no_region_and_are_black_for_the_encoder(tmp_path, generator):
+    rng = np.random.default_rng(3)
+    image = torch.from_numpy(rng.integers(20, 256, (40, 60, 3), dtype=np.uint8))
+    kept = torch.ones(40, 60, dtype=torch.bool)
+    kept[25:, 10:50] = False
+    encoder, store = SpyEncoder(), open_store(tmp_path)
+    (key,) = extract_features([("0001.jpg", image, kept)], store, generator, lambda: encoder)
+    features = store.load(key)
+    assert bool((features.regions[:, ~kept] == -1).all())
+    assert float((features.regions[:, kept] >= 0).float().mean()) > 0.9
+    (shown,) = encoder.images
+    assert not bool(shown[~kept].any()) and torch.equal(shown[kept], image[kept])
+
+
+@pytest.mark.parametrize("generator", [TileMasks, WatershedMaskGenerator])
+def test_what_is_below_a_mask_has_no_influence(generator):
+    rng = np.random.default_rng(3)
+    image = torch.from_numpy(rng.integers(20, 256, (40, 60, 3), dtype=np.uint8))
+    kept = torch.ones(40, 60, dtype=torch.bool)
+    kept[5:30, 10:50] = False
+    other = image.clone()
+    other[~kept] = 255 - other[~kept]
+    features = [view_features(pixels, generator(), MeanColorEncoder(), kept=kept) for pixels in (image, other)]
+    assert torch.equal(features[0].regions, features[1].regions)
+    assert torch.equal(features[0].embeddings, features[1].embeddings)
+
+
+@pytest.mark.parametrize("generator", [TileMasks, WatershedMaskGenerator])
+def test_a_mask_that_keeps_all_pixels_changes_nothing(generator):
+    image, all_kept = make_views(1)[0][1], torch.ones(12, 16, dtype=torch.bool)
+    masked, plain = (view_features(image, generator(), MeanColorEncoder(), kept=kept) for kept in (all_kept, None))
+    assert torch.equal(masked.regions, plain.regions) and torch.equal(masked.embeddings, plain.embeddings)
+
+
+def test_a_view_that_is_masked_completely_has_no_region(tmp_path, caplog):
+    views = [("0001.jpg", make_views(1)[0][1], torch.zeros(12, 16, dtype=torch.bool))]
+    store = open_store(tmp_path)
+    (key,) = extract_features(views, store, WatershedMaskGenerator, MeanColorEncoder)
+    assert bool((store.load(key).regions == -1).all())
+    assert "0001.jpg has no region" in caplog.text

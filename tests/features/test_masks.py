@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,44 @@ def assert_laws(levels: torch.Tensor, height: int, width: int) -> None:
         assert fine.max() >= coarse.max()
         pairs = np.unique(np.stack([fine.ravel(), coarse.ravel()]), axis=1)
         assert len(np.unique(pairs[0])) == pairs.shape[1], "a region lies in two regions of the next level"
+
+
+@settings(max_examples=25, deadline=None)
+@given(height=st.integers(1, 70), width=st.integers(1, 70), seed=st.integers(0, 10_000), share=st.floats(0.0, 1.0))
+def test_masked_regions_are_nested_connected_partitions_of_the_kept_pixels(height, width, seed, share):
+    """Kept areas of less than the size of a seed's window have no region."""
+    order = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((height, width)), 4)
+    kept = order >= np.quantile(order, share)
+    regions = WatershedMaskGenerator().generate(blobs(height, width, seed), torch.from_numpy(kept)).paint().numpy()
+    areas, count = ndimage.label(kept)
+    sizes = np.bincount(areas.ravel(), minlength=count + 1)
+    expected = kept & (sizes[areas] >= WatershedSettings().seed_spacing ** 2)
+    for level in regions:
+        assert np.array_equal(level >= 0, expected)
+        assert all(ndimage.label(level == region)[1] == 1 for region in np.unique(level[expected]))
+    for fine, coarse in pairwise(regions):
+        pairs = np.unique(np.stack([fine[expected], coarse[expected]]), axis=1)
+        assert len(np.unique(pairs[0])) == pairs.shape[1], "a region lies in two regions of the next level"
+
+
+def test_the_outline_of_a_mask_is_not_a_border():
+    """A plain field stays one region although a masked black bar almost divides it."""
+    image = torch.full((60, 80, 3), 150, dtype=torch.uint8)
+    kept = torch.ones(60, 80, dtype=torch.bool)
+    kept[:50, 35:45] = False
+    image[~kept] = 0
+    regions = WatershedMaskGenerator().generate(image, kept).paint()
+    assert [len(np.unique(level[kept.numpy()])) for level in regions.numpy()] == [1, 1, 1]
+
+
+def test_masks_of_large_images_are_scaled():
+    image, kept = blobs(600, 900, 5), torch.ones(600, 900, dtype=torch.bool)
+    kept[211:501, 333:707] = False
+    regions = WatershedMaskGenerator(WatershedSettings(working_size=100)).generate(image, kept).paint()
+    # Kept pixels that cover less than 1/510 of their working pixel are lost.
+    assert float((regions[:, kept] >= 0).float().mean()) > 0.998
+    outside = (regions >= 0) & ~kept
+    assert not bool(outside[:, 222:490, 344:696].any()), "more than one working pixel beyond the outline"
 
 
 @settings(max_examples=25, deadline=None)

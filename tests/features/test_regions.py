@@ -180,3 +180,32 @@ def test_with_averaging_a_region_is_shrunk_as_pillow_shrinks_it(rng, size):
     assert np.abs(cut - expected).max() <= 1.5
     # OpenCV only interpolates between neighbors, which gives another result.
     assert np.abs(cut - cut_out(pixels.float(), mask, 24, antialias=False).permute(1, 2, 0).numpy()).max() > 20
+
+
+def test_clipped_masks_lose_the_pixels_that_are_not_kept():
+    full = np.ones((20, 30), dtype=bool)
+    kept = full.copy()
+    kept[:, :12] = False
+    masks = [RegionMask.from_pixels(level, pixels) for level, pixels in ((0, full), (1, kept), (1, ~kept))]
+    clipped = ViewMasks(20, 30, 2, masks).clipped(kept)
+    assert [mask.level for mask in clipped.masks] == [0, 1]
+    assert all(np.array_equal(mask.pixels(20, 30), kept) for mask in clipped.masks)
+    assert clipped.masks[1] is masks[1]
+
+
+@pytest.mark.parametrize(("width", "remains"), [(1, False), (2, True)])
+def test_a_small_rest_of_a_clipped_mask_is_dropped(width, remains):
+    """Of a mask of 8 x 20 pixels, 8 are too few and 16 remain; an unclipped mask of 4 pixels remains too."""
+    kept = np.ones((8, 40), dtype=bool)
+    kept[:, : 20 - width] = False
+    large, small = np.zeros((2, 8, 40), dtype=bool)
+    large[:, :20] = True
+    small[:2, 30:32] = True
+    clipped = ViewMasks(8, 40, 1, [RegionMask.from_pixels(0, pixels) for pixels in (large, small)]).clipped(kept)
+    assert [mask.area for mask in clipped.masks] == ([16, 4] if remains else [4])
+
+
+def test_a_small_share_of_a_clipped_mask_is_dropped():
+    kept = np.zeros((20, 100), dtype=bool)
+    kept[:, :5] = True
+    assert len(ViewMasks(20, 100, 1, [RegionMask.from_pixels(0, np.ones_like(kept))]).clipped(kept)) == 0

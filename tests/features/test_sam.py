@@ -139,6 +139,24 @@ def assert_masks(masks: list[np.ndarray], expected: list[np.ndarray]) -> None:
 # ---------------------------------------------------------------------------------------------------- levels and work
 
 
+@pytest.mark.parametrize("crop_n_layers", [0, 1])
+def test_only_kept_pixels_are_prompts(crop_n_layers):
+    """Prompts on a masked object would find it; here nothing on the kept half does."""
+    kept = rectangle(0, 0, HEIGHT, WIDTH // 2)
+    masked = Thing(0, rectangle(20, WIDTH // 2 + 20, 40, 40))
+    predictor = StubPredictor(see([masked]))
+    generator = SamMaskGenerator(predictor, SamSettings(crop_n_layers=crop_n_layers, points_per_side=8), "stub")
+    assert len(generator.generate(picture(), torch.from_numpy(kept))) == 0
+    # Half of the points on the image, and all points of the crops on its left half, which overlaps the others.
+    assert sum(map(sum, predictor.batches)) < 64 * (1 + 4 * crop_n_layers)
+    assert sum(predictor.batches[0]) == 32
+
+
+def test_an_image_without_a_kept_pixel_has_no_masks():
+    generator = SamMaskGenerator(StubPredictor(see([])), SamSettings(**ONE_CROP), "stub")
+    assert len(generator.generate(picture(), torch.zeros(HEIGHT, WIDTH, dtype=torch.bool))) == 0
+
+
 def test_levels_are_sam_s_three_masks_of_a_prompt():
     nested = [rectangle(60, 70, 20, 20), rectangle(50, 60, 40, 40), rectangle(30, 40, 90, 100)]
     prompts = nested[0]

@@ -143,6 +143,21 @@ def test_the_key_names_the_view_and_follows_its_pixels(tmp_path, image):
     assert key != store.key("frame 2.jpg", image)
 
 
+def test_the_key_follows_the_mask(tmp_path, image):
+    store = open_store(tmp_path)
+    kept = torch.ones(image.shape[:2], dtype=torch.bool)
+    key = store.key("0001.jpg", image)
+    assert key == store.key("0001.jpg", image, None) == store.key("0001.jpg", image, kept)
+    masks = [kept.clone() for _ in range(3)]
+    masks[0][0, 0] = masks[1][0, 1] = masks[2][:] = False
+    assert len({key, *(store.key("0001.jpg", image, mask) for mask in masks)}) == 4
+
+
+def test_the_key_of_a_view_without_a_mask_is_that_of_existing_stores(tmp_path):
+    image = torch.arange(4 * 5 * 3, dtype=torch.uint8).reshape(4, 5, 3)
+    assert open_store(tmp_path).key("images/0001.jpg", image) == "0001-c6bca15e68171d2f"
+
+
 def test_the_same_bytes_in_another_shape_are_another_view(tmp_path):
     store = open_store(tmp_path)
     assert store.key("a", torch.zeros(4, 6, 3, dtype=torch.uint8)) != store.key(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pytorch_msssim import ssim
 from torch import Tensor
 
-from genlangsplat_ns.rasterization.ssim import structural_similarity
+from genlangsplat_ns.rasterization.ssim import kept_similarity, structural_similarity
 
 
 def images(height: int, width: int, channels: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -33,6 +33,26 @@ def test_value_and_gradient_equal_those_of_pytorch_msssim(height: int, width: in
     (value, gradient), (expected_value, expected_gradient) = results
     assert torch.allclose(value, expected_value, atol=2e-6)
     assert (gradient - expected_gradient).norm() <= 1e-4 * expected_gradient.norm()
+
+
+@pytest.mark.parametrize("size", [(40, 50), (11, 30), (8, 30)])
+def test_the_similarity_of_all_pixels_is_the_usual_one(size: tuple[int, int]) -> None:
+    moving, fixed = images(*size)
+    found = kept_similarity(moving, fixed, torch.ones(size, dtype=torch.bool))
+    assert found.item() == pytest.approx(structural_similarity(moving, fixed).item(), abs=2e-6)
+
+
+def test_the_similarity_of_kept_pixels_ignores_the_others() -> None:
+    moving, fixed = images(40, 50)
+    kept = torch.ones(40, 50, dtype=torch.bool)
+    kept[20:] = False
+    found = kept_similarity(moving, fixed, kept)
+    moving[..., 20:, :] = 17.0
+    assert kept_similarity(moving, fixed, kept) == found
+    # Equal black windows would raise the mean over all of them.
+    fixed = fixed * kept
+    assert found < structural_similarity(moving * kept, fixed) - 0.05
+    assert found.item() == pytest.approx(structural_similarity(*images(40, 50)).item(), abs=0.03)
 
 
 def test_a_image_is_most_similar_to_itself() -> None:

@@ -142,7 +142,7 @@ def test_a_single_view_equals_the_cached_training_view(tmp_path: Path, lens: Len
     for index in range(2):
         assert kept[index].dtype == getattr(torch, image_type)
         assert torch.equal(views.image("train", index), before[index])
-        assert torch.equal(views.train_dataset.undistorted_view(index, image_type), before[index])
+        assert torch.equal(views.train_dataset.undistorted(index, image_type).rgb, before[index])
         as_bytes = kept[index] if image_type == "uint8" else (kept[index] * 255).round().to(torch.uint8)
         assert torch.equal(as_bytes, before[index])
 

@@ -80,9 +80,10 @@ def test_panoramas_are_refused_with_the_command_that_cuts_them() -> None:
 
 
 def test_a_fourth_term_belongs_to_fisheye_lenses() -> None:
-    check_fourth_term([CameraType.FISHEYE.value, CameraType.PERSPECTIVE.value], [0.1, 0.0])
+    check_fourth_term(CameraType.FISHEYE, 0.1)
+    check_fourth_term(CameraType.PERSPECTIVE, 0.0)
     with pytest.raises(GenLangSplatError, match="k4"):
-        check_fourth_term([CameraType.PERSPECTIVE.value], [0.1])
+        check_fourth_term(CameraType.PERSPECTIVE, 0.1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,157 @@
+"""Reads mask files, which mark the pixels of a photograph that count: a pixel counts if its value is not zero."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image, ImageOps
+
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.utils.photographs import reading_picture
+from genlangsplat_ns.views.posed_scene import join_names
+
+LOGGER = logging.getLogger(__name__)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+"""Suffixes of mask files, in order of preference; also in upper case."""
+
+LOSSY_FORMATS = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")
+"""Formats, by Pillow's names, that change zeros near the border of a mask."""
+
+ADVICE = "Export the mask again, for example as a grayscale PNG that is black where the photograph is to be ignored."
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
+def find_mask(folder: Path, photograph: Path) -> Path | None:
+    """Finds the mask of a photograph; returns None if there is none.
+
+    Both common names are recognized: for `a/x.jpg`, these are `a/x.jpg.png` and `a/x.png`, also with another suffix.
+
+    Args:
+        folder: The folder of the masks.
+        photograph: The path of the photograph below its own folder.
+    """
+    place = folder / photograph.parent
+    endings = [*SUFFIXES, *(suffix.upper() for suffix in SUFFIXES)]
+    names = [base + ending for base in (photograph.name, photograph.stem) for ending in endings]
+    return next((place / name for name in names if (place / name).is_file()), None)
+
+
+def folder_masks(folders: Sequence[Path], photographs: Sequence[Path]) -> list[Path | None]:
+    """Finds the masks of photographs in folders of masks, of which the first that has a mask counts.
+
+    A photograph without a mask counts as a whole.
+
+    Raises:
+        GenLangSplatError: No photograph has a mask.
+    """
+    masks = [
+        next((mask for folder in folders if (mask := find_mask(folder, photograph)) is not None), None)
+        for photograph in photographs
+    ]
+    without = [str(photograph) for photograph, mask in zip(photographs, masks, strict=True) if mask is None]
+    if len(without) == len(photographs):
+        raise GenLangSplatError(
+            f"Found no mask in {folders[-1]}; expected for the photograph {without[0]} for example "
+            f"{without[0]}.png or {Path(without[0]).with_suffix('.png')}. Rename the masks, or omit --masks-path."
+        )
+    if without:
+        LOGGER.warning(
+            "%d of %d photographs have no mask in %s and count as a whole: %s.",
+            len(without),
+            len(photographs),
+            folders[-1],
+            join_names(without),
+        )
+    return masks
+
+
+def listed_mask(path: Path, photograph: Path) -> Path:
+    """Returns the file of a listed mask, which may have the other common name of the photograph's mask."""
+    return path if path.is_file() else find_mask(path.parent, Path(photograph.name)) or path
+
+
+def check_masks(paths: Sequence[Path | None], sizes: Sequence[Size]) -> None:
+    """Checks from their headers that the masks exist and fit their photographs.
+
+    Args:
+        paths: The mask of each photograph; None if it has none.
+        sizes: The size of each photograph.
+
+    Raises:
+        GenLangSplatError: A mask is missing, is not an image, or has another shape than its photograph.
+    """
+    listed = [path for path in paths if path is not None]
+    missing = [path for path in listed if not path.is_file()]
+    if missing:
+        raise GenLangSplatError(
+            f"{len(missing)} of {len(listed)} listed masks do not exist: {join_names(missing)}. Restore them, or "
+            "remove mask_path from their frames in transforms.json, so that their photographs count as a whole."
+        )
+    for path, size in zip(paths, sizes, strict=True):
+        if path is not None:
+            with reading_picture(str(path), ADVICE), Image.open(path) as file:
+                _upright(file, path, size)
+
+
+def read_mask(path: Path, photograph_size: Size, size: Size | None = None) -> Bool[np.ndarray, "height width"]:
+    """Reads which pixels of a photograph count.
+
+    Grayscale, palette and color images count where any color is not zero; in lossy formats, where the brightness is
+    above half of the highest one. Transparent pixels do not count. If an image with transparency has a single color,
+    its opacity alone is the mask.
+
+    Args:
+        path: The mask; its size may differ from the photograph's by a scale.
+        photograph_size: Size of the photograph.
+        size: Size of the result, with nearest-neighbor interpolation; None for the size of the photograph.
+
+    Raises:
+        GenLangSplatError: The file cannot be read as an image, or has another shape than the photograph.
+    """
+    with reading_picture(str(path), ADVICE), Image.open(path) as file:
+        lossy = file.format in LOSSY_FORMATS
+        kept = _kept(_upright(file, path, photograph_size), lossy)
+    shown = Image.fromarray(kept.astype(np.uint8)).resize(size or photograph_size, Image.Resampling.NEAREST)
+    return np.asarray(shown) > 0
+
+
+def _upright(mask: Image.Image, path: Path, photograph_size: Size) -> Image.Image:
+    """Returns the mask in the orientation of the photograph, which may be that of its EXIF data."""
+    upright = mask if same_shape(mask.size, photograph_size) else ImageOps.exif_transpose(mask)
+    if same_shape(upright.size, photograph_size):
+        return upright
+    raise GenLangSplatError(
+        f"The mask {path} has {mask.width}x{mask.height} pixels, but its photograph has "
+        f"{photograph_size[0]}x{photograph_size[1]}, which is another shape. Export the mask of this photograph again, "
+        "at its size or scaled."
+    )
+
+
+def same_shape(first: Size, second: Size) -> bool:
+    """Whether two image sizes have the same aspect ratio, within the rounding of sides to pixels."""
+    difference = abs(first[0] * second[1] - second[0] * first[1])
+    return difference <= max(sum(first), sum(second))
+
+
+def _kept(mask: Image.Image, lossy: bool) -> Bool[np.ndarray, "height width"]:
+    if mask.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in mask.info:
+        pixels = np.asarray(mask.convert("RGBA"))
+        colors, opacity = pixels[..., :3], pixels[..., 3]
+        if (colors == colors[0, 0]).all() and (opacity != opacity[0, 0]).any():
+            return opacity > 0
+        return _bright(colors.max(axis=-1), lossy) & (opacity > 0)
+    if mask.mode == "1" or mask.mode[0] in "LIF":
+        return _bright(np.asarray(mask), lossy)
+    return _bright(np.asarray(mask.convert("RGB")).max(axis=-1), lossy)
+
+
+def _bright(values: np.ndarray, lossy: bool) -> Bool[np.ndarray, "height width"]:
+    # In relation to the highest value, because masks of zeros and ones are common.
+    return values * 2.0 > float(values.max()) if lossy else values != 0

@@ -24,6 +24,9 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 180
 """Timeout in seconds, long enough for a busy machine without a GPU; a success takes a few seconds."""
 
+STILL = 6
+"""Seconds without a change after which an image is final, longer than a busy machine takes for one image."""
+
 SIZE = {"width": 1100, "height": 1400}
 SCENE = {"x": 20, "y": 100, "width": 700, "height": 1200}
 """The part of the page where the scene is."""
@@ -109,6 +112,20 @@ class ViewerPage:
         """Waits for an image that fulfills a condition."""
         return wait_for(lambda: [image for image in [self.image()] if holds(image)], what)[0]
 
+    def still_image(self) -> np.ndarray:
+        """Waits until the image no longer changes: a moving camera is shown coarsely first."""
+        last, since = self.image(), time.monotonic()
+
+        def still() -> bool:
+            nonlocal last, since
+            image = self.image()
+            if np.abs(image - last).mean() > 0.1:
+                last, since = image, time.monotonic()
+            return time.monotonic() - since > STILL
+
+        wait_for(still, "an image that stays")
+        return last
+
 
 @pytest.fixture(scope="module")
 def viewer(address: str) -> Iterator[ViewerPage]:
@@ -141,8 +158,7 @@ def test_the_panel_asks_selects_and_exports(viewer: ViewerPage, folder: Path) ->
     viewer.press("Next peak")
     viewer.answer("relevancy")
     viewer.image_with(lambda image: np.abs(image - start).mean() > 5, "the view of a peak")
-    time.sleep(3)
-    before = viewer.image()
+    before = viewer.still_image()
 
     viewer.choose("Output type", "relevancy_overlay")
     viewer.image_with(lambda image: np.abs(image - before).mean() > 5, "the relevancy overlay")
@@ -168,7 +184,7 @@ def test_the_panel_asks_selects_and_exports(viewer: ViewerPage, folder: Path) ->
 
     viewer.choose("Output type", "rgb")
     viewer.image_with(lambda image: np.abs(image - before).mean() < 3, "the scene as before")
-    whole = viewer.image()
+    whole = viewer.still_image()
     viewer.press("Hide")
     viewer.answer(f"{count:,} Gaussians are hidden")
     viewer.image_with(lambda image: np.abs(image - whole).mean() > 1, "the scene with a hole")

@@ -57,7 +57,8 @@ def write_results(path: Path | None, rows: list[dict[str, Any]], goals: list[Goa
     for goal in goals:
         verdict = "[green]yes[/green]" if goal.met else "[red]no[/red]"
         table.add_row(goal.name, f"{goal.measured:.4g}", f"{goal.relation} {goal.target:g}", verdict)
-    CONSOLE.print(table)
+    if goals:
+        CONSOLE.print(table)
     if path is not None:
         bars = [
             {"name": goal.name, "measured": goal.measured, "relation": goal.relation, "bar": goal.target}

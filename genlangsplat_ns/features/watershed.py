@@ -9,6 +9,7 @@ outline of the mask is not a border.
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,7 +32,7 @@ GRADIENT_STEP = 0.01
 class WatershedSettings:
     """Parameters of the regions; all of them are part of the identity of stored features."""
 
-    # Maximum number of regions at each level.
+    # Maximum number of regions at each level; if pixels are masked, times the square root of the kept share.
     subparts: int = 120
     parts: int = 40
     wholes: int = 12
@@ -100,7 +101,9 @@ class WatershedMaskGenerator:
         atoms = _atoms(_gradient(lab, settings.fine_scale), settings.seed_spacing, inside)
         borders = _shared_borders(atoms, lab, settings.coarse_scale, settings.half_strength)
         merging = _Merging(np.bincount(atoms[atoms >= 0]), borders, settings.area_power)
-        counts = (settings.subparts, settings.parts, settings.wholes)
+        # A small kept area shows fewer objects, and they are larger in relation to it.
+        share = 1.0 if inside is None else math.sqrt(inside.mean())
+        counts = [max(1, round(count * share)) for count in (settings.subparts, settings.parts, settings.wholes)]
         levels = np.stack([merging.merge_down_to(count) for count in counts])[:, atoms]
         levels[:, atoms < 0] = -1
         # Nearest-neighbor upscaling keeps regions connected.

@@ -49,7 +49,7 @@ def _print(done: SceneEvaluation) -> None:
     """Prints the means of every protocol and split, and published scores."""
     from genlangsplat_ns.evaluation.published import is_published_scene
     from genlangsplat_ns.evaluation.report import percent
-    from genlangsplat_ns.scene.evaluation import SPLIT_TITLES
+    from genlangsplat_ns.scene.evaluation import SPLIT_TITLES, UNCOUNTED_NOTE
 
     document = done.document
     title = f"{document['scene']}, micro / macro means"
@@ -65,6 +65,8 @@ def _print(done: SceneEvaluation) -> None:
     facts = document["labels"]
     if facts["in_training"]:
         CONSOLE.print(f"{len(facts['in_training'])} of {len(facts['frames'])} labeled views are training views.")
+    if facts["masked_views"]:
+        CONSOLE.print(f"{len(facts['masked_views'])} labeled views have masks. {UNCOUNTED_NOTE}")
     for name, words in {
         "no_such_view": "labeled views are not in this scene",
         "not_in_view": "labels are outside their view",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
+from jaxtyping import Bool
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -131,7 +132,8 @@ def evaluate_views(
 ) -> Evaluation:
     """Asks every text in every labeled view that shows its category, and scores the answers.
 
-    Every view is rendered and decoded once for all its texts, and nothing of it is kept.
+    Every view is rendered and decoded once for all its texts, and nothing of it is kept. Pixels of the view's mask do
+    not count: they have no content, and are neither predicted nor labeled.
 
     Args:
         views: The views of the run to look at; those without labels are ignored.
@@ -165,23 +167,26 @@ def evaluate_views(
     asker = _Asker(run, embed_query(query, run.encoder), protocols, mode)
     scores: list[QueryScore] = []
     lost: list[str] = []
+    masked: list[str] = []
     decibels: dict[str, float] = {}
     for view, view_labels in track(matched.pairs, "Evaluating views"):
         rgb, latents = asker.render(view)
         height, width = rgb.shape[:2]
         kept = run.mask(view)
+        if kept is not None:
+            kept = kept.to(rgb.device)
+            masked.append(view.name)
         if kept is None or bool(kept.any()):
-            kept = None if kept is None else kept.to(rgb.device)
             decibels[view.name] = float(psnr(rgb, run.image(view).to(rgb) / 255, kept))
         resized = view_labels.resized(width, height)
-        truths = {category: resized.truth(category) for category in resized.categories}
+        truths = {category: resized.truth(category).within(kept) for category in resized.categories}
         asked = []
         for index, target in enumerate(targets):
             if target.category in truths and truths[target.category].mask.any():
                 asked.append(index)
             elif target.category in truths:
                 lost.append(f"{view.name}: {target.text}")
-        for index, predictions in asker.ask(view, latents, asked):
+        for index, predictions in asker.ask(view, latents, asked, kept):
             truth = truths[targets[index].category]
             answered = _score(view, targets[index], rgb, truth, protocols, predictions)
             scores.extend(answered.scores)
@@ -193,7 +198,7 @@ def evaluate_views(
             f"{', '.join(dict.fromkeys(target.category for target in targets))}."
         )
     splits = {view.name: str(view.split) for view, _ in matched.pairs}
-    return Evaluation(tuple(scores), decibels, splits, matched.unmatched, tuple(lost))
+    return Evaluation(tuple(scores), decibels, splits, matched.unmatched, tuple(lost), tuple(masked))
 
 
 def select_by_protocol(field: LanguageField, query: EmbeddedQuery, protocol: SelectionProtocol) -> list[GaussianAnswer]:
@@ -242,17 +247,22 @@ class _Asker:
         return self.run.render_rgb(view), None
 
     def ask(
-        self, view: Any, latents: Tensor | None, asked: Sequence[int]
+        self, view: Any, latents: Tensor | None, asked: Sequence[int], kept: Bool[Tensor, "height width"] | None
     ) -> Iterator[tuple[int, tuple[Prediction, ...]]]:
-        """Yields the number of a text and its prediction under each protocol, for the texts with these numbers."""
+        """Yields the number of a text and its prediction under each protocol, for the texts with these numbers.
+
+        Pixels that are not `kept` (None keeps all) have no content and are not predicted.
+        """
         if not asked:
             return
         part = self.query.subset(asked)
         maps: Iterable[Tensor | None] = [None] * len(asked)
         if any(isinstance(protocol, RenderedProtocol) for protocol in self.protocols):
-            maps = self._maps(view, latents, part)
+            rendered = self._maps(view, latents, part)
+            maps = rendered if kept is None else rendered * kept
         for index, text_maps in zip(asked, maps, strict=True):
-            yield index, tuple(self._predict(view, index, text_maps, protocol) for protocol in self.protocols)
+            predictions = (self._predict(view, index, text_maps, protocol) for protocol in self.protocols)
+            yield index, tuple(found.within(kept) for found in predictions)
 
     def _maps(self, view: Any, latents: Tensor | None, query: EmbeddedQuery) -> Tensor:
         """Relevancy of a view by the mode, (num_texts, levels, height, width)."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float
+from torch import Tensor
 
 Box = tuple[float, float, float, float]
 Polygon = tuple[tuple[float, float], ...]
@@ -88,6 +89,10 @@ class CategoryTruth:
 
     mask: Mask
     boxes: tuple[Box, ...]
+
+    def within(self, kept: Bool[Tensor, "height width"] | None) -> CategoryTruth:
+        """Returns the truth without the pixels that are not kept; None keeps all."""
+        return self if kept is None else replace(self, mask=self.mask & kept.cpu().numpy())
 
 
 @dataclass(frozen=True)

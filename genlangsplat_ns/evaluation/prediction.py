@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from genlangsplat_ns.evaluation.labels import Mask
@@ -33,6 +33,10 @@ class Prediction:
     mask: Mask
     peaks: Peaks | None
     """Pixels (x, y) with the highest value, in reading order; empty for a constant map, None without localization."""
+
+    def within(self, kept: Bool[Tensor, "height width"] | None) -> Prediction:
+        """Returns the prediction without the pixels that are not kept."""
+        return self if kept is None else replace(self, mask=self.mask & kept.cpu().numpy())
 
 
 def predict(

@@ -47,6 +47,8 @@ class Evaluation:
     """Labeled views that the run does not have."""
     lost: tuple[str, ...] = ()
     """View and text pairs that could not be scored because no labeled pixel is inside the view."""
+    masked: tuple[str, ...] = ()
+    """Labeled views with pixels that do not count."""
 
     def chosen(self, protocol: str, split: str) -> list[QueryScore]:
         """Returns the scores under a protocol in the views of a split; `all` means both splits."""

@@ -61,7 +61,7 @@ SPLIT_TITLES = {
 
 
 UNCOUNTED_NOTE = "Masked and fully transparent pixels do not count."
-"""A remark on the geometry of views with such pixels."""
+"""A remark on figures of views with such pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +182,7 @@ def _document(
             "skipped": list(labels.skipped),
             "notes": list(labels.notes),
             "not_in_view": list(evaluation.lost),
+            "masked_views": list(evaluation.masked),
         },
         "geometry": _geometry(scene) | {"psnr_of_labeled_views": evaluation.psnr},
         "queries": [asdict(score) for score in evaluation.scores],
@@ -250,7 +251,8 @@ def _page(
     return Report(
         title=f"{document['scene']}: texts against labels",
         summary=f"{len(evaluation.splits)} labeled views, {len(document['queries']) // len(protocols)} pairs of view "
-        f"and text, scored by {', '.join(protocol.name for protocol in protocols)}.",
+        f"and text, scored by {', '.join(protocol.name for protocol in protocols)}."
+        + (f" {UNCOUNTED_NOTE}" if evaluation.masked else ""),
         encoder=describe_encoder(scene.encoder),
         figures={
             "localization": percent(micro["localization"]),

@@ -25,8 +25,8 @@ class LanguageMetrics:
     Attributes:
         means: `lang_cosine` and `lang_l1` between rendered latents and the latents of the views' regions, over all
             pixels with regions and all levels (masked pixels have no region); and for views with labels, `miou` and
-            `localization` by LangSplat's LERF-OVS protocol over all pairs of view and text, also on masked pixels. A
-            metric without data is omitted instead of NaN.
+            `localization` by LangSplat's LERF-OVS protocol over all pairs of view and text. A metric without data is
+            omitted instead of NaN.
         fidelity: `lang_cosine` and `lang_l1` of every view with regions, by its name.
         queries: One score per pair of view and text.
     """

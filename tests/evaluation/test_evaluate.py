@@ -139,6 +139,41 @@ def test_scores_of_gaussians_agree_with_decoded_pixels(make_run, labels):
 
 
 @pytest.mark.parametrize("mode", ["rendered", "gaussian"])
+def test_masked_pixels_are_neither_labeled_nor_predicted(make_run, labels, mode):
+    """A field that finds the cup in all pixels of the lower half is right if the lower half is masked."""
+    run = make_run(kind=RunOfPixels)
+    full, kept = run.latents, torch.ones(48, 64, dtype=torch.bool)
+    kept[24:] = False
+    answers = torch.zeros(48, 64, 12) + run.encoder.direction("cup")
+    run.latents = lambda view: torch.where(kept[..., None], full(view), answers)
+    views, protocols = run.views("train"), [THRESHOLD, LANGSPLAT_LERF]
+
+    def evaluate():
+        shown = []
+        found = evaluate_views(run, views, labels, TARGETS, protocols=protocols, observe=shown.append, mode=mode)
+        return found, shown
+
+    counted, _ = evaluate()
+    run.mask = lambda view: kept
+    masked, shown = evaluate()
+    assert counted.masked == () and masked.masked == ("0001.png",)
+    cup = {name: found.chosen("threshold", "train")[0] for name, found in (("all", counted), ("kept", masked))}
+    assert cup["all"].iou < 0.5 and cup["kept"].iou == 1.0
+    for answer in shown:
+        assert not answer.truth.mask[24:].any()
+        assert not any(prediction.mask[24:].any() for prediction in answer.predictions)
+        assert answer.predictions[0].peaks and all(row < 24 for _, row in answer.predictions[0].peaks)
+
+
+def test_a_label_under_the_mask_is_lost(make_run, labels):
+    run = make_run()
+    run.mask = lambda view: torch.from_numpy(~labels["0001"].truth("book").mask)
+    evaluation = evaluate_views(run, run.views("train"), labels, TARGETS, protocols=[THRESHOLD])
+    assert evaluation.lost == ("0001.png: a book",)
+    assert [score.text for score in evaluation.scores] == ["a cup"]
+
+
+@pytest.mark.parametrize("mode", ["rendered", "gaussian"])
 def test_pixels_without_content_score_as_the_protocol_says(make_run, labels, mode):
     run = make_run(kind=RunOfPixels)
     full = run.latents

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import numpy as np
@@ -134,8 +135,8 @@ class GenLangSplatDataManager(FullImageDatamanager):
     ) -> None:
         """Opens zero views in the coordinate frame that is stored with the run."""
         stored = run_dir / TRANSFORMS
-        frame = SceneFrame.read(stored) if stored.is_file() else SceneFrame(torch.eye(4)[:3], 1.0)
-        AbsentViews(frame.transform.float(), frame.scale).set_up(self, config, device, test_mode)
+        frame = SceneFrame.read(stored) if stored.is_file() else SceneFrame(torch.eye(4, dtype=torch.float64)[:3], 1.0)
+        AbsentViews(frame.transform, frame.scale).set_up(self, config, device, test_mode)
         self._absent_from = run_dir
 
     def get_datapath(self) -> Path:
@@ -350,8 +351,8 @@ def _check_data_folder(config: GenLangSplatDataManagerConfig) -> None:
     if isinstance(config.dataparser, NerfstudioDataParserConfig) and not transforms_path(data).is_file():
         raise GenLangSplatError(
             f"{data} has no transforms.json and no COLMAP model (sparse/0). Create it from photographs with "
-            f"`ns-process-data images --data PHOTOS --output-dir {data}`, or choose another data format, for example "
-            "COLMAP: `colmap` after the method in ns-train, `--data-format colmap` in other commands."
+            f"`ns-process-data images --data PHOTOS --output-dir {quote(str(data))}`, or choose another data "
+            "format: its name, for example blender-data, at the end in ns-train, --data-format NAME in other commands."
         )
 
 

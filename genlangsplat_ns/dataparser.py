@@ -30,7 +30,14 @@ from torch import Tensor
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.scene_io.seed_points import read_seed_points
 from genlangsplat_ns.views.colmap_model import ColmapFolders, find_model, read_colmap, read_colmap_points
-from genlangsplat_ns.views.posed_scene import PosedPhotograph, PosedScene, SeedPoints, SplitName, with_finite_poses
+from genlangsplat_ns.views.posed_scene import (
+    PosedPhotograph,
+    PosedScene,
+    SeedPoints,
+    SplitName,
+    format_option,
+    with_finite_poses,
+)
 from genlangsplat_ns.views.splits import EvalMode, split_indices
 from genlangsplat_ns.views.transforms_file import read_transforms
 
@@ -56,6 +63,20 @@ class FrameSettings:
     eval_mode: EvalMode = "fraction"
     train_split_fraction: float = 0.9
     eval_interval: int = 8
+
+    @classmethod
+    def of(cls, config: NerfstudioDataParserConfig | ColmapDataParserConfig) -> FrameSettings:
+        """Returns the settings of a config."""
+        return cls(
+            config.orientation_method,
+            config.center_method,
+            config.auto_scale_poses,
+            config.scale_factor,
+            config.scene_scale,
+            config.eval_mode,
+            config.train_split_fraction,
+            config.eval_interval,
+        )
 
 
 @dataclass
@@ -101,7 +122,7 @@ class SceneParser(DataParser):
             to_original = frame.transform @ np.vstack([scene.applied_transform, [0.0, 0.0, 0.0, 1.0]])
         scale = frame.scale * scene.applied_scale
         metadata: dict[str, Any] = {PHOTOGRAPH_SCALE: scene.photograph_scale, **self.metadata(chosen)}
-        seeds = self._seeds(frame.transform, to_original, scale)
+        seeds = self._seeds(frame.transform, to_original, scale) if split == "train" else None
         if seeds is not None:
             metadata |= {
                 "points3D_xyz": torch.from_numpy(seeds.positions.astype(np.float32)),
@@ -141,6 +162,7 @@ class SceneParser(DataParser):
         else:
             return None
         if len(seeds.positions) == 0:
+            LOGGER.warning("%s has no points, so training starts from random points.", scene.seed_file)
             return None
         moved = scale * (seeds.positions @ transform[:, :3].T + transform[:, 3])
         return replace(seeds, positions=moved)
@@ -167,17 +189,7 @@ class SeedPointNerfstudio(SceneParser):
 
     def frame_settings(self) -> FrameSettings:
         """Returns the settings of the config."""
-        config = self.config
-        return FrameSettings(
-            config.orientation_method,
-            config.center_method,
-            config.auto_scale_poses,
-            config.scale_factor,
-            config.scene_scale,
-            config.eval_mode,
-            config.train_split_fraction,
-            config.eval_interval,
-        )
+        return FrameSettings.of(self.config)
 
     def metadata(self, photographs: list[PosedPhotograph]) -> dict[str, Any]:
         """Returns depth files and the color of masked pixels."""
@@ -192,12 +204,13 @@ class ColmapScene(SceneParser):
     def read(self) -> PosedScene:
         """Reads the model at the configured path, or at one of the usual ones."""
         config = self.config
+        given = config.colmap_path != ColmapDataParserConfig().colmap_path
         model = find_model(config.data, config.colmap_path)
-        if model is None:
+        if model is None or (given and model != config.colmap_path):
+            looked = str(config.colmap_path) if given else f"{config.colmap_path}, sparse/0, sparse and colmap"
             raise GenLangSplatError(
-                f"Found no COLMAP model in {config.data}; looked for cameras.bin and cameras.txt in "
-                f"{config.colmap_path}, sparse/0, sparse and colmap. Give its folder, relative to the scene, with "
-                "--colmap-path."
+                f"Found no COLMAP model in {config.data}; looked for cameras.bin and cameras.txt in {looked}. Give its "
+                f"folder, relative to the scene: {format_option('--colmap-path FOLDER')}."
             )
         if model != config.colmap_path:
             LOGGER.info("The COLMAP model is %s.", config.data / model)
@@ -213,17 +226,7 @@ class ColmapScene(SceneParser):
 
     def frame_settings(self) -> FrameSettings:
         """Returns the settings of the config."""
-        config = self.config
-        return FrameSettings(
-            config.orientation_method,
-            config.center_method,
-            config.auto_scale_poses,
-            config.scale_factor,
-            config.scene_scale,
-            config.eval_mode,
-            config.train_split_fraction,
-            config.eval_interval,
-        )
+        return FrameSettings.of(self.config)
 
     def metadata(self, photographs: list[PosedPhotograph]) -> dict[str, Any]:
         """Returns depth files."""
@@ -350,8 +353,8 @@ def _scene_frame(scene: PosedScene, settings: FrameSettings) -> _SceneFrame:
     )
     if not bool(transform.isfinite().all()):
         raise GenLangSplatError(
-            f"The cameras have no common up direction for the orientation method {method}. Choose another with "
-            "--orientation-method, for example none."
+            f"The cameras have no common up direction for the orientation method {method}. Choose another: "
+            f"{format_option('--orientation-method none')}."
         )
     spread = float(np.abs(centered[:, :3, 3]).max())
     if settings.center == "none" and float(np.abs(center).max()) > 1e4 * max(spread, 1.0):

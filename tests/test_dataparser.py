@@ -22,6 +22,7 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from genlangsplat_ns.dataparser import PHOTOGRAPH_SCALE, choose_parser
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.scene_io.frames import SceneFrame
+from genlangsplat_ns.views.dataset import ViewDataset
 from tests.views.scene_files import SIZE, ellipse_poses, write_colmap, write_pictures, write_transforms
 
 NAMES = [f"images/{number:02d}.png" for number in range(12)]
@@ -77,7 +78,9 @@ def test_the_frame_and_the_views_are_nerfstudios(
     torch.testing.assert_close(ours.dataparser_transform.float(), theirs.dataparser_transform, atol=2e-6, rtol=1e-5)
     assert ours.dataparser_scale == pytest.approx(theirs.dataparser_scale, rel=1e-6)
     torch.testing.assert_close(ours.scene_box.aabb, theirs.scene_box.aabb)
-    if "points3D_xyz" in theirs.metadata:
+    # Points are only used for training.
+    assert ("points3D_xyz" in ours.metadata) == (split == "train" and "points3D_xyz" in theirs.metadata)
+    if "points3D_xyz" in ours.metadata:
         torch.testing.assert_close(ours.metadata["points3D_xyz"], theirs.metadata["points3D_xyz"], atol=1e-5, rtol=1e-5)
         assert torch.equal(ours.metadata["points3D_rgb"], theirs.metadata["points3D_rgb"])
 
@@ -168,6 +171,88 @@ def test_damaged_files_are_refused(tmp_path: Path, content: str) -> None:
         parse(NerfstudioDataParserConfig(data=tmp_path))
 
 
+def test_a_transposed_matrix_is_named(tmp_path: Path) -> None:
+    poses = ellipse_poses(12).transpose(0, 2, 1)
+    with pytest.raises(GenLangSplatError, match=r"last row of its transform_matrix.*transposed"):
+        parse(NerfstudioDataParserConfig(data=nerfstudio_scene(tmp_path, poses=poses)))
+
+
+def test_a_sheared_pose_is_refused(tmp_path: Path) -> None:
+    poses = ellipse_poses(12)
+    poses[3, :3, 0] += 0.2 * poses[3, :3, 1]
+    with pytest.raises(GenLangSplatError, match=r"pose of 03\.png is not a rotation.*cosine"):
+        parse(NerfstudioDataParserConfig(data=nerfstudio_scene(tmp_path, poses=poses)))
+
+
+def test_mirrored_poses_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    poses = ellipse_poses(12)
+    poses[:2, :3, 0] *= -1
+    with caplog.at_level(logging.WARNING):
+        parse(NerfstudioDataParserConfig(data=nerfstudio_scene(tmp_path, poses=poses)))
+    assert "2 of 12 poses are left-handed" in caplog.text
+
+
+def test_photographs_are_sorted_by_their_folders_as_in_nerfstudio(tmp_path: Path) -> None:
+    names = [f"images/{camera}/{number}.png" for camera in ("cam-2", "cam") for number in range(3)]
+    config = NerfstudioDataParserConfig(data=nerfstudio_scene(tmp_path, names), eval_mode="all")
+    theirs = deepcopy(config).setup().get_dataparser_outputs("train")
+    assert parse(config).image_filenames == theirs.image_filenames
+
+
+def test_two_frames_are_not_the_same_picture(tmp_path: Path) -> None:
+    """The folders of two cameras of another computer do not exist here."""
+    write_pictures(tmp_path, NAMES[:3])
+    names = [f"/data/{camera}/{Path(name).name}" for camera in ("cam0", "cam1") for name in NAMES[:3]]
+    with pytest.raises(GenLangSplatError, match=r"cam0/00\.png and /data/cam1/00\.png, but only .*images/00\.png"):
+        parse(NerfstudioDataParserConfig(data=write_transforms(tmp_path, names)))
+
+
+@pytest.mark.parametrize(
+    "mask", ["images/00_mask.png", "images/00.png", "00.png", "../masks/00.png", "/a/masks/00.png"]
+)
+def test_a_photograph_is_no_mask(tmp_path: Path, mask: str) -> None:
+    photograph = "images/00.jpg"
+    write_pictures(tmp_path, [photograph])
+    config = NerfstudioDataParserConfig(data=write_transforms(tmp_path, [photograph], frame={"mask_path": mask}))
+    with pytest.raises(GenLangSplatError, match=r"1 of 1 listed masks do not exist: .*00"):
+        ViewDataset(parse(config)).check()
+
+
+def test_a_photograph_that_is_listed_as_its_mask_is_refused(tmp_path: Path) -> None:
+    write_pictures(tmp_path, NAMES[:1])
+    scene = write_transforms(tmp_path, NAMES[:1], frame={"mask_path": NAMES[0]})
+    with pytest.raises(GenLangSplatError, match=r"mask of .*00\.png is the photograph"):
+        ViewDataset(parse(NerfstudioDataParserConfig(data=scene))).check()
+
+
+def test_downscaled_photographs_of_two_folders_are_not_mixed_up(tmp_path: Path) -> None:
+    """The downscaled copies in one folder belong to one of the two cameras."""
+    names = [f"{camera}/{number}.png" for camera in ("left", "right") for number in range(3)]
+    config = NerfstudioDataParserConfig(data=nerfstudio_scene(tmp_path, names), downscale_factor=2, eval_mode="all")
+    half = (SIZE[0] // 2, SIZE[1] // 2)
+    write_pictures(tmp_path / "images_2", [f"{number}.png" for number in range(3)], half)
+    flat = parse(config)
+    assert [path.relative_to(tmp_path).as_posix() for path in flat.image_filenames] == names
+    assert flat.metadata[PHOTOGRAPH_SCALE] == 0.5
+    write_pictures(tmp_path / "images_2", names, half)
+    assert [path.relative_to(tmp_path / "images_2").as_posix() for path in parse(config).image_filenames] == names
+
+
+def test_seed_points_without_a_point_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scene = nerfstudio_scene(tmp_path)
+    write_points(scene, np.zeros((0, 3)))
+    with caplog.at_level(logging.WARNING):
+        outputs = parse(NerfstudioDataParserConfig(data=scene, load_3D_points=True))
+    assert "points3D_xyz" not in outputs.metadata
+    assert "points.ply has no points" in caplog.text
+
+
+@pytest.mark.parametrize("names", ["images/00.png", [None], [3]])
+def test_a_list_of_a_split_has_names(tmp_path: Path, names: Any) -> None:
+    with pytest.raises(GenLangSplatError, match=r'"train_filenames" in .* is no list of file names'):
+        parse(NerfstudioDataParserConfig(data=nerfstudio_scene(tmp_path, train_filenames=names)))
+
+
 @pytest.mark.parametrize("matrix", [None, [1, 2, 3], [[1, 0], [0, 1]], "text"])
 def test_frames_without_a_pose_are_named(tmp_path: Path, matrix: Any) -> None:
     scene = nerfstudio_scene(tmp_path, NAMES[:2], frame={"transform_matrix": matrix})
@@ -209,6 +294,11 @@ def test_the_usual_places_of_a_model(tmp_path: Path, model: str) -> None:
         assert len(outputs.metadata["points3D_xyz"]) == 20
 
 
+def test_a_given_model_is_not_replaced_by_another(tmp_path: Path) -> None:
+    with pytest.raises(GenLangSplatError, match=r"looked for .* in sparse/1\. Give its folder"):
+        parse(ColmapDataParserConfig(data=colmap_scene(tmp_path), colmap_path=Path("sparse/1")))
+
+
 def test_settings_of_the_default_format_are_kept_for_a_colmap_scene(tmp_path: Path) -> None:
     config = choose_parser(NerfstudioDataParserConfig(data=colmap_scene(tmp_path), center_method="focus"))
     assert isinstance(config, ColmapDataParserConfig)
@@ -231,7 +321,8 @@ def test_names_with_spaces_and_folders(tmp_path: Path, binary: bool) -> None:
 
 def test_split_lists_beside_the_model(tmp_path: Path) -> None:
     scene = colmap_scene(tmp_path)
-    (scene / "train_list.txt").write_text("00.png\n01.png\n")
+    (scene / "train_list.txt").write_text("# two views\n00.png\n01.png\n")
+    (scene / "val_list.txt").write_text("\n")
     (scene / "test_list.txt").write_text("05.png\n\n")
     config = ColmapDataParserConfig(data=scene)
     assert [path.name for path in parse(config).image_filenames] == ["00.png", "01.png"]
@@ -253,6 +344,33 @@ def test_a_folder_of_masks_that_is_not_used_is_reported(tmp_path: Path, caplog: 
     with caplog.at_level(logging.WARNING):
         assert parse(ColmapDataParserConfig(data=scene)).mask_filenames is None
     assert "--masks-path masks" in caplog.text
+
+
+def test_a_photograph_without_a_mask_in_the_folder_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = colmap_scene(tmp_path)
+    write_pictures(scene, [f"masks/{Path(name).name}" for name in NAMES[:11]])
+    with caplog.at_level(logging.WARNING):
+        outputs = parse(ColmapDataParserConfig(data=scene, masks_path=Path("masks"), eval_mode="all"))
+    assert outputs.mask_filenames[-1] is None and None not in outputs.mask_filenames[:-1]
+    assert "1 of 12 photographs have no mask" in caplog.text and "11.png" in caplog.text
+
+
+def test_a_folder_without_any_mask_of_the_photographs_is_refused(tmp_path: Path) -> None:
+    scene = colmap_scene(tmp_path)
+    write_pictures(scene, ["masks/other.png"])
+    with pytest.raises(GenLangSplatError, match=r"no mask in .*masks; expected for the photograph 00\.png"):
+        parse(ColmapDataParserConfig(data=scene, masks_path=Path("masks")))
+
+
+def test_large_photographs_outside_of_their_folder_are_scaled(tmp_path: Path) -> None:
+    """A model may name photographs by absolute paths."""
+    names = [str(tmp_path / "elsewhere" / name) for name in ("a.png", "b.png")]
+    size = (3300, 20)
+    write_pictures(tmp_path, names, size)
+    write_colmap(tmp_path / "scene/sparse/0", names, size=size)
+    assert parse(ColmapDataParserConfig(data=tmp_path / "scene")).metadata[PHOTOGRAPH_SCALE] == 0.25
 
 
 def test_large_photographs_are_scaled_without_a_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

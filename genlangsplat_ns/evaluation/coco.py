@@ -106,7 +106,7 @@ def _view(
             skipped.append(f"{path.name}, {label} ({category} in {name}): {found}")
             continue
         objects.append(found)
-        if not entry.get("segmentation"):
+        if not _outlined(entry.get("segmentation")):
             boxes.append(category)
     notes: tuple[str, ...] = ()
     if boxes:
@@ -127,6 +127,11 @@ def _photograph(image: Any, path: Path, place: str) -> str:
     return name
 
 
+def _outlined(shape: Any) -> bool:
+    """Whether a segmentation has an outline; some programs write an empty one beside a box."""
+    return any(ring != [] for ring in shape) if isinstance(shape, list) else bool(shape)
+
+
 def _object(
     category: str, entry: Any, width: int, height: int, path: Path, place: str
 ) -> LabeledObject | LabeledMask | str:
@@ -134,7 +139,7 @@ def _object(
     shape = entry.get("segmentation")
     if isinstance(shape, dict):
         return _mask(category, shape, width, height, path, place)
-    if shape:
+    if _outlined(shape):
         rings = _rings(shape, path, place)
     elif entry.get("bbox") is not None:
         rings = [_corners(entry["bbox"], path, place)]

@@ -59,6 +59,8 @@ def field_of(container: Any, key: str, kind: type, path: Path, place: str) -> An
         GenLangSplatError: If the entry is missing or of another type.
     """
     value = container.get(key) if isinstance(container, dict) else None
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
     if not isinstance(value, kind) or isinstance(value, bool):
         found = "nothing" if value is None else type(value).__name__
         raise GenLangSplatError(
@@ -73,6 +75,9 @@ def category_of(container: Any, key: str, path: Path, place: str) -> str | None:
     Raises:
         GenLangSplatError: If the category is missing or blank.
     """
+    number = container.get(key) if isinstance(container, dict) else None
+    if isinstance(number, int) and not isinstance(number, bool):
+        return str(number)
     category: str = field_of(container, key, str, path, place).strip()
     if not category:
         raise GenLangSplatError(f"Found a blank category for {place} in the labels {path}. Give it a name.")

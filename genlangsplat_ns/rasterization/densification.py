@@ -28,10 +28,15 @@ class BudgetedStrategy(DefaultStrategy):
         if self.max_gaussians is not None and step % self.refine_every == 0 and state["grad2d"] is not None:
             room = self.max_gaussians - len(params["means"])
             gradients = state["grad2d"] / state["count"].clamp_min(1)
-            if int((gradients > self.grow_grad2d).sum()) > room:
-                # Splits by screen size would come on top of those by gradient.
+            growing = gradients > self.grow_grad2d
+            wanted = growing
+            if step < self.refine_scale2d_stop_iter:
+                wanted = growing | (state["radii"] > self.grow_scale2d)
+            if int(wanted.sum()) > room:
+                # Gradients come first; splits by screen size would come on top of those by gradient.
                 self.grow_scale2d = math.inf
-                self.grow_grad2d = math.inf if room <= 0 else float(gradients.topk(room + 1).values[-1])
+                if int(growing.sum()) > room:
+                    self.grow_grad2d = math.inf if room <= 0 else float(gradients.topk(room + 1).values[-1])
         try:
             super().step_post_backward(params, optimizers, state, step, info, **kwargs)
         finally:

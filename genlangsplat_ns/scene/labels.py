@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +16,8 @@ from genlangsplat_ns.evaluation.label_folders import LabelSet, find_label_folder
 from genlangsplat_ns.evaluation.labels import ViewLabels
 from genlangsplat_ns.evaluation.matching import MatchedViews, match_views
 from genlangsplat_ns.scene.language_scene import LanguageScene, SceneView
+
+LOGGER = logging.getLogger(__name__)
 
 ASPECT_TOLERANCE = 0.02
 """Maximum relative difference between the aspect ratios of labels and photograph."""
@@ -30,6 +33,19 @@ def find_scene_labels(scene: LanguageScene) -> LabelSet | None:
     """Reads the labels stored next to the data; None if there are none."""
     folder = find_label_folder(Path(scene.datamanager.config.dataparser.data))
     return None if folder is None else read_label_set(folder)
+
+
+def usable_labels(scene: LanguageScene, views: Sequence[SceneView]) -> MatchedViews | None:
+    """Returns the labels beside the data, warped to these views; None if there are none.
+
+    Unusable ones, which nobody asked for, are reported and not used.
+    """
+    try:
+        labels = find_scene_labels(scene)
+        return None if labels is None else warp_labels(labels, scene, views)
+    except GenLangSplatError as error:
+        LOGGER.warning("The labels beside the data are not used: %s", error)
+        return None
 
 
 def warp_labels(labels: LabelSet, scene: LanguageScene, views: Sequence[SceneView]) -> MatchedViews:

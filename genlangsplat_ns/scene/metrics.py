@@ -11,7 +11,7 @@ from genlangsplat_ns.evaluation.evaluate import evaluate_views
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF
 from genlangsplat_ns.evaluation.scores import QueryScore
 from genlangsplat_ns.lifting.loss import language_fidelity
-from genlangsplat_ns.scene.labels import find_scene_labels, warp_labels
+from genlangsplat_ns.scene.labels import usable_labels
 from genlangsplat_ns.scene.language_scene import LanguageScene
 
 MASKED_NOTE = "Masked pixels do not count; fully transparent pixels count only in colors, as background."
@@ -54,8 +54,7 @@ def language_metrics(scene: LanguageScene, split: Literal["train", "eval"] = "ev
             count += pixels
     if count > 0:
         means |= {"lang_cosine": cosine_sum / count, "lang_l1": l1_sum / count}
-    labels = find_scene_labels(scene)
-    labeled = None if labels is None else warp_labels(labels, scene, views)
+    labeled = usable_labels(scene, views)
     if labeled is None or not labeled.pairs:
         return LanguageMetrics(means, fidelity, ())
     evaluation = evaluate_views(scene, views, labeled, protocols=(LANGSPLAT_LERF,))

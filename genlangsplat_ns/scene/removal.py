@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.scene_io.runs import StoredRun, write_beside
+from genlangsplat_ns.scene_io.runs import StoredRun, name_data, write_beside
 
 LOGGER = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ def write_without(run: StoredRun, config: Any, remove: Bool[Tensor, " num_gaussi
     """
     if bool(remove.all()):
         raise GenLangSplatError("Every Gaussian is selected, so nothing would be left. Raise the threshold.")
+    name_data(run, config.get_base_dir(), config)
     written = write_beside(run, config.get_base_dir(), _restricted(run.load_state(), ~remove), config, overwrite)
     LOGGER.info("The run without the removed Gaussians: %s.", written)
     return written

@@ -18,8 +18,18 @@ LOGGER = logging.getLogger(__name__)
 MAX_POINTS = 20_000
 """Number of points that are tested at most."""
 
-FEW = 0.01
-"""A smaller share of visible points is reported."""
+MIN_POINTS = 4
+"""Number of distinct points from which training can start."""
+
+FEW = 0.2
+"""At a smaller share of visible points, other conventions of poses are tried."""
+
+ALMOST_NONE, MOST = 0.05, 0.5
+"""The poses are taken to be wrong if the cameras see less than the first share of the points, but with another
+convention more than the second."""
+
+MANY_TIMES = 5
+"""Another convention is named if the cameras see this many times the points with it."""
 
 Poses = Float[Tensor, "num_cameras 3 4"]
 
@@ -70,32 +80,55 @@ def check_start_in_view(
         frame: The coordinate frame of the run, in which points and cameras are given.
 
     Raises:
-        GenLangSplatError: No camera sees any point.
+        GenLangSplatError: There are fewer than four points, or no camera sees any point, or almost none and most of
+            them with other poses.
     """
     if seeds is None:
         points, start = box.sample(MAX_POINTS, torch.Generator().manual_seed(0)), "random points"
     else:
-        points, start = seeds[:: -(-len(seeds) // MAX_POINTS)], f"{len(seeds):,} seed points"
+        usable = seeds[seeds.isfinite().all(dim=1)]
+        _check_count(usable)
+        points, start = usable[:: -(-len(usable) // MAX_POINTS)], f"{len(seeds):,} seed points"
     share = _seen(cameras.camera_to_worlds, cameras, points)
-    if share == 0:
+    if share >= FEW:
+        return
+    words, other = _best_convention(cameras, points, frame)
+    found = f"The cameras see {share:.1%} of the {start}." if share else f"No camera sees any of the {start}."
+    if other > max(FEW, MANY_TIMES * share):
+        advice = (
+            f"With {words}, they see {other:.0%}: transform_matrix must map from camera to world, with x right, y up "
+            "and z backwards (OpenGL). Convert the poses."
+        )
+        if share == 0:
+            raise GenLangSplatError(f"{found} {advice}")
+        if share < ALMOST_NONE and other > MOST:
+            raise GenLangSplatError(
+                f"{found} {advice} If the poses are right, start without the points: --pipeline.model.random-init True."
+            )
+        LOGGER.warning("%s %s", found, advice)
+    elif share == 0:
         raise GenLangSplatError(
-            f"No camera sees any of the {start}, so training would show nothing. {_advice(cameras, points, frame)}"
+            f"{found} Poses and points belong to different coordinate frames. Create both from the same reconstruction."
         )
-    if share < FEW:
-        LOGGER.warning("The cameras see only %.1f %% of the %s. Check the poses and the points.", 100 * share, start)
+    elif share < ALMOST_NONE:
+        LOGGER.warning("%s Check the poses and the points.", found)
 
 
-def _advice(cameras: Cameras, points: Float[Tensor, "num_points 3"], frame: SceneFrame) -> str:
-    """Returns the likely cause, found by trying other conventions of poses."""
-    pose = cameras.camera_to_worlds
-    shares = {words: _seen(other, cameras, points) for words, other in _conventions(pose, frame).items()}
-    words = max(shares, key=lambda name: shares[name])
-    if shares[words] > FEW:
-        return (
-            f"With {words}, they see {shares[words]:.0%} of the points: transform_matrix must map from camera to world "
-            "with x right, y up and z backwards (OpenGL). Convert the poses."
+def _check_count(usable: Float[Tensor, "num_points 3"]) -> None:
+    # Points at one place have no spacing. Counting the places of many points takes seconds, and they have some.
+    count = len(usable.unique(dim=0)) if len(usable) < MAX_POINTS else len(usable)
+    if count < MIN_POINTS:
+        raise GenLangSplatError(
+            f"Found {count} distinct seed points, expected at least {MIN_POINTS}. Add points to the data, or start "
+            "from random points with --pipeline.model.random-init True."
         )
-    return "Poses and points belong to different coordinate frames. Create both from the same reconstruction."
+
+
+def _best_convention(cameras: Cameras, points: Float[Tensor, "num_points 3"], frame: SceneFrame) -> tuple[str, float]:
+    """Returns the other convention of poses with which the cameras see most of the points, and their share."""
+    conventions = _conventions(cameras.camera_to_worlds, frame)
+    shares = {words: _seen(poses, cameras, points) for words, poses in conventions.items()}
+    return max(shares.items(), key=lambda item: item[1])
 
 
 def _conventions(poses: Poses, frame: SceneFrame) -> dict[str, Poses]:

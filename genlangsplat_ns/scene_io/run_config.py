@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import yaml
@@ -173,5 +174,7 @@ def _as_stored(value: Any) -> Any:
 def _argument(value: Any) -> str:
     """Formats a stored setting as a command-line argument."""
     if not isinstance(value, list):
-        return str(value)
-    return str(Path(*value)) if all(isinstance(item, str) for item in value) else " ".join(map(str, value))
+        return quote(str(value))
+    if all(isinstance(item, str) for item in value):
+        return quote(str(Path(*value)))
+    return " ".join(quote(str(item)) for item in value)

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.scene_io.stored_paths import exists, find_moved
 from genlangsplat_ns.utils.files import atomic_folder, atomic_path
 
 MODEL = "_model."
@@ -101,3 +102,18 @@ def write_beside(run: StoredRun, folder: Path, state: Mapping[str, Any], config:
         if (run.folder / TRANSFORMS).is_file():
             shutil.copy(run.folder / TRANSFORMS, temporary)
     return folder / "config.yml"
+
+
+def name_data(run: StoredRun, folder: Path, config: Any) -> None:
+    """Names the data by an absolute path if the relative one does not lead there from the new folder.
+
+    Args:
+        run: The run that the new one is made from.
+        folder: The folder of the new run.
+        config: The config of the new run, which is changed.
+    """
+    original, manager = run.read_config(), config.pipeline.datamanager
+    stored = Path(manager.data or manager.dataparser.data)
+    data = find_moved(stored, run.folder, original.get_base_dir())
+    if exists(data) and find_moved(stored, folder, folder).resolve() != data.resolve():
+        config.data = manager.data = manager.dataparser.data = data.resolve()

@@ -13,6 +13,9 @@ from PIL import Image, ImageOps
 
 from genlangsplat_ns.errors import GenLangSplatError
 
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+"""Suffixes of image files, in the order in which they are tried; files may have them in capitals."""
+
 _EIGHT_BIT_MODES = {"1": "L", "L": "L", "LA": "RGBA", "La": "RGBA", "PA": "RGBA"}
 """Conversions of Pillow's image modes; other modes are converted to RGB."""
 

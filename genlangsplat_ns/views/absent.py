@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float64
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.base_datamanager import DataManager
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
@@ -23,7 +23,7 @@ class AbsentViews(ViewDataset):
         scale: The scale that is applied after the transform.
     """
 
-    def __init__(self, transform: Float[Tensor, "3 4"], scale: float) -> None:
+    def __init__(self, transform: Float64[Tensor, "3 4"], scale: float) -> None:
         none = torch.zeros(0, 1)
         sizes = none.long()
         cameras = Cameras(torch.zeros(0, 3, 4), fx=none, fy=none, cx=none, cy=none, width=sizes, height=sizes)

@@ -16,8 +16,15 @@ from nerfstudio.data.utils import colmap_parsing_utils as colmap
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.views.lenses import UNDISTORT, Lens
 from genlangsplat_ns.views.masks import folder_masks
-from genlangsplat_ns.views.picture_files import PictureFinder
-from genlangsplat_ns.views.posed_scene import PosedPhotograph, PosedScene, SeedPoints, SplitName, join_names
+from genlangsplat_ns.views.picture_files import PictureFinder, check_distinct
+from genlangsplat_ns.views.posed_scene import (
+    PosedPhotograph,
+    PosedScene,
+    SeedPoints,
+    SplitName,
+    format_option,
+    join_names,
+)
 from genlangsplat_ns.views.transforms_file import AUTOMATIC_SIDE, picture_size
 
 LOGGER = logging.getLogger(__name__)
@@ -81,9 +88,10 @@ def read_colmap(
     if missing:
         raise GenLangSplatError(
             f"{len(missing)} of {len(found)} photographs of the COLMAP model {model} do not exist: "
-            f"{join_names(missing)}. Tried {finder.describe(missing[0])}. Give their folder with --images-path, or "
-            "restore them."
+            f"{join_names(missing)}. Tried {finder.describe(missing[0])}. Restore them, or give their folder: "
+            f"{format_option('--images-path FOLDER')}."
         )
+    check_distinct([(image.name, picture) for image, picture in found if picture is not None], model)
     factor, stored = _downscale_factor(root, folders.images, [picture for _, picture in found if picture], downscale)
     masks = _masks(root, folders.masks, [image.name for image, _ in found], factor if stored else 1)
     photographs = []
@@ -109,8 +117,8 @@ def _read_model(model: Path) -> tuple[dict[int, Any], dict[int, Lens]]:
     text = (model / "cameras.txt").is_file()
     if not text and not (model / "cameras.bin").is_file():
         raise GenLangSplatError(
-            f"{model} has no COLMAP model; expected cameras.bin or cameras.txt. Give the folder of the model with "
-            "--colmap-path."
+            f"{model} has no COLMAP model; expected cameras.bin or cameras.txt. Give the folder of the model: "
+            f"{format_option('--colmap-path FOLDER')}."
         )
     try:
         if text:
@@ -208,6 +216,7 @@ def read_colmap_points(model: Path) -> SeedPoints | None:
             "model again."
         ) from error
     if not points:
+        LOGGER.warning("%s has no points, so training starts from random points.", model)
         return None
     positions = np.array([point.xyz for point in points.values()], dtype=np.float64)
     return SeedPoints(positions, np.array([point.rgb for point in points.values()], dtype=np.uint8))
@@ -217,19 +226,17 @@ def _split_lists(root: Path) -> dict[SplitName, list[str]]:
     lists: dict[SplitName, list[str]] = {}
     for name, split in SPLIT_FILES.items():
         if (root / name).is_file():
-            lines = (root / name).read_text(encoding="utf-8-sig").splitlines()
-            lists[split] = [line.strip() for line in lines if line.strip()]
-    return lists
+            lines = [line.strip() for line in (root / name).read_text(encoding="utf-8-sig").splitlines()]
+            lists[split] = [line for line in lines if line and not line.startswith("#")]
+    return {split: names for split, names in lists.items() if names}
 
 
 def _masks(root: Path, folder: Path | None, names: list[str], factor: int) -> list[Path | None]:
     """Returns the masks of photographs, from the folder of downscaled masks if there is one."""
     if folder is None:
         if (root / "masks").is_dir():
-            LOGGER.warning(
-                "The folder %s is not used. To use it, give --masks-path masks (after colmap in ns-train).",
-                root / "masks",
-            )
+            option = format_option("--masks-path masks")
+            LOGGER.warning("The folder %s is not used. To use it, give %s.", root / "masks", option)
         return [None] * len(names)
     downscaled = [(root / folder).with_name(f"{folder.name}_{factor}")] if factor > 1 else []
     return folder_masks([*downscaled, root / folder], [Path(name.replace("\\", "/")) for name in names])
@@ -241,13 +248,14 @@ def _downscale_factor(root: Path, images: Path, pictures: list[Path], downscale:
     if downscale is None:
         while max(picture_size(pictures[0])) / factor > AUTOMATIC_SIDE:
             factor *= 2
-    stored = factor > 1 and _copy(root, images, pictures[0], factor).is_file()
+    inside = all(picture.is_relative_to(root / images) for picture in pictures)
+    stored = factor > 1 and inside and _copy(root, images, pictures[0], factor).is_file()
     if factor > 1 and not stored:
         LOGGER.info(
-            "There is no %s, so the photographs are scaled by 1/%d when they are read. Other sizes: --downscale-factor "
-            "after colmap.",
+            "There is no %s for all photographs, so these are scaled by 1/%d when they are read. Other sizes: %s.",
             root / f"{images}_{factor}",
             factor,
+            format_option("--downscale-factor FACTOR"),
         )
     return factor, stored
 

@@ -77,6 +77,10 @@ class ViewDataset(InputDataset):
             GenLangSplatError: A mask is missing or does not fit its photograph, or a lens cannot be undistorted.
         """
         cameras = self._dataparser_outputs.cameras
+        photographs = set(self.image_filenames)
+        for mask, photograph in zip(self.mask_filenames, self.image_filenames, strict=True):
+            if mask in photographs:
+                raise GenLangSplatError(f"The mask of {photograph} is the photograph {mask}. Correct its mask_path.")
         check_masks(self.mask_filenames, [camera_size(cameras[index]) for index in range(len(self))])
         for index in range(len(self)):
             self._undistortion(index)

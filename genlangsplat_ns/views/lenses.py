@@ -94,6 +94,7 @@ class Lens:
             raise GenLangSplatError(
                 f"Found the camera model {model}; expected one of {', '.join(sorted(MODELS))}. {UNDISTORT}"
             )
+        check_lens_type(camera_type)
         fisheye = camera_type == CameraType.FISHEYE
         of_type = ("p1", "p2", "sx1", "sy1") if fisheye else ("k4",)
         for name in (*of_type, "k5", "k6"):

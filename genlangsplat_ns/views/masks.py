@@ -11,16 +11,16 @@ from jaxtyping import Bool
 from PIL import Image, ImageOps
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.photographs import reading_picture
+from genlangsplat_ns.utils.photographs import PICTURE_SUFFIXES, reading_picture
 from genlangsplat_ns.views.posed_scene import join_names
 
 LOGGER = logging.getLogger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-"""Suffixes of mask files, in order of preference; also in upper case."""
-
 LOSSY_FORMATS = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")
 """Formats, by Pillow's names, that change zeros near the border of a mask."""
+
+MAX_SKEW = 0.05
+"""Maximum relative difference of aspect ratios from rounding."""
 
 ADVICE = "Export the mask again, for example as a grayscale PNG that is black where the photograph is to be ignored."
 
@@ -38,7 +38,7 @@ def find_mask(folder: Path, photograph: Path) -> Path | None:
         photograph: The path of the photograph below its own folder.
     """
     place = folder / photograph.parent
-    endings = [*SUFFIXES, *(suffix.upper() for suffix in SUFFIXES)]
+    endings = [*PICTURE_SUFFIXES, *(suffix.upper() for suffix in PICTURE_SUFFIXES)]
     names = [base + ending for base in (photograph.name, photograph.stem) for ending in endings]
     return next((place / name for name in names if (place / name).is_file()), None)
 
@@ -73,8 +73,14 @@ def folder_masks(folders: Sequence[Path], photographs: Sequence[Path]) -> list[P
 
 
 def listed_mask(path: Path, photograph: Path) -> Path:
-    """Returns the file of a listed mask, which may have the other common name of the photograph's mask."""
-    return path if path.is_file() else find_mask(path.parent, Path(photograph.name)) or path
+    """Returns the file of a listed mask, which may have the other common name of the photograph's mask.
+
+    The photograph itself, which has such a name if the masks belong beside it, is no mask.
+    """
+    if path.is_file():
+        return path
+    found = find_mask(path.parent, Path(photograph.name))
+    return path if found is None or found == photograph else found
 
 
 def check_masks(paths: Sequence[Path | None], sizes: Sequence[Size]) -> None:
@@ -137,7 +143,8 @@ def _upright(mask: Image.Image, path: Path, photograph_size: Size) -> Image.Imag
 def same_shape(first: Size, second: Size) -> bool:
     """Whether two image sizes have the same aspect ratio, within the rounding of sides to pixels."""
     difference = abs(first[0] * second[1] - second[0] * first[1])
-    return difference <= max(sum(first), sum(second))
+    product = min(first[0] * second[1], second[0] * first[1])
+    return difference <= max(sum(first), sum(second)) and difference <= MAX_SKEW * product
 
 
 def _kept(mask: Image.Image, lossy: bool) -> Bool[np.ndarray, "height width"]:

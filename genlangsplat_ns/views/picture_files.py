@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-"""Suffixes that are tried, in this order, where a listed name has none or another one."""
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.utils.photographs import PICTURE_SUFFIXES
 
 
 class PictureFinder:
@@ -56,7 +56,7 @@ class PictureFinder:
     def describe(self, name: str) -> str:
         """Returns what was tried for a name, for an error message."""
         below = [str(place.relative_to(self.root)) for place in self.places(name)]
-        return f"{' and '.join(below[:2])} below {self.root}, also with {', '.join(SUFFIXES[:3])}"
+        return f"{' and '.join(below[:2])} below {self.root}, also with {', '.join(PICTURE_SUFFIXES[:3])}"
 
     def _spelled(self, place: Path) -> Path | None:
         """Returns the file at a place in any spelling of its name."""
@@ -66,11 +66,32 @@ class PictureFinder:
         if not names:
             return None
         key = _key(place.name)
-        spellings = [key, *(key + suffix for suffix in SUFFIXES)]
+        spellings = [key, *(key + suffix for suffix in PICTURE_SUFFIXES)]
         if place.suffix:
             stem = key[: -len(place.suffix)]
-            spellings += [stem + suffix for suffix in SUFFIXES]
+            spellings += [stem + suffix for suffix in PICTURE_SUFFIXES]
         return next((place.parent / names[spelling] for spelling in spellings if spelling in names), None)
+
+
+def check_distinct(pictures: Sequence[tuple[str, Path]], source: Path) -> None:
+    """Checks that different listed names are different pictures.
+
+    Args:
+        pictures: The listed name and the picture of each camera.
+        source: The file or folder that lists them, for the message.
+
+    Raises:
+        GenLangSplatError: Two names are the same picture, for example those of two folders of which only one exists.
+    """
+    names: dict[Path, str] = {}
+    for name, picture in pictures:
+        plain = PurePosixPath(name.strip().replace("\\", "/"))
+        other = names.setdefault(picture, str(plain))
+        if other != str(plain):
+            raise GenLangSplatError(
+                f"{source} lists {other} and {plain}, but only {picture} was found for both. Restore the folders of "
+                "the photographs, or correct their names."
+            )
 
 
 def _listing(folder: Path) -> dict[str, str]:

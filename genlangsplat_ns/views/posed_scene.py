@@ -18,6 +18,9 @@ LOGGER = logging.getLogger(__name__)
 
 SplitName = Literal["train", "val", "test"]
 
+MAX_COSINE = 0.05
+"""Maximum cosine between two axes of a pose, which come from rounded numbers."""
+
 SHOWN_NAMES = 5
 """Number of file names that a message shows."""
 
@@ -62,6 +65,11 @@ class PosedScene:
     """The factor by which photographs and cameras are scaled when they are read."""
 
 
+def format_option(words: str) -> str:
+    """Returns an option of a data format and where it belongs, for a message."""
+    return f"{words} (in ns-train after the name of the data format, nerfstudio-data or colmap)"
+
+
 def join_names(names: Sequence[object]) -> str:
     """Joins the first names of a list for a message."""
     shown = ", ".join(str(name) for name in names[:SHOWN_NAMES])
@@ -74,19 +82,23 @@ def with_finite_poses(scene: PosedScene) -> PosedScene:
     The rotation of the others is scaled to unit length, which some programs do not do.
 
     Raises:
-        GenLangSplatError: No photograph is left, or a pose is singular.
+        GenLangSplatError: No photograph is left, or a pose is no rotation and translation.
     """
-    usable, dropped = [], []
+    usable, dropped, mirrored = [], [], 0
     for photograph in scene.photographs:
         if not np.isfinite(photograph.pose).all():
             dropped.append(photograph.path.name)
             continue
         lengths = np.linalg.norm(photograph.pose[:3, :3], axis=0)
-        if not lengths.all() or abs(np.linalg.det(photograph.pose[:3, :3] / lengths)) < 0.5:
+        axes = photograph.pose[:3, :3] / np.where(lengths > 0, lengths, 1)
+        cosines = np.abs(axes.T @ axes - np.eye(3))
+        if not lengths.all() or cosines.max() > MAX_COSINE:
             raise GenLangSplatError(
                 f"The pose of {photograph.path.name} is not a rotation and a translation: its axes have the lengths "
-                f"{', '.join(f'{length:.3g}' for length in lengths)} or lie in a plane. Correct its transform_matrix."
+                f"{', '.join(f'{length:.3g}' for length in lengths)}, and the cosine between two of them is "
+                f"{cosines.max():.2g}. Correct its transform_matrix."
             )
+        mirrored += bool(np.linalg.det(axes) < 0)
         if np.abs(lengths - 1).max() > 1e-3:
             pose = photograph.pose.copy()
             pose[:3, :3] /= lengths
@@ -98,6 +110,12 @@ def with_finite_poses(scene: PosedScene) -> PosedScene:
             len(dropped),
             len(scene.photographs),
             join_names(dropped),
+        )
+    if mirrored:
+        LOGGER.warning(
+            "The axes of %d of %d poses are left-handed. If all are, the scene is mirrored, otherwise poses are wrong.",
+            mirrored,
+            len(scene.photographs),
         )
     if not usable:
         raise GenLangSplatError(

@@ -16,7 +16,7 @@ from nerfstudio.data.utils.dataparsers_utils import (
 )
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.views.posed_scene import SplitName, join_names
+from genlangsplat_ns.views.posed_scene import SplitName, format_option, join_names
 
 LOGGER = logging.getLogger(__name__)
 
@@ -28,8 +28,8 @@ def split_indices(
 ) -> list[int]:
     """Returns the indices of the photographs of a split.
 
-    Lists in the data override the settings. The validation and the test list stand in for each other, and photographs
-    without a list train. A scene always has a training view.
+    Lists in the data override the settings. The validation and the test list stand in for each other. Without a list
+    of training views, all views that are not held out train; without another list, all that do not train are held out.
 
     Args:
         paths: The photographs, in order.
@@ -38,7 +38,8 @@ def split_indices(
         settings: Has `eval_mode`, `train_split_fraction` and `eval_interval`.
 
     Raises:
-        GenLangSplatError: No listed photograph exists, or the file names do not show the split.
+        GenLangSplatError: No listed photograph exists, none is left for training, or the file names do not show the
+            split.
     """
     if lists:
         return _listed(paths, split, lists)
@@ -62,7 +63,7 @@ def _by_settings(paths: Sequence[Path], settings: Any) -> tuple[list[int], list[
         if unclear:
             raise GenLangSplatError(
                 f"The file names do not show the split: found {join_names(unclear)}; with the eval mode filename, each "
-                'expected "train" or "eval" in its name. Choose another --eval-mode.'
+                f'expected "train" or "eval" in its name. Choose another: {format_option("--eval-mode fraction")}.'
             )
         indices = get_train_eval_split_filename(files)
     train, held_out = (np.asarray(part, dtype=int).tolist() for part in indices)
@@ -71,13 +72,22 @@ def _by_settings(paths: Sequence[Path], settings: Any) -> tuple[list[int], list[
 
 def _listed(paths: Sequence[Path], split: SplitName, lists: Mapping[SplitName, Sequence[str]]) -> list[int]:
     found = {name: _matching(paths, names, name) for name, names in lists.items()}
-    if split == "train" and "train" in found:
-        return found["train"]
     everything = range(len(paths))
     held_out = [name for name in ("val", "test") if name in found]
+    excluded = {index for name in held_out for index in found[name]}
+    if split == "train" and "train" in found:
+        unused = [paths[index].name for index in everything if index not in excluded.union(found["train"])]
+        if held_out and unused:
+            LOGGER.info("%d photographs are in no list and are not used: %s.", len(unused), join_names(unused))
+        return found["train"]
     if split == "train":
-        excluded = {index for name in held_out for index in found[name]}
-        return [index for index in everything if index not in excluded]
+        training = [index for index in everything if index not in excluded]
+        if not training:
+            raise GenLangSplatError(
+                f"The lists of held-out photographs ({' and '.join(held_out)}) have all {len(paths)} photographs, so "
+                "none is left for training. Correct the lists, or remove them."
+            )
+        return training
     if not held_out:
         return [index for index in everything if index not in found["train"]]
     return found[split if split in found else held_out[0]]
@@ -90,19 +100,28 @@ def _matching(paths: Sequence[Path], names: Sequence[str], split: str) -> list[i
     for index, key in ((index, key) for index, own in enumerate(keys) for key in own):
         by_key.setdefault(key, set()).add(index)
     indices: set[int] = set()
-    unmatched = []
+    unmatched: list[str] = []
+    ambiguous: list[str] = []
     for name in names:
         path = PurePosixPath(name.strip().replace("\\", "/"))
         # The longest ending of the path that only one photograph has.
-        matches = next((by_key[key] for key in _keys(path) if len(by_key.get(key, ())) == 1), None)
-        if matches is None:
-            unmatched.append(name)
-        else:
+        known = [by_key[key] for key in _keys(path) if key in by_key]
+        matches = next((found for found in known if len(found) == 1), None)
+        if matches is not None:
             indices |= matches
+        elif known:
+            ambiguous.append(f"{name} ({' or '.join(str(paths[index]) for index in sorted(known[0])[:2])})")
+        else:
+            unmatched.append(name)
+    if ambiguous:
+        raise GenLangSplatError(
+            f"{len(ambiguous)} names in the list of the split {split} fit several photographs: "
+            f"{join_names(ambiguous)}. Add their folders to the names."
+        )
     if names and not indices:
         raise GenLangSplatError(
             f"None of the {len(names)} photographs in the list of the split {split} is in the scene: "
-            f"{join_names(names)}; its photographs are {join_names([path.name for path in paths])}. Correct the list, "
+            f"{join_names(names)}; its photographs are {join_names(paths)}. Correct the list, "
             "or remove it."
         )
     if unmatched:

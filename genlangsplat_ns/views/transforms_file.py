@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from PIL import Image
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.photographs import reading_picture
 from genlangsplat_ns.views.lenses import Lens, lens_values
-from genlangsplat_ns.views.picture_files import PictureFinder
-from genlangsplat_ns.views.posed_scene import PosedPhotograph, PosedScene, SplitName, join_names
+from genlangsplat_ns.views.picture_files import PictureFinder, check_distinct
+from genlangsplat_ns.views.posed_scene import PosedPhotograph, PosedScene, SplitName, format_option, join_names
 
 LOGGER = logging.getLogger(__name__)
 
@@ -54,7 +54,8 @@ def read_transforms(
     document = read_document(path)
     root = path.parent
     finder = PictureFinder(root)
-    found, missing = [], []
+    found: list[tuple[Path, dict[str, Any]]] = []
+    missing, names = [], []
     for number, frame in enumerate(document["frames"]):
         name = frame.get("file_path") if isinstance(frame, dict) else None
         if not isinstance(name, str) or not name.strip():
@@ -64,6 +65,7 @@ def read_transforms(
             missing.append(name)
         else:
             found.append((picture, {**document, **frame}))
+            names.append((name, picture))
     if missing and found and skip_missing:
         LOGGER.warning("Left out %d photographs that do not exist: %s.", len(missing), join_names(missing))
     elif missing:
@@ -73,16 +75,19 @@ def read_transforms(
             "the list of frames."
         )
     if sort:
-        found.sort(key=lambda item: str(item[0]))
-    downscaler = _Downscaler(root, found[0][0], downscale)
-    photographs = [_photograph(path, picture, frame, finder, downscaler) for picture, frame in found]
+        found.sort(key=lambda item: item[0])
+    pictures = [picture for picture, _ in found]
+    check_distinct(names, path)
+    downscaler = _Downscaler(root, pictures, downscale)
+    masks = _Masks(root, pictures)
+    photographs = [_photograph(path, picture, frame, masks, downscaler) for picture, frame in found]
     return PosedScene(
         photographs,
         _applied_transform(document, path),
         float(document.get("applied_scale", 1.0)),
         document.get("orientation_override"),
         root / str(document["ply_file_path"]).replace("\\", "/") if document.get("ply_file_path") else None,
-        split_lists={split: list(document[key]) for key, split in SPLIT_KEYS.items() if document.get(key)},
+        split_lists={split: _split_list(document, key, path) for key, split in SPLIT_KEYS.items() if document.get(key)},
         photograph_scale=downscaler.photograph_scale,
     )
 
@@ -110,11 +115,29 @@ def read_document(path: Path) -> dict[str, Any]:
     return dict(document)
 
 
+def _below(root: Path, start: int) -> Callable[[Path], Path]:
+    """Returns a function from a picture to its path below `root`, without the first `start` folders."""
+
+    def place(picture: Path) -> Path:
+        below = picture.relative_to(root) if picture.is_relative_to(root) else Path(picture.name)
+        return Path(*below.parts[min(start, len(below.parts) - 1) :])
+
+    return place
+
+
+def _file_name(picture: Path) -> Path:
+    return Path(picture.name)
+
+
 class _Downscaler:
     """Chooses downscaled copies of the photographs."""
 
-    def __init__(self, root: Path, first: Path, factor: int | None) -> None:
-        self._root = root
+    def __init__(self, root: Path, pictures: Sequence[Path], factor: int | None) -> None:
+        self._root, first = root, pictures[0]
+        # The copies have all folders of the photographs, all but the first, or none, if names still differ.
+        places = (_below(root, 0), _below(root, 1), _file_name)
+        count = len(set(pictures))
+        self._places = [place for place in places if len({place(picture) for picture in pictures}) == count]
         if factor is None:
             factor = 1
             longest = max(picture_size(first))
@@ -127,10 +150,7 @@ class _Downscaler:
         self._stored = stored and factor > 1
 
     def _copy(self, picture: Path, folder: str) -> Path | None:
-        candidates = [self._root / folder / picture.name]
-        if picture.is_relative_to(self._root):
-            below = picture.relative_to(self._root)
-            candidates.insert(0, self._root / folder / Path(*below.parts[1:]))
+        candidates = (self._root / folder / place(picture) for place in self._places)
         return next((path for path in candidates if path.is_file()), None)
 
     def picture(self, picture: Path) -> Path:
@@ -145,7 +165,7 @@ class _Downscaler:
         if copy is None:
             raise GenLangSplatError(
                 f"There is no downscaled copy of {picture} in {self._root / f'images_{self.factor}'}, but of others. "
-                "Add it, or use the photographs themselves with --downscale-factor 1."
+                f"Add it, or use the photographs themselves: {format_option('--downscale-factor 1')}."
             )
         return copy
 
@@ -159,7 +179,7 @@ class _Downscaler:
 
 
 def _photograph(
-    path: Path, picture: Path, frame: Mapping[str, Any], finder: PictureFinder, downscaler: _Downscaler
+    path: Path, picture: Path, frame: Mapping[str, Any], masks: _Masks, downscaler: _Downscaler
 ) -> PosedPhotograph:
     """Builds a photograph from a frame and the entries of the document."""
     width, height = frame.get("w"), frame.get("h")
@@ -180,29 +200,58 @@ def _photograph(
         downscaler.picture(picture),
         pose,
         downscaler.lens(lens),
-        downscaler.mask(_mask_file(finder, str(mask))) if mask else None,
-        finder.root / str(depth) if depth else None,
+        downscaler.mask(masks.find(str(mask))) if mask else None,
+        path.parent / str(depth) if depth else None,
     )
 
 
-def _mask_file(finder: PictureFinder, name: str) -> Path:
-    """Returns the mask with a name; the path it should have if there is none, which is reported with all masks."""
-    plain = name.replace("\\", "/")
-    return finder.find(name) or finder.root / plain
+class _Masks:
+    """Finds listed masks."""
+
+    def __init__(self, root: Path, pictures: Sequence[Path]) -> None:
+        self._finder = PictureFinder(root, ())
+        self._pictures = set(pictures)
+
+    def find(self, name: str) -> Path:
+        """Returns the mask with a name; the path it should have if there is none, which is reported with all masks.
+
+        A photograph is no mask, although a missing mask may have the name of one.
+        """
+        found = self._finder.find(name)
+        if found is None or found in self._pictures:
+            return self._finder.root / name.replace("\\", "/")
+        return found
+
+
+def _split_list(document: Mapping[str, Any], key: str, path: Path) -> list[str]:
+    """Returns a list of photographs.
+
+    Raises:
+        GenLangSplatError: It is not a list of names.
+    """
+    names = document[key]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise GenLangSplatError(f'"{key}" in {path} is no list of file names. Correct it, or remove it.')
+    return names
 
 
 def pose_matrix(values: Any) -> Float64[np.ndarray, "4 4"]:
     """Converts a 3x4 or 4x4 matrix of numbers.
 
     Raises:
-        GenLangSplatError: It has another shape.
+        GenLangSplatError: It has another shape, or its last row is not 0, 0, 0, 1.
     """
     matrix = np.array(values if values is not None else [], dtype=np.float64)
+    last = np.array([0.0, 0.0, 0.0, 1.0])
     if matrix.shape not in ((3, 4), (4, 4)):
         raise GenLangSplatError(
             f"its transform_matrix has the shape {matrix.shape}, expected 4x4 or 3x4 (camera to world)."
         )
-    return np.vstack([matrix[:3], [0.0, 0.0, 0.0, 1.0]])
+    if len(matrix) == 4 and np.isfinite(matrix).all() and not np.allclose(matrix[3], last, atol=1e-3):
+        row = ", ".join(f"{value:.3g}" for value in matrix[3])
+        cause = " It is transposed." if np.allclose(matrix[:, 3], last, atol=1e-3) else ""
+        raise GenLangSplatError(f"the last row of its transform_matrix is {row}, expected 0, 0, 0, 1.{cause}")
+    return np.vstack([matrix[:3], last])
 
 
 def picture_size(path: Path) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -25,11 +25,14 @@ pixel in the center covers already 33 times the angle of one at the side."""
 MIN_SHOWN = 0.1
 """Smallest share of a view that shows something of the photograph."""
 
+CHECKED_SIDE = 256
+"""Long side in pixels of the copy of a view in which that share is measured."""
+
 UNCOUNTED = 0.0005
 """Share of a pixel that may be masked, which is below the smallest interpolation weight of 1/1024."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Undistortion:
     """Maps the pixels of a photograph to those of a perspective view.
 
@@ -72,15 +75,31 @@ class Undistortion:
         flat = cv2.undistort(raw, matrix, distortion, None, self.matrix)
         return flat[top : top + height, left : left + width]
 
-    @cached_property
+    @property
     def shown(self) -> Bool[np.ndarray, "height width"]:
         """Whether a pixel of the view shows anything of the photograph."""
-        width, height = self.lens.size
-        return self.picture(np.ones((height, width), np.float32)) > 0
+        return _shown(self)
 
     def mask(self, kept: Bool[np.ndarray, "raw_height raw_width"]) -> Bool[np.ndarray, "height width"]:
         """Undistorts a mask of the photograph; a pixel is kept if all that it shows is kept."""
         return (self.picture((~kept).astype(np.float32)) < UNCOUNTED) & self.shown
+
+
+@lru_cache(maxsize=4)
+def _shown(undistortion: Undistortion) -> Bool[np.ndarray, "height width"]:
+    width, height = undistortion.lens.size
+    return undistortion.picture(np.ones((height, width), np.float32)) > 0
+
+
+def _shown_share(undistortion: Undistortion) -> float:
+    """Returns the share of a view that shows something of the photograph, from a small copy of the view."""
+    factor = max(1, max(undistortion.lens.size) // CHECKED_SIDE)
+    matrix = undistortion.matrix.copy()
+    matrix[:2] /= factor
+    matrix[:2, 2] += 0.5 / factor - 0.5
+    left, top, width, height = (side // factor for side in undistortion.crop)
+    small = Undistortion(undistortion.lens.divided(factor), matrix, (left, top, max(1, width), max(1, height)))
+    return float(_shown(small).mean())
 
 
 def undistortion_of(camera: Cameras) -> Undistortion | None:
@@ -102,7 +121,7 @@ def undistortion_of(camera: Cameras) -> Undistortion | None:
     return _undistortion(Lens(camera_type, int(camera.width), int(camera.height), fx, fy, cx, cy, distortion))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=4096)
 def _undistortion(lens: Lens) -> Undistortion:
     matrix, distortion = _opencv_lens(lens)
     if lens.fisheye:
@@ -140,13 +159,13 @@ def _check(result: Undistortion) -> None:
         angle = 2 * math.degrees(math.atan(max(map(abs, edges))))
         if angle > MAX_VIEW_ANGLE:
             problem = f"a perspective view of them has an angle of {angle:.0f} degrees, above {MAX_VIEW_ANGLE:g}"
-        elif result.shown.mean() < MIN_SHOWN:
-            problem = f"they fill only {result.shown.mean():.0%} of a perspective view"
+        elif (share := _shown_share(result)) < MIN_SHOWN:
+            problem = f"they fill only {share:.0%} of a perspective view"
     if problem:
         kind = "fisheye" if result.lens.fisheye else "perspective"
         focal, size = f"{result.lens.fx:g}", "{}x{}".format(*result.lens.size)
         raise GenLangSplatError(
             f"The photographs of a {kind} lens ({size} pixels, focal length {focal}) are too wide or too distorted: "
             f"{problem}. Crop the photographs and their cameras to a smaller field of view, or convert them to several "
-            "perspective views each, for example with ns-process-data."
+            "perspective views each."
         )

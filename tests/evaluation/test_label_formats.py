@@ -77,6 +77,7 @@ def test_every_format_gives_the_same_truth(tmp_path, kind, document, as_file):
         labelme(shape([[RIGHT, BOTTOM], [LEFT, TOP]], "rectangle")),
         labelme(shape(SQUARE, "rectangle")),
         coco(annotation([], bbox=[LEFT, TOP, RIGHT - LEFT, BOTTOM - TOP])),
+        coco(annotation([[]], bbox=[LEFT, TOP, RIGHT - LEFT, BOTTOM - TOP])),
         coco(annotation([[float(value) for corner in SQUARE for value in corner]])),
     ],
 )
@@ -90,6 +91,16 @@ def test_a_box_that_replaces_an_outline_is_noted(tmp_path, caplog):
     labels = read_label_set(write_json(tmp_path / "a.json", coco(*boxed)))
     assert labels.skipped == () and len(labels.notes) == 1
     assert "1 objects in frame_1.jpg have only a box" in labels.notes[0] and "only a box" in caplog.text
+
+
+def test_numbers_are_read_as_programs_write_them(tmp_path):
+    """Sizes with a decimal point, and classes that are numbers."""
+    document = coco(annotation([FLAT]))
+    document["images"][0] |= {"width": float(WIDTH), "height": float(HEIGHT)}
+    np.testing.assert_array_equal(read(write_json(tmp_path / "a.json", document)).truth("cup").mask, CUP)
+    number = labelme(shape())
+    number["shapes"][0]["label"] = 7
+    assert read(write_json(tmp_path / "b" / "frame_1.json", number)).categories == ("7",)
 
 
 def test_a_circle_is_filled_around_its_center(tmp_path):

@@ -14,8 +14,13 @@ from genlangsplat_ns.rasterization.densification import BudgetedStrategy
 REFINE_EVERY = 10
 
 
-def refine(count: int, max_gaussians: int | None, seed: int = 0) -> int:
-    """Runs one refinement with nine tenths of the Gaussians above the threshold; returns their number afterwards."""
+def refine(
+    count: int, max_gaussians: int | None, seed: int = 0, gradient: float = 1.0, share_of_screen: float = 0.0
+) -> int:
+    """Runs one refinement; returns the number of Gaussians afterwards.
+
+    With the default gradient, nine tenths of the Gaussians are above the threshold.
+    """
     generator = torch.Generator().manual_seed(seed)
     params = nn.ParameterDict(
         {
@@ -31,13 +36,14 @@ def refine(count: int, max_gaussians: int | None, seed: int = 0) -> int:
         refine_every=REFINE_EVERY,
         reset_every=1000,
         grow_grad2d=0.1,
+        refine_scale2d_stop_iter=1000,
         max_gaussians=max_gaussians,
         verbose=False,
     )
     state: dict[str, Any] = strategy.initialize_state(scene_scale=1.0)
-    state["grad2d"] = torch.rand(count, generator=generator)
+    state["grad2d"] = gradient * torch.rand(count, generator=generator)
     state["count"] = torch.ones(count)
-    state["radii"] = torch.zeros(count)
+    state["radii"] = torch.full((count,), share_of_screen)
     means2d = torch.zeros(1, count, 2, requires_grad=True)
     means2d.grad = torch.zeros(1, count, 2)
     info = {
@@ -65,6 +71,12 @@ def test_a_budget_is_filled_and_not_exceeded(seed: int) -> None:
 def test_a_full_or_overfull_budget_stops_growth() -> None:
     assert refine(100, 100) == 100
     assert refine(100, 60) == 100
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(None, 200), (250, 200), (200, 200), (150, 100), (100, 100)])
+def test_splits_of_large_gaussians_are_within_the_budget(budget: int | None, expected: int) -> None:
+    """All Gaussians are large on the screen, and none has a gradient."""
+    assert refine(100, budget, gradient=0.0, share_of_screen=0.1) == expected
 
 
 def test_a_wide_budget_changes_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.label_folders import read_label_set
 from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels
 from genlangsplat_ns.evaluation.lerf_ovs import write_labels
-from genlangsplat_ns.scene.labels import warp_labels
+from genlangsplat_ns.scene.labels import usable_labels, warp_labels
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from tests.scene.language_scenes import two_clouds
 from tests.views.view_scenes import SIZE, open_scene, pinhole, write_scene
@@ -52,6 +53,18 @@ def lefts(scene: LanguageScene, folder: Path, split: str) -> dict[str, float]:
     """The left side of the cup in every labeled view of a split."""
     pairs = warp_labels(read_label_set(folder), scene, scene.views(split)).pairs
     return {view.name: float(np.nonzero(found.truth("cup").mask)[1].min()) for view, found in pairs}
+
+
+def test_labels_that_nobody_asked_for_are_reported_and_not_used(
+    scene: LanguageScene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """A data set may have a folder of labels in a format that is not read, which must not end a training."""
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "1.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    monkeypatch.setattr(scene.datamanager.config.dataparser, "data", tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert usable_labels(scene, scene.views("all")) is None
+    assert "labels beside the data are not used" in caplog.text and "YOLO" in caplog.text
 
 
 def test_every_view_has_its_own_labels(scene: LanguageScene, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_random_points_start_around_cameras_that_stand_elsewhere(tmp_path: Path)
 def test_few_visible_points_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         check(tmp_path, ellipse_poses(6), np.concatenate([SEEDS[:2], FAR]))
-    assert "see only 0.4 %" in caplog.text
+    assert "see 0.4% of the 502 seed points. Check the poses" in caplog.text
 
 
 def test_fisheye_lenses_see_wide(tmp_path: Path) -> None:
@@ -91,6 +91,33 @@ def test_fisheye_lenses_see_wide(tmp_path: Path) -> None:
     outputs = choose_parser(NerfstudioDataParserConfig(data=data)).setup().get_dataparser_outputs("train")
     pose = outputs.cameras.camera_to_worlds[0]
     # 80 degrees from the axis, within the half diagonal of 20 pixels at 10 pixels a radian.
-    aside = pose[:, 3] - pose[:, 2] * 0.17 + pose[:, 0]
+    aside = pose[:, 3] - pose[:, 2] * 0.17 + pose[:, 0] * torch.tensor([[0.99], [1.0], [1.01], [1.02]])
     frame = SceneFrame(outputs.dataparser_transform, outputs.dataparser_scale)
-    check_start_in_view(aside[None], RandomBox.around(outputs.cameras, 10.0), outputs.cameras[:1], frame)
+    check_start_in_view(aside, RandomBox.around(outputs.cameras, 10.0), outputs.cameras[:1], frame)
+
+
+BACKGROUND = np.random.default_rng(1).normal(0, 8, size=(50, 3))
+"""A few points all around, as in real scenes; cameras that look away from the others see some of them."""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda poses: poses * [1, -1, -1, 1], r"the camera axes of OpenCV \(y down, z forward\)"),
+        (np.linalg.inv, r"inverted poses \(world to camera\)"),
+    ],
+)
+def test_background_does_not_hide_the_wrong_convention(tmp_path: Path, wrong: object, words: str) -> None:
+    assert callable(wrong)
+    points = np.concatenate([SEEDS, BACKGROUND])
+    check(tmp_path, ellipse_poses(6), points)
+    with pytest.raises(GenLangSplatError, match=rf"With {words}, they see .*random-init True"):
+        check(tmp_path, wrong(ellipse_poses(6)), points)
+
+
+@pytest.mark.parametrize("usable", [0, 1, 3])
+def test_too_few_distinct_points_are_refused(tmp_path: Path, usable: int) -> None:
+    unusable = np.full((5, 3), np.nan)
+    points = np.concatenate([SEEDS[:usable], SEEDS[:usable], unusable])
+    with pytest.raises(GenLangSplatError, match=f"Found {usable} distinct seed points, expected at least 4"):
+        check(tmp_path, ellipse_poses(6), points)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -72,13 +73,13 @@ def test_differences_of_dataparsers_are_detected(tmp_path: Path) -> None:
             orientation_method="none",
             assume_colmap_world_coordinate_convention=False,
             colmap_path=Path("sparse/0"),
-            images_path=Path("pictures"),
+            images_path=Path("my pictures"),
         ),
     ],
 )
 def test_ns_train_parses_the_dataparser_arguments(tmp_path: Path, dataparser: Any) -> None:
     run = read_run_config(write_config(tmp_path, dataparser))
-    words = ["splatfacto", "--data", str(tmp_path), *run.dataparser_words().split()]
+    words = ["splatfacto", "--data", str(tmp_path), *shlex.split(run.dataparser_words())]
     parsed = tyro.cli(AnnotatedBaseConfigUnion, args=words).pipeline.datamanager.dataparser
     assert type(parsed) is type(dataparser)
     assert replace(parsed, load_3D_points=True) == replace(dataparser, load_3D_points=True)

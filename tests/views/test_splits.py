@@ -79,3 +79,21 @@ def test_every_photograph_trains_or_is_held_out(count: int, mode: Any) -> None:
 def test_file_names_that_do_not_show_the_split_are_named() -> None:
     with pytest.raises(GenLangSplatError, match=r"0\.jpg.*--eval-mode"):
         split({}, settings=NerfstudioDataParserConfig(eval_mode="filename"))
+
+
+def test_a_name_of_several_photographs_is_refused() -> None:
+    paths = [Path(f"/scene/images/{camera}/0.jpg") for camera in ("left", "right")]
+    with pytest.raises(GenLangSplatError, match=r"0\.jpg \(.*left/0\.jpg or .*right/0\.jpg\).*Add their folders"):
+        split({"test": ["0.jpg"]}, paths)
+
+
+@pytest.mark.parametrize("held_out", ["val", "test"])
+def test_lists_that_leave_nothing_for_training_are_refused(held_out: str) -> None:
+    with pytest.raises(GenLangSplatError, match=rf"\({held_out}\) have all 10 photographs"):
+        split({held_out: names(*range(10))})
+
+
+def test_photographs_in_no_list_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        split({"train": names(*range(7)), "test": names(7, 8)})
+    assert "1 photographs are in no list and are not used: 9.jpg" in caplog.text

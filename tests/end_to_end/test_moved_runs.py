@@ -222,6 +222,19 @@ def test_commands_that_need_no_photographs_do_without(
     assert "cosine of latents" in printed and "masks and metrics of held-out views were not compared" in printed
 
 
+def test_a_run_written_elsewhere_finds_the_data_of_the_first(
+    project: Path, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run finds its data by a relative path, which leads nowhere from the other folder."""
+    shutil.copytree(tiny_scene, project / "data")
+    path = run_at(project / "runs" / "best", "data")
+    monkeypatch.chdir(tmp_path)
+    query = QuerySettings(threshold=0.3)
+    Remove(load_config=path, text=("a clock",), query=query, output_dir=tmp_path / "other")()
+    (written,) = (tmp_path / "other").glob("**/config.yml")
+    assert len(open_run(written).views()) == 10
+
+
 def test_a_camera_path_is_queried_without_photographs(absent: Path, project: Path) -> None:
     cameras = CameraSettings(camera_path=path_file(project))
     Query(load_config=absent, text=(TEXT,), output_dir=project / "answers", cameras=cameras)()

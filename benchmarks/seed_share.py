@@ -63,10 +63,10 @@ def main() -> None:
     """Prints one row per limit and share, and writes them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limits", type=int, nargs="+", default=[20_000])
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.5, 1.0])
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.25, 0.5, 1.0])
     parser.add_argument("--points", type=int, default=1_000_000, help="number of seed points of the gallery")
     parser.add_argument("--distance", type=float, default=0.02, help="distance of seed points from the surfaces")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the training")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of the training")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     table = Table("limit", "share", "seed", "start", "end", "PSNR", "SSIM", "s", title="Share of the seed points")

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from shlex import quote
 from typing import Any, Literal
 
 import numpy as np
@@ -37,6 +36,7 @@ from genlangsplat_ns.views.absent import AbsentViews
 from genlangsplat_ns.views.cameras import undistort_points
 from genlangsplat_ns.views.dataset import ViewDataset, rgb_of
 from genlangsplat_ns.views.posed_scene import join_names
+from genlangsplat_ns.views.scene_folder import check_scene_folder
 from genlangsplat_ns.views.settings import ViewSize
 
 LOGGER = logging.getLogger(__name__)
@@ -118,7 +118,8 @@ class GenLangSplatDataManager(FullImageDatamanager):
         _check_settings(config)
         config.dataparser.data = Path(config.data or config.dataparser.data)
         config.dataparser = choose_parser(config.dataparser)
-        _check_data_folder(config)
+        in_one_file = isinstance(config.dataparser, NerfstudioDataParserConfig)
+        check_scene_folder(config.dataparser.data, transforms_path(config.dataparser.data) if in_one_file else None)
         with _reading_data(config.dataparser):
             super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
         if not torch.cuda.is_available():
@@ -337,23 +338,6 @@ def _check_settings(config: GenLangSplatDataManagerConfig) -> None:
     """Checks the settings that do not depend on the data."""
     if config.max_image_side is not None and config.max_image_side < 1:
         raise GenLangSplatError(f"Found a maximum image side of {config.max_image_side} pixels; give at least 1.")
-
-
-def _check_data_folder(config: GenLangSplatDataManagerConfig) -> None:
-    """Checks that there is data to train on."""
-    data = Path(config.dataparser.data)
-    if not data.exists():
-        raise GenLangSplatError(
-            f"The data folder {data} does not exist. Give a folder of posed photographs with --data."
-        )
-    if data.is_dir() and not any(data.iterdir()):
-        raise GenLangSplatError(f"The data folder {data} is empty. Expected posed photographs and their cameras.")
-    if isinstance(config.dataparser, NerfstudioDataParserConfig) and not transforms_path(data).is_file():
-        raise GenLangSplatError(
-            f"{data} has no transforms.json and no COLMAP model (sparse/0). Create it from photographs with "
-            f"`ns-process-data images --data PHOTOS --output-dir {quote(str(data))}`, or choose another data "
-            "format: its name, for example blender-data, at the end in ns-train, --data-format NAME in other commands."
-        )
 
 
 @contextmanager

@@ -38,9 +38,8 @@ PER_VIEW = {"camera_optimizer.pose_adjustment": "optimized cameras", "bil_grids.
 """Parameters with one entry per training view, and their names in messages."""
 
 SEED_SHARE = 0.5
-"""Maximum share of `max_gaussians` that seed points may take, so that densification has room where detail is missing.
-
-MEASURED"""
+"""Maximum share of `max_gaussians` that seed points may take, so that densification has room where detail is missing;
+`benchmarks/seed_share.py` compares shares."""
 
 
 @dataclass

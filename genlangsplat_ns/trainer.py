@@ -17,7 +17,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.pipeline import GenLangSplatPipelineConfig
 from genlangsplat_ns.rasterization.library import load_kernels
 from genlangsplat_ns.scene_io.checkpoints import check_checkpoint, checkpoint_step, latest_checkpoint
-from genlangsplat_ns.scene_io.stored_paths import find_moved, nerfstudio_command, opened_config
+from genlangsplat_ns.scene_io.stored_paths import exists, find_moved, nerfstudio_command, opened_config
 from genlangsplat_ns.utils.command_line import report_errors_plainly
 from genlangsplat_ns.utils.console import show
 
@@ -87,6 +87,8 @@ class GenLangSplatTrainerConfig(TrainerConfig):
         stored = Path(manager.data or manager.dataparser.data)
         # `ns-render dataset --data` replaces one of the two.
         replaced = self.data is not None and self.data != manager.data
+        if data is not None and not exists(data):
+            raise GenLangSplatError(f"The data folder {data} does not exist. Give the folder of the scene with --data.")
         if data is None:
             data = stored if replaced else find_moved(stored, self.run_folder, written_to)
         if data != stored:

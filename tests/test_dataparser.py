@@ -280,6 +280,23 @@ def test_existing_downscaled_photographs_are_used(tmp_path: Path) -> None:
         torch.testing.assert_close(getattr(ours.cameras, name), getattr(theirs.cameras, name))
 
 
+def test_seed_points_of_another_computer_are_found_beside_the_file(tmp_path: Path) -> None:
+    scene = nerfstudio_scene(tmp_path)
+    write_points(scene, np.random.default_rng(0).normal(size=(20, 3)))
+    document = json.loads((scene / "transforms.json").read_text())
+    (scene / "transforms.json").write_text(json.dumps({**document, "ply_file_path": "/home/bob/scan/points.ply"}))
+    outputs = parse(NerfstudioDataParserConfig(data=scene, load_3D_points=True))
+    assert len(outputs.metadata["points3D_xyz"]) == 20
+
+
+def test_another_encoding_is_named(tmp_path: Path) -> None:
+    scene = nerfstudio_scene(tmp_path)
+    text = (scene / "transforms.json").read_text()
+    (scene / "transforms.json").write_text(text, encoding="utf-16")
+    with pytest.raises(GenLangSplatError, match=r"transforms\.json is not in UTF-8"):
+        parse(NerfstudioDataParserConfig(data=scene))
+
+
 # COLMAP
 
 
@@ -292,6 +309,13 @@ def test_the_usual_places_of_a_model(tmp_path: Path, model: str) -> None:
         assert outputs.image_filenames == explicit.image_filenames
         assert torch.equal(outputs.cameras.camera_to_worlds, explicit.cameras.camera_to_worlds)
         assert len(outputs.metadata["points3D_xyz"]) == 20
+
+
+def test_the_folder_of_missing_photographs_is_named(tmp_path: Path) -> None:
+    scene = colmap_scene(tmp_path)
+    (scene / "images").rename(scene / "my input")
+    with pytest.raises(GenLangSplatError, match=r"12 of 12 photographs.*--images-path 'my input' \(in ns-train after"):
+        parse(ColmapDataParserConfig(data=scene))
 
 
 def test_a_given_model_is_not_replaced_by_another(tmp_path: Path) -> None:
@@ -391,13 +415,14 @@ def test_large_photographs_are_scaled_without_a_question(tmp_path: Path, monkeyp
 def test_damaged_models_are_refused(tmp_path: Path, damage: bytes) -> None:
     scene = colmap_scene(tmp_path, binary=True)
     (scene / "sparse/0/images.bin").write_bytes(damage)
-    with pytest.raises(GenLangSplatError, match=r"sparse/0 cannot be read"):
+    with pytest.raises(GenLangSplatError, match=r"sparse/0/images\.bin cannot be read"):
         parse(ColmapDataParserConfig(data=scene))
 
 
 def test_a_lens_that_is_not_supported_is_refused_with_the_command_that_undistorts(tmp_path: Path) -> None:
     scene = colmap_scene(tmp_path, camera=("FULL_OPENCV", (30.0, 30.0, 16.0, 12.0, *[0.0] * 5, 0.2, 0.0, 0.0)))
-    with pytest.raises(GenLangSplatError, match=r"FULL_OPENCV with k4.*colmap image_undistorter"):
+    paths = f"--image_path {scene}/images --input_path {scene}/sparse/0 --output_path {scene}-undistorted"
+    with pytest.raises(GenLangSplatError, match=f"FULL_OPENCV with k4.*`colmap image_undistorter {paths}`"):
         parse(ColmapDataParserConfig(data=scene))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from genlangsplat_ns.commands.run_settings import StoredRunSettings
 from genlangsplat_ns.language.settings import DecoderName
@@ -53,7 +53,7 @@ def _print(done: SceneEvaluation) -> None:
 
     document = done.document
     title = f"{document['scene']}, micro / macro means"
-    means = Table("protocol", "views", "decoder", "pairs", *_MEANS, title=title)
+    means = Table(Column("protocol", no_wrap=True), "views", "decoder", "pairs", *_MEANS, title=title)
     for protocol, split, (decoder, evaluation) in product(done.protocols, SPLIT_TITLES, done.by_decoder.items()):
         summary = evaluation.summary(protocol.name, split)
         if summary["pairs"]:

@@ -40,9 +40,20 @@ def extract_features(
         The key of each view in the store, in order.
 
     Raises:
-        GenLangSplatError: If a model cannot be loaded or does not match the store, or a view cannot be stored.
+        GenLangSplatError: If a model cannot be loaded or does not match the store, a view cannot be stored, or no pixel
+            of any view counts.
     """
-    keys = [store.key(*views[index]) for index in track(range(len(views)), "Reading views")]
+    keys, num_empty = [], 0
+    for index in track(range(len(views)), "Reading views"):
+        name, image, kept = views[index]
+        keys.append(store.key(name, image, kept))
+        num_empty += kept is not None and not bool(kept.any())
+    # A single view without such pixels may belong to a scene of others.
+    if len(keys) > 1 and num_empty == len(keys):
+        raise GenLangSplatError(
+            f"All pixels of all {len(keys)} views are masked or transparent, so there is nothing to learn. Masks are "
+            "black where a photograph is to be ignored. Invert them if they are white there."
+        )
     missing = _missing(keys, store)
     hits = len(keys) - len(missing)
     LOGGER.info("Language features: %d of %d views are stored in %s", hits, len(keys), store.folder)

@@ -138,7 +138,8 @@ def _check(
     if rows.ndim != 2 or rows.shape[1] != embedding_dim:
         raise GenLangSplatError(
             f"{name}_f.npy has shape {rows.shape}, expected rows of the encoder's {embedding_dim} values. Give the "
-            "folder `language_features`, not the compressed `language_features_dim3`, and the encoder that was used."
+            "folder `language_features`, not the compressed `language_features_dim3`, and with --encoder the encoder "
+            "that was used."
         )
     if not np.isfinite(rows).all() or not np.isfinite(maps).all():
         raise GenLangSplatError(

@@ -111,6 +111,7 @@ def lift_run(scene: LanguageScene, run: StoredRun, robust_rounds: int | None, ra
         GenLangSplatError: The views cannot be lifted.
     """
     model, data = scene.model, scene.datamanager
+    data.extract()
     optimized = model.in_language_phase and model.config.language_solver == "adam"
     if optimized and robust_rounds is None and ray is None:
         memory = fit_scene_memory(model, data)

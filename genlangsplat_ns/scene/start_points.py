@@ -21,15 +21,14 @@ MAX_POINTS = 20_000
 MIN_POINTS = 4
 """Number of distinct points from which training can start."""
 
-FEW = 0.2
+FEW = 0.5
 """At a smaller share of visible points, other conventions of poses are tried."""
 
-ALMOST_NONE, MOST = 0.05, 0.5
-"""The poses are taken to be wrong if the cameras see less than the first share of the points, but with another
-convention more than the second."""
+MOST, MANY_TIMES = 0.5, 2
+"""Another convention is named if the cameras see this share of the points with it, and so many times as many."""
 
-MANY_TIMES = 5
-"""Another convention is named if the cameras see this many times the points with it."""
+ALMOST_NONE = 0.05
+"""If another convention is named and the cameras see less than this share, the poses are taken to be wrong."""
 
 Poses = Float[Tensor, "num_cameras 3 4"]
 
@@ -94,14 +93,14 @@ def check_start_in_view(
         return
     words, other = _best_convention(cameras, points, frame)
     found = f"The cameras see {share:.1%} of the {start}." if share else f"No camera sees any of the {start}."
-    if other > max(FEW, MANY_TIMES * share):
+    if other > (max(MOST, MANY_TIMES * share) if share else ALMOST_NONE):
         advice = (
             f"With {words}, they see {other:.0%}: transform_matrix must map from camera to world, with x right, y up "
             "and z backwards (OpenGL). Convert the poses."
         )
         if share == 0:
             raise GenLangSplatError(f"{found} {advice}")
-        if share < ALMOST_NONE and other > MOST:
+        if share < ALMOST_NONE:
             raise GenLangSplatError(
                 f"{found} {advice} If the poses are right, start without the points: --pipeline.model.random-init True."
             )

@@ -59,6 +59,8 @@ def read_config(config_path: Path, data: Path | None = None) -> Any:
     Raises:
         GenLangSplatError: There is no such file, or it is no config.yml that can be read here.
     """
+    if (config_path / "config.yml").is_file():
+        raise GenLangSplatError(f"{config_path} is the folder of a run. Give {config_path / 'config.yml'}.")
     if not config_path.is_file():
         raise GenLangSplatError(f"There is no {config_path}. Expected the config.yml that ns-train wrote.")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import plyfile
@@ -37,11 +38,7 @@ TYPES = {
 
 MAX_HEADER_LINES = 1000
 
-ADVICE = (
-    "Replace it, or remove ply_file_path from transforms.json to start from random points. Other formats can be "
-    "converted: `CloudCompare -SILENT -O FILE -C_EXPORT_FMT PLY -SAVE_CLOUDS`, `pdal translate FILE points.ply`, or "
-    "for COLMAP's points `colmap model_converter --input_path sparse/0 --output_path points.ply --output_type PLY`."
-)
+ADVICE = "Replace it, or remove ply_file_path from transforms.json to start from random points."
 
 
 def read_seed_points(path: Path) -> tuple[Float64[np.ndarray, "count 3"], UInt8[np.ndarray, "count 3"]]:
@@ -98,7 +95,22 @@ def _read_vertices(path: Path) -> plyfile.PlyElement:
         found = str(error) or "no element has these properties"
         raise GenLangSplatError(
             f"The seed points {path} cannot be read ({found}); expected a PLY file with vertices x, y, z. {ADVICE}"
+            f"{_conversion(path)}"
         ) from error
+
+
+def _conversion(path: Path) -> str:
+    """Returns how another format than PLY is converted."""
+    with path.open("rb") as file:
+        if file.read(3) == b"ply":
+            return ""
+    source, target = quote(str(path)), quote(str(path.with_name("points.ply")))
+    if path.suffix.lower() in (".las", ".laz"):
+        return f" `pdal translate {source} {target}` converts it."
+    if path.stem == "points3D":
+        model = quote(str(path.parent))
+        return f" `colmap model_converter --input_path {model} --output_path {target} --output_type PLY` converts it."
+    return f" `CloudCompare -SILENT -O {source} -C_EXPORT_FMT PLY -SAVE_CLOUDS` converts many formats."
 
 
 def _read_ply(path: Path) -> plyfile.PlyData:

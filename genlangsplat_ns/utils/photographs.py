@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.utils.wrong_files import wrong_content
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 """Suffixes of image files, in the order in which they are tried; files may have them in capitals."""
@@ -33,7 +34,16 @@ def reading_picture(name: str, advice: str) -> Iterator[None]:
     try:
         yield
     except _UNREADABLE as error:
-        raise GenLangSplatError(f"{name} cannot be read as an image ({error}). {advice}") from error
+        raise GenLangSplatError(f"{name} cannot be read as an image ({_problem(name, error)}). {advice}") from error
+
+
+def _problem(name: str, error: Exception) -> str:
+    """Returns what is wrong with an image; Pillow only says that it does not know the format."""
+    path = Path(name)
+    if path.suffix.lower() in (".heic", ".heif"):
+        return "HEIC is not read; convert the photographs to JPEG and compute their cameras again"
+    wrong = wrong_content(path) if path.is_file() else None
+    return f"it is {wrong}" if wrong is not None else str(error)
 
 
 def read_photograph(path: Path, advice: str, max_side: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
@@ -79,8 +89,8 @@ def eight_bit(picture: Image.Image, name: str) -> Image.Image:
         raise GenLangSplatError(
             f"{name} contains floating-point pixels, whose range is unknown. Convert it to 8 or 16 bits."
         )
+    if picture.mode in ("P", "RGB", "L", "1") and "transparency" in picture.info:
+        return picture.convert("RGBA")
     if picture.mode in ("RGB", "RGBA"):
         return picture.copy()
-    if picture.mode == "P" and "transparency" in picture.info:
-        return picture.convert("RGBA")
     return picture.convert(_EIGHT_BIT_MODES.get(picture.mode, "RGB"))

@@ -1,9 +1,13 @@
 """The views of a scene: photographs, their cameras, and undistortion.
 
-- `cameras`: converts nerfstudio cameras for the rasterizer, and maps points between raw and undistorted views.
+- `scene_folder`: checks that a folder holds a scene.
+- `transforms_file`, `colmap_model`: read poses, lenses and lists of splits into a `posed_scene`.
+- `picture_files`, `masks`: find and read listed photographs and masks, however they are named.
+- `lenses`: camera models. `splits`: which views train.
 - `dataset`: reads photographs in many formats, one at a time, and which of their pixels count.
-- `masks`: reads mask files in many formats.
 - `undistortion`: maps photographs and masks of any lens to perspective views.
+- `cameras`: converts nerfstudio cameras for the rasterizer, and maps points between raw and undistorted views.
+- `absent`: stands in for the views of a run that is opened without its data.
 
 Imports nerfstudio, `errors` and `utils`. Used by the data manager, the model and `scene`.
 """

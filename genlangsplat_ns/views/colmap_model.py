@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from jaxtyping import Float64
 from nerfstudio.data.utils import colmap_parsing_utils as colmap
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.views.lenses import UNDISTORT, Lens
+from genlangsplat_ns.views.lenses import UNDISTORT, Lens, undistort_advice
 from genlangsplat_ns.views.masks import folder_masks
 from genlangsplat_ns.views.picture_files import PictureFinder, check_distinct
 from genlangsplat_ns.views.posed_scene import (
@@ -81,15 +83,18 @@ def read_colmap(
         GenLangSplatError: The model is missing or damaged, or a lens is not supported, or pictures are missing.
     """
     model = root / folders.model
-    images, lenses = _read_model(model)
+    advice = undistort_advice(str(root / folders.images), str(model), f"{root}-undistorted")
+    images, lenses = _read_model(model, advice)
     finder = PictureFinder(root / folders.images, ())
     found = [(image, finder.find(image.name)) for _, image in sorted(images.items())]
     missing = [image.name for image, picture in found if picture is None]
     if missing:
+        places = [path.name for path in sorted(root.iterdir()) if (path / missing[0]).is_file()]
+        option = format_option(f"--images-path {quote(places[0]) if places else 'FOLDER'}")
         raise GenLangSplatError(
             f"{len(missing)} of {len(found)} photographs of the COLMAP model {model} do not exist: "
             f"{join_names(missing)}. Tried {finder.describe(missing[0])}. Restore them, or give their folder: "
-            f"{format_option('--images-path FOLDER')}."
+            f"{option}."
         )
     check_distinct([(image.name, picture) for image, picture in found if picture is not None], model)
     factor, stored = _downscale_factor(root, folders.images, [picture for _, picture in found if picture], downscale)
@@ -112,7 +117,19 @@ def read_colmap(
     )
 
 
-def _read_model(model: Path) -> tuple[dict[int, Any], dict[int, Lens]]:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Converts exceptions of reading a file of a model into an error that names the file."""
+    try:
+        yield
+    except _DAMAGED as error:
+        raise GenLangSplatError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); expected a COLMAP model with cameras, images "
+            "and points3D as .bin or .txt. Export the model again."
+        ) from error
+
+
+def _read_model(model: Path, advice: str) -> tuple[dict[int, Any], dict[int, Lens]]:
     """Reads images and cameras; a text model wins over a binary one, as in nerfstudio."""
     text = (model / "cameras.txt").is_file()
     if not text and not (model / "cameras.bin").is_file():
@@ -120,28 +137,23 @@ def _read_model(model: Path) -> tuple[dict[int, Any], dict[int, Lens]]:
             f"{model} has no COLMAP model; expected cameras.bin or cameras.txt. Give the folder of the model: "
             f"{format_option('--colmap-path FOLDER')}."
         )
-    try:
-        if text:
-            cameras: Mapping[int, Any] = colmap.read_cameras_text(model / "cameras.txt")
-            images = _read_images_text(model / "images.txt")
-        else:
-            cameras = _read_cameras_binary(model / "cameras.bin")
-            images = colmap.read_images_binary(model / "images.bin")
+    suffix = ".txt" if text else ".bin"
+    with _reading(model / f"cameras{suffix}"):
+        cameras: Mapping[int, Any] = (
+            colmap.read_cameras_text(model / "cameras.txt") if text else _read_cameras_binary(model / "cameras.bin")
+        )
+    with _reading(model / f"images{suffix}"):
+        images = _read_images_text(model / "images.txt") if text else colmap.read_images_binary(model / "images.bin")
         used = {image.camera_id for image in images.values()}
         unknown = used - set(cameras)
         if unknown or not images:
             raise ValueError(f"images name unknown cameras {sorted(unknown)}" if images else "it has no images")
-    except _DAMAGED as error:
-        raise GenLangSplatError(
-            f"The COLMAP model {model} cannot be read ({type(error).__name__}: {error}); expected cameras, images and "
-            "points3D as .bin or .txt. Export the model again."
-        ) from error
     lenses = {}
     for number in sorted(used):
         camera = cameras[number]
         try:
             lenses[number] = Lens.from_colmap(
-                camera.model, int(camera.width), int(camera.height), camera.params.tolist()
+                camera.model, int(camera.width), int(camera.height), camera.params.tolist(), advice
             )
         except GenLangSplatError as error:
             raise GenLangSplatError(f"Camera {number} of the COLMAP model {model} cannot be used: {error}") from error

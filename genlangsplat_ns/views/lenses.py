@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,20 @@ from nerfstudio.cameras.cameras import CAMERA_MODEL_TO_TYPE, CameraType
 
 from genlangsplat_ns.errors import GenLangSplatError
 
-UNDISTORT = (
-    "Undistort the photographs with `colmap image_undistorter --image_path IMAGES --input_path MODEL --output_path "
-    "UNDISTORTED`, and train on that folder."
-)
+
+def undistort_advice(images: str = "IMAGES", model: str = "MODEL", output: str = "UNDISTORTED") -> str:
+    """Returns how photographs of a lens that is not supported are undistorted.
+
+    Args:
+        images: Their folder.
+        model: The folder of their COLMAP model.
+        output: The folder of the new scene.
+    """
+    paths = f"--image_path {quote(images)} --input_path {quote(model)} --output_path {quote(output)}"
+    return f"Undistort the photographs with `colmap image_undistorter {paths}`, and train on {output}."
+
+
+UNDISTORT = undistort_advice()
 
 MODELS = {
     **CAMERA_MODEL_TO_TYPE,
@@ -66,7 +77,9 @@ class Lens:
         return self.width, self.height
 
     @classmethod
-    def from_colmap(cls, model: str, width: int, height: int, parameters: Sequence[float]) -> Lens:
+    def from_colmap(
+        cls, model: str, width: int, height: int, parameters: Sequence[float], advice: str = UNDISTORT
+    ) -> Lens:
         """Converts a camera of COLMAP.
 
         Raises:
@@ -76,14 +89,16 @@ class Lens:
         if not names or len(names) != len(parameters):
             raise GenLangSplatError(
                 f"Found the camera model {model} with {len(parameters)} parameters, which cannot be undistorted here. "
-                + UNDISTORT
+                + advice
             )
         values = dict(zip(names, map(float, parameters), strict=True))
         focal = {} if "f" not in values else {"fx": values["f"], "fy": values["f"]}
-        return cls.from_values(model, width, height, {**values, **focal})
+        return cls.from_values(model, width, height, {**values, **focal}, advice)
 
     @classmethod
-    def from_values(cls, model: str, width: int, height: int, values: Mapping[str, float]) -> Lens:
+    def from_values(
+        cls, model: str, width: int, height: int, values: Mapping[str, float], advice: str = UNDISTORT
+    ) -> Lens:
         """Makes a lens from named parameters: fx, fy, cx, cy and distortion terms.
 
         Raises:
@@ -92,7 +107,7 @@ class Lens:
         camera_type = MODELS.get(model.upper())
         if camera_type is None:
             raise GenLangSplatError(
-                f"Found the camera model {model}; expected one of {', '.join(sorted(MODELS))}. {UNDISTORT}"
+                f"Found the camera model {model}; expected one of {', '.join(sorted(MODELS))}. {advice}"
             )
         check_lens_type(camera_type)
         fisheye = camera_type == CameraType.FISHEYE
@@ -101,7 +116,7 @@ class Lens:
             if values.get(name, 0.0) != 0.0:
                 raise GenLangSplatError(
                     f"Found the camera model {model} with {name} = {values[name]:g}, which cannot be undistorted here. "
-                    + UNDISTORT
+                    + advice
                 )
         distortion = tuple(float(values.get(name, 0.0)) for name in ("k1", "k2", "k3", "k4", "p1", "p2"))
         lens = cls(camera_type, width, height, values["fx"], values["fy"], values["cx"], values["cy"], distortion)

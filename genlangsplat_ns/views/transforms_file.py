@@ -86,10 +86,16 @@ def read_transforms(
         _applied_transform(document, path),
         float(document.get("applied_scale", 1.0)),
         document.get("orientation_override"),
-        root / str(document["ply_file_path"]).replace("\\", "/") if document.get("ply_file_path") else None,
+        _seed_file(root, str(document["ply_file_path"])) if document.get("ply_file_path") else None,
         split_lists={split: _split_list(document, key, path) for key, split in SPLIT_KEYS.items() if document.get(key)},
         photograph_scale=downscaler.photograph_scale,
     )
+
+
+def _seed_file(root: Path, name: str) -> Path:
+    """Returns the file of the seed points; an absolute path of another computer may exist beside transforms.json."""
+    path = root / name.replace("\\", "/")
+    return root / path.name if not path.is_file() and (root / path.name).is_file() else path
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -100,6 +106,8 @@ def read_document(path: Path) -> dict[str, Any]:
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise GenLangSplatError(f"{path} is not in UTF-8 ({error}). Save it in this encoding.") from error
     except (OSError, ValueError) as error:
         raise GenLangSplatError(
             f"{path} cannot be read as JSON ({error}); expected frames with file_path and transform_matrix. Repair it, "

@@ -222,6 +222,11 @@ def test_commands_that_need_no_photographs_do_without(
     assert "cosine of latents" in printed and "masks and metrics of held-out views were not compared" in printed
 
 
+def test_a_mistyped_folder_of_data_is_named(project: Path, tiny_scene: Path) -> None:
+    with pytest.raises(GenLangSplatError, match="data folder typo does not exist"):
+        open_run(run_at(project / "best", tiny_scene), data=Path("typo"))
+
+
 def test_a_run_written_elsewhere_finds_the_data_of_the_first(
     project: Path, tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -261,3 +261,13 @@ def test_a_view_that_is_masked_completely_has_no_region(tmp_path, caplog):
     (key,) = extract_features(views, store, WatershedMaskGenerator, MeanColorEncoder)
     assert bool((store.load(key).regions == -1).all())
     assert "0001.jpg has no region" in caplog.text
+
+
+def test_masks_that_leave_nothing_are_refused_before_models_are_loaded(tmp_path):
+    """Inverted masks hide all photographs, as if there were nothing to learn."""
+    views = [(name, image, torch.zeros(image.shape[:2], dtype=torch.bool)) for name, image, _ in make_views(3)]
+    with pytest.raises(GenLangSplatError, match=r"all 3 views are masked.*Invert"):
+        extract_features(views, open_store(tmp_path), must_not_load, must_not_load)
+    kept = torch.ones(views[1][1].shape[:2], dtype=torch.bool)
+    mixed = [views[0], (views[1][0], views[1][1], kept), views[2]]
+    assert len(extract_features(mixed, open_store(tmp_path), WatershedMaskGenerator, MeanColorEncoder)) == 3

@@ -61,6 +61,11 @@ def test_a_failure_leaves_nothing_behind(run: StoredRun, monkeypatch: pytest.Mon
     assert names(run.folder.parent) == before and not run.folder.with_name("other").exists()
 
 
+def test_the_folder_of_a_run_is_not_its_config(run: StoredRun) -> None:
+    with pytest.raises(GenLangSplatError, match=r"is the folder of a run\. Give .*run/config\.yml"):
+        read_config(run.folder)
+
+
 def test_a_missing_config_is_named(tmp_path: Path) -> None:
     with pytest.raises(GenLangSplatError, match=r"no .*nowhere\.yml.*ns-train"):
         read_config(tmp_path / "nowhere.yml")

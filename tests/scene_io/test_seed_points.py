@@ -162,11 +162,28 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_seed_points(tmp_path / "gone.ply")
 
 
-@pytest.mark.parametrize("name", ["scan.las", "scan.laz", "scan.pcd", "scan.xyz", "points3D.bin"])
-def test_other_formats_are_refused_with_a_way_to_convert_them(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("scan.las", "pdal translate"),
+        ("scan.laz", "pdal translate"),
+        ("scan.pcd", "CloudCompare"),
+        ("scan.xyz", "CloudCompare"),
+        ("points3D.bin", "colmap model_converter"),
+    ],
+)
+def test_other_formats_are_refused_with_a_way_to_convert_them(tmp_path: Path, name: str, command: str) -> None:
     (tmp_path / name).write_bytes(b"LASF and so on")
-    with pytest.raises(GenLangSplatError, match=rf"{name} cannot be read.*PLY.*pdal translate.*model_converter"):
+    with pytest.raises(GenLangSplatError, match=rf"{name} cannot be read.*PLY.*`{command} "):
         read_seed_points(tmp_path / name)
+
+
+def test_a_damaged_file_is_not_to_be_converted(tmp_path: Path) -> None:
+    path = write(tmp_path / "points.ply", [(1.0, 2.0, 3.0)] * 9, [("x", "f4"), ("y", "f4"), ("z", "f4")])
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(GenLangSplatError, match="cannot be read") as caught:
+        read_seed_points(path)
+    assert "convert" not in str(caught.value)
 
 
 def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.utils.photographs import eight_bit, read_photograph
 from tests.views.view_scenes import SIZE, open_scene, pinhole, ramp, scene_of, view_of, write_scene
 
 
@@ -151,7 +152,7 @@ BROKEN = {
     "empty.jpg": (b"", "cannot be read"),
     "truncated.png": (truncated("PNG"), "cannot be read"),
     "truncated.jpg": (truncated("JPEG"), "cannot be read"),
-    "narrow.png": (encoded(ramp((23, 16), 3), "PNG"), "has 23x16 pixels, but its camera has 24x16"),
+    "narrow.png": (encoded(ramp((22, 16), 3), "PNG"), "has 22x16 pixels, but its camera has 24x16"),
     "turned.png": (encoded(ramp((16, 24), 3), "PNG"), "has 16x24 pixels, but its camera has 24x16"),
     "float.tif": (encoded(ramp(SIZE, 1)[..., 0].astype(np.float32), "TIFF"), "floating-point"),
 }
@@ -171,3 +172,29 @@ def test_a_picture_that_cannot_be_used_is_named(tmp_path: Path, name: str, first
     with pytest.raises(GenLangSplatError, match=message) as among_all:
         _ = open_scene(tmp_path).cached_train
     assert name in str(alone.value) and name in str(among_all.value)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_transparent_color_has_no_opacity(tmp_path: Path, mode: str) -> None:
+    """PNG files without alpha may name one color that is transparent."""
+    picture = Image.new(mode, (4, 2), 7 if mode == "L" else (7, 7, 7))
+    picture.putpixel((1, 0), 200 if mode == "L" else (200, 200, 200))
+    picture.save(tmp_path / "a.png", transparency=7 if mode == "L" else (7, 7, 7))
+    with Image.open(tmp_path / "a.png") as file:
+        alpha = np.asarray(eight_bit(file, "a.png"))[..., 3]
+    assert alpha[0].tolist() == [0, 255, 0, 0] and not alpha[1].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("a.HEIC", b"\0\0\0\x18ftypheic", "HEIC is not read; convert the photographs to JPEG"),
+        ("a.jpg", b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+    ],
+)
+def test_files_that_are_often_given_as_pictures_are_recognized(
+    tmp_path: Path, name: str, content: bytes, problem: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(GenLangSplatError, match=problem):
+        read_photograph(tmp_path / name, "Replace it.")

@@ -117,7 +117,11 @@ class GenLangSplatDataManager(FullImageDatamanager):
             config.cache_images = "gpu"
         _check_settings(config)
         config.dataparser.data = Path(config.data or config.dataparser.data)
-        config.dataparser = choose_parser(config.dataparser)
+        parser: Any = choose_parser(config.dataparser)
+        config.dataparser = parser
+        if test_mode != "val" and hasattr(parser, "load_3D_points"):
+            # A run that is opened has its Gaussians already.
+            parser.load_3D_points = False
         in_one_file = isinstance(config.dataparser, NerfstudioDataParserConfig)
         check_scene_folder(config.dataparser.data, transforms_path(config.dataparser.data) if in_one_file else None)
         with _reading_data(config.dataparser):

@@ -83,7 +83,7 @@ class FrameSettings:
 class SceneOutputs(DataparserOutputs):
     """nerfstudio's outputs with a transform in double precision, because its offset may be large."""
 
-    mask_filenames: list[Path | None] | None = None  # type: ignore[assignment]
+    mask_filenames: list[Path | None] | None = None  # type: ignore[assignment]  # nerfstudio has no None.
     """The mask of each photograph, if any has one; a photograph without a mask among them is used as a whole."""
 
     def transform_poses_to_original_space(self, poses: Tensor, camera_convention: Any = "opencv") -> Tensor:

@@ -69,17 +69,21 @@ def report_errors_plainly(traceback: bool = False) -> None:
         traceback: Show tracebacks nevertheless.
     """
     previous = sys.excepthook
-    if traceback or _traceback_by_default() or getattr(previous, "reports_plainly", False):
-        return
+    if not (traceback or _traceback_by_default() or isinstance(previous, _PlainHook)):
+        sys.excepthook = _PlainHook(previous)
 
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+
+class _PlainHook:
+    """An exception hook that prints errors as one sentence, and hands other exceptions to the hook before it."""
+
+    def __init__(self, previous: Callable[..., Any]) -> None:
+        self._previous = previous
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, Exception):
             _print(error, f"set {TRACEBACK_VARIABLE}=1")
         else:
-            previous(kind, error, trace)
-
-    hook.reports_plainly = True  # type: ignore[attr-defined]
-    sys.excepthook = hook
+            self._previous(kind, error, trace)
 
 
 def _traceback_by_default() -> bool:

@@ -119,9 +119,9 @@ def test_an_absolute_path_is_not_searched_for(tmp_path: Path) -> None:
     assert find_moved(Path("/nowhere/data"), tmp_path / "best", RUN) == Path("/nowhere/data")
 
 
-def test_files_of_other_users_count_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_other_users_count_as_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> bool:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "exists", refuse)
-    assert not stored_paths.exists(Path("/root/data"))
+    assert not stored_paths.exists(tmp_path)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plyfile
+from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.data.utils import colmap_parsing_utils as colmap
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from genlangsplat_ns.dataparser import choose_parser
+
 SIZE = (32, 24)
+
+NAMES = [f"images/{number:02d}.png" for number in range(12)]
 
 
 def write_pictures(folder: Path, names: Sequence[str], size: tuple[int, int] = SIZE) -> None:
@@ -97,3 +104,32 @@ def write_colmap(
         colmap.write_cameras_text(cameras, model / "cameras.txt")
         colmap.write_images_text(images, model / "images.txt")
         colmap.write_points3D_text(points, model / "points3D.txt")
+
+
+def parse(config: DataParserConfig, split: str = "train") -> Any:
+    """The outputs of our parser."""
+    return choose_parser(deepcopy(config)).setup().get_dataparser_outputs(split)
+
+
+def nerfstudio_scene(folder: Path, names: list[str] = NAMES, **shared: Any) -> Path:
+    """Writes photographs and their transforms.json."""
+    write_pictures(folder, names)
+    return write_transforms(folder, names, **shared)
+
+
+def colmap_scene(folder: Path, model: str = "sparse/0", names: list[str] | None = None, **options: Any) -> Path:
+    """Writes photographs and their COLMAP model."""
+    names = [Path(name).name for name in NAMES] if names is None else names
+    write_pictures(folder / "images", names)
+    write_colmap(folder / model, names, **options)
+    return folder
+
+
+def write_points(folder: Path, positions: np.ndarray) -> None:
+    """Writes seed points in double precision."""
+    vertices = np.zeros(len(positions), dtype=[("x", "f8"), ("y", "f8"), ("z", "f8")])
+    for column, axis in enumerate("xyz"):
+        vertices[axis] = positions[:, column]
+    plyfile.PlyData([plyfile.PlyElement.describe(vertices, "vertex")]).write(str(folder / "points.ply"))
+    document = json.loads((folder / "transforms.json").read_text())
+    (folder / "transforms.json").write_text(json.dumps({**document, "ply_file_path": "points.ply"}))

@@ -1,0 +1,141 @@
+"""COLMAP scenes in the usual layouts: what is unusable is named with the option or command that helps."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+
+from genlangsplat_ns.dataparser import PHOTOGRAPH_SCALE, choose_parser
+from genlangsplat_ns.errors import GenLangSplatError
+from tests.views.scene_files import NAMES, colmap_scene, parse, write_colmap, write_pictures
+
+
+@pytest.mark.parametrize("model", ["colmap/sparse/0", "sparse/0", "sparse", "colmap", "."])
+def test_the_usual_places_of_a_model(tmp_path: Path, model: str) -> None:
+    scene = colmap_scene(tmp_path, model)
+    explicit = parse(ColmapDataParserConfig(data=scene, colmap_path=Path(model)))
+    for config in (NerfstudioDataParserConfig(data=scene), ColmapDataParserConfig(data=scene)):
+        outputs = parse(config)
+        assert outputs.image_filenames == explicit.image_filenames
+        assert torch.equal(outputs.cameras.camera_to_worlds, explicit.cameras.camera_to_worlds)
+        assert len(outputs.metadata["points3D_xyz"]) == 20
+
+
+def test_the_folder_of_missing_photographs_is_named(tmp_path: Path) -> None:
+    scene = colmap_scene(tmp_path)
+    (scene / "images").rename(scene / "my input")
+    with pytest.raises(GenLangSplatError, match=r"12 of 12 photographs.*--images-path 'my input' \(in ns-train after"):
+        parse(ColmapDataParserConfig(data=scene))
+
+
+def test_a_given_model_is_not_replaced_by_another(tmp_path: Path) -> None:
+    with pytest.raises(GenLangSplatError, match=r"looked for .* in sparse/1\. Give its folder"):
+        parse(ColmapDataParserConfig(data=colmap_scene(tmp_path), colmap_path=Path("sparse/1")))
+
+
+def test_settings_of_the_default_format_are_kept_for_a_colmap_scene(tmp_path: Path) -> None:
+    config = choose_parser(NerfstudioDataParserConfig(data=colmap_scene(tmp_path), center_method="focus"))
+    assert isinstance(config, ColmapDataParserConfig)
+    assert (config.center_method, config.eval_mode) == ("focus", "interval")
+
+
+def test_a_scene_without_a_model_names_the_places(tmp_path: Path) -> None:
+    with pytest.raises(GenLangSplatError, match=r"sparse/0.*--colmap-path"):
+        parse(ColmapDataParserConfig(data=tmp_path))
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_names_with_spaces_and_folders(tmp_path: Path, binary: bool) -> None:
+    # nerfstudio writes binary models with ASCII names only.
+    letter = "a" if binary else "ä"
+    names = ["my photo (1).png", f"cam 0/{letter} [x].png", f"cam 1/{letter} [x].png"]
+    outputs = parse(ColmapDataParserConfig(data=colmap_scene(tmp_path, names=names, binary=binary), eval_mode="all"))
+    assert [path.relative_to(tmp_path / "images").as_posix() for path in outputs.image_filenames] == names
+
+
+def test_split_lists_beside_the_model(tmp_path: Path) -> None:
+    scene = colmap_scene(tmp_path)
+    (scene / "train_list.txt").write_text("# two views\n00.png\n01.png\n")
+    (scene / "val_list.txt").write_text("\n")
+    (scene / "test_list.txt").write_text("05.png\n\n")
+    config = ColmapDataParserConfig(data=scene)
+    assert [path.name for path in parse(config).image_filenames] == ["00.png", "01.png"]
+    for split in ("val", "test"):
+        assert [path.name for path in parse(config, split).image_filenames] == ["05.png"]
+
+
+@pytest.mark.parametrize("mask", ["masks/00.png.png", "masks/00.png"])
+def test_both_spellings_of_masks(tmp_path: Path, mask: str) -> None:
+    scene = colmap_scene(tmp_path)
+    write_pictures(scene, [mask])
+    outputs = parse(ColmapDataParserConfig(data=scene, masks_path=Path("masks"), eval_mode="all"))
+    assert outputs.mask_filenames[0] == scene / mask
+
+
+def test_a_folder_of_masks_that_is_not_used_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scene = colmap_scene(tmp_path)
+    write_pictures(scene, ["masks/00.png"])
+    with caplog.at_level(logging.WARNING):
+        assert parse(ColmapDataParserConfig(data=scene)).mask_filenames is None
+    assert "--masks-path masks" in caplog.text
+
+
+def test_a_photograph_without_a_mask_in_the_folder_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = colmap_scene(tmp_path)
+    write_pictures(scene, [f"masks/{Path(name).name}" for name in NAMES[:11]])
+    with caplog.at_level(logging.WARNING):
+        outputs = parse(ColmapDataParserConfig(data=scene, masks_path=Path("masks"), eval_mode="all"))
+    assert outputs.mask_filenames[-1] is None and None not in outputs.mask_filenames[:-1]
+    assert "1 of 12 photographs have no mask" in caplog.text and "11.png" in caplog.text
+
+
+def test_a_folder_without_any_mask_of_the_photographs_is_refused(tmp_path: Path) -> None:
+    scene = colmap_scene(tmp_path)
+    write_pictures(scene, ["masks/other.png"])
+    with pytest.raises(GenLangSplatError, match=r"no mask in .*masks; expected for the photograph 00\.png"):
+        parse(ColmapDataParserConfig(data=scene, masks_path=Path("masks")))
+
+
+def test_large_photographs_outside_of_their_folder_are_scaled(tmp_path: Path) -> None:
+    """A model may name photographs by absolute paths."""
+    names = [str(tmp_path / "elsewhere" / name) for name in ("a.png", "b.png")]
+    size = (3300, 20)
+    write_pictures(tmp_path, names, size)
+    write_colmap(tmp_path / "scene/sparse/0", names, size=size)
+    assert parse(ColmapDataParserConfig(data=tmp_path / "scene")).metadata[PHOTOGRAPH_SCALE] == 0.25
+
+
+def test_large_photographs_are_scaled_without_a_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda *words: pytest.fail("a question was asked"))
+    size = (3300, 20)
+    names = ["a.png", "b.png"]
+    write_pictures(tmp_path / "images", names, size)
+    write_colmap(tmp_path / "sparse/0", names, size=size)
+    assert parse(ColmapDataParserConfig(data=tmp_path)).metadata[PHOTOGRAPH_SCALE] == 0.25
+    full = parse(ColmapDataParserConfig(data=tmp_path, downscale_factor=1))
+    assert full.metadata[PHOTOGRAPH_SCALE] == 1.0
+    write_pictures(tmp_path / "images_4", names, (825, 5))
+    stored = parse(ColmapDataParserConfig(data=tmp_path))
+    assert (stored.metadata[PHOTOGRAPH_SCALE], int(stored.cameras.width[0])) == (1.0, 825)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x05", b"\xff" * 40])
+def test_damaged_models_are_refused(tmp_path: Path, damage: bytes) -> None:
+    scene = colmap_scene(tmp_path, binary=True)
+    (scene / "sparse/0/images.bin").write_bytes(damage)
+    with pytest.raises(GenLangSplatError, match=r"sparse/0/images\.bin cannot be read"):
+        parse(ColmapDataParserConfig(data=scene))
+
+
+def test_a_lens_that_is_not_supported_is_refused_with_the_command_that_undistorts(tmp_path: Path) -> None:
+    scene = colmap_scene(tmp_path, camera=("FULL_OPENCV", (30.0, 30.0, 16.0, 12.0, *[0.0] * 5, 0.2, 0.0, 0.0)))
+    paths = f"--image_path {scene}/images --input_path {scene}/sparse/0 --output_path {scene}-undistorted"
+    with pytest.raises(GenLangSplatError, match=f"FULL_OPENCV with k4.*`colmap image_undistorter {paths}`"):
+        parse(ColmapDataParserConfig(data=scene))

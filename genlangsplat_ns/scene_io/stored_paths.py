@@ -20,6 +20,11 @@ PATH_TAGS = tuple(
 """Tags of paths in YAML; Python 3.13 writes those of `pathlib._local`."""
 
 
+LEVELS_UP = 5
+"""Number of folders around a run in which its data are searched for: nerfstudio's `outputs/SCENE/METHOD/TIME` lies four
+deep. Far folders, such as /data, may hold other data of that name."""
+
+
 def allow_paths_of_other_systems() -> None:
     """Makes `yaml.Loader`, which nerfstudio reads config.yml with, build every stored path as a path of this machine.
 
@@ -83,7 +88,7 @@ def find_moved(stored: Path, run_folder: Path, written_to: Path) -> Path:
 
     Args:
         stored: The path in config.yml.
-        run_folder: The folder of config.yml.
+        run_folder: The folder of config.yml. The nearest `LEVELS_UP` folders around it are searched.
         written_to: The folder of the run by config.yml.
 
     Returns:
@@ -102,7 +107,7 @@ def find_moved(stored: Path, run_folder: Path, written_to: Path) -> Path:
         return stored
     found = dict.fromkeys(
         folder / stored
-        for folder in (run_folder, *run_folder.parents)
+        for folder in (run_folder, *run_folder.parents[:LEVELS_UP])
         # A folder of the runs may have the name of the data.
         if exists(folder / stored) and (folder / stored).resolve() not in (run_folder, *run_folder.parents)
     )

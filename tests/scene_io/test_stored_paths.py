@@ -107,6 +107,13 @@ def test_a_folder_of_runs_is_not_taken_for_data_of_the_same_name(
     assert find_moved(Path("fox"), run, RUN) == Path("fox")
 
 
+def test_data_far_above_the_run_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders(tmp_path, "data", "1/2/3/4/near", "1/2/3/4/5/far", "elsewhere")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert find_moved(Path("data"), tmp_path / "1/2/3/4/near", RUN) == tmp_path / "data"
+    assert find_moved(Path("data"), tmp_path / "1/2/3/4/5/far", RUN) == Path("data")
+
+
 def test_several_folders_are_ambiguous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders(tmp_path, "data", "project/data", "project/best", "elsewhere")
     monkeypatch.chdir(tmp_path / "elsewhere")

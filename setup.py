@@ -6,7 +6,6 @@ import platform
 from pathlib import Path
 
 from setuptools import Extension, setup
-from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("genlangsplat_ns/rasterization/kernels")
 
@@ -22,13 +21,6 @@ INSTRUCTION_SETS = {
     "avx2": AVX2_FLAGS,
     "baseline": (),
 }
-
-
-class BuildKernels(build_ext):
-    """Builds plain shared libraries, without a Python module inside."""
-
-    def get_export_symbols(self, ext: Extension) -> list[str]:
-        return ext.export_symbols
 
 
 def kernel_extensions() -> list[Extension]:
@@ -50,4 +42,4 @@ def kernel_extensions() -> list[Extension]:
 
 
 if __name__ == "__main__":
-    setup(ext_modules=kernel_extensions(), cmdclass={"build_ext": BuildKernels})
+    setup(ext_modules=kernel_extensions())

@@ -1,15 +1,10 @@
-"""The columns of the rasterizer benchmark: our builds, two torch implementations, numba, and other programs.
-
-Each function times the passes it supports and returns the timings by row. All of them do the same work on the same
-scene. Results of columns that share a row are compared before they are timed.
-"""
+"""The columns of the rasterizer benchmark: our builds and other programs, by the passes that each supports."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +15,7 @@ from plyfile import PlyData, PlyElement
 from torch import Tensor
 
 from garden import GardenScene
-from genlangsplat_ns.rasterization import Gaussians, autograd, compositing_weights, cpu, rasterization, reference
+from genlangsplat_ns.rasterization import autograd, compositing_weights, cpu, rasterization
 from genlangsplat_ns.rasterization.inputs import check_scene
 from genlangsplat_ns.rasterization.library import load_kernels
 from genlangsplat_ns.rasterization.ssim import structural_similarity
@@ -125,10 +120,10 @@ def _time_weights(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
     return timings
 
 
-def photometric_loss(image: Tensor, target: Tensor, similarity: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def photometric_loss(image: Tensor, target: Tensor) -> Tensor:
     """Splatfacto's loss: L1 and structural similarity."""
-    pictures = (picture.permute(0, 3, 1, 2) for picture in (image, target))
-    return (1 - LAMBDA_SIMILARITY) * (image - target).abs().mean() + LAMBDA_SIMILARITY * (1 - similarity(*pictures))
+    similarity = structural_similarity(*(picture.permute(0, 3, 1, 2) for picture in (image, target)))
+    return (1 - LAMBDA_SIMILARITY) * (image - target).abs().mean() + LAMBDA_SIMILARITY * (1 - similarity)
 
 
 def _time_training_step(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
@@ -139,136 +134,30 @@ def _time_training_step(scene: GardenScene, repetitions: int) -> dict[str, Timin
     def step() -> None:
         for leaf in leaves:
             leaf.grad = None
-        photometric_loss(render(scene, leaves, absgrad=True), target, structural_similarity).backward()
+        photometric_loss(render(scene, leaves, absgrad=True), target).backward()
         for optimizer in optimizers:
             optimizer.step()
 
     return {
-        "loss and its gradient": _time_loss(scene, structural_similarity, repetitions),
-        "Adam": _time_adam(scene, repetitions, fused=True),
+        "loss and its gradient": _time_loss(scene, repetitions),
+        "Adam": _time_adam(scene, repetitions),
         "RGB step": repeat(repetitions, step),
     }
 
 
-def _time_loss(scene: GardenScene, similarity: Callable[[Tensor, Tensor], Tensor], repetitions: int) -> Timing:
+def _time_loss(scene: GardenScene, repetitions: int) -> Timing:
     random = torch.Generator().manual_seed(1)
     image, target = (torch.rand(1, scene.height, scene.width, 3, generator=random) for _ in range(2))
     image.requires_grad_()
-    return repeat(repetitions, lambda: photometric_loss(image, target, similarity).backward())
+    return repeat(repetitions, lambda: photometric_loss(image, target).backward())
 
 
-def _time_adam(scene: GardenScene, repetitions: int, fused: bool) -> Timing:
+def _time_adam(scene: GardenScene, repetitions: int) -> Timing:
     leaves = scene.leaves(3)
     for leaf in leaves:
         leaf.grad = torch.ones_like(leaf)
-    optimizers = [torch.optim.Adam([leaf], lr=1e-6, fused=fused) for leaf in leaves]
+    optimizers = [torch.optim.Adam([leaf], lr=1e-6, fused=True) for leaf in leaves]
     return repeat(repetitions, lambda: [optimizer.step() for optimizer in optimizers])
-
-
-def _reference_pass(scene: GardenScene, forward: Stopwatch, backward: Stopwatch) -> list[Tensor]:
-    """One forward and backward pass of the torch reference, tile by tile to limit the size of the graph."""
-    leaves = scene.leaves(3)
-    with forward:
-        splats = reference.project(Gaussians(*leaves[:4]), scene.view)
-        tiles = list(reference.TileGrid.of(splats, scene.width, scene.height))
-        members = torch.cat([tile[2] for tile in tiles])
-        gathered = [tensor[members] for tensor in (splats.means2d, splats.conics, leaves[3], leaves[4])]
-        sizes = [len(tile[2]) for tile in tiles]
-        parts = list(zip(*(tensor.detach().split(sizes) for tensor in gathered), strict=True))
-        parts = [[part.requires_grad_() for part in tile] for tile in parts]
-    for (rows, columns, _), tile in zip(tiles, parts, strict=True):
-        with forward:
-            image = reference.tile_weights(rows, columns, *tile[:3]) @ tile[3]
-        with backward:
-            image.backward(torch.ones_like(image))
-    with backward:
-        gradients = [torch.cat([tile[k].grad for tile in parts]) for k in range(4)]
-        return list(torch.autograd.grad(gathered, leaves, gradients))
-
-
-def time_torch_reference(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
-    """The readable torch reference, with pytorch_msssim and torch's default Adam for the rest of a step."""
-    from pytorch_msssim import ssim
-
-    watches = [(Stopwatch(), Stopwatch()) for _ in range(repetitions)]
-    for forward, backward in watches:
-        gradients = _reference_pass(scene, forward, backward)
-    ours = scene.leaves(3)
-    check_same("the reference's gradients", gradients, torch.autograd.grad(render(scene, ours).sum(), ours))
-    leaves = scene.leaves(3)[:3]
-
-    def project() -> list[Tensor]:
-        splats = reference.project(Gaussians(*leaves, scene.opacities), scene.view)
-        seen = splats.radii > 0
-        return [splats.means2d[seen], splats.conics[seen]]
-
-    return {
-        "projection": repeat(repetitions, project),
-        "projection, backward": time_backward(project(), leaves, repetitions),
-        "render 3": timing_of([forward for forward, _ in watches]),
-        "render 3, backward": timing_of([backward for _, backward in watches]),
-        "loss and its gradient": _time_loss(scene, lambda a, b: ssim(a, b, data_range=1.0), repetitions),
-        "Adam": _time_adam(scene, repetitions, fused=False),
-    }
-
-
-def time_gsplat_torch(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
-    """The parts of gsplat's own torch code that run without CUDA: projection and harmonics, but not compositing."""
-    from gsplat.cuda._torch_impl import _fully_fused_projection, _quat_scale_to_covar_preci, _spherical_harmonics
-
-    leaves = scene.leaves(3)[:3]
-    harmonics = torch.randn(len(scene.means), 16, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    position = torch.linalg.inv(scene.viewmat)[:3, 3]
-
-    def project() -> list[Tensor]:
-        covariances, _ = _quat_scale_to_covar_preci(leaves[1], leaves[2], True, False)
-        camera = (scene.viewmat[None], scene.K[None], scene.width, scene.height)
-        radii, means2d, _, conics, _ = _fully_fused_projection(leaves[0], covariances, *camera)
-        seen = radii > 0
-        return [means2d[seen], conics[seen]]
-
-    def shade() -> list[Tensor]:
-        return [*project(), _spherical_harmonics(3, leaves[0] - position, harmonics)]
-
-    return {
-        "projection": repeat(repetitions, project),
-        "projection, backward": time_backward(project(), leaves, repetitions),
-        "projection and harmonics": repeat(repetitions, shade),
-        "projection and harmonics, backward": time_backward(shade(), [*leaves, harmonics], repetitions),
-    }
-
-
-def time_numba(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
-    """The numba implementation, without absolute gradients. Compilation is not included."""
-    import numba_splatter as peer
-
-    means, quats, scales, opacities = (tensor.numpy() for tensor in scene.gaussians.tensors())
-    camera = (scene.viewmat.numpy(), scene.K.numpy(), scene.width, scene.height)
-    project = partial(peer.project, means, quats, scales, *camera)
-    means2d, conics, depths, radii = project()
-    lists = partial(peer.bin, means2d, conics, opacities, depths, radii, scene.width, scene.height)
-    splats, tile_start, entries = lists()
-    timings = {"projection": repeat(repetitions, project), "binning": repeat(repetitions, lists)}
-    for channels in CHANNELS:
-        features = scene.features(channels).numpy()
-        inputs = (splats, features, tile_start, entries, scene.width, scene.height)
-        composite = partial(peer.composite, *inputs)
-        image = composite()
-        expected = render(scene, [*scene.gaussians.tensors(), scene.features(channels)])[0]
-        check_same("numba's picture", [torch.from_numpy(image)], [expected])
-        ones = np.ones_like(image)
-        timings[f"composite {channels}, backward"] = repeat(
-            repetitions, partial(peer.composite_backward, *inputs, image, ones)
-        )
-        timings[f"composite {channels}"] = repeat(repetitions, composite)
-    return timings
-
-
-def check_same(what: str, found: list[Tensor], expected: list[Tensor] | tuple[Tensor, ...]) -> None:
-    """Raises an error if two columns did different work."""
-    for value, wanted in zip(found, expected, strict=True):
-        if not (value - wanted).norm() <= 1e-2 * wanted.norm():
-            raise AssertionError(f"{what} differ from those of the rasterizer, so the times are not comparable")
 
 
 def time_outside(scene: GardenScene, command: str, repetitions: int, steps: int = 20) -> dict[str, Timing]:

@@ -33,10 +33,6 @@ from genlangsplat_ns.viewer.tools import SceneTools
 
 LOGGER = logging.getLogger(__name__)
 
-GEOMETRY = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
-"""Parameters of a Gaussian that are frozen in the language phase."""
-
-
 REMOVED = {
     "language_average": "mean",
     "language_visibility_gate": 1.0,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from plyfile import PlyData, PlyElement
 
 from genlangsplat_ns.demo.raycast import FIRST_RAY, Pinhole, Rendering, look_at, render
 from genlangsplat_ns.demo.room import CATEGORIES, build_room
@@ -159,10 +160,8 @@ def _write_points(path: Path, points: np.ndarray, colors: np.ndarray) -> None:
         rows[name] = points[:, axis]
     for channel, (name, _) in enumerate(channels):
         rows[name] = colors[:, channel]
-    properties = [f"property float {axis}" for axis in "xyz"] + [f"property uchar {name}" for name, _ in channels]
-    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}", *properties, "end_header", ""]
     with atomic_path(path) as temporary:
-        temporary.write_bytes("\n".join(lines).encode("ascii") + rows.tobytes())
+        PlyData([PlyElement.describe(rows, "vertex")]).write(str(temporary))
 
 
 def _write_transforms(

@@ -18,7 +18,7 @@ import torch
 from genlangsplat_ns.demo.gallery import QUERIES, GallerySettings, build_gallery
 from genlangsplat_ns.demo.photographs import CREDITS
 from genlangsplat_ns.evaluation.evaluate import AnsweredText, EvaluatedRun, Evaluation, TextTarget, evaluate_views
-from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder
+from genlangsplat_ns.evaluation.label_folders import read_label_set
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD, RenderedProtocol
 from genlangsplat_ns.evaluation.report import CardCollector, Report, answer_pictures, describe_encoder, write_report
 from genlangsplat_ns.language.query import TextQuery
@@ -51,7 +51,6 @@ def run_demo(
     train: Callable[[Path, Path], Path],
     open_run: Callable[[Path], EvaluatedRun],
     settings: GallerySettings | None = None,
-    query: TextQuery | None = None,
 ) -> dict[str, Any]:
     """Runs the whole demo and writes `report.json`, whose content it returns, `report.html` and `overlays/*.png`.
 
@@ -63,14 +62,13 @@ def run_demo(
         train: Trains on the data folder (first argument) into a run folder (second) and returns its config.yml.
         open_run: Opens the config.yml that `train` returned.
         settings: Size and seed of the gallery.
-        query: Negatives, level rule, threshold and temperature; its texts are ignored.
     """
     watch = Stopwatch()
     targets = [TextTarget(item.text, item.category) for item in QUERIES]
-    query = query or TextQuery(tuple(target.text for target in targets))
+    query = TextQuery(tuple(target.text for target in targets))
     with watch.stage("gallery"):
         data = build_gallery(output_dir / "data", settings)
-    labels = read_label_folder(data / "labels")
+    labels = read_label_set(data / "labels").views
     with watch.stage("train"):
         config = train(data, output_dir / "run")
     with watch.stage("open"):

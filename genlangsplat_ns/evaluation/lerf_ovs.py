@@ -11,16 +11,13 @@ import numpy as np
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.label_files import (
-    by_view,
     category_of,
     check_size,
     field_of,
-    label_paths,
     outline_points,
     outline_problem,
     photograph_name,
     picture_of,
-    read_json,
 )
 from genlangsplat_ns.evaluation.labels import Box, LabeledObject, ViewLabels
 from genlangsplat_ns.utils.files import atomic_path
@@ -58,8 +55,8 @@ def write_labels(path: Path, labels: ViewLabels) -> None:
         temporary.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def read_labels(path: Path) -> ViewLabels:
-    """Reads the labels of a view.
+def parse_labels(document: Any, path: Path) -> ViewLabels:
+    """Reads the labels of a view from the content of their file.
 
     An object with fewer than three distinct points or an outline completely outside the image covers no pixel. It is
     skipped and listed in `skipped`. Outlines that cross the image border are clipped when they are filled. Points are
@@ -67,13 +64,8 @@ def read_labels(path: Path) -> ViewLabels:
     `__background__` is no label.
 
     Raises:
-        GenLangSplatError: If the file is missing, is not JSON, or lacks a required field.
+        GenLangSplatError: If a required field is missing or unusable.
     """
-    return parse_labels(read_json(path), path)
-
-
-def parse_labels(document: Any, path: Path) -> ViewLabels:
-    """Reads the labels of a view from the content of their file; see `read_labels`."""
     info = field_of(document, "info", dict, path, "the file")
     width, height = (field_of(info, key, int, path, "info") for key in ("width", "height"))
     check_size(width, height, path)
@@ -95,25 +87,6 @@ def parse_labels(document: Any, path: Path) -> ViewLabels:
         item = LabeledObject.from_polygon(category, polygon)
         objects.append(LabeledObject(category, polygon, _box(entry.get("bbox", item.box), path, place)))
     return ViewLabels(name or path.stem, width, height, tuple(objects), tuple(skipped), picture_of(path))
-
-
-def read_label_folder(folder: Path) -> dict[str, ViewLabels]:
-    """Reads every `*.json` file of a label folder and its subfolders.
-
-    Views are matched by name only, because the index of a view depends on the split.
-
-    Returns:
-        The labels by the stem of the view's file name, after the subfolder of the labels if there is one.
-
-    Raises:
-        GenLangSplatError: If the folder has no label file, a file is unusable, or two files name the same view.
-    """
-    paths = label_paths(folder, "*.json")
-    if not paths:
-        raise GenLangSplatError(
-            f"Found no label file (*.json) in {folder}; expected one per labeled view. Give the folder that has them."
-        )
-    return by_view([(path, read_labels(path)) for path in paths], folder)
 
 
 def _box(values: Any, path: Path, place: str) -> Box:

@@ -103,12 +103,10 @@ def answer_pictures(answered: AnsweredText) -> tuple[Picture, Picture, Picture, 
     return photograph, heat, selection, wanted
 
 
-def outline(
-    picture: Picture, mask: Bool[np.ndarray, "height width"], color: tuple[int, int, int] = (255, 64, 180)
-) -> Picture:
+def outline(picture: Picture, mask: Bool[np.ndarray, "height width"]) -> Picture:
     """Returns a copy of the image with the border of a mask drawn on it."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(picture.copy(), contours, -1, color, 2, cv2.LINE_AA)
+    return cv2.drawContours(picture.copy(), contours, -1, (255, 64, 180), 2, cv2.LINE_AA)
 
 
 def _dim_outside(picture: Picture, mask: Bool[np.ndarray, "height width"]) -> Picture:

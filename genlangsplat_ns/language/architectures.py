@@ -157,6 +157,3 @@ def start_from_pca(
     for module in maps:
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-__all__ = ["ARCHITECTURES", "LinearPlusResidual", "RowBatchNorm", "linear_maps", "start_from_pca"]

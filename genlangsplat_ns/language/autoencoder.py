@@ -225,14 +225,3 @@ def _parse_identity(path: Path, text: str) -> AutoencoderIdentity:
             f"The identity in {path} cannot be read ({error}). The file is damaged; train it again with "
             "`python -m pretrain`."
         ) from error
-
-
-__all__ = [
-    "ARCHITECTURES",
-    "Autoencoder",
-    "AutoencoderIdentity",
-    "initialize_from_pca",
-    "read_autoencoder",
-    "read_identity",
-    "save_autoencoder",
-]

@@ -38,7 +38,6 @@ def describe_gaussians(
     vocabulary: EmbeddedQuery,
     num_groups: int,
     num_texts: int,
-    seed: int = 0,
 ) -> list[SceneGroup]:
     """Groups Gaussians by k-means on their normalized latents and describes each group.
 
@@ -49,7 +48,6 @@ def describe_gaussians(
         vocabulary: The texts to choose from.
         num_groups: Maximum number of groups.
         num_texts: Number of texts per group.
-        seed: Seed of the initial centers.
 
     Returns:
         The groups, by descending sum of opacities.
@@ -66,7 +64,7 @@ def describe_gaussians(
     if not bool(filled.any()):
         raise GenLangSplatError("No Gaussian has a latent at this level. Choose another level, or lift the run again.")
     unit = F.normalize(latents[filled], dim=-1).cpu()
-    means = MiniBatchKMeans(min(num_groups, len(unit)), random_state=seed, n_init=3, batch_size=4096)
+    means = MiniBatchKMeans(min(num_groups, len(unit)), random_state=0, n_init=3, batch_size=4096)
     labels = torch.from_numpy(means.fit_predict(unit.numpy(), sample_weight=opacities[filled].cpu().numpy()))
     centers = torch.from_numpy(means.cluster_centers_).to(latents)
     scores = vocabulary.score(F.normalize(decode(F.normalize(centers, dim=-1)), dim=-1)).cpu()

@@ -17,7 +17,7 @@ from genlangsplat_ns.language.query import EmbeddedQuery
 
 
 class DecodedGaussians:
-    """The decoded latents of a scene's Gaussians.
+    """The decoded latents of a scene's Gaussians; several threads may decode and score at once.
 
     The viewer may interrupt a frame between two lines of Python. The chunks decoded so far are kept, and the next frame
     decodes the remaining ones.
@@ -33,12 +33,6 @@ class DecodedGaussians:
         filled = has_latent(self._latents).nonzero().squeeze(-1)
         self._rows = filled.split(rows_at_a_time(decode, latents.device))
         self._parts: list[Decoded | None] = [None] * len(self._rows)
-
-    @torch.no_grad()
-    def prepare(self) -> None:
-        """Decodes the remaining chunks; several threads may do so at once."""
-        for number in range(len(self._rows)):
-            self._part(number)
 
     def _part(self, number: int) -> Decoded:
         decoded = self._parts[number]

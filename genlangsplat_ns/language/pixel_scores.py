@@ -14,7 +14,7 @@ from genlangsplat_ns.language.query import EmbeddedQuery
 
 @torch.no_grad()
 def score_latents(
-    latents: Float[Tensor, "count latent_dim"], decode: Decode, query: EmbeddedQuery, chunk_size: int | None = None
+    latents: Float[Tensor, "count latent_dim"], decode: Decode, query: EmbeddedQuery
 ) -> Float[Tensor, "count num_texts"]:
     """Computes the relevancy of latents to each text.
 
@@ -24,11 +24,9 @@ def score_latents(
         latents: Latents of pixels or Gaussians, of any length; near-zero latents score 0 and are not decoded.
         decode: Maps unit latents to embeddings.
         query: The embedded query.
-        chunk_size: Number of latents decoded at a time; None chooses it by the decoder and the device.
     """
-    chunk_size = chunk_size or rows_at_a_time(decode, latents.device)
     scores = latents.new_zeros(latents.shape[0], len(query.query.texts))
-    for rows in has_latent(latents).nonzero().squeeze(-1).split(chunk_size):
+    for rows in has_latent(latents).nonzero().squeeze(-1).split(rows_at_a_time(decode, latents.device)):
         scores[rows] = query.score_decoded(decode_to_compare(decode, latents[rows])).to(scores)
     return scores
 

@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.settings import DEFAULT_NEGATIVES, DEFAULT_TEMPERATURE
+from genlangsplat_ns.language.settings import DEFAULT_TEMPERATURE
 
 
 def relevancy_of_cosines(
@@ -24,16 +23,7 @@ def relevancy_of_cosines(
 
     Args:
         positives: Cosines of embeddings with the texts.
-        negatives: Cosines of embeddings with the canonical texts.
-        temperature: Factor on the cosines; larger is sharper.
-
-    Raises:
-        GenLangSplatError: There is no negative, or the temperature is not positive.
+        negatives: Cosines of embeddings with the canonical texts, at least one.
+        temperature: Positive factor on the cosines; larger is sharper.
     """
-    if negatives.shape[-1] == 0:
-        raise GenLangSplatError(
-            f"Found no negative text; relevancy compares with at least one. Use the default {list(DEFAULT_NEGATIVES)}."
-        )
-    if not temperature > 0:
-        raise GenLangSplatError(f"Found a relevancy temperature of {temperature}; it must be positive (LERF's is 10).")
     return torch.sigmoid(temperature * (positives - negatives.amax(dim=-1, keepdim=True)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from genlangsplat_ns.errors import GenLangSplatError
 
@@ -76,7 +76,7 @@ class QuerySettings(ScoreSettings):
             raise GenLangSplatError(f"Found a threshold of {self.threshold}; choose a relevancy from 0 to 1.")
 
 
-LEVEL_RULES: tuple[LevelRule, ...] = ("mean", "auto", "subpart", "part", "whole")
+LEVEL_RULES: tuple[LevelRule, ...] = get_args(LevelRule)
 """All level rules."""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from genlangsplat_ns.lifting.average import weights_of_view
@@ -125,11 +125,6 @@ def mean_in_regions(view: RegionView, values: Float[Tensor, "num_gaussians level
     return view.sum_over_regions(rendered[..., :levels]) / view.sum_over_regions(opacity).clamp_min(1e-6)
 
 
-def region_coverage(view: RegionView, seen: Bool[Tensor, "num_gaussians levels"]) -> Float[Tensor, " num_regions"]:
-    """The share of the opacity of each region that comes from Gaussians with a latent."""
-    return mean_in_regions(view, seen.float())
-
-
 def pixel_residual(
     view: RegionView, latents: Float[Tensor, "num_gaussians levels latent_dim"]
 ) -> Float[Tensor, " residual_and_count"]:
@@ -151,7 +146,7 @@ class RegionStatistics:
     residuals: Float[Tensor, " num_regions"]
     """See `region_residuals`; NaN where the coverage is below `MIN_COVERAGE`."""
     coverage: Float[Tensor, " num_regions"]
-    """See `region_coverage`."""
+    """The share of the opacity of each region that comes from Gaussians with a latent."""
     expected: Float[Tensor, " num_regions"]
     """The expected residual in each region."""
     consensus: RegionConsensus
@@ -166,7 +161,7 @@ class RegionStatistics:
     ) -> RegionStatistics:
         """Computes the statistics of a view from the latents of the sample and each Gaussian's expected residual."""
         rendered = composite_latents(view, latents)
-        coverage = region_coverage(view, latents.any(dim=-1))
+        coverage = mean_in_regions(view, latents.any(dim=-1).float())
         # An object that no view of the sample saw has no residual, only latents that bleed in from its neighbors.
         residuals = region_residuals(view, add_level_mean(rendered)).masked_fill(coverage < MIN_COVERAGE, torch.nan)
         return cls(residuals, coverage, mean_in_regions(view, expected), view.consensus(rendered))

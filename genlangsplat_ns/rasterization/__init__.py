@@ -7,7 +7,7 @@
 - `weights`: the compositing weights of a view as a sparse matrix; `rendered_weights` has the same interface on CUDA.
 - `weight_cache`: compositing weights of many views within a memory budget.
 - `densification`, `ssim`: gsplat's densification with a maximum number of Gaussians, and a fused SSIM.
-- `reference`: the rasterizer in plain torch, for tests.
+- `harmonics`: the spherical harmonics of colors.
 
 May import only `errors`. The models, `views`, `lifting`, `language` (the kernels of attention) and `scene` use it.
 """
@@ -20,7 +20,6 @@ from genlangsplat_ns.rasterization.scene_types import Gaussians, View
 from genlangsplat_ns.rasterization.weight_cache import WeightCache
 from genlangsplat_ns.rasterization.weights import (
     CompositingWeights,
-    backproject,
     backproject_by_gradient,
     compositing_weights,
 )
@@ -31,7 +30,6 @@ __all__ = [
     "RenderedWeights",
     "View",
     "WeightCache",
-    "backproject",
     "backproject_by_gradient",
     "compositing_weights",
     "rasterization",

@@ -18,7 +18,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 """Builds of the kernels, fastest first."""
 
-INTERFACE_VERSION = 7
+INTERFACE_VERSION = 8
 """The value of `gls_interface_version()` that this Python code requires."""
 
 _HOW_TO_BUILD = (

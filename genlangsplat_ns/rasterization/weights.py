@@ -72,15 +72,6 @@ class CompositingWeights:
         self._kernels.run("weights_backproject", self._pointer, *_matrix(targets, targets.shape[2], sums))
         return sums
 
-    def to_coo(self) -> Tensor:
-        """Converts W to a torch sparse COO tensor (height * width, num_gaussians); pixel = y * width + x."""
-        indices = torch.empty(2, self.num_entries, dtype=torch.int64)
-        values = torch.empty(self.num_entries)
-        arrays = (ctypes.c_void_p(address(array)) for array in (indices[0], indices[1], values))
-        self._kernels.call("weights_entries", self._pointer, *arrays)
-        size = (self.height * self.width, self.num_gaussians)
-        return torch.sparse_coo_tensor(indices, values, size, check_invariants=False)
-
 
 class _Product(torch.autograd.Function):
     """W @ features, whose derivative is W^T."""
@@ -124,8 +115,8 @@ def compositing_weights(
     check_choice("rasterize_mode", rasterize_mode, RASTERIZE_MODES)
     if gaussians.means.is_cuda:
         raise GenLangSplatError(
-            "compositing_weights got CUDA tensors; it supports only CPU tensors. Use backproject, which works on both, "
-            "or move the Gaussians with .to('cpu')."
+            "compositing_weights got CUDA tensors; it supports only CPU tensors. Use RenderedWeights, which works on "
+            "both, or move the Gaussians with .to('cpu')."
         )
     gaussians, view = check_scene(*gaussians.tensors(), view.viewmat, view.K, view.width, view.height)
     antialiased = rasterize_mode == "antialiased"
@@ -134,23 +125,6 @@ def compositing_weights(
     )
     inputs = splat_inputs(means2d, conics, shown, depths, radii, None, view.width, view.height)
     return CompositingWeights(library.load_kernels(), inputs, half_precision)
-
-
-def backproject(
-    gaussians: Gaussians,
-    view: View,
-    targets: Float[Tensor, "height width channels"],
-    *,
-    rasterize_mode: str = "classic",
-) -> Float[Tensor, "num_gaussians channels"]:
-    """Sums weight times target over the pixels of one view, for every Gaussian; CPU or CUDA, without a gradient.
-
-    Raises:
-        GenLangSplatError: An input is invalid.
-    """
-    if gaussians.means.is_cuda:
-        return backproject_by_gradient(gaussians, view, targets, rasterize_mode=rasterize_mode)
-    return compositing_weights(gaussians, view, rasterize_mode=rasterize_mode).backproject(targets)
 
 
 GRADIENT_CHANNELS = 32
@@ -164,7 +138,13 @@ def backproject_by_gradient(
     *,
     rasterize_mode: str = "classic",
 ) -> Float[Tensor, "num_gaussians channels"]:
-    """`backproject` as the gradient of sum(render * target) with respect to features of zero; any device."""
+    """Sums weight times target over the pixels of one view, for every Gaussian, on any device and without a gradient.
+
+    The sums are the gradient of sum(render * target) with respect to features of zero.
+
+    Raises:
+        GenLangSplatError: An input is invalid.
+    """
     gaussians, view = gaussians.detach(), view.detach()
     sums = gaussians.means.new_empty(len(gaussians), targets.shape[2])
     for first in range(0, targets.shape[2], GRADIENT_CHANNELS):

@@ -8,7 +8,7 @@
 - `run_config`: the config.yml of a run of any method.
 - `seed_points`: seed points in PLY files.
 
-Imports `errors`, `utils` and the reference of `rasterization`. Used by the method, `scene` and the viewer.
+Imports `errors`, `utils` and the harmonics of `rasterization`. Used by the method, `scene` and the viewer.
 """
 
 from __future__ import annotations

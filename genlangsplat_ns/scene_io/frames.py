@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.rasterization.reference import harmonic_bases
+from genlangsplat_ns.rasterization.harmonics import harmonic_bases
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 
 

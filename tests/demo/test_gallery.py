@@ -22,7 +22,7 @@ from genlangsplat_ns.demo.photographs import Photograph
 from genlangsplat_ns.demo.raycast import Pinhole, render
 from genlangsplat_ns.demo.room import CATEGORIES, build_room
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder
+from genlangsplat_ns.evaluation.label_folders import read_label_set
 
 
 def read_points(path):
@@ -45,7 +45,7 @@ def test_the_data_set_is_complete(gallery):
 
 
 def test_every_view_is_labeled_at_its_own_size(gallery):
-    labels = read_label_folder(gallery / "labels")
+    labels = read_label_set(gallery / "labels").views
     assert sorted(f"{stem}.png" for stem in labels) == sorted(path.name for path in (gallery / "images").iterdir())
     for view in labels.values():
         assert (view.width, view.height) == (160, 120) and not view.skipped
@@ -53,7 +53,7 @@ def test_every_view_is_labeled_at_its_own_size(gallery):
 
 
 def test_every_category_is_visible_and_queried(gallery):
-    shown = {category for view in read_label_folder(gallery / "labels").values() for category in view.categories}
+    shown = {category for view in read_label_set(gallery / "labels").views.values() for category in view.categories}
     asked = {query.category for query in QUERIES}
     assert shown == asked == set(CATEGORIES)
     assert len({query.text for query in QUERIES}) == len(QUERIES) >= 8

@@ -9,7 +9,7 @@ import pytest
 from genlangsplat_ns.commands.demo import print_results
 from genlangsplat_ns.demo.gallery import QUERIES, GallerySettings
 from genlangsplat_ns.demo.run import Stopwatch, peak_memory_gb, run_demo
-from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder
+from genlangsplat_ns.evaluation.label_folders import read_label_set
 from genlangsplat_ns.utils.console import CONSOLE
 from tests.demo.stand_in import StandInRun, WordEncoder
 
@@ -31,7 +31,7 @@ def demo(folder, meanings):
         data, run_folder = calls[0]
         assert config.parent == run_folder and config.is_file()
         held_out = {name.split("/")[-1] for name in json.loads((data / "transforms.json").read_text())["val_filenames"]}
-        return StandInRun(data / "images", read_label_folder(data / "labels"), WordEncoder(meanings), held_out)
+        return StandInRun(data / "images", read_label_set(data / "labels").views, WordEncoder(meanings), held_out)
 
     return run_demo(folder, train, open_run, SETTINGS)
 

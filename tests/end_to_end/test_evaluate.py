@@ -14,7 +14,7 @@ from PIL import Image
 
 from genlangsplat_ns.commands.evaluate import Evaluate
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder
+from genlangsplat_ns.evaluation.label_folders import read_label_set
 from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.settings import EvaluationSettings
 from genlangsplat_ns.utils.files import file_sha256
@@ -148,7 +148,7 @@ def test_labels_of_another_shape_than_the_photograph_are_refused(config: Path, l
 def test_labels_of_another_image_with_the_same_name_are_refused(
     config: Path, labels: Path, tiny_scene: Path, tmp_path: Path
 ) -> None:
-    stem = next(iter(read_label_folder(labels)))
+    stem = next(iter(read_label_set(labels).views))
     photograph = next((tiny_scene / "images").glob(f"{stem}.*"))
     own = Image.open(photograph).convert("RGB")
     own.save(labels / f"{stem}.jpg")
@@ -159,7 +159,7 @@ def test_labels_of_another_image_with_the_same_name_are_refused(
 
 
 def test_masks_are_scored_like_outlines(config: Path, labels: Path, tmp_path: Path) -> None:
-    for stem, view in read_label_folder(labels).items():
+    for stem, view in read_label_set(labels).views.items():
         for category in view.categories:
             # Twice as large as the photographs, like the masks of some data sets.
             mask = view.truth(category).mask.repeat(2, axis=0).repeat(2, axis=1)

@@ -42,6 +42,15 @@ def config_path(kind: str, tiny_scene: Path, tmp_path: Path) -> Path:
     return path
 
 
+def test_changed_settings_that_no_longer_exist_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    text = (RUNS / "lift" / "config.yml").read_text()
+    changed = text.replace("language_gradient_steps: 0", "language_gradient_steps: 2")
+    assert changed != text
+    model = yaml.load(changed, Loader=yaml.Loader).pipeline.model
+    assert "ignored: language_gradient_steps." in caplog.text
+    assert model.lifting.robust_rounds == 2 and not hasattr(model, "language_gradient_steps")
+
+
 def test_relevancy_equals_the_stored_values(config_path: Path, kind: str) -> None:
     scene = open_run(config_path)
     (answer,) = scene.field.find(scene.embed(TextQuery((TEXT,))))

@@ -14,9 +14,11 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import encoder_identity
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
 from genlangsplat_ns.lifting.loss import language_fidelity
-from genlangsplat_ns.model import GEOMETRY
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
 from tests.end_to_end.conftest import LEARNING_STEPS, RGB_STEPS, make_config, make_trainer
+
+GEOMETRY = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
+"""Parameters of a Gaussian that are frozen in the language phase."""
 
 
 def snapshot(model: Any) -> dict[str, torch.Tensor]:

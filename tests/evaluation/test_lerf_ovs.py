@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.evaluation.label_files import read_json
+from genlangsplat_ns.evaluation.label_folders import read_label_set
 from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels, mask_polygons
-from genlangsplat_ns.evaluation.lerf_ovs import read_label_folder, read_labels, write_labels
+from genlangsplat_ns.evaluation.lerf_ovs import parse_labels, write_labels
 
 SQUARE = ((2.0, 3.0), (6.0, 3.0), (6.0, 8.0), (2.0, 8.0))
 
@@ -33,6 +35,10 @@ def document(**changes):
 def write(path, content):
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     return path
+
+
+def read_labels(path):
+    return parse_labels(read_json(path), path)
 
 
 def test_reads_a_file_of_the_data_set(tmp_path):
@@ -152,13 +158,11 @@ def test_a_missing_file_raises_an_error(tmp_path):
 
 def test_a_folder_is_keyed_by_the_name_of_the_picture(tmp_path):
     write(tmp_path / "one.json", document())
-    assert list(read_label_folder(tmp_path)) == ["frame_00053"]
+    assert list(read_label_set(tmp_path).views) == ["frame_00053"]
 
 
-def test_folders_without_labels_or_with_duplicates_are_refused(tmp_path):
-    with pytest.raises(GenLangSplatError, match="no label file"):
-        read_label_folder(tmp_path)
+def test_two_files_of_one_picture_are_refused(tmp_path):
     write(tmp_path / "one.json", document())
     write(tmp_path / "two.json", document())
     with pytest.raises(GenLangSplatError, match="two label files"):
-        read_label_folder(tmp_path)
+        read_label_set(tmp_path)

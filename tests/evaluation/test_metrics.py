@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import CategoryTruth
 from genlangsplat_ns.evaluation.metrics import intersection_over_union, is_hit, macro_mean, micro_mean, psnr
 from genlangsplat_ns.evaluation.prediction import box_filter, find_peaks, majority_vote, predict
@@ -215,18 +214,10 @@ def test_an_empty_rendering_has_no_mask_and_no_peak():
         assert not prediction.mask.any() and prediction.peaks == ()
 
 
-def test_unknown_targets_are_refused():
-    with pytest.raises(GenLangSplatError, match="target"):
-        is_hit([(0, 0)], TRUTH, "center")
-
-
 def test_macro_weights_groups_and_micro_weights_values():
     groups = {"ramen": [1.0, 1.0, 1.0, 0.0], "waldo": [0.0], "unseen": []}
     assert micro_mean(groups) == pytest.approx(0.6)
     assert macro_mean(groups) == pytest.approx(0.375)
-    for mean in (micro_mean, macro_mean):
-        with pytest.raises(GenLangSplatError, match="no score"):
-            mean({"unseen": []})
 
 
 def test_the_published_overalls_are_macro_means():

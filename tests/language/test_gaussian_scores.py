@@ -128,7 +128,7 @@ def test_two_threads_may_decode_at_once(monkeypatch):
     def decode_twice(latents):
         if not entered:
             entered.append(True)
-            decoded.prepare()  # What another thread does in the meantime.
+            decoded.score(a_query())  # What another thread does in the meantime.
         return decode(latents)
 
     decoded = DecodedGaussians(clustered_latents(), decode_twice)

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.relevancy import relevancy_of_cosines
 from genlangsplat_ns.language.settings import DEFAULT_NEGATIVES
 
@@ -83,14 +82,6 @@ def test_keeps_leading_axes_and_empty_batches():
 def test_extreme_temperatures_do_not_overflow():
     texts, negatives = unit_rows(2, 8, 0), unit_rows(4, 8, 1)
     assert torch.isfinite(relevancy(unit_rows(10, 8, 2), texts, negatives, temperature=1e6)).all()
-
-
-def test_invalid_input_is_refused():
-    texts = unit_rows(2, 8, 0)
-    with pytest.raises(GenLangSplatError, match="no negative"):
-        relevancy(texts, texts, torch.zeros(0, 8))
-    with pytest.raises(GenLangSplatError, match="temperature"):
-        relevancy(texts, texts, texts, temperature=0.0)
 
 
 def test_the_default_negatives_are_those_of_lerf():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from genlangsplat_ns.rasterization import Gaussians, View
+from genlangsplat_ns.rasterization import CompositingWeights, Gaussians, View
 
 
 @dataclass(frozen=True)
@@ -78,3 +78,8 @@ def small_scene(
 def relative_error(value: Tensor, expected: Tensor) -> float:
     """L2 norm of the difference, relative to that of the expected tensor."""
     return float((value.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-12))
+
+
+def dense(weights: CompositingWeights) -> Tensor:
+    """The matrix (height * width, num_gaussians), whose columns are the images of one Gaussian each."""
+    return weights.composite(torch.eye(weights.num_gaussians)).flatten(0, 1)

@@ -5,14 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genlangsplat_ns.rasterization import (
-    backproject,
-    backproject_by_gradient,
-    compositing_weights,
-    rasterization,
-    reference,
-)
-from tests.rasterization.gaussian_scenes import relative_error, small_scene
+from genlangsplat_ns.rasterization import backproject_by_gradient, compositing_weights, rasterization
+from tests.rasterization import reference
+from tests.rasterization.gaussian_scenes import dense, relative_error, small_scene
 
 
 @pytest.mark.usefixtures("instruction_set")
@@ -22,11 +17,10 @@ def test_the_matrix_equals_that_of_the_reference(rasterize_mode: str) -> None:
     weights = compositing_weights(scene.gaussians, scene.view, rasterize_mode=rasterize_mode)
     splats = reference.project(scene.gaussians, scene.view)
     opacities = scene.opacities * (splats.compensations if rasterize_mode == "antialiased" else 1)
-    expected = reference.weight_matrix(splats, opacities, scene.width, scene.height)
-    matrix = weights.to_coo().coalesce()
-    assert torch.allclose(matrix.to_dense(), expected, atol=1e-5)
-    assert matrix.values().min() > 0
-    assert weights.num_entries == matrix.values().numel() == int((expected > 0).sum())
+    alone = torch.eye(len(opacities))
+    expected = reference.composite(splats, opacities, alone, scene.width, scene.height)[0].flatten(0, 1)
+    assert torch.allclose(dense(weights), expected, atol=1e-5)
+    assert weights.num_entries == int((dense(weights) > 0).sum()) == int((expected > 0).sum())
     assert weights.nbytes > 4 * weights.num_entries
     assert weights.num_entries / 16 <= weights.num_visits <= weights.num_entries
 
@@ -36,11 +30,11 @@ def test_the_matrix_equals_that_of_the_reference(rasterize_mode: str) -> None:
 def test_both_products_equal_the_dense_ones(channels: int) -> None:
     scene = small_scene(channels=channels)
     weights = compositing_weights(scene.gaussians, scene.view)
-    dense = weights.to_coo().to_dense().double()
+    matrix = dense(weights).double()
     targets = torch.randn(scene.height, scene.width, channels, generator=torch.Generator().manual_seed(1))
-    image = (dense @ scene.colors.double()).view(scene.height, scene.width, channels)
+    image = (matrix @ scene.colors.double()).view(scene.height, scene.width, channels)
     assert relative_error(weights.composite(scene.colors), image) < 1e-6
-    assert relative_error(weights.backproject(targets), dense.T @ targets.view(-1, channels).double()) < 1e-6
+    assert relative_error(weights.backproject(targets), matrix.T @ targets.view(-1, channels).double()) < 1e-6
 
 
 @pytest.mark.parametrize("channels", [3, 48])
@@ -48,7 +42,8 @@ def test_backprojection_by_weights_equals_that_by_gradient(channels: int) -> Non
     scene = small_scene(channels=channels)
     targets = torch.randn(scene.height, scene.width, channels, generator=torch.Generator().manual_seed(2))
     for mode in ("classic", "antialiased"):
-        by_weights = backproject(scene.gaussians, scene.view, targets, rasterize_mode=mode)
+        weights = compositing_weights(scene.gaussians, scene.view, rasterize_mode=mode)
+        by_weights = weights.backproject(targets)
         by_gradient = backproject_by_gradient(scene.gaussians, scene.view, targets, rasterize_mode=mode)
         assert not by_weights.requires_grad
         assert relative_error(by_weights, by_gradient) < 1e-6
@@ -59,13 +54,11 @@ def test_backprojection_by_weights_equals_that_by_gradient(channels: int) -> Non
 def test_half_precision_rounds_the_weights(channels: int) -> None:
     scene = small_scene(channels=channels)
     weights, halves = (compositing_weights(scene.gaussians, scene.view, half_precision=half) for half in (False, True))
-    exact, rounded = (matrix.to_coo().coalesce() for matrix in (weights, halves))
-    assert torch.equal(exact.indices(), rounded.indices())
-    assert torch.equal(rounded.values(), exact.values().half().float())
+    rounded = dense(halves)
+    assert torch.equal(rounded, dense(weights).half().float())
     targets = torch.randn(scene.height, scene.width, channels, generator=torch.Generator().manual_seed(1))
-    dense = rounded.to_dense()
-    assert relative_error(halves.composite(scene.colors).flatten(0, 1), dense @ scene.colors) < 1e-6
-    assert relative_error(halves.backproject(targets), dense.T @ targets.flatten(0, 1)) < 1e-6
+    assert relative_error(halves.composite(scene.colors).flatten(0, 1), rounded @ scene.colors) < 1e-6
+    assert relative_error(halves.backproject(targets), rounded.T @ targets.flatten(0, 1)) < 1e-6
 
 
 def test_half_precision_takes_about_half_the_memory() -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from genlangsplat_ns.rasterization import rasterization, reference
+from genlangsplat_ns.rasterization import rasterization
+from tests.rasterization import reference
 from tests.rasterization.gaussian_scenes import SmallScene, relative_error, small_scene
 
 IMAGE_ERROR = 1e-6  # mean absolute

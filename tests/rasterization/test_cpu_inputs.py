@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.rasterization import Gaussians, View, backproject, compositing_weights, rasterization
-from tests.rasterization.gaussian_scenes import SmallScene, relative_error, small_scene
+from genlangsplat_ns.rasterization import Gaussians, View, compositing_weights, rasterization
+from tests.rasterization.gaussian_scenes import SmallScene, dense, relative_error, small_scene
 
 pytestmark = pytest.mark.usefixtures("unwritten_memory_is_nan")
 
@@ -106,9 +106,9 @@ def test_gaussians_that_are_not_finite_have_no_weights(name: str, bad: float) ->
     broken = getattr(scene, name).clone()
     broken[::3].view(len(broken[::3]), -1)[:, 0] = bad
     kept = torch.arange(len(broken)) % 3 != 0
-    expected = compositing_weights(scene.gaussians[kept], scene.view).to_coo().to_dense()
+    expected = dense(compositing_weights(scene.gaussians[kept], scene.view))
     gaussians = SmallScene(**{**scene.arguments(), name: broken}).gaussians
-    matrix = compositing_weights(gaussians, scene.view).to_coo().to_dense()
+    matrix = dense(compositing_weights(gaussians, scene.view))
     assert torch.equal(matrix[:, kept], expected)
     assert matrix[:, ~kept].abs().sum() == 0
 
@@ -222,7 +222,7 @@ def test_no_gaussians_and_no_channels(channels: int) -> None:
     assert image.shape == (1, 37, 45, channels) and alphas.abs().sum() == 0
     assert torch.autograd.grad(alphas.sum(), scene.means)[0].shape == (0, 3)
     weights = compositing_weights(scene.gaussians.detach(), small_scene().view)
-    assert weights.num_entries == 0 and weights.to_coo().shape == (37 * 45, 0)
+    assert weights.num_entries == 0 and dense(weights).shape == (37 * 45, 0)
     assert weights.backproject(torch.ones(37, 45, channels)).shape == (0, channels)
     full = small_scene(channels=channels).leaves(torch.float32)
     assert render(full)[0].shape == (1, 37, 45, channels)
@@ -297,7 +297,7 @@ def test_colors_alone_may_require_a_gradient() -> None:
     image, _, info = render(scene, colors=features)
     (gradient,) = torch.autograd.grad(image, features, torch.ones_like(image))
     assert not info["means2d"].requires_grad
-    sums = backproject(scene.gaussians, scene.view, torch.ones(37, 45, 3))
+    sums = compositing_weights(scene.gaussians, scene.view).backproject(torch.ones(37, 45, 3))
     assert torch.allclose(gradient, sums, atol=1e-5)
 
 

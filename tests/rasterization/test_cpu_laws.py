@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.rasterization import autograd, compositing_weights, rasterization, reference, shade
+from genlangsplat_ns.rasterization import autograd, compositing_weights, rasterization, shade
+from tests.rasterization import reference
 from tests.rasterization.gaussian_scenes import SmallScene, small_scene
 
 scenes = st.builds(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from gsplat.strategy import DefaultStrategy
 
-from genlangsplat_ns.rasterization import backproject, backproject_by_gradient, rasterization
+from genlangsplat_ns.rasterization import backproject_by_gradient, compositing_weights, rasterization
 from tests.rasterization.gaussian_scenes import relative_error, small_scene
 
 SHARED = inspect.signature(rasterization).parameters
@@ -143,6 +143,6 @@ def test_the_cpu_renders_like_gsplat(options: dict[str, object], rasterize_mode:
 def test_backprojection_on_the_gpu_equals_that_on_the_cpu() -> None:
     scene = small_scene(count=2000, width=200, height=150)
     targets = torch.randn(150, 200, 48, generator=torch.Generator().manual_seed(1))
-    expected = backproject(scene.gaussians, scene.view, targets)
+    expected = compositing_weights(scene.gaussians, scene.view).backproject(targets)
     sums = backproject_by_gradient(scene.gaussians.to("cuda"), scene.view.to("cuda"), targets.cuda())
     assert relative_error(sums.cpu(), expected) < 1e-3

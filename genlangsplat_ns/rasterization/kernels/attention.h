@@ -8,8 +8,8 @@
 
 #include "channels.h"
 #include "memory.h"
+#include "parallel.h"
 #include "simd.h"
-#include "thread_pool.h"
 
 namespace gls {
 

@@ -8,15 +8,12 @@
 
 #include "attention.h"
 #include "composite_backward.h"
+#include "parallel.h"
 #include "projection.h"
 #include "ssim.h"
 #include "weights.h"
 
-#if defined(_WIN32)
-#define GLS_EXPORT extern "C" __declspec(dllexport)
-#else
 #define GLS_EXPORT extern "C" __attribute__((visibility("default")))
-#endif
 
 namespace {
 
@@ -36,12 +33,12 @@ int guarded(const Work& work) {
 }  // namespace
 
 // Incremented with every change of a signature, so that an outdated build is detected.
-GLS_EXPORT int gls_interface_version() { return 7; }
+GLS_EXPORT int gls_interface_version() { return 8; }
 
 GLS_EXPORT const char* gls_last_error() { return last_failure.c_str(); }
 
 // Makes the kernels run on the threads of an OpenMP runtime; `fork` is its GOMP_parallel.
-GLS_EXPORT void gls_use_openmp(gls::OpenMpFork fork) { gls::ThreadPool::instance().use_openmp(fork); }
+GLS_EXPORT void gls_use_openmp(gls::OpenMpFork fork) { gls::use_openmp(fork); }
 
 GLS_EXPORT int gls_project(int threads, const gls::Camera* camera, const gls::Gaussians* gaussians,
                            const gls::ProjectionOutputs* out) {
@@ -114,11 +111,6 @@ GLS_EXPORT int gls_weights_backproject(int threads, const gls::Weights* weights,
         const auto run = weights->half_precision ? gls::weights_backproject<uint16_t> : gls::weights_backproject<float>;
         run(threads, *weights, image, channels, features);
     });
-}
-
-GLS_EXPORT void gls_weights_entries(const gls::Weights* weights, int64_t* pixels, int64_t* gaussians, float* values) {
-    const auto run = weights->half_precision ? gls::weights_entries<uint16_t> : gls::weights_entries<float>;
-    run(*weights, pixels, gaussians, values);
 }
 
 // Images are height x width x channels; `gradient`, with respect to `moving`, may be null.

@@ -7,8 +7,8 @@
 
 #include "ellipsoid.h"
 #include "memory.h"
+#include "parallel.h"
 #include "spherical_harmonics.h"
-#include "thread_pool.h"
 
 namespace gls {
 

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "memory.h"
+#include "parallel.h"
 #include "simd.h"
-#include "thread_pool.h"
 
 namespace gls {
 

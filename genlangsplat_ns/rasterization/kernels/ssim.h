@@ -9,7 +9,7 @@
 #include <cstddef>
 
 #include "memory.h"
-#include "thread_pool.h"
+#include "parallel.h"
 
 namespace gls {
 

@@ -249,24 +249,4 @@ inline void weights_backproject(int threads, const Weights& w, const float* imag
     }
 }
 
-// Writes all entries of W: pixel = y * width + x, Gaussian, weight.
-template <class Value>
-inline void weights_entries(const Weights& w, int64_t* pixels, int64_t* gaussians, float* values) {
-    size_t at = 0;
-    for (size_t index = 0; index < w.tiles.size(); ++index) {
-        const TileWeights& tile = w.tiles[index];
-        const Value* packed = static_cast<const Value*>(tile.values);
-        for (int block = 0; block < kBlocks; ++block) {
-            const BlockPixels place(w.grid, index, block);
-            for (uint32_t v = tile.visit_start[block]; v < tile.visit_start[block + 1]; ++v)
-                for (uint32_t lanes = tile.lanes[v]; lanes != 0; lanes &= lanes - 1) {
-                    const int lane = __builtin_ctz(lanes);
-                    pixels[at] = static_cast<int64_t>(place.y + lane / kBlock) * w.width + place.x + lane % kBlock;
-                    gaussians[at] = tile.gaussians[tile.splats[v]];
-                    values[at++] = single(*packed++);
-                }
-        }
-    }
-}
-
 }  // namespace gls

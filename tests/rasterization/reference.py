@@ -1,4 +1,4 @@
-"""The rasterizer in plain torch, differentiated by autograd: slow and readable, the reference of the tests.
+"""The rasterizer in plain torch, differentiated by autograd: slow and readable.
 
 Works on any device with any float type. The steps and constants are those of gsplat 1.4.0.
 """
@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from genlangsplat_ns.rasterization.scene_types import Gaussians, View
+from genlangsplat_ns.rasterization import Gaussians, View
+from genlangsplat_ns.rasterization.harmonics import harmonic_bases
 
 TILE = 16
 MAX_OPACITY = 0.999
@@ -84,37 +85,6 @@ def project(
         # The lower bound keeps the derivative of the square root finite for Gaussians that are seen edge-on.
         compensations=torch.sqrt((sharp / determinant).clamp(min=1e-12)),
     )
-
-
-def harmonic_bases(degree: int, directions: Float[Tensor, "num 3"]) -> Float[Tensor, "num bases"]:
-    """The real spherical harmonics up to `degree` <= 3 at unit directions."""
-    x, y, z = directions.unbind(-1)
-    bases = [torch.full_like(x, 0.5 / math.sqrt(math.pi))]
-    if degree >= 1:
-        factor = math.sqrt(3 / (4 * math.pi))
-        bases += [-factor * y, factor * z, -factor * x]
-    if degree >= 2:
-        factor = 0.5 * math.sqrt(15 / math.pi)
-        bases += [
-            factor * x * y,
-            -factor * y * z,
-            0.25 * math.sqrt(5 / math.pi) * (3 * z * z - 1),
-            -factor * x * z,
-            0.5 * factor * (x * x - y * y),
-        ]
-    if degree >= 3:
-        outer, inner = 0.25 * math.sqrt(35 / (2 * math.pi)), 0.25 * math.sqrt(21 / (2 * math.pi))
-        middle = 0.5 * math.sqrt(105 / math.pi)
-        bases += [
-            -outer * y * (3 * x * x - y * y),
-            middle * x * y * z,
-            -inner * y * (5 * z * z - 1),
-            0.25 * math.sqrt(7 / math.pi) * z * (5 * z * z - 3),
-            -inner * x * (5 * z * z - 1),
-            0.5 * middle * z * (x * x - y * y),
-            -outer * x * (x * x - 3 * y * y),
-        ]
-    return torch.stack(bases, -1)
 
 
 def shade(
@@ -211,17 +181,6 @@ def composite(
     if background is not None:
         image = image + (1 - alphas) * background
     return image, alphas
-
-
-def weight_matrix(
-    splats: Splats, opacities: Float[Tensor, " num_gaussians"], width: int, height: int
-) -> Float[Tensor, "pixels num_gaussians"]:
-    """The dense matrix of weights, pixel = y * width + x; for small scenes."""
-    matrix = opacities.new_zeros(height, width, opacities.shape[0])
-    for rows, columns, members in TileGrid.of(splats, width, height):
-        weights = tile_weights(rows, columns, splats.means2d[members], splats.conics[members], opacities[members])
-        matrix[rows, columns] = matrix[rows, columns].index_copy(2, members, weights)
-    return matrix.reshape(height * width, -1)
 
 
 def rasterization(

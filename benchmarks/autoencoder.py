@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float16, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 from rich.table import Table
 from torch import Tensor
@@ -39,11 +39,10 @@ from common import Goal, in_own_process, options_of, worked, write_results
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.ray import RaySettings
-from pretrain.extract import Engine, extract_shards
+from pretrain.extract import Engine, extract_embeddings
 from pretrain.frame_worker import FrameModels
-from pretrain.images import ImageFolderSource
-from pretrain.shards import ShardFolder
-from pretrain.sources import Frame
+from pretrain.scene_files import read_folders
+from pretrain.sources import Frame, ImageFolderSource
 
 Row = dict[str, Any]
 
@@ -52,9 +51,6 @@ BATCHES = (64, 4096)
 
 PICTURE_SIZE = (120, 160)
 WORKERS = 2
-
-Content = dict[str, tuple[list[str], list[int], Float16[np.ndarray, "rows embedding_dim"]]]
-"""Scenes, levels and embeddings of the rows of each frame."""
 
 
 @dataclass(frozen=True)
@@ -91,28 +87,6 @@ def paint_pictures(root: Path, count: int) -> None:
         Image.fromarray(colors.clip(0, 255).astype(np.uint8)).save(path)
 
 
-def content_of(folder: Path) -> Content:
-    """The content of a folder of shards by frame, independent of the order of the frames."""
-    found = ShardFolder.read(folder)
-    scenes = np.array([scene.name for scene in found.index.scenes])
-    content: Content = {}
-    parts = [found.open(shard).rows() for shard in found.index.shards]
-    for place, frame in enumerate(found.index.frames):
-        chosen = [part.frame == place for part in parts]
-        names = [str(name) for part, rows in zip(parts, chosen, strict=True) for name in scenes[part.scene[rows]]]
-        levels = [int(level) for part, rows in zip(parts, chosen, strict=True) for level in part.level[rows]]
-        vectors = np.concatenate([part.embeddings[rows] for part, rows in zip(parts, chosen, strict=True)])
-        content[frame] = names, levels, vectors
-    return content
-
-
-def same_content(one: Content, other: Content) -> bool:
-    """Whether all frames have bit-identical rows."""
-    return one.keys() == other.keys() and all(
-        one[frame][:2] == other[frame][:2] and np.array_equal(one[frame][2], other[frame][2]) for frame in one
-    )
-
-
 def extract_three_times(root: Path, count: int) -> Row:
     """Extracts the same images in this process, on Ray, and on Ray with a worker that is killed half-way."""
     import ray
@@ -127,23 +101,25 @@ def extract_three_times(root: Path, count: int) -> Row:
     settings = RaySettings(num_workers=WORKERS, num_cpus=0.5, items_per_task=2)
     ray.init(num_cpus=WORKERS, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
     seconds: dict[str, float] = {}
-    contents: dict[str, Content] = {}
+    contents: dict[str, dict[str, str]] = {}
     lost: dict[str, int] = {}
     for name, pictures in {"local": source, "ray": source, "killed": lethal}.items():
         start = time.perf_counter()
         engine: Engine = "local" if name == "local" else "ray"
-        index = extract_shards(pictures, root / name, models, engine, settings).index
+        extract_embeddings(pictures, root / name, models, engine, settings)
         seconds[name] = time.perf_counter() - start
-        contents[name] = content_of(root / name)
-        lost[name] = sum(index.frames.get(f"{pictures.name}/{frame.key}") is None for frame in frames)
+        files = read_folders([root / name])
+        contents[name] = {file.scene: file.sha256 for file in files}
+        lost[name] = len(frames) - sum(len(file.frames) for file in files)
+        rows = sum(file.rows for file in files)
     ray.shutdown()
     return {
         "part": "ray",
         "frames": count,
-        "rows": sum(len(levels) for _, levels, _ in contents["local"].values()),
+        "rows": rows,
         "workers": WORKERS,
         "seconds": seconds,
-        "equal": {name: same_content(contents["local"], contents[name]) for name in ("ray", "killed")},
+        "equal": {name: contents["local"] == contents[name] for name in ("ray", "killed")},
         "frames_lost": lost,
         "workers_killed": int(lethal.death.exists()),
     }
@@ -215,7 +191,7 @@ def run_parts(data: Path | None, quick: bool) -> tuple[list[Row], list[Goal]]:
         print_streaming(streaming)
         rows.append(streaming)
         goals += streaming_bars(streaming)
-    if find_spec("ray") is None or find_spec("pyarrow") is None:
+    if find_spec("ray") is None:
         CONSOLE.print('[yellow]Ray is left out: it is not installed. pip install "genlangsplat-ns\\[ray]"')
     else:
         CONSOLE.print("Extracting on Ray.")

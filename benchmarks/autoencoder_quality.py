@@ -12,19 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from rich.table import Table
 from torch import Tensor
 
 from common import Goal
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.utils.console import CONSOLE
+from pretrain.embedding_commands import Train
 from pretrain.fidelity import PcaBaseline, fidelity
-from pretrain.retrieval import Pairs
 from pretrain.settings import TrainingSettings
-from pretrain.shard_commands import Train
-from pretrain.tensor_source import TensorSource
-from pretrain.train import train_autoencoder
+from pretrain.training import train_autoencoder
 
 Row = dict[str, Any]
 
@@ -50,6 +48,19 @@ TEXT_FILES = (
 
 FIGURES = ("cosine", "centered cosine", "recall at 1")
 """The measured figures of a compressor."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Unit embeddings of texts and images, and the row of the image that each text describes."""
+
+    texts: Float[Tensor, "num_texts embedding_dim"]
+    images: Float[Tensor, "num_images embedding_dim"]
+    image_of_text: Int64[Tensor, " num_texts"]
+
+    def recall_at_1(self, images: Float[Tensor, "num_images embedding_dim"]) -> float:
+        """The fraction of texts whose nearest image is their own; `images` may be compressed embeddings."""
+        return float(((self.texts @ images.T).argmax(dim=-1) == self.image_of_text).float().mean())
 
 
 @dataclass(frozen=True)
@@ -142,7 +153,12 @@ def train_and_measure(fold: Fold, architecture: str, settings: TrainingSettings,
     identity = AutoencoderIdentity(
         f"{architecture}-{LATENT_DIM}", "CLIP ViT-B/32", fold.trained.shape[1], LATENT_DIM, architecture
     )
-    result = train_autoencoder(TensorSource(fold.trained, seed=settings.seed), identity, settings)
+    generator = torch.Generator().manual_seed(settings.seed)
+
+    def draw(count: int) -> Tensor:
+        return fold.trained[torch.randint(len(fold.trained), (count,), generator=generator)]
+
+    result = train_autoencoder(draw, identity, settings)
     with torch.no_grad():
         return measure(fold, result.autoencoder(fold.tested), pca_baseline) | {"seconds": result.seconds}
 

@@ -29,16 +29,16 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from common import Goal, in_own_process, peak_memory_gb
+from genlangsplat_ns.features.store import StoreIdentity
 from genlangsplat_ns.language.architectures import ARCHITECTURES
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.matrix_products import onednn_matmul
 from genlangsplat_ns.utils.progress import track
+from pretrain.scene_files import read_folders, scene_paths, write_scene
 from pretrain.settings import PrecisionName, TrainingSettings
-from pretrain.shard_writer import ShardWriter
-from pretrain.shards import ShardFolder, ShardIdentity
 from pretrain.stream import EmbeddingStream
-from pretrain.train import train_autoencoder
+from pretrain.training import train_autoencoder
 from timing import repeat
 
 Row = dict[str, Any]
@@ -53,33 +53,33 @@ LEARNING_RATE = 1e-4
 HIDDEN_DIM = 24
 """Intrinsic dimensions of the synthetic embeddings."""
 
-FRAME_ROWS = 500
-"""Number of synthetic embeddings that are written together."""
+SCENE_ROWS = 20_000
+"""Number of synthetic embeddings in a file."""
 
-ROW_BYTES = 2 * EMBEDDING_DIM + 9
-"""Size of an embedding on disk, with its scene, frame and level."""
+ROW_BYTES = 2 * EMBEDDING_DIM + 1
+"""Size of an embedding on disk, with its level."""
 
 OURS, OURS_BFLOAT16, PLAIN = "train_autoencoder, float32", "train_autoencoder, bfloat16", "plain loop"
 FLOOR, FLOOR_FAST = "step alone, torch's products", "step alone, fast products"
 OUR_ROWS, PLAIN_ROWS = "rows alone, our stream", "rows alone, plain loader"
 
 
-def write_shards(folder: Path, rows: int) -> int:
-    """Writes distinct synthetic embeddings near a low-dimensional subspace in pieces, and returns their number.
+def write_embeddings(folder: Path, rows: int) -> int:
+    """Writes distinct synthetic embeddings near a low-dimensional subspace, and returns their number.
 
     Args:
-        folder: Folder for the shards.
-        rows: Minimum number of rows; only whole frames are written.
+        folder: Folder of the files.
+        rows: Minimum number of rows; only whole scenes are written.
     """
     generator = torch.Generator().manual_seed(0)
     basis = torch.randn(HIDDEN_DIM, EMBEDDING_DIM, generator=generator)
-    levels = torch.zeros(FRAME_ROWS, dtype=torch.uint8)
-    kind = ShardIdentity("synthetic", EMBEDDING_DIM, "none")
-    with ShardWriter.open(folder, kind, "synthetic", flush_seconds=float("inf")) as writer:
-        for number in track(range(rows // FRAME_ROWS), f"Writing {rows:,} embeddings"):
-            hidden = torch.randn(FRAME_ROWS, HIDDEN_DIM, generator=generator)
-            writer.add(f"{number:06d}", f"scene{number // 100:04d}", hidden @ basis, levels)
-    return ShardFolder.read(folder).index.rows
+    levels = torch.zeros(SCENE_ROWS, dtype=torch.uint8)
+    kind = StoreIdentity("synthetic", "synthetic", EMBEDDING_DIM, "none", {}, ("subpart",))
+    for number in track(range(max(1, rows // SCENE_ROWS)), f"Writing {rows:,} embeddings"):
+        hidden = torch.randn(SCENE_ROWS, HIDDEN_DIM, generator=generator)
+        units = F.normalize(hidden @ basis, dim=-1).half()
+        write_scene(folder, kind, "synthetic", f"scene{number:04d}", {f"{number:04d}": (units, levels)}, {})
+    return sum(file.rows for file in read_folders([folder]))
 
 
 def built() -> AutoencoderIdentity:
@@ -88,18 +88,17 @@ def built() -> AutoencoderIdentity:
 
 
 def train_on_stream(folder: Path, batch: int, precision: PrecisionName) -> float:
-    """Trains for an epoch, with the logging of the command, and returns embeddings per second.
+    """Trains for an epoch and returns embeddings per second.
 
     The stream is opened before the clock starts, like the array of the simple loop. It reads ahead during training, so
     the same number of rows is read and trained on while the clock runs.
     """
-    stream = EmbeddingStream([folder])
+    stream = EmbeddingStream(read_folders([folder]))
     steps = stream.rows // batch
     settings = TrainingSettings(steps, batch, LEARNING_RATE, loss="squared", precision=precision)
-    with tempfile.TemporaryDirectory() as log:
-        start = time.perf_counter()
-        train_autoencoder(stream, built(), settings, log_dir=Path(log))
-        return steps * batch / (time.perf_counter() - start)
+    start = time.perf_counter()
+    train_autoencoder(stream, built(), settings)
+    return steps * batch / (time.perf_counter() - start)
 
 
 class ArrayRows(Dataset[Tensor]):
@@ -128,8 +127,7 @@ class PlainNetwork(nn.Module):
 
 def plain_loader(folder: Path, batch: int) -> DataLoader[Tensor]:
     """Keeps all rows in one array and shuffles them. An incomplete last batch is dropped, as in our training."""
-    shards = ShardFolder.read(folder)
-    rows = np.concatenate([shards.open(shard).rows().embeddings for shard in shards.index.shards]).astype(np.float32)
+    rows = torch.cat([file.embeddings() for file in read_folders([folder])]).float().numpy()
     return DataLoader(ArrayRows(rows), batch, shuffle=True, num_workers=os.cpu_count() or 1, drop_last=True)
 
 
@@ -165,7 +163,7 @@ def step_alone(folder: Path, batch: int) -> dict[str, float]:
     It uses fused Adam, which is faster than that of the simple loop.
     """
     torch.manual_seed(0)
-    rows = EmbeddingStream([folder])(batch)
+    rows = EmbeddingStream(read_folders([folder]))(batch)
     network = PlainNetwork().train()
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
     rates = {}
@@ -180,7 +178,7 @@ def step_alone(folder: Path, batch: int) -> dict[str, float]:
 
 def rows_alone(folder: Path, batch: int) -> dict[str, float]:
     """Embeddings per second of reading batches without using them."""
-    stream = EmbeddingStream([folder])
+    stream = EmbeddingStream(read_folders([folder]))
     steps = stream.rows // batch
     start = time.perf_counter()
     for _ in range(steps):
@@ -211,7 +209,7 @@ def measure_throughput(rows: int, batches: Sequence[int], repetitions: int) -> l
     """
     results: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        written = write_shards(Path(folder), rows)
+        written = write_embeddings(Path(folder), rows)
         for batch in batches:
             turns: list[dict[str, float]] = []
             for _ in track(range(repetitions), f"Training with batches of {batch}"):
@@ -268,9 +266,9 @@ def measure_streaming(rows: int, batch: int) -> Row | None:
             )
             return None
         start = time.perf_counter()
-        written = write_shards(Path(folder), rows)
+        written = write_embeddings(Path(folder), rows)
         writing = time.perf_counter() - start
-        gigabytes = sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e9
+        gigabytes = sum(path.stat().st_size for path in scene_paths(Path(folder))) / 1e9
         row = in_own_process(WORKER, "stream", folder, str(batch))
     return {"part": "streaming", "rows": written, "gigabytes": gigabytes, "seconds_writing": writing, **row}
 
@@ -278,7 +276,7 @@ def measure_streaming(rows: int, batch: int) -> Row | None:
 def stream_epoch(folder: Path, batch: int) -> Row:
     """Trains one epoch; the time includes opening the stream."""
     before, start = peak_memory_gb(), time.perf_counter()
-    stream = EmbeddingStream([folder])
+    stream = EmbeddingStream(read_folders([folder]))
     steps = stream.rows // batch
     settings = TrainingSettings(steps, batch, LEARNING_RATE, loss="squared", precision="float32")
     losses = train_autoencoder(stream, built(), settings).losses

@@ -12,7 +12,7 @@ def load_commands() -> dict[str, Callable[..., Any]]:
     """Imports the commands, which import torch."""
     from pretrain.artifact_commands import Evaluate, Export, Inspect
     from pretrain.conse_commands import EvaluateConse, TrainConse
-    from pretrain.shard_commands import Check, Cross, Extract, Sweep, Train
+    from pretrain.embedding_commands import Check, Cross, Extract, Sweep, Train
 
     return {
         "extract": Extract,

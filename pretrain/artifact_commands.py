@@ -9,18 +9,16 @@ from typing import Annotated
 import tyro
 from rich.markup import escape
 from rich.table import Table
+from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.settings import EncoderName, FeatureSettings, OpenClipSettings
-from genlangsplat_ns.language.autoencoder import read_identity
+from genlangsplat_ns.language.autoencoder import Autoencoder, read_identity
 from genlangsplat_ns.language.named_autoencoders import export_autoencoder, find_autoencoder, load_autoencoder
 from genlangsplat_ns.utils.console import CONSOLE
-from pretrain.fidelity import PcaBaseline, fidelity_rows
-from pretrain.retrieval import Pairs, measure_ranking, measure_retrieval
-from pretrain.row_subset import read_rows
-from pretrain.shards import ShardFolder
-from pretrain.tables import show_fidelity
+from pretrain.fidelity import PcaBaseline, fidelity_rows, measure_ranking, show_fidelity
+from pretrain.scene_files import read_folders, read_rows
 
 SAMPLE_ROWS = 50_000
 """Size of the random sample of embeddings that is measured."""
@@ -28,51 +26,50 @@ SAMPLE_ROWS = 50_000
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure the fidelity of an autoencoder on the embeddings in shards, per level and per source."""
+    """Measure the fidelity of an autoencoder on embeddings, per level and per source."""
 
     file: Annotated[str, tyro.conf.Positional]
     """The .safetensors file, or the name of a packaged or exported autoencoder."""
-    shards: tuple[Path, ...]
-    """Folders of shards with the embeddings to measure."""
+    embeddings: tuple[Path, ...]
+    """Folders of the embeddings to measure."""
     fitted_on: tuple[Path, ...] = ()
-    """Folders of shards for fitting the PCA baseline; by default the measured ones, which favors the baseline."""
-    pairs: Path | None = None
-    """Texts and their images for text-to-image R@1: .safetensors with texts, images and image_of_text."""
+    """Folders of embeddings for fitting the PCA baseline; by default the measured ones, which favors the baseline."""
     texts: tuple[str, ...] = ()
     """Texts for measuring whether their best regions stay the same; embedded with --encoder."""
     encoder: EncoderName = "auto"
-    """Encoder of the shards and texts: conse or openclip."""
+    """Encoder of the embeddings and texts: conse or openclip."""
     open_clip: OpenClipSettings = OpenClipSettings()  # noqa: RUF009 - only read
     """Settings of openclip."""
 
     def __call__(self) -> None:
         """Runs the command."""
-        sample = read_rows(self.shards, max_rows=SAMPLE_ROWS, seed=1)
-        encoder = ShardFolder.read(self.shards[0]).index.identity.encoder
+        files = read_folders(self.embeddings)
+        for file in files:
+            file.verify()
+        sample = read_rows(files, max_rows=SAMPLE_ROWS, seed=1)
+        encoder = files[0].identity.encoder_identity
         autoencoder = load_autoencoder(self.file, encoder_identity=encoder)
-        pca_baseline = PcaBaseline(read_rows(self.fitted_on or self.shards, max_rows=20_000, seed=2).embeddings)
+        fitted_on = read_folders(self.fitted_on) if self.fitted_on else files
+        pca_baseline = PcaBaseline(read_rows(fitted_on, max_rows=20_000, seed=2).embeddings)
         rows = fidelity_rows(autoencoder, sample, pca_baseline, name="all")
         show_fidelity(autoencoder.identity.name, "embeddings", rows)
-        retrieval = {}
-        if self.pairs is not None:
-            pairs = Pairs.read(self.pairs, autoencoder.identity.embedding_dim)
-            retrieval[f"R@1 of {len(pairs.texts)} texts"] = measure_retrieval(autoencoder, pairs, pca_baseline)
         if self.texts:
-            extractor = FeatureExtractor(
-                FeatureSettings(encoder=self.encoder, masks="watershed", open_clip=self.open_clip)
+            self._show_ranking(autoencoder, encoder, sample.embeddings, pca_baseline)
+
+    def _show_ranking(self, autoencoder: Autoencoder, encoder: str, regions: Tensor, pca_baseline: PcaBaseline) -> None:
+        extractor = FeatureExtractor(FeatureSettings(encoder=self.encoder, masks="watershed", open_clip=self.open_clip))
+        if extractor.encoder_identity != encoder:
+            raise GenLangSplatError(
+                f"The embeddings are of {encoder}, but the encoder of the texts is {extractor.encoder_identity}. "
+                "Choose the encoder of the embeddings with --encoder."
             )
-            if extractor.encoder_identity != encoder:
-                raise GenLangSplatError(
-                    f"The shards contain embeddings of {encoder}, but the encoder of the texts is "
-                    f"{extractor.encoder_identity}. Choose the encoder of the shards with --encoder."
-                )
-            texts = extractor.load_text_encoder().encode_texts(self.texts)
-            retrieval |= measure_ranking(autoencoder, sample.embeddings, texts, pca_baseline)
-        if retrieval:
-            table = Table("retrieval", *next(iter(retrieval.values())))
-            for name, row in retrieval.items():
-                table.add_row(name, *(f"{value:.3f}" for value in row.values()))
-            CONSOLE.print(table)
+        ranking = measure_ranking(
+            autoencoder, regions, extractor.load_text_encoder().encode_texts(self.texts), pca_baseline
+        )
+        table = Table("best regions of a text", *next(iter(ranking.values())))
+        for name, row in ranking.items():
+            table.add_row(name, *(f"{value:.3f}" for value in row.values()))
+        CONSOLE.print(table)
 
 
 @dataclass(frozen=True)

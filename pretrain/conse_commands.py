@@ -10,17 +10,22 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 import tyro
+from jaxtyping import Float
+from torch import Tensor
 
 from genlangsplat_ns.features.encoders import ConSEEncoder, encoder_identity, load_encoder
+from genlangsplat_ns.features.extract import view_features
 from genlangsplat_ns.features.masks import load_mask_generator
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
 from genlangsplat_ns.language.named_autoencoders import load_autoencoder
 from genlangsplat_ns.utils.console import CONSOLE
-from pretrain.evaluate import PROBE_TEXTS, measure, photo_embeddings
-from pretrain.fidelity import PcaBaseline
+from genlangsplat_ns.utils.progress import track
+from pretrain.distributed import join_workers
+from pretrain.fidelity import PcaBaseline, measure_fidelity, show_fidelity, top_count, top_overlap
 from pretrain.mixtures import MixtureSampler, MixtureSettings
-from pretrain.tables import show_fidelity
-from pretrain.train import TrainingSettings, train_autoencoder
+from pretrain.settings import TrainingSettings
+from pretrain.sources import ImageFolderSource
+from pretrain.training import train_autoencoder
 
 SHARP_MIXTURES = MixtureSettings(max_anchors=2, broadness=1.0)
 """Mixtures of one or two classes, as for photographs of a single object."""
@@ -28,6 +33,24 @@ SHARP_MIXTURES = MixtureSettings(max_anchors=2, broadness=1.0)
 HELD_OUT_MIXTURES = 8192
 HELD_OUT_SEED = 1_000_003
 """Different from all training seeds, so that evaluation draws unseen mixtures."""
+
+
+PHOTO_LONG_SIDE = 480
+"""Long side in pixels to which images are downscaled, about the size of a training view."""
+
+PROBE_TEXTS: tuple[str, ...] = (
+    "a fox",
+    "wild animal",
+    "picture frame",
+    "cat",
+    "coffee mug",
+    "a vehicle",
+    "building",
+    "flower",
+    "furniture",
+    "cloth",
+)
+"""Texts for measuring whether the ranking of embeddings is preserved."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +84,12 @@ class TrainConse:
             training_data=f"{settings.steps * settings.batch_size} synthetic mixtures of 1000 class embeddings",
             command="python -m pretrain train-conse " + shlex.join(_options(self)),
         )
-        result = train_autoencoder(MixtureSampler.from_encoder(encoder, settings.seed), identity, settings)
+        # Each process of torchrun draws mixtures of its own.
+        workers = join_workers(settings.device)
+        sampler = MixtureSampler.from_encoder(encoder, settings.seed + 7919 * workers.rank)
+        result = train_autoencoder(sampler, identity, settings)
+        if not workers.is_first:
+            return
         rows = evaluate_conse(result.autoencoder, encoder, images=())
         figures = {f"{name}: {key}": round(value, 4) for name, row in rows.items() for key, value in row.items()}
         figures["training seconds"] = round(result.seconds)
@@ -98,18 +126,45 @@ def evaluate_conse(
     held_out = MixtureSampler.from_encoder(encoder, HELD_OUT_SEED)
     sharp = MixtureSampler.from_encoder(encoder, HELD_OUT_SEED, SHARP_MIXTURES)
     pca_baseline = PcaBaseline(held_out(HELD_OUT_MIXTURES))
-    sets: dict[str, torch.Tensor] = {
+    sets: dict[str, Tensor] = {
         "held-out mixtures": held_out(HELD_OUT_MIXTURES),
         "held-out sharp mixtures": sharp(HELD_OUT_MIXTURES),
         "class names": F.normalize(encoder.class_embeddings, dim=-1),
     }
     for folder in images:
-        sets[f"regions of {folder}"] = photo_embeddings(folder, encoder, load_mask_generator("watershed"))
-    texts = encoder.encode_texts(PROBE_TEXTS)
-    return {
-        name: measure(autoencoder, embeddings, pca_baseline, encoder.class_embeddings, texts)
-        for name, embeddings in sets.items()
-    }
+        sets[f"regions of {folder}"] = photo_embeddings(folder, encoder)
+    texts, classes = encoder.encode_texts(PROBE_TEXTS), F.normalize(encoder.class_embeddings, dim=-1)
+    rows = {}
+    for name, embeddings in sets.items():
+        with torch.no_grad():
+            reconstructions = autoencoder(embeddings)
+        rows[name] = {
+            **measure_fidelity(autoencoder, embeddings, pca_baseline),
+            "nearest class kept": nearest_agreement(embeddings, reconstructions, classes),
+            "text ranking kept": top_overlap(embeddings, reconstructions, texts, top_count(len(embeddings))),
+        }
+    return rows
+
+
+def nearest_agreement(
+    before: Float[Tensor, "count embedding_dim"],
+    after: Float[Tensor, "count embedding_dim"],
+    candidates: Float[Tensor, "num_candidates embedding_dim"],
+) -> float:
+    """Returns the fraction of embeddings whose nearest candidate is the same before and after the autoencoder."""
+    nearest = [(rows @ candidates.T).argmax(dim=-1) for rows in (before, after)]
+    return (nearest[0] == nearest[1]).float().mean().item()
+
+
+def photo_embeddings(folder: Path, encoder: ConSEEncoder) -> Float[Tensor, "count dim"]:
+    """Embeds all regions of the images in a folder.
+
+    Raises:
+        GenLangSplatError: If the folder contains no images, or one cannot be read.
+    """
+    source, masks = ImageFolderSource(folder, PHOTO_LONG_SIDE), load_mask_generator("watershed")
+    frames = track(source.frames(), f"Encoding {source.name}")
+    return torch.cat([view_features(source.load(frame), masks, encoder).embeddings for frame in frames])
 
 
 def _options(command: TrainConse) -> list[str]:

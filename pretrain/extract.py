@@ -1,32 +1,48 @@
-"""Extracts the embeddings of a source's frames into shards, on this machine or on a Ray cluster."""
+"""Extracts the embeddings of a source's frames into files, on this machine or on a Ray cluster.
+
+A scene is written when all its frames are done. Frames that a file has are never processed again, so a killed run
+continues with the first scene that has no file.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import torch
+from filelock import FileLock, Timeout
+from jaxtyping import Bool, Float, Float16, UInt8
+from torch import Tensor
+
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import FeatureSettings
+from genlangsplat_ns.features.store import FeatureStore, StoreIdentity
 from genlangsplat_ns.utils.progress import progress_bar
 from genlangsplat_ns.utils.ray import RaySettings
-from pretrain.frame_worker import FrameModels, FrameResult, FrameWorker
+from pretrain.frame_worker import FrameModels, FrameResult, FrameWorker, row_levels
 from pretrain.ray_engine import ray_results
-from pretrain.shard_writer import FLUSH_SECONDS, ShardWriter
-from pretrain.shards import SHARD_ROWS, ShardFolder
+from pretrain.scene_files import REPAIR, DamagedFileError, SceneFile, scene_paths, write_scene
 from pretrain.sources import Frame, FrameSource
 
 LOGGER = logging.getLogger(__name__)
+
+SCENE_FRAMES = 300
+"""Maximum number of frames of a file. The longest scene of ScanNet has fewer at the default stride."""
+
+DUPLICATE_COSINE = 0.9999
+"""Cosine above which rows of one frame are duplicates: the same region at two levels."""
 
 Engine = Literal["local", "ray"]
 """Where frames are processed: in this process, or by the actors of a Ray cluster."""
 
 
-def extract_shards(
+def extract_embeddings(
     source: FrameSource,
     folder: Path,
     models: FrameModels | FeatureSettings,
@@ -34,24 +50,19 @@ def extract_shards(
     ray_settings: RaySettings | None = None,
     limit: int | None = None,
     retry_failed: bool = False,
-    shard_rows: int = SHARD_ROWS,
-    flush_seconds: float = FLUSH_SECONDS,
-) -> ShardFolder:
-    """Extracts the embeddings of all frames of a source that a folder of shards does not have.
+) -> None:
+    """Extracts the embeddings of all frames of a source that a folder does not have.
 
-    A killed run continues where it stopped. Frames that cannot be read or embedded are recorded with the reason, and
-    skipped by later runs.
+    Frames that cannot be read or embedded are recorded with the reason, and skipped by later runs.
 
     Args:
         source: Source of the frames.
-        folder: The folder; it may already contain frames of other sources.
+        folder: The folder; it may already contain other sources.
         models: Masks and encoder.
         engine: Where frames are processed.
         ray_settings: Settings of the engine ray; None for the defaults.
         limit: Maximum number of frames, from the first one of the source.
         retry_failed: Whether to process frames again that failed in an earlier run.
-        shard_rows: Rows of a full shard.
-        flush_seconds: Maximum time for which results are kept in memory; a killed run loses at most these.
 
     Raises:
         GenLangSplatError: If the source has no frames, a model cannot be loaded, the folder is in use, not writable or
@@ -60,24 +71,80 @@ def extract_shards(
     if limit is not None and limit < 1:
         raise GenLangSplatError(f"An extraction needs at least one frame, got limit={limit}.")
     frames = source.frames()[:limit]
-    if not frames:
-        raise GenLangSplatError(f"The source {source.name} has no frames. Give a folder that contains some.")
     if isinstance(models, FeatureSettings):
         models = FrameModels.from_settings(models)
-    with ShardWriter.open(folder, models.identity, source.name, shard_rows, flush_seconds) as writer:
-        new = [frame for frame in frames if not writer.done(frame.key)]
-        missing = [frame for frame in new if retry_failed or not writer.failed(frame.key)]
-        LOGGER.info("Embeddings: %d of %d frames are stored in %s", len(frames) - len(new), len(frames), folder)
-        if missing:
-            started, rows_before = time.perf_counter(), writer.num_rows
-            if engine == "ray":
-                results = ray_results(source, models, missing, ray_settings or RaySettings())
-            else:
-                results = local_results(source, models, missing)
-            _collect(writer, missing, results)
-            _report(writer, missing, writer.num_rows - rows_before, time.perf_counter() - started)
-        _check_any_succeeded(writer, frames)
-    return ShardFolder.read(folder)
+    results = partial(local_results, source, models)
+    if engine == "ray":
+        results = partial(ray_results, source, models, settings=ray_settings or RaySettings())
+    add_frames(folder, models.identity, source.name, frames, results, retry_failed)
+
+
+def ingest_store(store_folder: Path, folder: Path, retry_failed: bool = False) -> None:
+    """Copies the embeddings of a feature store, the folder SCENE/language_features/STORE.
+
+    Raises:
+        GenLangSplatError: If it is not a feature store or has no intact view, or the folder cannot be written or has
+            other embeddings.
+    """
+    store = FeatureStore.existing(store_folder.absolute())
+    place = store.folder.resolve()
+    scene = place.parents[1].name if place.parent.name == "language_features" else place.name
+
+    def results(frames: Sequence[Frame]) -> Generator[FrameResult, None, None]:
+        for frame in frames:
+            try:
+                features = store.load(frame.key)
+            except GenLangSplatError as error:
+                yield FrameResult.failed(frame, str(error))
+                continue
+            levels = row_levels(features.regions, len(features.embeddings))
+            yield FrameResult(frame, features.embeddings[levels >= 0], levels[levels >= 0])
+
+    frames = [Frame(key, scene) for key in store.keys()]  # noqa: SIM118 - not a mapping
+    add_frames(folder, store.identity, scene, frames, results, retry_failed)
+
+
+def add_frames(
+    folder: Path,
+    identity: StoreIdentity,
+    source: str,
+    frames: Sequence[Frame],
+    results: Callable[[Sequence[Frame]], Generator[FrameResult, None, None]],
+    retry_failed: bool = False,
+) -> None:
+    """Adds frames that a folder does not have; `results` returns one result per frame, in any order.
+
+    Raises:
+        GenLangSplatError: If there are no frames, all failed, or the folder is in use, not writable or of another
+            encoder.
+    """
+    if not frames:
+        raise GenLangSplatError(f"The source {source} has no frames. Give a folder that contains some.")
+    with _locked(folder):
+        files = [file for file in _intact_files(folder, identity) if file.source == source]
+        stored = {key for file in files for key in file.frames}
+        failed = {key: reason for file in files for key, reason in file.failed.items()}
+        skipped = stored if retry_failed else stored | failed.keys()
+        missing = [frame for frame in frames if frame.key not in skipped]
+        LOGGER.info("Embeddings: %d of %d frames are stored in %s", len(frames) - len(missing), len(frames), folder)
+        started = time.perf_counter()
+        for file in _write_scenes(folder, identity, source, missing, results):
+            stored |= file.frames.keys()
+            failed |= file.failed
+            files.append(file)
+    failed = {frame.key: failed[frame.key] for frame in frames if frame.key not in stored}
+    if missing:
+        seconds = time.perf_counter() - started
+        LOGGER.info("Extracted %d frames in %.1f s, %d failed", len(missing), seconds, len(failed))
+    for key in list(failed)[:5]:
+        LOGGER.warning("%s failed: %s", key, failed[key])
+    if len(failed) > 5:
+        LOGGER.warning("%d more frames failed; the metadata of the files lists all of them.", len(failed) - 5)
+    if len(failed) == len(frames):
+        raise GenLangSplatError(
+            f"All {len(frames)} frames failed. The reason for the first one, {frames[0].key}: "
+            f"{failed[frames[0].key]} Fix the cause, and run again with --retry-failed."
+        )
 
 
 def local_results(
@@ -98,35 +165,108 @@ def local_results(
             yield worker.embed(frame, image)
 
 
-def _collect(writer: ShardWriter, frames: Sequence[Frame], results: Generator[FrameResult, None, None]) -> None:
-    """Writes the results and shows a progress bar."""
+def _write_scenes(
+    folder: Path,
+    identity: StoreIdentity,
+    source: str,
+    frames: Sequence[Frame],
+    results: Callable[[Sequence[Frame]], Generator[FrameResult, None, None]],
+) -> Iterator[SceneFile]:
+    """Processes frames scene by scene, and writes a file when all of its frames are done."""
+    if not frames:
+        return
+    scenes: dict[str, list[Frame]] = {}
+    for frame in frames:
+        scenes.setdefault(frame.scene, []).append(frame)
+    groups = [
+        scene[first : first + SCENE_FRAMES] for scene in scenes.values() for first in range(0, len(scene), SCENE_FRAMES)
+    ]
+    group_of = {frame.key: number for number, group in enumerate(groups) for frame in group}
+    waiting: dict[int, dict[str, FrameResult]] = {}
     failed = 0
-    with closing(results), progress_bar("Extracting embeddings", len(frames)) as bar:
-        for done, result in enumerate(results, start=1):
-            if result.failure:
-                failed += 1
-                writer.fail(result.frame.key, result.failure)
-            else:
-                writer.add(result.frame.key, result.frame.scene, result.embeddings, result.levels)
-                failed += writer.failed(result.frame.key)
+    with (
+        closing(results([frame for group in groups for frame in group])) as found,
+        progress_bar("Extracting embeddings", len(frames)) as bar,
+    ):
+        for done, result in enumerate(found, start=1):
+            number = group_of[result.frame.key]
+            waiting.setdefault(number, {})[result.frame.key] = result
+            if len(waiting[number]) == len(groups[number]):
+                finished = waiting.pop(number)
+                file = _write(folder, identity, source, [finished[frame.key] for frame in groups[number]])
+                failed += len(file.failed)
+                yield file
             bar.move_to(done)
             if failed:
                 bar.describe(f"Extracting embeddings ({failed} failed)")
 
 
-def _report(writer: ShardWriter, frames: Sequence[Frame], rows: int, seconds: float) -> None:
-    failed = [frame.key for frame in frames if writer.failed(frame.key)]
-    counts = rows, len(frames) - len(failed), seconds, len(frames) / seconds
-    LOGGER.info("Extracted %d embeddings of %d frames in %.1f s (%.2f frames/s)", *counts)
-    for key in failed[:5]:
-        LOGGER.warning("%s failed: %s", key, writer.reason(key))
-    if len(failed) > 5:
-        LOGGER.warning("%d more frames failed; the index lists all of them.", len(failed) - 5)
+def _write(folder: Path, identity: StoreIdentity, source: str, results: Sequence[FrameResult]) -> SceneFile:
+    frames: dict[str, tuple[Float16[Tensor, "_ embedding_dim"], UInt8[Tensor, " _"]]] = {}
+    failed: dict[str, str] = {}
+    for result in results:
+        norms = torch.linalg.vector_norm(result.embeddings.float(), dim=1, keepdim=True)
+        bad = int((~((norms > 0) & norms.isfinite())).sum())
+        if result.failure or bad:
+            reason = f"{bad} of {len(norms)} embeddings are zero or not finite"
+            failed[result.frame.key] = result.failure or reason
+            continue
+        units = (result.embeddings.float() / norms).half()
+        kept = without_duplicates(units)
+        frames[result.frame.key] = units[kept], result.levels[kept].to(torch.uint8)
+    return write_scene(folder, identity, source, results[0].frame.scene, frames, failed)
 
 
-def _check_any_succeeded(writer: ShardWriter, frames: Sequence[Frame]) -> None:
-    if all(writer.failed(frame.key) for frame in frames):
+def without_duplicates(units: Float16[Tensor, "rows embedding_dim"]) -> Bool[Tensor, " rows"]:
+    """Returns which rows of a frame are no duplicates of an earlier row that is kept."""
+    rows: Float[Tensor, "rows embedding_dim"] = torch.nn.functional.normalize(units.float(), dim=1)
+    kept = torch.ones(len(rows), dtype=torch.bool)
+    near = (rows @ rows.T > DUPLICATE_COSINE).tril(diagonal=-1)
+    for row in near.any(dim=1).nonzero().flatten().tolist():
+        kept[row] = not bool((near[row] & kept).any())
+    return kept
+
+
+def _intact_files(folder: Path, identity: StoreIdentity) -> list[SceneFile]:
+    """Reads and checks all files; damaged ones are renamed, so that their frames are extracted again."""
+    files = []
+    for path in scene_paths(folder):
+        try:
+            file = SceneFile.read(path)
+            file.verify()
+        except DamagedFileError as error:
+            LOGGER.warning("%s Its frames are extracted anew.", str(error).removesuffix(f" {REPAIR}"))
+            path.replace(path.with_name(f"{path.name}.damaged"))
+            continue
+        for name, ours in vars(identity).items():
+            theirs = vars(file.identity)[name]
+            if ours != theirs:
+                raise GenLangSplatError(
+                    f"{path} has embeddings with {name} {theirs}, but those to add have {name} {ours}. Choose another "
+                    "folder; training can read several folders."
+                )
+        files.append(file)
+    return files
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Locks a folder and deletes leftovers of killed writers; the operating system releases a killed process's lock."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
         raise GenLangSplatError(
-            f"All {len(frames)} frames failed. The reason for the first one, {frames[0].key}: "
-            f"{writer.reason(frames[0].key)} Fix the cause, and run again with --retry-failed."
-        )
+            f"Another process is writing to {folder}. Wait until it finishes, or choose another folder."
+        ) from error
+    except OSError as error:
+        raise GenLangSplatError(
+            f"{folder} cannot be written ({error.strerror or error}). Fix the permissions, or choose another folder."
+        ) from error
+    try:
+        for leftover in folder.rglob(".*-????????.safetensors"):
+            leftover.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()

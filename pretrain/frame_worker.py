@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Float, Int8, Int32, Integer, UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -16,17 +15,16 @@ from genlangsplat_ns.features.extract import view_features
 from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.masks import MaskGenerator, load_mask_generator
 from genlangsplat_ns.features.settings import FeatureSettings
+from genlangsplat_ns.features.store import StoreIdentity
 from genlangsplat_ns.levels import LEVELS
-from pretrain.shards import ShardIdentity
 from pretrain.sources import Frame, FrameSource
-from pretrain.stored import row_levels
 
 
 @dataclass(frozen=True)
 class FrameModels:
     """Mask generator and encoder of an extraction. It is sent to other machines, which load the models."""
 
-    identity: ShardIdentity
+    identity: StoreIdentity
     load_masks: Callable[[], MaskGenerator]
     load_encoder: Callable[[], ImageTextEncoder]
 
@@ -39,11 +37,12 @@ class FrameModels:
         Raises:
             GenLangSplatError: If the encoder is unknown, or a weights file in the settings does not exist.
         """
-        extractor = FeatureExtractor(settings, device or _default_device())
+        extractor = FeatureExtractor(settings, _device(device))
+        masks, encoder = extractor.mask_name, extractor.encoder_name
         return cls(
-            ShardIdentity.from_store(extractor.store_identity),
-            partial(_load_masks, extractor.mask_name, settings, device),
-            partial(_load_encoder, extractor.encoder_name, settings, device),
+            extractor.store_identity,
+            lambda: load_mask_generator(masks, settings.sam, _device(device), settings.download_weights),
+            lambda: load_encoder(encoder, _device(device), settings.open_clip, settings.download_weights),
         )
 
 
@@ -55,6 +54,11 @@ class FrameResult:
     embeddings: Float[Tensor, "rows embedding_dim"]
     levels: Integer[Tensor, " rows"]
     failure: str = ""
+
+    @classmethod
+    def failed(cls, frame: Frame, reason: str) -> FrameResult:
+        """Returns the result of a frame that failed."""
+        return cls(frame, torch.zeros(0, 1), torch.zeros(0, dtype=torch.uint8), reason)
 
 
 class FrameWorker:
@@ -69,7 +73,7 @@ class FrameWorker:
         self._masks, self._encoder = models.load_masks(), models.load_encoder()
         self._levels = [LEVELS.index(name) for name in models.identity.levels]
         found = (self._encoder.identity, self._encoder.embedding_dim)
-        expected = (models.identity.encoder, models.identity.embedding_dim)
+        expected = (models.identity.encoder_identity, models.identity.embedding_dim)
         if found != expected:
             raise GenLangSplatError(
                 f"The encoder is {found[0]} with {found[1]} dimensions, expected {expected[0]} with {expected[1]}. "
@@ -85,24 +89,24 @@ class FrameWorker:
 
     def embed(self, frame: Frame, image: UInt8[Tensor, "height width 3"] | str) -> FrameResult:
         """Extracts the regions of a frame loaded by `load`; errors of the models give a failed result."""
-        nothing = torch.zeros(0, self._encoder.embedding_dim), torch.zeros(0, dtype=torch.uint8)
         if isinstance(image, str):
-            return FrameResult(frame, *nothing, failure=image)
+            return FrameResult.failed(frame, image)
         try:
             features = view_features(image, self._masks, self._encoder, self._levels)
         except (GenLangSplatError, RuntimeError, ValueError, IndexError) as error:
-            return FrameResult(frame, *nothing, failure=f"{type(error).__name__}: {error}")
+            return FrameResult.failed(frame, f"{type(error).__name__}: {error}")
         embeddings = features.embeddings.cpu()
         return FrameResult(frame, embeddings, row_levels(features.regions, len(embeddings)))
 
 
-def _default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def row_levels(regions: Int32[Tensor, "levels height width"], num_rows: int) -> Int8[Tensor, " rows"]:
+    """Returns the finest level on which each row has a pixel, -1 for rows without pixels."""
+    levels = torch.full((num_rows + 1,), -1, dtype=torch.int8)
+    for level in reversed(range(len(regions))):
+        # -1 (no region) selects the additional last element.
+        levels[regions[level].flatten()] = level
+    return levels[:num_rows]
 
 
-def _load_masks(name: str, settings: FeatureSettings, device: str | None) -> MaskGenerator:
-    return load_mask_generator(name, settings.sam, device or _default_device(), settings.download_weights)
-
-
-def _load_encoder(name: str, settings: FeatureSettings, device: str | None) -> ImageTextEncoder:
-    return load_encoder(name, device or _default_device(), settings.open_clip, settings.download_weights)
+def _device(name: str | None) -> str:
+    return name or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -5,23 +5,21 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.photographs import read_photograph
 from genlangsplat_ns.utils.progress import track
 from pretrain.sens_file import SensFile
-from pretrain.sources import Frame, check_max_side, source_folder
-
-__all__ = ["HELD_OUT_SCENES", "ExportedScene", "ScanNetSource", "SensFile", "Survey"]
+from pretrain.sources import Frame, source_folder
 
 LOGGER = logging.getLogger(__name__)
 
@@ -42,14 +40,13 @@ _BASES = (".", "scans", "scans_test")
 
 @dataclass(frozen=True, eq=False)
 class ExportedScene:
-    """A scene exported by ScanNet's tools: `color/NUMBER.jpg`, `pose/NUMBER.txt`, `intrinsic/intrinsic_color.txt`.
+    """A scene exported by ScanNet's tools: `color/NUMBER.jpg` and `pose/NUMBER.txt`.
 
-    `pictures` holds the path of each color image by frame number. Without a folder of poses, all frames are tracked.
+    `pictures` holds the path of each color image by frame number.
     """
 
     folder: Path
     pictures: dict[int, Path]
-    has_poses: bool
 
     @classmethod
     def open(cls, folder: Path) -> ExportedScene:
@@ -69,17 +66,16 @@ class ExportedScene:
             raise GenLangSplatError(
                 f"{folder / 'color'} contains no image with a number as name, such as 0.jpg. Export the scene again."
             )
-        return cls(folder, pictures, (folder / "pose").is_dir())
+        return cls(folder, pictures)
 
-    @property
-    def color_intrinsic(self) -> Float32[np.ndarray, "4 4"] | None:
-        """Projection matrix of the color camera, or None if it was not exported."""
-        return _read_matrix(self.folder / "intrinsic" / "intrinsic_color.txt")
-
-    def pose(self, number: int) -> Float32[np.ndarray, "4 4"] | None:
-        """Returns the camera-to-world matrix, or None if tracking was lost or the pose cannot be read."""
-        pose = _read_matrix(self.folder / "pose" / f"{self.pictures[number].stem}.txt")
-        return pose if pose is not None and np.isfinite(pose).all() else None
+    def is_tracked(self, number: int) -> bool:
+        """Whether a frame has a finite pose; without a folder of poses, all frames count as tracked."""
+        try:
+            text = (self.folder / "pose" / f"{self.pictures[number].stem}.txt").read_text(encoding="utf-8")
+            pose = np.array(text.split(), dtype=np.float32)
+        except (OSError, ValueError):
+            return not (self.folder / "pose").is_dir()
+        return pose.size == 16 and bool(np.isfinite(pose).all())
 
     def color(self, number: int, max_side: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
         """Reads the color image of one frame.
@@ -92,21 +88,6 @@ class ExportedScene:
                 f"{self.folder / 'color'} contains no image of frame {number}. Export the scene again."
             )
         return read_photograph(self.pictures[number], "Export the scene again.", max_side)
-
-
-@dataclass(frozen=True)
-class Survey:
-    """The usable frames of a data set, sorted by key, and the excluded ones.
-
-    Attributes:
-        lost: Number of excluded frames, whose pose is missing or not finite.
-        problems: Problem of each damaged scene, by name. The complete frames of a truncated recording are still used;
-            other damaged scenes are excluded.
-    """
-
-    frames: list[Frame]
-    lost: int = 0
-    problems: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,48 +117,36 @@ class ScanNetSource:
             raise GenLangSplatError(f"The stride is {self.stride}. Give 1 to use every frame, or more to skip some.")
         if self.split not in get_args(Split):
             raise GenLangSplatError(f"The split is {self.split!r}. Choose one of {', '.join(get_args(Split))}.")
-        check_max_side(self.max_side)
-        object.__setattr__(self, "root", source_folder(self.root))
+        object.__setattr__(self, "root", source_folder(self.root, self.max_side))
 
     def frames(self) -> list[Frame]:
-        """Lists the frames, and logs what was excluded.
+        """Lists the frames that have a pose, and logs what was excluded.
+
+        The complete frames of a truncated recording are used; other damaged scenes are excluded.
 
         Raises:
-            GenLangSplatError: If there are no usable frames, or the file of scenes is invalid.
-        """
-        survey = self.survey()
-        for problem in survey.problems.values():
-            LOGGER.warning("%s", problem)
-        if not survey.frames:
-            raise GenLangSplatError(
-                f"Found no usable frame in {self.root}: {len(survey.problems)} scenes are damaged, and {survey.lost} "
-                "frames have no pose. Download the scenes again, or use a smaller stride."
-            )
-        excluded = f"; {survey.lost} frames without a pose are excluded" if survey.lost else ""
-        num_scenes = len({frame.scene for frame in survey.frames})
-        LOGGER.info("ScanNet: %d frames of %d scenes%s", len(survey.frames), num_scenes, excluded)
-        return survey.frames
-
-    def survey(self) -> Survey:
-        """Lists the frames of all scenes, and records damaged scenes instead of raising an error.
-
-        Raises:
-            GenLangSplatError: If no scene is found, or the file of scenes is invalid.
+            GenLangSplatError: If no scene is found, there are no usable frames, or the file of scenes is invalid.
         """
         frames: list[Frame] = []
-        lost = 0
-        problems: dict[str, str] = {}
+        lost, damaged = 0, 0
         for scene in track(self._scene_names(), "Listing ScanNet"):
             try:
                 numbers, num_all, problem = self._tracked_numbers(scene)
             except GenLangSplatError as error:
-                problems[scene] = str(error)
-                continue
+                numbers, num_all, problem = [], 0, str(error)
             if problem is not None:
-                problems[scene] = problem
+                LOGGER.warning("%s", problem)
+                damaged += 1
             lost += num_all - len(numbers)
             frames += [Frame(f"{scene}/{number:06d}", scene) for number in numbers]
-        return Survey(sorted(frames), lost, problems)
+        if not frames:
+            raise GenLangSplatError(
+                f"Found no usable frame in {self.root}: {damaged} scenes are damaged, and {lost} frames have no pose. "
+                "Download the scenes again, or use a smaller stride."
+            )
+        excluded = f"; {lost} frames without a pose are excluded" if lost else ""
+        LOGGER.info("ScanNet: %d frames of %d scenes%s", len(frames), len({frame.scene for frame in frames}), excluded)
+        return sorted(frames)
 
     def load(self, frame: Frame) -> UInt8[Tensor, "height width 3"]:
         """Reads the image of one frame.
@@ -195,8 +164,7 @@ class ScanNetSource:
             tracked = opened.tracked[:: self.stride]
             return [self.stride * int(place) for place in tracked.nonzero()[0]], len(tracked), opened.problem
         numbers = [number for number in opened.pictures if number % self.stride == 0]
-        kept = [number for number in numbers if not opened.has_poses or opened.pose(number) is not None]
-        return kept, len(numbers), None
+        return [number for number in numbers if opened.is_tracked(number)], len(numbers), None
 
     def _open(self, scene: str) -> SensFile | ExportedScene:
         path = self._scene_path(scene)
@@ -267,7 +235,7 @@ class ScanNetSource:
 @lru_cache(maxsize=8)
 def _opened(path: Path, modified: int) -> SensFile | ExportedScene:
     """Opens a scene. It is cached because the frames of a scene are loaded consecutively."""
-    return SensFile.open(path, strict=False) if path.suffix == ".sens" else ExportedScene.open(path)
+    return SensFile.open(path) if path.suffix == ".sens" else ExportedScene.open(path)
 
 
 def _belongs(scene: str, split: Split) -> bool:
@@ -278,14 +246,6 @@ def _belongs(scene: str, split: Split) -> bool:
 
 def _is_numbered_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURE_SUFFIXES and path.stem.isascii() and path.stem.isdigit()
-
-
-def _read_matrix(path: Path) -> Float32[np.ndarray, "4 4"] | None:
-    try:
-        matrix = np.array(path.read_text(encoding="utf-8").split(), dtype=np.float32)
-    except (OSError, ValueError):
-        return None
-    return matrix.reshape(4, 4) if matrix.size == 16 else None
 
 
 def _shorten(names: Iterable[str], shown: int = 5) -> str:

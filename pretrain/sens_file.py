@@ -1,4 +1,4 @@
-"""Random access to ScanNet's recordings: the binary `.sens` format, version 4.
+"""Random access to the color images of ScanNet's recordings: the binary `.sens` format, version 4.
 
 All numbers are little-endian. The header contains version, sensor name, four calibration matrices, compression methods,
 image sizes and number of frames. Each frame consists of a pose, two timestamps, two lengths, and the bytes of color and
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -23,8 +23,6 @@ from genlangsplat_ns.utils.photographs import reading_picture, rgb_pixels
 VERSION = 4
 
 COLOR_COMPRESSIONS = {0: "raw", 1: "png", 2: "jpeg"}
-
-DEPTH_COMPRESSIONS = {-1: "unknown", 0: "raw_ushort", 1: "zlib_ushort", 2: "occi_ushort"}
 
 MAX_SENSOR_NAME = 4096
 MAX_SIDE = 65_535
@@ -36,108 +34,58 @@ _PREFIX = struct.Struct("<IQ")
 _SETTINGS = struct.Struct("<64f2i4IfQ")
 """Intrinsics and extrinsics of color and depth, compression methods, widths and heights, depth unit, frame count."""
 
-_FRAME = np.dtype(
-    [
-        ("pose", "<f4", (4, 4)),
-        ("color_timestamp", "<u8"),
-        ("depth_timestamp", "<u8"),
-        ("color_bytes", "<u8"),
-        ("depth_bytes", "<u8"),
-    ]
-)
-"""Header of a frame."""
+_FRAME = struct.Struct("<16f4Q")
+"""Pose, timestamps of color and depth, and their numbers of bytes."""
 
 _ADVICE = "Download or copy the file again."
 
 
 @dataclass(frozen=True, eq=False)
 class SensFile:
-    """Calibration and frame index of a recording; created with `SensFile.open`.
-
-    Intrinsics are projection matrices, extrinsics are poses of the cameras in the rig, and sizes are width and height.
-    The depth is never read.
+    """The frame index of a recording; created with `SensFile.open`.
 
     Attributes:
         color_compression: raw, png or jpeg.
-        depth_shift: Depth units per meter.
-        poses: Camera-to-world matrix of each frame; not finite where tracking was lost.
-        color_offsets: File offset of the color data of each frame.
-        color_lengths: Number of bytes of the color data of each frame.
+        color_size: Width and height of the color images.
+        tracked: Whether each frame has a pose.
+        colors: File offset and number of bytes of each frame's color data.
         problem: Why the file is incomplete, or None.
     """
 
     path: Path
-    sensor: str
-    color_intrinsic: Float32[np.ndarray, "4 4"]
-    color_extrinsic: Float32[np.ndarray, "4 4"]
-    depth_intrinsic: Float32[np.ndarray, "4 4"]
-    depth_extrinsic: Float32[np.ndarray, "4 4"]
     color_compression: str
-    depth_compression: str
     color_size: tuple[int, int]
-    depth_size: tuple[int, int]
-    depth_shift: float
-    poses: Float32[np.ndarray, "frames 4 4"]
-    color_offsets: Int64[np.ndarray, " frames"]
-    color_lengths: Int64[np.ndarray, " frames"]
+    tracked: Bool[np.ndarray, " frames"]
+    colors: list[tuple[int, int]]
     problem: str | None
 
     @classmethod
-    def open(cls, path: Path, strict: bool = True) -> SensFile:
+    def open(cls, path: Path) -> SensFile:
         """Reads the header and indexes the frames without reading pixels.
 
-        Unless `strict`, the frames before the first incomplete or damaged one are kept, and `problem` has the damage.
+        The frames before the first incomplete or damaged one are kept, and `problem` has the damage.
 
         Raises:
-            GenLangSplatError: If the file cannot be read, is not a `.sens` file of version 4, has a damaged header or
-                no complete frame, or is incomplete and `strict` is set.
+            GenLangSplatError: If the file cannot be read, is not a `.sens` file of version 4, or has a damaged header
+                or no complete frame.
         """
         try:
             # Unbuffered, because a buffer would be refilled after every seek.
             with path.open("rb", buffering=0) as file:
-                return cls._read(path, file, os.fstat(file.fileno()).st_size, strict)
+                compression, color_size, num_frames = _read_header(path, file)
+                tracked, colors, damage = _index_frames(file, num_frames, color_size)
         except OSError as error:
             raise GenLangSplatError(f"{path} cannot be read ({error.strerror or error}). {_ADVICE}") from error
-
-    @classmethod
-    def _read(cls, path: Path, file: io.FileIO, size: int, strict: bool) -> SensFile:
-        sensor, settings = _read_header(path, file)
-        matrices = np.array(settings[:64], dtype=np.float32).reshape(4, 4, 4)
-        color_kind, depth_kind, *sides, depth_shift, num_frames = settings[64:]
-        color_size, depth_size = (sides[0], sides[1]), (sides[2], sides[3])
-        _check_settings(path, color_kind, depth_kind, color_size, num_frames)
-        headers, offsets, damage = _index_frames(file, size, num_frames, color_size)
         problem = None
         if damage is not None:
-            problem = f"{path} {damage}: {len(headers)} of its {num_frames} frames are complete. {_ADVICE}"
-            if strict or not len(headers):
+            problem = f"{path} {damage}: {len(colors)} of its {num_frames} frames are complete. {_ADVICE}"
+            if not colors:
                 raise GenLangSplatError(problem)
-        return cls(
-            path=path,
-            sensor=sensor,
-            color_intrinsic=matrices[0],
-            color_extrinsic=matrices[1],
-            depth_intrinsic=matrices[2],
-            depth_extrinsic=matrices[3],
-            color_compression=COLOR_COMPRESSIONS[color_kind],
-            depth_compression=DEPTH_COMPRESSIONS[depth_kind],
-            color_size=color_size,
-            depth_size=depth_size,
-            depth_shift=depth_shift,
-            poses=headers["pose"].astype(np.float32),
-            color_offsets=offsets,
-            color_lengths=headers["color_bytes"].astype(np.int64),
-            problem=problem,
-        )
+        return cls(path, compression, color_size, np.array(tracked), colors, problem)
 
     def __len__(self) -> int:
         """Number of complete frames."""
-        return len(self.poses)
-
-    @property
-    def tracked(self) -> Bool[np.ndarray, " frames"]:
-        """Whether each frame has a pose."""
-        return np.isfinite(self.poses).all(axis=(1, 2))
+        return len(self.colors)
 
     def color(self, index: int, max_side: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
         """Reads the color image of one frame; `max_side` is the maximum long side in pixels.
@@ -148,10 +96,11 @@ class SensFile:
         name = f"Frame {index} of {self.path}"
         if not 0 <= index < len(self):
             raise GenLangSplatError(f"{name} does not exist: the file has {len(self)} frames, numbered from 0.")
+        offset, length = self.colors[index]
         with reading_picture(name, _ADVICE):
             with self.path.open("rb", buffering=0) as file:
-                file.seek(int(self.color_offsets[index]))
-                data = file.read(int(self.color_lengths[index]))
+                file.seek(offset)
+                data = file.read(length)
             return rgb_pixels(self._decode(data), name, max_side)
 
     def _decode(self, data: bytes) -> Image.Image:
@@ -164,8 +113,8 @@ class SensFile:
         return picture
 
 
-def _read_header(path: Path, file: io.FileIO) -> tuple[str, tuple]:
-    """Returns the sensor name, and the fields of `_SETTINGS`."""
+def _read_header(path: Path, file: io.FileIO) -> tuple[str, tuple[int, int], int]:
+    """Returns color compression, color size and number of frames."""
     prefix = file.read(_PREFIX.size)
     version = int.from_bytes(prefix[:4], "little")
     if len(prefix) >= 4 and version != VERSION:
@@ -173,55 +122,45 @@ def _read_header(path: Path, file: io.FileIO) -> tuple[str, tuple]:
             f"{path} has version {version}, but only .sens files of version {VERSION} can be read. "
             "Give an original recording of ScanNet, or an exported folder with color/."
         )
-    if len(prefix) == _PREFIX.size:
-        _, length = _PREFIX.unpack(prefix)
-        if length > MAX_SENSOR_NAME:
-            raise GenLangSplatError(f"{path} is damaged: the length of its sensor name is {length} bytes. {_ADVICE}")
-        sensor, settings = file.read(length), file.read(_SETTINGS.size)
-        if len(settings) == _SETTINGS.size:
-            return sensor.decode("utf-8", errors="replace"), _SETTINGS.unpack(settings)
-    raise GenLangSplatError(f"{path} is truncated within its header. {_ADVICE}")
-
-
-def _check_settings(path: Path, color_kind: int, depth_kind: int, color_size: tuple[int, int], num_frames: int) -> None:
-    if color_kind not in COLOR_COMPRESSIONS:
+    length = _PREFIX.unpack(prefix)[1] if len(prefix) == _PREFIX.size else 0
+    if length > MAX_SENSOR_NAME:
+        raise GenLangSplatError(f"{path} is damaged: the length of its sensor name is {length} bytes. {_ADVICE}")
+    file.read(length)
+    settings = file.read(_SETTINGS.size)
+    if len(settings) < _SETTINGS.size:
+        raise GenLangSplatError(f"{path} is truncated within its header. {_ADVICE}")
+    kind, _, width, height, *_, num_frames = _SETTINGS.unpack(settings)[64:]
+    if kind not in COLOR_COMPRESSIONS:
         known = ", ".join(f"{number} ({name})" for number, name in COLOR_COMPRESSIONS.items())
-        raise GenLangSplatError(f"{path} has the color compression {color_kind}, expected one of {known}. {_ADVICE}")
-    if depth_kind not in DEPTH_COMPRESSIONS:
-        raise GenLangSplatError(f"{path} is damaged: it has the unknown depth compression {depth_kind}. {_ADVICE}")
-    if not all(1 <= side <= MAX_SIDE for side in color_size):
-        raise GenLangSplatError(
-            f"{path} is damaged: the size of its color images is {color_size[0]}x{color_size[1]}. {_ADVICE}"
-        )
+        raise GenLangSplatError(f"{path} has the color compression {kind}, expected one of {known}. {_ADVICE}")
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise GenLangSplatError(f"{path} is damaged: the size of its color images is {width}x{height}. {_ADVICE}")
     if num_frames == 0:
         raise GenLangSplatError(f"{path} contains no frames. {_ADVICE}")
+    return COLOR_COMPRESSIONS[kind], (width, height), num_frames
 
 
 def _index_frames(
-    file: io.FileIO, size: int, num_frames: int, color_size: tuple[int, int]
-) -> tuple[np.ndarray, Int64[np.ndarray, " frames"], str | None]:
-    """Returns headers and pixel offsets of the complete frames, and the damage of the first incomplete one or None."""
+    file: io.FileIO, num_frames: int, color_size: tuple[int, int]
+) -> tuple[list[bool], list[tuple[int, int]], str | None]:
+    """Returns `tracked` and `colors` of the complete frames, and the damage of the first incomplete one or None."""
     # Compression never doubles the size of an image, so a larger length is damage.
     max_color_bytes = 2 * 3 * color_size[0] * color_size[1] + 65_536
-    headers: list[bytes] = []
-    offsets: list[int] = []
-    damage = None
-    position = file.tell()
+    size, position = os.fstat(file.fileno()).st_size, file.tell()
+    tracked: list[bool] = []
+    colors: list[tuple[int, int]] = []
     # Nothing is preallocated, because the number of frames may be damaged.
-    while damage is None and len(headers) < num_frames:
+    for number in range(num_frames):
         file.seek(position)
-        header = file.read(_FRAME.itemsize)
-        if len(header) < _FRAME.itemsize:
-            damage = f"is truncated before or within the header of frame {len(headers)}"
-            break
-        *_, color_bytes, depth_bytes = struct.unpack_from("<4Q", header, 64)
-        start = position + _FRAME.itemsize
-        position = start + color_bytes + depth_bytes
+        header = file.read(_FRAME.size)
+        if len(header) < _FRAME.size:
+            return tracked, colors, f"is truncated before or within the header of frame {number}"
+        *pose, _, _, color_bytes, depth_bytes = _FRAME.unpack(header)
+        start, position = position + _FRAME.size, position + _FRAME.size + color_bytes + depth_bytes
         if color_bytes > max_color_bytes:
-            damage = f"is damaged: the color of frame {len(headers)} has a length of {color_bytes} bytes"
-        elif position > size:
-            damage = f"is truncated at byte {size}, but frame {len(headers)} ends at byte {position}"
-        else:
-            headers.append(header)
-            offsets.append(start)
-    return np.frombuffer(b"".join(headers), dtype=_FRAME), np.array(offsets, dtype=np.int64), damage
+            return tracked, colors, f"is damaged: the color of frame {number} has a length of {color_bytes} bytes"
+        if position > size:
+            return tracked, colors, f"is truncated at byte {size}, but frame {number} ends at byte {position}"
+        tracked.append(bool(np.isfinite(pose).all()))
+        colors.append((start, color_bytes))
+    return tracked, colors, None

@@ -9,7 +9,10 @@ import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
 from pretrain.losses import LossName
-from pretrain.schedule import ScheduleName
+
+ScheduleName = Literal["one-cycle", "cosine"]
+"""`one-cycle`: cosine increase of the rate while the momentum decreases, then the reverse. `cosine`: linear warmup,
+then cosine decay."""
 
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 """`auto` is float32 on CPUs, and on GPUs bfloat16 if supported, else float16 with loss scaling."""

@@ -1,4 +1,4 @@
-"""State and steps of a training that can be interrupted at any time."""
+"""Trains an autoencoder on any source of embeddings; a training can be interrupted at any time."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
+from torch.optim.swa_utils import AveragedModel
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.architectures import linear_maps
-from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialize_from_pca, save_autoencoder
-from pretrain.averaging import WeightAverage
-from pretrain.best_weights import BestWeights
-from pretrain.checkpoint import Checkpoint, check_same_training, read_newest_checkpoint, write_checkpoint
-from pretrain.distributed import Workers
-from pretrain.losses import reconstruction_loss
-from pretrain.rows import check_unit_rows, mix_rows
-from pretrain.schedule import rates_at
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialize_from_pca
+from genlangsplat_ns.utils.matrix_products import onednn_matmul
+from genlangsplat_ns.utils.progress import Bar, progress_bar
+from pretrain.checkpoint import read_checkpoint, write_checkpoint
+from pretrain.distributed import Workers, join_workers
+from pretrain.losses import check_unit_rows, mix_rows, reconstruction_loss
 from pretrain.settings import TrainingSettings
-from pretrain.training_log import TrainingLog
 
 LOGGER = logging.getLogger(__name__)
+
+EmbeddingSource = Callable[[int], Float[Tensor, "count embedding_dim"]]
+"""Returns the given number of unit embeddings, different ones in each call.
+
+Resuming a training needs a source that also has `state_dict()` and `load_state_dict()`.
+"""
 
 STEPS_PER_LOSS_READ = 16
 """Number of steps after which losses are read from the device, because each read synchronizes the GPU."""
@@ -59,20 +64,56 @@ class TrainingResult:
     best_step: int = 0
 
 
-class DivergedError(GenLangSplatError):
-    """The loss or the weights are no longer finite; `best` is the autoencoder of the best measurement, if any."""
+def train_autoencoder(
+    source: EmbeddingSource,
+    identity: AutoencoderIdentity,
+    settings: TrainingSettings,
+    *,
+    held_out: Float[Tensor, "held_out embedding_dim"] | None = None,
+    checkpoint_dir: Path | None = None,
+) -> TrainingResult:
+    """Trains an autoencoder.
 
-    def __init__(self, message: str, best: Autoencoder | None) -> None:
-        super().__init__(message)
-        self.best = best
+    The same source, identity and settings give the same weights on the same machine. With a checkpoint folder, the same
+    call resumes an interrupted training, with the same result.
+
+    Processes started by `torchrun` train one autoencoder together. Each process calls this function with a source of
+    its own rows. All get the same result, and only the first one writes files.
+
+    Args:
+        source: Source of the training embeddings.
+        identity: Identity of the autoencoder; the evaluation adds its figures later.
+        settings: Training settings.
+        held_out: Embeddings to measure during training; the weights of the best measurement are returned.
+        checkpoint_dir: Folder of the checkpoint; None writes none.
+
+    Raises:
+        GenLangSplatError: If the settings are invalid, rows are unusable, the checkpoint is damaged or of another
+            training, or the loss or the weights are no longer finite.
+    """
+    settings.validate()
+    if checkpoint_dir is not None and not (hasattr(source, "state_dict") and hasattr(source, "load_state_dict")):
+        raise GenLangSplatError(
+            f"Checkpoints need a source that can resume, but {type(source).__name__} has no state_dict() and "
+            "load_state_dict(). Add both, or train without a checkpoint folder."
+        )
+    if held_out is not None:
+        check_unit_rows(held_out, identity.embedding_dim, "The held-out set")
+    workers = join_workers(settings.device)
+    training = _Training(source, identity, settings, held_out, checkpoint_dir, workers)
+    training.begin_or_resume()
+    steps, visible = settings.steps, workers.is_first
+    with progress_bar("Training the autoencoder", steps, training.step, visible=visible) as bar, onednn_matmul():
+        training.run(bar)
+    return training.result()
 
 
-class Training:
-    """A training and its state; the arguments are those of `train_autoencoder`, `step` counts completed steps."""
+class _Training:
+    """A training and its state; `step` counts completed steps."""
 
     def __init__(
         self,
-        source: Callable[[int], Tensor],
+        source: EmbeddingSource,
         identity: AutoencoderIdentity,
         settings: TrainingSettings,
         held_out: Tensor | None,
@@ -85,7 +126,10 @@ class Training:
         self._device = workers.device(settings.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self._autoencoder = Autoencoder(identity).to(self._device).train()
+            autoencoder = Autoencoder(identity).to(self._device).train()
+        if workers.world_size > 1 and self._device.type == "cuda":
+            autoencoder = nn.SyncBatchNorm.convert_sync_batchnorm(autoencoder)
+        self._autoencoder: Autoencoder = autoencoder
         self._generator = torch.Generator(self._device).manual_seed(settings.seed * 1_000_003 + workers.rank)
         self._product_type = settings.product_type(self._device)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._product_type == torch.float16)
@@ -93,96 +137,80 @@ class Training:
         self._losses: list[float] = []
         self._pending: list[Tensor] = []
         self._seconds = 0.0
-        self._best = BestWeights(settings.patience)
+        self._cosines: list[tuple[int, float]] = []
+        self._best: dict[str, Any] | None = None
 
-    def begin(self, start: Autoencoder | None) -> None:
-        """Initializes the weights."""
-        if start is not None:
-            self._check_compatible(start)
-            self._autoencoder.load_state_dict(start.state_dict())
-        elif self._settings.pca_rows and linear_maps(self._autoencoder.encoder, self._autoencoder.decoder) is not None:
-            share = max(math.ceil(self._settings.pca_rows / self._workers.world_size), self._identity.latent_dim)
+    def begin_or_resume(self) -> None:
+        """Restores the checkpoint, or initializes the weights if there is none."""
+        state = self._checkpoint()
+        settings = self._settings
+        if state is not None:
+            self._autoencoder.load_state_dict(state["network"])
+        elif settings.pca_rows and linear_maps(self._autoencoder.encoder, self._autoencoder.decoder) is not None:
+            share = max(math.ceil(settings.pca_rows / self._workers.world_size), self._identity.latent_dim)
             initialize_from_pca(self._autoencoder, torch.cat(self._workers.gather(self._draw(share).cpu())))
-        self._prepare()
+        self._optimizer = torch.optim.AdamW(
+            self._autoencoder.parameters(),
+            lr=settings.learning_rate,
+            betas=(0.9, SECOND_BETA),
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self._schedule = _schedule(self._optimizer, settings)
+        self._network = self._workers.wrap(self._autoencoder)
+        self._average = (
+            AveragedModel(self._autoencoder, multi_avg_fn=self._move_average, use_buffers=True)
+            if settings.average_decay > 0
+            else None
+        )
+        if state is not None:
+            self._restore(state)
 
-    def resume(self) -> bool:
-        """Restores the newest checkpoint; returns False if there is none."""
-        checkpoint = self._newest_checkpoint()
-        if checkpoint is None:
-            return False
-        state = checkpoint.state
-        self._autoencoder.load_state_dict(state["network"])
-        self._prepare()
-        self._optimizer.load_state_dict(state["optimizer"])
-        if self._average is not None:
-            self._average.network.load_state_dict(state["average"])
-        if self._scaler.is_enabled():
-            self._scaler.load_state_dict(state["scaler"])
-        own = state["workers"][self._workers.rank]
-        self._generator.set_state(own["generator"])
-        self._source.load_state_dict(own["source"])
-        self._best.load_state_dict(state["kept"])
-        self.step, self._seconds, self._losses = state["step"], state["seconds"], state["losses"].tolist()
-        if self._workers.is_first:
-            LOGGER.info("Resuming from %s at step %d of %d.", checkpoint.path, self.step, self._settings.steps)
-        return True
-
-    def run(self, log: TrainingLog) -> None:
+    def run(self, bar: Bar) -> None:
         """Trains until the last step or early stopping."""
         settings, started, before = self._settings, time.perf_counter(), self._seconds
-        resumed_at = self.step
-        while self.step < settings.steps and not self._best.should_stop:
-            self._train_step(check_rows=self.step == resumed_at)
+        while self.step < settings.steps and not self._should_stop:
+            self._train_step()
             is_last = self.step == settings.steps
             measures = self._held_out is not None and (is_last or self.step % settings.eval_every == 0)
-            saves = self._checkpoint_dir is not None and (is_last or self.step % settings.checkpoint_every == 0)
-            if is_last or measures or saves or len(self._pending) == STEPS_PER_LOSS_READ:
-                self._collect(log)
-            if is_last or measures or saves:
-                self._check_finite_weights()
+            saves = is_last or self.step % settings.checkpoint_every == 0
+            if measures or saves or len(self._pending) == STEPS_PER_LOSS_READ:
+                self._collect()
+                bar.move_to(self.step)
             if measures:
-                self._measure(log)
+                self._measure(bar)
             self._seconds = before + time.perf_counter() - started
-            if self._checkpoint_dir is not None and (saves or self._best.should_stop):
-                self._save(self._checkpoint_dir)
+            if saves or self._should_stop:
+                self._check_finite_weights()
+                self._save()
 
     def result(self) -> TrainingResult:
         """Returns the autoencoder of the best measurement, or of the last step if nothing was measured."""
-        best = self._best.best
-        autoencoder = self._rebuild(self._weights() if best is None else best.weights)
-        best_step = self.step if best is None else best.step
-        return TrainingResult(autoencoder, self._losses, self._seconds, self._best.cosines, best_step)
+        best = self._best or {"step": self.step, "weights": self._weights()}
+        with torch.random.fork_rng(devices=[]):
+            autoencoder = Autoencoder(self._identity)
+        autoencoder.load_state_dict(best["weights"])
+        autoencoder.eval().requires_grad_(False)
+        return TrainingResult(autoencoder, self._losses, self._seconds, self._cosines, best["step"])
 
-    def _prepare(self) -> None:
-        """Creates the optimizer and the average once the weights are initialized."""
-        settings = self._settings
-        self._optimizer = torch.optim.AdamW(
-            self._autoencoder.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
-        self._network = self._workers.wrap(self._autoencoder)
-        decay = settings.average_decay
-        self._average = WeightAverage(self._autoencoder, decay) if decay > 0 else None
+    @property
+    def _should_stop(self) -> bool:
+        """Whether the last `patience` measurements were not better than the best one before them."""
+        if not self._settings.patience or self._best is None:
+            return False
+        return sum(step > self._best["step"] for step, _ in self._cosines) >= self._settings.patience
 
     def _draw(self, count: int) -> Float[Tensor, "count embedding_dim"]:
         rows: Tensor = self._source(count)
         origin = f"The source of embeddings, before step {self.step + 1},"
         check_unit_rows(rows, self._identity.embedding_dim, origin)
-        if len(rows) != count:
-            raise GenLangSplatError(
-                f"{origin} gave {len(rows)} rows, expected {count}. Let it return as many as requested."
-            )
         return rows.to(self._device, torch.float32, non_blocking=True)
 
-    def _train_step(self, check_rows: bool) -> None:
+    def _train_step(self) -> None:
         settings = self._settings
         rows = self._draw(settings.batch_size)
-        if check_rows:
-            self._check_distinct_rows(rows)
         if settings.mix > 0 or settings.mix_noise > 0:
             rows = mix_rows(rows, settings.mix, settings.mix_noise, self._generator)
-        rates = rates_at(self.step, settings.steps, settings.learning_rate, settings.warmup, settings.schedule)
-        for group in self._optimizer.param_groups:
-            group["lr"], group["betas"] = rates.learning_rate, (rates.momentum, SECOND_BETA)
         lower = self._product_type != torch.float32
         with torch.autocast(self._device.type, self._product_type if lower else torch.bfloat16, enabled=lower):
             reconstructions = self._network(rows)
@@ -191,88 +219,107 @@ class Training:
         self._scaler.scale(loss).backward()
         if settings.gradient_clip > 0:
             self._scaler.unscale_(self._optimizer)
-            torch.nn.utils.clip_grad_norm_(self._autoencoder.parameters(), settings.gradient_clip)
+            nn.utils.clip_grad_norm_(self._autoencoder.parameters(), settings.gradient_clip)
         self._scaler.step(self._optimizer)
         self._scaler.update()
+        self._schedule.step()
         self.step += 1
         if self._average is not None:
-            self._average.update(self.step)
+            self._average.update_parameters(self._autoencoder)
         self._pending.append(loss.detach())
 
-    def _collect(self, log: TrainingLog) -> None:
-        """Reads and logs the losses of the last steps."""
+    def _move_average(self, averages: Any, trained: Any, _: Any) -> None:
+        """Moves the averages of tensors of one type. Early steps move them more, so that the first weights fade."""
+        if averages[0].is_floating_point():
+            kept = min(self._settings.average_decay, (1 + self.step) / (10 + self.step))
+            torch._foreach_lerp_(averages, trained, 1 - kept)
+        else:
+            torch._foreach_copy_(averages, trained)
+
+    def _collect(self) -> None:
+        """Reads the losses of the last steps."""
         losses: list[float] = self._workers.mean(torch.stack(self._pending)).tolist()
-        for offset, loss in enumerate(losses):
+        for step, loss in enumerate(losses, start=self.step - len(losses) + 1):
             if not math.isfinite(loss):
-                raise self._diverged(f"The loss is {loss} at step {self.step - len(losses) + 1 + offset}")
+                raise self._diverged(f"The loss is {loss} at step {step}")
         self._pending.clear()
         self._losses += losses
-        rows_per_step = self._settings.batch_size * self._workers.world_size
-        log.steps_done(self.step, losses, self._optimizer.param_groups[0]["lr"], rows_per_step)
 
     @torch.no_grad()
-    def _measure(self, log: TrainingLog) -> None:
+    def _measure(self, bar: Bar) -> None:
         """Measures the held-out cosine and keeps the weights if they are the best so far."""
         assert self._held_out is not None
-        cosine = self._workers.broadcast(self._held_out_cosine() if self._workers.is_first else 0.0)
-        self._best.update(self.step, cosine, self._weights)
-        log.measured(self.step, cosine)
-
-    def _held_out_cosine(self) -> float:
-        assert self._held_out is not None
-        network = self._autoencoder if self._average is None else self._average.network
-        network.eval()
+        self._check_finite_weights()
+        network = self._evaluated.eval()
         total = 0.0
         for rows in self._held_out.split(HELD_OUT_BATCH):
             rows = rows.to(self._device, torch.float32)
             total += F.cosine_similarity(network(rows), rows, dim=-1).double().sum().item()
         self._autoencoder.train()
-        return total / len(self._held_out)
+        # Rounding may differ between processes, which must agree on when to stop.
+        cosine = self._workers.broadcast(total / len(self._held_out))
+        self._cosines.append((self.step, cosine))
+        if self._best is None or cosine > self._best["cosine"]:
+            self._best = {"step": self.step, "cosine": cosine, "weights": self._weights()}
+        bar.describe(f"Training (held-out cosine {cosine:.4f})")
+
+    @property
+    def _evaluated(self) -> nn.Module:
+        """The network that is measured and returned."""
+        return self._autoencoder if self._average is None else self._average.module
 
     def _weights(self) -> dict[str, Tensor]:
-        network = self._autoencoder if self._average is None else self._average.network
-        return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+        return {name: value.detach().cpu().clone() for name, value in self._evaluated.state_dict().items()}
 
-    def _rebuild(self, weights: dict[str, Tensor]) -> Autoencoder:
-        with torch.random.fork_rng(devices=[]):
-            autoencoder = Autoencoder(self._identity)
-        autoencoder.load_state_dict(weights)
-        return autoencoder.eval().requires_grad_(False)
-
-    def _save(self, folder: Path) -> None:
-        own = {"generator": self._generator.get_state(), "source": self._source.state_dict()}
-        workers = self._workers.gather(own)
+    def _save(self) -> None:
+        if self._checkpoint_dir is None:
+            return
+        workers = self._workers.gather({"generator": self._generator.get_state(), "source": self._source.state_dict()})
         if not self._workers.is_first:
             return
         state = {
             "step": self.step,
             "seconds": self._seconds,
-            "losses": torch.tensor(self._losses, dtype=torch.float64),
-            "kept": self._best.state_dict(),
+            "losses": self._losses,
+            "cosines": self._cosines,
+            "best": self._best,
             "network": self._autoencoder.state_dict(),
-            "average": None if self._average is None else self._average.network.state_dict(),
+            "average": None if self._average is None else self._average.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
             "scaler": self._scaler.state_dict(),
             "workers": workers,
         }
-        write_checkpoint(folder, self.step, self._config(), state)
+        write_checkpoint(self._checkpoint_dir, self._config(), state)
 
-    def _newest_checkpoint(self) -> Checkpoint | None:
-        """Reads the newest checkpoint in the first process, and broadcasts it or the error to all."""
+    def _restore(self, state: dict[str, Any]) -> None:
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._scaler.load_state_dict(state["scaler"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+        own = state["workers"][self._workers.rank]
+        self._generator.set_state(own["generator"])
+        self._source.load_state_dict(own["source"])
+        self._best, self._cosines = state["best"], state["cosines"]
+        self.step, self._seconds, self._losses = state["step"], state["seconds"], state["losses"]
+        if self._workers.is_first:
+            LOGGER.info("Resuming from %s at step %d of %d.", self._checkpoint_dir, self.step, self._settings.steps)
+
+    def _checkpoint(self) -> dict[str, Any] | None:
+        """Reads the checkpoint in the first process, and broadcasts it or the error to all."""
         if self._checkpoint_dir is None:
             return None
-        checkpoint, reason = None, ""
+        state, reason = None, ""
         if self._workers.is_first:
             try:
-                checkpoint = read_newest_checkpoint(self._checkpoint_dir)
-                if checkpoint is not None:
-                    check_same_training(checkpoint, self._config())
+                state = read_checkpoint(self._checkpoint_dir, self._config())
             except GenLangSplatError as error:
                 reason = str(error)
-        checkpoint, reason = self._workers.broadcast((checkpoint, reason))
+        state, reason = self._workers.broadcast((state, reason))
         if reason:
             raise GenLangSplatError(reason)
-        return checkpoint
+        return state
 
     def _config(self) -> dict[str, Any]:
         """Returns all settings that determine the weights."""
@@ -280,48 +327,29 @@ class Training:
         del settings["checkpoint_every"]
         identity = asdict(self._identity)
         named = {name: identity[name] for name in ("name", "encoder", "embedding_dim", "latent_dim", "architecture")}
-        held_out = "" if self._held_out is None else _rows_sha256(self._held_out)
+        rows = b"" if self._held_out is None else self._held_out.cpu().contiguous().view(torch.uint8).numpy().data
+        held_out = hashlib.sha256(rows).hexdigest()[:16]
         return {**named, **settings, "processes": self._workers.world_size, "held_out": held_out}
 
-    def _check_compatible(self, start: Autoencoder) -> None:
-        for name in ("architecture", "embedding_dim", "latent_dim"):
-            found, wanted = getattr(start.identity, name), getattr(self._identity, name)
-            if found != wanted:
-                raise GenLangSplatError(
-                    f"The initial autoencoder has {name}={found!r}, expected {name}={wanted!r}. "
-                    "Start from one of the same kind."
-                )
-
-    def _check_distinct_rows(self, rows: Tensor) -> None:
-        digests = self._workers.gather(_rows_sha256(rows))
-        if len(set(digests)) < len(digests):
-            first = next(rank for rank, digest in enumerate(digests) if digest in digests[rank + 1 :])
-            other = digests.index(digests[first], first + 1)
-            raise GenLangSplatError(
-                f"The processes {first} and {other} use the same rows, so the second one adds no information. Give "
-                "each process a source with its own rank or seed."
-            )
-
     def _check_finite_weights(self) -> None:
-        norms = torch._foreach_norm(
-            [value for value in self._autoencoder.state_dict().values() if value.is_floating_point()]
-        )
-        if not bool(torch.stack([norm.double() for norm in norms]).isfinite().all()):
+        values = [value for value in self._autoencoder.state_dict().values() if value.is_floating_point()]
+        if not all(bool(norm.isfinite()) for norm in torch._foreach_norm(values)):
             raise self._diverged(f"The weights are not finite after step {self.step}")
 
-    def _diverged(self, what: str) -> DivergedError:
-        best = self._best.best
-        if best is None:
-            return DivergedError(f"{what}, and there is no earlier measurement. Try a lower learning rate.", None)
-        autoencoder = self._rebuild(best.weights)
-        kept = f"step {best.step} with the held-out cosine {best.cosine:.4f}"
-        if self._checkpoint_dir is not None and self._workers.is_first:
-            path = self._checkpoint_dir / "best.safetensors"
-            save_autoencoder(path, autoencoder)
-            kept += f" (written to {path})"
-        return DivergedError(f"{what}. The best earlier weights are of {kept}. Try a lower learning rate.", autoencoder)
+    def _diverged(self, what: str) -> GenLangSplatError:
+        return GenLangSplatError(f"{what}. Train into another file with a lower learning rate.")
 
 
-def _rows_sha256(rows: Tensor) -> str:
-    # Not tensors_sha256: checkpoints store this value, and interrupted trainings must be able to resume.
-    return hashlib.sha256(rows.detach().cpu().contiguous().view(torch.uint8).numpy().data).hexdigest()
+def _schedule(optimizer: torch.optim.Optimizer, settings: TrainingSettings) -> LRScheduler:
+    """Returns the schedule of learning rate and momentum."""
+    if settings.schedule == "one-cycle":
+        # One more step than the training has, so that the last one has a rate above the minimum.
+        total = settings.steps + 1
+        # torch divides by zero if the rise is exactly one step.
+        share = settings.warmup if settings.warmup * total > 1 else 0.0
+        return OneCycleLR(optimizer, settings.learning_rate, total_steps=total, pct_start=share)
+    rising = math.ceil(settings.warmup * settings.steps)
+    falling = CosineAnnealingLR(optimizer, settings.steps + 1 - rising)
+    if not rising:
+        return falling
+    return SequentialLR(optimizer, [LinearLR(optimizer, 1 / (rising + 1), total_iters=rising), falling], [rising])

@@ -40,9 +40,8 @@ def cluster() -> Iterator[None]:
     """Ray with two cores of this machine."""
     try:
         import ray
-        import ray.data
     except ImportError as error:
-        pytest.skip(f'needs Ray Data ({error}): pip install "genlangsplat-ns[ray]"')
+        pytest.skip(f'needs Ray ({error}): pip install "genlangsplat-ns[ray]"')
     # pytest keeps logged errors, which reference dead workers, which would block the CPUs for the next workers.
     record_of = logging.getLogRecordFactory()
 

@@ -39,8 +39,12 @@ def _langsplat(embedding_dim: int, latent_dim: int) -> tuple[nn.Module, nn.Modul
     encoder = _linear_layers(
         (embedding_dim, 256, 128, 64, 32, latent_dim), lambda width: (RowBatchNorm(width), nn.ReLU())
     )
-    decoder = _linear_layers((latent_dim, 32, 64, 128, 256, 256, embedding_dim), lambda width: (nn.ReLU(),))
-    return encoder, decoder
+    return encoder, langsplat_decoder(latent_dim, (16, 32, 64, 128, 256, 256), embedding_dim)
+
+
+def langsplat_decoder(latent_dim: int, hidden: Sequence[int], embedding_dim: int) -> nn.Sequential:
+    """Builds a decoder like LangSplat's from the widths of its hidden layers."""
+    return _linear_layers((latent_dim, *hidden, embedding_dim), lambda width: (nn.ReLU(),))
 
 
 def _linear_layers(widths: Sequence[int], activation: Callable[[int], tuple[nn.Module, ...]]) -> nn.Sequential:
@@ -90,7 +94,8 @@ ARCHITECTURES: dict[str, Callable[[int, int], tuple[nn.Module, nn.Module]]] = {
 `mlp` is E-640-320-D and D-512-1024-E (the paper gives neither widths nor activation): a wider decoder improves the
 reconstruction, a wider encoder hardly does. Layer normalization trains as well as batch normalization, and its output
 does not depend on the other rows of a batch. `linear` is the baseline whose decoding commutes with blending.
-`langsplat` has the widths and the batch normalization of LangSplat's autoencoder, with latent width D instead of 3.
+`langsplat` has the widths and the batch normalization of LangSplat's autoencoder (encoder 256-128-64-32, decoder
+16-32-64-128-256-256), with latent width D instead of 3.
 `residual` is a linear map, which PCA can initialize, plus an MLP that learns the remaining error.
 """
 

@@ -19,13 +19,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.architectures import ARCHITECTURES, start_from_pca
+from genlangsplat_ns.language.architectures import ARCHITECTURES, langsplat_decoder, start_from_pca
 from genlangsplat_ns.utils.files import atomic_path, tensors_sha256
 from genlangsplat_ns.utils.weight_files import read_weights
 from genlangsplat_ns.utils.wrong_files import wrong_content
 
-FORMAT = "genlangsplat-autoencoder-2"
+FORMAT = "genlangsplat-autoencoder-3"
 """Stored in the metadata of every file, to detect safetensors files that are not autoencoders."""
+
+WEIGHTS_HASHED = "genlangsplat-autoencoder-2"
+"""Format of earlier files, whose hash does not cover the metadata."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class Autoencoder(nn.Module):
             )
         self.identity = identity
         self.encoder, self.decoder = ARCHITECTURES[identity.architecture](identity.embedding_dim, identity.latent_dim)
+        self.register_load_state_dict_pre_hook(_take_earlier_layout)
 
     def encode(self, embeddings: Float[Tensor, "*batch embedding_dim"]) -> Float[Tensor, "*batch latent_dim"]:
         """Encodes embeddings to unit latents."""
@@ -102,6 +106,16 @@ class Autoencoder(nn.Module):
     def forward(self, embeddings: Float[Tensor, "*batch embedding_dim"]) -> Float[Tensor, "*batch embedding_dim"]:
         """Encodes and decodes embeddings."""
         return self.decode(self.encode(embeddings))
+
+
+def _take_earlier_layout(autoencoder: nn.Module, weights: Mapping[str, Tensor], prefix: str = "", *_: Any) -> None:
+    """Removes the 16-wide layer of a `langsplat` autoencoder if the weights are of an earlier version without it."""
+    assert isinstance(autoencoder, Autoencoder)
+    identity, first = autoencoder.identity, weights.get(f"{prefix}decoder.0.weight")
+    if identity.architecture == "langsplat" and first is not None and len(first) == 32:
+        state = next(autoencoder.decoder.parameters())
+        decoder = langsplat_decoder(identity.latent_dim, (32, 64, 128, 256, 256), identity.embedding_dim)
+        autoencoder.decoder = decoder.to(state).requires_grad_(state.requires_grad).train(autoencoder.training)
 
 
 def initialize_from_pca(autoencoder: Autoencoder, embeddings: Float[Tensor, "count embedding_dim"]) -> None:
@@ -131,11 +145,8 @@ def save_autoencoder(path: Path, autoencoder: Autoencoder) -> None:
         name: (value.half() if name in parameters else value).detach().cpu().contiguous()
         for name, value in autoencoder.state_dict().items()
     }
-    metadata = {
-        "format": FORMAT,
-        "identity": json.dumps(asdict(autoencoder.identity)),
-        "sha256": tensors_sha256(weights),
-    }
+    identity = json.dumps(asdict(autoencoder.identity))
+    metadata = {"format": FORMAT, "identity": identity, "sha256": tensors_sha256(weights, identity)}
     with atomic_path(Path(path)) as temporary:
         save_file(weights, temporary, metadata=metadata)
 
@@ -149,13 +160,9 @@ def read_autoencoder(path: Path) -> Autoencoder:
     Raises:
         GenLangSplatError: The file is missing, damaged or no autoencoder, or its weights do not fit its identity.
     """
-    identity, sha256, weights = _read(path)
-    if tensors_sha256(weights) != sha256:
-        raise GenLangSplatError(
-            f"The weights in {path} do not match the hash stored with them, so the file is damaged. Copy it again, or "
-            "train it again with `python -m pretrain`."
-        )
+    identity, weights = _read(path)
     autoencoder = Autoencoder(identity)
+    _take_earlier_layout(autoencoder, weights)
     expected = {name: tuple(value.shape) for name, value in autoencoder.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if expected != found:
@@ -176,8 +183,8 @@ def read_identity(path: Path) -> AutoencoderIdentity:
     return _read(path)[0]
 
 
-def _read(path: Path) -> tuple[AutoencoderIdentity, str, dict[str, Tensor]]:
-    """Reads identity, hash and weights."""
+def _read(path: Path) -> tuple[AutoencoderIdentity, dict[str, Tensor]]:
+    """Reads identity and weights, and checks their hash."""
     if not path.is_file():
         raise GenLangSplatError(
             f"There is no autoencoder at {path}. Give a .safetensors file written by `python -m pretrain`."
@@ -191,13 +198,20 @@ def _read(path: Path) -> tuple[AutoencoderIdentity, str, dict[str, Tensor]]:
             f"{path} cannot be read as safetensors ({error}): it is truncated or has another format"
             f"{_what_it_is(path)}. Copy it again, or train it again with `python -m pretrain`."
         ) from error
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") not in (FORMAT, WEIGHTS_HASHED):
         raise GenLangSplatError(
             f"{path} is a safetensors file but not an autoencoder of this project: its format is "
             f"{metadata.get('format')!r}, expected {FORMAT!r}{_what_it_is(path)}. Give a file written by `python -m "
             "pretrain`."
         )
-    return _parse_identity(path, metadata.get("identity", "")), metadata.get("sha256", ""), weights
+    text = metadata.get("identity", "")
+    identity = _parse_identity(path, text)
+    if metadata.get("sha256") != tensors_sha256(weights, text if metadata["format"] == FORMAT else ""):
+        raise GenLangSplatError(
+            f"The weights or the metadata in {path} do not match the hash stored with them, so the file is damaged. "
+            "Copy it again, or train it again with `python -m pretrain`."
+        )
+    return identity, weights
 
 
 def _what_it_is(path: Path) -> str:

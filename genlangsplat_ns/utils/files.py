@@ -132,11 +132,11 @@ def check_new_folder(path: Path, overwrite: bool) -> None:
     check_new_file(path.parent / ".new", overwrite=True)
 
 
-def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Returns a hash of named tensors: names, types, shapes and values."""
+def tensors_sha256(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """Returns a hash of named tensors (names, types, shapes and values) and of a text stored with them."""
     import torch
 
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(text.encode())
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         # As bytes, because numpy lacks some types of torch.

@@ -51,9 +51,9 @@ def test_langsplat_has_the_published_widths_around_the_latent() -> None:
     norm = ["RowBatchNorm", "ReLU"]
     assert layers(autoencoder.encoder) == ["512-256", *norm, "256-128", *norm, "128-64", *norm, "64-32", *norm, "32-16"]
     assert [name for name in layers(autoencoder.decoder) if name != "ReLU"] == [
-        "16-32", "32-64", "64-128", "128-256", "256-256", "256-512",
+        "16-16", "16-32", "32-64", "64-128", "128-256", "256-256", "256-512",
     ]  # fmt: skip
-    assert layers(autoencoder.decoder)[1::2] == ["ReLU"] * 5
+    assert layers(autoencoder.decoder)[1::2] == ["ReLU"] * 6
 
 
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))

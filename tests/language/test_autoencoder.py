@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.architectures import langsplat_decoder
 from genlangsplat_ns.language.autoencoder import (
     ARCHITECTURES,
     Autoencoder,
@@ -21,6 +23,7 @@ from genlangsplat_ns.language.autoencoder import (
     read_identity,
     save_autoencoder,
 )
+from genlangsplat_ns.utils.files import tensors_sha256
 
 IDENTITY = AutoencoderIdentity(
     name="tiny",
@@ -115,11 +118,8 @@ def test_another_kind_of_safetensors_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("identity", ["", "[]", "{}", '{"name": 1'])
 def test_an_unreadable_identity_is_refused(file: Path, tmp_path: Path, identity: str) -> None:
-    with safe_open(file, framework="pt") as opened:
-        weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        metadata = {**opened.metadata(), "identity": identity}
     path = tmp_path / "damaged.safetensors"
-    save_file(weights, path, metadata=metadata)
+    save_with(file, path, identity=identity)
     with pytest.raises(GenLangSplatError, match=r"identity in .*damaged"):
         read_autoencoder(path)
 
@@ -130,6 +130,44 @@ def test_a_single_changed_bit_is_detected(file: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(GenLangSplatError, match="do not match the hash"):
         read_autoencoder(file)
+
+
+def save_with(file: Path, path: Path, **metadata: str) -> None:
+    """Writes a copy of an autoencoder file with other metadata."""
+    with safe_open(file, framework="pt") as opened:
+        stored = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        metadata = {**opened.metadata(), **metadata}
+    save_file(stored, path, metadata=metadata)
+
+
+def test_changed_metadata_is_detected(file: Path) -> None:
+    changed = json.dumps(asdict(replace(IDENTITY, held_out_cosine=0.99)))
+    for metadata in ({"identity": changed}, {"format": "genlangsplat-autoencoder-2"}):
+        save_with(file, file.with_name("changed.safetensors"), **metadata)
+        for read in (read_autoencoder, read_identity):
+            with pytest.raises(GenLangSplatError, match=r"metadata in .* do not match the hash"):
+                read(file.with_name("changed.safetensors"))
+
+
+def test_files_of_the_earlier_version_are_read(tmp_path: Path) -> None:
+    """Their hash did not cover the metadata, and `langsplat` had no layer of width 16."""
+    identity = replace(IDENTITY, architecture="langsplat")
+    earlier = build(identity)
+    earlier.decoder = langsplat_decoder(4, (32, 64, 128, 256, 256), 12)
+    save_autoencoder(tmp_path / "new.safetensors", earlier)
+    with safe_open(tmp_path / "new.safetensors", framework="pt") as opened:
+        weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    metadata = {"format": "genlangsplat-autoencoder-2", "sha256": tensors_sha256(weights)}
+    save_with(tmp_path / "new.safetensors", tmp_path / "old.safetensors", **metadata)
+    embeddings = torch.randn(20, 12, generator=torch.Generator().manual_seed(1))
+    loaded = read_autoencoder(tmp_path / "old.safetensors")
+    torch.testing.assert_close(loaded(embeddings), earlier(embeddings), atol=5e-3, rtol=0)
+    # A checkpoint of a scene holds the weights below a prefix.
+    scene = torch.nn.ModuleDict({"autoencoder": build(identity)})
+    scene.load_state_dict({f"autoencoder.{name}": value for name, value in earlier.state_dict().items()})
+    torch.testing.assert_close(scene["autoencoder"](embeddings), earlier(embeddings))
+    assert not scene["autoencoder"].training
+    assert not any(parameter.requires_grad for parameter in scene.parameters())
 
 
 def test_weights_that_do_not_fit_the_identity_are_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from genlangsplat_ns.features.regions import ViewMasks
 from pretrain.frame_worker import FrameModels
 from pretrain.sources import Frame
 from tests.features.fakes import MeanColorEncoder, TileMasks
-from tests.pretrain.shard_fakes import IDENTITY
+from tests.pretrain.embedding_fakes import IDENTITY
 
 REGIONS = 48 + 12 + 4
 """Regions of a frame at the three levels."""

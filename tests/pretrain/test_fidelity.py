@@ -7,13 +7,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
-from pretrain.fidelity import PcaBaseline, fidelity, latent_usage, measure_fidelity
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialize_from_pca
+from pretrain.fidelity import PcaBaseline, fidelity, latent_spread, measure_fidelity, measure_ranking, top_overlap
 
 
 def rows(count: int, width: int = 12, seed: int = 0, shift: float = 0.0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return F.normalize(torch.randn(count, width, generator=generator) + shift, dim=-1)
+
+
+def autoencoder_of(embeddings: torch.Tensor, latent_dim: int) -> Autoencoder:
+    """An autoencoder that projects on principal components."""
+    autoencoder = Autoencoder(AutoencoderIdentity("t", "t/1", embeddings.shape[1], latent_dim, architecture="residual"))
+    initialize_from_pca(autoencoder, embeddings)
+    return autoencoder.eval()
 
 
 def test_the_error_of_unit_vectors_follows_from_their_cosine() -> None:
@@ -41,15 +48,13 @@ def test_principal_components_agree_with_the_singular_vectors_written_out() -> N
     torch.testing.assert_close(PcaBaseline(embeddings).pca(others, 12), others, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("used", "expected"), [(1, 1 / 8), (4, 4 / 8), (8, 1.0)])
-def test_usage_is_the_share_of_dimensions_that_vary(used: int, expected: float) -> None:
-    latents = torch.zeros(4000, 8)
-    latents[:, :used] = torch.randn(4000, used, generator=torch.Generator().manual_seed(0))
-    assert latent_usage(latents) == pytest.approx(expected, rel=0.02)
-
-
-def test_latents_that_never_vary_use_nothing() -> None:
-    assert latent_usage(torch.ones(10, 4)) == 0.0
+def test_the_spread_is_the_distance_of_latents_from_their_mean() -> None:
+    latents = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    assert latent_spread(latents) == pytest.approx(1)
+    assert latent_spread(torch.tensor([[0.6, 0.8], [0.8, 0.6]])) == pytest.approx(0.1 * 2**0.5)
+    assert latent_spread(torch.ones(10, 4)) == 0.0
+    noise = torch.randn(500, 4, generator=torch.Generator().manual_seed(0))
+    assert latent_spread(F.normalize(1 + 1e-4 * noise, dim=-1)) < 1e-3
 
 
 def test_an_autoencoder_is_measured_beside_components_of_its_own_width() -> None:
@@ -58,3 +63,19 @@ def test_an_autoencoder_is_measured_beside_components_of_its_own_width() -> None
     expected = fidelity(PcaBaseline(embeddings).pca(embeddings, 5), embeddings, PcaBaseline(embeddings))
     assert measured["PCA cosine"] == pytest.approx(expected["cosine"])
     assert measured["cosine"] < measured["PCA cosine"]
+
+
+def test_the_overlap_of_the_best_is_counted_text_by_text() -> None:
+    before = torch.eye(4)
+    texts = F.normalize(torch.tensor([[4.0, 3, 2, 1], [1.0, 2, 3, 4]]), dim=-1)
+    after = before[[1, 0, 2, 3]]
+    assert top_overlap(before, after, texts, 1) == 0.5
+    assert top_overlap(before, after, texts, 2) == 1.0
+
+
+def test_a_ranking_survives_the_full_width_and_not_one_number() -> None:
+    regions, texts = rows(200, 8), rows(10, 8, seed=1)
+    for kept in measure_ranking(autoencoder_of(regions, 8), regions, texts, PcaBaseline(regions)).values():
+        assert set(kept.values()) == {1.0}
+    for kept in measure_ranking(autoencoder_of(regions, 1), regions, texts, PcaBaseline(regions)).values():
+        assert kept["uncompressed"] == 1.0 and kept["autoencoder"] < 0.5 and kept["PCA"] < 0.5

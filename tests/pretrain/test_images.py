@@ -15,7 +15,7 @@ from PIL import Image
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.photographs import rgb_pixels
-from pretrain.images import ImageFolderSource
+from pretrain.sources import ImageFolderSource
 from tests.pretrain.sens_writer import smooth_picture
 
 PIXELS = smooth_picture(1)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from genlangsplat_ns.errors import GenLangSplatError
-from pretrain.scannet import HELD_OUT_SCENES, ExportedScene, ScanNetSource
+from pretrain.scannet import HELD_OUT_SCENES, ScanNetSource
 from tests.pretrain.sens_writer import SensWriter, smooth_picture
 
 LOST = np.full((4, 4), -np.inf)
@@ -29,12 +29,11 @@ def record(root: Path, scene: str = "scene0001_00", num_frames: int = 5, lost: I
 def export(root: Path, scene: str = "scene0001_00", num_frames: int = 5, lost: Iterable[int] = ()) -> Path:
     """Writes a scene in the format of ScanNet's export tools."""
     folder = root / scene
-    for name in ("color", "pose", "intrinsic"):
+    for name in ("color", "pose"):
         (folder / name).mkdir(parents=True)
     for number in range(num_frames):
         Image.fromarray(smooth_picture(number)).save(folder / "color" / f"{number}.jpg", quality=95, subsampling=0)
         np.savetxt(folder / "pose" / f"{number}.txt", LOST if number in lost else np.eye(4), fmt="%f")
-    np.savetxt(folder / "intrinsic" / "intrinsic_color.txt", 5 * np.eye(4), fmt="%f")
     return folder
 
 
@@ -54,7 +53,6 @@ def test_both_forms_give_the_same_frames(
     frames = source.frames()
     assert [frame.key for frame in frames] == [f"scene0001_00/{number:06d}" for number in (0, 2, 6, 8)]
     assert {frame.scene for frame in frames} == {"scene0001_00"}
-    assert source.survey().lost == 1
     assert "ScanNet: 4 frames of 1 scenes; 1 frames without a pose are excluded" in caplog.messages
     for number, frame in zip((0, 2, 6, 8), frames, strict=True):
         pixels = source.load(frame).numpy()
@@ -109,16 +107,11 @@ def test_an_exported_scene_without_poses_is_taken_whole(tmp_path: Path) -> None:
     assert len(keys(ScanNetSource(tmp_path, stride=1))) == 5
 
 
-def test_exported_poses_and_intrinsics_are_read(tmp_path: Path) -> None:
+def test_exported_frames_without_a_readable_pose_are_left_out(tmp_path: Path) -> None:
     folder = export(tmp_path, lost=[1])
     (folder / "pose" / "2.txt").write_text("1 0 0\n")
     (folder / "pose" / "3.txt").unlink()
-    scene = ExportedScene.open(folder)
-    poses = [scene.pose(number) for number in range(5)]
-    assert [pose is not None for pose in poses] == [True, False, False, False, True]
-    assert (poses[0] == np.eye(4)).all()
-    assert scene.color_intrinsic is not None and scene.color_intrinsic[1, 1] == 5
-    assert ScanNetSource(tmp_path, stride=1).survey().lost == 3
+    assert keys(ScanNetSource(tmp_path, stride=1)) == ["scene0001_00/000000", "scene0001_00/000004"]
 
 
 # Splits
@@ -176,12 +169,9 @@ def test_a_damaged_scene_is_named_and_the_others_are_listed(tmp_path: Path, capl
     header.write_bytes(b"\4\0\0\0")
     (tmp_path / "scene0004_00" / "color").mkdir(parents=True)
     source = ScanNetSource(tmp_path, stride=1)
-    survey = source.survey()
-    assert [frame.scene for frame in survey.frames] == ["scene0001_00"] * 5 + ["scene0002_00"] * 4
-    assert list(survey.problems) == ["scene0002_00", "scene0003_00", "scene0004_00"]
-    assert "4 of its 5 frames are complete" in survey.problems["scene0002_00"]
-    assert source.frames() == survey.frames
-    assert all(problem.split(".sens")[0] in caplog.text for problem in survey.problems.values())
+    assert [frame.scene for frame in source.frames()] == ["scene0001_00"] * 5 + ["scene0002_00"] * 4
+    assert "scene0002_00.sens is truncated" in caplog.text and "4 of its 5 frames are complete" in caplog.text
+    assert all(scene in caplog.text for scene in ("scene0003_00.sens", "scene0004_00/color"))
 
 
 def test_a_source_of_nothing_usable_is_refused(tmp_path: Path) -> None:

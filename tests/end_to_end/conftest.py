@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from genlangsplat_ns.commands.lift import Lift
 from genlangsplat_ns.datamanager import GenLangSplatDataManager
 from genlangsplat_ns.demo.gallery import GallerySettings, build_gallery
 from genlangsplat_ns.features import extractor
 from genlangsplat_ns.features.extractor import FeatureExtractor
+from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.extraction import extract_scene, open_views
+from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
 from genlangsplat_ns.utils.ray import RaySettings
 from genlangsplat_ns.views.settings import ViewSettings
@@ -29,12 +33,26 @@ LEARNING_STEPS = 150
 """Number of RGB steps after which renders show the scene."""
 
 
+def made_once(name: str, make: Callable[[Path], None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the first worker process makes and all of them read."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "complete").exists():
+            make(folder)
+            (folder / "complete").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A gallery scene with ten small views."""
-    folder = tmp_path_factory.mktemp("gallery")
-    build_gallery(folder, GallerySettings(num_views=10, width=128, height=96, num_points=1500))
-    return folder
+    """A gallery scene with ten small views and their features; tests must not modify it."""
+
+    def make(folder: Path) -> None:
+        build_gallery(folder / "scene", GallerySettings(num_views=10, width=128, height=96, num_points=1500))
+        training_views(folder / "scene", folder / "outputs")
+
+    return made_once("gallery", make, tmp_path_factory) / "scene"
 
 
 def copy_scene(scene: Path, folder: Path) -> Path:
@@ -97,9 +115,14 @@ def lift(config_path: Path, robust_rounds: int | None = None, ray: RaySettings |
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A trainer that has finished both phases."""
-    return train(make_config(tiny_scene, tmp_path_factory.mktemp("outputs"), rgb_steps=LEARNING_STEPS))
+def tiny_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageScene:
+    """A finished run on the tiny scene; tests must not modify it."""
+
+    def make(folder: Path) -> None:
+        train(make_config(tiny_scene, folder, rgb_steps=LEARNING_STEPS))
+
+    (config,) = made_once("finished", make, tmp_path_factory).rglob("config.yml")
+    return open_run(config)
 
 
 @pytest.fixture(scope="module")

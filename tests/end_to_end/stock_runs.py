@@ -15,12 +15,13 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.models.splatfacto import RGB2SH
 
+from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 
 
-def trained_gaussians(trainer: Any, degree: int = 0) -> GaussianParameters:
+def trained_gaussians(run: LanguageScene, degree: int = 0) -> GaussianParameters:
     """The Gaussians of a run without harmonics, with their colors converted to harmonics of a degree."""
-    values = {name: value.detach().clone() for name, value in trainer.pipeline.model.gauss_params.items()}
+    values = {name: value.detach().clone() for name, value in run.model.gauss_params.items()}
     values.pop("latents")
     if degree > 0:
         rest = torch.randn(len(values["means"]), (degree + 1) ** 2 - 1, 3, generator=torch.Generator().manual_seed(0))

@@ -14,6 +14,7 @@ from genlangsplat_ns.commands.compress import Compress
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.init_from import open_geometry
+from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
 from tests.end_to_end.conftest import make_config, make_trainer
 from tests.end_to_end.stock_runs import trained_gaussians
@@ -27,11 +28,9 @@ def compress(config_path: Path, encoding: Any, *text: str) -> Path:
 
 
 @pytest.fixture
-def run_config(tiny_run: Any, tmp_path: Path) -> Path:
+def run_config(tiny_run: LanguageScene, tmp_path: Path) -> Path:
     """config.yml of a copy of the finished run."""
-    source = tiny_run.config.get_base_dir()
-    copy = tmp_path / "outputs" / source.relative_to(tiny_run.config.output_dir)
-    return Path(shutil.copytree(source, copy)) / "config.yml"
+    return Path(shutil.copytree(tiny_run.stored.folder, tmp_path / "outputs" / "run")) / "config.yml"
 
 
 def files(folder: Path) -> dict[Path, bytes]:
@@ -40,7 +39,7 @@ def files(folder: Path) -> dict[Path, bytes]:
 
 @pytest.mark.parametrize(("encoding", "size"), [("fp16", 2), ("int8", 1)])
 def test_a_compressed_run_opens_and_gives_nearly_the_same_answers(
-    tiny_run: Any, run_config: Path, capsys: pytest.CaptureFixture, encoding: str, size: int
+    tiny_run: LanguageScene, run_config: Path, capsys: pytest.CaptureFixture, encoding: str, size: int
 ) -> None:
     before = files(run_config.parent)
     compress(run_config, encoding, "a cat", "a rocket")
@@ -52,12 +51,12 @@ def test_a_compressed_run_opens_and_gives_nearly_the_same_answers(
     assert set(files(written)) == {
         Path("config.yml"),
         Path("dataparser_transforms.json"),
-        Path("nerfstudio_models") / f"step-{tiny_run.step:09d}.ckpt",
+        Path("nerfstudio_models") / tiny_run.stored.checkpoint.name,
     }
     checkpoint = latest_checkpoint(written / "nerfstudio_models")
     assert checkpoint is not None
     state = torch.load(checkpoint, weights_only=True)
-    model = tiny_run.pipeline.model
+    model = tiny_run.model
     assert state["pipeline"]["_model.gauss_params.latents"].nbytes == model.latents.numel() * size
     assert not state["optimizers"] and len(files(written)[checkpoint.relative_to(written)]) < 0.6 * sum(
         map(len, before.values())
@@ -78,7 +77,9 @@ def test_a_compressed_run_opens_and_gives_nearly_the_same_answers(
     assert "4 pairs of view and text (a cat; a rocket)" in output
 
 
-def test_a_compressed_run_is_resumed_with_new_optimizers(tiny_run: Any, tiny_scene: Path, run_config: Path) -> None:
+def test_a_compressed_run_is_resumed_with_new_optimizers(
+    tiny_run: LanguageScene, tiny_scene: Path, run_config: Path
+) -> None:
     compressed = compress(run_config, "int8", "a cat")
     config = yaml.load(compressed.read_text(), Loader=yaml.Loader)
     config.load_dir = compressed.parent / "nerfstudio_models"

@@ -16,6 +16,7 @@ from genlangsplat_ns.commands.evaluate import Evaluate
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.label_folders import read_label_set
 from genlangsplat_ns.run import open_run
+from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene.settings import EvaluationSettings
 from genlangsplat_ns.utils.files import file_sha256
 
@@ -41,8 +42,8 @@ def evaluate_run(
 
 
 @pytest.fixture(scope="module")
-def config(tiny_run: Any) -> Path:
-    return Path(tiny_run.base_dir) / "config.yml"
+def config(tiny_run: LanguageScene) -> Path:
+    return tiny_run.stored.config_path
 
 
 @pytest.fixture

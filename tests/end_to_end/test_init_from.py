@@ -16,6 +16,7 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocati
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.init_from import open_geometry
+from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene.lifting import lift_scene
 from genlangsplat_ns.scene.placement import photometric_r2
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
@@ -50,9 +51,9 @@ def image(model: Any, datamanager: Any) -> torch.Tensor:
         return model.eval().render_splats(datamanager.camera("eval", 0))["rgb"]
 
 
-def data_frame(trainer: Any) -> SceneFrame:
+def data_frame(run: LanguageScene) -> SceneFrame:
     """The transform from a run's frame to the frame of its data."""
-    outputs = trainer.pipeline.datamanager.train_dataparser_outputs
+    outputs = run.datamanager.train_dataparser_outputs
     here = SceneFrame(outputs.dataparser_transform, float(outputs.dataparser_scale))
     back = torch.linalg.inv(here.matrix)[:3]
     return SceneFrame(here.scale * back, 1 / here.scale)
@@ -60,7 +61,7 @@ def data_frame(trainer: Any) -> SceneFrame:
 
 @pytest.mark.parametrize("degree", [0, 3])
 def test_a_stock_run_goes_straight_to_the_language_phase(
-    tiny_run: Any, tiny_scene: Path, tmp_path: Path, degree: int
+    tiny_run: LanguageScene, tiny_scene: Path, tmp_path: Path, degree: int
 ) -> None:
     gaussians = trained_gaussians(tiny_run, degree)
     settings = {"rasterize_mode": "antialiased", "background_color": "white"}
@@ -82,7 +83,9 @@ def test_a_stock_run_goes_straight_to_the_language_phase(
     assert torch.equal(image(scene.model, scene.datamanager), shown)
 
 
-def test_every_form_of_a_path_finds_the_newest_checkpoint(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+def test_every_form_of_a_path_finds_the_newest_checkpoint(
+    tiny_run: LanguageScene, tiny_scene: Path, tmp_path: Path
+) -> None:
     gaussians = trained_gaussians(tiny_run, 1)
     config = write_stock_run(tmp_path / "stock", tiny_scene, gaussians)
     models = config.parent / "nerfstudio_models"
@@ -98,7 +101,9 @@ def test_every_form_of_a_path_finds_the_newest_checkpoint(tiny_run: Any, tiny_sc
 
 
 @pytest.mark.parametrize("mode", ["SO3xR3", "SE3"])
-def test_optimized_cameras_are_adopted_for_lifting(tiny_run: Any, tiny_scene: Path, tmp_path: Path, mode: str) -> None:
+def test_optimized_cameras_are_adopted_for_lifting(
+    tiny_run: LanguageScene, tiny_scene: Path, tmp_path: Path, mode: str
+) -> None:
     source = write_stock_run(tmp_path / "stock", tiny_scene, trained_gaussians(tiny_run, 1), camera_mode=mode)
     (checkpoint,) = (tmp_path / "stock" / "nerfstudio_models").iterdir()
     stored = torch.load(checkpoint, weights_only=True)["pipeline"]["_model.camera_optimizer.pose_adjustment"]
@@ -124,7 +129,7 @@ def test_optimized_cameras_are_adopted_for_lifting(tiny_run: Any, tiny_scene: Pa
 
 
 def test_a_checkpoint_without_its_run_is_compared_with_the_photographs(
-    tiny_run: Any, tiny_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    tiny_run: LanguageScene, tiny_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     gaussians = trained_gaussians(tiny_run, 1)
     write_stock_run(tmp_path / "stock", tiny_scene, gaussians, camera_mode="SO3xR3")
@@ -137,7 +142,9 @@ def test_a_checkpoint_without_its_run_is_compared_with_the_photographs(
 
 
 @pytest.mark.parametrize("degree", [0, 3])
-def test_a_ply_file_of_nerfstudio_is_not_moved(tiny_run: Any, tiny_scene: Path, tmp_path: Path, degree: int) -> None:
+def test_a_ply_file_of_nerfstudio_is_not_moved(
+    tiny_run: LanguageScene, tiny_scene: Path, tmp_path: Path, degree: int
+) -> None:
     gaussians = trained_gaussians(tiny_run, max(degree, 1))
     written = gaussians if degree > 0 else replace(gaussians, features_rest=gaussians.features_rest[:, :0])
     write_ply(tmp_path / "splat.ply", written)
@@ -153,7 +160,7 @@ def test_a_ply_file_of_nerfstudio_is_not_moved(tiny_run: Any, tiny_scene: Path, 
 
 
 def test_a_ply_file_in_the_frame_of_the_data_is_moved(
-    tiny_run: Any, tiny_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    tiny_run: LanguageScene, tiny_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """A file as from Inria's program must render like the Gaussians in nerfstudio's frame."""
     gaussians = trained_gaussians(tiny_run, 3)
@@ -170,9 +177,9 @@ def test_a_ply_file_in_the_frame_of_the_data_is_moved(
     assert "0% in the frame nerfstudio and" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_scene_of_the_wrong_size_explains_no_photographs(tiny_run: Any) -> None:
+def test_a_scene_of_the_wrong_size_explains_no_photographs(tiny_run: LanguageScene) -> None:
     """A scene scaled down is in front of every camera, so the number of visible Gaussians would not detect it."""
-    gaussians, views = trained_gaussians(tiny_run, 1), tiny_run.pipeline.datamanager
+    gaussians, views = trained_gaussians(tiny_run, 1), tiny_run.datamanager
     assert photometric_r2(gaussians, views) > 0.6
     for factor in (0.1, 0.5, 2.0, 10.0):
         scales = gaussians.scales + torch.tensor(factor).log()
@@ -180,7 +187,7 @@ def test_a_scene_of_the_wrong_size_explains_no_photographs(tiny_run: Any) -> Non
 
 
 def test_a_frame_given_by_the_user_is_used(
-    tiny_run: Any, tiny_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    tiny_run: LanguageScene, tiny_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     moved = move_gaussians(trained_gaussians(tiny_run, 1), data_frame(tiny_run))
     write_ply(tmp_path / "inria.ply", moved)
@@ -189,7 +196,9 @@ def test_a_frame_given_by_the_user_is_used(
     assert "but at least 40% is expected" in " ".join(capsys.readouterr().out.split())
 
 
-def test_an_interrupted_run_resumes_without_its_source(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_without_its_source(
+    tiny_run: LanguageScene, tiny_scene: Path, tmp_path: Path
+) -> None:
     gaussians = trained_gaussians(tiny_run, 2)
     source = write_stock_run(tmp_path / "stock", tiny_scene, gaussians, camera_mode="SO3xR3")
     adam = {"language_solver": "adam", "language_steps": 12}
@@ -225,15 +234,17 @@ def test_an_interrupted_run_resumes_without_its_source(tiny_run: Any, tiny_scene
 
 
 def test_a_run_of_this_method_can_be_the_source_and_is_lifted_again(
-    tiny_run: Any, tiny_scene: Path, tmp_path: Path
+    tiny_run: LanguageScene, tiny_scene: Path, tmp_path: Path
 ) -> None:
-    source = tiny_run.config.get_base_dir() / "config.yml"
+    source = tiny_run.stored.config_path
     trainer = train(config_from(source, tiny_scene, tmp_path / "outputs"))
     assert_holds(trainer.pipeline.model, trained_gaussians(tiny_run))
-    assert torch.allclose(trainer.pipeline.model.latents, tiny_run.pipeline.model.latents, atol=1e-5)
+    assert torch.allclose(trainer.pipeline.model.latents, tiny_run.model.latents, atol=1e-5)
 
 
-def test_an_rgb_phase_cannot_be_resumed_with_init_from(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+def test_an_rgb_phase_cannot_be_resumed_with_init_from(
+    tiny_run: LanguageScene, tiny_scene: Path, tmp_path: Path
+) -> None:
     first = make_trainer(make_config(tiny_scene, tmp_path / "first"))
     first.save_checkpoint(20)
     outputs = first.pipeline.datamanager.train_dataparser_outputs
@@ -258,7 +269,7 @@ def refuse(config: Any, message: str) -> str:
 
 @pytest.mark.usefixtures("no_models")
 def test_the_error_about_another_frame_has_the_dataparser_options(
-    tiny_run: Any, tiny_scene: Path, scene: Path, tmp_path: Path
+    tiny_run: LanguageScene, tiny_scene: Path, scene: Path, tmp_path: Path
 ) -> None:
     other = {"orientation_method": "none", "center_method": "focus", "auto_scale_poses": False, "scale_factor": 0.5}
     gaussians = trained_gaussians(tiny_run, 1)
@@ -272,7 +283,7 @@ def test_the_error_about_another_frame_has_the_dataparser_options(
     assert words in refuse(config_from(source, scene, tmp_path / "outputs"), "another frame")
 
 
-def test_the_dataparser_options_reproduce_the_frame(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+def test_the_dataparser_options_reproduce_the_frame(tiny_run: LanguageScene, tiny_scene: Path, tmp_path: Path) -> None:
     other = {"orientation_method": "none", "center_method": "focus", "auto_scale_poses": False, "scale_factor": 0.5}
     gaussians = trained_gaussians(tiny_run, 1)
     config = config_from(
@@ -286,7 +297,7 @@ def test_the_dataparser_options_reproduce_the_frame(tiny_run: Any, tiny_scene: P
 
 @pytest.mark.usefixtures("no_models")
 def test_the_same_settings_on_other_data_are_refused(
-    tiny_run: Any, tiny_scene: Path, scene: Path, tmp_path: Path
+    tiny_run: LanguageScene, tiny_scene: Path, scene: Path, tmp_path: Path
 ) -> None:
     source = write_stock_run(tmp_path / "stock", tiny_scene, trained_gaussians(tiny_run, 1))
     transforms = json.loads((scene / "transforms.json").read_text())
@@ -300,7 +311,7 @@ def test_the_same_settings_on_other_data_are_refused(
 
 @pytest.mark.usefixtures("no_models")
 def test_optimized_cameras_of_other_views_are_refused(
-    tiny_run: Any, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    tiny_run: LanguageScene, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """The views are split by the dataparser here, not by the lists that the gallery's data have."""
     transforms = json.loads((scene / "transforms.json").read_text())
@@ -320,7 +331,7 @@ def test_optimized_cameras_of_other_views_are_refused(
 
 
 @pytest.mark.usefixtures("no_models")
-def test_invalid_sources_are_refused(tiny_run: Any, scene: Path, tmp_path: Path) -> None:
+def test_invalid_sources_are_refused(tiny_run: LanguageScene, scene: Path, tmp_path: Path) -> None:
     def expect(source: Path, message: str, **settings: Any) -> None:
         refuse(config_from(source, scene, tmp_path / "outputs", **settings), message)
 
@@ -357,7 +368,7 @@ def test_a_real_scene_of_another_location_is_refused(scene: Path, tmp_path: Path
     assert "0% in the frame nerfstudio and 0% in the frame data" in message and "--pipeline.init-frame" in message
 
 
-def test_the_real_commands_work(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+def test_the_real_commands_work(tiny_run: LanguageScene, tiny_scene: Path, tmp_path: Path) -> None:
     source = write_stock_run(tmp_path / "stock", tiny_scene, trained_gaussians(tiny_run, 3))
     run(
         *("ns-train", "gen-langsplat", "--data", tiny_scene, "--vis", "tensorboard", "--pipeline.init-from", source),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,16 +11,16 @@ import torch
 from genlangsplat_ns.lifting import robust
 from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.run import open_run
+from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
 from genlangsplat_ns.utils.ray import RaySettings
 from tests.end_to_end.conftest import lift, make_config, make_trainer
 
 
 @pytest.fixture
-def lifted_run(tiny_run: Any, tmp_path: Path) -> Path:
+def lifted_run(tiny_run: LanguageScene, tmp_path: Path) -> Path:
     """config.yml of a copy of the finished run."""
-    outputs = Path(shutil.copytree(tiny_run.config.output_dir, tmp_path / "outputs"))
-    return outputs / tiny_run.config.get_base_dir().relative_to(tiny_run.config.output_dir) / "config.yml"
+    return Path(shutil.copytree(tiny_run.stored.folder, tmp_path / "run")) / "config.yml"
 
 
 def assert_decoded_alike(model: GenLangSplatModel, expected: GenLangSplatModel) -> None:
@@ -33,20 +32,22 @@ def assert_decoded_alike(model: GenLangSplatModel, expected: GenLangSplatModel) 
     assert cosines.median() > 0.99 and cosines.mean() > 0.95
 
 
-def test_lifting_again_gives_the_same_latents(lifted_run: Path, tiny_run: Any) -> None:
+def test_lifting_again_gives_the_same_latents(lifted_run: Path, tiny_run: LanguageScene) -> None:
     before = latest_checkpoint(lifted_run.parent / "nerfstudio_models")
     kept = before.read_bytes()
     written = lift(lifted_run)
     assert written == latest_checkpoint(before.parent) and written != before
     assert before.read_bytes() == kept
-    model, expected = open_run(lifted_run).model, tiny_run.pipeline.model
+    model, expected = open_run(lifted_run).model, tiny_run.model
     torch.testing.assert_close(model.latents, expected.latents, rtol=0, atol=1e-5)
     for name, value in expected.gauss_params.items():
         assert torch.equal(model.gauss_params[name], value) or name == "latents", name
     assert_decoded_alike(model, expected)
 
 
-def test_other_settings_give_other_latents(lifted_run: Path, tiny_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_settings_give_other_latents(
+    lifted_run: Path, tiny_run: LanguageScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Left-out views may choose the plain mean; here they must not.
     monkeypatch.setattr(robust, "MAX_RESIDUAL_RATIO", 10.0)
     lift(lifted_run, 2)
@@ -57,9 +58,9 @@ def test_other_settings_give_other_latents(lifted_run: Path, tiny_run: Any, monk
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
-def test_a_cluster_gives_the_same_latents(lifted_run: Path, tiny_run: Any) -> None:
+def test_a_cluster_gives_the_same_latents(lifted_run: Path, tiny_run: LanguageScene) -> None:
     lift(lifted_run, None, RaySettings(items_per_task=4, num_cpus=0.5))
-    model, expected = open_run(lifted_run).model, tiny_run.pipeline.model
+    model, expected = open_run(lifted_run).model, tiny_run.model
     torch.testing.assert_close(model.latents, expected.latents, rtol=0, atol=1e-5)
     assert_decoded_alike(model, expected)
 

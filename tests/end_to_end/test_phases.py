@@ -14,6 +14,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import encoder_identity
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
 from genlangsplat_ns.lifting.loss import language_fidelity
+from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
 from tests.end_to_end.conftest import LEARNING_STEPS, RGB_STEPS, make_config, make_trainer
 
@@ -30,8 +31,8 @@ def checkpoints(trainer: Any) -> Path:
     return trainer.config.get_checkpoint_dir()
 
 
-def test_both_phases_leave_unit_latents_on_seen_gaussians(tiny_run: Any) -> None:
-    model = tiny_run.pipeline.model
+def test_both_phases_leave_unit_latents_on_seen_gaussians(tiny_run: LanguageScene) -> None:
+    model = tiny_run.model
     assert model.in_language_phase
     assert int(model.language_phase_start) == LEARNING_STEPS
     lengths = model.latents.detach().norm(dim=-1)
@@ -41,9 +42,9 @@ def test_both_phases_leave_unit_latents_on_seen_gaussians(tiny_run: Any) -> None
     assert seen.float().mean() > 0.5
 
 
-def test_rgb_training_moves_the_gaussians_and_learns(tiny_run: Any) -> None:
+def test_rgb_training_moves_the_gaussians_and_learns(tiny_run: LanguageScene) -> None:
     """After training, a render is closer to a training view than a constant gray image."""
-    datamanager, model = tiny_run.pipeline.datamanager, tiny_run.pipeline.model.eval()
+    datamanager, model = tiny_run.datamanager, tiny_run.model.eval()
     truth = datamanager.image("train", 0).float() / 255
     with torch.no_grad():
         render = model.render_splats(datamanager.camera("train", 0))["rgb"]
@@ -153,9 +154,9 @@ def test_a_resumed_run_trains_and_ends_at_the_correct_step(tiny_scene: Path, tmp
     assert newest is not None and int(newest.stem.split("-")[1]) in (RGB_STEPS, RGB_STEPS + 1)
 
 
-def test_resuming_a_complete_run_is_refused(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+def test_resuming_a_complete_run_is_refused(tiny_run: LanguageScene, tiny_scene: Path, tmp_path: Path) -> None:
     config = make_config(tiny_scene, tmp_path, rgb_steps=LEARNING_STEPS)
-    config.load_dir = checkpoints(tiny_run)
+    config.load_dir = tiny_run.stored.folder / "nerfstudio_models"
     with pytest.raises(GenLangSplatError, match="complete"):
         make_trainer(config)
 
@@ -167,8 +168,10 @@ def test_a_run_with_too_few_steps_for_the_rgb_phase_is_refused(tiny_scene: Path,
         make_trainer(make_config(tiny_scene, tmp_path, language_start_step=1000))
 
 
-def test_a_truncated_checkpoint_is_reported_before_loading(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
-    whole = latest_checkpoint(checkpoints(tiny_run))
+def test_a_truncated_checkpoint_is_reported_before_loading(
+    tiny_run: LanguageScene, tiny_scene: Path, tmp_path: Path
+) -> None:
+    whole = latest_checkpoint(tiny_run.stored.folder / "nerfstudio_models")
     assert whole is not None
     folder = tmp_path / "broken"
     folder.mkdir()
@@ -179,8 +182,8 @@ def test_a_truncated_checkpoint_is_reported_before_loading(tiny_run: Any, tiny_s
         make_trainer(config)
 
 
-def test_the_error_about_another_autoencoder_names_it(tiny_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_run.pipeline.model
+def test_the_error_about_another_autoencoder_names_it(tiny_run: LanguageScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_run.model
     monkeypatch.setattr(model.config, "autoencoder", "conse")
     state = model.state_dict()
     state["field_head._extra_state"] = {**state["field_head._extra_state"], "name": "another-one"}
@@ -203,9 +206,11 @@ def test_an_autoencoder_of_another_width_than_the_checkpoint_is_refused(tiny_sce
     assert {path: path.read_bytes() for path in (tmp_path / "first").rglob("*") if path.is_file()} == before
 
 
-def test_stock_splatfacto_weights_start_in_the_rgb_phase(tiny_run: Any, tiny_scene: Path, tmp_path: Path) -> None:
+def test_stock_splatfacto_weights_start_in_the_rgb_phase(
+    tiny_run: LanguageScene, tiny_scene: Path, tmp_path: Path
+) -> None:
     """A splatfacto checkpoint has the six vanilla parameters (and LPIPS weights, which are dropped)."""
-    trained = tiny_run.pipeline.model
+    trained = tiny_run.model
     stock = {f"gauss_params.{name}": trained.gauss_params[name].detach().clone() for name in GEOMETRY}
     stock |= {"lpips.net.weight": torch.zeros(3), "device_indicator_param": trained.device_indicator_param.detach()}
     model = make_trainer(make_config(tiny_scene, tmp_path)).pipeline.model
@@ -215,9 +220,9 @@ def test_stock_splatfacto_weights_start_in_the_rgb_phase(tiny_run: Any, tiny_sce
     assert torch.equal(model.means, trained.means)
 
 
-def test_a_foreign_checkpoint_is_refused(tiny_run: Any) -> None:
+def test_a_foreign_checkpoint_is_refused(tiny_run: LanguageScene) -> None:
     with pytest.raises(GenLangSplatError, match="holds no Gaussians"):
-        tiny_run.pipeline.model.load_state_dict({"field.weight": torch.zeros(2)})
+        tiny_run.model.load_state_dict({"field.weight": torch.zeros(2)})
 
 
 def test_splatfactos_options_still_train(tiny_scene: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import plyfile
 import pytest
 from PIL import Image
 
+from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.ply import read_ply
 from tests.end_to_end.test_commands import BIN
 
@@ -50,12 +51,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(tiny_run: Any, folder: Path) -> Iterator[str]:
+def address(tiny_run: LanguageScene, folder: Path) -> Iterator[str]:
     """Address of an `ns-viewer` of the finished run."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    config = tiny_run.config.get_base_dir() / "config.yml"
+    config = tiny_run.stored.config_path
     log = folder / "log.txt"
     command = [BIN / "ns-viewer", "--load-config", config, "--viewer.websocket-port", str(port)]
     with log.open("w") as output:

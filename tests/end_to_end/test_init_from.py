@@ -24,9 +24,9 @@ from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.scene_io.ply import write_ply
 from genlangsplat_ns.views.cameras import world_to_camera
+from tests.end_to_end.commands import run
 from tests.end_to_end.conftest import make_config, make_trainer, train
 from tests.end_to_end.stock_runs import trained_gaussians, write_stock_run
-from tests.end_to_end.test_commands import run
 from tests.scene_io.gaussian_fakes import same_bits
 
 
@@ -368,6 +368,7 @@ def test_a_real_scene_of_another_location_is_refused(scene: Path, tmp_path: Path
     assert "0% in the frame nerfstudio and 0% in the frame data" in message and "--pipeline.init-frame" in message
 
 
+@pytest.mark.slow
 def test_the_real_commands_work(tiny_run: LanguageScene, tiny_scene: Path, tmp_path: Path) -> None:
     source = write_stock_run(tmp_path / "stock", tiny_scene, trained_gaussians(tiny_run, 3))
     run(

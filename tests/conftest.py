@@ -35,9 +35,9 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    """Ray with two cores of this machine."""
+    """Ray with two cores of this machine; starting it takes seconds."""
     try:
         import ray
     except ImportError as error:

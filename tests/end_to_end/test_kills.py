@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
-from tests.end_to_end.conftest import RGB_STEPS, copy_scene, make_config, make_trainer, train
+from tests.end_to_end.conftest import RGB_STEPS, copy_scene, train
 from tests.end_to_end.killed_run import killed_run_config, train_until_killed
 from tests.end_to_end.quick_extraction import stored
 
-pytestmark = pytest.mark.usefixtures("quick_encoder")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_encoder")]
 
 
 @pytest.fixture(scope="module")
@@ -83,26 +82,3 @@ def test_a_kill_in_splat_training_ends_with_nearly_the_same_latents(
     first, second = held_out_latents(resume(scene, tmp_path / "outputs")), held_out_latents(undisturbed)
     shown = second.norm(dim=-1) > 0.5
     assert cosine_similarity(first[shown], second[shown], dim=-1).mean() > 0.99
-
-
-def test_checkpoints_are_saved_atomically(tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = make_trainer(make_config(tiny_scene, tmp_path))
-    folder = trainer.checkpoint_dir
-    trainer.save_checkpoint(10)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-
-    def cut(state: Any, path: Path) -> None:
-        path.write_bytes(b"half of it")
-        # Files that a killed process leaves are still there when the next process saves.
-        monkeypatch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", cut)
-        with pytest.raises(KeyboardInterrupt):
-            trainer.save_checkpoint(20)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    monkeypatch.undo()
-    trainer.save_checkpoint(20)
-    assert [path.name for path in folder.iterdir()] == ["step-000000020.ckpt"]
-    assert torch.load(folder / "step-000000020.ckpt", weights_only=True)["step"] == 20

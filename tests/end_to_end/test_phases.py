@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,26 @@ def test_splatfactos_options_still_train(tiny_scene: Path, tmp_path: Path) -> No
     assert not torch.equal(model.camera_optimizer.pose_adjustment, before[0])
     assert not torch.equal(model.bil_grids.grids, before[1])
     assert bool(model.features_rest.any()) and bool(model.means.isfinite().all())
+
+
+def test_checkpoints_are_saved_atomically(tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(make_config(tiny_scene, tmp_path))
+    folder = trainer.checkpoint_dir
+    trainer.save_checkpoint(10)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def cut(state: Any, path: Path) -> None:
+        path.write_bytes(b"half of it")
+        # Files that a killed process leaves are still there when the next process saves.
+        monkeypatch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", cut)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.save_checkpoint(20)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    monkeypatch.undo()
+    trainer.save_checkpoint(20)
+    assert [path.name for path in folder.iterdir()] == ["step-000000020.ckpt"]
+    assert torch.load(folder / "step-000000020.ckpt", weights_only=True)["step"] == 20

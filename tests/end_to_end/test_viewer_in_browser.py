@@ -22,6 +22,8 @@ from genlangsplat_ns.scene_io.ply import read_ply
 from tests.end_to_end.test_commands import BIN
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+pytestmark = pytest.mark.slow
+
 PATIENCE = 180
 """Timeout in seconds, long enough for a busy machine without a GPU; a success takes a few seconds."""
 

@@ -142,6 +142,7 @@ extract_features(make_views(12), open_store(Path(sys.argv[2])), TileMasks, lambd
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path, seed):
     """After a kill at a random time and a resume, the store equals that of an uninterrupted run."""
@@ -171,6 +172,7 @@ def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path, seed):
     assert contents(folder) == contents(open_store(undisturbed).folder)
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_store_share_the_work_of_the_first(tmp_path):
     """The second process waits, and then finds all views stored."""
     command = [sys.executable, "-c", SLOW_EXTRACTION, str(Path(__file__).parent), str(tmp_path)]

@@ -181,6 +181,7 @@ extract_embeddings(PaintedFrames(12), folder, models(0.1, count))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path: Path) -> None:
     killed, count = tmp_path / "killed", tmp_path / "count"
     process = subprocess.Popen(

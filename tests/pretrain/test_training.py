@@ -260,6 +260,7 @@ t.train(Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, check=False)

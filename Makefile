@@ -2,6 +2,7 @@
 # make lint      linter, formatter, type checker
 # make test      make lint and the tests for every change, in at most ten minutes on two cores
 # make test-slow the tests that are slow by nature: sanitizers, a browser, Ray, several processes, kills, real commands
+# make coverage  all tests, and the share of lines they run
 # make sanitize  of these only those of the kernels under the address and undefined behavior sanitizers
 # Variables: PYTHON (3.10 to 3.12), VENV, TORCH (the torch to install, for example a CUDA or CPU build of your own choice)
 
@@ -13,7 +14,7 @@ OUTPUT ?= demo-output
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: install demo test test-slow sanitize lint clean
+.PHONY: install demo test test-slow coverage sanitize lint clean
 
 install: $(INSTALLED)
 
@@ -40,6 +41,9 @@ test: lint
 
 test-slow: install
 	$(PYTEST) -m slow
+
+coverage: install
+	$(PYTEST) --cov --cov-report=term:skip-covered
 
 sanitize: install
 	$(BIN)/python -m pytest tests/rasterization/test_sanitizers.py

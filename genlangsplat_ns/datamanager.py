@@ -27,7 +27,8 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import resized_mask
 from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.settings import FeatureSettings
-from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
+from genlangsplat_ns.features.store import FeatureStore
+from genlangsplat_ns.features.view_file import ViewFeatures
 from genlangsplat_ns.scene_io.frames import SceneFrame
 from genlangsplat_ns.scene_io.runs import TRANSFORMS
 from genlangsplat_ns.scene_io.stored_paths import require_data

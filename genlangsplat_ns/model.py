@@ -12,7 +12,7 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor, nn
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.store import ViewFeatures
+from genlangsplat_ns.features.view_file import ViewFeatures
 from genlangsplat_ns.field_head import LanguageFieldHead
 from genlangsplat_ns.language.compression import restore_latents
 from genlangsplat_ns.language.field import LanguageField

@@ -13,7 +13,8 @@ import tyro
 from jaxtyping import Float
 from torch import Tensor
 
-from genlangsplat_ns.features.encoders import ConSEEncoder, encoder_identity, load_encoder
+from genlangsplat_ns.features.conse import ConSEEncoder
+from genlangsplat_ns.features.encoders import encoder_identity, load_encoder
 from genlangsplat_ns.features.extract import view_features
 from genlangsplat_ns.features.masks import load_mask_generator
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder

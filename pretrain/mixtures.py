@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from genlangsplat_ns.features.conse import mix_classes
-from genlangsplat_ns.features.encoders import ConSEEncoder
+from genlangsplat_ns.features.conse import ConSEEncoder, mix_classes
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,8 @@ class MixtureSampler:
     @classmethod
     def from_encoder(cls, encoder: ConSEEncoder, seed: int, settings: MixtureSettings | None = None) -> MixtureSampler:
         """Creates the sampler of an encoder's embeddings."""
-        head = encoder.classifier
-        return cls(encoder.class_embeddings, head.head_weight, head.head_bias, seed, settings)
+        head = encoder.classifier.head
+        return cls(encoder.class_embeddings, head.weight.cpu(), head.bias.cpu(), seed, settings)
 
     def __call__(self, count: int) -> Float[Tensor, "count embedding_dim"]:
         """Samples `count` unit embeddings."""

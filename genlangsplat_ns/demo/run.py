@@ -17,10 +17,11 @@ import torch
 
 from genlangsplat_ns.demo.gallery import QUERIES, GallerySettings, build_gallery
 from genlangsplat_ns.demo.photographs import CREDITS
-from genlangsplat_ns.evaluation.evaluate import AnsweredText, EvaluatedRun, Evaluation, TextTarget, evaluate_views
+from genlangsplat_ns.evaluation.evaluate import AnsweredText, EvaluatedRun, TextTarget, evaluate_views
 from genlangsplat_ns.evaluation.label_folders import read_label_set
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD, RenderedProtocol
 from genlangsplat_ns.evaluation.report import CardCollector, Report, answer_pictures, describe_encoder, write_report
+from genlangsplat_ns.evaluation.scores import Evaluation
 from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.utils.files import atomic_path, safe_name
 

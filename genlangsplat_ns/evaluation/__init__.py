@@ -1,7 +1,7 @@
 """Evaluation of a trained run against labels: labels, protocols, metrics and the report.
 
-- `labels`: labels of a view. `label_folders` finds them and detects their format: `lerf_ovs`, `labelme`, `coco` (with
-  `run_lengths`) and `mask_folders`, which share `label_files`; `foreign_labels` names other formats.
+- `labels`: labels of a view. `label_folders` finds them and detects their format: `lerf_ovs`, `labelme`, `coco`
+  and `mask_folders`, which share `label_files`; `foreign_labels` names other formats.
 - `matching`: the labels of each view.
 - `protocols`, `published`: the rules to score by as data, and the scores that papers report.
 - `prediction`: a mask and a peak from relevancy maps.

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
+import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import CategoryTruth, ViewLabels
-from genlangsplat_ns.evaluation.matching import MatchedViews, NamedView, match_views
+from genlangsplat_ns.evaluation.matching import MatchedViews, match_views
 from genlangsplat_ns.evaluation.metrics import intersection_over_union, is_hit, psnr
 from genlangsplat_ns.evaluation.prediction import Prediction, predict
 from genlangsplat_ns.evaluation.protocols import (
@@ -25,21 +26,17 @@ from genlangsplat_ns.evaluation.scores import Evaluation, QueryScore
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.field import GaussianAnswer, LanguageField
 from genlangsplat_ns.language.pixel_scores import relevancy_maps, relevancy_of_zero
-from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery, embed_query
+from genlangsplat_ns.language.query import EmbeddedQuery, TextEncoder, TextQuery, embed_query
 from genlangsplat_ns.language.settings import QueryMode, SelectionSettings
 from genlangsplat_ns.utils.progress import track
 
 
 @runtime_checkable
-class IdentifiedEncoder(Protocol):
+class IdentifiedEncoder(TextEncoder, Protocol):
     """A text encoder that says what it is."""
 
     name: str
     identity: str
-
-    def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Returns one unit vector per text."""
-        ...
 
 
 @runtime_checkable
@@ -49,32 +46,25 @@ class EvaluatedRun(Protocol):
     @property
     def encoder(self) -> IdentifiedEncoder:
         """The encoder of the run's features."""
-        ...
 
     @property
     def autoencoder_identity(self) -> AutoencoderIdentity:
         """The autoencoder of the run's latents."""
-        ...
 
     def views(self, split: Any) -> Sequence[Any]:
         """The views of `train`, `eval` or `all`; each has a `name` and a `split`."""
-        ...
 
     def image(self, view: Any) -> Tensor:
         """The photograph of a view, (height, width, 3) uint8."""
-        ...
 
     def mask(self, view: Any) -> Tensor | None:
         """The pixels of the photograph that count, (height, width) bool; None for all."""
-        ...
 
     def render(self, view: Any) -> Any:
         """An object with `rgb` (height, width, 3) in 0 to 1 and `latents` (height, width, levels, latent_dim)."""
-        ...
 
     def decode(self, latents: Tensor) -> Tensor:
         """Turns unit latents into embeddings."""
-        ...
 
 
 @runtime_checkable
@@ -84,22 +74,18 @@ class SelectableRun(EvaluatedRun, Protocol):
     @property
     def field(self) -> LanguageField:
         """Everything that can be asked of the Gaussians."""
-        ...
 
     def render_opacity(self, view: Any, selected: Tensor) -> Tensor:
         """Opacity (height, width) of a view that shows only the selected Gaussians."""
-        ...
 
     def render_rgb(self, view: Any) -> Tensor:
         """The colors of a view alone, (height, width, 3) in 0 to 1."""
-        ...
 
     def render_scores(self, view: Any, scores: Tensor) -> Tensor:
         """Scores (num_gaussians, channels) drawn over the opacity of the Gaussians whose score is not exactly 0.
 
         The result is (height, width, channels), exactly 0 where none of these is shown.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -217,34 +203,26 @@ class _Asker:
     def __init__(
         self, run: EvaluatedRun, query: EmbeddedQuery, protocols: Sequence[EvaluationProtocol], mode: QueryMode
     ) -> None:
-        self.run, self.query, self.protocols = run, query, protocols
-        self.selections: dict[str, list[GaussianAnswer]] = {}
-        self.field: LanguageField | None = None
-        self.decoded_zero: list[float] | None = None
-        if mode == "gaussian":
-            if not isinstance(run, SelectableRun):
-                raise GenLangSplatError(
-                    f"The mode gaussian scores Gaussians, which {type(run).__name__} does not give. "
-                    "Take the mode rendered."
-                )
-            self.field = run.field
-            self.decoded_zero = relevancy_of_zero(run.field.latents, run.decode, query).tolist()
-        for protocol in protocols:
-            if isinstance(protocol, SelectionProtocol):
-                if not isinstance(run, SelectableRun):
-                    raise GenLangSplatError(
-                        f"The protocol {protocol.name} selects Gaussians, which {type(run).__name__} does not give. "
-                        "Leave it out."
-                    )
-                self.selections[protocol.name] = select_by_protocol(run.field, query, protocol)
+        self.run, self.query, self.protocols, self.mode = run, query, protocols, mode
+        selecting = [protocol for protocol in protocols if isinstance(protocol, SelectionProtocol)]
+        if (selecting or mode == "gaussian") and not isinstance(run, SelectableRun):
+            raise GenLangSplatError(
+                f"{type(run).__name__} does not give its Gaussians. Take the mode rendered and no protocol that "
+                "selects Gaussians."
+            )
+        # Asked only in the cases that were just checked.
+        self.gaussians = cast(SelectableRun, run)
+        self.selections = {
+            protocol.name: select_by_protocol(self.gaussians.field, query, protocol) for protocol in selecting
+        }
+        self.decoded_zero: list[float] = []
 
     def render(self, view: Any) -> tuple[Tensor, Tensor | None]:
         """Colors of a view, and latents where its pixels are decoded."""
-        if self.field is None:
-            rendered = self.run.render(view)
-            return rendered.rgb, rendered.latents
-        assert isinstance(self.run, SelectableRun), "checked above"
-        return self.run.render_rgb(view), None
+        if self.mode == "gaussian":
+            return self.gaussians.render_rgb(view), None
+        rendered = self.run.render(view)
+        return rendered.rgb, rendered.latents
 
     def ask(
         self, view: Any, latents: Tensor | None, asked: Sequence[int], kept: Bool[Tensor, "height width"] | None
@@ -255,39 +233,35 @@ class _Asker:
         """
         if not asked:
             return
-        part = self.query.subset(asked)
-        maps: Iterable[Tensor | None] = [None] * len(asked)
+        maps = torch.zeros(len(asked), 0)
         if any(isinstance(protocol, RenderedProtocol) for protocol in self.protocols):
-            rendered = self._maps(view, latents, part)
-            maps = rendered if kept is None else rendered * kept
+            maps = self._maps(view, latents, self.query.subset(asked))
+            maps = maps if kept is None else maps * kept
         for index, text_maps in zip(asked, maps, strict=True):
             predictions = (self._predict(view, index, text_maps, protocol) for protocol in self.protocols)
             yield index, tuple(found.within(kept) for found in predictions)
 
     def _maps(self, view: Any, latents: Tensor | None, query: EmbeddedQuery) -> Tensor:
         """Relevancy of a view by the mode, (num_texts, levels, height, width)."""
-        if self.field is None:
-            assert latents is not None, "rendered above"
-            if self.decoded_zero is None:
-                self.decoded_zero = relevancy_of_zero(latents, self.run.decode, self.query).tolist()
+        if not self.decoded_zero:
+            example = self.gaussians.field.latents if latents is None else latents
+            self.decoded_zero = relevancy_of_zero(example, self.run.decode, self.query).tolist()
+        if latents is not None:
             return relevancy_maps(latents, self.run.decode, query)
-        assert isinstance(self.run, SelectableRun), "checked above"
-        scores = self.field.level_scores(query)
-        drawn = self.run.render_scores(view, scores.flatten(start_dim=1))
-        return drawn.unflatten(-1, scores.shape[1:]).permute(3, 2, 0, 1)
+        scores = self.gaussians.field.level_scores(query)
+        drawn = self.gaussians.render_scores(view, scores.flatten(start_dim=1))
+        return drawn.reshape(*drawn.shape[:2], *scores.shape[1:]).permute(3, 2, 0, 1)
 
-    def _predict(self, view: Any, index: int, maps: Tensor | None, protocol: EvaluationProtocol) -> Prediction:
+    def _predict(self, view: Any, index: int, maps: Tensor, protocol: EvaluationProtocol) -> Prediction:
         if isinstance(protocol, RenderedProtocol):
-            assert maps is not None and self.decoded_zero is not None, "rendered protocols have maps"
             return predict(maps, protocol, self.query.query, self.decoded_zero[index])
-        assert isinstance(self.run, SelectableRun), "checked above"
         found = self.selections[protocol.name][index]
-        opacity = self.run.render_opacity(view, found.selection.keep).cpu().double().numpy()
+        opacity = self.gaussians.render_opacity(view, found.selection.keep).cpu().numpy()
         return Prediction(found.level, found.score, opacity, opacity > protocol.opacity, None)
 
 
 def _score(
-    view: NamedView,
+    view: Any,
     target: TextTarget,
     rgb: Tensor,
     truth: CategoryTruth,

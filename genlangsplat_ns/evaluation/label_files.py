@@ -1,4 +1,7 @@
-"""What all formats of label files share: reading JSON, names of photographs, sizes and outlines."""
+"""What all formats of label files share: reading JSON, names of photographs, sizes and outlines.
+
+Unusable content raises GenLangSplatError. Below `read_json`, messages do not name the file; `read_label_set` adds it.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,7 @@ IMAGE_SUFFIXES = (".jpg", ".JPG", ".jpeg", ".png")
 
 
 def read_json(path: Path) -> Any:
-    """Reads a label file.
-
-    Raises:
-        GenLangSplatError: If the file cannot be read, is too large, or is not JSON.
-    """
+    """Reads a label file."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise GenLangSplatError(
@@ -52,53 +51,37 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def field_of(container: Any, key: str, kind: type, path: Path, place: str) -> Any:
-    """Returns a required entry of the JSON after checking its type.
-
-    Raises:
-        GenLangSplatError: If the entry is missing or of another type.
-    """
+def field_of(container: Any, key: str, kind: type, place: str) -> Any:
+    """Returns a required entry of the JSON after checking its type."""
     value = container.get(key) if isinstance(container, dict) else None
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, kind) or isinstance(value, bool):
         found = "nothing" if value is None else type(value).__name__
-        raise GenLangSplatError(
-            f'Found {found} for "{key}" of {place} in the labels {path}; expected {kind.__name__}. Correct the file.'
-        )
+        raise GenLangSplatError(f'Found {found} for "{key}" of {place}; expected {kind.__name__}. Correct the file.')
     return value
 
 
-def category_of(container: Any, key: str, path: Path, place: str) -> str | None:
-    """Returns the category of an object; None for a tool's own class, such as `__background__`, which is no label.
-
-    Raises:
-        GenLangSplatError: If the category is missing or blank.
-    """
+def category_of(container: Any, key: str, place: str) -> str | None:
+    """Returns the category of an object; None for a tool's own class, such as `__background__`, which is no label."""
     number = container.get(key) if isinstance(container, dict) else None
     if isinstance(number, int) and not isinstance(number, bool):
         return str(number)
-    category: str = field_of(container, key, str, path, place).strip()
+    category: str = field_of(container, key, str, place).strip()
     if not category:
-        raise GenLangSplatError(f"Found a blank category for {place} in the labels {path}. Give it a name.")
+        raise GenLangSplatError(f"Found a blank category for {place}. Give it a name.")
     return None if _TOOL_CLASS.fullmatch(category) else category
 
 
-def check_size(width: int, height: int, path: Path) -> None:
-    """Checks the size of a labeled image.
-
-    Raises:
-        GenLangSplatError: If a side is not positive, or the image has too many pixels.
-    """
-    if width < 1 or height < 1:
+def size_of(container: Any, keys: tuple[str, str], place: str) -> tuple[int, int]:
+    """Returns width and height of a labeled image."""
+    width, height = (field_of(container, key, int, place) for key in keys)
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise GenLangSplatError(
-            f"Found an image size of {width}x{height} in the labels {path}; expected positive numbers. Correct it."
-        )
-    if width * height > MAX_PIXELS:
-        raise GenLangSplatError(
-            f"Found an image size of {width}x{height} in the labels {path}; expected at most {MAX_PIXELS:,} pixels. "
+            f"Found an image size of {width}x{height}; expected positive numbers and at most {MAX_PIXELS:,} pixels. "
             "Correct it, or label smaller images."
         )
+    return width, height
 
 
 def photograph_name(text: str) -> str:
@@ -110,25 +93,17 @@ def photograph_name(text: str) -> str:
     return "/".join(part for part in parts if part.strip() not in ("", ".", "..") and not part.endswith(":"))
 
 
-def outline_points(points: Any, path: Path, place: str) -> Polygon:
-    """Returns the corners of an outline, truncated to whole pixels as in the official evaluation of LERF-OVS.
-
-    Raises:
-        GenLangSplatError: If these are not pairs of finite numbers.
-    """
+def outline_points(points: Any, place: str) -> Polygon:
+    """Returns the corners of an outline, truncated to whole pixels as in the official evaluation of LERF-OVS."""
     try:
         array = np.asarray(points)
     except ValueError:
         # Points with different numbers of coordinates.
         array = np.empty(0, object)
     if (array.size and (array.ndim != 2 or array.shape[1] != 2)) or array.dtype.kind not in "iuf":
-        raise GenLangSplatError(
-            f"The outline of {place} in the labels {path} is not one list of [x, y] points. Correct it."
-        )
+        raise GenLangSplatError(f"The outline of {place} is not one list of [x, y] points. Correct it.")
     if not np.isfinite(array).all():
-        raise GenLangSplatError(
-            f"The outline of {place} in the labels {path} has NaN or infinite coordinates. Correct it."
-        )
+        raise GenLangSplatError(f"The outline of {place} has NaN or infinite coordinates. Correct it.")
     return tuple((float(x), float(y)) for x, y in np.trunc(array.reshape(-1, 2)).tolist())
 
 
@@ -163,26 +138,20 @@ def by_view(labels: Sequence[tuple[Path, ViewLabels]], root: Path) -> dict[str, 
     """Files labels under the folder of their file below `root` and the stem of their photograph.
 
     Where these are equal, the whole path of the photograph is used, first without and then with its suffix.
-
-    Raises:
-        GenLangSplatError: If two files name the same photograph.
     """
     forms = [_keys(path, view, root) for path, view in labels]
-    levels = [0] * len(labels)
-    while True:
-        keys = [form[level] for form, level in zip(forms, levels, strict=True)]
+    keys = [short for short, *_ in forms]
+    for level in (1, 2):
         counts = Counter(keys)
-        equal = [index for index, key in enumerate(keys) if counts[key] > 1]
-        if not equal:
-            return dict(zip(keys, (view for _, view in labels), strict=True))
-        unsettled = [index for index in equal if levels[index] + 1 < len(forms[index])]
-        if not unsettled:
-            raise GenLangSplatError(
-                f"Found two label files in {root} for the view {forms[equal[0]][0]}, one of them "
-                f"{labels[equal[0]][0].name}. Keep one of them."
-            )
-        for index in unsettled:
-            levels[index] += 1
+        keys = [form[level] if counts[key] > 1 else key for key, form in zip(keys, forms, strict=True)]
+    filed = dict(zip(keys, (view for _, view in labels), strict=True))
+    if len(filed) < len(keys):
+        index = next(index for index, key in enumerate(keys) if key in keys[:index])
+        raise GenLangSplatError(
+            f"Found two label files in {root} for the view {forms[index][0]}, one of them {labels[index][0].name}. "
+            "Keep one of them."
+        )
+    return filed
 
 
 def without_image_suffix(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,14 +14,21 @@ from genlangsplat_ns.evaluation.foreign_labels import foreign_files, foreign_jso
 from genlangsplat_ns.evaluation.label_files import by_view, label_paths, read_json
 from genlangsplat_ns.evaluation.labelme import parse_labelme
 from genlangsplat_ns.evaluation.labels import ViewLabels
-from genlangsplat_ns.evaluation.lerf_ovs import parse_labels
-from genlangsplat_ns.evaluation.mask_folders import CLASSES_FILE, has_masks, read_mask_folder, read_ovs3d
+from genlangsplat_ns.evaluation.lerf_ovs import parse_lerf_ovs
+from genlangsplat_ns.evaluation.mask_folders import CLASSES_FILE, has_masks, read_mask_folder
 
 LOGGER = logging.getLogger(__name__)
 
 LabelKind = Literal["lerf-ovs", "3d-ovs", "masks", "labelme", "coco"]
 """Layout of labels: `lerf-ovs` (also ISAT's), `labelme` and `coco` have JSON outlines, `3d-ovs` has masks and a class
 list, `masks` has masks only."""
+
+PARSERS: dict[LabelKind, Callable[[Any, Path], list[ViewLabels]]] = {
+    "lerf-ovs": parse_lerf_ovs,
+    "labelme": parse_labelme,
+    "coco": parse_coco,
+}
+"""What reads the content of a JSON file of each layout. It raises GenLangSplatError without the name of the file."""
 
 FOLDER_NAMES = ("labels", "label", "segmentations")
 
@@ -75,10 +83,8 @@ def read_label_set(folder: Path) -> LabelSet:
         labels = outlines
     elif (error := foreign_files(paths, folder, masks)) is not None:
         raise error
-    elif classes:
-        labels = LabelSet("3d-ovs", folder, read_ovs3d(folder))
     elif masks:
-        labels = LabelSet("masks", folder, read_mask_folder(folder))
+        labels = LabelSet("3d-ovs" if classes else "masks", folder, read_mask_folder(folder))
     else:
         found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         raise GenLangSplatError(
@@ -106,12 +112,12 @@ def _read_outlines(paths: list[Path], root: Path, masks: bool) -> LabelSet | Non
         kind = _kind_of(document)
         if kind is None:
             foreign = foreign or foreign_json(document, path)
-        elif kind == "coco":
-            found += [(path, view) for view in parse_coco(document, path)]
-        else:
-            found.append((path, parse_labelme(document, path) if kind == "labelme" else parse_labels(document, path)))
-        if kind is not None:
-            kinds.setdefault(kind, path)
+            continue
+        kinds.setdefault(kind, path)
+        try:
+            found += [(path, view) for view in PARSERS[kind](document, path)]
+        except GenLangSplatError as error:
+            raise GenLangSplatError(f"The labels {path} are unusable. {error}") from error
     if foreign is not None and (kinds or not masks):
         raise foreign
     if len(kinds) > 1:

@@ -9,12 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 Box = tuple[float, float, float, float]
 Polygon = tuple[tuple[float, float], ...]
-Mask = Bool[np.ndarray, "height width"]
-MovePoints = Callable[[Float[np.ndarray, "count 2"]], Float[np.ndarray, "count 2"]]
+Mask = Bool[NDArray[np.bool_], "height width"]
+MovePoints = Callable[[Float[NDArray[np.float64], "count 2"]], Float[NDArray[np.float64], "count 2"]]
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,10 @@ class LabeledMask:
 
     def __init__(self, category: str, mask: Mask) -> None:
         self.category = category
-        self._shape = mask.shape
+        self._size = mask.shape[1], mask.shape[0]
         rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
         self._place = tuple(slice(found[0], found[-1] + 1) if len(found) else slice(0, 0) for found in (rows, columns))
         self._part = mask[self._place].copy()
-
-    @property
-    def mask(self) -> Mask:
-        """The mask over the whole image."""
-        mask = np.zeros(self._shape, bool)
-        mask[self._place] = self._part
-        return mask
 
     @property
     def box(self) -> Box:
@@ -75,12 +69,14 @@ class LabeledMask:
         return (float(columns.start), float(rows.start), float(columns.stop - 1), float(rows.stop - 1))
 
     def pixels(self, width: int, height: int) -> Mask:
-        """Returns the mask."""
-        return self.mask
+        """Returns the mask over the whole image, which has this size."""
+        mask = np.zeros((height, width), bool)
+        mask[self._place] = self._part
+        return mask
 
     def warped(self, move_points: MovePoints, move_mask: Callable[[Mask], Mask]) -> LabeledMask:
         """Maps the object to another image of the same view."""
-        return LabeledMask(self.category, move_mask(self.mask))
+        return LabeledMask(self.category, move_mask(self.pixels(*self._size)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +138,7 @@ class ViewLabels:
         )
 
 
-def resized_mask(mask: Mask, width: int, height: int) -> Bool[np.ndarray, "new_height new_width"]:
+def resized_mask(mask: Mask, width: int, height: int) -> Bool[NDArray[np.bool_], "new_height new_width"]:
     """Resizes a mask by nearest-neighbor interpolation."""
     return cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
 

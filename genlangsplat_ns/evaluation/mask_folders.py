@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,48 +17,22 @@ from genlangsplat_ns.utils.photographs import eight_bit, reading_picture
 CLASSES_FILE = "classes.txt"
 
 
-def read_ovs3d(folder: Path) -> dict[str, ViewLabels]:
-    """Reads the `segmentations` folder of a 3D-OVS scene: `classes.txt` and `VIEW/CLASS.png`.
-
-    Raises:
-        GenLangSplatError: If the class list is empty or ambiguous, or the masks are unusable (see `read_mask_folder`).
-    """
-    return read_mask_folder(folder, read_classes(folder / CLASSES_FILE))
-
-
-def read_classes(path: Path) -> tuple[str, ...]:
-    """Reads a list of classes, one per line. Blank lines are ignored.
-
-    Raises:
-        GenLangSplatError: If the file is unreadable, lists no class, or lists a class twice.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise GenLangSplatError(
-            f"Cannot read the class list {path} ({error}); expected a text file with one class per line. Replace it."
-        ) from error
-    classes = tuple(line.strip() for line in lines if line.strip())
-    if not classes:
-        raise GenLangSplatError(f"The class list {path} is empty; expected one class per line. Add the classes.")
-    _classes_by_file(classes, path)
-    return classes
-
-
-def read_mask_folder(folder: Path, classes: Sequence[str] | None = None) -> dict[str, ViewLabels]:
+def read_mask_folder(folder: Path) -> dict[str, ViewLabels]:
     """Reads `VIEW/CLASS.png` for every view, keyed by the path of its folder, whose name is the stem of its photograph.
 
     The folders of views lie in subfolders if no folder at the top has a mask directly.
 
     A pixel belongs to the class if it is brighter than half of the brightest pixel, so files of 0 and 1 are equivalent
-    to files of 0 and 255. File names match classes regardless of case, Unicode form and the characters that replace
-    spaces and slashes; without `classes`, every file is a class of its own name. Files without a listed class and empty
-    masks are skipped and listed in `skipped`.
+    to files of 0 and 255. File names match the classes in `classes.txt`, which 3D-OVS has, regardless of case, Unicode
+    form and the characters that replace spaces and slashes; without this list, every file is a class of its own name.
+    Files without a listed class and empty masks are skipped and listed in `skipped`.
 
     Raises:
-        GenLangSplatError: If no mask exists or one is unreadable, or a view has masks of two sizes or two of a class.
+        GenLangSplatError: If no mask exists or one is unreadable, a view has masks of two sizes or two of a class, or
+            the class list is empty or ambiguous.
     """
-    by_file = None if classes is None else _classes_by_file(classes, folder)
+    classes = folder / CLASSES_FILE
+    by_file = _read_classes(classes) if classes.is_file() else None
     labels = {
         name: found
         for path in _view_folders(folder)
@@ -128,20 +102,29 @@ def _read_view(folder: Path, view: str, by_file: Mapping[str, str] | None) -> Vi
 def _read_mask(path: Path) -> Mask:
     with reading_picture(str(path), "Replace it or remove it from the folder."), Image.open(path) as file:
         brightness = np.array(eight_bit(file, str(path)).convert("L"))
-    return brightness > brightness.max() / 2
+    bright: Mask = brightness > brightness.max() / 2
+    return bright
 
 
-def _classes_by_file(classes: Sequence[str], source: Path) -> dict[str, str]:
-    """Maps the normalized file name of each class to the class."""
+def _read_classes(path: Path) -> dict[str, str]:
+    """Reads a list of classes, one per line; returns them by the normalized names of their files."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise GenLangSplatError(
+            f"Cannot read the class list {path} ({error}); expected a text file with one class per line. Replace it."
+        ) from error
     found: dict[str, str] = {}
-    for name in classes:
+    for name in filter(None, map(str.strip, lines)):
         key = _file_key(name)
         if key in found:
             raise GenLangSplatError(
-                f'The classes "{found[key]}" and "{name}" of {source} map to the same file name. Give them different '
+                f'The classes "{found[key]}" and "{name}" of {path} map to the same file name. Give them different '
                 "names."
             )
         found[key] = name
+    if not found:
+        raise GenLangSplatError(f"The class list {path} is empty; expected one class per line. Add the classes.")
     return found
 
 

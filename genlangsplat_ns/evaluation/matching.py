@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.label_files import without_image_suffix
@@ -20,14 +20,6 @@ _LABEL_STUDIO = re.compile(r"[0-9a-f]{8}-(?P<stem>.+)")
 """Label Studio renames uploaded files: `frame_1.jpg` to `1a2b3c4d-frame_1.jpg`."""
 
 
-@runtime_checkable
-class NamedView(Protocol):
-    """A view of a run: the path of its photograph, and `train` or `eval`."""
-
-    name: str
-    split: Any
-
-
 @dataclass(frozen=True, eq=False)
 class MatchedViews:
     """Views with their labels, and what remained: `unmatched` labels of views that are not there."""
@@ -36,32 +28,28 @@ class MatchedViews:
     unmatched: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """How well labels name a view."""
+class _Fit(NamedTuple):
+    """How well labels name a view; the better fit is the larger one."""
 
-    by_name: int
-    """Number of parts at the end of the view's path that the name of the photograph in the labels has too."""
-    by_key: int
-    """The same of the path of the label file below its folder."""
-    by_place: int
-    """The same with the path of the folder before it."""
+    parts: int
+    """Number of parts at the end of the view's path that the labels state, in the best of three ways."""
     exact: bool
-    """Whether one of the first two is the path of the view."""
+    """Whether the path of the photograph in the labels, or that of their file, is the path of the view."""
     whole: bool
     """Whether all parts of the view's path are among these parts."""
     suffix: bool
     """Whether the file names are equal, not only their stems."""
-
-    @property
-    def parts(self) -> int:
-        """Number of parts of the view's path that the labels state in one of these ways."""
-        return max(self.by_name, self.by_key, self.by_place)
+    by_name: int
+    """Number of these parts in the name of the photograph in the labels."""
+    by_key: int
+    """The same in the path of the label file below its folder."""
+    by_place: int
+    """The same with the path of the folder before it."""
 
     @property
     def rank(self) -> tuple[int, bool, bool, bool]:
-        """The better fit has the larger rank."""
-        return self.parts, self.exact, self.whole, self.suffix
+        """What decides between fits."""
+        return self[:4]
 
 
 def match_views(views: Sequence[Any], labels: Mapping[str, ViewLabels], folder: Path | None = None) -> MatchedViews:
@@ -72,10 +60,8 @@ def match_views(views: Sequence[Any], labels: Mapping[str, ViewLabels], folder: 
     name of `folder` itself. Labels that name a folder of no such view are left over where other labels name folders of
     views. Views without labels are ignored; of two views of one photograph, the first counts.
 
-    Args:
-        views: The views.
-        labels: The labels by the path of their file below `folder` or that of the photograph, with or without suffix.
-        folder: The folder of the labels; None if it says nothing.
+    The labels are given by the path of their file below `folder` or that of the photograph, with or without suffix.
+    `folder` is None if it says nothing.
 
     Raises:
         GenLangSplatError: If labels fit several views, or two labels fit one view.
@@ -142,14 +128,9 @@ def _fits(key: str, photograph: str, above: tuple[str, ...], by_stem: Mapping[st
         by_name, by_key, by_place = (
             1 + _common_end(path.parts[:-1], folders) for folders in (of_name, of_key, (*above, *of_key))
         )
-        fits[name] = _Fit(
-            by_name,
-            by_key,
-            by_place,
-            exact=any(other in (name, path.with_suffix("").as_posix()) for other in (photograph, key)),
-            whole=max(by_name, by_key, by_place) == len(path.parts),
-            suffix=path.name in files,
-        )
+        parts = max(by_name, by_key, by_place)
+        exact = bool({photograph, key} & {name, path.with_suffix("").as_posix()})
+        fits[name] = _Fit(parts, exact, parts == len(path.parts), path.name in files, by_name, by_key, by_place)
     return fits
 
 

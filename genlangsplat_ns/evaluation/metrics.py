@@ -1,8 +1,8 @@
-"""Metrics of masks and peaks against labels, and their means."""
+"""Metrics of masks and peaks against labels, and of colors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -23,16 +23,6 @@ def is_hit(peaks: Iterable[tuple[int, int]], truth: CategoryTruth, target: Liter
     if target == "outline":
         return any(bool(truth.mask[y, x]) for x, y in peaks)
     return any(x0 <= x <= x1 and y0 <= y <= y1 for x, y in peaks for x0, y0, x1, y1 in truth.boxes)
-
-
-def micro_mean(groups: Mapping[str, Sequence[float]]) -> float:
-    """Mean over the values of all groups, so groups with more values have more weight."""
-    return float(np.mean([value for group in groups.values() for value in group]))
-
-
-def macro_mean(groups: Mapping[str, Sequence[float]]) -> float:
-    """Mean of the group means, so every group (a scene or a text) has the same weight. Ignores empty groups."""
-    return float(np.mean([float(np.mean(group)) for group in groups.values() if len(group)]))
 
 
 def psnr(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
+from numpy.typing import NDArray
 from torch import Tensor
 
 from genlangsplat_ns.evaluation.labels import Mask
@@ -16,7 +18,8 @@ from genlangsplat_ns.language.answers import choose_level
 from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.levels import LEVELS
 
-Map = Float[np.ndarray, "height width"]
+Map: TypeAlias = Float[NDArray[np.float32], "height width"]
+Maps: TypeAlias = Float[NDArray[np.float32], "levels height width"]
 Peaks = tuple[tuple[int, int], ...]
 
 
@@ -85,9 +88,7 @@ def predict(
     return answers[int(np.argmax(means))]
 
 
-def fill_empty(
-    maps: Float[np.ndarray, "levels height width"], value: float
-) -> Float[np.ndarray, "levels height width"]:
+def fill_empty(maps: Maps, value: float) -> Maps:
     """Sets the raw relevancy of pixels without content, which is exactly 0, to a value.
 
     A level without content in the whole view was not trained, a case that the official code does not have. It stays at
@@ -108,7 +109,7 @@ def box_filter(values: Map, size: int, border: str = "mirrored") -> Map:
             inside the map (torch's average pooling with count_include_pad=False).
     """
     if border == "mirrored":
-        return cv2.filter2D(values, -1, np.ones((size, size)) / size**2)
+        return np.asarray(cv2.filter2D(values, -1, np.ones((size, size)) / size**2), np.float32)
     sums, counts = (
         cv2.boxFilter(array, -1, (size, size), normalize=False, borderType=cv2.BORDER_CONSTANT)
         for array in (values.astype(np.float64), np.ones(values.shape))
@@ -140,13 +141,14 @@ def majority_vote(mask: Mask, size: int, border: str = "short") -> Mask:
     left, right = _window(mask.shape[1], width, size // 2)
     on = sums[bottom][:, right] - sums[top][:, right] - sums[bottom][:, left] + sums[top][:, left]
     votes = (bottom - top)[:, None] * (right - left)[None]
-    return 2 * on > votes
+    majority: Mask = 2 * on > votes
+    return majority
 
 
-def _window(length: int, voters: int, reach: int) -> tuple[np.ndarray, np.ndarray]:
+def _window(length: int, voters: int, reach: int) -> Int64[NDArray[np.int64], "2 length"]:
     """Start and end (exclusive) of the window around each of `length` positions, clipped to `voters`."""
-    position = np.arange(length)
-    return np.clip(position - reach, 0, voters), np.clip(position + reach + 1, 0, voters)
+    bounds: NDArray[np.int64] = np.arange(length) + np.array([[-reach], [reach + 1]])
+    return bounds.clip(0, voters)
 
 
 def find_peaks(values: Map) -> Peaks:

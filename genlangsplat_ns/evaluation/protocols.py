@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -84,33 +84,25 @@ LANGSPLAT_LERF = RenderedProtocol(
     any_tied_peak=True,
 )
 
-LANGSPLATV2_LERF = RenderedProtocol(
+LANGSPLATV2_LERF = replace(
+    LANGSPLAT_LERF,
     name="langsplatv2-lerf",
     description="LangSplatV2's LERF-OVS rule as coded: like LangSplat's, but with a 29 pixel filter that averages only "
     "pixels inside the image, and all rows and columns in the vote; pixels without content count as 0.5",
     empty="half",
     kernel=29,
     kernel_border="inside",
-    normalization="min-max",
-    threshold=0.7,
-    smoothing=7,
-    target="box",
-    any_tied_peak=True,
+    smoothing_border="inside",
 )
 
-OCCAM_LERF = RenderedProtocol(
+OCCAM_LERF = replace(
+    LANGSPLAT_LERF,
     name="occam-lerf",
     description="the LERF-OVS rule of the Occam's LGS paper, according to a third-party audit: like LangSplat's, but "
     "above 0.75 (coded as 0.5 of the upper half); pixels without content count as 0.5, as Occam's LGS renders "
     "embeddings without a decoder",
     empty="half",
-    kernel=30,
-    normalization="min-max",
     threshold=0.75,
-    smoothing=7,
-    smoothing_border="short",
-    target="box",
-    any_tied_peak=True,
 )
 
 LANGSPLAT_3DOVS = RenderedProtocol(
@@ -131,8 +123,8 @@ GAUSSIAN_SELECTION = SelectionProtocol(
     opacity=0.5,
 )
 
-_RENDERED = (THRESHOLD, LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, LANGSPLAT_3DOVS)
-PROTOCOLS: dict[str, EvaluationProtocol] = {rules.name: rules for rules in (*_RENDERED, GAUSSIAN_SELECTION)}
+_ALL = (THRESHOLD, LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, LANGSPLAT_3DOVS, GAUSSIAN_SELECTION)
+PROTOCOLS: dict[str, EvaluationProtocol] = {rules.name: rules for rules in _ALL}
 """All protocols by name."""
 
 

@@ -6,23 +6,25 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+from PIL import Image
 
 from genlangsplat_ns.evaluation.evaluate import AnsweredText, IdentifiedEncoder
+from genlangsplat_ns.evaluation.labels import Mask
 from genlangsplat_ns.evaluation.protocols import EvaluationProtocol
 from genlangsplat_ns.evaluation.published import PublishedScore
 from genlangsplat_ns.evaluation.scores import Evaluation, QueryScore
 from genlangsplat_ns.language.visualize import relevancy_overlay
 from genlangsplat_ns.utils.files import atomic_path
 
-EMBEDDED_ENCODER = "conse"
-
-Picture = UInt8[np.ndarray, "height width 3"]
+Picture = UInt8[NDArray[np.uint8], "height width 3"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Report:
 
 def describe_encoder(encoder: IdentifiedEncoder) -> str:
     """Describes the encoder for the report, and warns that the embedded one is not CLIP."""
-    if encoder.name == EMBEDDED_ENCODER:
+    if encoder.name == "conse":
         return (
             f"Answered by the embedded encoder ({encoder.identity}), not by CLIP. It classifies image regions into the "
             "1,000 classes of ImageNet and compares the class names with the text: it knows cats and cups, but is weak "
@@ -81,57 +83,41 @@ def describe_encoder(encoder: IdentifiedEncoder) -> str:
     return f"Answered by {encoder.identity}."
 
 
-def to_picture(values: Float[np.ndarray, "height width 3"]) -> Picture:
-    """Converts colors in 0 to 1 to uint8."""
-    return (values.clip(0, 1) * 255).round().astype(np.uint8)
-
-
 def answer_pictures(answered: AnsweredText) -> tuple[Picture, Picture, Picture, Picture]:
     """Returns the rendering, the relevancy overlay, the selection and the ground truth.
 
     The last two dim the other pixels and show the outline of the ground truth.
     """
-    prediction = answered.predictions[0]
+    prediction, truth = answered.predictions[0], answered.truth.mask
     rgb = answered.rgb.detach().cpu().float()
-    overlay = relevancy_overlay(rgb, rgb.new_tensor(prediction.map)).numpy()
-    photograph = to_picture(rgb.numpy())
-    truth = answered.truth.mask
-    selection, wanted = (outline(_dim_outside(photograph, mask), truth) for mask in (prediction.mask, truth))
-    heat = to_picture(overlay)
+    overlay = relevancy_overlay(rgb, rgb.new_tensor(prediction.map))
+    photograph, heat = ((colors.numpy().clip(0, 1) * 255).round().astype(np.uint8) for colors in (rgb, overlay))
     if prediction.peaks:
         cv2.drawMarker(heat, prediction.peaks[0], (255, 255, 255), cv2.MARKER_CROSS, 15, 2, cv2.LINE_AA)
+    selection, wanted = (
+        outline(np.where(mask[..., None], photograph, photograph // 4), truth) for mask in (prediction.mask, truth)
+    )
     return photograph, heat, selection, wanted
 
 
-def outline(picture: Picture, mask: Bool[np.ndarray, "height width"]) -> Picture:
+def outline(picture: Picture, mask: Mask) -> Picture:
     """Returns a copy of the image with the border of a mask drawn on it."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(picture.copy(), contours, -1, (255, 64, 180), 2, cv2.LINE_AA)
-
-
-def _dim_outside(picture: Picture, mask: Bool[np.ndarray, "height width"]) -> Picture:
-    """Returns the image with the pixels outside the mask dimmed to a quarter."""
-    return np.where(mask[..., None], picture, picture // 4).astype(np.uint8)
+    outlined = picture.copy()
+    cv2.drawContours(outlined, contours, -1, (255, 64, 180), 2, cv2.LINE_AA)
+    return outlined
 
 
 def data_uri(picture: Picture) -> str:
     """Encodes the image as a JPEG data URI, at most `MAX_PICTURE_WIDTH` wide."""
-    height, width = picture.shape[:2]
-    if width > MAX_PICTURE_WIDTH:
-        size = (MAX_PICTURE_WIDTH, round(height * MAX_PICTURE_WIDTH / width))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+    image, encoded = Image.fromarray(picture), BytesIO()
+    image.thumbnail((MAX_PICTURE_WIDTH, image.height))
+    image.save(encoded, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode("ascii")
 
 
 def write_report(path: Path, report: Report) -> None:
     """Writes the page, which needs no other file and no network."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(render_report(report), encoding="utf-8")
-
-
-def render_report(report: Report) -> str:
-    """Returns the page as HTML."""
     cards = sorted(report.cards, key=lambda card: (bool(card.scores[0].hit), card.scores[0].iou))
     shown, rest = cards[:NUM_OPEN_CARDS], cards[NUM_OPEN_CARDS:]
     more = f"<details><summary>{len(rest)} better answers</summary>{_cards(rest)}</details>" if rest else ""
@@ -147,7 +133,7 @@ def render_report(report: Report) -> str:
         f"<section><h2>{escape(title)}</h2>{_table(report.evaluation, report.protocols, split)}</section>"
         for split, title in report.splits.items()
     )
-    return (
+    page = (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width, initial-scale=1">'
         '<meta name=color-scheme content="light dark">'
@@ -162,6 +148,8 @@ def render_report(report: Report) -> str:
         f"<section class=facts><h2>How it was measured</h2><ul>{protocols}</ul><dl>{facts}</dl></section>"
         f"<footer>{escape(report.footer)}</footer></main></html>\n"
     )
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
 def _table(evaluation: Evaluation, protocols: Sequence[EvaluationProtocol], split: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from genlangsplat_ns.evaluation.metrics import macro_mean, micro_mean
+import numpy as np
 
 ACCURACY_IOU = 0.25
 """Minimum IoU (exclusive) of an accurate mask in the mAcc of OpenGaussian and VALA. This is not localization."""
@@ -82,21 +82,16 @@ def means(groups: Mapping[str, Sequence[QueryScore]]) -> dict[str, Any]:
     Groups are the texts of a scene, or scenes, for which the literature mostly reports the macro mean. Undefined values
     are None instead of NaN: the means without any score, and the localization of a protocol without peaks.
     """
-    scores = [score for group in groups.values() for score in group]
-    if not scores:
+    found = [
+        np.array([(bool(score.hit), score.iou, score.iou > ACCURACY_IOU) for score in group], float)
+        for group in groups.values()
+        if group
+    ]
+    if not found:
         return {"pairs": 0, "micro": None, "macro": None}
-    overlaps = {name: [score.iou for score in group] for name, group in groups.items()}
-    accurate = {name: [float(iou > ACCURACY_IOU) for iou in group] for name, group in overlaps.items()}
-    hits = {name: [float(bool(score.hit)) for score in group] for name, group in groups.items()}
-    has_peaks = scores[0].hit is not None
-    return {
-        "pairs": len(scores),
-        **{
-            name: {
-                "localization": mean(hits) if has_peaks else None,
-                "miou": mean(overlaps),
-                "acc_iou25": mean(accurate),
-            }
-            for name, mean in (("micro", micro_mean), ("macro", macro_mean))
-        },
-    }
+    has_peaks = all(score.hit is not None for group in groups.values() for score in group)
+    figures: dict[str, Any] = {"pairs": sum(map(len, found))}
+    for kind, rows in (("micro", np.concatenate(found)), ("macro", np.stack([group.mean(axis=0) for group in found]))):
+        localization, miou, accuracy = rows.mean(axis=0).tolist()
+        figures[kind] = {"localization": localization if has_peaks else None, "miou": miou, "acc_iou25": accuracy}
+    return figures

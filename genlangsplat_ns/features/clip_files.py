@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -20,18 +20,14 @@ QUICK_GELU = "1.702"
 """The factor of QuickGELU, which OpenAI's models and some others have instead of GELU."""
 
 
-@dataclass(frozen=True)
-class ClipShape:
+class ClipShape(NamedTuple):
     """The sizes that tell CLIP models apart; None where they are unknown."""
 
-    image: str | None = None
+    image: str | None
     """The image model: patches, width, layers and input size of a transformer, or layers and width of a ResNet."""
-    text_width: int | None = None
-    """Width of the text model."""
-    text_layers: int | None = None
-    """Number of layers of the text model."""
-    embedding_dim: int | None = None
-    """Width of the embeddings."""
+    text_width: int | None
+    text_layers: int | None
+    embedding_dim: int | None
 
     def __str__(self) -> str:
         text = "" if self.text_width is None else f", a text model of width {self.text_width}"
@@ -50,9 +46,6 @@ def load_clip_file(path: Path, name: str, **options: Any) -> Any:
         path: The file.
         name: open_clip's name of the model.
         options: Further arguments of `open_clip.create_model`.
-
-    Raises:
-        GenLangSplatError: The file is damaged, of another model, or of another program.
     """
     import open_clip
 
@@ -100,18 +93,24 @@ def _check_activation(path: Path, name: str, file: WeightsFile) -> None:
         )
 
 
+def first_line(error: Exception) -> str:
+    """Returns the beginning of an exception's message."""
+    if isinstance(error, pickle.UnpicklingError):
+        # torch's message recommends unsafe loading.
+        return "it contains more than weights"
+    return str(error).strip().split("\n")[0][:200]
+
+
 def _another_model(path: Path, name: str, file: WeightsFile, error: Exception) -> GenLangSplatError:
     import open_clip
 
-    reason = str(error).strip().split("\n")[0][:200]
     fitting = matching_models(file.tensors)
     known = f" (in open_clip {' or '.join(fitting)})" if fitting else ""
     expected = shape_of_config(open_clip.get_model_config(name) or {})
     return GenLangSplatError(
         f"The weights {str(path)!r} could not be loaded into {name}: they are damaged or of another model "
-        f"({type(error).__name__}: {reason}). They have "
-        f"{shape_of_weights(file.tensors)}{known}; {name} has {expected}. Download them again, or give the model they "
-        "belong to with --open-clip.model."
+        f"({type(error).__name__}: {first_line(error)}). They have {shape_of_weights(file.tensors)}{known}; {name} has "
+        f"{expected}. Download them again, or give the model they belong to with --open-clip.model."
     )
 
 
@@ -120,7 +119,7 @@ def matching_models(tensors: Mapping[str, Tensor]) -> list[str]:
     import open_clip
 
     shape = shape_of_weights(tensors)
-    if None in astuple(shape):
+    if None in shape:
         return []
     names: list[str] = open_clip.list_models()
     return [name for name in names if shape_of_config(open_clip.get_model_config(name)) == shape]

@@ -8,6 +8,9 @@ mean of the sentence embeddings of the class names, weighted by them. The same s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from runpy import run_path
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +21,6 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.region_classifier import RegionClassifier
 from genlangsplat_ns.features.regions import ViewMasks
 from genlangsplat_ns.features.sentences import SentenceModel, with_article
-from genlangsplat_ns.features.wheels import import_file_of_wheel
 
 CONSE_IDENTITY = "conse/efficientnet-lite2@960+48x96/all-minilm-l6-v2/1"
 """Name, image model with input size and crops, sentence model, and a version that increases when embeddings change."""
@@ -32,11 +34,7 @@ the pixel AUC of the relevancy (without crops) is 0.91, compared to 0.90 at temp
 
 
 class ConSEEncoder:
-    """Embeds regions with EfficientNet-lite2, and texts, which are few, with all-MiniLM-L6-v2 on the CPU.
-
-    Raises:
-        GenLangSplatError: If a package with weights is not installed.
-    """
+    """Embeds regions with EfficientNet-lite2, and texts, which are few, with all-MiniLM-L6-v2 on the CPU."""
 
     name = "conse"
     identity = CONSE_IDENTITY
@@ -45,9 +43,7 @@ class ConSEEncoder:
     def __init__(self, device: str = "cpu") -> None:
         self.classifier = RegionClassifier(torch.device(device))
         self._sentences = SentenceModel()
-        # Imports only the file with the class names: the whole package would take 250 MB of memory.
-        names = import_file_of_wheel("open_clip", "zero_shot_metadata.py").IMAGENET_CLASSNAMES
-        classes = self._sentences.encode([with_article(name) for name in names])
+        classes = self._sentences.encode([with_article(name) for name in _class_names()])
         # Sentence embeddings share a large mean, which makes all of them similar.
         self._center = classes.mean(dim=0)
         # Centered, but not normalized.
@@ -70,6 +66,14 @@ class ConSEEncoder:
                     "train with --pipeline.datamanager.encoder openclip, which knows some words of every script."
                 )
         return F.normalize(self._sentences.encode([with_article(text) for text in texts]) - self._center, dim=-1)
+
+
+def _class_names() -> tuple[str, ...]:
+    """Returns open_clip's names of ImageNet's classes; importing all of open_clip would take 250 MB of memory."""
+    package = find_spec("open_clip")
+    assert package is not None and package.origin is not None, "open_clip is a dependency"
+    file = Path(package.origin).with_name("zero_shot_metadata.py")
+    return tuple(run_path(str(file))["IMAGENET_CLASSNAMES"])
 
 
 def mix_classes(

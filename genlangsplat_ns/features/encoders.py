@@ -30,11 +30,9 @@ class ImageTextEncoder(Protocol):
         self, image: UInt8[Tensor, "height width 3"], masks: ViewMasks
     ) -> Float[Tensor, "num_regions embedding_dim"]:
         """Embeds the regions of an RGB view, each with at least one visible pixel, as one unit vector each."""
-        ...
 
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "num_texts embedding_dim"]:
         """Embeds texts as unit vectors, one row per text. Raises GenLangSplatError if a text is blank."""
-        ...
 
 
 ENCODERS: tuple[str, ...] = ("conse", "openclip")

@@ -13,7 +13,8 @@ from torch import Tensor
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import ImageTextEncoder
 from genlangsplat_ns.features.masks import MaskGenerator
-from genlangsplat_ns.features.store import FeatureStore, ViewFeatures
+from genlangsplat_ns.features.store import FeatureStore
+from genlangsplat_ns.features.view_file import ViewFeatures
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.utils.progress import track
 

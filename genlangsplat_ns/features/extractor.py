@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from genlangsplat_ns.features.encoders import (
 from genlangsplat_ns.features.extract import View, extract_features
 from genlangsplat_ns.features.masks import CONVERTED_MASKS, MaskGenerator, load_mask_generator, mask_settings
 from genlangsplat_ns.features.open_clip_encoder import openclip_weights_present, resolve_openclip_weights
-from genlangsplat_ns.features.sam_weights import check_checkpoint_present, find_checkpoint
+from genlangsplat_ns.features.sam_weights import find_checkpoint, missing_checkpoint
 from genlangsplat_ns.features.settings import EncoderName, FeatureSettings, MaskName
 from genlangsplat_ns.features.store import FeatureStore, StoreIdentity
 from genlangsplat_ns.levels import LEVELS
@@ -75,18 +75,19 @@ class FeatureExtractor:
         self._check_weights()
         return self._masks
 
+    @cached_property
+    def _masks(self) -> MaskGenerator:
+        return load_mask_generator(self.mask_name, self._settings.sam, self._device, self._settings.download_weights)
+
     def _check_weights(self) -> None:
         """Reports all missing weights together, before any are downloaded or read."""
-        settings = self._settings
-        checks: list[Callable[[], object]] = []
-        if self.mask_name == "sam" and (not settings.download_weights or settings.sam.checkpoint is not None):
-            checks.append(lambda: check_checkpoint_present(settings.sam))
+        settings, messages = self._settings, []
+        downloads = settings.download_weights and settings.sam.checkpoint is None
+        if self.mask_name == "sam" and not downloads and find_checkpoint(settings.sam) is None:
+            messages.append(str(missing_checkpoint(settings.sam)))
         if self.encoder_name == "openclip" and self.mask_name != CONVERTED_MASKS:
-            checks.append(lambda: resolve_openclip_weights(settings.open_clip, settings.download_weights))
-        messages = []
-        for check in checks:
             try:
-                check()
+                resolve_openclip_weights(settings.open_clip, settings.download_weights)
             except GenLangSplatError as error:
                 messages.append(str(error))
         if messages:
@@ -94,7 +95,7 @@ class FeatureExtractor:
 
     def load_text_encoder(self) -> ImageTextEncoder:
         """Loads the encoder for texts on the CPU, to save GPU memory."""
-        return load_encoder(self.encoder_name, "cpu", self._settings.open_clip, self._settings.download_weights)
+        return self._load_encoder("cpu")
 
     def release(self) -> None:
         """Releases the models and frees cached GPU memory."""
@@ -104,12 +105,11 @@ class FeatureExtractor:
             torch.cuda.empty_cache()
 
     def _load_region_encoder(self) -> ImageTextEncoder:
-        settings = self._settings
-        return load_encoder(self.encoder_name, self._device, settings.open_clip, settings.download_weights)
+        return self._load_encoder(self._device)
 
-    @cached_property
-    def _masks(self) -> MaskGenerator:
-        return load_mask_generator(self.mask_name, self._settings.sam, self._device, self._settings.download_weights)
+    def _load_encoder(self, device: str) -> ImageTextEncoder:
+        settings = self._settings
+        return load_encoder(self.encoder_name, device, settings.open_clip, settings.download_weights)
 
 
 def _resolve(settings: FeatureSettings, device: str) -> tuple[EncoderName, MaskName]:

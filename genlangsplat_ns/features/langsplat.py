@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int32, Int64
+from numpy.typing import NDArray
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.store import ViewFeatures
+from genlangsplat_ns.features.view_file import ViewFeatures
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.utils.files import atomic_path
+
+Numbers: TypeAlias = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
+Regions: TypeAlias = Int32[NDArray[np.int32], "levels height width"]
 
 SIZE_TOLERANCE = 1.5
 """Deviation of a resized image's width from the exact aspect ratio, from rounding, in pixels."""
@@ -46,7 +51,7 @@ def check_langsplat_files(folder: Path, stems: Sequence[str]) -> None:
 def read_langsplat_view(
     folder: Path,
     stem: str,
-    positions: Float[np.ndarray, "height width 2"],
+    positions: Float[NDArray[np.float64], "height width 2"],
     photograph_size: tuple[int, int],
     embedding_dim: int,
 ) -> ViewFeatures:
@@ -104,12 +109,10 @@ def write_langsplat_view(folder: Path, stem: str, features: ViewFeatures) -> Non
             ) from error
 
 
-def _renumber(
-    regions: Int32[np.ndarray, "levels height width"],
-) -> tuple[Int32[np.ndarray, "levels height width"], np.ndarray]:
+def _renumber(regions: Regions) -> tuple[Regions, Int64[NDArray[np.int64], " kept"]]:
     """Renumbers the regions from 0 in order of level, and returns the previous number of each."""
     numbered = np.full_like(regions, -1)
-    kept: list[np.ndarray] = []
+    kept: list[NDArray[np.int32]] = []
     for level, before in enumerate(regions):
         known, ranks = np.unique(before[before >= 0], return_inverse=True)
         numbered[level][before >= 0] = ranks + sum(map(len, kept))
@@ -117,7 +120,7 @@ def _renumber(
     return numbered, np.concatenate(kept).astype(np.int64)
 
 
-def _read_array(path: Path) -> np.ndarray:
+def _read_array(path: Path) -> Numbers:
     try:
         array = np.load(path, allow_pickle=False)
         # np.load also reads archives and arrays of strings.
@@ -130,9 +133,7 @@ def _read_array(path: Path) -> np.ndarray:
         ) from error
 
 
-def _check(
-    name: Path, maps: np.ndarray, rows: np.ndarray, photograph_size: tuple[int, int], embedding_dim: int
-) -> None:
+def _check(name: Path, maps: Numbers, rows: Numbers, photograph_size: tuple[int, int], embedding_dim: int) -> None:
     if maps.ndim != 3 or len(maps) != len(LEVELS) + 1:
         raise GenLangSplatError(f"{name}_s.npy has shape {maps.shape}, expected 4 x height x width (default, s, m, l).")
     if rows.ndim != 2 or rows.shape[1] != embedding_dim:

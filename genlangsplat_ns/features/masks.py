@@ -30,12 +30,10 @@ class MaskGenerator(Protocol):
     @property
     def name(self) -> str:
         """Name by which the generator is loaded."""
-        ...
 
     @property
     def settings(self) -> MaskSettings:
         """All settings that change the masks."""
-        ...
 
     def generate(
         self, image: UInt8[Tensor, "height width 3"], kept: Bool[Tensor, "height width"] | None = None
@@ -44,7 +42,6 @@ class MaskGenerator(Protocol):
 
         Pixels that are not `kept` (None keeps all) are black. Masks may extend over them; the caller clips the masks.
         """
-        ...
 
 
 def load_mask_generator(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.clip_files import load_clip_file
+from genlangsplat_ns.features.clip_files import first_line, load_clip_file
 from genlangsplat_ns.features.regions import ViewMasks, cut_out
 from genlangsplat_ns.features.settings import OpenClipSettings
 from genlangsplat_ns.utils.files import WEIGHTS_ERRORS, file_sha256
@@ -34,9 +33,6 @@ class OpenClipEncoder:
     """Embeds regions and texts with a CLIP model.
 
     Like in LangSplat, a region is cropped on black, padded to a square and resized without antialiasing.
-
-    Raises:
-        GenLangSplatError: If the model is unknown, or its weights are missing, damaged or of another model.
     """
 
     name = "openclip"
@@ -52,15 +48,13 @@ class OpenClipEncoder:
         self._batch_size = settings.batch_size or (CUDA_BATCH if on_cuda else CPU_BATCH)
         precision = settings.precision if settings.precision != "auto" else ("fp16" if on_cuda else "fp32")
         weights = resolve_openclip_weights(settings, download)
-        options = {
-            "precision": precision,
-            "device": self._device,
-            "force_preprocess_cfg": _published_preprocessing(settings),
-        }
-        if weights == settings.weights and not _is_path(weights):
+        # A weights file does not contain the mean and the standard deviation of its pixels.
+        pixels = {name: value for name, value in _published(settings).items() if name in ("mean", "std")}
+        options = {"precision": precision, "device": self._device, "force_preprocess_cfg": pixels}
+        if weights is None:
             model = _download_model(settings, options)
         else:
-            model = load_clip_file(Path(weights), settings.model, **options)
+            model = load_clip_file(weights, settings.model, **options)
         _warn_of_activation(settings)
         self._model: Any = model.eval().requires_grad_(False)
         self._dtype = open_clip.get_input_dtype(precision) or torch.float32
@@ -112,7 +106,7 @@ class OpenClipEncoder:
             return open_clip.get_tokenizer(self._settings.model)
         except OSError as error:
             raise GenLangSplatError(
-                f"The tokenizer of {self._settings.model} is not on this machine ({_first_line(error)}). Run once with "
+                f"The tokenizer of {self._settings.model} is not on this machine ({first_line(error)}). Run once with "
                 "network access, or choose a model with CLIP's own tokenizer, such as ViT-B-16."
             ) from error
 
@@ -127,13 +121,13 @@ def _download_model(settings: OpenClipSettings, options: dict[str, Any]) -> Any:
         return open_clip.create_model(settings.model, pretrained=settings.weights, require_pretrained=True, **options)
     except OSError as error:
         raise GenLangSplatError(
-            f"CLIP's weights {settings.weights} could not be downloaded from {source} ({_first_line(error)}). Try "
+            f"CLIP's weights {settings.weights} could not be downloaded from {source} ({first_line(error)}). Try "
             "again, or download them by other means and give the file with --open-clip.weights."
         ) from error
     except WEIGHTS_ERRORS as error:
         raise GenLangSplatError(
             f"The weights {settings.weights!r} could not be loaded into {settings.model}: they are damaged or of "
-            f"another model ({type(error).__name__}: {_first_line(error)}). Download them again, or give the model "
+            f"another model ({type(error).__name__}: {first_line(error)}). Download them again, or give the model "
             "they belong to with --open-clip.model."
         ) from error
 
@@ -142,8 +136,9 @@ def _warn_of_activation(settings: OpenClipSettings) -> None:
     """Warns of published weights for QuickGELU in a model with GELU. Stored runs may have used them, so they load."""
     import open_clip
 
-    published = open_clip.get_pretrained_cfg(settings.model, settings.weights) or {}
-    if published.get("quick_gelu") and not (open_clip.get_model_config(settings.model) or {}).get("quick_gelu"):
+    if _published(settings).get("quick_gelu") and not (open_clip.get_model_config(settings.model) or {}).get(
+        "quick_gelu"
+    ):
         LOGGER.warning(
             "CLIP's weights %s were trained with the activation QuickGELU, but %s has GELU, so embeddings are less "
             "accurate. Give --open-clip.model %s-quickgelu.",
@@ -152,11 +147,7 @@ def _warn_of_activation(settings: OpenClipSettings) -> None:
 
 
 def openclip_identity(settings: OpenClipSettings) -> str:
-    """Returns the identity of the encoder: model and weights, with a hash if the weights are a file.
-
-    Raises:
-        GenLangSplatError: If the weights file does not exist.
-    """
+    """Returns the identity of the encoder: model and weights, with a hash if the weights are a file."""
     weights = settings.weights
     if _is_path(weights):
         if not Path(weights).is_file():
@@ -168,11 +159,7 @@ def openclip_identity(settings: OpenClipSettings) -> str:
 
 
 def openclip_embedding_dim(settings: OpenClipSettings) -> int:
-    """Returns the width of the embeddings from open_clip's model configurations.
-
-    Raises:
-        GenLangSplatError: If the model is unknown.
-    """
+    """Returns the width of the embeddings from open_clip's model configurations."""
     import open_clip
 
     config = open_clip.get_model_config(settings.model)
@@ -188,15 +175,11 @@ def openclip_weights_present(settings: OpenClipSettings) -> bool:
     return _find_weights(settings) is not None
 
 
-def resolve_openclip_weights(settings: OpenClipSettings, download: bool) -> str:
-    """Returns the weights for open_clip: a file, or their name if open_clip may download them. Reads no file.
-
-    Raises:
-        GenLangSplatError: If the weights are unknown, or are missing and may not be downloaded.
-    """
+def resolve_openclip_weights(settings: OpenClipSettings, download: bool) -> Path | None:
+    """Returns the weights file, or None if open_clip may download it. Reads no file."""
     found = _find_weights(settings)
     if found is not None:
-        return str(found)
+        return found
     import open_clip
 
     published = open_clip.list_pretrained_tags_by_model(settings.model)
@@ -205,58 +188,42 @@ def resolve_openclip_weights(settings: OpenClipSettings, download: bool) -> str:
             f"open_clip has no weights {settings.weights!r} of {settings.model}; it has {', '.join(published)}. "
             "Choose one of them, or give a file, with --open-clip.weights."
         )
-    source = _source(settings)
     if not download:
         raise GenLangSplatError(
             f"CLIP's weights {settings.model} {settings.weights} are not on this machine. Run again with "
-            f"--download-weights to download them from {source}, give a file with --open-clip.weights, or "
+            f"--download-weights to download them from {_source(settings)}, give a file with --open-clip.weights, or "
             "choose the encoder conse, which needs no download."
         )
-    return settings.weights
+    return None
 
 
 def _find_weights(settings: OpenClipSettings) -> Path | None:
     """Returns the weights file if it exists where open_clip looks for it."""
-    import open_clip
     from huggingface_hub import try_to_load_from_cache
 
     if _is_path(settings.weights):
         return Path(settings.weights) if Path(settings.weights).is_file() else None
-    published = open_clip.get_pretrained_cfg(settings.model, settings.weights) or {}
+    published = _published(settings)
     if published.get("hf_hub"):
         repository, _, name = published["hf_hub"].rpartition("/")
         names = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
-        for candidate in names:
-            found = try_to_load_from_cache(repository, candidate)
-            if isinstance(found, str):
-                return Path(found)
-    elif published.get("url"):
-        file = Path.home() / ".cache" / "clip" / Path(published["url"]).name
-        return file if file.is_file() else None
-    return None
+        found = [try_to_load_from_cache(repository, candidate) for candidate in names]
+        return next((Path(file) for file in found if isinstance(file, str)), None)
+    file = Path.home() / ".cache" / "clip" / Path(published.get("url", "")).name
+    return file if file.is_file() else None
 
 
-def _published_preprocessing(settings: OpenClipSettings) -> dict[str, Any]:
-    """Returns pixel mean and standard deviation of the weights, which a weights file does not contain."""
+def _published(settings: OpenClipSettings) -> dict[str, Any]:
+    """Returns open_clip's entry of published weights, empty if it has none."""
     import open_clip
 
-    published = open_clip.get_pretrained_cfg(settings.model, settings.weights) or {}
-    return {name: published[name] for name in ("mean", "std") if name in published}
+    return open_clip.get_pretrained_cfg(settings.model, settings.weights) or {}
 
 
 def _source(settings: OpenClipSettings) -> str:
-    import open_clip
-
-    published = open_clip.get_pretrained_cfg(settings.model, settings.weights)
+    published = _published(settings)
     return f"https://huggingface.co/{published['hf_hub']}" if published.get("hf_hub") else str(published.get("url"))
 
 
 def _is_path(weights: str) -> bool:
     return "/" in weights or "\\" in weights or Path(weights).suffix in (".pt", ".pth", ".bin", ".safetensors")
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, pickle.UnpicklingError):
-        # torch's message recommends unsafe loading.
-        return "it contains more than weights"
-    return str(error).strip().split("\n")[0][:200]

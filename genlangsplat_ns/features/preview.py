@@ -5,15 +5,20 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Bool, Int32, UInt8
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from genlangsplat_ns.features.store import ViewFeatures
+from genlangsplat_ns.features.view_file import ViewFeatures
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.utils.files import atomic_path
+
+Pixels: TypeAlias = UInt8[NDArray[np.uint8], "height width 3"]
+Regions: TypeAlias = Int32[NDArray[np.int32], "height width"]
 
 PANEL_WIDTH = 640
 """Maximum width of one panel; larger views are downscaled."""
@@ -37,7 +42,7 @@ def write_contact_sheet(path: Path, name: str, image: UInt8[Tensor, "height widt
         _side_by_side(panels).save(temporary)
 
 
-def describe_level(level: str, regions: Int32[np.ndarray, "height width"]) -> str:
+def describe_level(level: str, regions: Regions) -> str:
     """Returns a caption with the number of regions, their mean area and the covered share of the view."""
     areas = np.unique(regions[regions >= 0], return_counts=True)[1]
     if len(areas) == 0:
@@ -46,9 +51,7 @@ def describe_level(level: str, regions: Int32[np.ndarray, "height width"]) -> st
     return f"{level}: {len(areas)} {noun}, mean area {areas.mean():,.0f} px, {areas.sum() / regions.size:.0%} covered"
 
 
-def paint_regions(
-    pixels: UInt8[np.ndarray, "height width 3"], regions: Int32[np.ndarray, "height width"]
-) -> UInt8[np.ndarray, "height width 3"]:
+def paint_regions(pixels: Pixels, regions: Regions) -> Pixels:
     """Overlays regions on a view in distinct colors with white outlines; the rest becomes dark gray."""
     hues = np.arange(int(regions.max(initial=-1)) + 1) * GOLDEN_RATIO % 1.0
     # Index -1 selects the black at the end.
@@ -61,14 +64,14 @@ def paint_regions(
     return painted.round().astype(np.uint8)
 
 
-def _outline(regions: Int32[np.ndarray, "height width"]) -> np.ndarray:
+def _outline(regions: Regions) -> Bool[NDArray[np.bool_], "height width"]:
     outline = np.zeros(regions.shape, dtype=bool)
     outline[:, 1:] |= regions[:, 1:] != regions[:, :-1]
     outline[1:] |= regions[1:] != regions[:-1]
     return outline
 
 
-def _side_by_side(panels: Sequence[tuple[str, UInt8[np.ndarray, "height width 3"]]]) -> Image.Image:
+def _side_by_side(panels: Sequence[tuple[str, Pixels]]) -> Image.Image:
     height, width = panels[0][1].shape[:2]
     scale = min(1.0, PANEL_WIDTH / width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

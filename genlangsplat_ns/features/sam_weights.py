@@ -64,31 +64,23 @@ def find_checkpoint(settings: SamSettings) -> Path | None:
 
 
 def checkpoint_identity(settings: SamSettings) -> str:
-    """Returns the identity of the weights: the model for official weights, model and hash for a custom file.
-
-    Raises:
-        GenLangSplatError: If the custom file does not exist.
-    """
+    """Returns the identity of the weights: the model for official weights, model and hash for a custom file."""
     if settings.checkpoint is None:
         return settings.model
     if not settings.checkpoint.is_file():
-        raise _missing(settings)
+        raise missing_checkpoint(settings)
     digest = file_sha256(settings.checkpoint)
     official = OFFICIAL_CHECKPOINTS.get(settings.model)
     return settings.model if official and digest == official.sha256 else f"{settings.model}@{digest[:12]}"
 
 
 def require_checkpoint(settings: SamSettings, download: bool) -> Path:
-    """Returns the weights file; downloads it if it is missing and `download` is set.
-
-    Raises:
-        GenLangSplatError: If it is missing and may not or cannot be downloaded, or an official file is damaged.
-    """
+    """Returns the weights file; downloads it if it is missing and `download` is set."""
     path = find_checkpoint(settings)
     official = OFFICIAL_CHECKPOINTS.get(settings.model)
     if path is None:
         if official is None or settings.checkpoint is not None or not download:
-            raise _missing(settings)
+            raise missing_checkpoint(settings)
         return _download(official)
     if official is not None and settings.checkpoint is None and file_sha256(path) != official.sha256:
         raise GenLangSplatError(
@@ -99,17 +91,8 @@ def require_checkpoint(settings: SamSettings, download: bool) -> Path:
     return path
 
 
-def check_checkpoint_present(settings: SamSettings) -> None:
-    """Checks that the weights are on this machine; reads and downloads nothing.
-
-    Raises:
-        GenLangSplatError: If they are missing.
-    """
-    if find_checkpoint(settings) is None:
-        raise _missing(settings)
-
-
-def _missing(settings: SamSettings) -> GenLangSplatError:
+def missing_checkpoint(settings: SamSettings) -> GenLangSplatError:
+    """Returns the error about weights that are not on this machine."""
     if settings.checkpoint is not None:
         return GenLangSplatError(
             f"The weights file {settings.checkpoint} of --sam.checkpoint does not exist. Give an existing file."
@@ -122,8 +105,8 @@ def _missing(settings: SamSettings) -> GenLangSplatError:
         )
     return GenLangSplatError(
         f"SAM's weights {official.file_name} are not on this machine. Run again with --download-weights to download "
-        f"them ({official.gigabytes:.2f} GB from {official.url}), put the file into {weights_folder()}, give a file "
-        "with --sam.checkpoint, or choose the masks watershed, which need no weights."
+        f"them ({official.gigabytes:.2f} GB from {official.url}), put the file into {weights_folder()}, "
+        "give a file with --sam.checkpoint, or choose the masks watershed, which need no weights."
     )
 
 
@@ -142,11 +125,7 @@ def _download(official: OfficialCheckpoint) -> Path:
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """Reads a weights file of SAM without executing code from it; training checkpoints and safetensors are read too.
-
-    Raises:
-        GenLangSplatError: It is truncated, not a weights file, or of a relative of SAM or another known model.
-    """
+    """Reads a weights file of SAM without executing code from it; training checkpoints and safetensors are read too."""
     file = read_weights(path)
     if file.kind not in (None, "SAM"):
         advice = (

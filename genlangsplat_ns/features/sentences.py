@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,7 +49,8 @@ class BertEncoder(nn.Module):
     ) -> Float[Tensor, "num_texts length width"]:
         """Returns the last hidden states; they are undefined where no token is present."""
         embedded = self.words(tokens) + self.positions.weight[: tokens.shape[1]]
-        return self.layers(self.norm(embedded), src_key_padding_mask=~present)
+        states: Tensor = self.layers(self.norm(embedded), src_key_padding_mask=~present)
+        return states
 
 
 def _to_torch_names(weights: dict[str, Tensor], num_layers: int) -> dict[str, Tensor]:
@@ -72,11 +74,7 @@ def _to_torch_names(weights: dict[str, Tensor], num_layers: int) -> dict[str, Te
 
 
 class SentenceModel:
-    """all-MiniLM-L6-v2 on the CPU: the normalized mean of BERT's last hidden states over the tokens.
-
-    Raises:
-        GenLangSplatError: If one of its packages is not installed.
-    """
+    """all-MiniLM-L6-v2 on the CPU: the normalized mean of BERT's last hidden states over the tokens."""
 
     embedding_dim = 384
 
@@ -118,9 +116,5 @@ def with_article(text: str) -> str:
 
     The sentence model distinguishes wordings that mean the same to a user; of those tried, this one was the best.
     """
-    words = " ".join(text.split())
-    for article in ("a ", "an ", "the "):
-        if words.lower().startswith(article):
-            words = words[len(article) :]
-            break
+    words = re.sub("^(a|an|the) ", "", " ".join(text.split()), flags=re.IGNORECASE)
     return f"{'an' if words[:1].lower() in 'aeiou' else 'a'} {words}"

@@ -159,10 +159,7 @@ class FeatureStore:
                 self.folder.parent.rmdir()
 
     def key(
-        self,
-        view_name: str,
-        image: UInt8[Tensor, "height width 3"],
-        kept: Bool[Tensor, "height width"] | None = None,
+        self, view_name: str, image: UInt8[Tensor, "height width 3"], kept: Bool[Tensor, "height width"] | None = None
     ) -> str:
         """Returns the key of a view's features, the stem of their file.
 
@@ -223,11 +220,7 @@ class FeatureStore:
 
     def _read(self, key: str) -> ViewFeatures | str:
         """Returns the features, or the reason why the file is unusable."""
-        features = read_view_file(self._path(key), [self.identity.digest, key])
-        if isinstance(features, str):
-            return features
-        problem = feature_problem(features, self.identity.embedding_dim)
-        return features if problem is None else f"is damaged: {problem}"
+        return read_view_file(self._path(key), [self.identity.digest, key], self.identity.embedding_dim)
 
 
 def _prepare_folder(folder: Path, manifest: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int32, UInt8
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -48,7 +49,7 @@ def write_view_file(path: Path, features: ViewFeatures, origin: list[str]) -> No
     path.write_bytes(save({"embeddings": embeddings, "regions": packed}, metadata={"view": json.dumps(header)}))
 
 
-def read_view_file(path: Path, origin: list[str]) -> ViewFeatures | str:
+def read_view_file(path: Path, origin: list[str], embedding_dim: int) -> ViewFeatures | str:
     """Returns the features with embeddings in float32, or the reason why the file is unusable."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -59,7 +60,9 @@ def read_view_file(path: Path, origin: list[str]) -> ViewFeatures | str:
             half = embeddings.dtype == torch.float16
             if not half or zlib.crc32(embeddings.numpy().tobytes()) != header["embeddings_crc"]:
                 return "is damaged: its embeddings do not have the stored checksum"
-            return ViewFeatures(_unpack(packed, header["regions"]), embeddings.float())
+            features = ViewFeatures(_unpack(packed, header["regions"]), embeddings.float())
+        problem = feature_problem(features, embedding_dim)
+        return features if problem is None else f"is damaged: {problem}"
     except FileNotFoundError:
         return "does not exist"
     except (OSError, EOFError, ValueError, TypeError, KeyError, SafetensorError, lzma.LZMAError) as error:
@@ -78,7 +81,7 @@ def feature_problem(features: ViewFeatures, embedding_dim: int) -> str | None:
     return None
 
 
-def _pack(regions: Int32[np.ndarray, "levels height width"]) -> tuple[UInt8[Tensor, " bytes"], dict[str, Any]]:
+def _pack(regions: Int32[NDArray[np.int32], "levels height width"]) -> tuple[UInt8[Tensor, " bytes"], dict[str, Any]]:
     """Compresses a region map; returns the bytes and their layout."""
     firsts = [int(level[level >= 0].min()) if (level >= 0).any() else 0 for level in regions]
     counted = np.where(regions >= 0, regions - np.array(firsts, dtype=np.int32)[:, None, None] + 1, 0)

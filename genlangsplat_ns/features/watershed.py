@@ -11,15 +11,20 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.regions import ViewMasks
 from genlangsplat_ns.levels import LEVELS
+
+Lab: TypeAlias = Float32[NDArray[np.float32], "height width 3"]
+Inside: TypeAlias = Bool[NDArray[np.bool_], "height width"]
+Atoms: TypeAlias = Int64[NDArray[np.int64], "height width"]
 
 ALGORITHM_VERSION = 1
 """Increases whenever the same settings give different regions, so that features of older regions are not reused."""
@@ -49,16 +54,6 @@ class WatershedSettings:
     area_power: float = 0.2
     """Power of the area in the merging cost. Larger values give regions of more similar size."""
 
-    def __post_init__(self) -> None:
-        if not self.subparts >= self.parts >= self.wholes >= 1:
-            raise GenLangSplatError(
-                f"{self.subparts} subparts, {self.parts} parts and {self.wholes} wholes cannot be nested. "
-                "Give region counts of at least 1 that do not increase from subparts to wholes."
-            )
-        for name in ("working_size", "fine_scale", "coarse_scale", "half_strength", "seed_spacing"):
-            if getattr(self, name) <= 0:
-                raise GenLangSplatError(f"{name} is {getattr(self, name)}. Give a number above 0.")
-
 
 class WatershedMaskGenerator:
     """Generates nested regions at three levels, deterministically.
@@ -83,26 +78,18 @@ class WatershedMaskGenerator:
 
         Pixels that are not `kept` (None keeps all) have no region, except that working pixels at their border are
         assigned as a whole.
-
-        Raises:
-            GenLangSplatError: If the image has no pixels.
         """
         height, width = image.shape[:2]
-        if height == 0 or width == 0:
-            raise GenLangSplatError(f"An image of {height}x{width} pixels has no regions. Give one with pixels.")
         settings = self._settings
-        if kept is None:
-            lab, inside = _working_lab(image.cpu().numpy(), settings.working_size), None
-        else:
-            smallest = settings.seed_spacing**2
-            lab, inside = _masked_lab(image.cpu().numpy(), kept.cpu().numpy(), settings.working_size, smallest)
-            if not inside.any():
-                return ViewMasks(height, width, len(LEVELS), [])
+        mask = None if kept is None else kept.cpu().numpy()
+        lab, inside = _working_lab(image.cpu().numpy(), mask, settings.working_size, settings.seed_spacing**2)
+        if not inside.any():
+            return ViewMasks(height, width, len(LEVELS), [])
         atoms = _atoms(_gradient(lab, settings.fine_scale), settings.seed_spacing, inside)
         borders = _shared_borders(atoms, lab, settings.coarse_scale, settings.half_strength)
         merging = _Merging(np.bincount(atoms[atoms >= 0]), borders, settings.area_power)
         # A small kept area shows fewer objects, and they are larger in relation to it.
-        share = 1.0 if inside is None else math.sqrt(inside.mean())
+        share = math.sqrt(inside.mean())
         counts = [max(1, round(count * share)) for count in (settings.subparts, settings.parts, settings.wholes)]
         levels = np.stack([merging.merge_down_to(count) for count in counts])[:, atoms]
         levels[:, atoms < 0] = -1
@@ -113,19 +100,43 @@ class WatershedMaskGenerator:
 
 
 def _working_lab(
-    image: UInt8[np.ndarray, "height width 3"], working_size: int
-) -> Float32[np.ndarray, "working_height working_width 3"]:
-    """Returns the image in CIELAB, downscaled to a long side of at most `working_size`."""
+    image: UInt8[NDArray[np.uint8], "height width 3"],
+    kept: Bool[NDArray[np.bool_], "height width"] | None,
+    working_size: int,
+    smallest: int,
+) -> tuple[
+    Float32[NDArray[np.float32], "working_height working_width 3"],
+    Bool[NDArray[np.bool_], "working_height working_width"],
+]:
+    """Returns the image in CIELAB, and the working pixels that contain a kept pixel; None keeps all.
+
+    The image is downscaled to a long side of at most `working_size`. Masked working pixels have the color of the
+    nearest kept one. Kept areas below `smallest` working pixels are left out.
+    """
+    from scipy import ndimage
     from skimage.color import rgb2lab
 
-    return rgb2lab(_working_pixels(image, working_size)).astype(np.float32)
+    if kept is None:
+        working = _working_pixels(image, working_size)
+        inside = np.ones(working.shape[:2], bool)
+    else:
+        # Pillow weights the colors by the opacity, so that masked colors do not matter.
+        opacity = kept.astype(np.uint8) * 255
+        working = _working_pixels(np.dstack([image, opacity]), working_size)
+        share = working[..., 3]
+        areas, _ = ndimage.label(share > 0)
+        inside = (areas > 0) & (np.bincount(areas.ravel())[areas] >= smallest)
+        # Colors of pixels that are mostly masked are imprecise.
+        source = inside & (share >= 128) if (inside & (share >= 128)).any() else inside
+        if inside.any():
+            rows, columns = ndimage.distance_transform_edt(~source, return_distances=False, return_indices=True)
+            working = working[rows, columns]
+    return rgb2lab(working[..., :3]).astype(np.float32), inside
 
 
 def _working_pixels(
-    image: UInt8[np.ndarray, "height width channels"], working_size: int
-) -> UInt8[np.ndarray, "working_height working_width channels"]:
-    from PIL import Image
-
+    image: UInt8[NDArray[np.uint8], "height width channels"], working_size: int
+) -> UInt8[NDArray[np.uint8], "working_height working_width channels"]:
     height, width = image.shape[:2]
     scale = working_size / max(height, width)
     if scale >= 1:
@@ -134,80 +145,40 @@ def _working_pixels(
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
 
 
-def _masked_lab(
-    image: UInt8[np.ndarray, "height width 3"],
-    kept: Bool[np.ndarray, "height width"],
-    working_size: int,
-    smallest: int,
-) -> tuple[Float32[np.ndarray, "working_height working_width 3"], Bool[np.ndarray, "working_height working_width"]]:
-    """Returns the image in CIELAB like `_working_lab`, and the working pixels that contain a kept pixel.
-
-    Masked working pixels have the color of the nearest kept one. Kept areas below `smallest` working pixels are left
-    out.
-    """
-    from scipy import ndimage
-    from skimage.color import rgb2lab
-
-    # Pillow weights the colors by the opacity, so that masked colors do not matter.
-    opacity = kept.astype(np.uint8) * 255
-    working = _working_pixels(np.dstack([image, opacity]), working_size)
-    share = working[..., 3]
-    areas, _ = ndimage.label(share > 0)
-    inside = (areas > 0) & (np.bincount(areas.ravel())[areas] >= smallest)
-    # Colors of pixels that are mostly masked are imprecise.
-    source = inside & (share >= 128) if (inside & (share >= 128)).any() else inside
-    if not inside.any():
-        return rgb2lab(working[..., :3]).astype(np.float32), inside
-    rows, columns = ndimage.distance_transform_edt(~source, return_distances=False, return_indices=True)
-    return rgb2lab(working[rows, columns, :3]).astype(np.float32), inside
-
-
-def _derivatives(
-    lab: Float32[np.ndarray, "height width 3"], scale: float
-) -> tuple[Float32[np.ndarray, "height width 3"], Float32[np.ndarray, "height width 3"]]:
+def _derivatives(lab: Lab, scale: float) -> tuple[Lab, Lab]:
     """Returns the derivatives of smoothed Lab in x and y, multiplied by `scale` to make scales comparable."""
     from scipy import ndimage
 
-    def smooth(values: np.ndarray, axis: int, order: int) -> np.ndarray:
-        return ndimage.gaussian_filter1d(values, scale, axis=axis, order=order)
-
-    right = smooth(smooth(lab, axis=0, order=0), axis=1, order=1)
-    down = smooth(smooth(lab, axis=0, order=1), axis=1, order=0)
+    right: Lab = ndimage.gaussian_filter(lab, (scale, scale, 0), order=(0, 1, 0))
+    down: Lab = ndimage.gaussian_filter(lab, (scale, scale, 0), order=(1, 0, 0))
     return scale * right, scale * down
 
 
-def _gradient(lab: Float32[np.ndarray, "height width 3"], scale: float) -> Float32[np.ndarray, "height width"]:
+def _gradient(lab: Lab, scale: float) -> Float32[NDArray[np.float32], "height width"]:
     """Returns the gradient magnitude of Lab, the square root of the structure tensor's larger eigenvalue."""
     right, down = _derivatives(lab, scale)
     horizontal, vertical, mixed = (right * right).sum(-1), (down * down).sum(-1), (right * down).sum(-1)
     steepness = np.sqrt((horizontal + vertical + np.sqrt((horizontal - vertical) ** 2 + 4 * mixed**2)) / 2)
-    return np.round(steepness / GRADIENT_STEP).astype(np.float32) * np.float32(GRADIENT_STEP)
+    steps: Float32[NDArray[np.float32], "height width"] = np.round(steepness / GRADIENT_STEP).astype(np.float32)
+    return steps * np.float32(GRADIENT_STEP)
 
 
-def _atoms(
-    gradient: Float32[np.ndarray, "height width"],
-    spacing: int,
-    inside: Bool[np.ndarray, "height width"] | None = None,
-) -> Int64[np.ndarray, "height width"]:
+def _atoms(gradient: Float32[NDArray[np.float32], "height width"], spacing: int, inside: Inside) -> Atoms:
     """Computes the watershed of the gradient from its local minima; returns the atom of each pixel, from 0.
 
-    Pixels that are not `inside` (None for all) have no atom (-1).
+    Pixels that are not `inside` have no atom (-1).
     """
     from scipy import ndimage
     from skimage.measure import label
     from skimage.segmentation import watershed
 
-    minima = gradient == ndimage.minimum_filter(gradient, spacing)
-    if inside is None:
-        return watershed(gradient, label(minima, connectivity=1)).astype(np.int64) - 1
-    seeds = label(minima & inside, connectivity=1)
-    # An area without a minimum is one more seed.
+    minima = inside & (gradient == ndimage.minimum_filter(gradient, spacing))
     areas, count = ndimage.label(inside)
-    empty = ndimage.maximum(seeds, areas, np.arange(count + 1)) == 0
-    without = empty[areas] & inside
-    seeds[without] = seeds.max() + areas[without]
-    flooded = watershed(gradient, seeds, mask=inside)
-    return np.unique(flooded, return_inverse=True)[1].reshape(flooded.shape).astype(np.int64) - int(not inside.all())
+    # An area without a minimum is one seed.
+    seeded = np.bincount(areas[minima], minlength=count + 1) > 0
+    seeds = label(minima | (inside & ~seeded[areas]), connectivity=1)
+    atoms: Atoms = watershed(gradient, seeds, mask=inside).astype(np.int64) - 1
+    return atoms
 
 
 class _Merging:
@@ -215,7 +186,7 @@ class _Merging:
 
     def __init__(
         self,
-        areas: Int64[np.ndarray, "num_atoms"],  # noqa: UP037
+        areas: Int64[NDArray[np.int64], "num_atoms"],  # noqa: UP037
         borders: list[tuple[int, int, float, float]],
         area_power: float,
     ) -> None:
@@ -232,7 +203,7 @@ class _Merging:
         self._heap = [self._entry(a, b) for a in range(self._count) for b in self._borders[a] if a < b]
         heapq.heapify(self._heap)
 
-    def merge_down_to(self, count: int) -> Int64[np.ndarray, "num_atoms"]:  # noqa: UP037
+    def merge_down_to(self, count: int) -> Int64[NDArray[np.int64], "num_atoms"]:  # noqa: UP037
         """Merges until `count` regions or only separate ones are left; returns the region of each atom, from 0."""
         while self._count > count and self._heap:
             _, first, second, first_age, second_age = heapq.heappop(self._heap)
@@ -270,12 +241,7 @@ class _Merging:
         return self._region_of_atom
 
 
-def _shared_borders(
-    atoms: Int64[np.ndarray, "height width"],
-    lab: Float32[np.ndarray, "height width 3"],
-    scale: float,
-    half_strength: float,
-) -> list[tuple[int, int, float, float]]:
+def _shared_borders(atoms: Atoms, lab: Lab, scale: float, half_strength: float) -> list[tuple[int, int, float, float]]:
     """Returns border length (in pixel edges) and summed strength of each pair of neighboring atoms."""
     num_atoms = int(atoms.max()) + 1
     pairs, strengths = [], []

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.evaluation.coco import decompress, mask_of_runs
 from genlangsplat_ns.evaluation.label_folders import read_label_set
 from genlangsplat_ns.evaluation.labels import LabeledObject
-from genlangsplat_ns.evaluation.run_lengths import decompress, mask_of_runs
 from tests.evaluation.label_writers import (
     CORNERS,
     HEIGHT,

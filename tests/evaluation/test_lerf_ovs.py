@@ -11,7 +11,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.label_files import read_json
 from genlangsplat_ns.evaluation.label_folders import read_label_set
 from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels, mask_polygons
-from genlangsplat_ns.evaluation.lerf_ovs import parse_labels, write_labels
+from genlangsplat_ns.evaluation.lerf_ovs import write_labels
 
 SQUARE = ((2.0, 3.0), (6.0, 3.0), (6.0, 8.0), (2.0, 8.0))
 
@@ -38,7 +38,8 @@ def write(path, content):
 
 
 def read_labels(path):
-    return parse_labels(read_json(path), path)
+    (labels,) = read_label_set(path).views.values()
+    return labels
 
 
 def test_reads_a_file_of_the_data_set(tmp_path):
@@ -128,8 +129,7 @@ def test_an_outline_across_the_border_is_clipped(tmp_path):
     ("content", "message"),
     [
         ("{not json", "not valid JSON"),
-        ("[]", '"info"'),
-        ({"objects": []}, '"info"'),
+        ({"info": [], "objects": []}, '"info"'),
         (document(info={"name": "a.jpg", "height": 12}), '"width"'),
         (document(info={"name": "a.jpg", "width": "20", "height": 12}), '"width"'),
         (document(info={"name": "a.jpg", "width": 0, "height": 12}), "0x12"),
@@ -153,7 +153,7 @@ def test_unusable_files_raise_an_error_that_names_them(tmp_path, content, messag
 
 def test_a_missing_file_raises_an_error(tmp_path):
     with pytest.raises(GenLangSplatError, match="Cannot read"):
-        read_labels(tmp_path / "none.json")
+        read_json(tmp_path / "none.json")
 
 
 def test_a_folder_is_keyed_by_the_name_of_the_picture(tmp_path):

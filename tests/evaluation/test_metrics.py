@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from genlangsplat_ns.evaluation.labels import CategoryTruth
-from genlangsplat_ns.evaluation.metrics import intersection_over_union, is_hit, macro_mean, micro_mean, psnr
+from genlangsplat_ns.evaluation.metrics import intersection_over_union, is_hit, psnr
 from genlangsplat_ns.evaluation.prediction import box_filter, find_peaks, majority_vote, predict
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD
 from genlangsplat_ns.language.answers import answer_texts
@@ -212,17 +212,6 @@ def test_an_empty_rendering_has_no_mask_and_no_peak():
     for protocol in (THRESHOLD, LANGSPLAT_LERF):
         prediction = predict(torch.zeros(3, 20, 20), protocol, QUERY)
         assert not prediction.mask.any() and prediction.peaks == ()
-
-
-def test_macro_weights_groups_and_micro_weights_values():
-    groups = {"ramen": [1.0, 1.0, 1.0, 0.0], "waldo": [0.0], "unseen": []}
-    assert micro_mean(groups) == pytest.approx(0.6)
-    assert macro_mean(groups) == pytest.approx(0.375)
-
-
-def test_the_published_overalls_are_macro_means():
-    localization = {"ramen": [72.8], "figurines": [80.7], "teatime": [88.9], "waldo_kitchen": [95.1]}
-    assert macro_mean(localization) == pytest.approx(84.375)
 
 
 def test_psnr_of_kept_pixels_ignores_the_others():

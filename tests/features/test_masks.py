@@ -149,8 +149,8 @@ def test_merging_agrees_with_the_plain_search_for_the_cheapest_pair():
     settings = WatershedSettings(subparts=9, parts=4, wholes=2)
     image = blobs(40, 50, seed=5)
     fast = levels_of(image, settings).numpy()
-    lab = _working_lab(image.numpy(), settings.working_size)
-    regions = _atoms(_gradient(lab, settings.fine_scale), settings.seed_spacing)
+    lab, inside = _working_lab(image.numpy(), None, settings.working_size, 0)
+    regions = _atoms(_gradient(lab, settings.fine_scale), settings.seed_spacing, inside)
     steepness = [
         settings.coarse_scale
         * np.linalg.norm(ndimage.gaussian_filter(lab, (*[settings.coarse_scale] * 2, 0), order=(*order, 0)), axis=-1)
@@ -223,17 +223,3 @@ def test_an_unknown_generator_is_answered_with_the_known_ones():
 def test_masks_made_elsewhere_name_the_command_that_converts_them():
     with pytest.raises(GenLangSplatError, match="gen-langsplat convert"):
         load_mask_generator("langsplat")
-
-
-def test_an_empty_picture_is_refused():
-    with pytest.raises(GenLangSplatError, match="0x5"):
-        levels_of(torch.zeros(0, 5, 3, dtype=torch.uint8))
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"subparts": 10, "parts": 20}, {"wholes": 0}, {"working_size": 0}, {"fine_scale": -1.0}, {"seed_spacing": 0}],
-)
-def test_settings_that_make_no_sense_are_refused(wrong):
-    with pytest.raises(GenLangSplatError):
-        WatershedSettings(**wrong)

@@ -15,7 +15,7 @@ from plyfile import PlyData, PlyElement
 from torch import Tensor
 
 from garden import GardenScene
-from genlangsplat_ns.rasterization import autograd, compositing_weights, cpu, rasterization
+from genlangsplat_ns.rasterization import autograd, compositing_weights, rasterization
 from genlangsplat_ns.rasterization.inputs import check_scene
 from genlangsplat_ns.rasterization.library import load_kernels
 from genlangsplat_ns.rasterization.ssim import structural_similarity
@@ -57,7 +57,7 @@ def _time_projection(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
 
         def project(leaves=leaves, values=values, degree=degree):
             checked = check_scene(*leaves, scene.viewmat, scene.K, scene.width, scene.height)
-            return cpu.project(*checked, values, degree)
+            return autograd.project(*checked, values, degree)
 
         timings[row] = repeat(repetitions, project)
         means2d, conics, _, opacities, colors, _ = project()
@@ -69,7 +69,7 @@ def _time_projection(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
 
 def _time_compositing(scene: GardenScene, repetitions: int) -> dict[str, Timing]:
     timings = {}
-    means2d, conics, depths, opacities, _, radii = cpu.project(scene.gaussians, scene.view)
+    means2d, conics, depths, opacities, _, radii = autograd.project(scene.gaussians, scene.view)
     kernels = load_kernels()
     for channels in CHANNELS:
         features = scene.features(channels)

@@ -251,8 +251,8 @@ class WideRunner(LocalRunner):
     """
 
     def run(
-        self, job: Job, numbers: Sequence[int], shared: Any, per_view: list[Tensor] | None, small: bool, summed: bool
-    ) -> tuple[list[Tensor], Tensor]:
+        self, job: Job[Any], numbers: Sequence[int], shared: Any, per_view: PerView, small: bool, summed: bool
+    ) -> JobResult[Any]:
         """Runs a job."""
         if job is not sum_latents:
             return super().run(job, numbers, shared, per_view, small, summed)

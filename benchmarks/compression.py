@@ -20,13 +20,27 @@ from common import Goal, options_of, write_results
 from composed_fidelity import scene_fidelity
 from composed_lift import SceneSetup
 from composed_run import ENCODER
-from genlangsplat_ns.language.compression import compress_latents, directions_agree, storage_of_methods
+from genlangsplat_ns.language.compression import compress_latents, directions_agree
 from genlangsplat_ns.language.projection import projection_autoencoder
 from genlangsplat_ns.utils.console import CONSOLE
 
 Row = dict[str, Any]
 
 ENCODINGS: tuple[Literal["float32", "fp16", "int8"], ...] = ("float32", "fp16", "int8")
+
+STORAGE = (
+    ("Gen-LangSplat", "3 x 16 float32", 3 * 16 * 4),
+    ("Gen-LangSplat", "3 x 16 fp16", 3 * 16 * 2),
+    ("Gen-LangSplat", "3 x 16 int8", 3 * 16),
+    ("LangSplat", "3 models x 3 float32, and a per-scene autoencoder", 3 * 3 * 4),
+    ("LangSplatV2", "3 x (4 of 64 entries: 1 byte and a float32 each), at queries", 3 * 4 * 5),
+    ("LangSplatV2", "3 models x 64 float32 logits, in its checkpoints", 3 * 64 * 4),
+    ("Occam's LGS", "3 models x 512 float32", 3 * 512 * 4),
+)
+"""Language storage of methods at three levels, in bytes per Gaussian, which is also MB per million Gaussians.
+
+The sizes exclude the geometry, which LangSplat and LangSplatV2 store once per level.
+"""
 
 
 def measure(data: Path, seed: int) -> list[Row]:
@@ -50,15 +64,15 @@ def measure(data: Path, seed: int) -> list[Row]:
         row = {"seed": seed, "gaussians": count, "encoding": encoding, "cosine": fidelity["source_cosine"]}
         row |= found.setup.ask(found.run("memory"))
         row |= {f"{name}_{key}": value for name, pair in agreements.items() for key, value in vars(pair).items()}
-        rows.append(row | {"bytes_per_gaussian": stored / count, "shape": latents.shape})
+        rows.append(row | {"bytes_per_gaussian": stored / count})
     return rows
 
 
 def show(rows: list[Row]) -> list[Goal]:
     """Prints sizes and losses, and returns the goals."""
     table = Table("method", "stored per Gaussian", "MB per million Gaussians", title="Language latents, all levels")
-    for storage in storage_of_methods(*rows[0]["shape"][1:]):
-        table.add_row(storage.method, storage.stored, f"{storage.bytes_per_gaussian:,}")
+    for method, stored, size in STORAGE:
+        table.add_row(method, stored, f"{size:,}")
     CONSOLE.print(table)
 
     kept = {(row["seed"], row["encoding"]): row for row in rows}

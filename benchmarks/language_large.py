@@ -97,7 +97,7 @@ def lift_large(num_gaussians: int, num_views: int, rounds: int) -> dict[str, Any
         # The plain mean, written out to read the clock in between.
         accumulator, marks = LatentMean(*shape), []
         for number, view in enumerate(views, start=1):
-            accumulator.add(view)
+            accumulator.add(view, torch.ones(len(view.latents)))
             if number % max(1, num_views // 10) == 0:
                 marks.append((number, time.process_time() - start[1]))
                 CONSOLE.print(f"{number} of {num_views} views, {marks[-1][1]:.0f} s of processor time")

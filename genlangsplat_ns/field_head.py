@@ -51,14 +51,8 @@ class LanguageFieldHead(FieldHead):
         """Replaces the autoencoder if a checkpoint contains another one for the same encoder.
 
         The choice of `auto` changes when autoencoders are exported, and early versions fitted an autoencoder to the
-        scene. A run keeps the one it was trained with.
-
-        Args:
-            checkpoint: The entries of a checkpoint; the caller loads the weights afterwards.
-            prefix: Prefix of this module's entries.
-
-        Returns:
-            Whether the autoencoder was replaced.
+        scene. A run keeps the one it was trained with. The entries of this module begin with `prefix`; the caller loads
+        the weights afterwards. Returns whether the autoencoder was replaced.
         """
         entries, own = checkpoint.get(f"{prefix}_extra_state"), self.autoencoder.identity
         identity = own if entries is None else AutoencoderIdentity.from_entries(entries)

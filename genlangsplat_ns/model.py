@@ -123,8 +123,8 @@ class GenLangSplatModel(SplatModel):
         )
 
     @property
-    def latents(self) -> Tensor:
-        """The latents of all Gaussians, `(num_gaussians, levels, latent_dim)`."""
+    def latents(self) -> Float[Tensor, "num_gaussians levels latent_dim"]:
+        """The latents of all Gaussians."""
         return self.gauss_params["latents"]
 
     # Phases
@@ -259,21 +259,15 @@ class GenLangSplatModel(SplatModel):
         self, features: ViewFeatures
     ) -> tuple[Float[Tensor, "height width levels latent_dim"], Bool[Tensor, "height width levels"]]:
         """Encodes a view's embeddings and rasterizes them into its regions."""
-        return region_targets(features.regions.to(self.device), self.region_latents(features))
-
-    @torch.no_grad()
-    def region_latents(self, features: ViewFeatures) -> Float[Tensor, "num_regions latent_dim"]:
-        """Encodes a view's embeddings."""
-        return self.field_head.autoencoder.encode(features.embeddings.to(self.device))
+        latents = self.field_head.autoencoder.encode(features.embeddings.to(self.device))
+        return region_targets(features.regions.to(self.device), latents)
 
     def render_latents(
         self, camera: Cameras, latents: Tensor | None = None
     ) -> Float[Tensor, "height width levels latent_dim"]:
-        """Composites latents of all levels over black; the result is neither normalized nor divided by the opacity.
+        """Composites latents of all levels over black; None for the model's own latents.
 
-        Args:
-            camera: The camera.
-            latents: Latents of the Gaussians; None for the model's own latents.
+        The result is neither normalized nor divided by the opacity.
         """
         view = self.view(camera)
         keep = self.cropped()
@@ -281,8 +275,7 @@ class GenLangSplatModel(SplatModel):
         latents = latents if keep is None else latents[keep]
         if len(latents) == 0:
             return latents.new_zeros(view.height, view.width, *latents.shape[1:])
-        geometry = self.geometry(keep)
-        render, _, _ = self.splat(geometry, latents.flatten(1), view, render_mode="RGB")
+        render, _, _ = self.splat(self.geometry(keep), latents.flatten(1), view)
         return render[0].unflatten(-1, latents.shape[1:])
 
     def _training_latents(self, camera: Cameras) -> Float[Tensor, "height width levels latent_dim"]:
@@ -290,21 +283,13 @@ class GenLangSplatModel(SplatModel):
         index = (camera.metadata or {}).get("cam_idx")
         if self.means.is_cuda or index is None:
             return self.render_latents(camera)
-        weights = self.view_weights(camera, index)
-        return weights.composite(self.latents.flatten(1)).unflatten(-1, self.latents.shape[1:])
 
-    def view_weights(self, camera: Cameras, index: int) -> CompositingWeights:
-        """Returns the cached compositing weights of a training view on the CPU."""
-        geometry, view = self.geometry(), self.view(camera)
-        return self._weight_cache.get(
-            index,
-            lambda: compositing_weights(
-                geometry,
-                view,
-                rasterize_mode=self.config.rasterize_mode,
-                half_precision=True,
-            ),
-        )
+        def extract() -> CompositingWeights:
+            mode = self.config.rasterize_mode
+            return compositing_weights(self.geometry(), self.view(camera), rasterize_mode=mode, half_precision=True)
+
+        weights = self._weight_cache.get(index, extract)
+        return weights.composite(self.latents.flatten(1)).unflatten(-1, self.latents.shape[1:])
 
     def render_splats(self, camera: Cameras) -> dict[str, Tensor]:
         """Renders only splatfacto's outputs."""
@@ -314,11 +299,10 @@ class GenLangSplatModel(SplatModel):
         self, camera: Cameras, selected: Bool[Tensor, " num_gaussians"]
     ) -> Float[Tensor, "height width"]:
         """Renders the opacity of only the selected Gaussians."""
-        geometry = self.geometry(selected)
-        view = self.view(camera)
-        if len(geometry.means) == 0:
+        geometry, view = self.geometry(selected), self.view(camera)
+        if len(geometry) == 0:
             return geometry.means.new_zeros(view.height, view.width)
-        _, alpha, _ = self.splat(geometry, torch.ones_like(geometry.means[:, :1]), view, render_mode="RGB")
+        _, alpha, _ = self.splat(geometry, torch.ones_like(geometry.means[:, :1]), view)
         return alpha[0, ..., 0]
 
     def get_outputs(self, camera: Cameras) -> dict[str, Any]:

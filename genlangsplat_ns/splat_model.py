@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,9 @@ class SplatModel(SplatfactoModel):
             kept = torch.from_numpy(usable_seeds(seeds[0].float().numpy(), limit))
             means = seeds[0].float()[kept]
         else:
-            means = self._random_points(self.config.num_random)
+            # The caller of `setup` may know where the scene is; splatfacto draws from a cube around the origin.
+            count, draw = self.config.num_random, self.kwargs.get("random_points")
+            means = (torch.rand(count, 3) - 0.5) * self.config.random_scale if draw is None else draw(count)
         count = len(means)
         if count < 4:
             raise GenLangSplatError(
@@ -137,11 +140,6 @@ class SplatModel(SplatfactoModel):
             "opacities": torch.logit(torch.full((count, 1), INITIAL_OPACITY)),
         }
         return {name: nn.Parameter(value) for name, value in values.items()}
-
-    def _random_points(self, count: int) -> Tensor:
-        """Draws points where the caller of `setup` wants them, or in splatfacto's cube around the origin."""
-        draw = self.kwargs.get("random_points")
-        return draw(count) if draw is not None else (torch.rand(count, 3) - 0.5) * self.config.random_scale
 
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:
         """Loads a checkpoint of this method or of stock splatfacto.
@@ -256,10 +254,8 @@ class SplatModel(SplatfactoModel):
     def get_outputs(self, camera: Cameras, extra_channels: Sequence[Tensor] = ()) -> dict[str, Any]:
         """Renders color, opacity and (outside training) depth of one camera.
 
-        Args:
-            camera: The camera.
-            extra_channels: Further values of all Gaussians, `(num_gaussians, channels)` each, outside training only.
-                They are rendered in the same pass over black and returned together as the output `extra_channels`.
+        Outside training, `extra_channels` are further values of all Gaussians, `(num_gaussians, channels)` each. They
+        are rendered in the same pass over black and returned together as the output `extra_channels`.
         """
         view = self.view(camera, self._get_downscale_factor())
         self.last_size = (view.height, view.width)
@@ -360,18 +356,13 @@ def _similarity_to_truth(truth: Tensor, rendered: Tensor) -> Tensor:
     return structural_similarity(rendered, truth)
 
 
-_LPIPS: dict[str, Any] = {}
-
-
+@cache
 def _load_lpips(device: str) -> Any:
     """Returns the LPIPS metric, kept outside the module tree; None (logged once) if its weights are missing."""
-    if device not in _LPIPS:
-        weights = Path(torch.hub.get_dir()) / "checkpoints" / "alexnet-owt-7be5be79.pth"
-        if weights.is_file():
-            from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+    weights = Path(torch.hub.get_dir()) / "checkpoints" / "alexnet-owt-7be5be79.pth"
+    if not weights.is_file():
+        LOGGER.info("LPIPS is skipped: its AlexNet weights are not at %s, and nothing is downloaded.", weights)
+        return None
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-            _LPIPS[device] = LearnedPerceptualImagePatchSimilarity(normalize=True).to(device)
-        else:
-            LOGGER.info("LPIPS is skipped: its AlexNet weights are not at %s, and nothing is downloaded.", weights)
-            _LPIPS[device] = None
-    return _LPIPS[device]
+    return LearnedPerceptualImagePatchSimilarity(normalize=True).to(device)

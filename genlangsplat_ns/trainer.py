@@ -72,12 +72,10 @@ class GenLangSplatTrainerConfig(TrainerConfig):
         return folder
 
     def open_at(self, config_path: Path, data: Path | None = None, photographs: bool = True) -> None:
-        """Prepares the settings of a finished run for opening it where it lies now.
+        """Prepares the settings of a finished run, read from `config_path`, for opening it where it lies now.
 
-        Args:
-            config_path: The config.yml that the settings were read from.
-            data: Folder of the data; None for the stored path, or where it leads to now.
-            photographs: Whether the data must be there.
+        `data` is the folder of the data, None for the stored path or where it leads to now; `photographs` states
+        whether the data must be there.
 
         Raises:
             GenLangSplatError: There are several folders to which the stored path of the data may lead.

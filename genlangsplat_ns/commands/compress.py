@@ -39,13 +39,7 @@ class Compress(StoredRunSettings):
 
 
 def _print_sizes(done: CompressedRun, encoding: str) -> None:
-    """Prints the language storage of this and other methods, and of this run before and after."""
-    from genlangsplat_ns.language.compression import storage_of_methods
-
-    table = Table("method", "stored per Gaussian", "MB per million Gaussians", title="Language storage, all levels")
-    for row in storage_of_methods(*done.shape[1:]):
-        table.add_row(row.method, row.stored, f"{row.bytes_per_gaussian:,}")
-    CONSOLE.print(table)
+    """Prints the sizes of the run before and after."""
     table = Table("MB", "before", encoding, title=f"This run, {done.shape[0]:,} Gaussians")
     for name, pair in done.bytes.items():
         table.add_row(name, *(f"{size / 1e6:,.2f}" for size in pair))

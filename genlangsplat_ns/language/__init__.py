@@ -6,26 +6,9 @@
 - `query`, `settings`: what is asked; `relevancy`: LERF's score; `answers`: choice of a level, peaks and masks.
 - `gaussian_scores`, `pixel_scores`: the two query modes; `selection`: sets of Gaussians.
 - `autoencoder`, `architectures`, `named_autoencoders`, `projection`: embeddings to latents and back.
-- `memory`, `attention`, `decoding`: the scene's memory, and how latents are decoded; `latents`: which latents count.
+- `memory`, `attention`, `decoding`: the scene's memory, how latents are decoded, and which latents count.
 - `vocabulary`, `description`, `visualize`: names for things, groups, pictures; `compression`: how latents are stored.
 
 It uses `rasterization` (for the compiled kernels) and `utils`, and knows nothing of nerfstudio. An encoder of texts is
 anything with `encode_texts`; the encoders themselves are in `features.encoders`.
 """
-
-from genlangsplat_ns.utils.lazy import lazy_exports
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "Autoencoder": "genlangsplat_ns.language.autoencoder",
-        "GaussianSelection": "genlangsplat_ns.language.selection",
-        "LanguageField": "genlangsplat_ns.language.field",
-        "QuerySettings": "genlangsplat_ns.language.settings",
-        "SceneMemory": "genlangsplat_ns.language.memory",
-        "SelectionSettings": "genlangsplat_ns.language.settings",
-        "TextQuery": "genlangsplat_ns.language.query",
-        "embed_query": "genlangsplat_ns.language.query",
-        "load_autoencoder": "genlangsplat_ns.language.named_autoencoders",
-    },
-)

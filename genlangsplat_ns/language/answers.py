@@ -77,14 +77,8 @@ def join_levels(
 ) -> tuple[Float[Tensor, "num_gaussians num_texts"], tuple[str, ...]]:
     """Combines the scores of the levels into one score per Gaussian and text. The chosen level holds for all views.
 
-    Args:
-        scores: Relevancy at each level, 0 where the level saw nothing.
-        opacities: Opacities in 0..1.
-        level: As in `choose_level`.
-        peak_opacity: `auto` ignores Gaussians with a lower opacity when it compares peaks.
-
-    Returns:
-        The scores, and for each text the level or rule they came from.
+    `level` is as in `choose_level`; `auto` ignores Gaussians with an opacity below `peak_opacity` when it compares
+    peaks. Returns the scores, and for each text the level or rule they came from.
     """
     opaque = opacities >= peak_opacity
     joined, names = [], []
@@ -95,25 +89,14 @@ def join_levels(
     return torch.stack(joined, dim=-1), tuple(names)
 
 
-def find_peak(relevancy_map: Float[Tensor, "height width"]) -> tuple[int, int]:
-    """Finds the pixel (x, y) with the highest value, the first in reading order on ties."""
-    row, column = divmod(int(relevancy_map.argmax()), relevancy_map.shape[1])
-    return column, row
-
-
 def answer_texts(maps: Float[Tensor, "num_texts levels height width"], query: TextQuery) -> list[ViewAnswer]:
-    """Reads one answer per text from the relevancy maps of a view, using the query's level rule and threshold.
-
-    Args:
-        maps: Relevancy of a view, from `relevancy_maps`.
-        query: The query the maps belong to.
-    """
+    """Reads one answer per text from the `relevancy_maps` of a view, by the query's level rule and threshold."""
     choices = (choose_level(text_maps, query.level) for text_maps in maps)
     return [read_answer(text, choice, query.threshold) for text, choice in zip(query.texts, choices, strict=True)]
 
 
 def read_answer(text: str, choice: LevelChoice, threshold: float) -> ViewAnswer:
     """Reads the answer to one text from the relevancy of a view."""
-    column, row = find_peak(choice.map)
+    row, column = divmod(int(choice.map.argmax()), choice.map.shape[1])
     score = float(choice.map[row, column])
     return ViewAnswer(text, choice.name, choice.map, score, (column, row), choice.map > threshold)

@@ -1,15 +1,12 @@
-"""Network architectures of the autoencoder, and the initialization of their linear parts by PCA."""
+"""Network architectures of the autoencoder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-
-from genlangsplat_ns.errors import GenLangSplatError
 
 
 def _mlp(embedding_dim: int, latent_dim: int) -> tuple[nn.Module, nn.Module]:
@@ -73,7 +70,8 @@ class LinearPlusResidual(nn.Module):
 
     def forward(self, rows: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         """Maps each row."""
-        return self.linear(rows) + self.residual(rows)
+        outputs: Tensor = self.linear(rows) + self.residual(rows)
+        return outputs
 
 
 def _residual(embedding_dim: int, latent_dim: int) -> tuple[nn.Module, nn.Module]:
@@ -100,65 +98,7 @@ does not depend on the other rows of a batch. `linear` is the baseline whose dec
 """
 
 
-MIN_MOMENT_SHARE = 1e-4
-"""Second moments of principal directions are clamped to at least this share of the largest one."""
-
-
 def linear_maps(encoder: nn.Module, decoder: nn.Module) -> tuple[nn.Linear, nn.Linear] | None:
-    """Returns the linear maps of encoder and decoder, which `start_from_pca` sets; None for other architectures."""
+    """Returns the linear maps of encoder and decoder, which PCA can initialize; None for other architectures."""
     down, up = (module.linear if isinstance(module, LinearPlusResidual) else module for module in (encoder, decoder))
     return (down, up) if isinstance(down, nn.Linear) and isinstance(up, nn.Linear) else None
-
-
-@torch.no_grad()
-def start_from_pca(
-    encoder: nn.Module, decoder: nn.Module, embeddings: Float[Tensor, "count embedding_dim"], latent_dim: int
-) -> None:
-    """Initializes the linear maps with the leading principal directions of embeddings.
-
-    Only the direction of a latent is kept, so its length cannot encode the distance of an embedding from the mean.
-    Therefore the directions are the eigenvectors of the uncentered second moments: the first one carries the mean, and
-    no other linear code of the same width has a higher mean squared cosine on unit embeddings. Biases start at zero.
-
-    `residual` scales its latents to equal spread in every dimension, and its decoder reverts that: reconstructions do
-    not change, but the first direction no longer dominates the input of the MLP. `linear` does not scale its latents,
-    so that a blend of latents decodes as closely as possible to the blend of the embeddings.
-
-    Args:
-        encoder: The encoder of `linear` or `residual`.
-        decoder: Its decoder.
-        embeddings: A sample of unit embeddings, at least as many as latent dimensions.
-        latent_dim: Width D of the latents.
-
-    Raises:
-        GenLangSplatError: The architecture has no linear map, or the embeddings are too few or have another width.
-    """
-    maps = linear_maps(encoder, decoder)
-    if maps is None:
-        raise GenLangSplatError(
-            "Only the architectures with a linear map (linear, residual) can start from principal components. "
-            "Choose one of them, or start from random weights."
-        )
-    down, up = maps
-    if embeddings.shape[1] != down.in_features or len(embeddings) < latent_dim:
-        raise GenLangSplatError(
-            f"The principal components of a {down.in_features} -> {latent_dim} autoencoder need at least {latent_dim} "
-            f"embeddings of width {down.in_features}, got {len(embeddings)} of width {embeddings.shape[1]}."
-        )
-    if latent_dim > down.in_features:
-        raise GenLangSplatError(
-            f"There are only {down.in_features} principal directions, but {latent_dim} latents. Choose a smaller D."
-        )
-    rows = embeddings.double()
-    moments, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
-    basis = vectors[:, -latent_dim:].flip(dims=(1,))
-    spread = torch.ones(latent_dim, dtype=rows.dtype, device=rows.device)
-    if isinstance(encoder, LinearPlusResidual):
-        leading = moments[-latent_dim:].flip(dims=(0,))
-        # Directions with almost no spread in the sample must not be amplified.
-        spread = leading.clamp(min=float(leading[0]) * MIN_MOMENT_SHARE).sqrt()
-    down.weight.copy_((basis / spread).T)
-    up.weight.copy_(basis * spread)
-    for module in maps:
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int32
 from torch import Tensor
 
 from genlangsplat_ns.rasterization import library
+from genlangsplat_ns.rasterization.library import address
 
 NEIGHBORS = 16
 """A latent attends to at most this many keys, those with the largest weights."""
@@ -70,13 +71,10 @@ class Weights:
 
 @torch.no_grad()
 def attend(table: KeyTable, latents: Float[Tensor, "count latent_dim"]) -> Weights:
-    """Computes the weights of the keys and of the prior for each latent.
+    """Computes the weights of the keys and of the prior for each latent, which may have any length.
 
-    On the CPU this runs in the compiled kernel if it is built, otherwise in torch.
-
-    Args:
-        table: The keys.
-        latents: Latents of any length. A zero latent has no direction, so only the masses decide its weights.
+    A zero latent has no direction, so only the masses decide its weights. On the CPU this runs in the compiled kernel
+    if it is built, otherwise in torch.
     """
     if not _has_kernels(latents):
         return attend_in_torch(table, latents)
@@ -91,7 +89,6 @@ def attend(table: KeyTable, latents: Float[Tensor, "count latent_dim"]) -> Weigh
         torch.empty(count),
         torch.empty(count),
     )
-    address = library.address
     inputs = library.AttentionInputs(
         count=count,
         dim=latents.shape[1],
@@ -145,18 +142,14 @@ def weighted_sums(
     weights: Float[Tensor, "count neighbors"],
     table: Float[Tensor, "num_keys columns"],
 ) -> Float[Tensor, "count columns"]:
-    """Computes the weighted sum of the table rows that each latent attends to.
+    """Computes the weighted sum of the table rows (one for each key) that each latent attends to.
 
-    Args:
-        indices: Rows of the table, by descending weight.
-        weights: Weights of these rows; entries after the first weight of 0 are ignored.
-        table: One row for each key, for example its value.
+    The weights descend; entries after the first weight of 0 are ignored.
     """
     if not _has_kernels(weights):
         return F.embedding_bag(indices, table, per_sample_weights=weights, mode="sum")
     table = table.contiguous()
     sums = torch.empty(len(indices), table.shape[1])
-    address = library.address
     library.load_kernels().run(
         "attention_sums",
         ctypes.c_int64(len(indices)),

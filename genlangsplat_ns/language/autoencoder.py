@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.architectures import ARCHITECTURES, langsplat_decoder, start_from_pca
+from genlangsplat_ns.language.architectures import ARCHITECTURES, LinearPlusResidual, langsplat_decoder, linear_maps
 from genlangsplat_ns.utils.files import atomic_path, tensors_sha256
 from genlangsplat_ns.utils.weight_files import read_weights
 from genlangsplat_ns.utils.wrong_files import wrong_content
@@ -29,6 +30,9 @@ FORMAT = "genlangsplat-autoencoder-3"
 
 WEIGHTS_HASHED = "genlangsplat-autoencoder-2"
 """Format of earlier files, whose hash does not cover the metadata."""
+
+MIN_MOMENT_SHARE = 1e-4
+"""Second moments of principal directions are clamped to at least this share of the largest one."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class Autoencoder(nn.Module):
             )
         self.identity = identity
         self.encoder, self.decoder = ARCHITECTURES[identity.architecture](identity.embedding_dim, identity.latent_dim)
-        self.register_load_state_dict_pre_hook(_take_earlier_layout)
+        nn.Module.register_load_state_dict_pre_hook(self, _take_earlier_layout)
 
     def encode(self, embeddings: Float[Tensor, "*batch embedding_dim"]) -> Float[Tensor, "*batch latent_dim"]:
         """Encodes embeddings to unit latents."""
@@ -108,7 +112,7 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(embeddings))
 
 
-def _take_earlier_layout(autoencoder: nn.Module, weights: Mapping[str, Tensor], prefix: str = "", *_: Any) -> None:
+def _take_earlier_layout(autoencoder: nn.Module, weights: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
     """Removes the 16-wide layer of a `langsplat` autoencoder if the weights are of an earlier version without it."""
     assert isinstance(autoencoder, Autoencoder)
     identity, first = autoencoder.identity, weights.get(f"{prefix}decoder.0.weight")
@@ -118,27 +122,56 @@ def _take_earlier_layout(autoencoder: nn.Module, weights: Mapping[str, Tensor], 
         autoencoder.decoder = decoder.to(state).requires_grad_(state.requires_grad).train(autoencoder.training)
 
 
+@torch.no_grad()
 def initialize_from_pca(autoencoder: Autoencoder, embeddings: Float[Tensor, "count embedding_dim"]) -> None:
-    """Initializes a `linear` or `residual` autoencoder by PCA (see `start_from_pca`).
+    """Initializes the linear maps of a new `linear` or `residual` autoencoder from a sample of unit embeddings.
 
-    Args:
-        autoencoder: The autoencoder, changed in place; the residual branches of a new one are zero.
-        embeddings: A sample of the unit embeddings of the training data.
+    Only the direction of a latent is kept, so its length cannot encode the distance of an embedding from the mean.
+    Therefore the directions are the eigenvectors of the uncentered second moments: the first one carries the mean, and
+    no other linear code of the same width has a higher mean squared cosine on unit embeddings. Biases start at zero.
+
+    `residual` scales its latents to equal spread in every dimension, and its decoder reverts that: reconstructions do
+    not change, but the first direction no longer dominates the input of the MLP. `linear` does not scale its latents,
+    so that a blend of latents decodes as closely as possible to the blend of the embeddings.
 
     Raises:
         GenLangSplatError: The architecture has no linear map, or the embeddings are too few or have another width.
     """
-    start_from_pca(autoencoder.encoder, autoencoder.decoder, embeddings, autoencoder.identity.latent_dim)
+    maps, latent_dim = linear_maps(autoencoder.encoder, autoencoder.decoder), autoencoder.identity.latent_dim
+    if maps is None:
+        raise GenLangSplatError(
+            "Only the architectures with a linear map (linear, residual) can start from principal components. "
+            "Choose one of them, or start from random weights."
+        )
+    down, up = maps
+    if embeddings.shape[1] != down.in_features or len(embeddings) < latent_dim:
+        raise GenLangSplatError(
+            f"The principal components of a {down.in_features} -> {latent_dim} autoencoder need at least {latent_dim} "
+            f"embeddings of width {down.in_features}, got {len(embeddings)} of width {embeddings.shape[1]}."
+        )
+    if latent_dim > down.in_features:
+        raise GenLangSplatError(
+            f"There are only {down.in_features} principal directions, but {latent_dim} latents. Choose a smaller D."
+        )
+    rows = embeddings.double()
+    moments, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
+    basis = vectors[:, -latent_dim:].flip(dims=(1,))
+    spread = torch.ones(latent_dim, dtype=rows.dtype, device=rows.device)
+    if isinstance(autoencoder.encoder, LinearPlusResidual):
+        leading = moments[-latent_dim:].flip(dims=(0,))
+        # Directions with almost no spread in the sample must not be amplified.
+        spread = leading.clamp(min=float(leading[0]) * MIN_MOMENT_SHARE).sqrt()
+    down.weight.copy_((basis / spread).T)
+    up.weight.copy_(basis * spread)
+    for module in maps:
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def save_autoencoder(path: Path, autoencoder: Autoencoder) -> None:
-    """Writes an autoencoder file: the weights in half precision, and the identity as metadata.
+    """Writes or replaces an autoencoder file: the weights in half precision, and the identity as metadata.
 
     Batch normalization statistics keep full precision, because half precision cannot represent small variances.
-
-    Args:
-        path: The file to write; an existing file is replaced.
-        autoencoder: The autoencoder to write.
     """
     parameters = {name for name, _ in autoencoder.named_parameters()}
     weights = {
@@ -154,23 +187,18 @@ def save_autoencoder(path: Path, autoencoder: Autoencoder) -> None:
 def read_autoencoder(path: Path) -> Autoencoder:
     """Reads an autoencoder file. The result is float32, in evaluation mode and without gradients.
 
-    Args:
-        path: The file.
-
     Raises:
         GenLangSplatError: The file is missing, damaged or no autoencoder, or its weights do not fit its identity.
     """
     identity, weights = _read(path)
     autoencoder = Autoencoder(identity)
-    _take_earlier_layout(autoencoder, weights)
-    expected = {name: tuple(value.shape) for name, value in autoencoder.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    if expected != found:
+    try:
+        autoencoder.load_state_dict({name: value.float() for name, value in weights.items()})
+    except RuntimeError as error:
         raise GenLangSplatError(
-            f"The weights in {path} do not fit the architecture {identity.architecture!r} in its metadata: expected "
-            f"{expected}, found {found}. The file is from another version; train it again with `python -m pretrain`."
-        )
-    autoencoder.load_state_dict({name: value.float() for name, value in weights.items()})
+            f"The weights in {path} do not fit the architecture {identity.architecture!r} in its metadata: {error}. "
+            "The file is from another version; train it again with `python -m pretrain`."
+        ) from error
     return autoencoder.eval().requires_grad_(False)
 
 

@@ -72,11 +72,7 @@ def compress_latents(
 
     The sine of the angle between a latent and its restored version is below 0.0005 in fp16, and at most
     `sqrt(latent_dim - 1) / 254` in int8: the largest component is exact, and each other component is off by at most
-    half a step.
-
-    Args:
-        latents: Unit latents from lifting, or latents of any length from the paper's optimization.
-        encoding: The storage format.
+    half a step. Latents from lifting are unit vectors, those from the paper's optimization have any length.
 
     Raises:
         GenLangSplatError: A latent is not finite, or all are zero.
@@ -115,12 +111,9 @@ def directions_agree(
     second: Float[Tensor, "num_gaussians levels latent_dim"],
     decode: Callable[[Tensor], Tensor] | None = None,
 ) -> Agreement:
-    """Compares two versions of the nonzero latents of a scene, or of their embeddings.
+    """Compares two versions of the latents of a scene, or of the embeddings that `decode` makes of them.
 
-    Args:
-        first: Latents; zero latents are ignored.
-        second: The same latents after compression and restoration.
-        decode: Maps latents to embeddings; None compares the latents themselves.
+    Latents that are zero in the first version are ignored.
     """
     filled = first.any(dim=-1)
     cosines = []
@@ -129,37 +122,3 @@ def directions_agree(
         cosines.append(cosine_similarity(rows[0], rows[1], dim=-1))
     all_cosines = torch.cat(cosines)
     return Agreement(float(all_cosines.mean()), float(all_cosines.min()))
-
-
-@dataclass(frozen=True)
-class Storage:
-    """Language storage of a method per Gaussian."""
-
-    method: str
-    """Name of the method."""
-    stored: str
-    """Description of the stored numbers."""
-    bytes_per_gaussian: int
-    """Bytes per Gaussian, which is also the size of a million Gaussians in MB."""
-
-
-def storage_of_methods(levels: int, latent_dim: int) -> list[Storage]:
-    """Lists the language storage per Gaussian at all levels for this and other methods.
-
-    The sizes exclude the geometry, which LangSplat and LangSplatV2 store once per level.
-
-    Args:
-        levels: Number of levels.
-        latent_dim: Width D of this project's latents.
-    """
-    ours = [
-        Storage("Gen-LangSplat", f"{levels} x {latent_dim} {name}", levels * latent_dim * size)
-        for name, size in (("float32", 4), ("fp16", 2), ("int8", 1))
-    ]
-    return [
-        *ours,
-        Storage("LangSplat", f"{levels} models x 3 float32, and a per-scene autoencoder", levels * 3 * 4),
-        Storage("LangSplatV2", f"{levels} x (4 of 64 entries: 1 byte and a float32 each), at queries", levels * 4 * 5),
-        Storage("LangSplatV2", f"{levels} models x 64 float32 logits, in its checkpoints", levels * 64 * 4),
-        Storage("Occam's LGS", f"{levels} models x 512 float32", levels * 512 * 4),
-    ]

@@ -8,13 +8,23 @@ from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from genlangsplat_ns.utils.matrix_products import onednn_matmul
 
 Decode = Callable[[Tensor], Tensor]
 """Maps latents (count, latent_dim) to embeddings (count, embedding_dim)."""
+
+NO_LATENT = 1e-2
+"""A shorter latent counts as zero. Gaussians on which no region was seen have a zero latent, and a rendered latent is
+at most as long as the opacity of its pixel."""
+
+
+def has_latent(latents: Float[Tensor, "*batch latent_dim"]) -> Bool[Tensor, "*batch"]:
+    """Returns which latents are not zero; the others score 0 with every text."""
+    lengths: Tensor = latents.norm(dim=-1)
+    return lengths > NO_LATENT
 
 
 @runtime_checkable
@@ -40,11 +50,7 @@ class AttendingDecoder(Protocol):
 
 
 class ComparedValues:
-    """Vectors that many decoded latents share, with cached inner products with the last queried texts.
-
-    Args:
-        values: The vectors.
-    """
+    """Vectors that many decoded latents share, with cached inner products with the last queried texts."""
 
     def __init__(self, values: Float[Tensor, "count embedding_dim"]) -> None:
         self.values = values

@@ -10,8 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.decoding import Decode
-from genlangsplat_ns.language.latents import has_latent
+from genlangsplat_ns.language.decoding import Decode, has_latent
 from genlangsplat_ns.language.query import EmbeddedQuery
 
 
@@ -39,18 +38,10 @@ def describe_gaussians(
     num_groups: int,
     num_texts: int,
 ) -> list[SceneGroup]:
-    """Groups Gaussians by k-means on their normalized latents and describes each group.
+    """Groups Gaussians by k-means on the latents of one level, and describes each group by texts of a vocabulary.
 
-    Args:
-        latents: Latents of one level, of any length; near-zero latents belong to no group.
-        opacities: Opacities in 0..1, the weights of the Gaussians.
-        decode: Maps latents to embeddings.
-        vocabulary: The texts to choose from.
-        num_groups: Maximum number of groups.
-        num_texts: Number of texts per group.
-
-    Returns:
-        The groups, by descending sum of opacities.
+    Gaussians are weighted by their opacities; those with near-zero latents belong to no group. There are at most
+    `num_groups` groups, by descending sum of opacities, with `num_texts` texts each.
 
     Raises:
         GenLangSplatError: A number is not positive, or no Gaussian has a latent.

@@ -7,6 +7,8 @@ the scene needs a new field.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +24,9 @@ from genlangsplat_ns.language.answers import (
     join_levels,
     read_answer,
 )
-from genlangsplat_ns.language.decoding import Decode
+from genlangsplat_ns.language.decoding import Decode, has_latent
 from genlangsplat_ns.language.description import SceneGroup, describe_gaussians
 from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, SeenScores
-from genlangsplat_ns.language.latents import has_latent
 from genlangsplat_ns.language.memory import MemoryDecoder, SceneMemory
 from genlangsplat_ns.language.pixel_scores import relevancy_maps
 from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery
@@ -131,12 +132,8 @@ class LanguageField:
     ) -> tuple[Float[Tensor, "num_gaussians num_texts"], tuple[str, ...]]:
         """Scores every Gaussian against every text of a query; the last result is cached.
 
-        Args:
-            query: The query.
-            peak_opacity: The rule `auto` ignores Gaussians with a lower opacity when it compares levels.
-
-        Returns:
-            Relevancy, 0 for Gaussians on which no region was seen; and for each text the level or rule it came from.
+        The rule `auto` ignores Gaussians with an opacity below `peak_opacity` when it compares levels. Returns the
+        relevancy, 0 for Gaussians on which no region was seen; and for each text the level or rule it came from.
         """
         last = self._last_scores
         if last is None or not query.scores_like(last[0]) or last[1] != peak_opacity:
@@ -151,12 +148,7 @@ class LanguageField:
         return last[2:]
 
     def seen_scores(self, query: EmbeddedQuery, highest: bool = False) -> SeenScores:
-        """Prepares the relevancy of Gaussians for splatting.
-
-        Args:
-            query: The query.
-            highest: Splat only the highest relevancy over all texts.
-        """
+        """Prepares the relevancy of Gaussians for splatting; with `highest` only the highest over all texts."""
         scores = self.relevancy(query)[0]
         last = self._last_channels
         if last is None or last[0] is not scores or last[1] != highest:
@@ -167,22 +159,15 @@ class LanguageField:
     def answer_view(
         self, rendered: Float[Tensor, "height width levels latent_dim"], query: EmbeddedQuery
     ) -> list[ViewAnswer]:
-        """Decodes and scores every pixel of a view (the query mode `rendered`, which is the paper's).
-
-        Args:
-            rendered: The rendered latents of the view.
-            query: The query.
-        """
+        """Decodes and scores every pixel of a view (the query mode `rendered`, which is the paper's)."""
         return answer_texts(relevancy_maps(rendered, self.decode, query), query.query)
 
     def answer_splatted(
         self, splatted: Float[Tensor, "height width num_texts"], query: EmbeddedQuery
     ) -> list[ViewAnswer]:
-        """Reads the answers from splatted scores of Gaussians (the mode `gaussian`), whose levels are joined already.
+        """Reads the answers from `seen_scores(query)`, splatted into a view and divided by the seen opacity.
 
-        Args:
-            splatted: `seen_scores(query)`, splatted into the view and divided by the seen opacity.
-            query: The query.
+        This is the query mode `gaussian`, in which the levels are joined before.
         """
         choices = map(LevelChoice, self.relevancy(query)[1], splatted.permute(2, 0, 1))
         threshold = query.query.threshold
@@ -197,13 +182,9 @@ class LanguageField:
         peak_opacity: float = MIN_PEAK_OPACITY,
         among: Bool[Tensor, " num_gaussians"] | None = None,
     ) -> list[GaussianAnswer]:
-        """Scores and selects Gaussians for each text of a query.
+        """Scores and selects Gaussians for each text of a query; `peak_opacity` is as in `relevancy`.
 
-        Args:
-            query: The query, with the threshold of the selections.
-            settings: Minimum opacity and clean-up of the selections; None for the defaults.
-            peak_opacity: See `relevancy`.
-            among: Mask of the Gaussians that may answer; None for all. The others have the relevancy 0.
+        Only Gaussians in the mask `among` may answer (None for all); the others have the relevancy 0.
         """
         settings = settings or SelectionSettings()
         relevancy, levels = self.relevancy(query, peak_opacity)
@@ -225,13 +206,9 @@ class LanguageField:
         grow: float = 0.0,
         without: EmbeddedQuery | None = None,
     ) -> GaussianSelection:
-        """Selects the Gaussians that answer any text of a query.
+        """Selects the Gaussians that answer any text of a query, and those within `grow` of them.
 
-        Args:
-            query: The query, with the threshold of the selection.
-            settings: Minimum opacity and clean-up; None for the defaults.
-            grow: Also select Gaussians within this distance of selected ones.
-            without: Exclude Gaussians that answer any text of this query.
+        Gaussians that answer any text of `without` are excluded.
 
         Raises:
             GenLangSplatError: No Gaussian is selected.
@@ -273,11 +250,7 @@ class LanguageField:
     def embeddings_at(
         self, latents: Float[Tensor, "levels latent_dim"], level: str
     ) -> Float[Tensor, "num_levels embedding_dim"]:
-        """Decodes the latents of one pixel, at one level or at all levels with a visible latent.
-
-        Args:
-            latents: Latents rendered at the pixel.
-            level: A name of `LEVELS`; any other level rule uses all levels.
+        """Decodes the latents rendered at one pixel, at a level of `LEVELS`, or by any other rule at all levels.
 
         Raises:
             GenLangSplatError: No latent is visible at the pixel.
@@ -290,13 +263,10 @@ class LanguageField:
 
     @torch.no_grad()
     def query_like(self, embeddings: Float[Tensor, "num_levels embedding_dim"], query: TextQuery) -> EmbeddedQuery:
-        """Makes a query from embeddings, with the average embedding of the scene as the negative.
+        """Makes a query with the settings of another from the embeddings of the object to find.
 
-        Texts cannot be the negatives, because image embeddings are much more similar to each other than to any text.
-
-        Args:
-            embeddings: Embeddings of the object to find.
-            query: The texts and settings of the new query.
+        The negative is the average embedding of the scene. Texts cannot be the negatives, because image embeddings are
+        much more similar to each other than to any text.
         """
         positive = F.normalize(embeddings.mean(dim=0), dim=-1)
         latents = self.latents.flatten(0, 1)
@@ -321,7 +291,4 @@ class LanguageField:
 
 
 def _union(answers: list[GaussianAnswer]) -> GaussianSelection:
-    first, *others = (answer.selection for answer in answers)
-    for other in others:
-        first = first | other
-    return first
+    return reduce(or_, (answer.selection for answer in answers))

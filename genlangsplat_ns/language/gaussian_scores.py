@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genlangsplat_ns.language.decoding import Decode, Decoded, decode_to_compare, rows_at_a_time
-from genlangsplat_ns.language.latents import NO_LATENT, has_latent
+from genlangsplat_ns.language.decoding import NO_LATENT, Decode, Decoded, decode_to_compare, has_latent, rows_at_a_time
 from genlangsplat_ns.language.query import EmbeddedQuery
 
 
@@ -48,7 +47,7 @@ class DecodedGaussians:
         # If all latents are zero, there is one empty chunk.
         for number, rows in enumerate(self._rows):
             scores[rows] = query.score_decoded(self._part(number))
-        return scores.unflatten(0, self._shape)
+        return torch.unflatten(scores, 0, self._shape)
 
 
 class SeenScores:
@@ -57,9 +56,6 @@ class SeenScores:
     A Gaussian with a score of exactly 0 was never seen in a region, and must not lower the scores of other Gaussians
     in its pixel. So splatted scores are divided by the opacity of the seen Gaussians only. If all Gaussians were seen,
     that is the rendered opacity.
-
-    Args:
-        scores: The scores.
 
     Attributes:
         channels: The channels to splat: the scores, followed by masks of the seen Gaussians. Scores with the same mask
@@ -84,11 +80,9 @@ class SeenScores:
     def divide(
         self, splatted: Float[Tensor, "height width num_channels"], alphas: Float[Tensor, "height width 1"]
     ) -> Float[Tensor, "height width num_scores"]:
-        """Computes relevancy from splatted channels; exactly 0 where almost no seen Gaussian is visible.
+        """Computes relevancy from `channels` composited over black, and from the opacity of all Gaussians.
 
-        Args:
-            splatted: `channels`, composited over black.
-            alphas: The opacity of all Gaussians.
+        It is exactly 0 where almost no seen Gaussian is visible.
         """
         count = len(self._mask_indices)
         opacities = torch.cat([splatted[..., count:], alphas], dim=-1)

@@ -79,7 +79,8 @@ class SceneMemory(nn.Module):
         encoder: Identity of the encoder of the embeddings.
 
     Raises:
-        GenLangSplatError: There is no key, the shapes do not match, or a number is not finite.
+        GenLangSplatError: There is no key, the shapes do not match, a number is not finite, or the concentration is
+            not positive.
     """
 
     keys: Tensor
@@ -102,14 +103,6 @@ class SceneMemory(nn.Module):
         self.register_buffer("values", values.half())
         self.register_buffer("concentration", torch.tensor(float(concentration)))
         self._table: KeyTable | None = None
-        self.check()
-
-    def check(self) -> None:
-        """Checks the shapes and values of all buffers.
-
-        Raises:
-            GenLangSplatError: Shapes do not match, a number is not finite, or the concentration is not positive.
-        """
         _check_shapes(dict(self.named_buffers()))
         broken = [name for name, value in self.named_buffers() if not bool(value.isfinite().all())]
         if broken or not float(self.concentration) > 0:
@@ -151,11 +144,7 @@ class SceneMemory(nn.Module):
         return self._table
 
     def require_fitting(self, encoder: str, latent_dim: int, embedding_dim: int) -> None:
-        """Checks that the memory belongs to the encoder and the dimensions of a run.
-
-        Raises:
-            GenLangSplatError: It does not.
-        """
+        """Raises GenLangSplatError unless the memory belongs to the encoder and the dimensions of a run."""
         own, expected = (self.encoder, self.latent_dim, self.embedding_dim), (encoder, latent_dim, embedding_dim)
         if own != expected:
             raise GenLangSplatError(
@@ -194,13 +183,11 @@ class SceneMemory(nn.Module):
         Raises:
             GenLangSplatError: An entry is missing or damaged.
         """
-        missing = [name for name in (*BUFFERS, "_extra_state") if name not in state]
-        if missing:
-            raise GenLangSplatError(f"The scene's memory lacks its {', '.join(missing)}. {REFIT}")
-        extra = state["_extra_state"]
-        buffers = {name: state[name] for name in BUFFERS}
-        if not isinstance(extra, Mapping) or not all(isinstance(buffer, Tensor) for buffer in buffers.values()):
-            raise GenLangSplatError(f"The scene's memory is damaged: its entries have the wrong types. {REFIT}")
+        extra = state.get("_extra_state")
+        buffers = {name: state[name] for name in BUFFERS if isinstance(state.get(name), Tensor)}
+        if len(buffers) < len(BUFFERS) or not isinstance(extra, Mapping):
+            lacking = ", ".join(name for name in BUFFERS if name not in buffers) or "_extra_state"
+            raise GenLangSplatError(f"The scene's memory lacks its {lacking}, or it has the wrong type. {REFIT}")
         _check_shapes(buffers)
         keys, log_masses, values, concentration = buffers.values()
         memory = cls(keys, log_masses, values, float(concentration), str(extra.get("encoder")))
@@ -222,16 +209,9 @@ def _check_shapes(buffers: Mapping[str, Tensor]) -> None:
 def take_memory(
     state: dict[str, Any], prefix: str, identity: AutoencoderIdentity, decoder: DecoderName
 ) -> SceneMemory | None:
-    """Creates the memory of a checkpoint.
+    """Creates the memory from those entries of a checkpoint that begin with `prefix`; None if there is none.
 
-    Args:
-        state: The entries of the checkpoint; the entries of an ignored memory are removed.
-        prefix: Prefix of the memory's entries.
-        identity: The autoencoder of the run.
-        decoder: The decoder of the run; with `autoencoder` an unusable memory is ignored.
-
-    Returns:
-        The memory; None if there is none or it is ignored.
+    If the run decodes by its autoencoder, an unusable memory is ignored, and its entries are removed.
 
     Raises:
         GenLangSplatError: `decoder` is `memory`, and the memory is damaged or has another encoder or width.
@@ -254,12 +234,7 @@ def take_memory(
 
 @dataclass(frozen=True)
 class MemoryDecoder:
-    """Decodes latents with a scene memory, and with the prior where no key is near.
-
-    Attributes:
-        memory: The memory.
-        prior: The pre-trained decoder.
-    """
+    """Decodes latents with a scene memory, and with the prior (the pre-trained decoder) where no key is near."""
 
     memory: SceneMemory
     prior: Decode

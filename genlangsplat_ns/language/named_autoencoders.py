@@ -61,11 +61,7 @@ def scene_autoencoder(path_or_name: str, encoder: str, embedding_dim: int) -> Au
 
 
 def find_autoencoder(path_or_name: str | Path) -> Path:
-    """Returns the file of an autoencoder.
-
-    Raises:
-        GenLangSplatError: The argument is neither a name nor a file.
-    """
+    """Returns the file of an autoencoder, or raises GenLangSplatError if the argument is neither a name nor a file."""
     named = named_autoencoders()
     path = named.get(str(path_or_name), Path(path_or_name))
     if not path.is_file():
@@ -93,14 +89,9 @@ def cache_folder() -> Path:
 
 
 def export_autoencoder(file: Path, name: str) -> Path:
-    """Copies an autoencoder into the cache folder, where every run of this user finds it by name.
+    """Copies an autoencoder file into the cache folder, where every run of this user finds it by name.
 
-    Args:
-        file: The autoencoder file.
-        name: Letters, digits, dots, hyphens and underscores. An autoencoder exported before under the name is replaced.
-
-    Returns:
-        The file in the cache folder.
+    An autoencoder exported before under the name is replaced. Returns the file in the cache folder.
 
     Raises:
         GenLangSplatError: The name is reserved or invalid, or the file is no autoencoder.

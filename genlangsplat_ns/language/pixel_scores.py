@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from genlangsplat_ns.language.decoding import Decode, decode_to_compare, rows_at_a_time
-from genlangsplat_ns.language.latents import has_latent
+from genlangsplat_ns.language.decoding import Decode, decode_to_compare, has_latent, rows_at_a_time
 from genlangsplat_ns.language.query import EmbeddedQuery
 
 
@@ -16,14 +15,9 @@ from genlangsplat_ns.language.query import EmbeddedQuery
 def score_latents(
     latents: Float[Tensor, "count latent_dim"], decode: Decode, query: EmbeddedQuery
 ) -> Float[Tensor, "count num_texts"]:
-    """Computes the relevancy of latents to each text.
+    """Computes the relevancy of latents of any length to each text; near-zero latents score 0 and are not decoded.
 
     Latents are normalized, decoded and scored in chunks, once for all texts.
-
-    Args:
-        latents: Latents of pixels or Gaussians, of any length; near-zero latents score 0 and are not decoded.
-        decode: Maps unit latents to embeddings.
-        query: The embedded query.
     """
     scores = latents.new_zeros(latents.shape[0], len(query.query.texts))
     for rows in has_latent(latents).nonzero().squeeze(-1).split(rows_at_a_time(decode, latents.device)):
@@ -37,10 +31,7 @@ def relevancy_of_zero(
 ) -> Float[Tensor, " num_texts"]:
     """Computes the relevancy of a zero latent's embedding to each text; 0.5 if the embedding is zero too.
 
-    Args:
-        latents: Any latents of the run; only their width and device are used.
-        decode: Maps latents (count, latent_dim) to embeddings (count, embedding_dim).
-        query: The embedded query.
+    `latents` are any latents of the run; only their width and device are used.
     """
     embeddings = decode(latents.new_zeros(1, latents.shape[-1]))
     return query.score(F.normalize(embeddings, dim=-1))[0]
@@ -51,10 +42,7 @@ def relevancy_maps(
 ) -> Float[Tensor, "num_texts levels height width"]:
     """Computes the relevancy of every pixel and level of a rendered view to each text.
 
-    Args:
-        latents: Rendered latents, not normalized; empty pixels have a length near 0 and score 0.
-        decode: Maps unit latents (count, latent_dim) to embeddings (count, embedding_dim).
-        query: The embedded query.
+    The rendered latents are not normalized; empty pixels have a length near 0 and score 0.
     """
     height, width, levels, _ = latents.shape
     scores = score_latents(latents.reshape(height * width * levels, -1), decode, query)

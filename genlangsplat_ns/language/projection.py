@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float64
+from numpy.typing import NDArray
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
@@ -27,19 +28,10 @@ def _name(latent_dim: int) -> str:
     return f"projection-{latent_dim}"
 
 
-def projection_autoencoder(
-    encoder_identity: str, embedding_dim: int, latent_dim: int = LATENT_DIM, seed: int = 0
-) -> Autoencoder:
+def projection_autoencoder(encoder_identity: str, embedding_dim: int, latent_dim: int = LATENT_DIM) -> Autoencoder:
     """Makes an autoencoder from orthonormal random directions: a matrix encodes, and its transpose decodes.
 
-    Args:
-        encoder_identity: Identity of the encoder.
-        embedding_dim: Width E of its embeddings.
-        latent_dim: Width D of the latents.
-        seed: Seed of the directions.
-
-    Returns:
-        The autoencoder, in float32, in evaluation mode and without gradients.
+    It is float32, in evaluation mode and without gradients.
 
     Raises:
         GenLangSplatError: A width is not positive, or there are more latent than embedding dimensions.
@@ -50,7 +42,7 @@ def projection_autoencoder(
         embedding_dim,
         latent_dim,
         architecture="linear",
-        training_data=f"none: a fixed random projection with seed {seed}",
+        training_data="none: a fixed random projection with seed 0",
     )
     if latent_dim > embedding_dim:
         raise GenLangSplatError(
@@ -58,19 +50,20 @@ def projection_autoencoder(
             f"({embedding_dim}). Choose a smaller D."
         )
     autoencoder = Autoencoder(identity)
-    directions = torch.from_numpy(orthonormal_directions(embedding_dim, latent_dim, seed)).float()
+    directions = torch.from_numpy(orthonormal_directions(embedding_dim, latent_dim)).float()
     autoencoder.load_state_dict({"encoder.weight": directions.T, "decoder.weight": directions})
     return autoencoder.eval().requires_grad_(False)
 
 
 def orthonormal_directions(
-    embedding_dim: int, latent_dim: int, seed: int
-) -> Float[np.ndarray, "embedding_dim latent_dim"]:
+    embedding_dim: int, latent_dim: int
+) -> Float64[NDArray[np.float64], "embedding_dim latent_dim"]:
     """Draws random orthonormal directions.
 
     numpy's generator gives the same numbers on every machine. The signs, which a QR decomposition leaves open, are
     fixed.
     """
-    drawn = np.random.Generator(np.random.PCG64(seed)).standard_normal((embedding_dim, latent_dim))
+    drawn = np.random.Generator(np.random.PCG64(0)).standard_normal((embedding_dim, latent_dim))
     basis, triangle = np.linalg.qr(drawn)
-    return basis * np.where(np.diag(triangle) < 0, -1.0, 1.0)
+    directions: NDArray[np.float64] = basis * np.where(np.diag(triangle) < 0, -1.0, 1.0)
+    return directions

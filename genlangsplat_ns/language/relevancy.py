@@ -21,9 +21,7 @@ def relevancy_of_cosines(
     negative with the largest cosine. One sigmoid per text suffices; it cannot overflow and needs no (texts x negatives)
     array.
 
-    Args:
-        positives: Cosines of embeddings with the texts.
-        negatives: Cosines of embeddings with the canonical texts, at least one.
-        temperature: Positive factor on the cosines; larger is sharper.
+    `positives` are cosines of embeddings with the texts, `negatives` with the canonical texts. The temperature is a
+    positive factor on the cosines; larger is sharper.
     """
     return torch.sigmoid(temperature * (positives - negatives.amax(dim=-1, keepdim=True)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
@@ -80,12 +81,10 @@ class GaussianSelection:
         return self._with_mask(self.keep | torch.from_numpy(distances <= radius).to(self.keep.device))
 
     def cleaned(self, radius: float | None = None, smallest_group: float = 0.1) -> GaussianSelection:
-        """Removes groups that are small compared to the largest one.
+        """Removes groups smaller than a share of the largest one.
 
-        Args:
-            radius: Gaussians within this distance of each other belong to one group; None takes `AUTOMATIC_RADIUS`
-                times the median distance to the nearest neighbor.
-            smallest_group: Minimum size of a group, as a share of the size of the largest group.
+        Gaussians within `radius` of each other belong to one group; None takes `AUTOMATIC_RADIUS` times the median
+        distance to the nearest neighbor.
 
         Raises:
             GenLangSplatError: More than `MAX_PAIRS` pairs of Gaussians lie within the radius.
@@ -96,18 +95,14 @@ class GaussianSelection:
         sizes = np.bincount(groups)
         return self._restricted((sizes >= smallest_group * sizes.max())[groups])
 
-    def groups(self, radius: float | None = None) -> list[GaussianSelection]:
-        """Splits the selection into the groups of `cleaned`, by descending size.
-
-        Raises:
-            GenLangSplatError: More than `MAX_PAIRS` pairs of Gaussians lie within the radius.
-        """
+    def groups(self) -> list[GaussianSelection]:
+        """Splits the selection into the groups of `cleaned`, by descending size."""
         if self.count < 2:
             return [self] if self.count else []
-        groups = self._group_labels(radius)
+        groups = self._group_labels(None)
         return [self._restricted(groups == label) for label in np.argsort(-np.bincount(groups), kind="stable")]
 
-    def _group_labels(self, radius: float | None) -> np.ndarray:
+    def _group_labels(self, radius: float | None) -> NDArray[np.int32]:
         """Returns the group label of each selected Gaussian."""
         points = _finite_points(self.means)[self._numpy_mask()]
         tree = cKDTree(points)
@@ -121,23 +116,17 @@ class GaussianSelection:
             )
         first, second = tree.query_pairs(radius, output_type="ndarray").T
         edges = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(len(points), len(points)))
-        return connected_components(edges, directed=False)[1]
+        labels: NDArray[np.int32] = connected_components(edges, directed=False)[1]
+        return labels
 
-    def _restricted(self, mask: np.ndarray) -> GaussianSelection:
+    def _restricted(self, mask: NDArray[np.bool_]) -> GaussianSelection:
         """Returns the selected Gaussians for which a mask, with one entry per selected Gaussian, is true."""
         keep = self.keep.clone()
         keep[self.keep] = torch.from_numpy(mask).to(keep.device)
         return self._with_mask(keep)
 
     def require_some(self, wanted: str) -> GaussianSelection:
-        """Returns the selection if it is not empty.
-
-        Args:
-            wanted: Description of the criterion, for the message.
-
-        Raises:
-            GenLangSplatError: Nothing is selected.
-        """
+        """Returns the selection, or raises GenLangSplatError with the criterion `wanted` if it is empty."""
         if self.count == 0:
             raise GenLangSplatError(
                 f"No Gaussian is selected by {wanted}. Lower the threshold or the minimum opacity, choose another "
@@ -148,7 +137,7 @@ class GaussianSelection:
     def _with_mask(self, keep: Tensor) -> GaussianSelection:
         return replace(self, keep=keep)
 
-    def _numpy_mask(self) -> np.ndarray:
+    def _numpy_mask(self) -> NDArray[np.bool_]:
         return self.keep.cpu().numpy()
 
     def _mask_of(self, other: GaussianSelection) -> Tensor:
@@ -166,28 +155,18 @@ def select_gaussians(
     means: Float[Tensor, "num_gaussians 3"],
     opacities: Float[Tensor, " num_gaussians"],
     threshold: float,
-    settings: SelectionSettings | None = None,
+    settings: SelectionSettings,
 ) -> GaussianSelection:
-    """Selects the Gaussians whose relevancy is above a threshold.
-
-    Args:
-        relevancy: Relevancy of each Gaussian to one text, 0 where no region was ever seen.
-        means: Centers.
-        opacities: Opacities in 0..1.
-        threshold: Relevancy that a Gaussian must exceed, in [0, 1].
-        settings: Minimum opacity and clean-up; None for the defaults.
+    """Selects the Gaussians whose relevancy to one text is above a threshold in [0, 1].
 
     Raises:
-        GenLangSplatError: The threshold is out of range, or the radius of the clean-up is too large.
+        GenLangSplatError: The radius of the clean-up is too large.
     """
-    settings = settings or SelectionSettings()
-    if not 0 <= threshold <= 1:
-        raise GenLangSplatError(f"Found a threshold of {threshold}; choose a relevancy from 0 to 1.")
     keep = (relevancy > threshold) & (opacities >= settings.min_opacity) & means.isfinite().all(dim=1)
     selection = GaussianSelection(keep, means)
     return selection.cleaned(settings.radius, settings.smallest_group) if settings.clean_up else selection
 
 
-def _finite_points(means: Tensor) -> np.ndarray:
+def _finite_points(means: Tensor) -> NDArray[np.float64]:
     """Returns centers for a k-d tree, which needs finite numbers: other centers are moved very far away."""
     return means.detach().cpu().double().nan_to_num(nan=1e30, posinf=1e30, neginf=-1e30).numpy()

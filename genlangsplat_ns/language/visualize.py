@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.latents import has_latent
+from genlangsplat_ns.language.decoding import has_latent
 
 MAX_FIT_ROWS = 100_000
 """Approximate maximum number of latents to which principal directions are fitted."""
@@ -35,12 +35,7 @@ def relevancy_colors(relevancy: Float[Tensor, "*pixels"]) -> Float[Tensor, "*pix
 def relevancy_overlay(
     rgb: Float[Tensor, "height width 3"], relevancy: Float[Tensor, "height width"]
 ) -> Float[Tensor, "height width 3"]:
-    """Overlays relevancy on an image: dark gray up to 0.5, where a negative scores higher, and turbo colors above.
-
-    Args:
-        rgb: The image, 0 to 1.
-        relevancy: Relevancy of every pixel, 0 to 1.
-    """
+    """Overlays relevancy on an image: dark gray up to 0.5, where a negative scores higher, and turbo colors above."""
     # One matrix product computes half of (0.4 image + 0.6 gray).
     overlay = rgb @ (0.2 * torch.eye(3).to(rgb) + 0.1)
     # Few pixels are above 0.5, so colors are computed only there.
@@ -57,10 +52,7 @@ def soft_mask(
 ) -> Float[Tensor, "height width 1"]:
     """Computes a mask that is 1 above a relevancy threshold and 0 below, with a linear ramp in between.
 
-    Args:
-        relevancy: Relevancy of every pixel, 0 to 1; pixels that score 0 are never selected.
-        threshold: Center of the ramp.
-        softness: Width of the ramp in relevancy; 0 for a hard edge.
+    `softness` is the width of the ramp in relevancy, 0 for a hard edge. Pixels that score 0 are never selected.
     """
     if softness <= 0:
         return (relevancy > threshold).to(relevancy)

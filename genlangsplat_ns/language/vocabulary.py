@@ -49,10 +49,7 @@ class Vocabulary:
 
 
 def read_vocabulary(path: Path | None) -> tuple[str, ...]:
-    """Reads a vocabulary with one text per line; blank lines and duplicates are dropped.
-
-    Args:
-        path: The file, in UTF-8; None for `COMMON_THINGS`.
+    """Reads a UTF-8 file with one text per line, without blank lines and duplicates; None for `COMMON_THINGS`.
 
     Raises:
         GenLangSplatError: The file cannot be read, is not UTF-8, or has no text or too many.

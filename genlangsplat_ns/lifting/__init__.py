@@ -9,24 +9,3 @@
 
 May import `rasterization`, `features`, `language` and `utils`. The model, the pipeline and `scene` use it.
 """
-
-from genlangsplat_ns.utils.lazy import lazy_exports
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "LiftSettings": "genlangsplat_ns.lifting.settings",
-        "LiftedLatents": "genlangsplat_ns.lifting.average",
-        "MemoryRegions": "genlangsplat_ns.lifting.memory_regions",
-        "PosedView": "genlangsplat_ns.lifting.region_views",
-        "RegionView": "genlangsplat_ns.lifting.regions",
-        "RegionViews": "genlangsplat_ns.lifting.region_views",
-        "RegionWeights": "genlangsplat_ns.lifting.regions",
-        "collect_regions": "genlangsplat_ns.lifting.memory_regions",
-        "fit_memory": "genlangsplat_ns.lifting.memory_fit",
-        "language_fidelity": "genlangsplat_ns.lifting.loss",
-        "language_loss": "genlangsplat_ns.lifting.loss",
-        "lift_latents": "genlangsplat_ns.lifting.robust",
-        "lift_on_ray": "genlangsplat_ns.lifting.ray",
-    },
-)

@@ -62,10 +62,9 @@ class LatentMean:
         # The last channel is the mass, so that one backprojection gives both sums.
         self.sums = torch.zeros(num_gaussians, levels, latent_dim + 1, device=device)
 
-    def add(self, view: RegionView, weights: Float[Tensor, " num_regions"] | None = None) -> None:
-        """Adds one view with the weights of its regions; None weights all regions by 1."""
-        column = view.latents.new_ones(len(view.latents), 1) if weights is None else weights[:, None]
-        values = view.paint(torch.cat([view.latents * column, column], dim=1)).flatten(-2)
+    def add(self, view: RegionView, weights: Float[Tensor, " num_regions"]) -> None:
+        """Adds one view with the weights of its regions."""
+        values = view.paint(torch.cat([view.latents * weights[:, None], weights[:, None]], dim=1)).flatten(-2)
         self.sums += view.operator.backproject(values).unflatten(-1, self.sums.shape[1:])
         self.num_views += 1
 
@@ -93,14 +92,10 @@ def average_views(
     latent_dim: int,
     device: torch.device | str = "cpu",
 ) -> LatentMean:
-    """Accumulates labeled views in one pass; without `region_weights`, all regions have weight 1.
-
-    Raises:
-        GenLangSplatError: There is no Gaussian.
-    """
+    """Accumulates labeled views in one pass; without `region_weights`, all regions have weight 1."""
     accumulator = LatentMean(num_gaussians, levels, latent_dim, device)
     for number, view in enumerate(views):
-        accumulator.add(view, None if region_weights is None else region_weights[number])
+        accumulator.add(view, weights_of_view(view, number, region_weights))
     return accumulator
 
 

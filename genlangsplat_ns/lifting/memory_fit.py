@@ -18,7 +18,7 @@ from torch import Tensor
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.attention import KeyTable, attend, weighted_sums
 from genlangsplat_ns.language.memory import SceneMemory, prior_of
-from genlangsplat_ns.language.relevancy import DEFAULT_TEMPERATURE
+from genlangsplat_ns.language.settings import DEFAULT_TEMPERATURE
 from genlangsplat_ns.lifting.kmeans import nearest_keys, spherical_kmeans
 from genlangsplat_ns.lifting.memory_regions import MemoryRegions
 
@@ -65,7 +65,7 @@ class MemoryCandidate:
 
 
 @torch.no_grad()
-def fit_memory(regions: MemoryRegions, encoder: str, seed: int = 0) -> SceneMemory:
+def fit_memory(regions: MemoryRegions, encoder: str) -> SceneMemory:
     """Fits the memory of a scene with the hyperparameters that predict the regions of left-out views best.
 
     Raises:
@@ -78,8 +78,8 @@ def fit_memory(regions: MemoryRegions, encoder: str, seed: int = 0) -> SceneMemo
             "to. Look at the masks with gen-langsplat extract, or train the RGB phase longer."
         )
     regions = regions.select(shown)
-    best = select_candidate(score_candidates(regions, seed))
-    keys, log_masses, values = make_keys(regions, regions.weights(best.use_reliability), best.num_keys, seed)
+    best = select_candidate(score_candidates(regions))
+    keys, log_masses, values = make_keys(regions, regions.weights(best.use_reliability), best.num_keys)
     return SceneMemory(keys, log_masses, values, best.concentration, encoder)
 
 
@@ -97,7 +97,7 @@ def select_candidate(candidates: Sequence[MemoryCandidate]) -> MemoryCandidate:
 
 
 @torch.no_grad()
-def score_candidates(regions: MemoryRegions, seed: int = 0) -> list[MemoryCandidate]:
+def score_candidates(regions: MemoryRegions) -> list[MemoryCandidate]:
     """Scores all combinations of hyperparameters on left-out views.
 
     With too few views to leave one out, the candidates are scored on the regions that they are fitted to.
@@ -117,7 +117,7 @@ def score_candidates(regions: MemoryRegions, seed: int = 0) -> list[MemoryCandid
     numbers = [number for before, number in zip((0, *NUM_KEYS), NUM_KEYS, strict=False) if before < len(kept)]
     candidates = []
     for use_reliability, num_keys in product((False, True), numbers):
-        keys, log_masses, values = make_keys(kept, kept.weights(use_reliability), num_keys, seed)
+        keys, log_masses, values = make_keys(kept, kept.weights(use_reliability), num_keys)
         for concentration in CONCENTRATIONS:
             table = KeyTable.of(keys, log_masses, values, concentration, prior_of(concentration))
             found = attend(table, scored.samples)
@@ -132,14 +132,14 @@ def score_candidates(regions: MemoryRegions, seed: int = 0) -> list[MemoryCandid
 
 
 def make_keys(
-    regions: MemoryRegions, weights: Float[Tensor, " num_regions"], num_keys: int, seed: int = 0
+    regions: MemoryRegions, weights: Float[Tensor, " num_regions"], num_keys: int
 ) -> tuple[Float[Tensor, "num_keys latent_dim"], Float[Tensor, " num_keys"], Float[Tensor, "num_keys embedding_dim"]]:
     """Clusters regions into at most `num_keys` clusters by consensus, and averages the embeddings of each cluster.
 
     Returns unit keys, the logarithm of each key's share of all weights, and the mean embeddings. The more the regions
     of a key differ, the shorter its mean embedding.
     """
-    keys = spherical_kmeans(regions.consensus, weights, num_keys, seed)
+    keys = spherical_kmeans(regions.consensus, weights, num_keys)
     owners = nearest_keys(regions.consensus, keys)
     masses = torch.zeros(len(keys)).index_add_(0, owners, weights)
     sums = torch.zeros(len(keys), regions.embeddings.shape[1])

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.lifting.average import LiftedLatents
 from genlangsplat_ns.lifting.region_views import RegionViews
 from genlangsplat_ns.lifting.robust import RobustLift, max_view_visits
 from genlangsplat_ns.lifting.settings import LiftSettings
-from genlangsplat_ns.lifting.view_jobs import Job, JobResult, PerView
+from genlangsplat_ns.lifting.view_jobs import Job, JobResult, PerView, Result
 from genlangsplat_ns.utils.progress import Bar, progress_bar
 from genlangsplat_ns.utils.ray import RaySettings, connected
 
@@ -60,13 +61,14 @@ class RayRunner:
         self._num_gaussians, self._spread, self._bar = num_gaussians, spread, bar
 
     def run(
-        self, job: Job, numbers: Sequence[int], shared: Any, per_view: PerView, small: bool, summed: bool
-    ) -> JobResult:
+        self, job: Job[Result], numbers: Sequence[int], shared: Any, per_view: PerView, small: bool, summed: bool
+    ) -> JobResult[Result]:
         """Runs a job in tasks, see `JobRunner`."""
         import ray
 
         chunks = ceil(self._num_gaussians / GAUSSIANS_PER_CHUNK) if summed else 0
         chunk_rows = GAUSSIANS_PER_CHUNK if summed else 0
+        device = "cuda" if self._spread.num_gpus > 0 else "cpu"
         process = ray.remote(_process).options(
             num_cpus=self._spread.num_cpus, num_gpus=self._spread.num_gpus, num_returns=1 + chunks
         )
@@ -76,7 +78,7 @@ class RayRunner:
         for start in range(0, len(numbers), self._spread.items_per_task):
             some = slice(start, start + self._spread.items_per_task)
             own = None if per_view is None else per_view[some]
-            returned: Any = process.remote(job, views, list(numbers[some]), common, own, chunk_rows, self._spread)
+            returned: Any = process.remote(job, views, list(numbers[some]), common, own, chunk_rows, device)
             tasks.append(returned if chunks else [returned])
         results = [task[0] for task in tasks]
         totals = [_tree_sum([task[1 + chunk] for task in tasks], add.remote) for chunk in range(chunks)]
@@ -100,17 +102,16 @@ class RayRunner:
 
 
 def _process(
-    job: Job, views: RegionViews, numbers: list[int], shared: Any, per_view: PerView, rows: int, spread: RaySettings
+    job: Job[Any], views: RegionViews, numbers: list[int], shared: Any, per_view: PerView, rows: int, device: str
 ) -> Any:
-    """One task. Returns one tensor per view, followed by the sums in chunks of `rows` Gaussians unless that is 0."""
-    device = "cuda" if spread.num_gpus > 0 else "cpu"
+    """One task. Returns one result per view, followed by the sums in chunks of `rows` Gaussians unless that is 0."""
     per_view = None if per_view is None else [values.to(device) for values in per_view]
     results, sums = job(views.subset(numbers).to(device), shared, per_view, device)
     results = [values.cpu() for values in results]
     return [results, *(chunk.cpu().numpy() for chunk in sums.split(rows))] if rows else results
 
 
-def _add(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _add(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
     return first + second
 
 

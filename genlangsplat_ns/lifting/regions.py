@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -117,18 +117,9 @@ class RegionConsensus:
     embeddings: Float16[Tensor, "num_regions embedding_dim"]
     """Embedding of the region from the encoder; of width 0 where the view has none."""
 
-    def packed(self) -> Float[Tensor, "num_regions columns"]:
-        """Packs all fields into one matrix."""
-        numbers = torch.stack([self.areas, self.agreements], dim=1)
-        return torch.cat([numbers, self.latents, self.samples, self.embeddings.float()], dim=1)
-
-    @classmethod
-    def unpacked(cls, packed: Float[Tensor, "num_regions columns"], latent_dim: int) -> RegionConsensus:
-        """Reverses `packed`."""
-        widths = [2, latent_dim, latent_dim, packed.shape[1] - 2 - 2 * latent_dim]
-        numbers, latents, samples, embeddings = packed.split(widths, dim=1)
-        areas, agreements = numbers.unbind(dim=1)
-        return cls(latents, samples, areas, agreements, embeddings.half())
+    def cpu(self) -> RegionConsensus:
+        """Moves all fields to the CPU."""
+        return RegionConsensus(*(getattr(self, item.name).cpu() for item in fields(self)))
 
 
 def region_targets(
@@ -169,4 +160,4 @@ def paint(
 ) -> Float[Tensor, "height width levels channels"]:
     """Assigns the values of regions to pixels; selecting flat rows is five times as fast as indexing with a map."""
     padded = torch.cat([values, values.new_zeros(1, values.shape[1])])
-    return padded.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+    return torch.unflatten(padded.index_select(0, rows.flatten()), 0, rows.shape)

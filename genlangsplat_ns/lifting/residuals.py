@@ -7,7 +7,7 @@ more reliable residual than a single pixel.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
@@ -67,7 +67,7 @@ def composite_latents(
     view: RegionView, latents: Float[Tensor, "num_gaussians levels latent_dim"]
 ) -> Float[Tensor, "height width levels latent_dim"]:
     """Composites latents into a view."""
-    return view.operator.composite(latents.flatten(1)).unflatten(-1, latents.shape[1:])
+    return torch.unflatten(view.operator.composite(latents.flatten(1)), -1, latents.shape[1:])
 
 
 def region_residuals(
@@ -166,13 +166,6 @@ class RegionStatistics:
         residuals = region_residuals(view, add_level_mean(rendered)).masked_fill(coverage < MIN_COVERAGE, torch.nan)
         return cls(residuals, coverage, mean_in_regions(view, expected), view.consensus(rendered))
 
-    def packed(self) -> Float[Tensor, "num_regions columns"]:
-        """Packs all fields into one matrix."""
-        numbers = torch.stack([self.residuals, self.coverage, self.expected], dim=1)
-        return torch.cat([numbers, self.consensus.packed()], dim=1)
-
-    @classmethod
-    def unpacked(cls, packed: Float[Tensor, "num_regions columns"], latent_dim: int) -> RegionStatistics:
-        """Reverses `packed`."""
-        residuals, coverage, expected = packed[:, :3].unbind(dim=1)
-        return cls(residuals, coverage, expected, RegionConsensus.unpacked(packed[:, 3:], latent_dim))
+    def cpu(self) -> RegionStatistics:
+        """Moves all fields to the CPU."""
+        return RegionStatistics(*(getattr(self, item.name).cpu() for item in fields(self)))

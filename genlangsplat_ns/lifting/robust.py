@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from math import ceil
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from genlangsplat_ns.lifting.average import LatentMean, LiftedLatents
 from genlangsplat_ns.lifting.regions import RegionConsensus, RegionWeights
-from genlangsplat_ns.lifting.residuals import MIN_COVERAGE, RegionStatistics, Residuals, expected_residuals
+from genlangsplat_ns.lifting.residuals import MIN_COVERAGE, Residuals, expected_residuals
 from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.lifting.view_jobs import (
     JobRunner,
@@ -76,11 +77,6 @@ def lift_latents(
 
     Args:
         views: The labeled views; they must be the same whenever they are loaded.
-        num_gaussians: Number of Gaussians.
-        levels: Number of levels.
-        latent_dim: Width of a latent.
-        settings: The settings.
-        device: Device of the latents.
         small_views: The same views downscaled, for the region weights; None uses the views themselves.
         with_consensus: Whether the result holds the consensus on each region, from which a memory is fitted.
 
@@ -133,7 +129,8 @@ class RobustLift:
                 return lifted
             return replace(lifted, region_consensus=self._consensus(numbers, lifted.latents))
         fit = self.fit_sample()
-        statistics = self._statistics(numbers, fit)
+        shared = fit.latents, fit.expected
+        statistics, _ = self.runner.run(region_statistics, numbers, shared, None, small=True, summed=False)
         residuals = Residuals([item.residuals for item in statistics], [item.expected for item in statistics])
         weights = residuals.region_weights(fit.strength)
         lifted = self._average(numbers, weights if fit.strength > 0 else None)
@@ -169,7 +166,7 @@ class RobustLift:
             weights = residuals.region_weights(strength)
             by_part = (weights[:split], weights[split:])
             sums = [self._sums(part, own) for part, own in zip(parts, by_part, strict=False)]
-            return SampleFit(_total(sums), weights, expected, strength), sums
+            return SampleFit(reduce(torch.add, sums), weights, expected, strength), sums
 
         if len(parts) == 1:
             return fit(1.0)[0]
@@ -178,7 +175,7 @@ class RobustLift:
             fitted, sums = fit(strength)
             if self._left_out_residual(parts, sums) <= MAX_RESIDUAL_RATIO * plain_residual:
                 return fitted
-        return SampleFit(_total(plain_sums), residuals.region_weights(0.0), expected, 0.0)
+        return SampleFit(reduce(torch.add, plain_sums), residuals.region_weights(0.0), expected, 0.0)
 
     def _left_out_residual(self, halves: list[Sequence[int]], sums: list[Tensor]) -> float:
         """Mean residual over the pixels of each half, given the latents of the other half."""
@@ -210,21 +207,14 @@ class RobustLift:
             residuals, added = self.runner.run(sum_region_residuals, part, own, region_weights, small=True, summed=True)
             found += residuals
             sums.append(added)
-        expected = expected_residuals(_total(sums))
+        expected = expected_residuals(reduce(torch.add, sums))
         sample = [number for part in parts for number in part]
         in_regions, _ = self.runner.run(expected_in_regions, sample, expected, None, small=True, summed=False)
         return Residuals(found, in_regions), expected
 
-    def _statistics(self, numbers: Sequence[int], fit: SampleFit) -> list[RegionStatistics]:
-        """Compares views with the fit of the sample."""
-        shared = fit.latents, fit.expected
-        packed, _ = self.runner.run(region_statistics, numbers, shared, None, small=True, summed=False)
-        return [RegionStatistics.unpacked(matrix, self.shape[2]) for matrix in packed]
-
     def _consensus(self, numbers: Sequence[int], latents: Tensor) -> list[RegionConsensus]:
         """Computes the consensus on the regions of some views."""
-        packed, _ = self.runner.run(region_consensus, numbers, latents, None, small=True, summed=False)
-        return [RegionConsensus.unpacked(matrix, self.shape[2]) for matrix in packed]
+        return self.runner.run(region_consensus, numbers, latents, None, small=True, summed=False)[0]
 
 
 def sample_halves(num_views: int) -> tuple[list[int], list[int]]:
@@ -232,13 +222,6 @@ def sample_halves(num_views: int) -> tuple[list[int], list[int]]:
     count = min(num_views, max(MIN_SAMPLE, ceil(num_views / SAMPLE_EVERY)))
     sample = [number * num_views // count for number in range(count)]
     return sample[::2], sample[1::2]
-
-
-def _total(sums: list[Tensor]) -> Tensor:
-    total = sums[0]
-    for term in sums[1:]:
-        total = total + term
-    return total
 
 
 def max_view_visits(num_views: int, rounds: int) -> int:

@@ -1,11 +1,11 @@
 """Rasterization of 3D Gaussians on CUDA (gsplat) and on the CPU (own kernels), with the signature of gsplat.
 
 - `scene_types`: `Gaussians` and `View`, the arguments of all functions except the gsplat-shaped `rasterization`.
-- `dispatch`: `rasterization`, `render` and `shade`, which select `cpu` or `cuda` by the device of the Gaussians.
+- `dispatch`: `rasterization`, `render` and `shade`, which call gsplat for CUDA tensors and the kernels for others.
 - `inputs`: checks of the arguments on the CPU.
 - `autograd`: the kernels as autograd functions; `library` finds and loads them from `kernels/`.
-- `weights`: the compositing weights of a view as a sparse matrix; `rendered_weights` has the same interface on CUDA.
-- `weight_cache`: compositing weights of many views within a memory budget.
+- `weights`: the compositing weights of a view as a sparse matrix, and with the same interface by rendering on CUDA;
+  and those of many views within a memory budget.
 - `densification`, `ssim`: gsplat's densification with a maximum number of Gaussians, and a fused SSIM.
 - `harmonics`: the spherical harmonics of colors.
 
@@ -15,14 +15,8 @@ May import only `errors`. The models, `views`, `lifting`, `language` (the kernel
 from __future__ import annotations
 
 from genlangsplat_ns.rasterization.dispatch import rasterization, render, shade
-from genlangsplat_ns.rasterization.rendered_weights import RenderedWeights
 from genlangsplat_ns.rasterization.scene_types import Gaussians, View
-from genlangsplat_ns.rasterization.weight_cache import WeightCache
-from genlangsplat_ns.rasterization.weights import (
-    CompositingWeights,
-    backproject_by_gradient,
-    compositing_weights,
-)
+from genlangsplat_ns.rasterization.weights import CompositingWeights, RenderedWeights, WeightCache, compositing_weights
 
 __all__ = [
     "CompositingWeights",
@@ -30,7 +24,6 @@ __all__ = [
     "RenderedWeights",
     "View",
     "WeightCache",
-    "backproject_by_gradient",
     "compositing_weights",
     "rasterization",
     "render",

@@ -17,10 +17,13 @@ from torch.autograd.function import once_differentiable
 
 from genlangsplat_ns.rasterization import library
 from genlangsplat_ns.rasterization.library import address, load_kernels
-from genlangsplat_ns.rasterization.scene_types import View
+from genlangsplat_ns.rasterization.scene_types import Gaussians, View
 
 TILE = 16
 """Side of a tile in pixels."""
+
+Projected = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor]
+"""The results of `Project`."""
 
 
 def make_camera(
@@ -75,7 +78,7 @@ class Project(torch.autograd.Function):
         depths, shown = means.new_empty(1, count), means.new_empty(1, count)
         radii = torch.empty(1, count, dtype=torch.int32)
         colors = None if harmonics is None else means.new_empty(count, 3)
-        gaussians = _gaussians(means, quats, scales, opacities, harmonics, sh_degree, compensated)
+        gaussians = _gaussians((means, quats, scales, opacities), harmonics, sh_degree, compensated)
         outputs = library.ProjectionOutputs(*map(address, (radii, means2d, depths, conics, shown, colors)))
         kernels.run("project", ctypes.byref(camera), ctypes.byref(gaussians), ctypes.byref(outputs))
         ctx.save_for_backward(means, quats, scales, opacities, harmonics, radii, colors)
@@ -96,7 +99,7 @@ class Project(torch.autograd.Function):
         ]
         camera_wanted = ctx.needs_input_grad[5] or ctx.needs_input_grad[6]
         camera_sums = torch.empty(15, dtype=torch.float64) if camera_wanted else None
-        gaussians = _gaussians(means, quats, scales, opacities, harmonics, sh_degree, compensated)
+        gaussians = _gaussians((means, quats, scales, opacities), harmonics, sh_degree, compensated)
         sums = library.ProjectionGradients(
             *map(address, (to_means2d, to_depths, to_conics, to_opacities, to_colors, *wanted, camera_sums))
         )
@@ -115,17 +118,32 @@ class Project(torch.autograd.Function):
 
 
 def _gaussians(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    harmonics: Tensor | None,
-    sh_degree: int,
-    compensated: bool,
+    geometry: tuple[Tensor, Tensor, Tensor, Tensor], harmonics: Tensor | None, sh_degree: int, compensated: bool
 ) -> ctypes.Structure:
     bases = 0 if harmonics is None else harmonics.shape[1]
-    tensors = map(address, (means, quats, scales, opacities, harmonics))
-    return library.Gaussians(means.shape[0], *tensors, bases, sh_degree, compensated)
+    tensors = map(address, (*geometry, harmonics))
+    return library.Gaussians(len(geometry[0]), *tensors, bases, sh_degree, compensated)
+
+
+def project(
+    gaussians: Gaussians,
+    view: View,
+    harmonics: Tensor | None = None,
+    sh_degree: int = 0,
+    *,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    eps2d: float = 0.3,
+    antialiased: bool = False,
+) -> Projected:
+    """Runs `Project` on inputs that `check_scene` returned."""
+    # Harmonics are evaluated along the ray from the camera center, which passes a gradient to the view matrix too.
+    position = torch.linalg.inv(view.viewmat)[:3, 3]
+    camera = make_camera(view, position.detach(), near_plane, far_plane, eps2d)
+    projected: Projected = Project.apply(
+        *gaussians.tensors(), harmonics, view.viewmat, position, camera, sh_degree, antialiased
+    )
+    return projected
 
 
 BAND_VALUES = 1 << 20

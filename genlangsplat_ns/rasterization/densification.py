@@ -18,8 +18,6 @@ class BudgetedStrategy(DefaultStrategy):
     the threshold is raised for this refinement, so that only those with the largest gradients exceed it.
     """
 
-    grow_grad2d: float = 0.0002
-    grow_scale2d: float = 0.05
     max_gaussians: int | None = None
 
     def step_post_backward(self, params: Any, optimizers: Any, state: Any, step: int, info: Any, **kwargs: Any) -> None:

@@ -34,13 +34,6 @@ def check_tensor(name: str, tensor: object, shape: tuple[int | None, ...]) -> Te
     return tensor.contiguous()
 
 
-def check_image_size(width: int, height: int) -> None:
-    """Raises GenLangSplatError unless both are integers from 0 to 65535, which keeps pixel counts below 2^32."""
-    for name, size in (("width", width), ("height", height)):
-        if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 65536:
-            raise GenLangSplatError(f"{name} is {size!r}; expected an integer number of pixels from 0 to 65535.")
-
-
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raises GenLangSplatError unless `value` is one of `choices`."""
     if value not in choices:
@@ -55,7 +48,10 @@ def check_scene(
     Raises:
         GenLangSplatError: Names the first argument that does not fit.
     """
-    check_image_size(width, height)
+    for name, size in (("width", width), ("height", height)):
+        # The limit keeps pixel counts below 2^32.
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 65536:
+            raise GenLangSplatError(f"{name} is {size!r}; expected an integer number of pixels from 0 to 65535.")
     means = check_tensor("means", means, (None, 3))
     count = means.shape[0]
     viewmat = check_tensor("viewmat", viewmat, (4, 4))

@@ -141,7 +141,7 @@ class Kernels:
             getattr(self._library, name).restype = ctypes.c_int64
         for name in ("gls_scene_destroy", "gls_weights_destroy"):
             getattr(self._library, name).argtypes = (ctypes.c_void_p, ctypes.py_object)
-        fork = _openmp_fork()
+        fork = openmp_fork()
         if fork is not None:
             self._library.gls_use_openmp(fork)
 
@@ -161,7 +161,8 @@ class Kernels:
 
     def call(self, name: str, *arguments: object) -> int:
         """Calls the function `gls_<name>`, which cannot fail, and returns its result."""
-        return getattr(self._library, f"gls_{name}")(*arguments)
+        result: int = getattr(self._library, f"gls_{name}")(*arguments)
+        return result
 
     def own(self, owner: object, destroy: str, pointer: ctypes.c_void_p) -> None:
         """Makes `gls_<destroy>` free the memory behind the pointer when the owner is garbage collected.
@@ -177,12 +178,12 @@ class Kernels:
         _OWNED[id(reference)] = reference
 
 
-_OWNED: dict[int, weakref.ref] = {}
+_OWNED: dict[int, weakref.ref[object]] = {}
 """Weak references to the owners of kernel memory; the callbacks of dead ones have run."""
 
 
 @cache
-def _openmp_fork() -> Any | None:
+def openmp_fork() -> Any | None:
     """The function that starts threads in torch's OpenMP runtime; None if torch was built without one."""
     for name in ("libtorch_cpu.so", "libtorch_cpu.dylib"):
         path = Path(torch.__file__).parent / "lib" / name
@@ -196,21 +197,19 @@ def available_instruction_sets() -> tuple[str, ...]:
     """The installed builds that this CPU can run, fastest first."""
     capability = torch.backends.cpu.get_cpu_capability()
     first = {"AVX512": 0, "AVX2": 1}.get(capability, 2)
-    return tuple(name for name in INSTRUCTION_SETS[first:] if _library_path(name) is not None)
+    return tuple(name for name in INSTRUCTION_SETS[first:] if library_path(name) is not None)
 
 
-def _library_path(instruction_set: str) -> Path | None:
-    folder = Path(__file__).parent
-    for suffix in importlib.machinery.EXTENSION_SUFFIXES:
-        path = folder / f"_kernels_{instruction_set}{suffix}"
-        if path.is_file():
-            return path
-    return None
+def library_path(instruction_set: str) -> Path | None:
+    """The file of a build; None if it is not installed."""
+    names = (f"_kernels_{instruction_set}{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES)
+    paths = (Path(__file__).with_name(name) for name in names)
+    return next((path for path in paths if path.is_file()), None)
 
 
 @cache
 def _load(instruction_set: str) -> Kernels:
-    path = _library_path(instruction_set)
+    path = library_path(instruction_set)
     if path is None:
         raise GenLangSplatError(
             f"The CPU rasterizer was not built for {instruction_set!r}: found no _kernels_{instruction_set} library in "

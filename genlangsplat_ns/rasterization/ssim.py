@@ -46,16 +46,18 @@ def structural_similarity(
     moving: Float[Tensor, "1 channels height width"], fixed: Float[Tensor, "1 channels height width"]
 ) -> Float[Tensor, ""]:
     """Mean structural similarity (Wang et al. 2004; 11-pixel Gaussian window, sigma 1.5, no padding) of values 0..1."""
-    fused = (
+    is_fused = (
         moving.device.type == "cpu"
         and moving.dtype == fixed.dtype == torch.float32
         and min(moving.shape[-2:]) >= WINDOW
         and not fixed.requires_grad
     )
-    if not fused:
-        return ssim(moving, fixed, data_range=1.0)
+    if not is_fused:
+        stock: Tensor = ssim(moving, fixed, data_range=1.0)
+        return stock
     pictures = [picture[0].permute(1, 2, 0).contiguous() for picture in (moving, fixed)]
-    return _FusedSimilarity.apply(*pictures)
+    fused: Tensor = _FusedSimilarity.apply(*pictures)
+    return fused
 
 
 @torch.no_grad()

@@ -1,8 +1,9 @@
-"""The compositing weights of one view as a sparse matrix, and its products for lifting."""
+"""The compositing weights of one view and their products for lifting: a sparse matrix, or renders on any device."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.rasterization import cpu, library
-from genlangsplat_ns.rasterization.autograd import splat_inputs
+from genlangsplat_ns.rasterization import library
+from genlangsplat_ns.rasterization.autograd import project, splat_inputs
 from genlangsplat_ns.rasterization.dispatch import render
 from genlangsplat_ns.rasterization.inputs import RASTERIZE_MODES, check_choice, check_scene, check_tensor
 from genlangsplat_ns.rasterization.library import address
@@ -56,7 +57,8 @@ class CompositingWeights:
         Raises:
             GenLangSplatError: The shape, type or device is wrong.
         """
-        return _Product.apply(check_tensor("features", features, (self.num_gaussians, None)), self)
+        image: Tensor = _Product.apply(check_tensor("features", features, (self.num_gaussians, None)), self)
+        return image
 
     @torch.no_grad()
     def backproject(self, targets: Tensor) -> Tensor:
@@ -120,37 +122,63 @@ def compositing_weights(
         )
     gaussians, view = check_scene(*gaussians.tensors(), view.viewmat, view.K, view.width, view.height)
     antialiased = rasterize_mode == "antialiased"
-    means2d, conics, depths, shown, _, radii = cpu.project(
+    means2d, conics, depths, shown, _, radii = project(
         gaussians, view, near_plane=near_plane, far_plane=far_plane, eps2d=eps2d, antialiased=antialiased
     )
     inputs = splat_inputs(means2d, conics, shown, depths, radii, None, view.width, view.height)
     return CompositingWeights(library.load_kernels(), inputs, half_precision)
 
 
-GRADIENT_CHANNELS = 32
-"""Channels that `backproject_by_gradient` renders at once; gsplat splits wider images itself and is slower."""
+CHANNELS = 32
+"""Channels rendered at once; gsplat splits wider images itself and is slower."""
 
 
-def backproject_by_gradient(
-    gaussians: Gaussians,
-    view: View,
-    targets: Float[Tensor, "height width channels"],
-    *,
-    rasterize_mode: str = "classic",
-) -> Float[Tensor, "num_gaussians channels"]:
-    """Sums weight times target over the pixels of one view, for every Gaussian, on any device and without a gradient.
+class RenderedWeights:
+    """The interface of `CompositingWeights` by rendering: products with W are renders, those with W^T gradients."""
 
-    The sums are the gradient of sum(render * target) with respect to features of zero.
+    def __init__(self, gaussians: Gaussians, view: View, *, rasterize_mode: str = "classic") -> None:
+        self.width, self.height, self.num_gaussians = view.width, view.height, len(gaussians)
+        self._gaussians, self._view, self._rasterize_mode = gaussians.detach(), view.detach(), rasterize_mode
 
-    Raises:
-        GenLangSplatError: An input is invalid.
+    @torch.no_grad()
+    def composite(self, features: Float[Tensor, "num_gaussians channels"]) -> Float[Tensor, "height width channels"]:
+        """Computes W @ features, without a gradient."""
+        return torch.cat([self._render(chunk.contiguous())[0] for chunk in features.split(CHANNELS, dim=1)], dim=-1)
+
+    def backproject(self, targets: Float[Tensor, "height width channels"]) -> Float[Tensor, "num_gaussians channels"]:
+        """Computes W^T @ targets, without a gradient: the gradient of sum(render * target) at features of zero."""
+        sums = targets.new_empty(self.num_gaussians, targets.shape[2])
+        for chunk, part in zip(targets.detach().split(CHANNELS, dim=2), sums.split(CHANNELS, dim=1), strict=True):
+            with torch.enable_grad():
+                features = torch.zeros_like(part, requires_grad=True)
+                (gradient,) = torch.autograd.grad(self._render(features), features, chunk[None])
+            part.copy_(gradient)
+        return sums
+
+    def _render(self, features: Tensor) -> Tensor:
+        return render(self._gaussians, self._view, features, rasterize_mode=self._rasterize_mode)[0]
+
+
+class WeightCache:
+    """Keeps the weights of the first views that fit into `budget` bytes; those of others are extracted at every use.
+
+    Views are used in rounds, where the least recently used view is the one that is needed next, so none is evicted.
     """
-    gaussians, view = gaussians.detach(), view.detach()
-    sums = gaussians.means.new_empty(len(gaussians), targets.shape[2])
-    for first in range(0, targets.shape[2], GRADIENT_CHANNELS):
-        chunk = targets[..., first : first + GRADIENT_CHANNELS].detach()
-        with torch.enable_grad():
-            features = gaussians.means.new_zeros(len(gaussians), chunk.shape[2], requires_grad=True)
-            image, _, _ = render(gaussians, view, features, rasterize_mode=rasterize_mode)
-            (sums[:, first : first + GRADIENT_CHANNELS],) = torch.autograd.grad(image, features, chunk[None])
-    return sums
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.nbytes = 0
+        self._kept: dict[Hashable, CompositingWeights] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, view: Hashable, extract: Callable[[], CompositingWeights]) -> CompositingWeights:
+        """Returns the weights of a view, from the cache or from `extract`."""
+        if view in self._kept:
+            return self._kept[view]
+        weights = extract()
+        if self.nbytes + weights.nbytes <= self.budget:
+            self._kept[view] = weights
+            self.nbytes += weights.nbytes
+        return weights

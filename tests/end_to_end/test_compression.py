@@ -71,7 +71,7 @@ def test_a_compressed_run_opens_and_gives_nearly_the_same_answers(
     answers = [opened.ask("a cat", view).map for opened in (scene, original)]
     assert 0 < (answers[0] - answers[1]).abs().max() < 0.1
 
-    for expected in ("192 96 48", "Occam's LGS", "LangSplatV2", "checkpoint", "cosine of latents", "miou"):
+    for expected in ("checkpoint", "cosine of latents", "miou"):
         for word in expected.split():
             assert word in output
     assert "4 pairs of view and text (a cat; a rocket)" in output

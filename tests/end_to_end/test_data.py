@@ -165,7 +165,7 @@ def test_views_without_any_region_are_refused(
 def test_missing_kernels_are_reported_before_features_are_extracted(
     tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "_library_path", lambda instruction_set: None)
+    monkeypatch.setattr(library, "library_path", lambda instruction_set: None)
     scene = copy_scene(tiny_scene, tmp_path)
     refuse(scene, tmp_path / "outputs", "not built")
     assert not (scene / "language_features").exists()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.answers import answer_texts, choose_level, find_peak, join_levels
+from genlangsplat_ns.language.answers import LevelChoice, answer_texts, choose_level, join_levels, read_answer
 from genlangsplat_ns.language.query import TextQuery
 
 LEVEL_MAPS = torch.tensor([[[0.2, 0.4], [0.0, 0.6]], [[0.4, 0.9], [0.0, 0.6]], [[0.6, 0.2], [0.5, 0.6]]])
@@ -50,7 +50,8 @@ def test_the_mask_is_strictly_above_the_threshold():
 
 
 def test_the_peak_is_the_first_in_reading_order_on_ties():
-    assert find_peak(torch.tensor([[0.0, 0.0, 1.0], [1.0, 1.0, 0.0]])) == (2, 0)
+    tied = LevelChoice("part", torch.tensor([[0.0, 0.0, 1.0], [1.0, 1.0, 0.0]]))
+    assert read_answer("a cup", tied, 0.5).peak == (2, 0)
 
 
 def test_levels_are_combined_by_the_rule_of_the_query():

@@ -15,7 +15,6 @@ from genlangsplat_ns.language.compression import (
     compress_latents,
     directions_agree,
     restore_latents,
-    storage_of_methods,
 )
 
 LEVELS = 3
@@ -117,8 +116,3 @@ def test_agreement_ignores_zero_latents() -> None:
     assert other.mean == pytest.approx(1 - 1 / (49 * LEVELS)) and other.worst == pytest.approx(0, abs=1e-6)
     decoded = directions_agree(first, second, lambda latents: latents.abs())
     assert decoded.worst > 0
-
-
-def test_sizes_match_the_papers() -> None:
-    sizes = [row.bytes_per_gaussian for row in storage_of_methods(3, 16)]
-    assert sizes == [192, 96, 48, 36, 60, 768, 6144]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from genlangsplat_ns.language.answers import answer_texts
-from genlangsplat_ns.language.latents import NO_LATENT
+from genlangsplat_ns.language.decoding import NO_LATENT
 from genlangsplat_ns.language.pixel_scores import relevancy_maps, relevancy_of_zero, score_latents
 from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery, embed_query
 from tests.language.test_query import HashEncoder

@@ -15,10 +15,10 @@ from genlangsplat_ns.language.projection import orthonormal_directions, projecti
 
 
 def test_the_projection_is_the_same_on_every_machine() -> None:
-    small = orthonormal_directions(12, 4, seed=0)
+    small = orthonormal_directions(12, 4)
     expected = [[0.04047336, -0.04779757], [-0.17243540, 0.12441635], [-0.22653688, -0.52175289]]
     np.testing.assert_allclose(small[:3, :2], expected, atol=1e-6)
-    clip = orthonormal_directions(512, 16, seed=0)
+    clip = orthonormal_directions(512, 16)
     np.testing.assert_allclose(clip[[0, -1], [0, -1]], [0.00569121, 0.00238725], atol=1e-6)
     # A weighted sum over all entries, with a different weight for each row.
     checksum = (clip * np.arange(512)[:, None]).sum(axis=0)
@@ -43,12 +43,11 @@ def test_similarities_are_approximately_preserved() -> None:
 
 
 def test_the_identity_describes_the_projection() -> None:
-    autoencoder = projection_autoencoder("clip/1", 512, seed=3)
+    autoencoder = projection_autoencoder("clip/1", 512)
     identity = autoencoder.identity
     assert (identity.name, identity.encoder, identity.architecture) == ("projection-16", "clip/1", "linear")
-    assert identity.training_data == "none: a fixed random projection with seed 3"
+    assert identity.training_data == "none: a fixed random projection with seed 0"
     assert not autoencoder.training and not any(weight.requires_grad for weight in autoencoder.parameters())
-    assert not torch.allclose(autoencoder.encoder.weight, projection_autoencoder("clip/1", 512).encoder.weight)
 
 
 def test_it_can_be_saved_and_loaded(tmp_path: Path) -> None:

@@ -264,9 +264,9 @@ def test_a_rare_object_of_three_small_regions_gets_a_key_of_its_own() -> None:
     assert cosines(decode(memory, rare.consensus), truth[5:]).min() > 0.9
 
 
-def test_the_same_seed_gives_the_same_memory() -> None:
-    regions = regions_of(torch.arange(300) % 6, unit_rows(6, EMBEDDING_DIM, 2))
-    first, again, other = (fit_memory(regions, "tiny/1", seed) for seed in (3, 3, 4))
+def test_the_same_regions_give_the_same_memory() -> None:
+    regions, others = (regions_of(torch.arange(300) % 6, unit_rows(6, EMBEDDING_DIM, seed)) for seed in (2, 3))
+    first, again, other = (fit_memory(some, "tiny/1") for some in (regions, regions, others))
     assert first.sha256 == again.sha256 != other.sha256
 
 
@@ -279,7 +279,7 @@ def test_masses_of_keys_add_up_to_one_and_values_are_means(count: int, num_keys:
     generator = torch.Generator().manual_seed(seed)
     regions = regions_of(torch.randint(4, (count,), generator=generator), unit_rows(4, EMBEDDING_DIM, 2), seed=seed)
     weights = 0.01 + torch.rand(count, generator=generator)
-    keys, log_masses, values = make_keys(regions, weights, num_keys, seed)
+    keys, log_masses, values = make_keys(regions, weights, num_keys)
     assert 1 <= len(keys) == len(log_masses) == len(values) <= num_keys
     torch.testing.assert_close(log_masses.exp().sum(), torch.tensor(1.0))
     torch.testing.assert_close(keys.norm(dim=-1), torch.ones(len(keys)))

@@ -174,7 +174,7 @@ def test_statistics_hold_residuals_expected_residuals_and_consensus() -> None:
     view = with_embeddings(make_view(2), 2)
     expected = torch.rand(GAUSSIANS, LEVELS, generator=torch.Generator().manual_seed(0))
     latents = plain_average([make_view(seed) for seed in range(3)]).latents
-    statistics = RegionStatistics.unpacked(RegionStatistics.of(view, latents, expected).packed(), LATENT_DIM)
+    statistics = RegionStatistics.of(view, latents, expected)
     residuals = sum_residuals([view], latents, None)[0][0]
     assert torch.equal(statistics.residuals.nan_to_num(9.0), residuals.nan_to_num(9.0))
     assert torch.equal(statistics.expected, mean_in_regions(view, expected))

@@ -289,12 +289,12 @@ def main(instruction_set: str, path: Path) -> None:
     # When a sanitizer aborts, the traceback shows the case.
     faulthandler.enable()
     os.environ["GENLANGSPLAT_ISA"] = instruction_set
-    library._library_path = lambda name: path if name == instruction_set else None
-    openmp_fork = library._openmp_fork
-    library._openmp_fork = lambda: None
+    library.library_path = lambda name: path if name == instruction_set else None
+    openmp_fork = library.openmp_fork
+    library.openmp_fork = lambda: None
     torch.set_num_threads(max(THREADS))
     two_callers_at_once()
-    library._openmp_fork = openmp_fork
+    library.openmp_fork = openmp_fork
     library._load.cache_clear()
     for threads in THREADS:
         torch.set_num_threads(threads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genlangsplat_ns.rasterization import backproject_by_gradient, compositing_weights, rasterization
+from genlangsplat_ns.rasterization import RenderedWeights, compositing_weights, rasterization
 from tests.rasterization import reference
 from tests.rasterization.gaussian_scenes import dense, relative_error, small_scene
 
@@ -44,7 +44,7 @@ def test_backprojection_by_weights_equals_that_by_gradient(channels: int) -> Non
     for mode in ("classic", "antialiased"):
         weights = compositing_weights(scene.gaussians, scene.view, rasterize_mode=mode)
         by_weights = weights.backproject(targets)
-        by_gradient = backproject_by_gradient(scene.gaussians, scene.view, targets, rasterize_mode=mode)
+        by_gradient = RenderedWeights(scene.gaussians, scene.view, rasterize_mode=mode).backproject(targets)
         assert not by_weights.requires_grad
         assert relative_error(by_weights, by_gradient) < 1e-6
 

@@ -38,7 +38,7 @@ def test_an_unknown_build_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_build_the_error_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GENLANGSPLAT_ISA", raising=False)
-    monkeypatch.setattr(library, "_library_path", lambda instruction_set: None)
+    monkeypatch.setattr(library, "library_path", lambda instruction_set: None)
     with pytest.raises(GenLangSplatError, match=r"not built.*apt-get install g\+\+.*pip install"):
         rasterization(**small_scene().arguments())
 
@@ -52,7 +52,7 @@ def test_a_file_that_is_not_a_library_is_named(tmp_path: Path) -> None:
 
 def test_an_outdated_build_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "INTERFACE_VERSION", -1)
-    path = library._library_path(library.available_instruction_sets()[0])
+    path = library.library_path(library.available_instruction_sets()[0])
     assert path is not None
     with pytest.raises(GenLangSplatError, match=r"interface version .* expected -1"):
         library.Kernels(path, "avx2")
@@ -73,7 +73,7 @@ import os, torch
 from genlangsplat_ns.rasterization import compositing_weights, library, rasterization
 from tests.rasterization.gaussian_scenes import small_scene
 if {own_threads}:
-    library._openmp_fork = lambda: None
+    library.openmp_fork = lambda: None
 torch.set_num_threads(3)
 torch.ones(1 << 20).exp_()
 library.load_kernels()
@@ -84,7 +84,7 @@ print(len(os.listdir("/proc/self/task")) - before, image.double().sum().item())
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not list a process's threads")
-@pytest.mark.skipif(library._openmp_fork() is None, reason="this torch has no OpenMP runtime")
+@pytest.mark.skipif(library.openmp_fork() is None, reason="this torch has no OpenMP runtime")
 def test_the_kernels_run_on_the_threads_of_torch_or_on_some_that_end_with_the_call() -> None:
     def run(own_threads: bool) -> tuple[str, str]:
         command = [sys.executable, "-c", THREADS_AFTER_RENDERING.format(own_threads=own_threads)]
@@ -147,5 +147,5 @@ def test_rendering_does_not_disable_denormal_numbers_for_the_process(instruction
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
     assert done.stdout.split() == ["True", "True"], done.stderr
     # A library linked with fast-math disables them for the whole process, in a constructor of this name.
-    path = library._library_path(instruction_set)
+    path = library.library_path(instruction_set)
     assert path is not None and b"set_fast_math" not in path.read_bytes()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from gsplat.strategy import DefaultStrategy
 
-from genlangsplat_ns.rasterization import backproject_by_gradient, compositing_weights, rasterization
+from genlangsplat_ns.rasterization import RenderedWeights, compositing_weights, rasterization
 from tests.rasterization.gaussian_scenes import relative_error, small_scene
 
 SHARED = inspect.signature(rasterization).parameters
@@ -144,5 +144,5 @@ def test_backprojection_on_the_gpu_equals_that_on_the_cpu() -> None:
     scene = small_scene(count=2000, width=200, height=150)
     targets = torch.randn(150, 200, 48, generator=torch.Generator().manual_seed(1))
     expected = compositing_weights(scene.gaussians, scene.view).backproject(targets)
-    sums = backproject_by_gradient(scene.gaussians.to("cuda"), scene.view.to("cuda"), targets.cuda())
+    sums = RenderedWeights(scene.gaussians.to("cuda"), scene.view.to("cuda")).backproject(targets.cuda())
     assert relative_error(sums.cpu(), expected) < 1e-3

@@ -1,20 +1,25 @@
 # make demo      venv, install, build the gallery scene, train both phases, ask texts, write pictures and a report
-# make lint      linter, formatter, type checker
+# make lint      linter, formatters, type checker
+# make format    applies the formatters
 # make test      make lint and the tests for every change, in at most ten minutes on two cores
 # make test-slow the tests that are slow by nature: sanitizers, a browser, Ray, several processes, kills, real commands
 # make coverage  all tests, and the share of lines they run
 # make sanitize  of these only those of the kernels under the address and undefined behavior sanitizers
+# make docs      only the tests of the documents: links, anchors, commands
+# make wheel     sdist and wheel in DIST, and both programs from that wheel in a new environment
 # Variables: PYTHON (3.10 to 3.12), VENV, TORCH (the torch to install, for example a CUDA or CPU build of your own choice)
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 OUTPUT ?= demo-output
+DIST ?= dist
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+CPP_FILES := $(wildcard genlangsplat_ns/rasterization/kernels/* benchmarks/*.cpp tests/*/*.cpp)
 
-.PHONY: install demo test test-slow coverage sanitize lint clean
+.PHONY: install demo test test-slow coverage sanitize lint format docs wheel clean
 
 install: $(INSTALLED)
 
@@ -31,7 +36,28 @@ demo: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CPP_FILES)
 	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP_FILES)
+
+docs: install
+	$(BIN)/python -m pytest tests/test_documents.py
+
+# The kernels are optional to the installer, so a build without them has to be noticed here.
+wheel:
+	rm -rf $(DIST)/build $(DIST)/installed $(DIST)/genlangsplat_ns-*
+	$(PYTHON) -m venv $(DIST)/build
+	$(DIST)/build/bin/python -m pip install --quiet "build>=1.2,<2"
+	$(DIST)/build/bin/python -m build --outdir $(DIST) .
+	$(DIST)/build/bin/python -m zipfile --list $(DIST)/*.whl | grep --quiet _kernels_
+	$(PYTHON) -m venv $(DIST)/installed
+	$(DIST)/installed/bin/python -m pip install --quiet $(TORCH) $(DIST)/*.whl
+	cd $(DIST) && installed/bin/gen-langsplat --help && installed/bin/python -m pretrain --help
+	rm -rf $(DIST)/build $(DIST)/installed
 
 # Two processes, each of which takes the tests of a file in turn: nearly all tests keep one core busy.
 PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder

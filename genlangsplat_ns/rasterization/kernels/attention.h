@@ -83,7 +83,8 @@ inline void attend_one(const AttentionInputs& in, const float* logits, int32_t* 
     Heaviest found;
     float least = top - kNegligible;
     for (int64_t first = 0; first < in.padded; first += kLanes)
-        for (uint32_t bits = (Float32x16(least) <= Float32x16::load(logits + first)).bits(); bits != 0; bits &= bits - 1) {
+        for (uint32_t bits = (Float32x16(least) <= Float32x16::load(logits + first)).bits(); bits != 0;
+             bits &= bits - 1) {
             const int64_t key = first + __builtin_ctz(bits);
             if (!found.takes(logits[key])) continue;
             found.add(logits[key], static_cast<int32_t>(key));

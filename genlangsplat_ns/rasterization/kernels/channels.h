@@ -33,7 +33,7 @@ GLS_INLINE void transpose(const float* from, int64_t stride, float* to) {
 // pixels[p] += sum over v of weights[v][p] * rows[index[v]], for the sixteen pixels p, `stride` floats apart.
 template <class Index>
 GLS_INLINE void blend_rows(const Index* index, const float (*weights)[kLanes], int count, const float (*rows)[kLanes],
-                       float* pixels, int64_t stride) {
+                           float* pixels, int64_t stride) {
     for (int first = 0; first < kLanes; first += kPixelGroup) {
         Float32x16 sums[kPixelGroup];
         for (int p = 0; p < kPixelGroup; ++p) sums[p] = Float32x16::load(pixels + (first + p) * stride);
@@ -59,7 +59,7 @@ GLS_INLINE Float32x16 combine(const float* factors, const Float32x16* vectors) {
 // rows[index[v]] += sum over the sixteen pixels p of weights[v][p] * pixels[p].
 template <class Index>
 GLS_INLINE void gather_pixels(const Index* index, const float (*weights)[kLanes], int count, const float* pixels,
-                          int64_t stride, float (*rows)[kLanes]) {
+                              int64_t stride, float (*rows)[kLanes]) {
     Float32x16 values[kLanes];
     for (int p = 0; p < kLanes; ++p) values[p] = Float32x16::load(pixels + p * stride);
     for (int v = 0; v < count; ++v) {
@@ -70,8 +70,8 @@ GLS_INLINE void gather_pixels(const Index* index, const float (*weights)[kLanes]
 
 // dots[v] = sum over the sixteen channels k of rows[index[v]][k] * planes[k], with one plane of pixels per channel.
 // With `more` than the first sixteen channels, the sum is added to the previous value of dots[v].
-GLS_INLINE void dot_planes(const uint16_t* index, const float (*rows)[kLanes], int count, const float* planes, bool more,
-                       float (*dots)[kLanes]) {
+GLS_INLINE void dot_planes(const uint16_t* index, const float (*rows)[kLanes], int count, const float* planes,
+                           bool more, float (*dots)[kLanes]) {
     Float32x16 values[kLanes];
     for (int k = 0; k < kLanes; ++k) values[k] = Float32x16::load(planes + k * kLanes);
     for (int v = 0; v < count; ++v) {

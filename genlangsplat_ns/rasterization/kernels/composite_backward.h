@@ -42,7 +42,8 @@ struct GeometrySums {
 
     GLS_INLINE void clear() { GLS_UNROLL for (LaneSum& sum : all) sum.clear(); }
     template <bool kAbsolute>
-    GLS_INLINE void add(Float32x16 sigma, Float32x16 dx, Float32x16 dy, const WideSplat& s, Float32x16 slope, Float32x16 slope_y) {
+    GLS_INLINE void add(Float32x16 sigma, Float32x16 dx, Float32x16 dy, const WideSplat& s, Float32x16 slope,
+                        Float32x16 slope_y) {
         const Float32x16 x = sigma * dx, y = sigma * dy;
         all[0].add(sigma);
         all[1].add(x);
@@ -231,7 +232,8 @@ inline void wide_partials(int threads, const Scene& scene, const BackwardInputs&
                     gather_pixels(batch.splat[block], batch.weight[block], batch.visits[block],
                                   s.pixels.data() + block * kLanes * stride + out.first + k, stride, s.sums);
                 for (int splat = 0; splat < batch.splats; ++splat)
-                    Float32x16::load(s.sums[splat]).store(out.colors + scene.places[batch.entry[splat]] * out.width + k);
+                    Float32x16::load(s.sums[splat])
+                        .store(out.colors + scene.places[batch.entry[splat]] * out.width + k);
             }
             batch.clear();
         };
@@ -242,7 +244,9 @@ inline void wide_partials(int threads, const Scene& scene, const BackwardInputs&
                 if (out.geometry) store_zero(out.geometry[place]);
                 if (out.colors) std::fill_n(out.colors + place * out.width, out.width, 0.0f);
             },
-            [&](uint32_t entry, const Splat& splat) { batch.begin(entry, splat, in.features, out.geometry ? channels : 0); },
+            [&](uint32_t entry, const Splat& splat) {
+                batch.begin(entry, splat, in.features, out.geometry ? channels : 0);
+            },
             [&](int block, const Contribution& c) GLS_INLINE_LAMBDA {
                 if (!c.drawn.any()) return;
                 const int visit = batch.draw(block, c);

@@ -21,7 +21,8 @@ struct ForwardOutputs {
 // that may contribute, draw(block, contribution) for each block that it may touch, and end() after its last block.
 // Stores the blocks that it reached in `scene.touched`.
 template <class Begin, class Draw, class End>
-GLS_INLINE void walk_tile(Scene& scene, size_t index, Tile& tile, const Begin& begin, const Draw& draw, const End& end) {
+GLS_INLINE void walk_tile(Scene& scene, size_t index, Tile& tile, const Begin& begin, const Draw& draw,
+                          const End& end) {
     constexpr uint32_t kAhead = 6, kBatch = 32;
     tile.begin(scene, index);
     const uint32_t stop = scene.tile_start[index + 1];
@@ -60,7 +61,7 @@ GLS_INLINE void walk_tile(Scene& scene, size_t index, Tile& tile, const Begin& b
 // The same traversal after a forward pass, with its touched blocks; calls skip(entry) for a splat without any.
 template <class Skip, class Begin, class Draw, class End>
 GLS_INLINE void walk_tile_again(const Scene& scene, size_t index, Tile& tile, const Skip& skip, const Begin& begin,
-                            const Draw& draw, const End& end) {
+                                const Draw& draw, const End& end) {
     constexpr uint32_t kAhead = 6;
     tile.begin(scene, index);
     const uint32_t stop = scene.tile_start[index + 1];
@@ -182,7 +183,8 @@ inline void composite_wide(int threads, Scene& scene, const ForwardOutputs& out)
         };
         Tile tile;
         walk_tile(
-            scene, index, tile, [&](uint32_t entry, const Splat& splat) { batch.begin(entry, splat, out.features, channels); },
+            scene, index, tile,
+            [&](uint32_t entry, const Splat& splat) { batch.begin(entry, splat, out.features, channels); },
             [&](int block, const Contribution& c) GLS_INLINE_LAMBDA {
                 if (c.drawn.any()) batch.draw(block, c);
             },
@@ -198,8 +200,7 @@ inline void composite_wide(int threads, Scene& scene, const ForwardOutputs& out)
                 const float behind = tile.passing(block, lane);
                 if (out.background)
                     for (int64_t k = 0; k < channels; ++k) to[k] = from[k] + out.background[k] * behind;
-                else
-                    std::copy_n(from, channels, to);
+                else std::copy_n(from, channels, to);
             });
         write_alphas(scene, index, tile, out.alphas);
     });

@@ -29,7 +29,9 @@ struct Projected {
     Float32x16 mean2d[2];
 };
 
-inline Float32x16 dot3(const Float32x16* a, Float32x16 x, Float32x16 y, Float32x16 z) { return fma(a[0], x, fma(a[1], y, a[2] * z)); }
+inline Float32x16 dot3(const Float32x16* a, Float32x16 x, Float32x16 y, Float32x16 z) {
+    return fma(a[0], x, fma(a[1], y, a[2] * z));
+}
 
 // The rotation matrix of unit quaternions w, x, y, z.
 inline void rotation_matrix(const Float32x16* q, Float32x16* rotation) {
@@ -109,10 +111,8 @@ struct EllipsoidGradient {
     Float32x16 view_rotation[9], view_translation[3];  // of the camera
 };
 
-inline void project_backward(
-    const Camera& camera, const Ellipsoids& e, const Projected& p, bool compensated, const ProjectedGradient& g,
-    EllipsoidGradient& out
-) {
+inline void project_backward(const Camera& camera, const Ellipsoids& e, const Projected& p, bool compensated,
+                             const ProjectedGradient& g, EllipsoidGradient& out) {
     // conic = covariance^-1, so d covariance = -conic * d conic * conic; two entries share the off-diagonal.
     const Float32x16 a = p.conic[0], b = p.conic[1], c = p.conic[2], half_b = g.conic[1] * 0.5f;
     const Float32x16 left_xx = fma(a, g.conic[0], b * half_b), left_xy = fma(a, half_b, b * g.conic[2]);
@@ -176,7 +176,7 @@ inline void project_backward(
     const Float32x16 from_x = fma(scale_x, g.mean2d[0], tangent_x * inverse_depth);
     const Float32x16 from_y = fma(scale_y, g.mean2d[1], tangent_y * inverse_depth);
     const Float32x16 from_scale = fma(scale_x, fnma(p.tangent_x, jacobian[2], jacobian[0]),
-                                   scale_y * fnma(p.tangent_y, jacobian[5], jacobian[4]));
+                                      scale_y * fnma(p.tangent_y, jacobian[5], jacobian[4]));
     Float32x16 position[3];
     position[0] = from_x;
     position[1] = from_y;

@@ -78,7 +78,8 @@ GLS_EXPORT int gls_composite_backward(int threads, const gls::Scene* scene, cons
     });
 }
 
-GLS_EXPORT int gls_weights_create(int threads, const gls::SplatInputs* in, bool half_precision, gls::Weights** weights) {
+GLS_EXPORT int gls_weights_create(int threads, const gls::SplatInputs* in, bool half_precision,
+                                  gls::Weights** weights) {
     return guarded([&] {
         gls::Scene scene;
         auto made = std::make_unique<gls::Weights>();
@@ -96,8 +97,8 @@ GLS_EXPORT int64_t gls_weights_visits(const gls::Weights* weights) { return stat
 
 GLS_EXPORT int64_t gls_weights_bytes(const gls::Weights* weights) { return static_cast<int64_t>(weights->bytes); }
 
-GLS_EXPORT int gls_weights_composite(int threads, const gls::Weights* weights, const float* features,
-                                     int64_t channels, float* image) {
+GLS_EXPORT int gls_weights_composite(int threads, const gls::Weights* weights, const float* features, int64_t channels,
+                                     float* image) {
     return guarded([&] {
         gls::advise_huge_pages(image, sizeof(float) * weights->width * weights->height * channels);
         const auto run = weights->half_precision ? gls::weights_composite<uint16_t> : gls::weights_composite<float>;

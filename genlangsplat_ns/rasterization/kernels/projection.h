@@ -177,8 +177,7 @@ inline void project_sixteen_backward(const Camera& camera, const Gaussians& in, 
     const int64_t stride = in.bases * 3;
     if (g.out_harmonics != nullptr)
         // Unused bases and invisible Gaussians have a gradient of zero.
-        for (int lane = 0; lane < count; ++lane)
-            std::fill_n(g.out_harmonics + (first + lane) * stride, stride, 0.0f);
+        for (int lane = 0; lane < count; ++lane) std::fill_n(g.out_harmonics + (first + lane) * stride, stride, 0.0f);
     if (seen == 0) {
         if (g.out_means) std::fill_n(g.out_means + 3 * first, 3 * count, 0.0f);
         if (g.out_quats) std::fill_n(g.out_quats + 4 * first, 4 * count, 0.0f);

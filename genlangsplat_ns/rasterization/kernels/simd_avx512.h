@@ -33,9 +33,13 @@ GLS_INLINE Float32x16 operator*(Float32x16 a, Float32x16 b) { return _mm512_mul_
 GLS_INLINE Float32x16 operator/(Float32x16 a, Float32x16 b) { return _mm512_div_ps(a.value, b.value); }
 GLS_INLINE Float32x16 operator-(Float32x16 a) { return _mm512_xor_ps(a.value, _mm512_set1_ps(-0.0f)); }
 // a * b + c
-GLS_INLINE Float32x16 fma(Float32x16 a, Float32x16 b, Float32x16 c) { return _mm512_fmadd_ps(a.value, b.value, c.value); }
+GLS_INLINE Float32x16 fma(Float32x16 a, Float32x16 b, Float32x16 c) {
+    return _mm512_fmadd_ps(a.value, b.value, c.value);
+}
 // c - a * b
-GLS_INLINE Float32x16 fnma(Float32x16 a, Float32x16 b, Float32x16 c) { return _mm512_fnmadd_ps(a.value, b.value, c.value); }
+GLS_INLINE Float32x16 fnma(Float32x16 a, Float32x16 b, Float32x16 c) {
+    return _mm512_fnmadd_ps(a.value, b.value, c.value);
+}
 GLS_INLINE Float32x16 min(Float32x16 a, Float32x16 b) { return _mm512_min_ps(a.value, b.value); }
 GLS_INLINE Float32x16 max(Float32x16 a, Float32x16 b) { return _mm512_max_ps(a.value, b.value); }
 GLS_INLINE Float32x16 abs(Float32x16 a) { return _mm512_abs_ps(a.value); }
@@ -64,7 +68,9 @@ GLS_INLINE Float32x16 negate_where(Mask16 mask, Float32x16 a) {
 GLS_INLINE Float32x16 round_to_whole(Float32x16 a) {
     return _mm512_roundscale_ps(a.value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-GLS_INLINE Float32x16 scale_by_power_of_two(Float32x16 a, Float32x16 whole) { return _mm512_scalef_ps(a.value, whole.value); }
+GLS_INLINE Float32x16 scale_by_power_of_two(Float32x16 a, Float32x16 whole) {
+    return _mm512_scalef_ps(a.value, whole.value);
+}
 
 // Moves the packed floats of `from` to the lanes of `mask`, in order; the other lanes are zero. Reads 16 floats.
 GLS_INLINE Float32x16 expand(const float* from, uint32_t mask) {

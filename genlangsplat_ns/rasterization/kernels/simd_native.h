@@ -121,27 +121,27 @@ struct Float32x16 {
         return a;
     }
     GLS_INLINE void store(float* to) const {
-        GLS_EACH_PART *reinterpret_cast<FloatPartUnaligned*>(to + i * kWidth) = part[i];
+        GLS_EACH_PART { *reinterpret_cast<FloatPartUnaligned*>(to + i * kWidth) = part[i]; }
     }
 };
 
-#define GLS_UNARY(NAME, EXPRESSION)                 \
-    GLS_INLINE Float32x16 NAME(Float32x16 a) {                \
-        Float32x16 r;                                  \
-        GLS_EACH_PART r.part[i] = EXPRESSION;       \
-        return r;                                   \
+#define GLS_UNARY(NAME, EXPRESSION)            \
+    GLS_INLINE Float32x16 NAME(Float32x16 a) { \
+        Float32x16 r;                          \
+        GLS_EACH_PART r.part[i] = EXPRESSION;  \
+        return r;                              \
     }
-#define GLS_BINARY(NAME, RESULT, EXPRESSION)        \
-    GLS_INLINE RESULT NAME(Float32x16 a, Float32x16 b) {      \
-        RESULT r;                                   \
-        GLS_EACH_PART r.part[i] = EXPRESSION;       \
-        return r;                                   \
+#define GLS_BINARY(NAME, RESULT, EXPRESSION)             \
+    GLS_INLINE RESULT NAME(Float32x16 a, Float32x16 b) { \
+        RESULT r;                                        \
+        GLS_EACH_PART r.part[i] = EXPRESSION;            \
+        return r;                                        \
     }
-#define GLS_MASKS(NAME, EXPRESSION)                 \
-    GLS_INLINE Mask16 NAME(Mask16 a, Mask16 b) {        \
-        Mask16 r;                                   \
-        GLS_EACH_PART r.part[i] = EXPRESSION;       \
-        return r;                                   \
+#define GLS_MASKS(NAME, EXPRESSION)              \
+    GLS_INLINE Mask16 NAME(Mask16 a, Mask16 b) { \
+        Mask16 r;                                \
+        GLS_EACH_PART r.part[i] = EXPRESSION;    \
+        return r;                                \
     }
 
 GLS_MASKS(operator&, a.part[i] & b.part[i])
@@ -256,7 +256,9 @@ struct LaneSum {
     FloatPart value;
     GLS_INLINE void clear() { value = FloatPart{}; }
     GLS_INLINE void add(Float32x16 a) { GLS_EACH_PART value += a.part[i]; }
-    GLS_INLINE void add_product(Float32x16 a, Float32x16 b) { GLS_EACH_PART value = part_fma(a.part[i], b.part[i], value); }
+    GLS_INLINE void add_product(Float32x16 a, Float32x16 b) {
+        GLS_EACH_PART value = part_fma(a.part[i], b.part[i], value);
+    }
 };
 
 typedef float FourFloats __attribute__((vector_size(16)));
@@ -279,8 +281,8 @@ GLS_INLINE Float32x16 totals(const LaneSum* sums) {
     };
     GLS_UNROLL for (int k = 0; k < 16; k += 4) {
         const FourFloats low = pair(at(k), at(k + 1)), high = pair(at(k + 2), at(k + 3));
-        const FourFloats four =
-            __builtin_shufflevector(low, high, 0, 1, 4, 5) + __builtin_shufflevector(low, high, 2, 3, 6, 7);
+        const FourFloats four = __builtin_shufflevector(low, high, 0, 1, 4, 5) +
+                                __builtin_shufflevector(low, high, 2, 3, 6, 7);
         std::memcpy(results + k, &four, sizeof(four));
     }
     return Float32x16::load(results);

@@ -35,9 +35,8 @@ inline void evaluate_bases(int degree, Float32x16 x, Float32x16 y, Float32x16 z,
 }
 
 // Computes the derivative of sum_k factors[k] * basis[k] with respect to the unit directions.
-inline void differentiate_bases(
-    int degree, Float32x16 x, Float32x16 y, Float32x16 z, const Float32x16* factors, Float32x16* gradient
-) {
+inline void differentiate_bases(int degree, Float32x16 x, Float32x16 y, Float32x16 z, const Float32x16* factors,
+                                Float32x16* gradient) {
     Float32x16 dx = 0.0f, dy = 0.0f, dz = 0.0f;
     if (degree >= 1) {
         constexpr float k1 = 0.4886025119029199f;

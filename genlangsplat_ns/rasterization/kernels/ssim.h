@@ -29,7 +29,8 @@ struct SsimTaps {
 };
 
 // out[i] = sum over taps of weight * in[i + tap * stride].
-inline void ssim_blur(const SsimTaps& taps, const float* __restrict in, size_t stride, size_t count, float* __restrict out) {
+inline void ssim_blur(const SsimTaps& taps, const float* __restrict in, size_t stride, size_t count,
+                      float* __restrict out) {
     for (size_t i = 0; i < count; ++i) {
         float sum = 0;
         for (int k = 0; k < kSsimWindow; ++k) sum += taps.weight[k] * in[i + k * stride];
@@ -38,8 +39,8 @@ inline void ssim_blur(const SsimTaps& taps, const float* __restrict in, size_t s
 }
 
 // Returns the mean similarity of `moving` and `fixed`. `gradient`, with respect to `moving`, may be null.
-inline double ssim(const float* moving, const float* fixed, size_t height, size_t width, size_t channels, float* gradient,
-                   int threads) {
+inline double ssim(const float* moving, const float* fixed, size_t height, size_t width, size_t channels,
+                   float* gradient, int threads) {
     static const SsimTaps taps;
     constexpr size_t kReach = kSsimWindow - 1;
     constexpr float kC1 = 0.01f * 0.01f, kC2 = 0.03f * 0.03f;
@@ -58,7 +59,8 @@ inline double ssim(const float* moving, const float* fixed, size_t height, size_
             ab[i] = a[i] * b[i];
         }
         const float* sources[5] = {a, b, aa, bb, ab};
-        for (size_t m = 0; m < 5; ++m) ssim_blur(taps, sources[m], channels, inner, blurred.data() + m * plane + y * inner);
+        for (size_t m = 0; m < 5; ++m)
+            ssim_blur(taps, sources[m], channels, inner, blurred.data() + m * plane + y * inner);
     });
     // Derivatives of each window's similarity with respect to its means of moving, moving^2 and moving * fixed.
     const size_t inner_plane = rows * inner;

@@ -189,7 +189,7 @@ inline void weights_composite(int threads, const Weights& w, const float* featur
         const TileWeights& tile = w.tiles[index];
         Buffer<float>& buffer = scratches[worker];
         buffer.resize(tile.size * kLanes);
-        auto* rows = reinterpret_cast<float(*)[kLanes]>(buffer.data());
+        auto* rows = reinterpret_cast<float (*)[kLanes]>(buffer.data());
         for (int64_t first = 0; first < channels; first += kLanes) {
             const int64_t wanted = std::min<int64_t>(kLanes, channels - first);
             for (size_t k = 0; k < tile.size; ++k)
@@ -220,7 +220,7 @@ inline void weights_backproject(int threads, const Weights& w, const float* imag
             Buffer<float>& buffer = scratches[worker];
             buffer.resize(tile.size * kLanes);
             std::fill_n(buffer.data(), tile.size * kLanes, 0.0f);
-            auto* rows = reinterpret_cast<float(*)[kLanes]>(buffer.data());
+            auto* rows = reinterpret_cast<float (*)[kLanes]>(buffer.data());
             for (int block = 0; block < kBlocks; ++block) {
                 alignas(64) float pixels[kLanes][kLanes] = {};
                 BlockPixels(w.grid, index, block).for_each(w.width, [&](int lane, int64_t pixel) {

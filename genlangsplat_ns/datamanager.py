@@ -18,7 +18,7 @@ import tyro
 from jaxtyping import Bool, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
-from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
+from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig, DataparserOutputs
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from torch import Tensor
 
@@ -35,7 +35,7 @@ from genlangsplat_ns.scene_io.stored_paths import require_data
 from genlangsplat_ns.utils.progress import track
 from genlangsplat_ns.views.absent import AbsentViews
 from genlangsplat_ns.views.cameras import undistort_points
-from genlangsplat_ns.views.dataset import ViewDataset, rgb_of
+from genlangsplat_ns.views.dataset import ViewDataset, camera_size, rgb_of
 from genlangsplat_ns.views.posed_scene import join_names
 from genlangsplat_ns.views.scene_folder import check_scene_folder
 from genlangsplat_ns.views.settings import ViewSize
@@ -93,57 +93,25 @@ class GenLangSplatDataManager(FullImageDatamanager):
         try:
             if run_dir is not None and test_mode != "val":
                 require_data(Path(config.data or config.dataparser.data))
-            self._open_views(config, device, test_mode, world_size, local_rank, **kwargs)
+            _choose_reader(config, test_mode)
+            with _reading_data(config.dataparser):
+                super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
+            if not torch.cuda.is_available():
+                # With more than 500 views, nerfstudio chooses the "cpu" cache again.
+                config.cache_images = "gpu"
+            self._check_views()
         except GenLangSplatError as error:
             if test_mode != "inference" and config.needs_photographs:
                 raise
             LOGGER.warning("%s The run is opened without its photographs, which are not needed here.", error)
-            self._open_without_views(config, device, test_mode, run_dir or Path())
+            self._absent_from = run_dir or Path()
+            stored = self._absent_from / TRANSFORMS
+            identity = SceneFrame(torch.eye(4, dtype=torch.float64)[:3], 1.0)
+            frame = SceneFrame.read(stored) if stored.is_file() else identity
+            AbsentViews(frame.transform, frame.scale).set_up(self, config, device, test_mode)
         # The pipeline decides the extractor. `ns-render dataset` sets up a datamanager without a pipeline.
         self.extractor = extractor or FeatureExtractor(config, device)
         self._language_keys: dict[tuple[Split, int], str] = {}
-
-    def _open_views(
-        self,
-        config: GenLangSplatDataManagerConfig,
-        device: torch.device | str,
-        test_mode: Literal["test", "val", "inference"],
-        world_size: int,
-        local_rank: int,
-        **kwargs: Any,
-    ) -> None:
-        """Reads the cameras of the data, and checks them and their photographs."""
-        if not torch.cuda.is_available():
-            # The "cpu" cache pins memory, which needs CUDA; the "gpu" cache is on the device, here the CPU.
-            config.cache_images = "gpu"
-        _check_settings(config)
-        config.dataparser.data = Path(config.data or config.dataparser.data)
-        parser: Any = choose_parser(config.dataparser)
-        config.dataparser = parser
-        if test_mode != "val" and hasattr(parser, "load_3D_points"):
-            # A run that is opened has its Gaussians already.
-            parser.load_3D_points = False
-        in_one_file = isinstance(config.dataparser, NerfstudioDataParserConfig)
-        check_scene_folder(config.dataparser.data, transforms_path(config.dataparser.data) if in_one_file else None)
-        with _reading_data(config.dataparser):
-            super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
-        if not torch.cuda.is_available():
-            # With more than 500 views, nerfstudio chooses the "cpu" cache again.
-            config.cache_images = "gpu"
-        self._check_views()
-
-    def _open_without_views(
-        self,
-        config: GenLangSplatDataManagerConfig,
-        device: torch.device | str,
-        test_mode: Literal["test", "val", "inference"],
-        run_dir: Path,
-    ) -> None:
-        """Opens zero views in the coordinate frame that is stored with the run."""
-        stored = run_dir / TRANSFORMS
-        frame = SceneFrame.read(stored) if stored.is_file() else SceneFrame(torch.eye(4, dtype=torch.float64)[:3], 1.0)
-        AbsentViews(frame.transform, frame.scale).set_up(self, config, device, test_mode)
-        self._absent_from = run_dir
 
     def get_datapath(self) -> Path:
         """Returns the path of the data; without them the folder of the run, where the viewer stores camera paths."""
@@ -220,8 +188,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
 
     def raw_size(self, split: Split, index: int) -> tuple[int, int]:
         """Returns the width and height of a photograph before undistortion."""
-        raw = self.dataset(split).raw_cameras[index]
-        return int(raw.width), int(raw.height)
+        return camera_size(self.dataset(split).raw_cameras[index])
 
     @property
     def frame(self) -> SceneFrame:
@@ -231,16 +198,13 @@ class GenLangSplatDataManager(FullImageDatamanager):
 
     def create_train_dataset(self) -> ViewDataset:
         """Creates the dataset of the training views, limited to the maximum size."""
-        return self._create_dataset("train")
+        return self._limited(self.train_dataparser_outputs)
 
     def create_eval_dataset(self) -> ViewDataset:
         """Creates the dataset of the held-out views, limited to the maximum size."""
-        return self._create_dataset(self.test_split)
+        return self._limited(self.dataparser.get_dataparser_outputs(split=self.test_split))
 
-    def _create_dataset(self, split: str) -> ViewDataset:
-        outputs = self.train_dataparser_outputs
-        if split != "train":
-            outputs = self.dataparser.get_dataparser_outputs(split=split)
+    def _limited(self, outputs: DataparserOutputs) -> ViewDataset:
         scale = min(self.config.camera_res_scale_factor, outputs.metadata.get(PHOTOGRAPH_SCALE, 1.0))
         if self.config.max_image_side is not None and len(outputs.cameras) > 0:
             longest = int(torch.maximum(outputs.cameras.width, outputs.cameras.height).max())
@@ -305,14 +269,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
         return [(split, index) for split in self.splits for index in range(len(self.dataset(split)))]
 
     def extract(self, limit: int | None = None) -> list[tuple[Split, int]]:
-        """Extracts the features of views that are missing from the store.
-
-        Args:
-            limit: Process only this many views; None for all.
-
-        Returns:
-            Split and index of the processed views.
-        """
+        """Extracts the features that are missing from the store, of `limit` or all views; returns these views."""
         views = self.all_views()[:limit]
         keys = self.extractor.extract(ViewImages(self, views), self.store)
         self._language_keys |= dict(zip(views, keys, strict=True))
@@ -339,19 +296,26 @@ def _scale_to(longest: int, side: int) -> float:
     return int(side / longest * 4096) / 4096
 
 
-def _check_settings(config: GenLangSplatDataManagerConfig) -> None:
-    """Checks the settings that do not depend on the data."""
+def _choose_reader(config: GenLangSplatDataManagerConfig, test_mode: Literal["test", "val", "inference"]) -> None:
+    """Completes the settings of cache and parser, and checks them and that there are data."""
+    if not torch.cuda.is_available():
+        # The "cpu" cache pins memory, which needs CUDA; the "gpu" cache is on the device, here the CPU.
+        config.cache_images = "gpu"
     if config.max_image_side is not None and config.max_image_side < 1:
         raise GenLangSplatError(f"Found a maximum image side of {config.max_image_side} pixels; give at least 1.")
+    config.dataparser.data = Path(config.data or config.dataparser.data)
+    parser: Any = choose_parser(config.dataparser)
+    config.dataparser = parser
+    if test_mode != "val" and hasattr(parser, "load_3D_points"):
+        # A run that is opened has its Gaussians already.
+        parser.load_3D_points = False
+    in_one_file = isinstance(parser, NerfstudioDataParserConfig)
+    check_scene_folder(parser.data, transforms_path(parser.data) if in_one_file else None)
 
 
 @contextmanager
 def _reading_data(config: DataParserConfig) -> Iterator[None]:
-    """Converts exceptions of a parser in the block into an error that names the data.
-
-    Raises:
-        GenLangSplatError: The data cannot be read.
-    """
+    """Converts exceptions of a parser in the block into an error that names the data."""
     try:
         yield
     except GenLangSplatError:

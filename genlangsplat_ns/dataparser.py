@@ -11,7 +11,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.scene_io.seed_points import read_seed_points
-from genlangsplat_ns.views.colmap_model import ColmapFolders, find_model, read_colmap, read_colmap_points
+from genlangsplat_ns.views.colmap_model import find_model, read_colmap, read_colmap_points
 from genlangsplat_ns.views.posed_scene import (
     PosedPhotograph,
     PosedScene,
@@ -46,37 +46,27 @@ LOGGER = logging.getLogger(__name__)
 PHOTOGRAPH_SCALE = "photograph_scale"
 """Key of the outputs' metadata with the factor by which photographs and cameras are scaled when they are read."""
 
-BLENDER_SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+PASSED_ON = ("mask_color", "depth_unit_scale_factor")
+"""Settings of a format that nerfstudio's data sets find in the outputs' metadata."""
 
 
 @dataclass(frozen=True)
 class FrameSettings:
-    """How the coordinate frame of a scene is chosen, and how its views are split; the values are nerfstudio's."""
+    """How the coordinate frame of a scene is chosen, and how its views are split; named as in nerfstudio's configs."""
 
-    orientation: Literal["pca", "up", "vertical", "none"] = "none"
-    center: Literal["poses", "focus", "none"] = "none"
-    scale_to_unit: bool = False
-    """Scale the camera positions to at most 1."""
-    scale: float = 1.0
-    box: float = 1.0
-    """Half the side of the scene box."""
+    orientation_method: Literal["pca", "up", "vertical", "none"] = "none"
+    center_method: Literal["poses", "focus", "none"] = "none"
+    auto_scale_poses: bool = False
+    scale_factor: float = 1.0
+    scene_scale: float = 1.0
     eval_mode: EvalMode = "fraction"
     train_split_fraction: float = 0.9
     eval_interval: int = 8
 
     @classmethod
-    def of(cls, config: NerfstudioDataParserConfig | ColmapDataParserConfig) -> FrameSettings:
-        """Returns the settings of a config."""
-        return cls(
-            config.orientation_method,
-            config.center_method,
-            config.auto_scale_poses,
-            config.scale_factor,
-            config.scene_scale,
-            config.eval_mode,
-            config.train_split_fraction,
-            config.eval_interval,
-        )
+    def of(cls, config: DataParserConfig) -> FrameSettings:
+        """Returns the settings of a config, with the defaults of this class for those that it has not."""
+        return cls(**{item.name: getattr(config, item.name) for item in fields(cls) if hasattr(config, item.name)})
 
 
 @dataclass
@@ -98,9 +88,9 @@ class SceneParser(DataParser):
     def read(self) -> PosedScene:
         """Reads the photographs and points of the scene."""
 
-    @abstractmethod
     def frame_settings(self) -> FrameSettings:
         """Returns the settings of frame and split."""
+        return FrameSettings.of(self.config)
 
     @cached_property
     def scene(self) -> PosedScene:
@@ -110,45 +100,39 @@ class SceneParser(DataParser):
     def _generate_dataparser_outputs(self, split: Any = "train", **kwargs: Any) -> DataparserOutputs:
         """Builds the outputs of a split."""
         scene, settings = self.scene, self.frame_settings()
-        frame = _scene_frame(scene, settings)
-        paths = [photograph.path for photograph in scene.photographs]
-        indices = split_indices(paths, split, scene.split_lists, settings)
+        poses, transform, scale = _scene_frame(scene, settings)
+        indices = split_indices([item.path for item in scene.photographs], split, scene.split_lists, settings)
         chosen = [scene.photographs[index] for index in indices]
-        poses = frame.scale * np.array([frame.poses[index][:3, 3] for index in indices]).reshape(-1, 3)
-        camera_to_worlds = np.array([frame.poses[index][:3] for index in indices]).reshape(-1, 3, 4)
-        camera_to_worlds[:, :, 3] = poses
-        to_original = frame.transform
+        camera_to_worlds = poses[np.array(indices, dtype=int), :3]
+        camera_to_worlds[:, :, 3] *= scale
+        to_original = transform
         if scene.applied_transform is not None:
-            to_original = frame.transform @ np.vstack([scene.applied_transform, [0.0, 0.0, 0.0, 1.0]])
-        scale = frame.scale * scene.applied_scale
-        metadata: dict[str, Any] = {PHOTOGRAPH_SCALE: scene.photograph_scale, **self.metadata(chosen)}
-        seeds = self._seeds(frame.transform, to_original, scale) if split == "train" else None
+            to_original = transform @ np.vstack([scene.applied_transform, [0.0, 0.0, 0.0, 1.0]])
+        scale *= scene.applied_scale
+        metadata: dict[str, Any] = {PHOTOGRAPH_SCALE: scene.photograph_scale}
+        metadata |= {name: getattr(self.config, name) for name in PASSED_ON if hasattr(self.config, name)}
+        depths = [item.depth for item in chosen]
+        if "depth_unit_scale_factor" in metadata:
+            metadata["depth_filenames"] = depths if depths and None not in depths else None
+        seeds = self._seeds(transform, to_original, scale) if split == "train" else None
         if seeds is not None:
             metadata |= {
                 "points3D_xyz": torch.from_numpy(seeds.positions.astype(np.float32)),
                 "points3D_rgb": torch.from_numpy(seeds.colors),
             }
-        half = torch.full((3,), settings.box)
+        half = torch.full((3,), settings.scene_scale)
+        masks = [item.mask for item in chosen]
+        color = getattr(self.config, "alpha_color", None)
         return SceneOutputs(
-            image_filenames=[photograph.path for photograph in chosen],
+            image_filenames=[item.path for item in chosen],
             cameras=_cameras(chosen, camera_to_worlds),
-            alpha_color=self.alpha_color(),
+            alpha_color=None if color is None else get_color(color),
             scene_box=SceneBox(aabb=torch.stack([-half, half])),
-            mask_filenames=[photograph.mask for photograph in chosen]
-            if any(photograph.mask is not None for photograph in chosen)
-            else None,
+            mask_filenames=masks if any(masks) else None,
             dataparser_scale=scale,
             dataparser_transform=torch.from_numpy(to_original),
             metadata=metadata,
         )
-
-    def metadata(self, photographs: list[PosedPhotograph]) -> dict[str, Any]:
-        """Returns further entries of the outputs' metadata."""
-        return {}
-
-    def alpha_color(self) -> Any:
-        """Returns the color behind transparent pixels; None leaves them transparent."""
-        return None
 
     def _seeds(
         self, transform: Float64[np.ndarray, "3 4"], to_original: Float64[np.ndarray, "3 4"], scale: float
@@ -181,19 +165,10 @@ class SeedPointNerfstudio(SceneParser):
             return replace(scene, seed_file=None)
         model = path.parent / "colmap" / "sparse" / "0"
         if scene.seed_file is None and model.is_dir():
-            points = read_colmap_points(model)
-            return replace(scene, seeds=points)
+            return replace(scene, seeds=read_colmap_points(model))
         if scene.seed_file is None:
             LOGGER.warning("%s names no seed points (ply_file_path), so training starts from random points.", path)
         return scene
-
-    def frame_settings(self) -> FrameSettings:
-        """Returns the settings of the config."""
-        return FrameSettings.of(self.config)
-
-    def metadata(self, photographs: list[PosedPhotograph]) -> dict[str, Any]:
-        """Returns depth files and the color of masked pixels."""
-        return {"mask_color": self.config.mask_color, **_depths(photographs, self.config.depth_unit_scale_factor)}
 
 
 class ColmapScene(SceneParser):
@@ -215,22 +190,7 @@ class ColmapScene(SceneParser):
         if model != config.colmap_path:
             LOGGER.info("The COLMAP model is %s.", config.data / model)
             config.colmap_path = model
-        folders = ColmapFolders(model, config.images_path, config.masks_path, config.depths_path)
-        return read_colmap(
-            config.data,
-            folders,
-            config.downscale_factor,
-            config.load_3D_points,
-            config.assume_colmap_world_coordinate_convention,
-        )
-
-    def frame_settings(self) -> FrameSettings:
-        """Returns the settings of the config."""
-        return FrameSettings.of(self.config)
-
-    def metadata(self, photographs: list[PosedPhotograph]) -> dict[str, Any]:
-        """Returns depth files."""
-        return _depths(photographs, self.config.depth_unit_scale_factor)
+        return read_colmap(config)
 
 
 class InstantNgpScene(SceneParser):
@@ -244,14 +204,8 @@ class InstantNgpScene(SceneParser):
         return replace(scene, applied_transform=None)
 
     def frame_settings(self) -> FrameSettings:
-        """Returns the settings of the config."""
-        config = self.config
-        return FrameSettings(
-            scale=config.scene_scale,
-            eval_mode=config.eval_mode,
-            train_split_fraction=config.train_split_fraction,
-            eval_interval=config.eval_interval,
-        )
+        """Returns the settings of the config, whose scene scale is a factor on the camera positions."""
+        return replace(FrameSettings.of(self.config), scale_factor=self.config.scene_scale, scene_scale=1.0)
 
 
 class BlenderScene(SceneParser):
@@ -262,10 +216,11 @@ class BlenderScene(SceneParser):
     def read(self) -> PosedScene:
         """Reads the files that exist; train is required."""
         data = Path(self.config.data)
+        files = {split: data / f"transforms_{split}.json" for split in get_args(SplitName)}
         scenes = {
-            split: read_transforms(data / f"transforms_{split}.json", 1, sort=False)
-            for split in BLENDER_SPLITS
-            if split == "train" or (data / f"transforms_{split}.json").is_file()
+            split: read_transforms(path, 1, sort=False)
+            for split, path in files.items()
+            if split == "train" or path.is_file()
         }
         photographs = {item.path: item for scene in scenes.values() for item in scene.photographs}
         lists = {split: [str(item.path) for item in scene.photographs] for split, scene in scenes.items()}
@@ -275,12 +230,8 @@ class BlenderScene(SceneParser):
         return PosedScene(list(photographs.values()), seed_file=seed_file, split_lists=lists)
 
     def frame_settings(self) -> FrameSettings:
-        """Returns the settings of the config."""
-        return FrameSettings(scale=self.config.scale_factor, box=1.5)
-
-    def alpha_color(self) -> Any:
-        """Returns the color behind transparent pixels."""
-        return None if self.config.alpha_color is None else get_color(self.config.alpha_color)
+        """Returns the settings of the config, with nerfstudio's fixed box."""
+        return replace(FrameSettings.of(self.config), scene_scale=1.5)
 
 
 PARSERS: dict[type[DataParserConfig], type[SceneParser]] = {
@@ -329,27 +280,24 @@ def transforms_path(data: Path) -> Path:
     return data if data.suffix == ".json" else data / "transforms.json"
 
 
-@dataclass(frozen=True, eq=False)
-class _SceneFrame:
-    """The coordinate frame of a run: a point x of the data moves to scale * (transform @ x)."""
-
-    poses: Float64[np.ndarray, "num_photographs 4 4"]
-    transform: Float64[np.ndarray, "3 4"]
-    scale: float
-
-
-def _scene_frame(scene: PosedScene, settings: FrameSettings) -> _SceneFrame:
+def _scene_frame(
+    scene: PosedScene, settings: FrameSettings
+) -> tuple[Float64[np.ndarray, "num_photographs 4 4"], Float64[np.ndarray, "3 4"], float]:
     """Orients, centers and scales the poses of all photographs like nerfstudio, but in double precision.
 
     nerfstudio converts to single precision first, which leaves steps of centimeters in georeferenced coordinates.
+
+    Returns:
+        The oriented and centered poses, and the frame of the run: a point x of the data moves to
+        scale * (transform @ x).
     """
     poses = np.array([photograph.pose for photograph in scene.photographs])
     center = poses[:, :3, 3].mean(axis=0)
     centered = poses.copy()
     centered[:, :3, 3] -= center
-    method: Any = scene.orientation or settings.orientation
+    method: Any = scene.orientation or settings.orientation_method
     _, transform = auto_orient_and_center_poses(
-        torch.from_numpy(centered.astype(np.float32)), method=method, center_method=settings.center
+        torch.from_numpy(centered.astype(np.float32)), method=method, center_method=settings.center_method
     )
     if not bool(transform.isfinite().all()):
         raise GenLangSplatError(
@@ -357,50 +305,38 @@ def _scene_frame(scene: PosedScene, settings: FrameSettings) -> _SceneFrame:
             f"{format_option('--orientation-method none')}."
         )
     spread = float(np.abs(centered[:, :3, 3]).max())
-    if settings.center == "none" and float(np.abs(center).max()) > 1e4 * max(spread, 1.0):
+    if settings.center_method == "none" and float(np.abs(center).max()) > 1e4 * max(spread, 1.0):
         LOGGER.warning(
             "The cameras stand around (%s) and are not centered, so single precision limits the scene. Omit "
             "--center-method none.",
             ", ".join(f"{value:.0f}" for value in center),
         )
-    rotation = transform[:, :3].double().numpy()
-    offset = transform[:, 3].double().numpy()
-    if settings.center != "none":
-        offset = offset - rotation @ center
-    moved = np.vstack([np.column_stack([rotation, offset]), [0.0, 0.0, 0.0, 1.0]])
-    oriented = moved @ poses
-    if settings.center != "none":
+    rotation, offset = transform[:, :3].double().numpy(), transform[:, 3].double().numpy()
+    moved = np.column_stack([rotation, offset])
+    if settings.center_method != "none":
+        moved[:, 3] -= rotation @ center
         # Directly from the centered positions, because the offset may be large.
-        oriented[:, :3, 3] = centered[:, :3, 3] @ rotation.T + transform[:, 3].double().numpy()
+        poses = centered
+    oriented = np.vstack([np.column_stack([rotation, offset]), [0.0, 0.0, 0.0, 1.0]]) @ poses
     farthest = float(np.abs(oriented[:, :3, 3]).max())
-    scale = settings.scale
-    if settings.scale_to_unit and farthest > 1e-6 + 1e-10 * float(np.abs(center).max()):
+    scale = settings.scale_factor
+    if settings.auto_scale_poses and farthest > 1e-6 + 1e-10 * float(np.abs(center).max()):
         scale /= farthest
-    elif settings.scale_to_unit:
+    elif settings.auto_scale_poses:
         LOGGER.info("All cameras stand at one place, so their positions are not scaled.")
-    return _SceneFrame(oriented, moved[:3], scale)
+    return oriented, moved, scale
 
 
 def _cameras(photographs: list[PosedPhotograph], camera_to_worlds: Float64[np.ndarray, "count 3 4"]) -> Cameras:
     lenses = [photograph.lens for photograph in photographs]
-
-    def column(name: str, kind: torch.dtype) -> Tensor:
-        return torch.tensor([getattr(lens, name) for lens in lenses], dtype=kind).reshape(-1, 1)
-
+    columns: dict[str, Any] = {
+        name: torch.tensor([getattr(lens, name) for lens in lenses], dtype=kind).reshape(-1, 1)
+        for kind, names in ((torch.float32, ("fx", "fy", "cx", "cy")), (torch.int64, ("width", "height")))
+        for name in names
+    }
     return Cameras(
-        fx=column("fx", torch.float32),
-        fy=column("fy", torch.float32),
-        cx=column("cx", torch.float32),
-        cy=column("cy", torch.float32),
-        width=column("width", torch.int64),
-        height=column("height", torch.int64),
         distortion_params=torch.tensor([lens.distortion for lens in lenses], dtype=torch.float32).reshape(-1, 6),
         camera_to_worlds=torch.from_numpy(camera_to_worlds.astype(np.float32)),
         camera_type=torch.tensor([[lens.camera_type.value] for lens in lenses], dtype=torch.int64).reshape(-1, 1),
+        **columns,
     )
-
-
-def _depths(photographs: list[PosedPhotograph], unit: float) -> dict[str, Any]:
-    files = [photograph.depth for photograph in photographs if photograph.depth is not None]
-    complete = bool(files) and len(files) == len(photographs)
-    return {"depth_filenames": files if complete else None, "depth_unit_scale_factor": unit}

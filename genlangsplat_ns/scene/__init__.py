@@ -9,7 +9,3 @@
 It joins the plugin's model and datamanager with `language`, `lifting`, `evaluation` and `scene_io`. The pipeline and
 the commands use it.
 """
-
-from genlangsplat_ns.utils.lazy import lazy_exports
-
-__getattr__, __dir__ = lazy_exports(__name__, {"LanguageScene": "genlangsplat_ns.scene.language_scene"})

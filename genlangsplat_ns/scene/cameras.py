@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,62 +54,39 @@ class SceneCrop:
             model.crop_box = previous
 
 
-@dataclass(frozen=True, eq=False)
-class CameraPath:
-    """A camera path that the viewer saved."""
-
-    cameras: Cameras
-    """One perspective camera per frame."""
-    crop: SceneCrop | None
-    """The crop that was on in the viewer; None for the whole scene."""
-
-
-@dataclass(frozen=True, eq=False)
-class QueryCameras:
-    """The cameras of a query."""
-
-    cameras: list[NamedCamera]
-    """The cameras."""
-    crop: SceneCrop | None = None
-    """What they see of the scene; None for everything."""
-
-
-def cameras_of(scene: LanguageScene, settings: CameraSettings) -> QueryCameras:
-    """Returns the cameras that the settings select.
+def cameras_of(scene: LanguageScene, settings: CameraSettings) -> tuple[list[NamedCamera], SceneCrop | None]:
+    """Returns the cameras that the settings select, and the crop of their path; None for the whole scene.
 
     Raises:
         GenLangSplatError: The path cannot be read, or there are too few views.
     """
     if settings.camera_path is not None:
-        path = read_camera_path(settings.camera_path)
-        return QueryCameras(list(_frames("path", path.cameras.to(scene.model.device))), path.crop)
+        path, crop = read_camera_path(settings.camera_path)
+        return _frames("path", path.to(scene.model.device)), crop
     views = scene.views(settings.split)
     if not views:
         raise GenLangSplatError(f"The run has no views in the split {settings.split}. Choose another with --split.")
     cameras = [NamedCamera(view.name, view.split, scene.camera(view)) for view in views]
     if settings.interpolate is None:
-        return QueryCameras(cameras)
+        return cameras, None
     if len(cameras) < 2:
         raise GenLangSplatError(
             f"Found {len(cameras)} view in the split {settings.split}; --interpolate needs at least 2."
         )
-    between = _interpolate([item.camera for item in cameras], settings.interpolate)
-    return QueryCameras(list(_frames("interpolated", between)))
+    return _frames("interpolated", _interpolate([item.camera for item in cameras], settings.interpolate)), None
 
 
 def _interpolate(cameras: list[Cameras], steps: int) -> Cameras:
     """Interpolates `steps` cameras between consecutive cameras, with the image size of the first."""
-    intrinsics: dict[str, Any] = {
-        name: torch.cat([getattr(camera, name) for camera in cameras]) for name in ("fx", "fy", "cx", "cy")
-    }
+    names = ("camera_to_worlds", "fx", "fy", "cx", "cy")
+    joined: dict[str, Any] = {name: torch.cat([getattr(camera, name) for camera in cameras]) for name in names}
     size: dict[str, Any] = {"width": int(cameras[0].width), "height": int(cameras[0].height)}
-    joined = Cameras(torch.cat([camera.camera_to_worlds for camera in cameras]), **intrinsics, **size)
-    path = get_interpolated_camera_path(joined, steps, order_poses=False)
+    path = get_interpolated_camera_path(Cameras(**joined, **size), steps, order_poses=False)
     return Cameras(path.camera_to_worlds, path.fx, path.fy, path.cx, path.cy, **size).to(cameras[0].device)
 
 
-def read_camera_path(path: Path) -> CameraPath:
-    """Reads a camera path saved by the viewer.
+def read_camera_path(path: Path) -> tuple[Cameras, SceneCrop | None]:
+    """Reads a camera path saved by the viewer: one perspective camera per frame, and the crop if one was on.
 
     Raises:
         GenLangSplatError: The file is missing, damaged or no camera path, or its cameras are no perspective cameras.
@@ -120,7 +96,7 @@ def read_camera_path(path: Path) -> CameraPath:
         kind = stored.get("camera_type") or "perspective"
         if kind.lower() == "perspective":
             crop = stored.get("crop")
-            return CameraPath(_path_cameras(stored), None if crop is None else _read_crop(crop))
+            return _path_cameras(stored), None if crop is None else _read_crop(crop)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise GenLangSplatError(
             f"{path} cannot be read as a camera path ({type(error).__name__}: {error}). Expected the JSON that the "
@@ -148,20 +124,13 @@ def _path_cameras(stored: dict[str, Any]) -> Cameras:
 
 def _read_crop(stored: dict[str, Any]) -> SceneCrop:
     """Reads the crop of a camera path; older ones have no rotation."""
-    center, size = _three_numbers(stored["crop_center"]), _three_numbers(stored["crop_scale"])
-    rotation = _three_numbers(stored.get("crop_rot", (0.0, 0.0, 0.0)))
-    color = stored["crop_bg_color"]
-    background = torch.tensor(_three_numbers([color[channel] for channel in "rgb"])) / 255
-    return SceneCrop(OrientedBox.from_params(center, rotation, size), background)
+    rotation, color = stored.get("crop_rot", (0.0, 0.0, 0.0)), [stored["crop_bg_color"][name] for name in "rgb"]
+    numbers = torch.tensor([stored["crop_center"], rotation, stored["crop_scale"], color], dtype=torch.float32)
+    if numbers.shape != (4, 3) or not bool(numbers.isfinite().all()):
+        raise ValueError(f"its crop has the values {numbers.tolist()}, expected finite numbers")
+    center, angles, size = (tuple(row) for row in numbers[:3].tolist())
+    return SceneCrop(OrientedBox.from_params(center, angles, size), numbers[3] / 255)
 
 
-def _three_numbers(values: Any) -> tuple[float, float, float]:
-    first, second, third = map(float, values)
-    if not all(map(math.isfinite, (first, second, third))):
-        raise ValueError(f"its crop has the values {values}, expected finite numbers")
-    return first, second, third
-
-
-def _frames(kind: str, cameras: Cameras) -> Iterator[NamedCamera]:
-    for number in range(len(cameras)):
-        yield NamedCamera(f"{number:05d}", kind, cameras[number : number + 1])
+def _frames(kind: str, cameras: Cameras) -> list[NamedCamera]:
+    return [NamedCamera(f"{number:05d}", kind, cameras[number : number + 1]) for number in range(len(cameras))]

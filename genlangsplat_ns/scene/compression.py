@@ -38,7 +38,6 @@ class CompressionLoss:
     num_asked: int
     """Number of pairs of view and text; 0 without photographs."""
     texts: tuple[str, ...]
-    """The texts."""
 
 
 @dataclass(frozen=True)
@@ -46,26 +45,18 @@ class CompressedRun:
     """A copy of a run with compressed latents."""
 
     config_path: Path
-    """config.yml of the new run."""
     shape: tuple[int, ...]
     """Shape of the latents: Gaussians, levels and width."""
     bytes: dict[str, tuple[int, int]]
     """Size of the `latents` and of the `checkpoint`, before and after."""
     loss: CompressionLoss
-    """The compression loss."""
 
 
 def compress_run(scene: LanguageScene, run: StoredRun, encoding: Encoding, texts: Sequence[str] = ()) -> CompressedRun:
     """Writes a copy of a run with compressed latents next to it, and measures the loss.
 
-    Everything else is copied bit for bit, except for the optimizer states, which are dropped.
-
-    Args:
-        scene: The opened run.
-        run: The stored run, which is not changed.
-        encoding: Storage format of the latents.
-        texts: Texts whose masks are compared over the held-out views. If empty, the texts of the run, or
-            `GENERAL_TEXTS`.
+    Everything else is copied bit for bit, except for the optimizer states, which are dropped. The masks of `texts` are
+    compared over the held-out views; if there are none, those of the texts of the run, or `GENERAL_TEXTS`.
 
     Raises:
         GenLangSplatError: The latents are already compressed, or the new folder exists.
@@ -79,7 +70,7 @@ def compress_run(scene: LanguageScene, run: StoredRun, encoding: Encoding, texts
             "was compressed from."
         )
     compressed = compress_latents(stored, encoding)
-    loss = measure_loss(scene, compressed.restore(), texts)
+    loss = _measure_loss(scene, compressed.restore(), texts)
     others = {name: value for name, value in state["pipeline"].items() if name.startswith(MODEL)}
     state |= {"pipeline": {**others, **compressed.weights(MODEL)}, "optimizers": {}, "schedulers": {}}
     config = run.read_config()
@@ -106,14 +97,8 @@ def compressed_folder(config_path: Path, encoding: Encoding) -> Path:
     return target
 
 
-def measure_loss(scene: LanguageScene, restored: Tensor, texts: Sequence[str] = ()) -> CompressionLoss:
-    """Compares a scene with the same scene after its latents are replaced.
-
-    Args:
-        scene: The scene.
-        restored: Its latents after compression and restoration.
-        texts: Texts whose masks are compared; see `compress_run`.
-    """
+def _measure_loss(scene: LanguageScene, restored: Tensor, texts: Sequence[str]) -> CompressionLoss:
+    """Compares a scene with the same scene after its latents are replaced by the restored ones."""
     run_texts = tuple(text for text in scene.model.config.query_texts.split(";") if text.strip())
     embedded = scene.embed(TextQuery(tuple(texts) or run_texts or GENERAL_TEXTS))
     after = scene.with_latents(restored)

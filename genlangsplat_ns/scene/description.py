@@ -12,17 +12,11 @@ from genlangsplat_ns.scene.language_scene import LanguageScene
 def describe_scene(
     scene: LanguageScene, vocabulary: TextQuery, level: str, num_groups: int, num_texts: int
 ) -> dict[str, Any]:
-    """Groups the Gaussians of a scene and describes each group with texts of a vocabulary.
-
-    Args:
-        scene: The scene.
-        vocabulary: A query whose texts are the vocabulary, scored with its negatives and temperature.
-        level: The level whose latents are grouped.
-        num_groups: Maximum number of groups.
-        num_texts: Number of texts per group.
+    """Groups the Gaussians of a scene by the latents of a level and describes each group with texts of a vocabulary.
 
     Returns:
-        The level, the negatives, and for each group the number of Gaussians, centroid, box and scored texts.
+        The level, the negatives, and for each of at most `num_groups` groups the number of Gaussians, centroid, box and
+        `num_texts` texts, scored with the negatives and temperature of the vocabulary.
 
     Raises:
         GenLangSplatError: The level is unknown, a number is not positive, or no Gaussian has a latent.

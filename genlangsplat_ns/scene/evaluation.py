@@ -71,7 +71,6 @@ class SceneEvaluation:
     document: dict[str, Any]
     """Content of `evaluation.json`."""
     by_decoder: dict[DecoderName, Evaluation]
-    """Scores by decoder."""
     protocols: tuple[EvaluationProtocol, ...]
     """The protocols, the main one first."""
     published: tuple[PublishedScore, ...]
@@ -87,12 +86,8 @@ def evaluate_scene(
 ) -> SceneEvaluation:
     """Queries a scene for every labeled category in every labeled view, and writes `evaluation.json` and `report.html`.
 
-    Args:
-        scene: An opened run.
-        output_dir: Folder for the files.
-        settings: Labels, protocols and mode; None for the defaults.
-        decoder: Decoder of the latents that are lifted again for `holdout_labeled`; None for the decoder of the run.
-        compare_autoencoder: Also evaluate with the autoencoder as the decoder.
+    `decoder` decodes the latents that are lifted again for `holdout_labeled`, by default that of the run. With
+    `compare_autoencoder`, the autoencoder as the decoder is evaluated too.
 
     Raises:
         GenLangSplatError: There are no labels, the labels belong to another scene, or the run's latents were optimized
@@ -117,18 +112,14 @@ def evaluate_scene(
     collector = CardCollector()
     mode = settings.mode
     evaluation = evaluate_views(scene, views, labeled, protocols=chosen, observe=collector.observe, mode=mode)
-    first = scene.field.decoder
-    by_decoder = {first: evaluation}
+    by_decoder = {scene.field.decoder: evaluation}
     document = _document(scene, labels, evaluation, chosen, settings.holdout_labeled)
-    document |= {"mode": mode, "decoder": first}
+    document |= {"mode": mode, "decoder": scene.field.decoder}
     if compare_autoencoder:
         scene.model.decode_by("autoencoder")
         by_decoder["autoencoder"] = evaluate_views(scene, views, labeled, protocols=chosen, mode=mode)
         document["decoders"] = {
-            name: {
-                protocol.name: {split: found.summary(protocol.name, split) for split in SPLIT_TITLES}
-                for protocol in chosen
-            }
+            name: {protocol.name: _summaries(found, protocol) for protocol in chosen}
             for name, found in by_decoder.items()
         }
     document |= _provenance(scene) | {"seconds": round(time.perf_counter() - start, 1)}
@@ -168,7 +159,7 @@ def _document(
         "protocols": {
             protocol.name: {
                 "rules": asdict(protocol) | {"family": protocol.family},
-                **{split: evaluation.summary(protocol.name, split) for split in SPLIT_TITLES},
+                **_summaries(evaluation, protocol),
             }
             for protocol in protocols
         },
@@ -187,6 +178,10 @@ def _document(
         "geometry": _geometry(scene) | {"psnr_of_labeled_views": evaluation.psnr},
         "queries": [asdict(score) for score in evaluation.scores],
     }
+
+
+def _summaries(evaluation: Evaluation, protocol: EvaluationProtocol) -> dict[str, Any]:
+    return {split: evaluation.summary(protocol.name, split) for split in SPLIT_TITLES}
 
 
 @torch.no_grad()
@@ -248,6 +243,8 @@ def _page(
     decibels = "none" if geometry["psnr"] is None else f"{geometry['psnr']:.2f} dB, SSIM {geometry['ssim']:.3f}"
     if "note" in geometry:
         decibels += f". {geometry['note']}"
+    run = "{config}, {checkpoint}, SHA-256 {checkpoint_sha256}".format_map(document) if scene.stored else "not stored"
+    splatted = document["mode"] == "gaussian"
     return Report(
         title=f"{document['scene']}: texts against labels",
         summary=f"{len(evaluation.splits)} labeled views, {len(document['queries']) // len(protocols)} pairs of view "
@@ -266,15 +263,11 @@ def _page(
             "Unusable labels": "; ".join((*facts["skipped"], *facts["not_in_view"])) or "none",
             "Notes on the labels": "; ".join(facts["notes"]) or "none",
             "Decoder": "the scene memory" if document["decoder"] == "memory" else "the autoencoder alone",
-            "Relevancy": "rendered and decoded pixels"
-            if document["mode"] == "rendered"
-            else "splatted Gaussian scores",
+            "Relevancy": "splatted Gaussian scores" if splatted else "rendered and decoded pixels",
             "Means": "micro: over all pairs of view and text; macro: over texts, equally weighted",
             "Held-out views": decibels,
             "Autoencoder": f"{autoencoder['name']}, {autoencoder['embedding_dim']} to {autoencoder['latent_dim']}",
-            "Run": f"{document['config']}, {document['checkpoint']}, SHA-256 {document['checkpoint_sha256']}"
-            if "config" in document
-            else "not stored",
+            "Run": run,
             "Version": f"genlangsplat-ns {__version__}",
         },
         evaluation=evaluation,

@@ -39,18 +39,10 @@ def export_scene(
     overwrite: bool = False,
     frame: FrameName = "run",
 ) -> list[Path]:
-    """Writes Gaussians of a scene in the format of `ns-export gaussian-splat`.
+    """Writes Gaussians of a scene in the format of `ns-export gaussian-splat`, and returns the written files.
 
-    Args:
-        scene: The scene.
-        output: The PLY file.
-        keep: Mask of the Gaussians to write; None for all.
-        latents: Write no latents, a .safetensors file with the same name, or properties of the PLY file.
-        overwrite: Replace existing files.
-        frame: Coordinates of the run, which nerfstudio rotated, centered and scaled, or those of the original data.
-
-    Returns:
-        The written files.
+    The latents go nowhere, to a .safetensors file with the same name, or to properties of the PLY file. The positions
+    are in the frame of the run, which nerfstudio rotated, centered and scaled, or in that of the original data.
 
     Raises:
         GenLangSplatError: No Gaussian is left to write, the frame of the run is unknown, or a file exists or cannot be
@@ -62,16 +54,14 @@ def export_scene(
     if not bool(keep.any()):
         raise GenLangSplatError("No Gaussian is left to write. Raise the threshold, or omit --rest.")
     chosen = scene.field.latents.cpu()[keep]
-    columns = {}
-    if latents == "ply":
-        columns = {
-            f"latent_{level}_{component}": chosen[:, index, component]
-            for index, level in enumerate(LEVELS)
-            for component in range(chosen.shape[2])
-        }
+    columns = {
+        f"latent_{level}_{component}": chosen[:, index, component]
+        for index, level in enumerate(LEVELS if latents == "ply" else ())
+        for component in range(chosen.shape[2])
+    }
     gaussians, offset = scene.model.splats(keep), None
     if frame == "data":
-        gaussians, offset = _in_data_frame(gaussians, frame_of_run(scene))
+        gaussians, offset = _in_data_frame(gaussians, _frame_of_run(scene))
     write_ply(output, gaussians, columns, None if offset is None else offset.tolist())
     written = [output]
     if latents == "file":
@@ -92,12 +82,7 @@ def export_scene(
     return written
 
 
-def frame_of_run(scene: LanguageScene) -> SceneFrame:
-    """Reads the transform from the data to the run.
-
-    Raises:
-        GenLangSplatError: The run has no file of its frame.
-    """
+def _frame_of_run(scene: LanguageScene) -> SceneFrame:
     path = None if scene.stored is None else scene.stored.folder / TRANSFORMS
     if path is None or not path.is_file():
         raise GenLangSplatError(

@@ -24,7 +24,7 @@ from genlangsplat_ns.features.settings import FeatureSettings, OpenClipSettings,
 from genlangsplat_ns.scene_io.run_config import dataparser_words
 from genlangsplat_ns.utils.progress import track
 from genlangsplat_ns.utils.view_names import flat_name, without_suffix
-from genlangsplat_ns.views.dataset import ViewDataset
+from genlangsplat_ns.views.dataset import ViewDataset, camera_size
 from genlangsplat_ns.views.settings import ViewSettings
 
 LOGGER = logging.getLogger(__name__)
@@ -32,10 +32,6 @@ LOGGER = logging.getLogger(__name__)
 
 def open_views(settings: ViewSettings, features: FeatureSettings) -> GenLangSplatDataManager:
     """Opens the views of a scene; each photograph is read on first use.
-
-    Args:
-        settings: The views.
-        features: Masks and encoder.
 
     Raises:
         GenLangSplatError: The format is unknown or the data cannot be read.
@@ -66,19 +62,12 @@ def open_views(settings: ViewSettings, features: FeatureSettings) -> GenLangSpla
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # As in training, the held-out views are the validation split, which may differ from a data set's test split.
-    views: GenLangSplatDataManager = config.setup(
-        device=device, test_mode="val", extractor=FeatureExtractor(config, device)
-    )
+    views: GenLangSplatDataManager = config.setup(device=device, extractor=FeatureExtractor(config, device))
     return views
 
 
 def extract_scene(views: GenLangSplatDataManager, limit: int | None, preview: bool) -> None:
-    """Extracts the features of a scene and optionally writes contact sheets of them.
-
-    Args:
-        views: The scene.
-        limit: Extract only this many views; None for all.
-        preview: Write contact sheets.
+    """Extracts the features of a scene, of all views or `limit` of them, and optionally writes contact sheets of them.
 
     Raises:
         GenLangSplatError: The limit is not positive.
@@ -98,11 +87,8 @@ def extract_scene(views: GenLangSplatDataManager, limit: int | None, preview: bo
 def import_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
     """Imports LangSplat's features of a scene into its store, where training finds them as the masks `langsplat`.
 
-    The files of a view are either in the subfolder of its photograph or directly in the folder.
-
-    Args:
-        views: The scene, opened with the masks langsplat.
-        folder: LangSplat's `language_features` folder.
+    The files of a view are either in the subfolder of its photograph or directly in the folder, LangSplat's
+    `language_features`. The scene was opened with the masks langsplat.
 
     Raises:
         GenLangSplatError: A file is missing, damaged or does not fit its photograph, or fits two photographs.
@@ -116,18 +102,12 @@ def import_langsplat(views: GenLangSplatDataManager, folder: Path) -> None:
         raise
     with store.writing():
         for stem, (split, index) in zip(stems, track(all_views, "Converting from LangSplat"), strict=True):
-            dataset = views.dataset(split)
             image, kept = views.masked_image(split, index)
-            positions = source_positions(dataset, index)
+            positions = source_positions(views.dataset(split), index)
             if kept is not None:
                 positions[~kept.numpy()] = -1.0
-            features = read_langsplat_view(
-                folder,
-                stem,
-                positions,
-                _photograph_size(dataset, index),
-                store.identity.embedding_dim,
-            )
+            size, width = views.raw_size(split, index), store.identity.embedding_dim
+            features = read_langsplat_view(folder, stem, positions, size, width)
             store.save(store.key(views.view_name(split, index), image, kept), features)
     LOGGER.info("Converted %d views into %s.", len(all_views), store.folder)
 
@@ -168,11 +148,6 @@ def export_langsplat(views: GenLangSplatDataManager, folder: Path, overwrite: bo
 
     If photographs in several folders have the same name, the files are written into such folders.
 
-    Args:
-        views: The scene.
-        folder: The output folder.
-        overwrite: Replace existing files.
-
     Raises:
         GenLangSplatError: Two photographs differ only in their suffix, or files exist.
     """
@@ -180,7 +155,7 @@ def export_langsplat(views: GenLangSplatDataManager, folder: Path, overwrite: bo
     names = [views.view_name(*view) for view in all_views]
     paths = _paths(names)
     stems = [PurePosixPath(name).stem for name in names]
-    if any(len(shared) > 1 for shared in _names_by(stems, names).values()):
+    if _sharing(stems, names):
         stems = paths
         LOGGER.info("Several photographs have the same name, so their files are in its folders.")
     present = [name for stem in stems for name in (f"{stem}_s.npy", f"{stem}_f.npy") if (folder / name).exists()]
@@ -202,58 +177,45 @@ def source_positions(dataset: ViewDataset, index: int) -> np.ndarray:
     An image of positions is undistorted in the same way as the photograph, so this works for any lens. Pixels outside
     the photograph have the position -1.
     """
-    width, height = _photograph_size(dataset, index)
+    width, height = camera_size(dataset.raw_cameras[index])
     columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     # The third channel is 1 inside the photograph; below that, the positions are interpolated with the outside.
     positions = dataset.undistort(index, np.stack([columns, rows, np.ones_like(rows)], axis=-1))
     return np.where(positions[..., 2:] > 0.999, positions[..., :2], -1.0)
 
 
-def _photograph_size(dataset: ViewDataset, index: int) -> tuple[int, int]:
-    camera = dataset.raw_cameras[index]
-    return int(camera.width), int(camera.height)
-
-
 def _paths(names: list[str]) -> list[str]:
-    """Returns the paths of photographs without their suffixes.
-
-    Raises:
-        GenLangSplatError: Two photographs differ only in their suffix.
-    """
+    """Returns the paths of photographs without their suffixes, which are checked to differ."""
     paths = [without_suffix(name) for name in names]
-    for shared in _names_by(paths, names).values():
-        if len(shared) > 1:
-            raise GenLangSplatError(
-                f"The photographs {' and '.join(sorted(shared))} differ only in their suffix; LangSplat's files need "
-                "unique names. Rename one of them."
-            )
+    alike = _sharing(paths, names)
+    if alike:
+        raise GenLangSplatError(
+            f"The photographs {next(iter(alike.values()))} differ only in their suffix; LangSplat's files need unique "
+            "names. Rename one of them."
+        )
     return paths
 
 
 def _stems_in(folder: Path, names: list[str]) -> list[str]:
-    """Returns the path of each photograph's files in LangSplat's folder, without `_s.npy`.
-
-    Raises:
-        GenLangSplatError: Files belong to two photographs.
-    """
+    """Returns the path of each photograph's files in LangSplat's folder, without `_s.npy`."""
     paths, stems = _paths(names), [PurePosixPath(name).stem for name in names]
-    names_by_stem = _names_by(stems, names)
+    shared = _sharing(stems, names)
     found = []
     for path, stem in zip(paths, stems, strict=True):
         mirrored = (folder / f"{path}_s.npy").is_file()
-        if not mirrored and len(names_by_stem[stem]) > 1:
+        if not mirrored and stem in shared:
             raise GenLangSplatError(
-                f"The photographs {' and '.join(sorted(names_by_stem[stem]))} have the same name, and {folder} has no "
-                f"{path}_s.npy. LangSplat's files need unique names: put them into the same subfolders as the "
-                "photographs, or rename the photographs."
+                f"The photographs {shared[stem]} have the same name, and {folder} has no {path}_s.npy. LangSplat's "
+                "files need unique names: put them into the same subfolders as the photographs, or rename the "
+                "photographs."
             )
         found.append(path if mirrored else stem)
     return found
 
 
-def _names_by(keys: list[str], names: list[str]) -> dict[str, set[str]]:
-    """Groups names by their keys; a photograph in both splits counts once."""
+def _sharing(keys: list[str], names: list[str]) -> dict[str, str]:
+    """Returns the photographs that share a key, for a message; a photograph in both splits counts once."""
     groups: dict[str, set[str]] = {}
     for key, name in zip(keys, names, strict=True):
         groups.setdefault(key, set()).add(name)
-    return groups
+    return {key: " and ".join(sorted(group)) for key, group in groups.items() if len(group) > 1}

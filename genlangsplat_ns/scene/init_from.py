@@ -37,9 +37,8 @@ class GeometrySource:
     """Gaussians read from a file, and the metadata of their run."""
 
     path: Path
-    """The checkpoint or PLY file."""
     is_checkpoint: bool
-    """Whether the file is a checkpoint."""
+    """Whether the file is a checkpoint, not a PLY file."""
     gaussians: GaussianParameters
     """The Gaussians in the coordinate frame of the file."""
     pose_adjustment: Float32[Tensor, "num_cameras 6"] | None = None
@@ -52,10 +51,7 @@ class GeometrySource:
     """What to add to the positions of a PLY file in the frame of the data."""
 
     def take_settings(self, model: GenLangSplatModelConfig) -> None:
-        """Adopts the settings that the Gaussians were trained with, and starts the run with the language phase.
-
-        Args:
-            model: The settings, changed in place.
+        """Makes `model` adopt the settings of the Gaussians' training, and start with the language phase.
 
         Raises:
             GenLangSplatError: The settings ask for a later language phase.
@@ -88,11 +84,7 @@ class GeometrySource:
 
         A checkpoint is in the frame of its run, which must be the frame of the scene. A PLY file does not name its
         frame: files of ns-export are in nerfstudio's frame, and files of Inria's program are in the frame of the poses
-        before nerfstudio oriented, centered and scaled them.
-
-        Args:
-            views: The scene.
-            frame: Frame of the Gaussians; auto chooses it by comparing renders with the photographs.
+        before nerfstudio oriented, centered and scaled them. The frame auto compares renders with the photographs.
 
         Raises:
             GenLangSplatError: The frames or the training views do not match.
@@ -106,10 +98,10 @@ class GeometrySource:
                 )
             self._check_views(views)
             if self.frame is not None:
-                self._check_frame(here, views)
+                self._check_frame(self.frame, views)
                 return self.gaussians
         candidates = {"nerfstudio": self.gaussians}
-        if not self.is_checkpoint and not (here.is_identity and not self.offset.any()):
+        if not self.is_checkpoint and (self.offset.any() or not here.is_identity):
             candidates["data"] = move_gaussians(self.gaussians, here.relative_to(self.offset))
         if frame in candidates:
             candidates = {frame: candidates[frame]}
@@ -166,10 +158,9 @@ class GeometrySource:
         outputs = replace(config, **split).setup().get_dataparser_outputs("train")
         return bool(outputs.image_filenames != views.train_dataset.image_filenames)
 
-    def _check_frame(self, here: SceneFrame, views: GenLangSplatDataManager) -> None:
-        """Checks that the run of a checkpoint used the same coordinate frame."""
-        assert self.frame is not None, "only called if the frame is known"
-        distance = here.distance(self.frame, views.train_dataset.cameras.camera_to_worlds[:, :3, 3])
+    def _check_frame(self, frame: SceneFrame, views: GenLangSplatDataManager) -> None:
+        """Checks that the scene has the frame of the run of a checkpoint."""
+        distance = views.frame.distance(frame, views.train_dataset.cameras.camera_to_worlds[:, :3, 3])
         if distance < MAX_DISTANCE:
             return
         if self.run is None:
@@ -185,18 +176,17 @@ class GeometrySource:
                 f"{self.run.data}. Give that folder with --data."
             )
         raise GenLangSplatError(
-            f"The Gaussians of {self.path} are in another frame: their run has the scale {self.frame.scale:.6g}, this "
-            f"run {here.scale:.6g}, and points of the scene differ by up to {distance:.3g} times its radius. {advice}"
+            f"The Gaussians of {self.path} are in another frame: their run has the scale {frame.scale:.6g}, this run "
+            f"{views.frame.scale:.6g}, and points of the scene differ by up to {distance:.3g} times its radius. "
+            f"{advice}"
         )
 
 
 def open_geometry(path: Path) -> GeometrySource:
     """Reads Gaussians from a run, a checkpoint or a PLY file.
 
-    Latents of a gen-langsplat run are not read: the new run lifts its own latents with its own autoencoder.
-
-    Args:
-        path: A config.yml, the folder of a run or of its checkpoints, a step-*.ckpt, or a .ply file.
+    The path is a config.yml, the folder of a run or of its checkpoints, a step-*.ckpt, or a .ply file. Latents of a
+    gen-langsplat run are not read: the new run lifts its own latents with its own autoencoder.
 
     Raises:
         GenLangSplatError: The path does not exist, is nothing of that kind, or cannot be read.

@@ -49,12 +49,9 @@ def usable_labels(scene: LanguageScene, views: Sequence[SceneView]) -> MatchedVi
 
 
 def warp_labels(labels: LabelSet, scene: LanguageScene, views: Sequence[SceneView]) -> MatchedViews:
-    """Finds the labels of the given views, and undistorts them like the views.
+    """Finds the labels of the given views, undistorted like the views, and the names of labels without a view.
 
     All views of the scene are searched, so that labels of a view that is not given are not taken for those of another.
-
-    Returns:
-        Those of the given views that have labels, and the names of labels that no view of the scene has.
 
     Raises:
         GenLangSplatError: Labels match two views, or were drawn on another image.
@@ -108,10 +105,10 @@ def _check_same_image(labels: ViewLabels, scene: LanguageScene, view: SceneView)
 
 def _correlation(first: UInt8[np.ndarray, "height width 3"], second: UInt8[Tensor, "rows columns 3"]) -> float:
     """Computes the correlation between grayscale thumbnails of two images; 1 if an image has a single gray value."""
-    thumbnails = [
-        cv2.resize(image.mean(axis=-1), THUMBNAIL, interpolation=cv2.INTER_AREA).ravel()
-        for image in (first, second.numpy())
-    ]
-    centered = [thumbnail - thumbnail.mean() for thumbnail in thumbnails]
-    norms = float(np.prod([np.linalg.norm(thumbnail) for thumbnail in centered]))
-    return 1.0 if norms == 0 else float(centered[0] @ centered[1]) / norms
+    thumbnails = np.stack(
+        [
+            cv2.resize(image.mean(axis=-1), THUMBNAIL, interpolation=cv2.INTER_AREA).ravel()
+            for image in (first, second.numpy())
+        ]
+    )
+    return float(np.corrcoef(thumbnails)[0, 1]) if thumbnails.std(axis=1).all() else 1.0

@@ -41,22 +41,19 @@ class SceneView:
 
 @dataclass(frozen=True)
 class RenderedView:
-    """Colors and latents rendered in a view."""
+    """Colors, 0 to 1, and latents rendered in a view."""
 
     rgb: Float[Tensor, "height width 3"]
-    """Colors, 0 to 1."""
     latents: Float[Tensor, "height width levels latent_dim"]
     """Composited latents, not normalized."""
 
 
 @dataclass(frozen=True, eq=False)
 class AnsweredView:
-    """A rendered view with the answers to a query."""
+    """A rendered view, with colors from 0 to 1, and the answers to the texts of a query."""
 
     rgb: Float[Tensor, "height width 3"]
-    """Colors, 0 to 1."""
     answers: list[ViewAnswer]
-    """One per text."""
     points: list[tuple[float, float, float]]
     """For each text, the scene point at its peak, in the coordinate frame of the run."""
 
@@ -181,12 +178,9 @@ class LanguageScene:
 
     @torch.no_grad()
     def answer(self, query: EmbeddedQuery, camera: Cameras, mode: QueryMode = "gaussian") -> AnsweredView:
-        """Renders a camera's view and answers each text of a query in it.
+        """Renders the view of one perspective camera and answers each text of a query in it.
 
-        Args:
-            query: The query.
-            camera: One perspective camera, for example from `camera`.
-            mode: `gaussian` splats the scores of Gaussians; `rendered` decodes and scores every pixel.
+        The mode `gaussian` splats the scores of Gaussians; `rendered` decodes and scores every pixel.
         """
         if mode == "gaussian":
             outputs, relevancy = self.model.render_scores(camera, self.field.seen_scores(query))

@@ -51,14 +51,7 @@ def lift_scene(
 ) -> tuple[LiftedLatents, SceneMemory]:
     """Lifts the latents of all training views, all levels at once, and fits the memory that decodes them.
 
-    Args:
-        model: The scene, which is not changed.
-        data: Its views.
-        left_out: Names of training views to ignore.
-        ray: Settings of the Ray cluster that processes the views; None to lift in this process.
-
-    Raises:
-        GenLangSplatError: The views cannot be lifted.
+    The model is not changed. Views with the names `left_out` are ignored. With `ray`, Ray processes the views.
     """
     views, settings = training_views(model, data), model.config.lifting
     views = replace(views, views=[view for view in views.views if view.name not in left_out])
@@ -98,17 +91,8 @@ def lift_run(scene: LanguageScene, run: StoredRun, robust_rounds: int | None, ra
     A run that stopped before its language phase enters it with its current Gaussians. Optimized latents are kept and
     only get a memory, unless rounds or a cluster are given.
 
-    Args:
-        scene: The opened run.
-        run: The stored run.
-        robust_rounds: Number of rounds that reweight regions; None for the number from training.
-        ray: Settings of the Ray cluster that processes the views; None to lift in this process.
-
-    Returns:
-        The new checkpoint.
-
-    Raises:
-        GenLangSplatError: The views cannot be lifted.
+    `robust_rounds` is the number of rounds that reweight regions, by default that from training. With `ray`, Ray
+    processes the views.
     """
     model, data = scene.model, scene.datamanager
     data.extract()

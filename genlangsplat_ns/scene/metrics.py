@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 
 from genlangsplat_ns.evaluation.evaluate import evaluate_views
@@ -20,40 +21,34 @@ MASKED_NOTE = "Masked pixels do not count; fully transparent pixels count only i
 
 @dataclass(frozen=True)
 class LanguageMetrics:
-    """Language metrics of a scene.
-
-    Attributes:
-        means: `lang_cosine` and `lang_l1` between rendered latents and the latents of the views' regions, over all
-            pixels with regions and all levels (masked pixels have no region); and for views with labels, `miou` and
-            `localization` by LangSplat's LERF-OVS protocol over all pairs of view and text. A metric without data is
-            omitted instead of NaN.
-        fidelity: `lang_cosine` and `lang_l1` of every view with regions, by its name.
-        queries: One score per pair of view and text.
-    """
+    """Language metrics of a scene."""
 
     means: dict[str, float]
+    """`lang_cosine` and `lang_l1` between rendered latents and the latents of the views' regions, over all pixels with
+    regions and all levels (masked pixels have no region); and for views with labels, `miou` and `localization` by
+    LangSplat's LERF-OVS protocol over all pairs of view and text. A metric without data is omitted instead of NaN."""
     fidelity: dict[str, dict[str, float]]
+    """`lang_cosine` and `lang_l1` of every view with regions, by its name."""
     queries: tuple[QueryScore, ...]
+    """One score per pair of view and text."""
 
 
 @torch.no_grad()
 def language_metrics(scene: LanguageScene, split: Literal["train", "eval"] = "eval") -> LanguageMetrics:
     """Measures the language field on the views of a split."""
-    means: dict[str, float] = {}
     fidelity: dict[str, dict[str, float]] = {}
+    pixels: list[int] = []
     views = scene.views(split)
-    l1_sum, cosine_sum, count = 0.0, 0.0, 0
     for view in views:
         targets, valid = scene.model.language_targets(scene.datamanager.language_features(split, view.index))
-        pixels = int(valid.sum())
-        if pixels > 0:
+        if bool(valid.any()):
             l1, cosine = language_fidelity(scene.render(view).latents, targets, valid)
             fidelity[view.name] = {"lang_cosine": float(cosine), "lang_l1": float(l1)}
-            l1_sum += float(l1) * pixels
-            cosine_sum += float(cosine) * pixels
-            count += pixels
-    if count > 0:
-        means |= {"lang_cosine": cosine_sum / count, "lang_l1": l1_sum / count}
+            pixels.append(int(valid.sum()))
+    means = {
+        name: float(np.average([figures[name] for figures in fidelity.values()], weights=pixels))
+        for name in (("lang_cosine", "lang_l1") if pixels else ())
+    }
     labeled = usable_labels(scene, views)
     if labeled is None or not labeled.pairs:
         return LanguageMetrics(means, fidelity, ())

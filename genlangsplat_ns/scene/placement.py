@@ -29,11 +29,8 @@ def photometric_r2(parameters: GaussianParameters, views: GenLangSplatDataManage
     """Computes the share of the photographs' variance that Gaussians explain: 1 for exact renders, 0 for a mean color.
 
     The number of visible Gaussians would not be a suitable measure: if the scale is too small, all of them are in front
-    of every camera. A few small renders of the training views with the constant colors suffice.
-
-    Args:
-        parameters: The Gaussians, in the frame of nerfstudio's poses.
-        views: The scene. Its training views are read into the cache, which training needs anyway.
+    of every camera. A few small renders of the training views with the constant colors suffice; the views are read into
+    the cache, which training needs anyway.
 
     Returns:
         The median over `NUM_VIEWS` training views; below 0 if the renders are worse than the mean color.

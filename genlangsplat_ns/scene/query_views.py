@@ -38,36 +38,27 @@ def query_views(
     mode: QueryMode = "gaussian",
     video: bool = False,
 ) -> dict[str, Any]:
-    """Answers a query from every camera, and writes images or videos and `query.json`.
+    """Answers a query from every camera, and writes images or videos and `query.json`, whose content it returns.
 
-    Args:
-        scene: The scene.
-        query: The query.
-        output_dir: Folder for the images, videos and the JSON file.
-        cameras: The cameras; None for all views.
-        selection: Minimum opacity and clean-up of the selected Gaussians in the JSON; None for the defaults.
-        mode: The query mode.
-        video: Write one overlay video per text instead of an overlay and a mask image per text and view.
-
-    Returns:
-        The content of `query.json`.
+    The default cameras are all views. `selection` cleans up the selected Gaussians in the JSON. With `video`, there is
+    one overlay video per text instead of an overlay and a mask image per text and view.
 
     Raises:
         GenLangSplatError: The camera path cannot be read, or ffmpeg, which writes videos, is missing.
     """
     if video:
         require_ffmpeg()
-    chosen = cameras_of(scene, cameras or CameraSettings())
+    chosen, crop = cameras_of(scene, cameras or CameraSettings())
     embedded = scene.embed(query)
-    inside = None if chosen.crop is None else chosen.crop.box.within(scene.field.means).reshape(-1)
+    inside = None if crop is None else crop.box.within(scene.field.means).reshape(-1)
     found = scene.field.find(embedded, selection, among=inside)
-    stems = answer_stems([(camera.split, camera.name) for camera in chosen.cameras], query.texts)
+    stems = answer_stems([(camera.split, camera.name) for camera in chosen], query.texts)
     results: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        if chosen.crop is not None:
-            stack.enter_context(chosen.crop.applied_to(scene.model))
+        if crop is not None:
+            stack.enter_context(crop.applied_to(scene.model))
         writers = [_VideoOfText(stack, output_dir, number, text) for number, text in enumerate(query.texts)]
-        for camera, own_stems in zip(track(chosen.cameras, "Querying views"), stems, strict=True):
+        for camera, own_stems in zip(track(chosen, "Querying views"), stems, strict=True):
             answered = scene.answer(embedded, camera.camera, mode)
             for number, answer in enumerate(answered.answers):
                 overlay = _to_bytes(relevancy_overlay(answered.rgb, answer.map))
@@ -90,11 +81,7 @@ def query_views(
 
 
 def require_ffmpeg() -> None:
-    """Checks that videos can be written.
-
-    Raises:
-        GenLangSplatError: ffmpeg is not installed.
-    """
+    """Raises an error if ffmpeg, which writes videos, is not installed."""
     if shutil.which("ffmpeg") is None:
         raise GenLangSplatError(
             "Could not find ffmpeg, which writes videos: `apt-get install ffmpeg`. Images do not need it."
@@ -124,16 +111,15 @@ def _write_images(
     output_dir: Path, stem: str, answer: ViewAnswer, overlay: UInt8[np.ndarray, "height width 3"]
 ) -> dict[str, str]:
     """Writes the overlay and the mask of an answer and returns their file names."""
-    names = {"overlay": f"{stem}-overlay.png", "mask": f"{stem}-mask.png"}
-    for name, pixels in ((names["overlay"], overlay), (names["mask"], _to_bytes(answer.mask.float()))):
-        with atomic_path(output_dir / name) as temporary:
+    images = {"overlay": overlay, "mask": _to_bytes(answer.mask.float())}
+    for kind, pixels in images.items():
+        with atomic_path(output_dir / f"{stem}-{kind}.png") as temporary:
             Image.fromarray(pixels).save(temporary)
-    return names
+    return {kind: f"{stem}-{kind}.png" for kind in images}
 
 
 def _view_entry(camera: NamedCamera, answer: ViewAnswer, point: tuple[float, ...]) -> dict[str, Any]:
     """Returns the JSON entry of an answer in a view."""
-    height, width = answer.map.shape
     return {
         "view": camera.name,
         "split": camera.split,
@@ -142,7 +128,7 @@ def _view_entry(camera: NamedCamera, answer: ViewAnswer, point: tuple[float, ...
         "score": round(answer.score, 4),
         "peak": list(answer.peak),
         "peak_3d": [round(value, 5) for value in point],
-        "size": [width, height],
+        "size": list(answer.map.shape[::-1]),
         "selected": round(float(answer.mask.float().mean()), 5),
     }
 

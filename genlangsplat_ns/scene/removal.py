@@ -16,16 +16,9 @@ LOGGER = logging.getLogger(__name__)
 
 
 def write_without(run: StoredRun, config: Any, remove: Bool[Tensor, " num_gaussians"], overwrite: bool = False) -> Path:
-    """Writes a new run without some Gaussians; ns-render, ns-viewer and gen-langsplat open it like any other run.
+    """Writes a new run without some Gaussians and returns its config.yml, which all commands open like any other.
 
-    Args:
-        run: The original run.
-        config: The nerfstudio config of the new run, which determines its folder.
-        remove: Mask of the Gaussians to remove.
-        overwrite: Replace an existing run of the same name.
-
-    Returns:
-        The config.yml of the new run.
+    The nerfstudio `config` determines its folder.
 
     Raises:
         GenLangSplatError: No Gaussian would be left.

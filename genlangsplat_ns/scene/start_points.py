@@ -44,9 +44,7 @@ class RandomBox:
     def around(cls, cameras: Cameras, side: float) -> RandomBox:
         """Returns splatfacto's cube around the origin, or one around the cameras if some of them stand outside of it.
 
-        Args:
-            cameras: The training views.
-            side: Side of splatfacto's cube, `random_scale`. It fits cameras within a distance of 1 from their center.
+        The side of splatfacto's cube, `random_scale`, fits cameras within a distance of 1 from their center.
         """
         positions = cameras.camera_to_worlds[:, :, 3]
         if float(positions.abs().max()) <= side / 2:
@@ -57,8 +55,7 @@ class RandomBox:
         LOGGER.info(
             "The cameras stand outside of the cube in which random points start, so the points start around them: "
             "within %.3g of (%s).",
-            box.side / 2,
-            ", ".join(f"{value:.3g}" for value in center.tolist()),
+            *(box.side / 2, ", ".join(f"{value:.3g}" for value in center.tolist())),
         )
         return box
 
@@ -70,13 +67,9 @@ class RandomBox:
 def check_start_in_view(
     seeds: Float[Tensor, "num_points 3"] | None, box: RandomBox, cameras: Cameras, frame: SceneFrame
 ) -> None:
-    """Checks that some camera sees some of the points from which training starts.
+    """Checks that some training view sees some of the points from which training starts: seed points, or the box.
 
-    Args:
-        seeds: The seed points; None if training starts from random points.
-        box: Where random points start.
-        cameras: The training views, with nerfstudio's camera axes.
-        frame: The coordinate frame of the run, in which points and cameras are given.
+    Points and cameras are in the coordinate frame of the run.
 
     Raises:
         GenLangSplatError: There are fewer than four points, or no camera sees any point, or almost none and most of
@@ -91,7 +84,9 @@ def check_start_in_view(
     share = _seen(cameras.camera_to_worlds, cameras, points)
     if share >= FEW:
         return
-    words, other = _best_convention(cameras, points, frame)
+    conventions = _conventions(cameras.camera_to_worlds, frame)
+    shares = {words: _seen(poses, cameras, points) for words, poses in conventions.items()}
+    words, other = max(shares.items(), key=lambda item: item[1])
     found = f"The cameras see {share:.1%} of the {start}." if share else f"No camera sees any of the {start}."
     if other > (max(MOST, MANY_TIMES * share) if share else ALMOST_NONE):
         advice = (
@@ -123,13 +118,6 @@ def _check_count(usable: Float[Tensor, "num_points 3"]) -> None:
         )
 
 
-def _best_convention(cameras: Cameras, points: Float[Tensor, "num_points 3"], frame: SceneFrame) -> tuple[str, float]:
-    """Returns the other convention of poses with which the cameras see most of the points, and their share."""
-    conventions = _conventions(cameras.camera_to_worlds, frame)
-    shares = {words: _seen(poses, cameras, points) for words, poses in conventions.items()}
-    return max(shares.items(), key=lambda item: item[1])
-
-
 def _conventions(poses: Poses, frame: SceneFrame) -> dict[str, Poses]:
     """Returns the poses that other conventions of the file would have meant, in the frame of the run."""
     flip = torch.tensor([1.0, -1.0, -1.0, 1.0])
@@ -137,19 +125,18 @@ def _conventions(poses: Poses, frame: SceneFrame) -> dict[str, Poses]:
     return {
         "the camera axes of OpenCV (y down, z forward)": poses * flip,
         "inverted poses (world to camera)": inverted,
-        "inverted poses and the camera axes of OpenCV (as in COLMAP)": _inverted(poses, frame, flip),
+        "inverted poses and the camera axes of OpenCV (as in COLMAP)": inverted * flip,
     }
 
 
-def _inverted(poses: Poses, frame: SceneFrame, flip: Float[Tensor, " 4"] | None = None) -> Poses:
+def _inverted(poses: Poses, frame: SceneFrame) -> Poses:
     """Inverts poses in the coordinates of the data and returns them in those of the run."""
     rotation, offset = frame.transform[:, :3].double(), frame.transform[:, 3].double()
     turned = rotation.T @ poses[:, :, :3].double()
     positions = (poses[:, :, 3].double() / frame.scale - offset) @ rotation
     inverse = turned.transpose(1, 2)
     moved = -(inverse @ positions[..., None])
-    back = torch.cat([rotation @ inverse, frame.scale * (rotation @ moved + offset[:, None])], dim=2)
-    return (back if flip is None else back * flip).to(poses.dtype)
+    return torch.cat([rotation @ inverse, frame.scale * (rotation @ moved + offset[:, None])], dim=2).to(poses.dtype)
 
 
 def _seen(poses: Poses, cameras: Cameras, points: Float[Tensor, "num_points 3"]) -> float:

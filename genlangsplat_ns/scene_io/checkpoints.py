@@ -41,11 +41,7 @@ def checkpoint_step(path: Path) -> int:
 
 
 def check_checkpoint(path: Path) -> None:
-    """Raises an error if a checkpoint file is missing or truncated.
-
-    Raises:
-        GenLangSplatError: The file does not exist, or its archive directory cannot be read.
-    """
+    """Raises an error if a checkpoint file is missing or truncated, which shows in its archive directory."""
     if not path.is_file():
         raise GenLangSplatError(f"There is no checkpoint {path}; expected a file written by ns-train. Train first.")
     if not zipfile.is_zipfile(path):
@@ -61,7 +57,6 @@ class SplatCheckpoint:
     """The scene in a checkpoint of splatfacto or of a method based on it."""
 
     gaussians: GaussianParameters
-    """The unchanged Gaussians."""
     pose_adjustment: Float32[Tensor, "num_cameras 6"] | None
     """Translation and rotation that the camera optimizer applies to each training view; None without an optimizer."""
 
@@ -76,13 +71,13 @@ def read_splat_checkpoint(path: Path, method: str = "an unknown method") -> Spla
     try:
         # Memory-mapped, because optimizers and image metrics are several times larger than the Gaussians.
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["pipeline"]
-        names = [item.name for item in fields(GaussianParameters)]
         found = {_plain_name(key): value for key, value in state.items()}
     except WEIGHTS_ERRORS as error:
         raise GenLangSplatError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}); expected a complete step-*.ckpt "
             "written by ns-train. Use another checkpoint."
         ) from error
+    names = [item.name for item in fields(GaussianParameters)]
     missing = [name for name in names if name not in found]
     if missing:
         raise GenLangSplatError(
@@ -90,10 +85,10 @@ def read_splat_checkpoint(path: Path, method: str = "an unknown method") -> Spla
             f"are {sorted(state)[:3]}); expected a checkpoint of splatfacto or gen-langsplat. Use another checkpoint."
         )
     # Copy, so that the tensors stay valid when the file changes.
-    tensors = {name: found[name].detach().float().clone() for name in names}
+    optional = "camera_optimizer.pose_adjustment"
+    tensors = {name: found[name].detach().float().clone() for name in (*names, optional) if name in found}
+    adjustment = tensors.pop(optional, None)
     _check_shapes(path, tensors)
-    adjustment = found.get("camera_optimizer.pose_adjustment")
-    adjustment = None if adjustment is None else adjustment.detach().float().clone()
     return SplatCheckpoint(GaussianParameters(**tensors), adjustment)
 
 

@@ -14,7 +14,6 @@ class GaussianParameters:
     """The parameters of a scene before activation, named and shaped as in splatfacto's `gauss_params`."""
 
     means: Float32[Tensor, "num_gaussians 3"]
-    """Centers."""
     scales: Float32[Tensor, "num_gaussians 3"]
     """Logarithms of the standard deviations along the axes."""
     quats: Float32[Tensor, "num_gaussians 4"]
@@ -24,7 +23,7 @@ class GaussianParameters:
     features_rest: Float32[Tensor, "num_gaussians bases 3"]
     """The other harmonics: 0, 3, 8 or 15 of them for degrees 0 to 3."""
     opacities: Float32[Tensor, "num_gaussians 1"]
-    """Logits of the opacities."""
+    """Logits."""
 
     def __len__(self) -> int:
         return len(self.means)

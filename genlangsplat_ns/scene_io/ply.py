@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import plyfile
@@ -76,10 +75,11 @@ def read_ply(path: Path) -> GaussianParameters:
             *(path, f"{np.count_nonzero(~usable):,}", f"{len(usable):,}"),
         )
 
-    def table(columns: tuple[str, ...]) -> Any:
-        picked = [values[name][usable] for name in columns]
-        # np.stack needs at least one column.
-        return torch.from_numpy(np.stack(picked, axis=1) if picked else np.zeros((int(usable.sum()), 0), np.float32))
+    def table(columns: tuple[str, ...]) -> Tensor:
+        rows = np.empty((np.count_nonzero(usable), len(columns)), np.float32)
+        for column, name in enumerate(columns):
+            rows[:, column] = values[name][usable]
+        return torch.from_numpy(rows)
 
     return GaussianParameters(
         means=table(MEANS),
@@ -113,11 +113,8 @@ def write_ply(
 ) -> None:
     """Writes Gaussians like Inria's program: binary, with zero normals. `read_ply` restores them bit for bit.
 
-    Args:
-        path: The file.
-        gaussians: The Gaussians.
-        extra: Additional properties by name, one number per Gaussian; splat viewers ignore them.
-        offset: What to add to the positions, three numbers; it is written as a comment, which `read_offset` finds.
+    The `extra` properties by name, one number per Gaussian, are ignored by splat viewers. The `offset`, three numbers
+    to add to the positions, is written as a comment, which `read_offset` finds.
 
     Raises:
         GenLangSplatError: There are no Gaussians, a value is NaN or infinite, a quaternion is zero, a tensor is not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from shlex import quote
@@ -28,8 +29,7 @@ FRAME_SETTINGS = (
 SPLIT_SETTINGS = ("eval_mode", "train_split_fraction", "eval_interval")
 """Dataparser settings that determine which views are held out."""
 
-
-UNSTATED = ("_target", "data")
+UNSTATED = ("_target", "data", "load_3D_points")
 """Settings of a dataparser that are not given after the name of the format."""
 
 
@@ -59,11 +59,9 @@ class RunConfig:
     """The settings of a run that are needed to start another run from its Gaussians."""
 
     path: Path
-    """The config.yml."""
     method: str
     """Name of the method, such as splatfacto."""
     data: Path | None
-    """Path of the training data."""
     checkpoints: Path
     """Folder of its checkpoints."""
     model: dict[str, Any]
@@ -71,7 +69,6 @@ class RunConfig:
     dataparser: dict[str, Any]
     """Settings of the dataparser, with the class of its config under `CLASS`."""
     seed: int | None = None
-    """The random seed of the training."""
 
     @property
     def camera_mode(self) -> Literal["off", "SO3xR3", "SE3"]:
@@ -89,14 +86,8 @@ class RunConfig:
 
     def dataparser_words(self) -> str:
         """Returns the dataparser arguments for the end of an ns-train command that reproduce the frame of this run."""
-        for name, default in _all_dataparsers().items():
-            if _class_name(default) == self.dataparser.get(CLASS):
-                defaults = _settings(default)
-                changed = [key for key, value in defaults.items() if self.dataparser.get(key, value) != value]
-                keys = [key for key in FRAME_SETTINGS if key in self.dataparser and key in defaults]
-                keys += [key for key in changed if key not in (*keys, "load_3D_points")]
-                return _words(name, {key: self.dataparser[key] for key in keys})
-        return f"the dataparser with the config class {self.dataparser.get(CLASS)} and the settings in {self.path}"
+        unknown = f"the dataparser with the config class {self.dataparser.get(CLASS)} and the settings in {self.path}"
+        return _words(self.dataparser, stated=FRAME_SETTINGS) or unknown
 
 
 def read_run_config(path: Path) -> RunConfig:
@@ -130,29 +121,30 @@ def dataparser_words(config: DataParserConfig) -> str:
 
     They are empty for nerfstudio's format with its defaults.
     """
-    for name, default in _all_dataparsers().items():
-        if type(default) is type(config):
-            defaults = _settings(default)
-            changed = {key: value for key, value in _settings(config).items() if value != defaults[key]}
-            changed.pop("load_3D_points", None)
-            return _words(name, changed) if changed or name != "nerfstudio-data" else ""
-    raise GenLangSplatError(f"nerfstudio has no data format with the settings {type(config).__name__}. Install it.")
+    words = _words(_settings(config))
+    if words is None:
+        raise GenLangSplatError(f"nerfstudio has no data format with the settings {type(config).__name__}. Install it.")
+    return "" if words == "nerfstudio-data" else words
 
 
-def _all_dataparsers() -> dict[str, DataParserConfig]:
+def _words(settings: dict[str, Any], stated: Sequence[str] = ()) -> str | None:
+    """Returns the arguments for stored settings, those that differ from their defaults or are always stated."""
     # Imported here because nerfstudio imports all plugins, this package among them, to build this table.
     from nerfstudio.configs.dataparser_configs import all_dataparsers
 
-    return dict(all_dataparsers)
+    for name, default in all_dataparsers.items():
+        usual = _settings(default)
+        if usual[CLASS] == settings.get(CLASS):
+            known = {key for key in usual if key in settings and key not in UNSTATED}
+            keys = [key for key in stated if key in known]
+            keys += [key for key in usual if key in known.difference(keys) and settings[key] != usual[key]]
+            return " ".join([name, *(f"--{key.replace('_', '-')} {_argument(settings[key])}" for key in keys)])
+    return None
 
 
 def _settings(config: DataParserConfig) -> dict[str, Any]:
-    """Returns the settings of a dataparser as they are stored, without the data."""
-    return {item.name: _as_stored(getattr(config, item.name)) for item in fields(config) if item.name not in UNSTATED}
-
-
-def _words(name: str, settings: dict[str, Any]) -> str:
-    return " ".join([name, *(f"--{key.replace('_', '-')} {_argument(value)}" for key, value in settings.items())])
+    """Returns the settings of a dataparser as they are stored."""
+    return {CLASS: _class_name(config)} | {item.name: _as_stored(getattr(config, item.name)) for item in fields(config)}
 
 
 def _class_name(thing: object) -> str:

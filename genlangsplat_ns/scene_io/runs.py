@@ -50,11 +50,7 @@ class StoredRun:
 
 
 def read_config(config_path: Path, data: Path | None = None) -> Any:
-    """Builds a nerfstudio config from the config.yml of a run.
-
-    Args:
-        config_path: The config.yml, which may have been written on another operating system.
-        data: Folder of the data, if it moved since the training.
+    """Builds a nerfstudio config from the config.yml of a run, whose `data` may have moved since the training.
 
     Raises:
         GenLangSplatError: There is no such file, or it is no config.yml that can be read here.
@@ -107,15 +103,9 @@ def write_beside(run: StoredRun, folder: Path, state: Mapping[str, Any], config:
 
 
 def name_data(run: StoredRun, folder: Path, config: Any) -> None:
-    """Names the data by an absolute path if the relative one does not lead there from the new folder.
-
-    Args:
-        run: The run that the new one is made from.
-        folder: The folder of the new run.
-        config: The config of the new run, which is changed.
-    """
-    original, manager = run.read_config(), config.pipeline.datamanager
+    """Changes the config of a new run in `folder`, made from `run`, if its relative path does not lead to the data."""
+    manager = config.pipeline.datamanager
     stored = Path(manager.data or manager.dataparser.data)
-    data = find_moved(stored, run.folder, original.get_base_dir())
+    data = find_moved(stored, run.folder, run.read_config().get_base_dir())
     if exists(data) and find_moved(stored, folder, folder).resolve() != data.resolve():
         config.data = manager.data = manager.dataparser.data = data.resolve()

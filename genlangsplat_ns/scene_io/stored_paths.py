@@ -19,7 +19,6 @@ PATH_TAGS = tuple(
 )
 """Tags of paths in YAML; Python 3.13 writes those of `pathlib._local`."""
 
-
 LEVELS_UP = 5
 """Number of folders around a run in which its data are searched for: nerfstudio's `outputs/SCENE/METHOD/TIME` lies four
 deep. Far folders, such as /data, may hold other data of that name."""
@@ -39,25 +38,15 @@ def construct_path(loader: Any, node: yaml.Node) -> Path:
     """Builds a path of this machine from its YAML node, whose tag names the class and whose items are its parts."""
     if not isinstance(node, yaml.SequenceNode):
         raise yaml.constructor.ConstructorError(None, None, "expected the list of a path's parts", node.start_mark)
-    return local_path(loader.construct_sequence(node), windows="Windows" in node.tag)
-
-
-def local_path(parts: Sequence[str], windows: bool = False) -> Path:
-    """Builds a path of this machine from the parts of a path, which may be one of Windows (`C:\\`, `data`)."""
-    return Path(PureWindowsPath(*parts).as_posix()) if windows else Path(*parts)
+    parts = loader.construct_sequence(node)
+    return Path(PureWindowsPath(*parts).as_posix()) if "Windows" in node.tag else Path(*parts)
 
 
 def opened_config(arguments: Sequence[str] | None = None) -> Path | None:
-    """Returns the config.yml that a nerfstudio command opens, which its command line names.
+    """Returns the config.yml that a nerfstudio command opens, by the command line, or that of this process.
 
     ns-eval, ns-viewer, ns-render and ns-export look for checkpoints where config.yml says that they were written, and
-    do not tell a method where config.yml lies.
-
-    Args:
-        arguments: The command line; None for that of this process.
-
-    Returns:
-        The path after `--load-config`; None if the process is no such command, or is ns-train.
+    do not tell a method where config.yml lies. None for ns-train and other programs.
     """
     arguments = sys.argv if arguments is None else arguments
     if nerfstudio_command(arguments) in (None, "train"):
@@ -81,15 +70,11 @@ def nerfstudio_command(arguments: Sequence[str] | None = None) -> str | None:
 
 
 def find_moved(stored: Path, run_folder: Path, written_to: Path) -> Path:
-    """Finds data that the config.yml of a moved run names by a relative path.
+    """Finds data that the config.yml of a moved run names by a relative path, `stored`.
 
     The path was relative to the folder that the training ran in. That folder is known if the run still lies in it,
-    below `written_to`; otherwise it may be the working directory or a folder around the run.
-
-    Args:
-        stored: The path in config.yml.
-        run_folder: The folder of config.yml. The nearest `LEVELS_UP` folders around it are searched.
-        written_to: The folder of the run by config.yml.
+    below `written_to`, the folder of the run by config.yml; otherwise it may be the working directory or one of the
+    nearest `LEVELS_UP` folders around the run.
 
     Returns:
         The path where the data lies; `stored` itself if it is absolute or nothing is found.
@@ -120,11 +105,7 @@ def find_moved(stored: Path, run_folder: Path, written_to: Path) -> Path:
 
 
 def require_data(data: Path) -> None:
-    """Checks that the data of an opened run are there.
-
-    Raises:
-        GenLangSplatError: They are not.
-    """
+    """Raises an error if the data of an opened run are not there."""
     if not exists(data):
         raise GenLangSplatError(
             f"The data of the run do not exist at {data}. Give the folder where they are now: gen-langsplat commands "

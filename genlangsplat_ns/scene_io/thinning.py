@@ -16,7 +16,6 @@ STEPS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], d
 FINEST = 4096
 """Number of the smallest voxels along the middle nine tenths of a cloud."""
 
-
 SAMPLE = 8
 """The size of the voxels is first estimated from this many times the wanted number of points."""
 
@@ -57,12 +56,7 @@ def evenly_thinned(positions: Float[np.ndarray, "count 3"], limit: int, seed: in
 
     The voxels of a grid are doubled until at most `limit` of them have points. Each of these keeps one point, so sparse
     regions stay. The rest of the limit are random voxels of half the size. Ten million points take about ten seconds
-    and about 100 bytes each.
-
-    Args:
-        positions: Finite positions.
-        limit: Maximum number of points, at least 1.
-        seed: Seed of the random choices.
+    and about 100 bytes each. The positions are finite, and the limit is at least 1.
     """
     kept = np.random.default_rng(seed).permutation(len(positions))
     if len(kept) <= limit:
@@ -74,10 +68,7 @@ def evenly_thinned(positions: Float[np.ndarray, "count 3"], limit: int, seed: in
     part = positions[kept[: SAMPLE * limit]] - lowest
     while len(first := _first_of_voxels(part, 2 * side)) > limit:
         part, side = part[first], 2 * side
-    while True:
-        first = _first_of_voxels(positions[kept] - lowest, side)
-        if len(first) <= limit:
-            break
+    while len(first := _first_of_voxels(positions[kept] - lowest, side)) > limit:
         kept, side = kept[first], 2 * side
     others = np.ones(len(kept), dtype=bool)
     others[first] = False

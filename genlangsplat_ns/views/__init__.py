@@ -3,6 +3,7 @@
 - `scene_folder`: checks that a folder holds a scene.
 - `transforms_file`, `colmap_model`: read poses, lenses and lists of splits into a `posed_scene`.
 - `picture_files`, `masks`: find and read listed photographs and masks, however they are named.
+- `downscaling`: finds downscaled copies of photographs.
 - `lenses`: camera models. `splits`: which views train.
 - `dataset`: reads photographs in many formats, one at a time, and which of their pixels count.
 - `undistortion`: maps photographs and masks of any lens to perspective views.
@@ -11,15 +12,3 @@
 
 Imports nerfstudio, `errors` and `utils`. Used by the data manager, the model and `scene`.
 """
-
-from __future__ import annotations
-
-from genlangsplat_ns.utils.lazy import lazy_exports
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "ViewDataset": "genlangsplat_ns.views.dataset",
-        "undistort_points": "genlangsplat_ns.views.cameras",
-    },
-)

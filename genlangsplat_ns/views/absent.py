@@ -16,12 +16,7 @@ from genlangsplat_ns.views.dataset import ViewDataset
 
 
 class AbsentViews(ViewDataset):
-    """A data set of zero views.
-
-    Args:
-        transform: The transform from the coordinates of the data to those of the run.
-        scale: The scale that is applied after the transform.
-    """
+    """A data set of zero views in the coordinate frame of a run."""
 
     def __init__(self, transform: Float64[Tensor, "3 4"], scale: float) -> None:
         none = torch.zeros(0, 1)

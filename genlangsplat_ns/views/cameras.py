@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization import View
+from genlangsplat_ns.views.undistortion import lens_of, opencv_lens
 
 
 def world_to_camera(camera_to_world: Float[Tensor, "1 rows 4"]) -> Float[Tensor, "1 4 4"]:
@@ -51,13 +52,7 @@ def view_of_camera(
 
 
 def pixel_in_space(view: View, pixel: tuple[int, int], depth: float) -> tuple[float, float, float]:
-    """Computes the scene point at the center of a pixel.
-
-    Args:
-        view: The view.
-        pixel: The pixel (x, y).
-        depth: Distance along the optical axis.
-    """
+    """Computes the scene point at the center of a pixel (x, y); `depth` is along the optical axis."""
     focal = view.K.diagonal()[:2]
     ray = (focal.new_tensor(pixel) + 0.5 - view.K[:2, 2]) / focal
     x, y, z = torch.linalg.inv(view.viewmat)[:3] @ torch.cat([ray * depth, ray.new_tensor([depth, 1.0])])
@@ -78,26 +73,14 @@ def undistort_points(
     Returns:
         Pixel positions in the undistorted view, in the same convention.
     """
-    scale = np.array([int(raw.width) / raw_size[0], int(raw.height) / raw_size[1]])
-    centered = (points + 0.5) * scale
-    focal = np.array([float(raw.fx), float(raw.fy)])
-    center = np.array([float(raw.cx), float(raw.cy)])
-    rays = (centered - center) / focal
-    given = raw.distortion_params
-    fisheye = int(raw.camera_type) == CameraType.FISHEYE.value
-    # A fisheye lens without coefficients is equidistant.
-    if fisheye or (given is not None and bool(given.any())):
-        k1, k2, k3, k4, p1, p2 = np.zeros(6) if given is None else given.reshape(-1).double().numpy()
-        distorted, identity = rays[:, None], np.eye(3)
-        # OpenCV's default number of iterations leaves errors of several pixels near the corners of wide views.
-        stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-9)
-        if fisheye:
-            rays = cv2.fisheye.undistortPoints(distorted, identity, np.array([k1, k2, k3, k4]), criteria=stop)[:, 0]
-        elif k4 != 0:
-            raise GenLangSplatError(f"Expected at most three radial distortion terms, found k4 = {k4}.")
-        else:
-            lens = np.array([k1, k2, p1, p2, k3])
-            rays = cv2.undistortPointsIter(distorted, identity, lens, identity, identity, stop)[:, 0]
-    view_focal = np.array([float(view.fx), float(view.fy)])
-    view_center = np.array([float(view.cx), float(view.cy)])
-    return rays * view_focal + view_center - 0.5
+    lens = lens_of(raw)
+    matrix, distortion = opencv_lens(lens)
+    pixels = ((points + 0.5) * np.divide(lens.size, raw_size) - 0.5)[:, None]
+    # OpenCV's default number of iterations leaves errors of several pixels near the corners of wide views.
+    stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-9)
+    if lens.fisheye:
+        rays = cv2.fisheye.undistortPoints(pixels, matrix, distortion, criteria=stop)
+    else:
+        rays = cv2.undistortPointsIter(pixels, matrix, distortion, np.eye(3), np.eye(3), stop)
+    focal, center = (float(view.fx), float(view.fy)), (float(view.cx), float(view.cy))
+    return rays[:, 0] * focal + center - 0.5

@@ -22,7 +22,7 @@ from torch import Tensor
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.photographs import eight_bit, reading_picture
 from genlangsplat_ns.views.masks import check_masks, listed_mask, read_mask
-from genlangsplat_ns.views.undistortion import Undistortion, undistortion_of
+from genlangsplat_ns.views.undistortion import undistortion_of
 
 LOGGER = logging.getLogger(__name__)
 
@@ -51,10 +51,6 @@ class ViewDataset(InputDataset):
 
     It can undistort a single view.
 
-    Args:
-        dataparser_outputs: The views; its mask files may contain None for views without a mask.
-        scale_factor: Scale factor of the photographs.
-
     Attributes:
         raw_cameras: The cameras before undistortion. Undistorting all views overwrites the other cameras.
         mask_filenames: The mask of each view, or None.
@@ -65,10 +61,7 @@ class ViewDataset(InputDataset):
         self.raw_cameras = deepcopy(self.cameras)
         photographs = dataparser_outputs.image_filenames
         masks: Sequence[Path | None] = dataparser_outputs.mask_filenames or [None] * len(photographs)
-        self.mask_filenames = [
-            None if mask is None else listed_mask(mask, photograph)
-            for mask, photograph in zip(masks, photographs, strict=True)
-        ]
+        self.mask_filenames = [mask and listed_mask(mask, item) for mask, item in zip(masks, photographs, strict=True)]
 
     def check(self) -> None:
         """Checks the masks and the lenses without reading pixels.
@@ -83,7 +76,7 @@ class ViewDataset(InputDataset):
                 raise GenLangSplatError(f"The mask of {photograph} is the photograph {mask}. Correct its mask_path.")
         check_masks(self.mask_filenames, [camera_size(cameras[index]) for index in range(len(self))])
         for index in range(len(self)):
-            self._undistortion(index)
+            undistortion_of(self.raw_cameras[index])
 
     def get_numpy_image(self, image_idx: int) -> UInt8[np.ndarray, "height width channels"]:
         """Reads a photograph in the orientation and at the size of its camera.
@@ -121,12 +114,7 @@ class ViewDataset(InputDataset):
         return data if kept is None else {**data, "mask": torch.from_numpy(kept)[..., None]}
 
     def undistorted(self, index: int, image_type: ImageType) -> UndistortedView:
-        """Reads and undistorts one view, without caching it.
-
-        Args:
-            index: Index of the view.
-            image_type: The data type in which the view is undistorted.
-        """
+        """Reads and undistorts one view in this data type, without caching it."""
         pixels = self.get_numpy_image(index)
         for_colors = self._file_mask(index)
         image = self.undistort(index, self._colored(pixels, for_colors, image_type).numpy())
@@ -141,28 +129,25 @@ class ViewDataset(InputDataset):
         self, index: int, raw: Shaped[np.ndarray, "raw_height raw_width channels"]
     ) -> Shaped[np.ndarray, "height width channels"]:
         """Undistorts an image that is aligned with the photograph of a view."""
-        undistortion = self._undistortion(index)
+        undistortion = undistortion_of(self.raw_cameras[index])
         return raw if undistortion is None else undistortion.picture(raw)
 
     def rectify_cameras(self) -> None:
         """Replaces the cameras by the perspective cameras of the undistorted views."""
         cameras = self.cameras
         for index in range(len(self)):
-            undistortion = self._undistortion(index)
+            undistortion = undistortion_of(self.raw_cameras[index])
             if undistortion is not None:
                 cameras.fx[index], cameras.fy[index], cameras.cx[index], cameras.cy[index] = undistortion.intrinsics
                 cameras.width[index], cameras.height[index] = undistortion.size
         # A new tensor, because the cameras may share one.
         cameras.camera_type = torch.full_like(cameras.camera_type, CameraType.PERSPECTIVE.value)
 
-    def _undistortion(self, index: int) -> Undistortion | None:
-        return undistortion_of(self.raw_cameras[index])
-
     def _undistorted_mask(
         self, index: int, kept: Bool[np.ndarray, "raw_height raw_width"] | None
     ) -> Bool[Tensor, "height width"] | None:
         """Undistorts a mask; None stands for a mask that keeps all pixels."""
-        undistortion = self._undistortion(index)
+        undistortion = undistortion_of(self.raw_cameras[index])
         if undistortion is not None:
             kept = undistortion.shown if kept is None else undistortion.mask(kept)
         return None if kept is None or kept.all() else torch.from_numpy(kept)
@@ -212,13 +197,10 @@ def _upright(file: Image.Image, expected: tuple[int, int]) -> Image.Image | None
     """Returns the photograph in the orientation of a camera of the expected size; None if neither has that size."""
     if file.size == expected:
         return file
-    turned = ImageOps.exif_transpose(file)
-    if turned.size == expected:
-        return turned
-    for image in (file, turned):
-        if all(abs(found - side) <= 1 for found, side in zip(image.size, expected, strict=True)):
-            return image
-    return None
+    both = (file, ImageOps.exif_transpose(file))
+    distances = [max(abs(found - side) for found, side in zip(image.size, expected, strict=True)) for image in both]
+    closest = min(range(2), key=distances.__getitem__)
+    return both[closest] if distances[closest] <= 1 else None
 
 
 @cache
@@ -226,7 +208,5 @@ def _log_resizing(folder: Path, found: tuple[int, int], expected: tuple[int, int
     LOGGER.info(
         "Photographs in %s have %dx%d pixels and their cameras %dx%d, a difference from rounding; they are resized to "
         "the size of their cameras.",
-        folder,
-        *found,
-        *expected,
+        *(folder, *found, *expected),
     )

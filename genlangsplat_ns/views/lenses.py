@@ -14,13 +14,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 
 
 def undistort_advice(images: str = "IMAGES", model: str = "MODEL", output: str = "UNDISTORTED") -> str:
-    """Returns how photographs of a lens that is not supported are undistorted.
-
-    Args:
-        images: Their folder.
-        model: The folder of their COLMAP model.
-        output: The folder of the new scene.
-    """
+    """Returns how photographs of a lens that is not supported are undistorted: from their folder and model."""
     paths = f"--image_path {quote(images)} --input_path {quote(model)} --output_path {quote(output)}"
     return f"Undistort the photographs with `colmap image_undistorter {paths}`, and train on {output}."
 
@@ -51,10 +45,17 @@ COLMAP_PARAMETERS = {
 }
 """Names of the parameters of COLMAP's camera models, in order."""
 
+DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+"""Distortion terms in nerfstudio's order."""
+
 
 @dataclass(frozen=True)
 class Lens:
-    """The camera model of one photograph, in pixels."""
+    """The camera model of one photograph, in pixels.
+
+    Raises:
+        GenLangSplatError: Its photographs cannot be undistorted to perspective views.
+    """
 
     camera_type: CameraType
     width: int
@@ -64,7 +65,26 @@ class Lens:
     cx: float
     cy: float
     distortion: tuple[float, ...] = (0.0,) * 6
-    """k1, k2, k3, k4, p1, p2 in nerfstudio's order; k4 belongs to fisheye lenses only."""
+    """The terms `DISTORTION`; k4 belongs to fisheye lenses only."""
+
+    def __post_init__(self) -> None:
+        if self.camera_type == CameraType.PERSPECTIVE and self.distortion[3] != 0:
+            # It means different things to programs.
+            raise GenLangSplatError(
+                f"Found a perspective camera with k4 = {self.distortion[3]:g}, which cannot be undistorted here. "
+                f"{UNDISTORT}"
+            )
+        if self.camera_type not in (CameraType.PERSPECTIVE, CameraType.FISHEYE):
+            advice = "Convert the photographs to perspective views."
+            if self.camera_type == CameraType.EQUIRECTANGULAR:
+                advice = (
+                    "Cut perspective views out of the panoramas, for example with `ns-process-data images "
+                    "--camera-type equirectangular --data PANORAMAS --output-dir SCENE`."
+                )
+            raise GenLangSplatError(
+                f"The photographs have {self.camera_type.name} cameras; expected perspective or fisheye cameras. "
+                f"{advice}"
+            )
 
     @property
     def fisheye(self) -> bool:
@@ -109,16 +129,14 @@ class Lens:
             raise GenLangSplatError(
                 f"Found the camera model {model}; expected one of {', '.join(sorted(MODELS))}. {advice}"
             )
-        check_lens_type(camera_type)
-        fisheye = camera_type == CameraType.FISHEYE
-        of_type = ("p1", "p2", "sx1", "sy1") if fisheye else ("k4",)
-        for name in (*of_type, "k5", "k6"):
+        others = ("p1", "p2", "sx1", "sy1") if camera_type == CameraType.FISHEYE else ("k4",)
+        for name in (*others, "k5", "k6"):
             if values.get(name, 0.0) != 0.0:
                 raise GenLangSplatError(
                     f"Found the camera model {model} with {name} = {values[name]:g}, which cannot be undistorted here. "
                     + advice
                 )
-        distortion = tuple(float(values.get(name, 0.0)) for name in ("k1", "k2", "k3", "k4", "p1", "p2"))
+        distortion = tuple(float(values.get(name, 0.0)) for name in DISTORTION)
         lens = cls(camera_type, width, height, values["fx"], values["fy"], values["cx"], values["cy"], distortion)
         intrinsics = (lens.fx, lens.fy, lens.cx, lens.cy, *distortion)
         if not np.isfinite(intrinsics).all() or min(lens.fx, lens.fy) <= 0 or min(width, height) < 1:
@@ -131,47 +149,8 @@ class Lens:
 
     def divided(self, factor: int) -> Lens:
         """Returns the lens of a downscaled photograph; sizes are rounded down as in nerfstudio."""
-        return replace(
-            self,
-            width=self.width // factor,
-            height=self.height // factor,
-            fx=self.fx / factor,
-            fy=self.fy / factor,
-            cx=self.cx / factor,
-            cy=self.cy / factor,
-        )
-
-
-def check_lens_type(camera_type: CameraType) -> None:
-    """Checks that views of a camera type can be undistorted to perspective views.
-
-    Raises:
-        GenLangSplatError: They cannot.
-    """
-    if camera_type in (CameraType.PERSPECTIVE, CameraType.FISHEYE):
-        return
-    if camera_type == CameraType.EQUIRECTANGULAR:
-        advice = (
-            "Cut perspective views out of the panoramas, for example with `ns-process-data images --camera-type "
-            "equirectangular --data PANORAMAS --output-dir SCENE`."
-        )
-    else:
-        advice = "Convert the photographs to perspective views."
-    raise GenLangSplatError(
-        f"The photographs have {camera_type.name} cameras; expected perspective or fisheye cameras. {advice}"
-    )
-
-
-def check_fourth_term(camera_type: CameraType, term: float) -> None:
-    """Checks that a perspective camera has no fourth radial term k4, which means different things to programs.
-
-    Raises:
-        GenLangSplatError: It has one.
-    """
-    if camera_type == CameraType.PERSPECTIVE and term != 0:
-        raise GenLangSplatError(
-            f"Found a perspective camera with k4 = {term:g}, which cannot be undistorted here. {UNDISTORT}"
-        )
+        intrinsics = {name: getattr(self, name) / factor for name in ("fx", "fy", "cx", "cy")}
+        return replace(self, width=self.width // factor, height=self.height // factor, **intrinsics)
 
 
 def lens_values(frame: Mapping[str, Any], width: int, height: int) -> dict[str, float]:
@@ -190,9 +169,9 @@ def lens_values(frame: Mapping[str, Any], width: int, height: int) -> dict[str, 
             "Found no focal length; expected fl_x, or an angle of view in camera_angle_x, for all frames or in each "
             "frame. Add it."
         )
-    values = {name: float(frame[name]) for name in ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2") if name in frame}
+    values = {name: float(frame[name]) for name in (*DISTORTION, "k5", "k6") if name in frame}
     if "distortion_params" in frame:
-        values = dict(zip(("k1", "k2", "k3", "k4", "p1", "p2"), map(float, frame["distortion_params"]), strict=False))
+        values = dict(zip(DISTORTION, map(float, frame["distortion_params"]), strict=False))
     return {
         **values,
         "fx": focal_x if focal_x is not None else float(focal_y or 0.0),

@@ -29,18 +29,13 @@ Size = tuple[int, int]
 
 
 def find_mask(folder: Path, photograph: Path) -> Path | None:
-    """Finds the mask of a photograph; returns None if there is none.
+    """Finds the mask of a photograph, given by its path below its own folder; returns None if there is none.
 
     Both common names are recognized: for `a/x.jpg`, these are `a/x.jpg.png` and `a/x.png`, also with another suffix.
-
-    Args:
-        folder: The folder of the masks.
-        photograph: The path of the photograph below its own folder.
     """
-    place = folder / photograph.parent
     endings = [*PICTURE_SUFFIXES, *(suffix.upper() for suffix in PICTURE_SUFFIXES)]
     names = [base + ending for base in (photograph.name, photograph.stem) for ending in endings]
-    return next((place / name for name in names if (place / name).is_file()), None)
+    return next((path for name in names if (path := folder / photograph.parent / name).is_file()), None)
 
 
 def folder_masks(folders: Sequence[Path], photographs: Sequence[Path]) -> list[Path | None]:
@@ -51,10 +46,7 @@ def folder_masks(folders: Sequence[Path], photographs: Sequence[Path]) -> list[P
     Raises:
         GenLangSplatError: No photograph has a mask.
     """
-    masks = [
-        next((mask for folder in folders if (mask := find_mask(folder, photograph)) is not None), None)
-        for photograph in photographs
-    ]
+    masks = [next(filter(None, (find_mask(folder, item) for folder in folders)), None) for item in photographs]
     without = [str(photograph) for photograph, mask in zip(photographs, masks, strict=True) if mask is None]
     if len(without) == len(photographs):
         raise GenLangSplatError(
@@ -64,10 +56,7 @@ def folder_masks(folders: Sequence[Path], photographs: Sequence[Path]) -> list[P
     if without:
         LOGGER.warning(
             "%d of %d photographs have no mask in %s and count as a whole: %s.",
-            len(without),
-            len(photographs),
-            folders[-1],
-            join_names(without),
+            *(len(without), len(photographs), folders[-1], join_names(without)),
         )
     return masks
 
@@ -84,11 +73,7 @@ def listed_mask(path: Path, photograph: Path) -> Path:
 
 
 def check_masks(paths: Sequence[Path | None], sizes: Sequence[Size]) -> None:
-    """Checks from their headers that the masks exist and fit their photographs.
-
-    Args:
-        paths: The mask of each photograph; None if it has none.
-        sizes: The size of each photograph.
+    """Checks from their headers that the masks of photographs of these sizes exist and fit.
 
     Raises:
         GenLangSplatError: A mask is missing, is not an image, or has another shape than its photograph.
@@ -113,10 +98,8 @@ def read_mask(path: Path, photograph_size: Size, size: Size | None = None) -> Bo
     above half of the highest one. Transparent pixels do not count. If an image with transparency has a single color,
     its opacity alone is the mask.
 
-    Args:
-        path: The mask; its size may differ from the photograph's by a scale.
-        photograph_size: Size of the photograph.
-        size: Size of the result, with nearest-neighbor interpolation; None for the size of the photograph.
+    The mask may have another scale than the photograph. The result has `size`, or that of the photograph, by
+    nearest-neighbor interpolation.
 
     Raises:
         GenLangSplatError: The file cannot be read as an image, or has another shape than the photograph.

@@ -14,13 +14,9 @@ from genlangsplat_ns.utils.photographs import PICTURE_SUFFIXES
 class PictureFinder:
     """Finds pictures below a folder.
 
-    A name is looked up as a path below the folder, then below its picture folders; an absolute path also with fewer
+    A name is looked up as a path below the folder, then below some folders in it; an absolute path also with fewer
     leading folders. At each place its spellings are tried in order: as it is, with slashes for backslashes, in another
     Unicode form or case, with another suffix.
-
-    Args:
-        root: The folder of the scene.
-        folders: Folders below it in which names are looked up too.
     """
 
     def __init__(self, root: Path, folders: Sequence[str] = ("images",)) -> None:
@@ -32,11 +28,7 @@ class PictureFinder:
         """Returns the picture with this name, or None if there is none."""
         if (self.root / name).is_file():
             return self.root / name
-        for place in self.places(name):
-            found = self._spelled(place)
-            if found is not None:
-                return found
-        return None
+        return next((found for place in self.places(name) if (found := self._spelled(place)) is not None), None)
 
     def places(self, name: str) -> Iterator[Path]:
         """Yields the paths that are tried for a name."""
@@ -74,11 +66,7 @@ class PictureFinder:
 
 
 def check_distinct(pictures: Sequence[tuple[str, Path]], source: Path) -> None:
-    """Checks that different listed names are different pictures.
-
-    Args:
-        pictures: The listed name and the picture of each camera.
-        source: The file or folder that lists them, for the message.
+    """Checks that the names of pictures that `source` lists are different pictures.
 
     Raises:
         GenLangSplatError: Two names are the same picture, for example those of two folders of which only one exists.

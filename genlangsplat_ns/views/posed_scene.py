@@ -84,7 +84,7 @@ def with_finite_poses(scene: PosedScene) -> PosedScene:
     Raises:
         GenLangSplatError: No photograph is left, or a pose is no rotation and translation.
     """
-    usable, dropped, mirrored = [], [], 0
+    usable, dropped, mirrored, count = [], [], 0, len(scene.photographs)
     for photograph in scene.photographs:
         if not np.isfinite(photograph.pose).all():
             dropped.append(photograph.path.name)
@@ -107,19 +107,16 @@ def with_finite_poses(scene: PosedScene) -> PosedScene:
     if dropped:
         LOGGER.warning(
             "Left out %d of %d photographs, whose poses contain NaN or infinity: %s.",
-            len(dropped),
-            len(scene.photographs),
-            join_names(dropped),
+            *(len(dropped), count, join_names(dropped)),
         )
     if mirrored:
         LOGGER.warning(
             "The axes of %d of %d poses are left-handed. If all are, the scene is mirrored, otherwise poses are wrong.",
-            mirrored,
-            len(scene.photographs),
+            *(mirrored, count),
         )
     if not usable:
         raise GenLangSplatError(
-            f"None of the {len(scene.photographs)} photographs has a usable pose; expected finite numbers in "
-            "transform_matrix. Compute the poses again."
+            f"None of the {count} photographs has a usable pose; expected finite numbers in transform_matrix. Compute "
+            "the poses again."
         )
     return replace(scene, photographs=usable)

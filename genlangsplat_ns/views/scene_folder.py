@@ -11,15 +11,7 @@ from genlangsplat_ns.views.colmap_model import find_model
 
 
 def check_scene_folder(data: Path, poses: Path | None) -> None:
-    """Checks that there are data to read.
-
-    Args:
-        data: The folder of the scene, or its transforms.json.
-        poses: The file that has the poses in nerfstudio's format; None for other formats.
-
-    Raises:
-        GenLangSplatError: There are none.
-    """
+    """Raises an error if there are no data to read, or none of the poses that nerfstudio's format has in a file."""
     if not data.exists():
         raise GenLangSplatError(
             f"The data folder {data} does not exist. Give a folder of posed photographs with --data."

@@ -30,12 +30,7 @@ def split_indices(
 
     Lists in the data override the settings. The validation and the test list stand in for each other. Without a list
     of training views, all views that are not held out train; without another list, all that do not train are held out.
-
-    Args:
-        paths: The photographs, in order.
-        split: The split; `val` and `test` are held out.
-        lists: Names of the photographs of each split.
-        settings: Has `eval_mode`, `train_split_fraction` and `eval_interval`.
+    The settings have `eval_mode`, `train_split_fraction` and `eval_interval`.
 
     Raises:
         GenLangSplatError: No listed photograph exists, none is left for training, or the file names do not show the
@@ -79,33 +74,30 @@ def _listed(paths: Sequence[Path], split: SplitName, lists: Mapping[SplitName, S
         unused = [paths[index].name for index in everything if index not in excluded.union(found["train"])]
         if held_out and unused:
             LOGGER.info("%d photographs are in no list and are not used: %s.", len(unused), join_names(unused))
-        return found["train"]
-    if split == "train":
-        training = [index for index in everything if index not in excluded]
-        if not training:
+    elif split == "train":
+        found["train"] = [index for index in everything if index not in excluded]
+        if not found["train"]:
             raise GenLangSplatError(
                 f"The lists of held-out photographs ({' and '.join(held_out)}) have all {len(paths)} photographs, so "
                 "none is left for training. Correct the lists, or remove them."
             )
-        return training
-    if not held_out:
+    elif not held_out:
         return [index for index in everything if index not in found["train"]]
     return found[split if split in found else held_out[0]]
 
 
 def _matching(paths: Sequence[Path], names: Sequence[str], split: str) -> list[int]:
     """Returns the indices of the listed photographs, and logs names that no photograph has."""
-    keys = [_keys(path) for path in paths]
     by_key: dict[str, set[int]] = {}
-    for index, key in ((index, key) for index, own in enumerate(keys) for key in own):
-        by_key.setdefault(key, set()).add(index)
+    for index, path in enumerate(paths):
+        for key in _keys(path):
+            by_key.setdefault(key, set()).add(index)
     indices: set[int] = set()
     unmatched: list[str] = []
     ambiguous: list[str] = []
     for name in names:
-        path = PurePosixPath(name.strip().replace("\\", "/"))
         # The longest ending of the path that only one photograph has.
-        known = [by_key[key] for key in _keys(path) if key in by_key]
+        known = [by_key[key] for key in _keys(PurePosixPath(name.strip().replace("\\", "/"))) if key in by_key]
         matches = next((found for found in known if len(found) == 1), None)
         if matches is not None:
             indices |= matches
@@ -121,16 +113,12 @@ def _matching(paths: Sequence[Path], names: Sequence[str], split: str) -> list[i
     if names and not indices:
         raise GenLangSplatError(
             f"None of the {len(names)} photographs in the list of the split {split} is in the scene: "
-            f"{join_names(names)}; its photographs are {join_names(paths)}. Correct the list, "
-            "or remove it."
+            f"{join_names(names)}; its photographs are {join_names(paths)}. Correct the list, or remove it."
         )
     if unmatched:
         LOGGER.warning(
             "%d of %d photographs in the list of the split %s are not in the scene: %s.",
-            len(unmatched),
-            len(names),
-            split,
-            join_names(unmatched),
+            *(len(unmatched), len(names), split, join_names(unmatched)),
         )
     return sorted(indices)
 

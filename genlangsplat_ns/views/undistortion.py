@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Shaped
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.views.lenses import Lens, check_fourth_term, check_lens_type
+from genlangsplat_ns.views.lenses import Lens
 
 MAX_VIEW_ANGLE = 160.0
 """Largest angle of a perspective view in degrees, twice that between its axis and its farthest side. At this angle, a
@@ -34,17 +34,14 @@ UNCOUNTED = 0.0005
 
 @dataclass(frozen=True, eq=False)
 class Undistortion:
-    """Maps the pixels of a photograph to those of a perspective view.
-
-    Attributes:
-        lens: The lens of the photograph.
-        matrix: Intrinsics of the view before it is cropped; the center of the top left pixel is at 0.
-        crop: Left, top, width and height of the view.
-    """
+    """Maps the pixels of a photograph to those of a perspective view."""
 
     lens: Lens
+    """The lens of the photograph."""
     matrix: Float[np.ndarray, "3 3"]
+    """Intrinsics of the view before it is cropped; the center of the top left pixel is at 0."""
     crop: tuple[int, int, int, int]
+    """Left, top, width and height of the view."""
 
     @property
     def intrinsics(self) -> tuple[float, float, float, float]:
@@ -65,11 +62,10 @@ class Undistortion:
         self, raw: Shaped[np.ndarray, "raw_height raw_width *channels"]
     ) -> Shaped[np.ndarray, "height width *channels"]:
         """Undistorts an image that is aligned with the photograph; interpolates linearly, zero outside."""
-        matrix, distortion = _opencv_lens(self.lens)
+        matrix, distortion = opencv_lens(self.lens)
         if self.lens.fisheye:
-            maps = cv2.fisheye.initUndistortRectifyMap(
-                matrix, distortion, np.eye(3), self.matrix, self.lens.size, cv2.CV_32FC1
-            )
+            size, kind = self.lens.size, cv2.CV_32FC1
+            maps = cv2.fisheye.initUndistortRectifyMap(matrix, distortion, np.eye(3), self.matrix, size, kind)
             return cv2.remap(raw, *maps, interpolation=cv2.INTER_LINEAR)
         left, top, width, height = self.crop
         flat = cv2.undistort(raw, matrix, distortion, None, self.matrix)
@@ -87,8 +83,7 @@ class Undistortion:
 
 @lru_cache(maxsize=4)
 def _shown(undistortion: Undistortion) -> Bool[np.ndarray, "height width"]:
-    width, height = undistortion.lens.size
-    return undistortion.picture(np.ones((height, width), np.float32)) > 0
+    return undistortion.picture(np.ones(undistortion.lens.size[::-1], np.float32)) > 0
 
 
 def _shown_share(undistortion: Undistortion) -> float:
@@ -99,7 +94,7 @@ def _shown_share(undistortion: Undistortion) -> float:
     matrix[:2, 2] += 0.5 / factor - 0.5
     left, top, width, height = (side // factor for side in undistortion.crop)
     small = Undistortion(undistortion.lens.divided(factor), matrix, (left, top, max(1, width), max(1, height)))
-    return float(_shown(small).mean())
+    return float(small.shown.mean())
 
 
 def undistortion_of(camera: Cameras) -> Undistortion | None:
@@ -109,25 +104,25 @@ def undistortion_of(camera: Cameras) -> Undistortion | None:
         GenLangSplatError: The lens is neither a perspective nor a fisheye lens, or a perspective view cannot show its
             photographs.
     """
-    camera = camera.reshape(())
-    camera_type = CameraType(int(camera.camera_type))
-    check_lens_type(camera_type)
+    lens = lens_of(camera)
+    return _undistortion(lens) if lens.fisheye or any(lens.distortion) else None
+
+
+def lens_of(camera: Cameras) -> Lens:
+    """Returns the lens of one camera, perspective or fisheye."""
+    fx, fy, cx, cy = (float(value) for value in (camera.fx, camera.fy, camera.cx, camera.cy))
     given = camera.distortion_params
     distortion = (0.0,) * 6 if given is None else tuple(given.reshape(-1).tolist())
-    if camera_type == CameraType.PERSPECTIVE and not any(distortion):
-        return None
-    check_fourth_term(camera_type, distortion[3])
-    fx, fy, cx, cy = (float(value) for value in (camera.fx, camera.fy, camera.cx, camera.cy))
-    return _undistortion(Lens(camera_type, int(camera.width), int(camera.height), fx, fy, cx, cy, distortion))
+    kind = CameraType(int(camera.camera_type))
+    return Lens(kind, int(camera.width), int(camera.height), fx, fy, cx, cy, distortion)
 
 
 @lru_cache(maxsize=4096)
 def _undistortion(lens: Lens) -> Undistortion:
-    matrix, distortion = _opencv_lens(lens)
+    matrix, distortion = opencv_lens(lens)
     if lens.fisheye:
-        view = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
-            matrix, distortion, lens.size, np.eye(3), balance=0
-        )
+        estimate = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify
+        view = estimate(matrix, distortion, lens.size, np.eye(3), balance=0)
         result = Undistortion(lens, view, (0, 0, *lens.size))
     else:
         view, (left, top, width, height) = cv2.getOptimalNewCameraMatrix(matrix, distortion, lens.size, 0)
@@ -136,7 +131,7 @@ def _undistortion(lens: Lens) -> Undistortion:
     return result
 
 
-def _opencv_lens(lens: Lens) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, " terms"]]:
+def opencv_lens(lens: Lens) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, " terms"]]:
     """Returns intrinsics and distortion of the photograph as OpenCV expects them, in nerfstudio's precision."""
     matrix = np.array([[lens.fx, 0, lens.cx], [0, lens.fy, lens.cy], [0, 0, 1]], dtype=np.float32)
     # OpenCV's origin is the center of the top left pixel.
@@ -151,7 +146,7 @@ def _check(result: Undistortion) -> None:
     width, height = result.size
     fx, fy, cx, cy = result.intrinsics
     problem = ""
-    if width < 1 or height < 1 or not all(map(math.isfinite, (fx, fy, cx, cy))) or fx <= 0 or fy <= 0:
+    if min(width, height) < 1 or not all(map(math.isfinite, (fx, fy, cx, cy))) or min(fx, fy) <= 0:
         problem = "no perspective view shows them"
     else:
         # The center is far outside of the view if OpenCV's estimate failed.

@@ -16,7 +16,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features import extractor
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialize_from_pca
 from genlangsplat_ns.language.named_autoencoders import load_autoencoder
-from genlangsplat_ns.views.transforms_file import AUTOMATIC_SIDE
+from genlangsplat_ns.views.downscaling import AUTOMATIC_SIDE
 from pretrain import frame_worker
 from pretrain.artifact_commands import Evaluate, Export, Inspect
 from pretrain.embedding_commands import Check, Cross, Extract, Split, Sweep, Train, closing_line

@@ -69,7 +69,7 @@ def test_a_crop_without_gaussians_shows_its_background(scene: LanguageScene, tmp
 
 
 def test_the_crop_is_off_after_an_error(scene: LanguageScene, tmp_path: Path) -> None:
-    crop = read_camera_path(path_file(tmp_path, LEFT_HALF)).crop
+    _, crop = read_camera_path(path_file(tmp_path, LEFT_HALF))
     assert isinstance(crop, SceneCrop)
     with pytest.raises(OSError, match="full"), crop.applied_to(scene.model):
         assert scene.model.render_splats(some_camera())["background"][0, 0].tolist() == [0.0, 1.0, 0.0]
@@ -82,7 +82,7 @@ def test_the_box_turns_with_the_rotation_of_the_crop(tmp_path: Path) -> None:
     bar = {"crop_center": [0, 0, 0], "crop_scale": [4, 1, 1], "crop_bg_color": {"r": 0, "g": 0, "b": 0}}
     points = torch.tensor([[1.5, 0.0, 0.0], [0.0, 1.5, 0.0]])
     for rotation, inside in (({}, [True, False]), ({"crop_rot": [0.0, 0.0, np.pi / 2]}, [False, True])):
-        crop = read_camera_path(path_file(tmp_path, bar | rotation)).crop
+        _, crop = read_camera_path(path_file(tmp_path, bar | rotation))
         assert crop is not None and crop.box.within(points).tolist() == inside
 
 
@@ -118,5 +118,5 @@ def test_old_paths_name_no_kind_of_camera_and_no_crop(tmp_path: Path) -> None:
     stored = json.loads(path.read_text())
     del stored["camera_type"], stored["crop"]
     path.write_text(json.dumps(stored))
-    read = read_camera_path(path)
-    assert len(read.cameras) == 2 and read.crop is None
+    cameras, crop = read_camera_path(path)
+    assert len(cameras) == 2 and crop is None

@@ -126,6 +126,13 @@ def test_large_photographs_are_scaled_without_a_question(tmp_path: Path, monkeyp
     assert (stored.metadata[PHOTOGRAPH_SCALE], int(stored.cameras.width[0])) == (1.0, 825)
 
 
+def test_a_missing_downscaled_photograph_is_named(tmp_path: Path) -> None:
+    scene = colmap_scene(tmp_path)
+    write_pictures(scene / "images_2", [Path(name).name for name in NAMES[:11]], (16, 12))
+    with pytest.raises(GenLangSplatError, match=r"no downscaled copy of .*11\.png in .*images_2, but of others"):
+        parse(ColmapDataParserConfig(data=scene, downscale_factor=2))
+
+
 @pytest.mark.parametrize("damage", [b"", b"\x05", b"\xff" * 40])
 def test_damaged_models_are_refused(tmp_path: Path, damage: bytes) -> None:
     scene = colmap_scene(tmp_path, binary=True)

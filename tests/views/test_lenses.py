@@ -10,7 +10,7 @@ from nerfstudio.data.utils.colmap_parsing_utils import Camera
 from nerfstudio.process_data.colmap_utils import parse_colmap_camera_params
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.views.lenses import Lens, check_fourth_term, check_lens_type, lens_values
+from genlangsplat_ns.views.lenses import Lens, lens_values
 
 COUNTS = {
     "SIMPLE_PINHOLE": 3,
@@ -71,19 +71,19 @@ def test_other_lenses_of_colmap_are_refused(model: str, parameters: list[float])
 @pytest.mark.parametrize("kind", [CameraType.EQUIRECTANGULAR, CameraType.ORTHOPHOTO, CameraType.FISHEYE624])
 def test_views_that_cannot_become_perspective_are_refused(kind: CameraType) -> None:
     with pytest.raises(GenLangSplatError, match=kind.name):
-        check_lens_type(kind)
+        Lens(kind, 64, 48, *PINHOLE)
 
 
 def test_panoramas_are_refused_with_the_command_that_cuts_them() -> None:
     with pytest.raises(GenLangSplatError, match="ns-process-data images --camera-type equirectangular"):
-        check_lens_type(CameraType.EQUIRECTANGULAR)
+        Lens(CameraType.EQUIRECTANGULAR, 64, 48, *PINHOLE)
 
 
 def test_a_fourth_term_belongs_to_fisheye_lenses() -> None:
-    check_fourth_term(CameraType.FISHEYE, 0.1)
-    check_fourth_term(CameraType.PERSPECTIVE, 0.0)
+    terms = (0.0, 0.0, 0.0, 0.1, 0.0, 0.0)
+    assert Lens(CameraType.FISHEYE, 64, 48, *PINHOLE, terms).distortion == terms
     with pytest.raises(GenLangSplatError, match="k4"):
-        check_fourth_term(CameraType.PERSPECTIVE, 0.1)
+        Lens(CameraType.PERSPECTIVE, 64, 48, *PINHOLE, terms)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def write_embeddings(folder: Path, rows: int) -> int:
         hidden = torch.randn(SCENE_ROWS, HIDDEN_DIM, generator=generator)
         units = F.normalize(hidden @ basis, dim=-1).half()
         write_scene(folder, kind, "synthetic", f"scene{number:04d}", {f"{number:04d}": (units, levels)}, {})
-    return sum(file.rows for file in read_folders([folder]))
+    return sum(file.rows for file in read_folders([folder], verify=False))
 
 
 def built() -> AutoencoderIdentity:
@@ -93,7 +93,7 @@ def train_on_stream(folder: Path, batch: int, precision: PrecisionName) -> float
     The stream is opened before the clock starts, like the array of the simple loop. It reads ahead during training, so
     the same number of rows is read and trained on while the clock runs.
     """
-    stream = EmbeddingStream(read_folders([folder]))
+    stream = EmbeddingStream(read_folders([folder], verify=False))
     steps = stream.rows // batch
     settings = TrainingSettings(steps, batch, LEARNING_RATE, loss="squared", precision=precision)
     start = time.perf_counter()
@@ -127,7 +127,7 @@ class PlainNetwork(nn.Module):
 
 def plain_loader(folder: Path, batch: int) -> DataLoader[Tensor]:
     """Keeps all rows in one array and shuffles them. An incomplete last batch is dropped, as in our training."""
-    rows = torch.cat([file.embeddings() for file in read_folders([folder])]).float().numpy()
+    rows = torch.cat([file.embeddings() for file in read_folders([folder], verify=False)]).float().numpy()
     return DataLoader(ArrayRows(rows), batch, shuffle=True, num_workers=os.cpu_count() or 1, drop_last=True)
 
 
@@ -163,7 +163,7 @@ def step_alone(folder: Path, batch: int) -> dict[str, float]:
     It uses fused Adam, which is faster than that of the simple loop.
     """
     torch.manual_seed(0)
-    rows = EmbeddingStream(read_folders([folder]))(batch)
+    rows = EmbeddingStream(read_folders([folder], verify=False))(batch)
     network = PlainNetwork().train()
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
     rates = {}
@@ -178,7 +178,7 @@ def step_alone(folder: Path, batch: int) -> dict[str, float]:
 
 def rows_alone(folder: Path, batch: int) -> dict[str, float]:
     """Embeddings per second of reading batches without using them."""
-    stream = EmbeddingStream(read_folders([folder]))
+    stream = EmbeddingStream(read_folders([folder], verify=False))
     steps = stream.rows // batch
     start = time.perf_counter()
     for _ in range(steps):
@@ -276,7 +276,7 @@ def measure_streaming(rows: int, batch: int) -> Row | None:
 def stream_epoch(folder: Path, batch: int) -> Row:
     """Trains one epoch; the time includes opening the stream."""
     before, start = peak_memory_gb(), time.perf_counter()
-    stream = EmbeddingStream(read_folders([folder]))
+    stream = EmbeddingStream(read_folders([folder], verify=False))
     steps = stream.rows // batch
     settings = TrainingSettings(steps, batch, LEARNING_RATE, loss="squared", precision="float32")
     losses = train_autoencoder(stream, built(), settings).losses

@@ -17,7 +17,8 @@ from genlangsplat_ns.features.settings import EncoderName, FeatureSettings, Open
 from genlangsplat_ns.language.autoencoder import Autoencoder, read_identity
 from genlangsplat_ns.language.named_autoencoders import export_autoencoder, find_autoencoder, load_autoencoder
 from genlangsplat_ns.utils.console import CONSOLE
-from pretrain.fidelity import PcaBaseline, fidelity_rows, measure_ranking, show_fidelity
+from pretrain.fidelity import PcaBaseline, fidelity_rows, measure_ranking
+from pretrain.report import show_fidelity, show_table
 from pretrain.scene_files import read_folders, read_rows
 
 SAMPLE_ROWS = 50_000
@@ -42,34 +43,27 @@ class Evaluate:
     """Settings of openclip."""
 
     def __call__(self) -> None:
-        """Runs the command."""
         files = read_folders(self.embeddings)
-        for file in files:
-            file.verify()
         sample = read_rows(files, max_rows=SAMPLE_ROWS, seed=1)
-        encoder = files[0].identity.encoder_identity
-        autoencoder = load_autoencoder(self.file, encoder_identity=encoder)
+        autoencoder = load_autoencoder(self.file, encoder_identity=files[0].identity.encoder_identity)
         fitted_on = read_folders(self.fitted_on) if self.fitted_on else files
         pca_baseline = PcaBaseline(read_rows(fitted_on, max_rows=20_000, seed=2).embeddings)
         rows = fidelity_rows(autoencoder, sample, pca_baseline, name="all")
         show_fidelity(autoencoder.identity.name, "embeddings", rows)
         if self.texts:
-            self._show_ranking(autoencoder, encoder, sample.embeddings, pca_baseline)
+            self._show_ranking(autoencoder, sample.embeddings, pca_baseline)
 
-    def _show_ranking(self, autoencoder: Autoencoder, encoder: str, regions: Tensor, pca_baseline: PcaBaseline) -> None:
+    def _show_ranking(self, autoencoder: Autoencoder, regions: Tensor, pca_baseline: PcaBaseline) -> None:
+        encoder = autoencoder.identity.encoder
         extractor = FeatureExtractor(FeatureSettings(encoder=self.encoder, masks="watershed", open_clip=self.open_clip))
         if extractor.encoder_identity != encoder:
             raise GenLangSplatError(
                 f"The embeddings are of {encoder}, but the encoder of the texts is {extractor.encoder_identity}. "
                 "Choose the encoder of the embeddings with --encoder."
             )
-        ranking = measure_ranking(
-            autoencoder, regions, extractor.load_text_encoder().encode_texts(self.texts), pca_baseline
-        )
-        table = Table("best regions of a text", *next(iter(ranking.values())))
-        for name, row in ranking.items():
-            table.add_row(name, *(f"{value:.3f}" for value in row.values()))
-        CONSOLE.print(table)
+        texts = extractor.load_text_encoder().encode_texts(self.texts)
+        ranking = measure_ranking(autoencoder, regions, texts, pca_baseline)
+        show_table("Ranking of the regions", "best regions of a text", ranking)
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,6 @@ class Inspect:
     """The .safetensors file, or the name of a packaged or exported autoencoder."""
 
     def __call__(self) -> None:
-        """Runs the command."""
         identity = read_identity(find_autoencoder(self.file))
         table = Table("what", "value", title=identity.name)
         for name, value in vars(identity).items():
@@ -99,7 +92,6 @@ class Export:
     """Name of the copy; by default the name in the file."""
 
     def __call__(self) -> None:
-        """Runs the command."""
         path = find_autoencoder(self.file)
         identity = read_identity(path)
         exported = export_autoencoder(path, self.name or identity.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.files import atomic_path
+from genlangsplat_ns.utils.files import WEIGHTS_ERRORS, atomic_path
 
 CHECKPOINT_NAME = "checkpoint.pt"
 
@@ -19,10 +18,7 @@ CHECKPOINT_NAME = "checkpoint.pt"
 def write_checkpoint(folder: Path, config: dict[str, Any], state: dict[str, Any]) -> None:
     """Writes the checkpoint of a folder, which is created if it does not exist.
 
-    Args:
-        folder: Folder of this training.
-        config: The settings that must be the same when the training resumes; JSON values.
-        state: Nested dicts and lists of tensors, numbers and strings.
+    `config` has the settings that must be the same when the training resumes, as JSON values.
 
     Raises:
         GenLangSplatError: If it cannot be written.
@@ -55,23 +51,14 @@ def read_checkpoint(folder: Path, config: dict[str, Any]) -> dict[str, Any] | No
             raise zipfile.BadZipFile(f"{damaged} does not have the stored checksum")
         found = torch.load(path, map_location="cpu", weights_only=True)
         made_by, state = json.loads(found["config"]), found["state"]
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        LookupError,
-        TypeError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-    ) as error:
+    except (*WEIGHTS_ERRORS, zipfile.BadZipFile) as error:
         raise GenLangSplatError(
             f"The checkpoint {path} is damaged or not of this version ({error}). Delete it to train from the start."
         ) from error
-    wanted = json.loads(json.dumps(config))
     differences = [
-        f"{name} is {made_by.get(name)!r} there and {wanted.get(name)!r} here"
-        for name in sorted({*wanted, *made_by})
-        if made_by.get(name) != wanted.get(name)
+        f"{name} is {made_by.get(name)!r} there and {config.get(name)!r} here"
+        for name in sorted({*config, *made_by})
+        if made_by.get(name) != config.get(name)
     ]
     if differences:
         raise GenLangSplatError(

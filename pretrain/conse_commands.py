@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,13 +17,13 @@ from genlangsplat_ns.features.conse import ConSEEncoder
 from genlangsplat_ns.features.encoders import encoder_identity, load_encoder
 from genlangsplat_ns.features.extract import view_features
 from genlangsplat_ns.features.masks import load_mask_generator
-from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
+from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
 from genlangsplat_ns.language.named_autoencoders import load_autoencoder
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.progress import track
 from pretrain.distributed import join_workers
-from pretrain.fidelity import PcaBaseline, measure_fidelity, show_fidelity, top_count, top_overlap
+from pretrain.fidelity import Figures, PcaBaseline, measure_fidelity, top_overlap
 from pretrain.mixtures import MixtureSampler, MixtureSettings
+from pretrain.report import save_measured, show_fidelity
 from pretrain.settings import TrainingSettings
 from pretrain.sources import ImageFolderSource
 from pretrain.training import train_autoencoder
@@ -35,45 +35,32 @@ HELD_OUT_MIXTURES = 8192
 HELD_OUT_SEED = 1_000_003
 """Different from all training seeds, so that evaluation draws unseen mixtures."""
 
-
 PHOTO_LONG_SIDE = 480
 """Long side in pixels to which images are downscaled, about the size of a training view."""
 
-PROBE_TEXTS: tuple[str, ...] = (
-    "a fox",
-    "wild animal",
-    "picture frame",
-    "cat",
-    "coffee mug",
-    "a vehicle",
-    "building",
-    "flower",
-    "furniture",
-    "cloth",
+PROBE_TEXTS = (
+    *("a fox", "wild animal", "picture frame", "cat", "coffee mug"),
+    *("a vehicle", "building", "flower", "furniture", "cloth"),
 )
 """Texts for measuring whether the ranking of embeddings is preserved."""
 
 
 @dataclass(frozen=True)
 class TrainConse:
-    """Train the autoencoder of the embedded encoder on synthetic mixtures, without images.
-
-    Attributes:
-        output: The .safetensors file to write.
-        latent_dim: Width D of the latents.
-        architecture: mlp or linear.
-        training: Training settings.
-    """
+    """Train the autoencoder of the embedded encoder on synthetic mixtures, without images."""
 
     output: Path
+    """The .safetensors file to write."""
     latent_dim: int = 16
+    """Width D of the latents."""
     architecture: str = "mlp"
+    """mlp, residual, langsplat (its layer widths) or linear."""
     training: tyro.conf.OmitArgPrefixes[TrainingSettings] = TrainingSettings(  # noqa: RUF009 - frozen
         batch_size=512, average_decay=0.999
     )
+    """Training settings."""
 
     def __call__(self) -> None:
-        """Runs the command."""
         encoder = _conse()
         settings = self.training
         identity = AutoencoderIdentity(
@@ -89,52 +76,39 @@ class TrainConse:
         workers = join_workers(settings.device)
         sampler = MixtureSampler.from_encoder(encoder, settings.seed + 7919 * workers.rank)
         result = train_autoencoder(sampler, identity, settings)
-        if not workers.is_first:
-            return
-        rows = evaluate_conse(result.autoencoder, encoder, images=())
-        figures = {f"{name}: {key}": round(value, 4) for name, row in rows.items() for key, value in row.items()}
-        figures["training seconds"] = round(result.seconds)
-        held_out_cosine = round(rows["held-out mixtures"]["cosine"], 4)
-        result.autoencoder.identity = replace(identity, held_out_cosine=held_out_cosine, figures=figures)
-        save_autoencoder(self.output, result.autoencoder)
-        show_fidelity(f"{identity.name}, trained in {result.seconds:.0f} s", "embeddings", rows)
-        CONSOLE.print(f"Wrote {self.output} ({self.output.stat().st_size / 1e6:.2f} MB).")
+        if workers.is_first:
+            save_measured(self.output, result, evaluate_conse(result.autoencoder, encoder))
 
 
 @dataclass(frozen=True)
 class EvaluateConse:
-    """Measure the fidelity of an autoencoder on unseen mixtures and on regions of images.
-
-    Attributes:
-        file: The .safetensors file, or the name of a packaged autoencoder.
-        images: Folders of images; each becomes a row of the table.
-    """
+    """Measure the fidelity of an autoencoder on unseen mixtures and on regions of images."""
 
     file: Annotated[str, tyro.conf.Positional]
+    """The .safetensors file, or the name of a packaged autoencoder."""
     images: tuple[Path, ...] = ()
+    """Folders of images; each becomes a row of the table."""
 
     def __call__(self) -> None:
-        """Runs the command."""
         autoencoder = load_autoencoder(self.file, encoder_identity=encoder_identity("conse"))
         rows = evaluate_conse(autoencoder, _conse(), self.images)
         show_fidelity(autoencoder.identity.name, "embeddings", rows)
 
 
 def evaluate_conse(
-    autoencoder: Autoencoder, encoder: ConSEEncoder, images: tuple[Path, ...]
-) -> dict[str, dict[str, float]]:
+    autoencoder: Autoencoder, encoder: ConSEEncoder, images: tuple[Path, ...] = ()
+) -> dict[str, Figures]:
     """Measures an autoencoder on unseen mixtures, on the class embeddings and on folders of images."""
     held_out = MixtureSampler.from_encoder(encoder, HELD_OUT_SEED)
     sharp = MixtureSampler.from_encoder(encoder, HELD_OUT_SEED, SHARP_MIXTURES)
     pca_baseline = PcaBaseline(held_out(HELD_OUT_MIXTURES))
-    sets: dict[str, Tensor] = {
+    texts, classes = encoder.encode_texts(PROBE_TEXTS), F.normalize(encoder.class_embeddings, dim=-1)
+    sets = {
         "held-out mixtures": held_out(HELD_OUT_MIXTURES),
         "held-out sharp mixtures": sharp(HELD_OUT_MIXTURES),
-        "class names": F.normalize(encoder.class_embeddings, dim=-1),
+        "class names": classes,
     }
-    for folder in images:
-        sets[f"regions of {folder}"] = photo_embeddings(folder, encoder)
-    texts, classes = encoder.encode_texts(PROBE_TEXTS), F.normalize(encoder.class_embeddings, dim=-1)
+    sets |= {f"regions of {folder}": photo_embeddings(folder, encoder) for folder in images}
     rows = {}
     for name, embeddings in sets.items():
         with torch.no_grad():
@@ -142,7 +116,7 @@ def evaluate_conse(
         rows[name] = {
             **measure_fidelity(autoencoder, embeddings, pca_baseline),
             "nearest class kept": nearest_agreement(embeddings, reconstructions, classes),
-            "text ranking kept": top_overlap(embeddings, reconstructions, texts, top_count(len(embeddings))),
+            "text ranking kept": top_overlap(embeddings, reconstructions, texts),
         }
     return rows
 
@@ -158,11 +132,7 @@ def nearest_agreement(
 
 
 def photo_embeddings(folder: Path, encoder: ConSEEncoder) -> Float[Tensor, "count dim"]:
-    """Embeds all regions of the images in a folder.
-
-    Raises:
-        GenLangSplatError: If the folder contains no images, or one cannot be read.
-    """
+    """Embeds all regions of the images in a folder; raises GenLangSplatError if there are none or one is damaged."""
     source, masks = ImageFolderSource(folder, PHOTO_LONG_SIDE), load_mask_generator("watershed")
     frames = track(source.frames(), f"Encoding {source.name}")
     return torch.cat([view_features(source.load(frame), masks, encoder).embeddings for frame in frames])

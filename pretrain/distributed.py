@@ -38,9 +38,7 @@ class Workers:
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """Wraps a network so that gradients are averaged over the processes."""
-        if self.world_size == 1:
-            return network
-        return DistributedDataParallel(network, gradient_as_bucket_view=True)
+        return network if self.world_size == 1 else DistributedDataParallel(network, gradient_as_bucket_view=True)
 
     def mean(self, values: Tensor) -> Tensor:
         """Averages a tensor over the processes."""
@@ -81,7 +79,7 @@ def join_workers(device: str) -> Workers:
             torch.cuda.set_device(workers.local_rank)
         if not dist.is_initialized():
             dist.init_process_group("nccl" if on_gpu else "gloo")
-            atexit.register(leave_workers)
+            atexit.register(_leave)
     except (LookupError, ValueError) as error:
         raise GenLangSplatError(
             f"WORLD_SIZE={os.environ['WORLD_SIZE']} requests several processes, but the variables of torchrun are "
@@ -90,9 +88,7 @@ def join_workers(device: str) -> Workers:
     return workers
 
 
-def leave_workers() -> None:
-    """Destroys the process group if it exists."""
-    if dist.is_initialized():
-        # Networks in reference cycles keep the group alive; its threads would outlive the interpreter.
-        gc.collect()
-        dist.destroy_process_group()
+def _leave() -> None:
+    # Networks in reference cycles keep the group alive; its threads would outlive the interpreter.
+    gc.collect()
+    dist.destroy_process_group()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -21,7 +22,6 @@ from jaxtyping import Bool, Float, Float16, UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.features.store import FeatureStore, StoreIdentity
 from genlangsplat_ns.utils.progress import progress_bar
 from genlangsplat_ns.utils.ray import RaySettings
@@ -41,28 +41,22 @@ DUPLICATE_COSINE = 0.9999
 Engine = Literal["local", "ray"]
 """Where frames are processed: in this process, or by the actors of a Ray cluster."""
 
+Process = Callable[[Sequence[Frame]], Generator[FrameResult, None, None]]
+"""Returns one result per frame, in any order."""
+
 
 def extract_embeddings(
     source: FrameSource,
     folder: Path,
-    models: FrameModels | FeatureSettings,
+    models: FrameModels,
     engine: Engine = "local",
     ray_settings: RaySettings | None = None,
     limit: int | None = None,
     retry_failed: bool = False,
 ) -> None:
-    """Extracts the embeddings of all frames of a source that a folder does not have.
+    """Extracts the embeddings of all frames of a source (at most the first `limit`) that a folder does not have.
 
-    Frames that cannot be read or embedded are recorded with the reason, and skipped by later runs.
-
-    Args:
-        source: Source of the frames.
-        folder: The folder; it may already contain other sources.
-        models: Masks and encoder.
-        engine: Where frames are processed.
-        ray_settings: Settings of the engine ray; None for the defaults.
-        limit: Maximum number of frames, from the first one of the source.
-        retry_failed: Whether to process frames again that failed in an earlier run.
+    Frames that cannot be read or embedded are recorded with the reason. Later runs skip them unless `retry_failed`.
 
     Raises:
         GenLangSplatError: If the source has no frames, a model cannot be loaded, the folder is in use, not writable or
@@ -71,26 +65,23 @@ def extract_embeddings(
     if limit is not None and limit < 1:
         raise GenLangSplatError(f"An extraction needs at least one frame, got limit={limit}.")
     frames = source.frames()[:limit]
-    if isinstance(models, FeatureSettings):
-        models = FrameModels.from_settings(models)
-    results = partial(local_results, source, models)
+    process = partial(local_results, source, models)
     if engine == "ray":
-        results = partial(ray_results, source, models, settings=ray_settings or RaySettings())
-    add_frames(folder, models.identity, source.name, frames, results, retry_failed)
+        process = partial(ray_results, source, models, settings=ray_settings or RaySettings())
+    add_frames(folder, models.identity, source.name, frames, process, retry_failed)
 
 
 def ingest_store(store_folder: Path, folder: Path, retry_failed: bool = False) -> None:
     """Copies the embeddings of a feature store, the folder SCENE/language_features/STORE.
 
     Raises:
-        GenLangSplatError: If it is not a feature store or has no intact view, or the folder cannot be written or has
-            other embeddings.
+        GenLangSplatError: If it is not a feature store or has no intact view; others as of `extract_embeddings`.
     """
     store = FeatureStore.existing(store_folder.absolute())
     place = store.folder.resolve()
     scene = place.parents[1].name if place.parent.name == "language_features" else place.name
 
-    def results(frames: Sequence[Frame]) -> Generator[FrameResult, None, None]:
+    def process(frames: Sequence[Frame]) -> Generator[FrameResult, None, None]:
         for frame in frames:
             try:
                 features = store.load(frame.key)
@@ -101,7 +92,7 @@ def ingest_store(store_folder: Path, folder: Path, retry_failed: bool = False) -
             yield FrameResult(frame, features.embeddings[levels >= 0], levels[levels >= 0])
 
     frames = [Frame(key, scene) for key in store.keys()]  # noqa: SIM118 - not a mapping
-    add_frames(folder, store.identity, scene, frames, results, retry_failed)
+    add_frames(folder, store.identity, scene, frames, process, retry_failed)
 
 
 def add_frames(
@@ -109,15 +100,10 @@ def add_frames(
     identity: StoreIdentity,
     source: str,
     frames: Sequence[Frame],
-    results: Callable[[Sequence[Frame]], Generator[FrameResult, None, None]],
+    process: Process,
     retry_failed: bool = False,
 ) -> None:
-    """Adds frames that a folder does not have; `results` returns one result per frame, in any order.
-
-    Raises:
-        GenLangSplatError: If there are no frames, all failed, or the folder is in use, not writable or of another
-            encoder.
-    """
+    """Processes the frames that a folder does not have, and adds them; errors as of `extract_embeddings`."""
     if not frames:
         raise GenLangSplatError(f"The source {source} has no frames. Give a folder that contains some.")
     with _locked(folder):
@@ -128,10 +114,9 @@ def add_frames(
         missing = [frame for frame in frames if frame.key not in skipped]
         LOGGER.info("Embeddings: %d of %d frames are stored in %s", len(frames) - len(missing), len(frames), folder)
         started = time.perf_counter()
-        for file in _write_scenes(folder, identity, source, missing, results):
+        for file in _write_scenes(folder, identity, source, missing, process):
             stored |= file.frames.keys()
             failed |= file.failed
-            files.append(file)
     failed = {frame.key: failed[frame.key] for frame in frames if frame.key not in stored}
     if missing:
         seconds = time.perf_counter() - started
@@ -150,11 +135,7 @@ def add_frames(
 def local_results(
     source: FrameSource, models: FrameModels, frames: Sequence[Frame]
 ) -> Generator[FrameResult, None, None]:
-    """Processes the frames in this process, while a thread reads the next frame.
-
-    Raises:
-        GenLangSplatError: If a model cannot be loaded, or the encoder is not the expected one.
-    """
+    """Processes the frames in this process, while a thread reads the next frame."""
     worker = FrameWorker(source, models)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="frames") as reader:
         reading = reader.submit(worker.load, frames[0])
@@ -166,34 +147,30 @@ def local_results(
 
 
 def _write_scenes(
-    folder: Path,
-    identity: StoreIdentity,
-    source: str,
-    frames: Sequence[Frame],
-    results: Callable[[Sequence[Frame]], Generator[FrameResult, None, None]],
+    folder: Path, identity: StoreIdentity, source: str, frames: Sequence[Frame], process: Process
 ) -> Iterator[SceneFile]:
     """Processes frames scene by scene, and writes a file when all of its frames are done."""
     if not frames:
         return
-    scenes: dict[str, list[Frame]] = {}
+    scenes: defaultdict[str, list[Frame]] = defaultdict(list)
     for frame in frames:
-        scenes.setdefault(frame.scene, []).append(frame)
+        scenes[frame.scene].append(frame)
     groups = [
         scene[first : first + SCENE_FRAMES] for scene in scenes.values() for first in range(0, len(scene), SCENE_FRAMES)
     ]
     group_of = {frame.key: number for number, group in enumerate(groups) for frame in group}
-    waiting: dict[int, dict[str, FrameResult]] = {}
+    waiting: defaultdict[int, list[FrameResult]] = defaultdict(list)
     failed = 0
     with (
-        closing(results([frame for group in groups for frame in group])) as found,
+        closing(process([frame for group in groups for frame in group])) as results,
         progress_bar("Extracting embeddings", len(frames)) as bar,
     ):
-        for done, result in enumerate(found, start=1):
+        for done, result in enumerate(results, start=1):
             number = group_of[result.frame.key]
-            waiting.setdefault(number, {})[result.frame.key] = result
+            waiting[number].append(result)
             if len(waiting[number]) == len(groups[number]):
-                finished = waiting.pop(number)
-                file = _write(folder, identity, source, [finished[frame.key] for frame in groups[number]])
+                finished = sorted(waiting.pop(number), key=lambda result: result.frame)
+                file = _write(folder, identity, source, finished)
                 failed += len(file.failed)
                 yield file
             bar.move_to(done)
@@ -207,9 +184,9 @@ def _write(folder: Path, identity: StoreIdentity, source: str, results: Sequence
     for result in results:
         norms = torch.linalg.vector_norm(result.embeddings.float(), dim=1, keepdim=True)
         bad = int((~((norms > 0) & norms.isfinite())).sum())
-        if result.failure or bad:
-            reason = f"{bad} of {len(norms)} embeddings are zero or not finite"
-            failed[result.frame.key] = result.failure or reason
+        failure = result.failure or (f"{bad} of {len(norms)} embeddings are zero or not finite" if bad else "")
+        if failure:
+            failed[result.frame.key] = failure
             continue
         units = (result.embeddings.float() / norms).half()
         kept = without_duplicates(units)
@@ -254,8 +231,7 @@ def _locked(folder: Path) -> Iterator[None]:
     """Locks a folder and deletes leftovers of killed writers; the operating system releases a killed process's lock."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
+        lock = FileLock(folder / ".lock").acquire(timeout=0)
     except Timeout as error:
         raise GenLangSplatError(
             f"Another process is writing to {folder}. Wait until it finishes, or choose another folder."
@@ -264,9 +240,7 @@ def _locked(folder: Path) -> Iterator[None]:
         raise GenLangSplatError(
             f"{folder} cannot be written ({error.strerror or error}). Fix the permissions, or choose another folder."
         ) from error
-    try:
+    with lock:
         for leftover in folder.rglob(".*-????????.safetensors"):
             leftover.unlink(missing_ok=True)
         yield
-    finally:
-        lock.release()

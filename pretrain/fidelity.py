@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from rich.table import Table
 from torch import Tensor
 
 from genlangsplat_ns.language.autoencoder import Autoencoder
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.utils.console import CONSOLE
 from pretrain.scene_files import RowSample
-
-COLLAPSED = 0.05
-"""Latent spread below which the latents have collapsed: a few steps of an 8-bit number."""
 
 TOP_SHARE = 0.05
 """Fraction of the regions that counts as the best ones of a text."""
@@ -65,12 +59,6 @@ def fidelity(
     }
 
 
-@torch.no_grad()
-def reconstruction_cosine(autoencoder: Autoencoder, embeddings: Float[Tensor, "count embedding_dim"]) -> float:
-    """Returns the mean cosine between embeddings and their reconstructions."""
-    return float(F.cosine_similarity(autoencoder(embeddings), embeddings, dim=-1).mean())
-
-
 def latent_spread(latents: Float[Tensor, "count latent_dim"]) -> float:
     """Returns the root mean square distance of the latents from their mean: 0 if all are equal, at most 1."""
     return float((latents.double() - latents.double().mean(dim=0)).square().sum(dim=1).mean().sqrt())
@@ -108,33 +96,17 @@ def fidelity_rows(
     }
 
 
-def problem_of(figures: Mapping[str, float]) -> str | None:
-    """Returns why an autoencoder with these figures should not be used, or None.
-
-    Its latents must differ from each other, and it must reconstruct clearly more than the mean of the embeddings: at
-    least half of what as many principal components keep.
-    """
-    if figures["latent spread"] < COLLAPSED:
-        return (
-            f"its latents collapsed: their distance from their mean is {figures['latent spread']:.2g}, expected at "
-            f"least {COLLAPSED}"
-        )
-    if figures["cosine"] <= figures["constant"] or figures["centered cosine"] < figures["PCA centered"] / 2:
-        return (
-            f"it is unfaithful: its cosine is {figures['cosine']:.3f} ({figures['centered cosine']:.3f} without the "
-            f"mean), a constant has {figures['constant']:.3f}, and a PCA of the same width {figures['PCA cosine']:.3f} "
-            f"({figures['PCA centered']:.3f})"
-        )
-    return None
-
-
 def top_overlap(
     before: Float[Tensor, "num_regions embedding_dim"],
     after: Float[Tensor, "num_regions embedding_dim"],
     texts: Float[Tensor, "num_texts embedding_dim"],
-    count: int,
+    share: float = TOP_SHARE,
 ) -> float:
-    """Returns the fraction of each text's top `count` regions that stays in its top `count`, averaged over texts."""
+    """Returns the fraction of each text's best regions that stay among its best ones, averaged over texts.
+
+    The best ones are a share of the regions, at least one.
+    """
+    count = max(1, round(share * len(before)))
     best = [(regions @ texts.T).topk(count, dim=0).indices for regions in (before, after)]
     overlaps = [torch.isin(best[0][:, text], best[1][:, text]).float().mean() for text in range(len(texts))]
     return torch.stack(overlaps).mean().item()
@@ -146,32 +118,15 @@ def measure_ranking(
     regions: Float[Tensor, "num_regions embedding_dim"],
     texts: Float[Tensor, "num_texts embedding_dim"],
     pca_baseline: PcaBaseline,
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Figures]:
     """Measures how many of the best regions of each text stay the best: the top one and the top 5 %."""
     after = {
         "uncompressed": regions,
         "autoencoder": autoencoder(regions),
         "PCA": pca_baseline.pca(regions, autoencoder.identity.latent_dim),
     }
-    counts = {"best region kept": 1, f"best {TOP_SHARE:.0%} kept": top_count(len(regions))}
+    shares = {"best region kept": 0.0, f"best {TOP_SHARE:.0%} kept": TOP_SHARE}
     return {
-        name: {kind: top_overlap(regions, rows, texts, count) for kind, rows in after.items()}
-        for name, count in counts.items()
+        name: {kind: top_overlap(regions, rows, texts, share) for kind, rows in after.items()}
+        for name, share in shares.items()
     }
-
-
-def top_count(num_regions: int) -> int:
-    """Returns how many regions are in `TOP_SHARE`."""
-    return max(1, round(TOP_SHARE * num_regions))
-
-
-def show_fidelity(title: str, heading: str, rows: Mapping[str, Mapping[str, float]]) -> None:
-    """Prints a table of measurements, and warnings for unusable rows; all rows must have the same figures."""
-    columns = list(next(iter(rows.values())))
-    table = Table(heading, *columns, title=title)
-    for name, row in rows.items():
-        table.add_row(name, *(f"{row[column]:.2e}" if column == "mse" else f"{row[column]:.3f}" for column in columns))
-    CONSOLE.print(table)
-    for name, row in rows.items():
-        if (problem := problem_of(row)) is not None:
-            CONSOLE.print(f"[yellow]{name}: {problem}.")

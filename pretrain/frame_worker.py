@@ -1,9 +1,10 @@
-"""Extracts the embeddings of one frame, in any process and on any machine."""
+"""Extracts the embeddings of frames, in any process and on any machine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int8, Int32, Integer, UInt8
@@ -62,23 +63,23 @@ class FrameResult:
 
 
 class FrameWorker:
-    """Extracts embeddings of frames with models that are loaded once.
-
-    Raises:
-        GenLangSplatError: If a model cannot be loaded, or the encoder is not the expected one.
-    """
+    """Extracts embeddings of frames; raises GenLangSplatError if a model cannot be loaded or is another one."""
 
     def __init__(self, source: FrameSource, models: FrameModels) -> None:
-        self._source = source
-        self._masks, self._encoder = models.load_masks(), models.load_encoder()
-        self._levels = [LEVELS.index(name) for name in models.identity.levels]
-        found = (self._encoder.identity, self._encoder.embedding_dim)
-        expected = (models.identity.encoder_identity, models.identity.embedding_dim)
+        # The models are loaded with the first frame, because Ray reports errors of constructors as dead actors.
+        self._source, self._models = source, models
+
+    @cached_property
+    def _loaded(self) -> tuple[MaskGenerator, ImageTextEncoder]:
+        masks, encoder, identity = self._models.load_masks(), self._models.load_encoder(), self._models.identity
+        found = (encoder.identity, encoder.embedding_dim)
+        expected = (identity.encoder_identity, identity.embedding_dim)
         if found != expected:
             raise GenLangSplatError(
                 f"The encoder is {found[0]} with {found[1]} dimensions, expected {expected[0]} with {expected[1]}. "
                 "Install the same packages and weights on all machines."
             )
+        return masks, encoder
 
     def load(self, frame: Frame) -> UInt8[Tensor, "height width 3"] | str:
         """Returns the pixels of a frame, or the reason why they cannot be read."""
@@ -89,14 +90,20 @@ class FrameWorker:
 
     def embed(self, frame: Frame, image: UInt8[Tensor, "height width 3"] | str) -> FrameResult:
         """Extracts the regions of a frame loaded by `load`; errors of the models give a failed result."""
+        masks, encoder = self._loaded
         if isinstance(image, str):
             return FrameResult.failed(frame, image)
+        levels = [LEVELS.index(name) for name in self._models.identity.levels]
         try:
-            features = view_features(image, self._masks, self._encoder, self._levels)
+            features = view_features(image, masks, encoder, levels)
         except (GenLangSplatError, RuntimeError, ValueError, IndexError) as error:
             return FrameResult.failed(frame, f"{type(error).__name__}: {error}")
         embeddings = features.embeddings.cpu()
         return FrameResult(frame, embeddings, row_levels(features.regions, len(embeddings)))
+
+    def process(self, frames: Sequence[Frame]) -> list[FrameResult]:
+        """Loads and embeds some frames; see `embed`."""
+        return [self.embed(frame, self.load(frame)) for frame in frames]
 
 
 def row_levels(regions: Int32[Tensor, "levels height width"], num_rows: int) -> Int8[Tensor, " rows"]:

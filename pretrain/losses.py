@@ -70,13 +70,10 @@ def check_unit_rows(rows: Float[Tensor, "count width"], width: int, origin: str)
 def mix_rows(
     rows: Float[Tensor, "count width"], max_weight: float, noise: float, generator: torch.Generator
 ) -> Float[Tensor, "count width"]:
-    """Mixes each row with another row of the batch and adds noise, to generalize from a small training set.
+    """Mixes each unit row with another row of the batch and adds noise, to generalize from a small training set.
 
-    Args:
-        rows: Unit vectors, as in the result.
-        max_weight: Maximum weight of the other row; the weight is uniform in [0, max_weight].
-        noise: Standard deviation of the noise in each component.
-        generator: Random generator on the device of the rows.
+    The weight of the other row is uniform in [0, max_weight], `noise` is the standard deviation of the noise in each
+    component, and the generator is on the device of the rows. The result has unit rows.
     """
     if max_weight > 0 and len(rows) > 1:
         # A random shift never pairs a row with itself. It stays a tensor, because reading it would synchronize the GPU.

@@ -26,30 +26,24 @@ class MixtureSettings:
     standard deviations above the mean, and the top 30 classes are so similar that the mean of their embeddings has a
     norm of 0.2 to 0.4 (0.15 for 30 random classes). So a region is rarely a single class: it is a mixture of many,
     often through broad groups of similar classes.
-
-    Attributes:
-        max_anchors: Maximum number of anchor classes of a region (log-uniform from 1), which have random weights.
-        strength: Minimum and maximum standard deviation of the logits, log-uniform.
-        noise: Minimum and maximum fraction of noise, log-uniform.
-        broadness: Exponent of the uniform random weight of an anchor class itself, compared to its broad group of
-            similar classes. Higher exponents give broader mixtures.
     """
 
     max_anchors: int = 32
+    """Maximum number of anchor classes of a region (log-uniform from 1), which have random weights."""
     strength: tuple[float, float] = (0.3, 2.2)
+    """Minimum and maximum standard deviation of the logits, log-uniform."""
     noise: tuple[float, float] = (0.05, 0.4)
+    """Minimum and maximum fraction of noise, log-uniform."""
     broadness: float = 10.0
+    """Exponent of the uniform random weight of an anchor class itself, compared to its broad group of similar classes.
+    Higher exponents give broader mixtures."""
 
 
 class MixtureSampler:
     """Samples embeddings. Each call returns new ones; the same seed gives the same sequence.
 
-    Args:
-        class_embeddings: Centered embeddings of the class names.
-        head_weight: Weight of the classifier's last layer; similar classes have similar rows.
-        head_bias: Its bias.
-        seed: Seed of the sequence.
-        settings: Distribution of the logits.
+    The embeddings of the class names are centered. Weight and bias are those of the classifier's last layer, where
+    similar classes have similar rows.
     """
 
     NOISE_BANK = 8192

@@ -18,20 +18,6 @@ ATTEMPTS = 2
 """Number of times that a frame may kill its worker while it is processed alone."""
 
 
-class FrameActor:
-    """An actor on the cluster."""
-
-    def __init__(self, source: FrameSource, models: FrameModels) -> None:
-        self._settings = source, models
-        self._worker: FrameWorker | None = None
-
-    def process(self, frames: Sequence[Frame]) -> list[FrameResult]:
-        """Processes some frames, and loads the models before the first ones."""
-        # Not in the constructor, whose errors Ray reports as a dead actor.
-        self._worker = worker = self._worker or FrameWorker(*self._settings)
-        return [worker.embed(frame, worker.load(frame)) for frame in frames]
-
-
 def ray_results(
     source: FrameSource, models: FrameModels, frames: Sequence[Frame], settings: RaySettings
 ) -> Generator[FrameResult, None, None]:
@@ -49,7 +35,7 @@ def ray_results(
     with connected(settings.address):
         import ray
 
-        make: Any = ray.remote(FrameActor).options(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus)
+        make: Any = ray.remote(FrameWorker).options(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus)
         shared = ray.put(source), ray.put(models)
         idle = [make.remote(*shared) for _ in range(min(settings.num_workers, len(waiting)))]
         try:

@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.photographs import read_photograph
+from genlangsplat_ns.utils.photographs import PICTURE_SUFFIXES, read_photograph
 from genlangsplat_ns.utils.progress import track
 from pretrain.sens_file import SensFile
 from pretrain.sources import Frame, source_folder
@@ -30,8 +30,6 @@ HELD_OUT_SCENES: tuple[str, ...] = tuple(
 
 Split = Literal["train", "held_out", "all"]
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
-
 _SCENE_NAME = re.compile(r"(scene\d{4})_\d{2}")
 
 _BASES = (".", "scans", "scans_test")
@@ -40,13 +38,17 @@ _BASES = (".", "scans", "scans_test")
 
 @dataclass(frozen=True, eq=False)
 class ExportedScene:
-    """A scene exported by ScanNet's tools: `color/NUMBER.jpg` and `pose/NUMBER.txt`.
-
-    `pictures` holds the path of each color image by frame number.
-    """
+    """A scene exported by ScanNet's tools: `color/NUMBER.jpg` and `pose/NUMBER.txt`."""
 
     folder: Path
     pictures: dict[int, Path]
+    """Path of each color image by frame number."""
+    problem = None
+
+    @property
+    def numbers(self) -> Iterable[int]:
+        """Numbers of all frames."""
+        return self.pictures
 
     @classmethod
     def open(cls, folder: Path) -> ExportedScene:
@@ -61,7 +63,11 @@ class ExportedScene:
             raise GenLangSplatError(
                 f"{folder / 'color'} cannot be read ({error.strerror}). Export the scene again."
             ) from error
-        pictures = {int(path.stem): path for path in paths if _is_numbered_picture(path)}
+        pictures = {
+            int(path.stem): path
+            for path in paths
+            if path.suffix.lower() in PICTURE_SUFFIXES and path.stem.isascii() and path.stem.isdigit()
+        }
         if not pictures:
             raise GenLangSplatError(
                 f"{folder / 'color'} contains no image with a number as name, such as 0.jpg. Export the scene again."
@@ -78,16 +84,9 @@ class ExportedScene:
         return pose.size == 16 and bool(np.isfinite(pose).all())
 
     def color(self, number: int, max_side: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
-        """Reads the color image of one frame.
-
-        Raises:
-            GenLangSplatError: If there is no such frame, or its image is damaged.
-        """
-        if number not in self.pictures:
-            raise GenLangSplatError(
-                f"{self.folder / 'color'} contains no image of frame {number}. Export the scene again."
-            )
-        return read_photograph(self.pictures[number], "Export the scene again.", max_side)
+        """Reads the color image of one frame; raises GenLangSplatError if it is damaged or no longer exists."""
+        path = self.pictures.get(number, self.folder / "color" / f"{number}.jpg")
+        return read_photograph(path, "Export the scene again.", max_side)
 
 
 @dataclass(frozen=True)
@@ -95,21 +94,18 @@ class ScanNetSource:
     """The color images of a ScanNet download.
 
     The key of a frame is the same for recordings and exported folders. If a scene has both, the recording is used.
-
-    Attributes:
-        root: Folder that contains the scenes directly or in `scans`.
-        stride: Frames whose recorded number is a multiple of this are used.
-        split: train excludes the benchmark scenes and all other scans of their rooms, held_out is the benchmark scenes,
-            all is everything.
-        scenes: File with one scene name per line; without it all scenes of the split are used.
-        max_side: Maximum long side in pixels; larger images are downscaled.
     """
 
     root: Path
+    """Folder that contains the scenes directly or in `scans`."""
     stride: int = 20
+    """Frames whose recorded number is a multiple of this are used."""
     split: Split = "train"
+    """train excludes the benchmark scenes and all other scans of their rooms; held_out is the benchmark scenes."""
     scenes: Path | None = None
+    """File with one scene name per line; without it all scenes of the split are used."""
     max_side: int | None = None
+    """Maximum long side in pixels; larger images are downscaled."""
     name: str = "scannet"
 
     def __post_init__(self) -> None:
@@ -128,43 +124,35 @@ class ScanNetSource:
             GenLangSplatError: If no scene is found, there are no usable frames, or the file of scenes is invalid.
         """
         frames: list[Frame] = []
-        lost, damaged = 0, 0
+        problems: list[str] = []
+        lost = 0
         for scene in track(self._scene_names(), "Listing ScanNet"):
             try:
-                numbers, num_all, problem = self._tracked_numbers(scene)
+                opened = self._open(scene)
             except GenLangSplatError as error:
-                numbers, num_all, problem = [], 0, str(error)
-            if problem is not None:
-                LOGGER.warning("%s", problem)
-                damaged += 1
-            lost += num_all - len(numbers)
-            frames += [Frame(f"{scene}/{number:06d}", scene) for number in numbers]
+                problems.append(str(error))
+                continue
+            if opened.problem is not None:
+                problems.append(opened.problem)
+            numbers = [number for number in opened.numbers if number % self.stride == 0]
+            tracked = [number for number in numbers if opened.is_tracked(number)]
+            lost += len(numbers) - len(tracked)
+            frames += [Frame(f"{scene}/{number:06d}", scene) for number in tracked]
+        for problem in problems:
+            LOGGER.warning("%s", problem)
         if not frames:
             raise GenLangSplatError(
-                f"Found no usable frame in {self.root}: {damaged} scenes are damaged, and {lost} frames have no pose. "
-                "Download the scenes again, or use a smaller stride."
+                f"Found no usable frame in {self.root}: {len(problems)} scenes are damaged, and {lost} frames have no "
+                "pose. Download the scenes again, or use a smaller stride."
             )
         excluded = f"; {lost} frames without a pose are excluded" if lost else ""
         LOGGER.info("ScanNet: %d frames of %d scenes%s", len(frames), len({frame.scene for frame in frames}), excluded)
         return sorted(frames)
 
     def load(self, frame: Frame) -> UInt8[Tensor, "height width 3"]:
-        """Reads the image of one frame.
-
-        Raises:
-            GenLangSplatError: If it is damaged or no longer exists.
-        """
+        """Reads the image of one frame; raises GenLangSplatError if it is damaged or no longer exists."""
         number = int(frame.key.rpartition("/")[2])
         return torch.from_numpy(self._open(frame.scene).color(number, self.max_side))
-
-    def _tracked_numbers(self, scene: str) -> tuple[list[int], int, str | None]:
-        """Returns the numbers of the frames with a pose, the number of all frames, and the scene's problem or None."""
-        opened = self._open(scene)
-        if isinstance(opened, SensFile):
-            tracked = opened.tracked[:: self.stride]
-            return [self.stride * int(place) for place in tracked.nonzero()[0]], len(tracked), opened.problem
-        numbers = [number for number in opened.pictures if number % self.stride == 0]
-        return [number for number in numbers if opened.is_tracked(number)], len(numbers), None
 
     def _open(self, scene: str) -> SensFile | ExportedScene:
         path = self._scene_path(scene)
@@ -242,10 +230,6 @@ def _belongs(scene: str, split: Split) -> bool:
     if split == "train":
         return scene[:9] not in {held_out[:9] for held_out in HELD_OUT_SCENES}
     return split == "all" or scene in HELD_OUT_SCENES
-
-
-def _is_numbered_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURE_SUFFIXES and path.stem.isascii() and path.stem.isdigit()
 
 
 def _shorten(names: Iterable[str], shown: int = 5) -> str:

@@ -8,12 +8,14 @@ are read through memory maps. A scene gets a further file when frames are added 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Float16, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -58,7 +60,7 @@ class SceneFile:
             DamagedFileError: If the file is missing, truncated or damaged.
             GenLangSplatError: If it is intact but has other content.
         """
-        try:
+        with _reading(path):
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
@@ -72,8 +74,6 @@ class SceneFile:
             identity = StoreIdentity(**{**identity, "levels": tuple(identity["levels"])})
             found = cls(path, identity, **content, sha256=metadata["sha256"])
             expected = {"embeddings": [found.rows, identity.embedding_dim], "levels": [found.rows]}
-        except (OSError, SafetensorError, ValueError, LookupError, TypeError) as error:
-            raise DamagedFileError(f"{path} is missing, truncated or damaged ({error}). {REPAIR}") from error
         if shapes != expected:
             raise DamagedFileError(f"{path} is damaged: it has {shapes}, expected {expected}. {REPAIR}")
         return found
@@ -84,10 +84,8 @@ class SceneFile:
         Raises:
             DamagedFileError: If rows or metadata do not have the stored hash, or an embedding is zero or not finite.
         """
-        try:
+        with _reading(self.path):
             tensors = load_file(self.path)
-        except (OSError, SafetensorError) as error:
-            raise DamagedFileError(f"{self.path} is missing, truncated or damaged ({error}). {REPAIR}") from error
         if tensors_sha256(tensors, self._content) != self.sha256:
             raise DamagedFileError(f"{self.path} is damaged: its content does not have the stored hash. {REPAIR}")
         norms = torch.linalg.vector_norm(tensors["embeddings"].float(), dim=1)
@@ -104,15 +102,20 @@ class SceneFile:
 
     @property
     def _content(self) -> str:
-        content = {name: value for name, value in asdict(self).items() if name not in ("path", "sha256")}
-        return json.dumps(content)
+        return json.dumps({name: value for name, value in asdict(self).items() if name not in ("path", "sha256")})
 
     def _map(self, name: str, first: int, last: int | None) -> Tensor:
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                return file.get_slice(name)[first:last]
-        except (OSError, SafetensorError) as error:
-            raise DamagedFileError(f"{self.path} is missing, truncated or damaged ({error}). {REPAIR}") from error
+        with _reading(self.path), safe_open(self.path, framework="pt") as file:
+            return file.get_slice(name)[first:last]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Converts errors of the block, which reads a file, into DamagedFileError."""
+    try:
+        yield
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError) as error:
+        raise DamagedFileError(f"{path} is missing, truncated or damaged ({error}). {REPAIR}") from error
 
 
 def scene_paths(folder: Path) -> list[Path]:
@@ -120,8 +123,8 @@ def scene_paths(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.safetensors") if not path.name.startswith("."))
 
 
-def read_folders(folders: Sequence[Path]) -> list[SceneFile]:
-    """Reads the headers of all files in some folders.
+def read_folders(folders: Sequence[Path], verify: bool = True) -> list[SceneFile]:
+    """Reads the headers of all files in some folders, and all rows to verify them.
 
     Raises:
         GenLangSplatError: If a folder has no files, a file is damaged, or the files are of different encoders.
@@ -136,6 +139,8 @@ def read_folders(folders: Sequence[Path]) -> list[SceneFile]:
             )
         files += map(SceneFile.read, paths)
     for file in files:
+        if verify:
+            file.verify()
         one, two = files[0].identity, file.identity
         if (one.encoder_identity, one.embedding_dim) != (two.encoder_identity, two.embedding_dim):
             raise GenLangSplatError(
@@ -153,26 +158,18 @@ def write_scene(
     frames: Mapping[str, tuple[Float16[Tensor, "_ embedding_dim"], UInt8[Tensor, " _"]]],
     failed: Mapping[str, str],
 ) -> SceneFile:
-    """Writes a file of a scene atomically, under a name that is not taken.
+    """Writes a file of a scene atomically, under a name that is not taken; raises GenLangSplatError if it cannot.
 
-    Args:
-        folder: The folder of all sources.
-        identity: What the embeddings were made with.
-        source: Name of the source.
-        scene: Name of the scene.
-        frames: Unit vectors and levels of each frame, by key.
-        failed: Reason of each failed frame, by key.
-
-    Raises:
-        GenLangSplatError: If it cannot be written.
+    `frames` has the unit vectors and levels of each frame by key, `failed` the reason of each failed frame.
     """
-    stem = safe_name(scene, keep_case=True)[:100]
-    names = (f"{stem}{suffix}.safetensors" for suffix in ("", *(f"-{number}" for number in range(2, 10**6))))
-    place = folder / safe_name(source, keep_case=True)[:100]
-    path = next(place / name for name in names if not (place / name).exists())
+    place, stem = (safe_name(name, keep_case=True)[:100] for name in (source, scene))
+    path, number = folder / place / f"{stem}.safetensors", 1
+    while path.exists():
+        number += 1
+        path = path.with_name(f"{stem}-{number}.safetensors")
     nothing = torch.zeros(0, identity.embedding_dim, dtype=torch.float16), torch.zeros(0, dtype=torch.uint8)
-    columns = zip(*(nothing, *frames.values()), strict=True)
-    tensors = {name: torch.cat(column) for name, column in zip(("embeddings", "levels"), columns, strict=True)}
+    embeddings, levels = map(torch.cat, zip(nothing, *frames.values(), strict=True))
+    tensors = {"embeddings": embeddings, "levels": levels}
     rows = {key: len(levels) for key, (_, levels) in frames.items()}
     file = SceneFile(path, identity, source, scene, rows, dict(failed), "")
     content = file._content
@@ -213,20 +210,7 @@ def read_rows(files: Sequence[SceneFile], max_rows: int = 100_000, seed: int = 0
         first += file.rows
         if len(rows):
             index = torch.from_numpy(rows)
-            embeddings.append(unit_rows(file.embeddings()[index], file.path))
+            embeddings.append(F.normalize(file.embeddings()[index].float(), dim=-1))
             levels.append(file.levels()[index])
             sources += [file.source] * len(rows)
     return RowSample(torch.cat(embeddings), torch.cat(levels), sources)
-
-
-def unit_rows(rows: Float16[Tensor, "rows width"], origin: Path) -> Float[Tensor, "rows width"]:
-    """Converts stored rows to float32 and normalizes them.
-
-    Raises:
-        DamagedFileError: If a row is zero or not finite.
-    """
-    values = rows.float()
-    norms = torch.linalg.vector_norm(values, dim=1, keepdim=True)
-    if not bool(((norms > 0) & norms.isfinite()).all()):
-        raise DamagedFileError(f"{origin} has embeddings that are zero or not finite. {REPAIR}")
-    return values.div_(norms)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -42,22 +42,17 @@ _ADVICE = "Download or copy the file again."
 
 @dataclass(frozen=True, eq=False)
 class SensFile:
-    """The frame index of a recording; created with `SensFile.open`.
-
-    Attributes:
-        color_compression: raw, png or jpeg.
-        color_size: Width and height of the color images.
-        tracked: Whether each frame has a pose.
-        colors: File offset and number of bytes of each frame's color data.
-        problem: Why the file is incomplete, or None.
-    """
+    """The frame index of a recording; created with `SensFile.open`."""
 
     path: Path
     color_compression: str
+    """raw, png or jpeg."""
     color_size: tuple[int, int]
-    tracked: Bool[np.ndarray, " frames"]
-    colors: list[tuple[int, int]]
+    """Width and height of the color images."""
+    frames: list[tuple[bool, int, int]]
+    """Of each complete frame: whether it has a pose, and the file offset and number of bytes of its color data."""
     problem: str | None
+    """Why the file is incomplete, or None."""
 
     @classmethod
     def open(cls, path: Path) -> SensFile:
@@ -73,30 +68,35 @@ class SensFile:
             # Unbuffered, because a buffer would be refilled after every seek.
             with path.open("rb", buffering=0) as file:
                 compression, color_size, num_frames = _read_header(path, file)
-                tracked, colors, damage = _index_frames(file, num_frames, color_size)
+                frames, damage = _index_frames(file, num_frames, color_size)
         except OSError as error:
             raise GenLangSplatError(f"{path} cannot be read ({error.strerror or error}). {_ADVICE}") from error
         problem = None
         if damage is not None:
-            problem = f"{path} {damage}: {len(colors)} of its {num_frames} frames are complete. {_ADVICE}"
-            if not colors:
+            problem = f"{path} {damage}: {len(frames)} of its {num_frames} frames are complete. {_ADVICE}"
+            if not frames:
                 raise GenLangSplatError(problem)
-        return cls(path, compression, color_size, np.array(tracked), colors, problem)
+        return cls(path, compression, color_size, frames, problem)
 
-    def __len__(self) -> int:
-        """Number of complete frames."""
-        return len(self.colors)
+    @property
+    def numbers(self) -> range:
+        """Numbers of the complete frames."""
+        return range(len(self.frames))
 
-    def color(self, index: int, max_side: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
+    def is_tracked(self, number: int) -> bool:
+        """Whether a frame has a pose."""
+        return self.frames[number][0]
+
+    def color(self, number: int, max_side: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
         """Reads the color image of one frame; `max_side` is the maximum long side in pixels.
 
         Raises:
             GenLangSplatError: If there is no such frame, or its image is damaged or does not have the header's size.
         """
-        name = f"Frame {index} of {self.path}"
-        if not 0 <= index < len(self):
-            raise GenLangSplatError(f"{name} does not exist: the file has {len(self)} frames, numbered from 0.")
-        offset, length = self.colors[index]
+        name = f"Frame {number} of {self.path}"
+        if number not in self.numbers:
+            raise GenLangSplatError(f"{name} does not exist: the file has {len(self.frames)} frames, numbered from 0.")
+        _, offset, length = self.frames[number]
         with reading_picture(name, _ADVICE):
             with self.path.open("rb", buffering=0) as file:
                 file.seek(offset)
@@ -142,25 +142,23 @@ def _read_header(path: Path, file: io.FileIO) -> tuple[str, tuple[int, int], int
 
 def _index_frames(
     file: io.FileIO, num_frames: int, color_size: tuple[int, int]
-) -> tuple[list[bool], list[tuple[int, int]], str | None]:
-    """Returns `tracked` and `colors` of the complete frames, and the damage of the first incomplete one or None."""
+) -> tuple[list[tuple[bool, int, int]], str | None]:
+    """Returns the complete frames, and the damage of the first incomplete one or None."""
     # Compression never doubles the size of an image, so a larger length is damage.
     max_color_bytes = 2 * 3 * color_size[0] * color_size[1] + 65_536
     size, position = os.fstat(file.fileno()).st_size, file.tell()
-    tracked: list[bool] = []
-    colors: list[tuple[int, int]] = []
+    frames: list[tuple[bool, int, int]] = []
     # Nothing is preallocated, because the number of frames may be damaged.
     for number in range(num_frames):
         file.seek(position)
         header = file.read(_FRAME.size)
         if len(header) < _FRAME.size:
-            return tracked, colors, f"is truncated before or within the header of frame {number}"
+            return frames, f"is truncated before or within the header of frame {number}"
         *pose, _, _, color_bytes, depth_bytes = _FRAME.unpack(header)
         start, position = position + _FRAME.size, position + _FRAME.size + color_bytes + depth_bytes
         if color_bytes > max_color_bytes:
-            return tracked, colors, f"is damaged: the color of frame {number} has a length of {color_bytes} bytes"
+            return frames, f"is damaged: the color of frame {number} has a length of {color_bytes} bytes"
         if position > size:
-            return tracked, colors, f"is truncated at byte {size}, but frame {number} ends at byte {position}"
-        tracked.append(bool(np.isfinite(pose).all()))
-        colors.append((start, color_bytes))
-    return tracked, colors, None
+            return frames, f"is truncated at byte {size}, but frame {number} ends at byte {position}"
+        frames.append((bool(np.isfinite(pose).all()), start, color_bytes))
+    return frames, None

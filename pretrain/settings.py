@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,51 +21,47 @@ PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Training settings.
-
-    Attributes:
-        steps: Optimizer steps.
-        batch_size: Embeddings per step and process.
-        learning_rate: Maximum learning rate.
-        weight_decay: Weight decay of AdamW.
-        cosine_weight: Lambda of the paper's loss.
-        seed: Seed of the initial weights and the mixing; the source has its own seed.
-        device: Device of the training.
-        loss: squared or l1, the two losses of the paper.
-        schedule: Learning rate schedule.
-        warmup: Fraction of the steps in which the learning rate increases.
-        mix: Maximum weight of the other row with which each row is mixed; 0 disables mixing. Mixing improves
-            generalization from few embeddings; a synthetic source that never repeats does not need it.
-        mix_noise: Standard deviation of the noise added to each component of a row.
-        average_decay: Decay of the moving average of the weights; 0 disables it. The averaged weights are measured and
-            returned.
-        gradient_clip: Maximum norm of the gradient; 0 disables clipping.
-        precision: Floating-point format of the matrix products.
-        pca_rows: Rows of the source whose principal components initialize linear maps; 0 for random initialization.
-        eval_every: Steps between measurements on the held-out embeddings.
-        patience: Consecutive measurements without improvement after which training stops; 0 disables early stopping.
-        checkpoint_every: Steps between checkpoints.
-    """
+    """Training settings."""
 
     steps: int = 16000
+    """Optimizer steps."""
     batch_size: int = 256
+    """Embeddings per step and process."""
     learning_rate: float = 1e-2
+    """Maximum learning rate."""
     weight_decay: float = 1e-4
+    """Weight decay of AdamW."""
     cosine_weight: float = 1.0
+    """Lambda of the paper's loss."""
     seed: int = 0
+    """Seed of the initial weights and the mixing; the source has its own seed."""
     device: str = "cpu"
+    """Device of the training."""
     loss: LossName = "squared"
+    """squared or l1, the two losses of the paper."""
     schedule: ScheduleName = "one-cycle"
+    """Learning rate schedule."""
     warmup: float = 0.1
+    """Fraction of the steps in which the learning rate increases."""
     mix: float = 0.0
+    """Maximum weight of the other row with which each row is mixed; 0 disables mixing. It improves generalization from
+    few embeddings; a synthetic source that never repeats does not need it."""
     mix_noise: float = 0.0
+    """Standard deviation of the noise added to each component of a row."""
     average_decay: float = 0.0
+    """Decay of the moving average of the weights, which is measured and returned; 0 disables it."""
     gradient_clip: float = 0.0
+    """Maximum norm of the gradient; 0 disables clipping."""
     precision: PrecisionName = "auto"
+    """Floating-point format of the matrix products."""
     pca_rows: int = 4096
+    """Rows of the source whose principal components initialize linear maps; 0 for random initialization."""
     eval_every: int = 500
+    """Steps between measurements on the held-out embeddings."""
     patience: int = 0
+    """Consecutive measurements without improvement after which training stops; 0 disables early stopping."""
     checkpoint_every: int = 1000
+    """Steps between checkpoints."""
 
     def validate(self) -> None:
         """Checks the settings.
@@ -72,29 +69,16 @@ class TrainingSettings:
         Raises:
             GenLangSplatError: If a value is outside its range, or the device does not exist.
         """
-        if self.steps < 1 or self.batch_size < 1:
-            raise GenLangSplatError(
-                f"Training needs at least one step and one embedding per step, got steps={self.steps} and "
-                f"batch_size={self.batch_size}."
-            )
         ranges = {
-            "warmup": (0.0, 1.0),
-            "mix": (0.0, 1.0),
-            "average_decay": (0.0, 1.0),
-            "mix_noise": (0.0, float("inf")),
-            "gradient_clip": (0.0, float("inf")),
-            "pca_rows": (0, float("inf")),
-            "patience": (0, float("inf")),
+            (1, math.inf): ("steps", "batch_size", "eval_every", "checkpoint_every"),
+            (0, math.inf): ("mix_noise", "gradient_clip", "pca_rows", "patience"),
+            (0, 1): ("warmup", "mix", "average_decay"),
         }
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if not low <= value < high:
-                raise GenLangSplatError(f"The setting {name} must be at least {low:g} and below {high:g}, got {value}.")
-        if self.eval_every < 1 or self.checkpoint_every < 1:
-            raise GenLangSplatError(
-                "eval_every and checkpoint_every must be at least one step, got "
-                f"eval_every={self.eval_every} and checkpoint_every={self.checkpoint_every}."
-            )
+        for (low, high), names in ranges.items():
+            for name in names:
+                value = getattr(self, name)
+                if not low <= value < high:
+                    raise GenLangSplatError(f"The setting {name} must be at least {low} and below {high}, got {value}.")
         try:
             kind = torch.device(self.device).type
         except RuntimeError as error:

@@ -13,9 +13,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.photographs import read_photograph
-
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+from genlangsplat_ns.utils.photographs import PICTURE_SUFFIXES, read_photograph
 
 
 @dataclass(frozen=True, order=True)
@@ -90,11 +88,7 @@ class ImageFolderSource:
         return sorted(Frame(path.as_posix(), scene) for path, scene in zip(paths, scenes, strict=True))
 
     def load(self, frame: Frame) -> UInt8[Tensor, "height width 3"]:
-        """Reads an image and applies its EXIF orientation.
-
-        Raises:
-            GenLangSplatError: If it cannot be read.
-        """
+        """Reads an image and applies its EXIF orientation; raises GenLangSplatError if it cannot be read."""
         advice = "Replace it, or remove it from the folder."
         return torch.from_numpy(read_photograph(self.root / frame.key, advice, self.max_side))
 

@@ -11,8 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,34 +29,18 @@ BLOCK_ROWS = 128
 """Consecutive rows that are read together. They come from few frames: fewer mix better, more are faster to read."""
 
 
-@dataclass(frozen=True)
-class _Window:
-    """Shuffled rows, from a position of the global stream."""
+class _Window(NamedTuple):
+    """Shuffled rows between two positions of the global stream."""
 
     start: int
+    end: int
     rows: Float16[Tensor, "rows embedding_dim"]
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.rows)
 
 
 class EmbeddingStream:
     """Infinite source of unit embeddings in random order, with each row once per epoch.
 
-    Args:
-        files: The files to read.
-        seed: Seed of the order.
-        rank: Rank of this process.
-        world_size: Number of processes that share the stream.
-        window_blocks: Blocks that are shuffled together.
-        block_rows: Consecutive rows that are read together.
-
-    Attributes:
-        rows: Rows of an epoch, over all ranks.
-
-    Raises:
-        GenLangSplatError: If the files have no rows.
+    `rows` is the number of rows of an epoch, over all ranks; raises GenLangSplatError if the files have none.
     """
 
     def __init__(
@@ -74,11 +57,14 @@ class EmbeddingStream:
             raise GenLangSplatError("The scenes to train on have no embeddings. Choose others, or extract more.")
         self._files, self._seed, self._rank, self._world_size = files, seed, rank, world_size
         self._window_blocks = window_blocks
-        starts = [np.arange(0, file.rows, block_rows) for file in files]
-        self._block_files = np.repeat(np.arange(len(files)), list(map(len, starts)))
-        self._block_firsts = np.concatenate(starts)
-        rows = np.array([file.rows for file in files])
-        self._block_ends = np.minimum(self._block_firsts + block_rows, rows[self._block_files])
+        # Number of the file, first row and number of rows of each block.
+        self._blocks = np.array(
+            [
+                (number, first, min(block_rows, file.rows - first))
+                for number, file in enumerate(files)
+                for first in range(0, file.rows, block_rows)
+            ]
+        )
         order = [[file.sha256 for file in files], seed, window_blocks, block_rows]
         self._fingerprint = hashlib.sha256(json.dumps(order).encode()).hexdigest()
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedding-stream")
@@ -87,11 +73,7 @@ class EmbeddingStream:
         self._go_to(0)
 
     def __call__(self, count: int) -> Float[Tensor, "count embedding_dim"]:
-        """Returns the next `count` rows of this rank as unit vectors.
-
-        Raises:
-            GenLangSplatError: If a file is damaged or was deleted in the meantime.
-        """
+        """Returns the next `count` rows of this rank as unit vectors; raises DamagedFileError if a file is gone."""
         parts, end = [], self._position + count * self._world_size
         while self._position < end:
             if self._position == self._window.end:
@@ -128,18 +110,15 @@ class EmbeddingStream:
     def _load(self, position: int) -> _Window:
         """Reads the window that contains a position of the global stream."""
         epoch, row = divmod(position, self.rows)
-        order = np.random.default_rng((self._seed, epoch, 0)).permutation(len(self._block_firsts))
-        ends = np.cumsum((self._block_ends - self._block_firsts)[order])
+        order = np.random.default_rng((self._seed, epoch, 0)).permutation(len(self._blocks))
+        ends = np.cumsum(self._blocks[order, 2])
         number = int(np.searchsorted(ends, row, side="right")) // self._window_blocks
-        blocks = order[number * self._window_blocks : (number + 1) * self._window_blocks]
-        blocks.sort()
-        sizes = (self._block_ends - self._block_firsts)[blocks]
+        blocks = self._blocks[np.sort(order[number * self._window_blocks : (number + 1) * self._window_blocks])]
+        sizes = blocks[:, 2]
         places = np.random.default_rng((self._seed, epoch, 1 + number)).permutation(int(sizes.sum()))
         rows = torch.empty(len(places), self._files[0].identity.embedding_dim, dtype=torch.float16)
         # One memory map at a time, because its pages count as memory until it is closed.
-        for block, targets in zip(blocks, np.split(places, sizes.cumsum()[:-1]), strict=True):
-            file = self._files[self._block_files[block]]
-            found = file.embeddings(int(self._block_firsts[block]), int(self._block_ends[block]))
-            rows[torch.from_numpy(targets)] = found
-        start = int(ends[number * self._window_blocks - 1]) if number else 0
-        return _Window(epoch * self.rows + start, rows)
+        for (file, first, size), targets in zip(blocks.tolist(), np.split(places, sizes.cumsum()[:-1]), strict=True):
+            rows[torch.from_numpy(targets)] = self._files[file].embeddings(first, first + size)
+        start = epoch * self.rows + (int(ends[number * self._window_blocks - 1]) if number else 0)
+        return _Window(start, start + len(rows), rows)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.architectures import linear_maps
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialize_from_pca
+from genlangsplat_ns.utils.files import tensors_sha256
 from genlangsplat_ns.utils.matrix_products import onednn_matmul
 from genlangsplat_ns.utils.progress import Bar, progress_bar
 from pretrain.checkpoint import read_checkpoint, write_checkpoint
@@ -44,24 +44,24 @@ HELD_OUT_BATCH = 16384
 
 SECOND_BETA = 0.99
 
+PROGRESS = ("step", "seconds", "losses", "cosines", "best")
+"""Attributes of a training that are stored in its checkpoint."""
+
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Result of a training.
-
-    Attributes:
-        autoencoder: The trained autoencoder, on the CPU, in evaluation mode and without gradients.
-        losses: Mean loss over all processes at each step.
-        seconds: Training time, including the time before interruptions.
-        held_out_cosines: (step, mean cosine on the held-out embeddings) of each measurement.
-        best_step: Step of the autoencoder's weights.
-    """
+    """Result of a training."""
 
     autoencoder: Autoencoder
+    """The trained autoencoder, on the CPU, in evaluation mode and without gradients."""
     losses: list[float]
+    """Mean loss over all processes at each step."""
     seconds: float
-    held_out_cosines: list[tuple[int, float]] = field(default_factory=list)
-    best_step: int = 0
+    """Training time, including the time before interruptions."""
+    held_out_cosines: list[tuple[int, float]]
+    """(step, mean cosine on the held-out embeddings) of each measurement."""
+    best_step: int
+    """Step of the autoencoder's weights."""
 
 
 def train_autoencoder(
@@ -75,17 +75,11 @@ def train_autoencoder(
     """Trains an autoencoder.
 
     The same source, identity and settings give the same weights on the same machine. With a checkpoint folder, the same
-    call resumes an interrupted training, with the same result.
+    call resumes an interrupted training, with the same result. With held-out embeddings, these are measured during the
+    training, and the weights of the best measurement are returned.
 
     Processes started by `torchrun` train one autoencoder together. Each process calls this function with a source of
     its own rows. All get the same result, and only the first one writes files.
-
-    Args:
-        source: Source of the training embeddings.
-        identity: Identity of the autoencoder; the evaluation adds its figures later.
-        settings: Training settings.
-        held_out: Embeddings to measure during training; the weights of the best measurement are returned.
-        checkpoint_dir: Folder of the checkpoint; None writes none.
 
     Raises:
         GenLangSplatError: If the settings are invalid, rows are unusable, the checkpoint is damaged or of another
@@ -101,10 +95,9 @@ def train_autoencoder(
         check_unit_rows(held_out, identity.embedding_dim, "The held-out set")
     workers = join_workers(settings.device)
     training = _Training(source, identity, settings, held_out, checkpoint_dir, workers)
-    training.begin_or_resume()
-    steps, visible = settings.steps, workers.is_first
-    with progress_bar("Training the autoencoder", steps, training.step, visible=visible) as bar, onednn_matmul():
-        training.run(bar)
+    bar = progress_bar("Training the autoencoder", settings.steps, training.step, visible=workers.is_first)
+    with bar as shown, onednn_matmul():
+        training.run(shown)
     return training.result()
 
 
@@ -124,51 +117,52 @@ class _Training:
         self._identity, self._settings, self._workers = identity, settings, workers
         self._held_out, self._checkpoint_dir = held_out, checkpoint_dir
         self._device = workers.device(settings.device)
+        self._generator = torch.Generator(self._device).manual_seed(settings.seed * 1_000_003 + workers.rank)
+        self._product_type = settings.product_type(self._device)
+        self._pending: list[Tensor] = []
+        self.step, self.seconds = 0, 0.0
+        self.losses: list[float] = []
+        self.cosines: list[tuple[int, float]] = []
+        self.best: dict[str, Any] | None = None
+
+        state = self._checkpoint()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             autoencoder = Autoencoder(identity).to(self._device).train()
         if workers.world_size > 1 and self._device.type == "cuda":
             autoencoder = nn.SyncBatchNorm.convert_sync_batchnorm(autoencoder)
         self._autoencoder: Autoencoder = autoencoder
-        self._generator = torch.Generator(self._device).manual_seed(settings.seed * 1_000_003 + workers.rank)
-        self._product_type = settings.product_type(self._device)
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._product_type == torch.float16)
-        self.step = 0
-        self._losses: list[float] = []
-        self._pending: list[Tensor] = []
-        self._seconds = 0.0
-        self._cosines: list[tuple[int, float]] = []
-        self._best: dict[str, Any] | None = None
-
-    def begin_or_resume(self) -> None:
-        """Restores the checkpoint, or initializes the weights if there is none."""
-        state = self._checkpoint()
-        settings = self._settings
-        if state is not None:
-            self._autoencoder.load_state_dict(state["network"])
-        elif settings.pca_rows and linear_maps(self._autoencoder.encoder, self._autoencoder.decoder) is not None:
-            share = max(math.ceil(settings.pca_rows / self._workers.world_size), self._identity.latent_dim)
-            initialize_from_pca(self._autoencoder, torch.cat(self._workers.gather(self._draw(share).cpu())))
+        is_linear = linear_maps(autoencoder.encoder, autoencoder.decoder) is not None
+        if state is None and settings.pca_rows and is_linear:
+            share = max(math.ceil(settings.pca_rows / workers.world_size), identity.latent_dim)
+            initialize_from_pca(autoencoder, torch.cat(workers.gather(self._draw(share).cpu())))
+        self._network = workers.wrap(autoencoder)
         self._optimizer = torch.optim.AdamW(
-            self._autoencoder.parameters(),
+            autoencoder.parameters(),
             lr=settings.learning_rate,
             betas=(0.9, SECOND_BETA),
             weight_decay=settings.weight_decay,
             fused=True,
         )
         self._schedule = _schedule(self._optimizer, settings)
-        self._network = self._workers.wrap(self._autoencoder)
-        self._average = (
-            AveragedModel(self._autoencoder, multi_avg_fn=self._move_average, use_buffers=True)
-            if settings.average_decay > 0
-            else None
-        )
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._product_type == torch.float16)
+        self._parts: dict[str, Any] = {
+            "network": autoencoder,
+            "optimizer": self._optimizer,
+            "schedule": self._schedule,
+            "scaler": self._scaler,
+        }
+        self._average: AveragedModel | None = None
+        self._evaluated: nn.Module = autoencoder
+        if settings.average_decay > 0:
+            self._average = AveragedModel(autoencoder, multi_avg_fn=self._move_average, use_buffers=True)
+            self._parts["average"], self._evaluated = self._average, self._average.module
         if state is not None:
             self._restore(state)
 
     def run(self, bar: Bar) -> None:
         """Trains until the last step or early stopping."""
-        settings, started, before = self._settings, time.perf_counter(), self._seconds
+        settings, started, before = self._settings, time.perf_counter(), self.seconds
         while self.step < settings.steps and not self._should_stop:
             self._train_step()
             is_last = self.step == settings.steps
@@ -179,26 +173,26 @@ class _Training:
                 bar.move_to(self.step)
             if measures:
                 self._measure(bar)
-            self._seconds = before + time.perf_counter() - started
+            self.seconds = before + time.perf_counter() - started
             if saves or self._should_stop:
                 self._check_finite_weights()
                 self._save()
 
     def result(self) -> TrainingResult:
         """Returns the autoencoder of the best measurement, or of the last step if nothing was measured."""
-        best = self._best or {"step": self.step, "weights": self._weights()}
+        best = self.best or {"step": self.step, "weights": self._weights()}
         with torch.random.fork_rng(devices=[]):
             autoencoder = Autoencoder(self._identity)
         autoencoder.load_state_dict(best["weights"])
         autoencoder.eval().requires_grad_(False)
-        return TrainingResult(autoencoder, self._losses, self._seconds, self._cosines, best["step"])
+        return TrainingResult(autoencoder, self.losses, self.seconds, self.cosines, best["step"])
 
     @property
     def _should_stop(self) -> bool:
         """Whether the last `patience` measurements were not better than the best one before them."""
-        if not self._settings.patience or self._best is None:
+        if not self._settings.patience or self.best is None:
             return False
-        return sum(step > self._best["step"] for step, _ in self._cosines) >= self._settings.patience
+        return sum(step > self.best["step"] for step, _ in self.cosines) >= self._settings.patience
 
     def _draw(self, count: int) -> Float[Tensor, "count embedding_dim"]:
         rows: Tensor = self._source(count)
@@ -243,7 +237,7 @@ class _Training:
             if not math.isfinite(loss):
                 raise self._diverged(f"The loss is {loss} at step {step}")
         self._pending.clear()
-        self._losses += losses
+        self.losses += losses
 
     @torch.no_grad()
     def _measure(self, bar: Bar) -> None:
@@ -258,15 +252,10 @@ class _Training:
         self._autoencoder.train()
         # Rounding may differ between processes, which must agree on when to stop.
         cosine = self._workers.broadcast(total / len(self._held_out))
-        self._cosines.append((self.step, cosine))
-        if self._best is None or cosine > self._best["cosine"]:
-            self._best = {"step": self.step, "cosine": cosine, "weights": self._weights()}
+        self.cosines.append((self.step, cosine))
+        if self.best is None or cosine > self.best["cosine"]:
+            self.best = {"step": self.step, "cosine": cosine, "weights": self._weights()}
         bar.describe(f"Training (held-out cosine {cosine:.4f})")
-
-    @property
-    def _evaluated(self) -> nn.Module:
-        """The network that is measured and returned."""
-        return self._autoencoder if self._average is None else self._average.module
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: value.detach().cpu().clone() for name, value in self._evaluated.state_dict().items()}
@@ -275,34 +264,19 @@ class _Training:
         if self._checkpoint_dir is None:
             return
         workers = self._workers.gather({"generator": self._generator.get_state(), "source": self._source.state_dict()})
-        if not self._workers.is_first:
-            return
-        state = {
-            "step": self.step,
-            "seconds": self._seconds,
-            "losses": self._losses,
-            "cosines": self._cosines,
-            "best": self._best,
-            "network": self._autoencoder.state_dict(),
-            "average": None if self._average is None else self._average.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
-            "scaler": self._scaler.state_dict(),
-            "workers": workers,
-        }
-        write_checkpoint(self._checkpoint_dir, self._config(), state)
+        if self._workers.is_first:
+            progress = {name: getattr(self, name) for name in PROGRESS}
+            parts = {name: part.state_dict() for name, part in self._parts.items()}
+            write_checkpoint(self._checkpoint_dir, self._config(), {**progress, **parts, "workers": workers})
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
-        self._scaler.load_state_dict(state["scaler"])
-        if self._average is not None:
-            self._average.load_state_dict(state["average"])
+        for name in PROGRESS:
+            setattr(self, name, state[name])
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
         own = state["workers"][self._workers.rank]
         self._generator.set_state(own["generator"])
         self._source.load_state_dict(own["source"])
-        self._best, self._cosines = state["best"], state["cosines"]
-        self.step, self._seconds, self._losses = state["step"], state["seconds"], state["losses"]
         if self._workers.is_first:
             LOGGER.info("Resuming from %s at step %d of %d.", self._checkpoint_dir, self.step, self._settings.steps)
 
@@ -325,11 +299,10 @@ class _Training:
         """Returns all settings that determine the weights."""
         settings = asdict(self._settings)
         del settings["checkpoint_every"]
-        identity = asdict(self._identity)
-        named = {name: identity[name] for name in ("name", "encoder", "embedding_dim", "latent_dim", "architecture")}
-        rows = b"" if self._held_out is None else self._held_out.cpu().contiguous().view(torch.uint8).numpy().data
-        held_out = hashlib.sha256(rows).hexdigest()[:16]
-        return {**named, **settings, "processes": self._workers.world_size, "held_out": held_out}
+        names = ("name", "encoder", "embedding_dim", "latent_dim", "architecture")
+        identity = {name: getattr(self._identity, name) for name in names}
+        held_out = tensors_sha256({} if self._held_out is None else {"rows": self._held_out})[:16]
+        return {**identity, **settings, "processes": self._workers.world_size, "held_out": held_out}
 
     def _check_finite_weights(self) -> None:
         values = [value for value in self._autoencoder.state_dict().values() if value.is_floating_point()]

@@ -25,7 +25,6 @@ class Compress(StoredRunSettings):
     """Texts whose masks are compared over the held-out views; default: the texts of the run, or some general texts."""
 
     def __call__(self) -> None:
-        """Runs the command."""
         from genlangsplat_ns.run import open_run
         from genlangsplat_ns.scene.compression import compress_run, compressed_folder
 

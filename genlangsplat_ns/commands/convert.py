@@ -31,7 +31,6 @@ class Convert:
     """Let --to-langsplat replace existing files."""
 
     def __call__(self) -> None:
-        """Runs the command."""
         if (self.from_langsplat is None) == (self.to_langsplat is None):
             raise GenLangSplatError("Give either --from-langsplat FOLDER or --to-langsplat FOLDER.")
         from genlangsplat_ns.scene.extraction import export_langsplat, import_langsplat, open_views, training_command

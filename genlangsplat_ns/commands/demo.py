@@ -20,18 +20,13 @@ class Demo:
     """Folder for the scene, the run, the images and the report."""
 
     def __call__(self) -> None:
-        """Runs the command."""
         from genlangsplat_ns.demo.training import run_gallery_demo
 
         print_results(run_gallery_demo(self.output_dir))
 
 
 def print_results(document: dict[str, Any]) -> None:
-    """Prints a table with one row per text, and a table of the means of every protocol and split.
-
-    Args:
-        document: The result of `run_demo`.
-    """
+    """Prints what `run_demo` returned: a row per text, and the means of every protocol and split."""
     from genlangsplat_ns.demo.run import PROTOCOLS, SPLIT_TITLES
 
     table = Table("text", "object", "found", "mean IoU", "found in", title="Held-out views, protocol threshold")

@@ -37,7 +37,6 @@ class Describe(RunSettings):
     """Replace the file if it exists."""
 
     def __call__(self) -> None:
-        """Runs the command."""
         from genlangsplat_ns.language.query import TextQuery
         from genlangsplat_ns.language.vocabulary import read_vocabulary
         from genlangsplat_ns.scene.description import describe_scene

@@ -33,7 +33,6 @@ class Evaluate(StoredRunSettings):
     """How the run is scored."""
 
     def __call__(self) -> None:
-        """Runs the command."""
         from genlangsplat_ns.evaluation.protocols import named_protocols
         from genlangsplat_ns.run import open_run
         from genlangsplat_ns.scene.evaluation import evaluate_scene

@@ -25,7 +25,6 @@ class Export(ChoiceSettings):
     """Coordinates: those of the run (rotated, centered and scaled by nerfstudio), or those of the original data."""
 
     def __call__(self) -> None:
-        """Runs the command."""
         from genlangsplat_ns.scene.export import check_export, export_scene
 
         if self.text:

@@ -25,7 +25,6 @@ class Extract:
     """Also write contact sheets: every view with its regions at the three levels."""
 
     def __call__(self) -> None:
-        """Runs the command."""
         from genlangsplat_ns.scene.extraction import extract_scene, open_views
 
         extract_scene(open_views(self.views, self.features), self.limit, self.preview)

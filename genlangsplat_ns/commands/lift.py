@@ -24,7 +24,6 @@ class Lift(StoredRunSettings):
     """Settings of the engine ray."""
 
     def __call__(self) -> None:
-        """Runs the command."""
         from genlangsplat_ns.run import open_run
         from genlangsplat_ns.scene.lifting import lift_run
 

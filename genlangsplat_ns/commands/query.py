@@ -37,7 +37,6 @@ class Query(RunSettings):
     """The cameras of the query."""
 
     def __call__(self) -> None:
-        """Runs the command."""
         from genlangsplat_ns.language.query import TextQuery
         from genlangsplat_ns.scene.query_views import query_views, require_ffmpeg
 

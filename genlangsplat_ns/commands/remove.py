@@ -18,7 +18,6 @@ class Remove(ChoiceSettings):
     """Folder of runs in which the new run is written."""
 
     def __call__(self) -> None:
-        """Runs the command."""
         from genlangsplat_ns.scene.removal import write_without
         from genlangsplat_ns.scene_io.runs import read_config
         from genlangsplat_ns.utils.files import check_new_folder, safe_name

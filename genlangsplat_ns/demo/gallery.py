@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from PIL import Image
 from plyfile import PlyData, PlyElement
 
 from genlangsplat_ns.demo.raycast import FIRST_RAY, Pinhole, Rendering, look_at, render
 from genlangsplat_ns.demo.room import CATEGORIES, build_room
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.evaluation.evaluate import TextTarget
 from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels, mask_polygons
 from genlangsplat_ns.evaluation.lerf_ovs import write_labels
 from genlangsplat_ns.utils.files import atomic_path
@@ -26,29 +28,18 @@ MIN_VISIBLE_SHARE = 0.3
 """Objects with fewer visible pixels or a smaller visible share are not labeled, as they are not recognizable."""
 
 
-@dataclass(frozen=True)
-class GalleryQuery:
-    """A text and the category it should find."""
+TEXTS = {
+    "cat": ("a cat", "a kitten"),
+    "coffee": ("a cup of coffee", "a hot drink"),
+    "temple": ("a temple", "a pagoda"),
+    "motorcycle": ("a motorcycle", "a motorbike"),
+    "space shuttle": ("a space shuttle", "a rocket"),
+    "flower": ("a flower",),
+    "photographer": ("a camera on a tripod", "a photographer"),
+}
+"""Texts that should find each category."""
 
-    text: str
-    category: str
-
-
-QUERIES: tuple[GalleryQuery, ...] = (
-    GalleryQuery("a cat", "cat"),
-    GalleryQuery("a kitten", "cat"),
-    GalleryQuery("a cup of coffee", "coffee"),
-    GalleryQuery("a hot drink", "coffee"),
-    GalleryQuery("a temple", "temple"),
-    GalleryQuery("a pagoda", "temple"),
-    GalleryQuery("a motorcycle", "motorcycle"),
-    GalleryQuery("a motorbike", "motorcycle"),
-    GalleryQuery("a space shuttle", "space shuttle"),
-    GalleryQuery("a rocket", "space shuttle"),
-    GalleryQuery("a flower", "flower"),
-    GalleryQuery("a camera on a tripod", "photographer"),
-    GalleryQuery("a photographer", "photographer"),
-)
+QUERIES = tuple(TextTarget(text, category) for category, texts in TEXTS.items() for text in texts)
 """The queries of the demo."""
 
 
@@ -104,18 +95,16 @@ def build_gallery(folder: Path, settings: GallerySettings | None = None) -> Path
     names = [f"{index:04d}.png" for index in range(1, settings.num_views + 1)]
     held_out = {name for index, name in enumerate(names) if index % EVAL_INTERVAL == EVAL_INTERVAL // 2}
     points_per_view = -(-settings.num_points // (len(names) - len(held_out)))
-    points: list[np.ndarray] = []
-    colors: list[np.ndarray] = []
+    points: list[tuple[np.ndarray, np.ndarray]] = []
     for name, pose in track(list(zip(names, poses, strict=True)), "Building the gallery"):
         rendering = render(surfaces, pose, camera, len(CATEGORIES))
-        _write_picture(folder / "images" / name, (rendering.rgb * 255).round().astype(np.uint8))
+        with atomic_path(folder / "images" / name) as path:
+            Image.fromarray(_eight_bit(rendering.rgb)).save(path)
         write_labels(folder / "labels" / f"{Path(name).stem}.json", label_view(name, rendering))
         if name not in held_out:
-            view_points, view_colors = _sample_points(rendering, pose, camera, points_per_view, rng)
-            points.append(view_points)
-            colors.append(view_colors)
-    count = settings.num_points
-    _write_points(folder / "sparse_pc.ply", np.concatenate(points)[:count], np.concatenate(colors)[:count])
+            points.append(_sample_points(rendering, pose, camera, points_per_view, rng))
+    positions, colors = (np.concatenate(column)[: settings.num_points] for column in zip(*points, strict=True))
+    _write_points(folder / "sparse_pc.ply", positions, colors)
     _write_transforms(folder / "transforms.json", camera, names, poses, held_out)
     return folder
 
@@ -142,24 +131,17 @@ def _sample_points(
     x = (columns + FIRST_RAY - camera.width / 2) / camera.focal * depth
     y = (rows + FIRST_RAY - camera.height / 2) / camera.focal * depth
     positions = np.stack([x, -y, -depth], axis=1) @ pose[:3, :3].T + pose[:3, 3]
-    return positions, (rendering.rgb[rows, columns] * 255).round().astype(np.uint8)
+    return positions, _eight_bit(rendering.rgb[rows, columns])
 
 
-def _write_picture(path: Path, picture: UInt8[np.ndarray, "height width 3"]) -> None:
-    from PIL import Image
-
-    with atomic_path(path) as temporary:
-        Image.fromarray(picture).save(temporary)
+def _eight_bit(colors: Float[np.ndarray, "*size 3"]) -> UInt8[np.ndarray, "*size 3"]:
+    return (colors * 255).round().astype(np.uint8)
 
 
 def _write_points(path: Path, points: np.ndarray, colors: np.ndarray) -> None:
     """Writes a binary PLY of positions and colors."""
-    channels = [("red", "u1"), ("green", "u1"), ("blue", "u1")]
-    rows = np.empty(len(points), dtype=[("x", "<f4"), ("y", "<f4"), ("z", "<f4"), *channels])
-    for axis, name in enumerate("xyz"):
-        rows[name] = points[:, axis]
-    for channel, (name, _) in enumerate(channels):
-        rows[name] = colors[:, channel]
+    names = ["x", "y", "z", "red", "green", "blue"]
+    rows = np.rec.fromarrays([*points.T, *colors.T], names=names, formats=["<f4"] * 3 + ["u1"] * 3)
     with atomic_path(path) as temporary:
         PlyData([PlyElement.describe(rows, "vertex")]).write(str(temporary))
 

@@ -22,11 +22,7 @@ class Photograph:
     """Left, top, right and bottom of the crop in pixels."""
 
     def load(self) -> Float[np.ndarray, "height width 3"]:
-        """Reads the crop as colors in 0 to 1.
-
-        Raises:
-            GenLangSplatError: If the package or the file is missing.
-        """
+        """Reads the crop as colors in 0 to 1; raises GenLangSplatError if the package or the file is missing."""
         from PIL import Image
 
         spec = find_spec(self.package)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 
 SUPERSAMPLING = 2
@@ -80,16 +82,10 @@ def sample(
     texture: Float[np.ndarray, "rows columns 3"], a: Float[np.ndarray, " count"], b: Float[np.ndarray, " count"]
 ) -> Float[np.ndarray, "count 3"]:
     """Bilinear interpolation of colors at fractions a (along the columns) and b (along the rows)."""
-    rows, columns = texture.shape[:2]
-    x, y = np.clip(a * columns - 0.5, 0, columns - 1), np.clip(b * rows - 0.5, 0, rows - 1)
-    x0, y0 = x.astype(np.int64), y.astype(np.int64)
-    x1 = np.minimum(x0 + 1, columns - 1)
-    upper, lower = y0 * columns, np.minimum(y0 + 1, rows - 1) * columns
-    fx, fy = (x - x0)[:, None], (y - y0)[:, None]
-    colors = texture.reshape(-1, 3)
-    top = colors.take(upper + x0, axis=0) * (1 - fx) + colors.take(upper + x1, axis=0) * fx
-    bottom = colors.take(lower + x0, axis=0) * (1 - fx) + colors.take(lower + x1, axis=0) * fx
-    return top * (1 - fy) + bottom * fy
+    grid = 2 * torch.from_numpy(np.stack([a, b], axis=-1)) - 1
+    image = torch.from_numpy(texture).permute(2, 0, 1)
+    sampled = F.grid_sample(image[None], grid[None, None], padding_mode="border", align_corners=False)
+    return sampled[0, :, 0].T.numpy()
 
 
 def _apply(homography: np.ndarray, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:

@@ -171,24 +171,21 @@ def _build_board(board: StandingBoard, label: int, rng: np.random.Generator) -> 
     foot = np.array(board.foot)
     yaw, lean, fold = np.radians([board.yaw, board.lean, board.fold])
     boxes: list[Surface] = []
-    if board.fold == 0:
-        right = _right_direction(yaw)
+    # Side, rotation and front of the panels. The front faces meet at the fold, so folded panels are behind it.
+    panels, size, behind = [(0, yaw, front)], (*outer, 0.03), 0.0
+    if board.fold != 0:
+        middle = front.shape[1] // 2
+        panels = [(-1, yaw + fold, front[:, :middle]), (1, yaw - fold, front[:, middle:])]
+        size, behind = (outer[0] / 2, outer[1], 0.02), 0.01
+    for side, angle, part in panels:
+        right = _right_direction(angle)
         normal = np.cross(right, UP)
         up = np.cos(lean) * UP - np.sin(lean) * normal
-        window = _window(outer, edge, edge, edge)
-        boxes += _build_box(foot + up * outer[1] / 2, right, up, (*outer, 0.03), front, WALNUT, rng, label, window)
-    else:
-        half = outer[0] / 2
-        middle = front.shape[1] // 2
-        for side, angle, part in ((-1, yaw + fold, front[:, :middle]), (1, yaw - fold, front[:, middle:])):
-            right = _right_direction(angle)
-            window = _window((half, outer[1]), edge if side < 0 else 0.0, edge if side > 0 else 0.0, edge)
-            # The front faces meet at the fold, so the panels are behind it.
-            center = foot + side * right * half / 2 + UP * outer[1] / 2 - np.cross(right, UP) * 0.01
-            # The half that faces away from the lamps is a little darker, so that the fold is visible.
-            light = 1.0 if side * fold > 0 else 0.9
-            size = (half, outer[1], 0.02)
-            boxes += _build_box(center, right, UP, size, part * light, WALNUT, rng, label, window)
+        window = _window(outer=size[:2], left=edge if side <= 0 else 0.0, right=edge if side >= 0 else 0.0, edge=edge)
+        center = foot + side * right * size[0] / 2 + up * size[1] / 2 - behind * normal
+        # The half that faces away from the lamps is a little darker, so that the fold is visible.
+        light = 0.9 if side * fold < 0 else 1.0
+        boxes += _build_box(center, right, up, size, part * light, WALNUT, rng, label, window)
     width, depth = board.plinth or (outer[0], 0.3)
     if board.plinth:
         front = plain(width, foot[2], (0.86, 0.85, 0.83), WALL_DENSITY, rng)

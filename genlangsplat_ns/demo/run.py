@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from genlangsplat_ns.demo.gallery import QUERIES, GallerySettings, build_gallery
 from genlangsplat_ns.demo.photographs import CREDITS
-from genlangsplat_ns.evaluation.evaluate import AnsweredText, EvaluatedRun, TextTarget, evaluate_views
+from genlangsplat_ns.evaluation.evaluate import AnsweredText, EvaluatedRun, evaluate_views
 from genlangsplat_ns.evaluation.label_folders import read_label_set
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD, RenderedProtocol
 from genlangsplat_ns.evaluation.report import CardCollector, Report, answer_pictures, describe_encoder, write_report
@@ -56,17 +57,11 @@ def run_demo(
     """Runs the whole demo and writes `report.json`, whose content it returns, `report.html` and `overlays/*.png`.
 
     The main figures are means over all (view, text) pairs of held-out views; training views are scored separately. A
-    text is found if its peak is on the object in more than half of the held-out views that show it.
-
-    Args:
-        output_dir: Folder for `data/` (the gallery), the run and the reports.
-        train: Trains on the data folder (first argument) into a run folder (second) and returns its config.yml.
-        open_run: Opens the config.yml that `train` returned.
-        settings: Size and seed of the gallery.
+    text is found if its peak is on the object in more than half of the held-out views that show it. `train` trains on
+    the data folder (first argument) into a run folder (second), and returns its config.yml.
     """
     watch = Stopwatch()
-    targets = [TextTarget(item.text, item.category) for item in QUERIES]
-    query = TextQuery(tuple(target.text for target in targets))
+    query = TextQuery(tuple(target.text for target in QUERIES))
     with watch.stage("gallery"):
         data = build_gallery(output_dir / "data", settings)
     labels = read_label_set(data / "labels").views
@@ -82,7 +77,7 @@ def run_demo(
             _write_overlay(output_dir / "overlays", answered)
 
     with watch.stage("evaluate"):
-        evaluation = evaluate_views(run, run.views("all"), labels, targets, query, observe=observe)
+        evaluation = evaluate_views(run, run.views("all"), labels, QUERIES, query, observe=observe)
     watch.seconds["total"] = round(sum(watch.seconds.values()), 2)
     document = _document(run, evaluation, query, watch.seconds, config)
     with atomic_path(output_dir / "report.json") as path:
@@ -187,8 +182,6 @@ def _page(run: EvaluatedRun, evaluation: Evaluation, document: dict[str, Any], c
 
 def _write_overlay(folder: Path, answered: AnsweredText) -> None:
     """Writes the relevancy overlay as a PNG."""
-    from PIL import Image
-
     score = answered.scores[0]
     _, heat, *_ = answer_pictures(answered)
     with atomic_path(folder / f"{Path(score.view).stem}-{safe_name(score.text)}.png") as temporary:

@@ -1,12 +1,12 @@
 """General helpers without knowledge of scenes or language.
 
 - `command_line`: runs the commands of a program and reports their errors.
-- `console`: shows log and progress of the library; only commands use it.
+- `console`: what commands print with; shows the log of the library.
 - `files`: atomic writes, file names, checks and hashes.
 - `lazy`: package exports that are imported on first use.
 - `matrix_products`: fast matrix products on the CPU.
 - `photographs`: images of any mode as 8-bit pixels.
-- `progress`: progress of long work, reported by library modules.
+- `progress`: progress of long work, reported by library modules and shown on the console of a command.
 - `ray`: settings of Ray, and the connection to a cluster.
 - `vectors`: directions of vectors; `version`: the version of the package; `view_names`: file names for views.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -23,12 +24,8 @@ TRACEBACK_VARIABLE = "GENLANGSPLAT_TRACEBACK"
 def run_commands(load_commands: Callable[[], Mapping[str, Callable[..., Any]]], description: str) -> None:
     """Parses the arguments, runs the command, and reports an error as one sentence without a traceback.
 
-    `--traceback`, before or after the command, shows the traceback instead.
-
-    Args:
-        load_commands: Returns the command dataclasses by name, whose instances are called without arguments. Imports
-            of torch belong into this function.
-        description: Description of the program for `--help`.
+    `--traceback`, before or after the command, shows the traceback instead. `load_commands` returns the command
+    dataclasses by name, whose instances are called without arguments; imports of torch belong into this function.
     """
     import tyro
 
@@ -38,35 +35,27 @@ def run_commands(load_commands: Callable[[], Mapping[str, Callable[..., Any]]], 
     show()
     words = [word for word in sys.argv[1:] if word != TRACEBACK_FLAG]
     description += f" An error is one sentence; {TRACEBACK_FLAG} anywhere after the program shows its traceback."
-    with _OneSentence(traceback=len(words) < len(sys.argv[1:])):
+    with ExitStack() as stack:
+        stack.push(partial(_end_plainly, len(words) < len(sys.argv[1:]) or _traceback_by_default()))
         # Settings are checked while the command is built.
         tyro.extras.subcommand_cli_from_dict(dict(load_commands()), description=description, args=words)()
 
 
-class _OneSentence(AbstractContextManager[None]):
-    """The edge of a program: any error that leaves the block is reported as one sentence and ends the process."""
-
-    def __init__(self, traceback: bool) -> None:
-        self._traceback = traceback
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, KeyboardInterrupt):
-            CONSOLE.print("Stopped. Stored results are kept. Run the same command again to continue.")
-            sys.exit(130)
-        if isinstance(error, Exception) and not self._traceback and not _traceback_by_default():
-            _print(error, f"add {TRACEBACK_FLAG}")
-            sys.exit(1)
+def _end_plainly(traceback: bool, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+    """Ends the process when an error leaves the block; without a traceback, it is reported as one sentence."""
+    if isinstance(error, KeyboardInterrupt):
+        CONSOLE.print("Stopped. Stored results are kept. Run the same command again to continue.")
+        sys.exit(130)
+    if isinstance(error, Exception) and not traceback:
+        _print(error, f"add {TRACEBACK_FLAG}")
+        sys.exit(1)
 
 
 def report_errors_plainly(traceback: bool = False) -> None:
     """Makes this process print one sentence instead of the traceback of an uncaught error.
 
-    nerfstudio's commands do not catch exceptions, and a traceback would hide the message.
-
-    Args:
-        traceback: Show tracebacks nevertheless.
+    nerfstudio's commands do not catch exceptions, and a traceback would hide the message. With `traceback`, nothing
+    changes.
     """
     previous = sys.excepthook
     if not (traceback or _traceback_by_default() or isinstance(previous, _PlainHook)):

@@ -25,17 +25,10 @@ def flat_name(path: str) -> str:
 
 
 def answer_stems(views: Sequence[tuple[str, str]], texts: Sequence[str]) -> list[list[str]]:
-    """Returns a file name without ending for every view and text; no two are equal, not even regardless of case.
+    """Returns a file name without ending per view (split and name) and text; no two are equal, even regardless of case.
 
     A view is called by its split and the stem of its file. Where this is not unique, the folders are added, then the
     suffix of the file, then a hash of the whole name.
-
-    Args:
-        views: Split and name of every view.
-        texts: The texts.
-
-    Returns:
-        One list per view, with one stem per text.
     """
     endings = [f"{number}-{safe_name(text)}" for number, text in enumerate(texts)]
     before: Counter[tuple[str, str]] = Counter()

@@ -22,10 +22,7 @@ MIN_DISTANCE = 0.3
 def fly_to(server: ViserServer, center: Sequence[float], size: float) -> None:
     """Moves the cameras of all browsers towards an object and turns them to it, without rolling them.
 
-    Args:
-        server: The viewer's server.
-        center: Center of the object, in the coordinate frame of the scene.
-        size: Extent of the object.
+    Center and size of the object are in the coordinate frame of the scene.
     """
     target = np.asarray(center, dtype=np.float64) * VISER_NERFSTUDIO_SCALE_RATIO
     distance = max(DISTANCE_PER_SIZE * size, MIN_DISTANCE) * VISER_NERFSTUDIO_SCALE_RATIO

@@ -147,10 +147,10 @@ class LanguageControls(nn.Module):
             self._embedding.join()
         if self._embedded is None:
             raise GenLangSplatError("There is no query yet. Enter a text under Texts and press Ask.")
-        return self._embedded
+        return self._embedded.with_threshold(self.h_threshold.value)
 
     def _select(self) -> GaussianSelection:
-        return self._tools.select(self._require_query(), self.h_threshold.value)
+        return self._tools.field().select(self._require_query())
 
     def _isolate(self) -> str:
         selection = self._select()
@@ -173,7 +173,7 @@ class LanguageControls(nn.Module):
 
     def _fly(self) -> str:
         if not self._peaks:
-            self._peaks = self._tools.peaks(self._require_query(), self.h_threshold.value)
+            self._peaks = self._tools.field().peaks(self._require_query())
         peak = self._peaks.pop(0)
         fly_to(self.control.server, peak.center, peak.size)
         return f"relevancy {peak.score:.2f}; {len(self._peaks)} more"

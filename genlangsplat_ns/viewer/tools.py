@@ -14,7 +14,7 @@ from nerfstudio.viewer.viewer_elements import ViewerClick
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.language.field import LanguageField, Peak
+from genlangsplat_ns.language.field import LanguageField
 from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery
 from genlangsplat_ns.language.selection import GaussianSelection
 from genlangsplat_ns.language.settings import LevelRule
@@ -44,22 +44,6 @@ class SceneTools:
     """Restricts drawing to these Gaussians; None draws all."""
     parameters: Callable[[Tensor], GaussianParameters]
     """Returns the parameters of the drawable Gaussians among the selected ones."""
-
-    def select(self, query: EmbeddedQuery, threshold: float) -> GaussianSelection:
-        """Selects the Gaussians that answer any text of a query.
-
-        Raises:
-            GenLangSplatError: The run has no language phase yet, or no Gaussian is selected.
-        """
-        return self.field().select(query.with_threshold(threshold))
-
-    def peaks(self, query: EmbeddedQuery, threshold: float) -> list[Peak]:
-        """Returns the groups of Gaussians that answer any text of a query, by descending relevancy.
-
-        Raises:
-            GenLangSplatError: The run has no language phase yet, or no Gaussian is selected.
-        """
-        return self.field().peaks(query.with_threshold(threshold))
 
     def export(self, selection: GaussianSelection, path: Path) -> None:
         """Writes the selected Gaussians as a PLY file.

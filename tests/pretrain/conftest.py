@@ -8,7 +8,7 @@ import logging
 import pytest
 from rich.console import Console
 
-from genlangsplat_ns.utils import console, progress
+from genlangsplat_ns.utils import console
 
 
 @pytest.fixture(autouse=True)
@@ -22,5 +22,5 @@ def shown_progress(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """Shows progress bars in the returned buffer."""
     shown = io.StringIO()
     monkeypatch.setattr(console, "CONSOLE", Console(file=shown, force_terminal=True, width=140, highlight=False))
-    monkeypatch.setattr(progress, "_display", console._rich_bar)
+    monkeypatch.setattr(console, "is_shown", lambda: True)
     return shown

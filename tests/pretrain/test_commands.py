@@ -19,8 +19,9 @@ from genlangsplat_ns.language.named_autoencoders import load_autoencoder
 from genlangsplat_ns.views.downscaling import AUTOMATIC_SIDE
 from pretrain import frame_worker
 from pretrain.artifact_commands import Evaluate, Export, Inspect
-from pretrain.embedding_commands import Check, Cross, Extract, Split, Sweep, Train, closing_line
+from pretrain.embedding_commands import Check, Cross, Extract, Split, Sweep, Train
 from pretrain.fidelity import PcaBaseline, measure_fidelity
+from pretrain.report import closing_line
 from pretrain.scene_files import read_folders
 from pretrain.settings import TrainingSettings
 from tests.features.fakes import DIM, MeanColorEncoder, TileMasks
@@ -56,7 +57,7 @@ def test_photographs_become_an_autoencoder_under_a_name(tmp_path: Path, monkeypa
     Extract(embeddings=folder, images=tmp_path / "photos", encoder="conse", masks="watershed")()
     assert [file.scene for file in read_folders((folder,))] == ["garden", "hall", "kitchen"]
     Check(folder)()
-    Train((folder,), output, latent_dim=3, training=QUICK)()
+    Train(embeddings=(folder,), output=output, latent_dim=3, training=QUICK)()
     Evaluate(str(output), (folder,))()
     Export(str(output))()
     assert load_autoencoder("small", encoder_identity=MeanColorEncoder.identity).identity.latent_dim == 3
@@ -64,7 +65,7 @@ def test_photographs_become_an_autoencoder_under_a_name(tmp_path: Path, monkeypa
 
 def test_training_writes_an_artifact_that_says_what_it_is(embeddings: Path, tmp_path: Path, capsys) -> None:
     output = tmp_path / "small.safetensors"
-    Train((embeddings,), output, held_out=("scene1",), latent_dim=3, training=QUICK)()
+    Train(embeddings=(embeddings,), output=output, held_out=("scene1",), latent_dim=3, training=QUICK)()
     identity = load_autoencoder(output, encoder_identity=MeanColorEncoder.identity).identity
     assert (identity.embedding_dim, identity.latent_dim, identity.architecture) == (DIM, 3, "residual")
     assert identity.training_data == "90 regions of 3 scenes"
@@ -79,13 +80,13 @@ def test_training_writes_an_artifact_that_says_what_it_is(embeddings: Path, tmp_
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_damaged_embeddings_are_named_before_they_are_used(embeddings: Path, tmp_path: Path, kind: str, capsys) -> None:
     output = tmp_path / "small.safetensors"
-    Train((embeddings,), output, latent_dim=3, training=QUICK)()
+    Train(embeddings=(embeddings,), output=output, latent_dim=3, training=QUICK)()
     Check(embeddings)()
     assert "4 files are intact: 120 embeddings of 12 frames. 0 frames failed." in capsys.readouterr().out
     damage(embeddings / "made" / "scene2.safetensors", kind)
     for command in (
         Check(embeddings),
-        Train((embeddings,), output, training=QUICK),
+        Train(embeddings=(embeddings,), output=output, training=QUICK),
         Evaluate(str(output), (embeddings,)),
     ):
         with pytest.raises(GenLangSplatError, match=r"scene2\.safetensors is .*damaged"):
@@ -115,7 +116,7 @@ def test_a_collapsed_or_unfaithful_autoencoder_is_not_recommended() -> None:
 
 
 def test_texts_are_embedded_by_the_encoder_of_the_embeddings(embeddings: Path, tmp_path: Path) -> None:
-    Train((embeddings,), tmp_path / "small.safetensors", latent_dim=3, training=QUICK)()
+    Train(embeddings=(embeddings,), output=tmp_path / "small.safetensors", latent_dim=3, training=QUICK)()
     with pytest.raises(GenLangSplatError, match=r"embeddings are of colors/1.*conse"):
         Evaluate(str(tmp_path / "small.safetensors"), (embeddings,), texts=("a fox",), encoder="conse")()
 
@@ -138,7 +139,13 @@ def test_scenes_that_leave_nothing_to_train_or_measure_are_refused(embeddings: P
 
 
 def test_a_sweep_measures_every_width_on_the_same_rows_and_draws_them(embeddings: Path, tmp_path: Path) -> None:
-    Sweep((embeddings,), tmp_path / "out", ("scene2",), latent_dims=(2, 4), training=QUICK)()
+    Sweep(
+        embeddings=(embeddings,),
+        output_dir=tmp_path / "out",
+        held_out=("scene2",),
+        latent_dims=(2, 4),
+        training=QUICK,
+    )()
     rows = json.loads((tmp_path / "out" / "sweep.json").read_text())
     assert list(rows) == ["2", "4"]
     assert rows["2"]["constant"] == rows["4"]["constant"]
@@ -148,14 +155,15 @@ def test_a_sweep_measures_every_width_on_the_same_rows_and_draws_them(embeddings
 
 def test_a_table_across_domains_has_every_pair_of_them(embeddings: Path, tmp_path: Path) -> None:
     write_scenes(tmp_path / "others", 3, first=50)
-    Cross((embeddings, tmp_path / "others"), tmp_path / "cross.json", latent_dim=3, training=QUICK)()
-    figures = json.loads((tmp_path / "cross.json").read_text())
+    output = tmp_path / "cross.json"
+    Cross(embeddings=(embeddings, tmp_path / "others"), output=output, latent_dim=3, training=QUICK)()
+    figures = json.loads(output.read_text())
     assert {name: list(row) for name, row in figures.items()} == {
         "embeddings": ["embeddings", "others"],
         "others": ["embeddings", "others"],
     }
     with pytest.raises(GenLangSplatError, match="different names, found embeddings"):
-        Cross((embeddings,), tmp_path / "cross.json", training=QUICK)()
+        Cross(embeddings=(embeddings,), output=output, training=QUICK)()
 
 
 @pytest.mark.parametrize("command", [Inspect, Evaluate])

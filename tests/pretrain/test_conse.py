@@ -21,10 +21,11 @@ from pretrain.conse_commands import (
     nearest_agreement,
     photo_embeddings,
 )
-from pretrain.fidelity import PcaBaseline, measure_fidelity, reconstruction_cosine
+from pretrain.fidelity import PcaBaseline, measure_fidelity
 from pretrain.mixtures import MixtureSampler, MixtureSettings
 from pretrain.settings import TrainingSettings
 from pretrain.training import train_autoencoder
+from tests.pretrain.training_fakes import reconstruction_cosine
 
 IDENTITY = AutoencoderIdentity(name="tiny", encoder="test-encoder/1", embedding_dim=24, latent_dim=4)
 QUICK = TrainingSettings(steps=60, batch_size=64, seed=3)

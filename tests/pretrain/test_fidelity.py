@@ -69,8 +69,8 @@ def test_the_overlap_of_the_best_is_counted_text_by_text() -> None:
     before = torch.eye(4)
     texts = F.normalize(torch.tensor([[4.0, 3, 2, 1], [1.0, 2, 3, 4]]), dim=-1)
     after = before[[1, 0, 2, 3]]
-    assert top_overlap(before, after, texts, 1) == 0.5
-    assert top_overlap(before, after, texts, 2) == 1.0
+    assert top_overlap(before, after, texts, 0.25) == 0.5
+    assert top_overlap(before, after, texts, 0.5) == 1.0
 
 
 def test_a_ranking_survives_the_full_width_and_not_one_number() -> None:

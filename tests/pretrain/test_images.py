@@ -90,27 +90,6 @@ def test_a_folder_without_photographs_is_refused(tmp_path: Path) -> None:
 # Pixels
 
 
-def test_gray_and_deep_pictures_become_rgb_of_eight_bits(tmp_path: Path) -> None:
-    deep = np.linspace(0, 65535, 24 * 16).round().astype(np.uint16).reshape(16, 24)
-    pixels = only_picture(tmp_path, Image.fromarray(deep))
-    assert np.abs(pixels - (deep / 257)[..., None]).max() <= 1
-
-
-def test_palette_pictures_show_their_colors_without_their_opacity(tmp_path: Path) -> None:
-    colors = np.array([[250, 10, 20], [30, 240, 50], [60, 70, 230]], dtype=np.uint8)
-    places = np.indices((16, 24)).sum(axis=0).astype(np.uint8) % 3
-    picture = Image.fromarray(places, mode="P")
-    picture.putpalette(colors.tobytes())
-    assert (only_picture(tmp_path, picture, transparency=1) == colors[places]).all()
-
-
-def test_cmyk_photographs_become_rgb(tmp_path: Path) -> None:
-    inks = np.concatenate([PIXELS, PIXELS[..., :1] // 2], axis=-1)
-    pixels = only_picture(tmp_path, Image.fromarray(inks, mode="CMYK"), "a.jpg", quality=100, subsampling=0)
-    expected = (255.0 - inks[..., :3]) * (255.0 - inks[..., 3:]) / 255
-    assert np.abs(pixels - expected).max() < 6
-
-
 @pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, -1), (8, 1)])
 def test_turned_photographs_stand_upright(tmp_path: Path, orientation: int, turns: int) -> None:
     exif = Image.Exif()

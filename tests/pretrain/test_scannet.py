@@ -207,7 +207,7 @@ def test_frames_that_broke_after_they_were_listed_are_named(tmp_path: Path) -> N
     (folder / "color" / "4.jpg").unlink()
     with pytest.raises(GenLangSplatError, match=r"3.jpg cannot be read as an image"):
         source.load(frames[3])
-    with pytest.raises(GenLangSplatError, match=r"no image of frame 4"):
+    with pytest.raises(GenLangSplatError, match=r"4.jpg cannot be read .*No such file"):
         source.load(frames[4])
     recording.unlink()
     with pytest.raises(GenLangSplatError, match="no longer contains scene0002_00"):

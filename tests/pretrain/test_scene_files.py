@@ -58,10 +58,9 @@ def test_embeddings_without_a_direction_are_refused(tmp_path: Path, value: float
     rows[2] = value
     levels = torch.zeros(4, dtype=torch.uint8)
     file = write_scene(tmp_path, IDENTITY, "made", "bad", {"0": (rows, levels)}, {})
-    with pytest.raises(DamagedFileError, match="zero or not finite"):
-        file.verify()
-    with pytest.raises(DamagedFileError, match="zero or not finite"):
-        read_rows([file])
+    for read in (file.verify, lambda: read_folders((tmp_path,))):
+        with pytest.raises(DamagedFileError, match="zero or not finite"):
+            read()
 
 
 def test_folders_without_embeddings_and_other_files_are_refused(tmp_path: Path) -> None:

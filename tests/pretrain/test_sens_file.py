@@ -23,7 +23,7 @@ PICTURES = [smooth_picture(seed) for seed in range(4)]
 @pytest.mark.parametrize(("kind", "tolerance"), [("raw", 0), ("png", 0), ("jpeg", 6)])
 def test_every_frame_comes_back_in_any_order(tmp_path: Path, kind: str, tolerance: int) -> None:
     file = SensFile.open(SensWriter(PICTURES, kind).write(tmp_path / "a.sens"))
-    assert len(file) == 4 and file.color_compression == kind and file.problem is None
+    assert len(file.numbers) == 4 and file.color_compression == kind and file.problem is None
     for number in (2, 0, 3, 1):
         assert np.abs(file.color(number).astype(int) - PICTURES[number]).max() <= tolerance
 
@@ -31,7 +31,7 @@ def test_every_frame_comes_back_in_any_order(tmp_path: Path, kind: str, toleranc
 def test_frames_whose_tracking_was_lost_are_told_apart(tmp_path: Path) -> None:
     poses = [np.full((4, 4), -np.inf), np.eye(4), np.where(np.eye(4) > 0, np.nan, 0.0)]
     file = SensFile.open(SensWriter(PICTURES, poses=poses).write(tmp_path / "a.sens"))
-    assert file.tracked.tolist() == [False, True, False, True]
+    assert list(map(file.is_tracked, file.numbers)) == [False, True, False, True]
 
 
 def test_a_picture_is_shrunk_by_the_mean_of_areas(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_file_that_breaks_off_says_how_many_frames_are_whole(
     part = "within its header" if length < ends[0] else f".*{whole} of its 4 frames are complete"
     if whole:
         file = SensFile.open(path)
-        assert len(file) == whole and re.search(f"{path} is truncated {part}", file.problem or "")
+        assert len(file.numbers) == whole and re.search(f"{path} is truncated {part}", file.problem or "")
         assert (file.color(whole - 1) == PICTURES[whole - 1]).all()
     else:
         with pytest.raises(GenLangSplatError, match=f"is truncated {part}"):
@@ -120,7 +120,7 @@ def test_absurd_lengths_end_the_file_there_and_take_no_memory(
     path = SensWriter(PICTURES, **changes).write(tmp_path / "a.sens")
     tracemalloc.start()
     file = SensFile.open(path)
-    assert len(file) == 2 and re.search(f"{message}.*: 2 of its 4 frames are complete", file.problem or "")
+    assert len(file.numbers) == 2 and re.search(f"{message}.*: 2 of its 4 frames are complete", file.problem or "")
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
 
@@ -179,7 +179,7 @@ def test_any_changed_byte_gives_a_file_or_an_error_of_ours(
     path.write_bytes(data)
     try:
         file = SensFile.open(path)
-        pictures = [file.color(index) for index in range(len(file))]
+        pictures = [file.color(index) for index in file.numbers]
     except GenLangSplatError as error:
         assert "a.sens" in str(error)
     else:

@@ -18,10 +18,16 @@ from torch import Tensor
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.architectures import ARCHITECTURES
 from genlangsplat_ns.language.autoencoder import Autoencoder
-from pretrain.fidelity import reconstruction_cosine
 from pretrain.settings import TrainingSettings
 from pretrain.training import TrainingResult, train_autoencoder
-from tests.pretrain.training_fakes import Drawing, assert_same_weights, identity, one_thread, unit_rows  # noqa: F401
+from tests.pretrain.training_fakes import (
+    Drawing,
+    assert_same_weights,
+    identity,
+    one_thread,  # noqa: F401
+    reconstruction_cosine,
+    unit_rows,
+)
 
 QUICK = TrainingSettings(steps=60, batch_size=64, seed=3)
 FROZEN = replace(QUICK, steps=1, learning_rate=0.0)
@@ -146,13 +152,13 @@ def test_weights_that_are_not_finite_are_never_returned(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": 0}, "steps=0"),
-        ({"batch_size": 0}, "batch_size=0"),
+        ({"steps": 0}, "steps must be at least 1 and below inf, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"warmup": 1.0}, "warmup must be at least 0 and below 1, got 1.0"),
         ({"mix": -0.1}, "mix must be at least 0 and below 1"),
         ({"average_decay": 1.0}, "average_decay"),
         ({"gradient_clip": float("nan")}, "gradient_clip"),
-        ({"eval_every": 0}, "eval_every=0"),
+        ({"eval_every": 0}, "eval_every must be at least 1"),
         ({"device": "abacus"}, "no device 'abacus'"),
         ({"precision": "float16"}, "float16 needs a CUDA GPU"),
     ],

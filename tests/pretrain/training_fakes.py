@@ -53,6 +53,12 @@ def assert_same_weights(first: Autoencoder, second: Autoencoder) -> None:
         torch.testing.assert_close(one[name], two[name], rtol=0, atol=0)
 
 
+@torch.no_grad()
+def reconstruction_cosine(autoencoder: Autoencoder, embeddings: Tensor) -> float:
+    """Mean cosine between embeddings and their reconstructions."""
+    return float(F.cosine_similarity(autoencoder(embeddings), embeddings, dim=-1).mean())
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Small products are faster on one thread."""

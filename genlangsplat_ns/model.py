@@ -27,7 +27,7 @@ from genlangsplat_ns.lifting.loss import language_fidelity, language_loss
 from genlangsplat_ns.lifting.regions import region_targets
 from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.rasterization import CompositingWeights, WeightCache, compositing_weights
-from genlangsplat_ns.splat_model import SplatModel, SplatModelConfig
+from genlangsplat_ns.splat_model import SplatModel, SplatModelConfig, entries_of_gaussians
 from genlangsplat_ns.viewer.panel import LanguageControls
 from genlangsplat_ns.viewer.tools import SceneTools
 
@@ -209,7 +209,8 @@ class GenLangSplatModel(SplatModel):
 
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:
         """Loads a checkpoint; a checkpoint of stock splatfacto starts in the RGB phase with zero latents."""
-        state = restore_latents({"language_phase_start": torch.tensor(-1), **dict})
+        # A checkpoint without Gaussians is refused before anything changes.
+        state = restore_latents({"language_phase_start": torch.tensor(-1), **entries_of_gaussians(dict)})
         if self.config.autoencoder == AUTO and self.field_head.take_autoencoder(state, "field_head."):
             self.latents.data = self.latents.data.new_zeros(self.num_points, len(LEVELS), self.field_head.latent_dim)
         for key, value in self.field_head.state_dict(prefix="field_head.").items():

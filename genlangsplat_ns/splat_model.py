@@ -43,6 +43,23 @@ SEED_SHARE = 0.5
 `benchmarks/seed_share.py` compares shares."""
 
 
+def entries_of_gaussians(entries: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's entries under the names of today, without those of the image metric.
+
+    Raises:
+        GenLangSplatError: There are no Gaussians.
+    """
+    # Checkpoints of early splatfacto versions have no prefix.
+    names = {each.name: f"gauss_params.{each.name}" for each in fields(GaussianParameters)}
+    state = {names.get(key, key): value for key, value in entries.items() if not key.startswith("lpips.")}
+    if "gauss_params.means" not in state:
+        raise GenLangSplatError(
+            f"The checkpoint holds no Gaussians (its first entries are {sorted(state)[:4]}). Give a checkpoint of "
+            "gen-langsplat or splatfacto."
+        )
+    return state
+
+
 @dataclass
 class SplatModelConfig(SplatfactoModelConfig):
     """Splatfacto's settings and a limit on the number of Gaussians."""
@@ -150,16 +167,7 @@ class SplatModel(SplatfactoModel):
         Raises:
             GenLangSplatError: The checkpoint has no Gaussians, or a tensor has another shape than the config expects.
         """
-        state = {key: value for key, value in dict.items() if not key.startswith("lpips.")}
-        for name in self.gauss_params:
-            if name in state:
-                # Checkpoints of early splatfacto versions have no prefix.
-                state[f"gauss_params.{name}"] = state.pop(name)
-        if "gauss_params.means" not in state:
-            raise GenLangSplatError(
-                f"The checkpoint holds no Gaussians (its first entries are {sorted(state)[:4]}). Give a checkpoint of "
-                "gen-langsplat or splatfacto."
-            )
+        state = entries_of_gaussians(dict)
         count = len(state["gauss_params.means"])
         for name, parameter in self.gauss_params.items():
             parameter.data = parameter.data.new_zeros(count, *parameter.shape[1:])

@@ -41,7 +41,8 @@ ENCODERS: tuple[str, ...] = ("conse", "openclip")
 _LOADING = Lock()
 """Held while an encoder is loaded, because the viewer loads it in another thread."""
 
-_loaded: dict[tuple[object, ...], ImageTextEncoder] = {}
+loaded_encoders: dict[tuple[object, ...], ImageTextEncoder] = {}
+"""The encoders of this process, by name, device and weights."""
 
 
 def load_encoder(
@@ -58,15 +59,17 @@ def load_encoder(
     open_clip = open_clip or OpenClipSettings()
     key = (name, device, open_clip if name == "openclip" else None)
     with _LOADING:
-        if key not in _loaded:
-            _loaded[key] = OpenClipEncoder(open_clip, device, download) if name == "openclip" else ConSEEncoder(device)
-        return _loaded[key]
+        if key not in loaded_encoders:
+            loaded_encoders[key] = (
+                OpenClipEncoder(open_clip, device, download) if name == "openclip" else ConSEEncoder(device)
+            )
+        return loaded_encoders[key]
 
 
 def release_encoders() -> None:
     """Releases the loaded encoders, so that their memory can be freed."""
     with _LOADING:
-        _loaded.clear()
+        loaded_encoders.clear()
 
 
 def encoder_identity(name: str, open_clip: OpenClipSettings | None = None) -> str:

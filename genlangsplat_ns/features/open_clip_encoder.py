@@ -172,12 +172,12 @@ def openclip_embedding_dim(settings: OpenClipSettings) -> int:
 
 def openclip_weights_present(settings: OpenClipSettings) -> bool:
     """Whether the weights are on this machine; loads and downloads nothing."""
-    return _find_weights(settings) is not None
+    return find_weights(settings) is not None
 
 
 def resolve_openclip_weights(settings: OpenClipSettings, download: bool) -> Path | None:
     """Returns the weights file, or None if open_clip may download it. Reads no file."""
-    found = _find_weights(settings)
+    found = find_weights(settings)
     if found is not None:
         return found
     import open_clip
@@ -197,7 +197,7 @@ def resolve_openclip_weights(settings: OpenClipSettings, download: bool) -> Path
     return None
 
 
-def _find_weights(settings: OpenClipSettings) -> Path | None:
+def find_weights(settings: OpenClipSettings) -> Path | None:
     """Returns the weights file if it exists where open_clip looks for it."""
     from huggingface_hub import try_to_load_from_cache
 

@@ -39,7 +39,7 @@ def write_contact_sheet(path: Path, name: str, image: UInt8[Tensor, "height widt
     for level, regions in zip(LEVELS, features.regions.numpy(), strict=True):
         panels.append((describe_level(level, regions), paint_regions(pixels, regions)))
     with atomic_path(path) as temporary:
-        _side_by_side(panels).save(temporary)
+        side_by_side(panels).save(temporary)
 
 
 def describe_level(level: str, regions: Regions) -> str:
@@ -71,7 +71,7 @@ def _outline(regions: Regions) -> Bool[NDArray[np.bool_], "height width"]:
     return outline
 
 
-def _side_by_side(panels: Sequence[tuple[str, Pixels]]) -> Image.Image:
+def side_by_side(panels: Sequence[tuple[str, Pixels]]) -> Image.Image:
     height, width = panels[0][1].shape[:2]
     scale = min(1.0, PANEL_WIDTH / width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

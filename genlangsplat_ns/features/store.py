@@ -83,11 +83,11 @@ class FeatureStore:
         data_hash = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
         in_cache = Path(platformdirs.user_cache_dir("genlangsplat-ns")) / data_hash / name
         try:
-            _prepare_folder(beside_data, identity.manifest)
+            prepare_folder(beside_data, identity.manifest)
             return cls(beside_data, identity)
         except OSError as data_error:
             try:
-                _prepare_folder(in_cache, identity.manifest)
+                prepare_folder(in_cache, identity.manifest)
             except OSError as cache_error:
                 raise GenLangSplatError(
                     f"Language features cannot be written to {beside_data} ({data_error.strerror}) or {in_cache} "
@@ -223,7 +223,7 @@ class FeatureStore:
         return read_view_file(self._path(key), [self.identity.digest, key], self.identity.embedding_dim)
 
 
-def _prepare_folder(folder: Path, manifest: str) -> None:
+def prepare_folder(folder: Path, manifest: str) -> None:
     """Creates the folder and writes its manifest, which shows whether the folder is writable."""
     with atomic_path(folder / "manifest.json") as temporary:
         temporary.write_text(manifest)

@@ -12,7 +12,7 @@ import torch
 from segment_anything import sam_model_registry
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.encoders import _loaded, encoder_identity
+from genlangsplat_ns.features.encoders import encoder_identity, loaded_encoders
 from genlangsplat_ns.features.settings import OpenClipSettings, SamSettings
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
 from genlangsplat_ns.run import open_run
@@ -24,9 +24,10 @@ from tests.features.tiny_sam import build_tiny, tiny_settings
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SamSettings, OpenClipSettings]]:
-    """Registers both networks with random weights in files, and unregisters them afterwards."""
+    """Registers both networks with random weights in files."""
     folder = tmp_path_factory.mktemp("weights")
-    with tiny_clip_models(folder), pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+    tiny_clip_models(folder)
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         patch.setitem(sam_model_registry, "vit_tiny", build_tiny)
         torch.manual_seed(0)
         torch.save(build_tiny().state_dict(), folder / "sam.pth")
@@ -49,7 +50,7 @@ def config(tiny_scene: Path, tmp_path: Path, weights: tuple[SamSettings, OpenCli
 
 def test_a_run_with_sam_and_clip_answers_queries(config: Any) -> None:
     trainer = make_trainer(config)
-    assert not _loaded, "the models are freed before the RGB phase"
+    assert not loaded_encoders, "the models are freed before the RGB phase"
     trainer.train()
     pipeline = trainer.pipeline
     assert pipeline.datamanager.store.folder.name.startswith("openclip-sam-")

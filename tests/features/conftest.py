@@ -55,10 +55,9 @@ def empty_machine(monkeypatch, tmp_path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny models of CLIP with their weights."""
-    with tiny_clip_models(tmp_path_factory.mktemp("clip")) as folder:
-        yield folder
+    return tiny_clip_models(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ def offline(tmp_path, monkeypatch) -> None:
 @pytest.fixture
 def nothing_loaded(monkeypatch) -> None:
     """Separates the loaded encoders of these tests from those of other tests."""
-    monkeypatch.setattr(encoders, "_loaded", {})
+    monkeypatch.setattr(encoders, "loaded_encoders", {})
 
 
 @pytest.fixture

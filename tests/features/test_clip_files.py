@@ -29,8 +29,6 @@ def quick_model(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     models = tmp_path / "models"
     models.mkdir()
     (models / f"{QUICK}.json").write_text(json.dumps({**model_config(32), "quick_gelu": True}))
-    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", list(open_clip.factory._MODEL_CONFIG_PATHS))
-    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", dict(open_clip.factory._MODEL_CONFIGS))
     open_clip.add_model_config(models)
     return QUICK
 

@@ -233,7 +233,7 @@ def test_models_are_loaded_only_for_views_that_are_missing_and_again_after_relea
     small, loaded, tmp_path, monkeypatch
 ):
     registry: dict[object, object] = {"conse": MeanColorEncoder()}
-    monkeypatch.setattr(encoders, "_loaded", registry)
+    monkeypatch.setattr(encoders, "loaded_encoders", registry)
     store, views = small.open_store(tmp_path), make_views(3)
     small.extract(views[:1], store)
     loaded.clear()
@@ -262,7 +262,7 @@ def test_converted_masks_that_are_missing_are_answered_with_the_command_that_con
 
 def test_everything_that_is_missing_is_named_at_once(loaded, monkeypatch):
     monkeypatch.setattr("genlangsplat_ns.features.sam_weights.find_checkpoint", lambda settings: None)
-    monkeypatch.setattr("genlangsplat_ns.features.open_clip_encoder._find_weights", lambda settings: None)
+    monkeypatch.setattr("genlangsplat_ns.features.open_clip_encoder.find_weights", lambda settings: None)
     made = FeatureExtractor(CHOSEN)
     with pytest.raises(GenLangSplatError, match=r"(?s)sam_vit_h_4b8939\.pth.*ViT-B-16 laion2b_s34b_b88k"):
         made._load_masks()

@@ -122,7 +122,7 @@ def test_the_captions_name_the_view_its_size_and_the_levels(tmp_path, monkeypatc
         captions.extend(caption for caption, _ in panels)
         return Image.new("RGB", (1, 1))
 
-    monkeypatch.setattr(preview, "_side_by_side", collect)
+    monkeypatch.setattr(preview, "side_by_side", collect)
     regions = torch.full((3, 6, 8), -1, dtype=torch.int32)
     regions[1, :2] = 0
     regions[1, 2:4] = 1

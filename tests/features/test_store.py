@@ -346,7 +346,7 @@ def test_features_of_a_read_only_data_folder_go_to_the_cache(tmp_path, rng, cach
 def test_features_that_lie_beside_read_only_data_are_used(tmp_path, rng, cache, monkeypatch):
     features, more = make_features(rng), make_features(rng)
     open_store(tmp_path).save("view", features)
-    monkeypatch.setattr("genlangsplat_ns.features.store._prepare_folder", only_below(cache))
+    monkeypatch.setattr("genlangsplat_ns.features.store.prepare_folder", only_below(cache))
     store = open_store(tmp_path)
     assert "view" in store
     assert_same(store.load("view"), features)

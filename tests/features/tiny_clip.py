@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -36,10 +34,8 @@ def model_config(vision_width: int) -> dict[str, object]:
     }
 
 
-@contextmanager
-def tiny_clip_models(folder: Path) -> Iterator[Path]:
+def tiny_clip_models(folder: Path) -> Path:
     """Registers two tiny models in open_clip, and writes weights `a.pt`, `a.safetensors`, `b.pt` of the first."""
-    paths, configs = list(open_clip.factory._MODEL_CONFIG_PATHS), dict(open_clip.factory._MODEL_CONFIGS)
     (folder / f"{MODEL}.json").write_text(json.dumps(model_config(32)))
     (folder / f"{WIDER_MODEL}.json").write_text(json.dumps(model_config(48)))
     open_clip.add_model_config(folder)
@@ -53,11 +49,7 @@ def tiny_clip_models(folder: Path) -> Iterator[Path]:
                 values *= 3
         torch.save(state, folder / f"{name}.pt")
     save_file(torch.load(folder / "a.pt"), folder / "a.safetensors")
-    try:
-        yield folder
-    finally:
-        open_clip.factory._MODEL_CONFIG_PATHS[:] = paths
-        open_clip.factory._MODEL_CONFIGS = configs
+    return folder
 
 
 def settings_for(weights: Path, **others: object) -> OpenClipSettings:

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from genlangsplat_ns.utils.matrix_products import onednn_matmul
+from genlangsplat_ns.utils import matrix_products
+from genlangsplat_ns.utils.matrix_products import has_matrix_tiles, onednn_matmul
 
 
 @pytest.fixture
 def fp32_precision() -> Iterator[object]:
     """torch's setting, restored after the test."""
     matmul = getattr(torch.backends.mkldnn, "matmul", None)
-    if matmul is None or not hasattr(torch.cpu, "_is_amx_tile_supported"):
+    if matmul is None or has_matrix_tiles() is None:
         pytest.skip("this torch has no such switch")
     before = matmul.fp32_precision
     yield matmul
@@ -36,7 +37,7 @@ def test_fast_products_are_as_exact_as_others():
 
 @pytest.mark.parametrize(("has_tiles", "inside"), [(False, "bf16"), (True, "ieee")])
 def test_fast_products_switch_nothing_where_the_processor_has_tiles(monkeypatch, fp32_precision, has_tiles, inside):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_tiles)
+    monkeypatch.setattr(matrix_products, "has_matrix_tiles", lambda: has_tiles)
     fp32_precision.fp32_precision = "ieee"
     with onednn_matmul():
         assert fp32_precision.fp32_precision == (inside if torch.backends.mkldnn.is_available() else "ieee")
@@ -44,7 +45,7 @@ def test_fast_products_switch_nothing_where_the_processor_has_tiles(monkeypatch,
 
 @pytest.mark.parametrize("before", ["ieee", "none", "bf16"])
 def test_fast_products_restore_the_setting_also_after_an_error(monkeypatch, fp32_precision, before):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(matrix_products, "has_matrix_tiles", lambda: False)
     fp32_precision.fp32_precision = before
     with onednn_matmul():
         pass
@@ -54,9 +55,11 @@ def test_fast_products_restore_the_setting_also_after_an_error(monkeypatch, fp32
     assert fp32_precision.fp32_precision == before
 
 
-@pytest.mark.parametrize("name", ["_is_amx_tile_supported", "matmul"])
-def test_fast_products_leave_older_releases_of_torch_alone(monkeypatch, name):
-    for holder in (torch.cpu, type(torch.backends.mkldnn)):
-        monkeypatch.delattr(holder, name, raising=False)
+@pytest.mark.parametrize("missing", ["tiles", "matmul"])
+def test_fast_products_leave_older_releases_of_torch_alone(monkeypatch, missing):
+    if missing == "tiles":
+        monkeypatch.setattr(matrix_products, "has_matrix_tiles", lambda: None)
+    else:
+        monkeypatch.delattr(type(torch.backends.mkldnn), "matmul", raising=False)
     with onednn_matmul():
         torch.testing.assert_close(torch.eye(3) @ torch.eye(3), torch.eye(3))

@@ -17,7 +17,7 @@ DIST ?= dist
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
-CPP_FILES := $(wildcard genlangsplat_ns/rasterization/kernels/* benchmarks/*.cpp tests/*/*.cpp)
+CPP_FILES := $(wildcard genlangsplat_ns/rasterization/kernels/* benchmarks/*/*.cpp tests/*/*.cpp)
 
 .PHONY: install demo test test-slow coverage sanitize lint format docs wheel clean
 

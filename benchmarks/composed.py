@@ -8,31 +8,31 @@ object of the scenes. Words are queried in held-out views by LangSplat's rules, 
 images, and with one negative at LERF's temperature. The baseline lifts the uncompressed embeddings themselves, also
 with robust rounds.
 
-`--run` is a finished run of the fox scene with the embedded encoder, which is lifted again with each width. The whole
-benchmark takes a while; its parts can be measured separately: `--seeds` without a number skips the composed scenes, and
-`--with` also shows the rows of earlier runs.
+The run of the fox scene is lifted again with each width. The whole benchmark takes a while; its parts can be measured
+separately with --seeds, and shown together with --with.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import tyro
 
-from common import write_results
-from composed_autoencoders import DOMAINS, train_on
-from composed_fidelity import domain_fidelity, noise_row, scene_fidelity
-from composed_lift import DIRTY, Code, LiftedScene, NoCode, Row, SceneSetup
-from composed_report import draw_widths, goals_of, show_all
-from composed_run import ENCODER
 from genlangsplat_ns.language.projection import projection_autoencoder
 from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.utils.console import CONSOLE
+from support.benchmark import Benchmark, Results, Row
+from support.composed_autoencoders import DOMAINS, train_on
+from support.composed_fidelity import domain_fidelity, noise_row, scene_fidelity
+from support.composed_lift import DIRTY, Code, LiftedScene, NoCode, SceneSetup
+from support.composed_report import draw_widths, goals_of, show_all
+from support.composed_run import ENCODER
 
 WIDTHS = (8, 12, 16, 24, 32)
 USUAL = 16
@@ -140,32 +140,40 @@ def measure_scenes(data: Path, plan: Plan) -> list[Row]:
     return rows
 
 
-def main() -> None:
-    """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of all data sets")
-    parser.add_argument("--run", type=Path, help="config.yml of a run of the fox scene, which is skipped by default")
-    parser.add_argument("--json", type=Path, help="file for all figures")
-    parser.add_argument("--plot", type=Path, help="plot of mean IoU over the width")
-    parser.add_argument("--seeds", type=int, nargs="*", help="indices of the composed scenes; all by default")
-    parser.add_argument("--with", type=Path, nargs="*", default=[], dest="earlier", help="JSON files of earlier runs")
-    parser.add_argument("--quick", action="store_true", help="one scene, two widths, one other domain")
-    options = parser.parse_args()
-    start, plan = time.perf_counter(), Plan.of(options.quick)
-    plan = plan if options.seeds is None else replace(plan, seeds=tuple(options.seeds))
-    rows: list[Row] = [row for path in options.earlier for row in json.loads(path.read_text())["rows"]]
-    rows += measure_scenes(options.data, plan) if plan.seeds else []
-    if options.run is not None:
-        # Importing nerfstudio takes a while, and only the fox scene needs it.
-        from composed_fox import measure_fox
+@dataclass(frozen=True, kw_only=True)
+class ComposedBenchmark(Benchmark):
+    """Words queried in scenes with exact labels."""
 
-        rows += measure_fox(options.run, (USUAL,) if options.quick else plan.widths)
-    show_all(rows)
-    CONSOLE.print(f"{time.perf_counter() - start:.0f} s in all.")
-    if options.plot is not None:
-        draw_widths(rows, options.plot)
-    write_results(options.json, rows, goals_of(rows, USUAL))
+    data: Path
+    """Folder of all data sets."""
+    run: Path | None = None
+    """config.yml of a finished run of the fox scene with the embedded encoder, to measure as well."""
+    plot: Path | None = None
+    """PNG file for the plot of mean IoU over the width."""
+    seeds: tuple[int, ...] | None = None
+    """Indices of the composed scenes, all by default; without a number, composed scenes are skipped."""
+    earlier: Annotated[tuple[Path, ...], tyro.conf.arg(name="with")] = ()
+    """JSON files of earlier runs, whose rows are shown too."""
+    quick: bool = False
+    """Measure one scene, two widths and one other domain."""
+
+    def measure(self) -> Results:
+        """Measures the composed scenes and the fox scene."""
+        start, plan = time.perf_counter(), Plan.of(self.quick)
+        plan = plan if self.seeds is None else replace(plan, seeds=self.seeds)
+        rows: list[Row] = [row for path in self.earlier for row in json.loads(path.read_text())["rows"]]
+        rows += measure_scenes(self.data, plan) if plan.seeds else []
+        if self.run is not None:
+            # Importing nerfstudio takes a while, and only the fox scene needs it.
+            from support.composed_fox import measure_fox
+
+            rows += measure_fox(self.run, (USUAL,) if self.quick else plan.widths)
+        show_all(rows)
+        CONSOLE.print(f"{time.perf_counter() - start:.0f} s in all.")
+        if self.plot is not None:
+            draw_widths(rows, self.plot)
+        return rows, goals_of(rows, USUAL)
 
 
 if __name__ == "__main__":
-    main()
+    ComposedBenchmark.main()

@@ -10,21 +10,17 @@ memory, as in `composed.py`.
 from __future__ import annotations
 
 import statistics
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from rich.table import Table
-
-from common import Goal, options_of, write_results
-from composed_fidelity import scene_fidelity
-from composed_lift import SceneSetup
-from composed_run import ENCODER
 from genlangsplat_ns.language.compression import compress_latents, directions_agree
 from genlangsplat_ns.language.projection import projection_autoencoder
-from genlangsplat_ns.utils.console import CONSOLE
-
-Row = dict[str, Any]
+from support.benchmark import Benchmark, Goal, Results, Row
+from support.composed_fidelity import scene_fidelity
+from support.composed_lift import SceneSetup
+from support.composed_run import ENCODER
+from support.tables import print_table
 
 ENCODINGS: tuple[Literal["float32", "fp16", "int8"], ...] = ("float32", "fp16", "int8")
 
@@ -43,7 +39,7 @@ The sizes exclude the geometry, which LangSplat and LangSplatV2 store once per l
 """
 
 
-def measure(data: Path, seed: int) -> list[Row]:
+def measure_scene(data: Path, seed: int) -> list[Row]:
     """Lifts one scene and scores its latents before and after each encoding."""
     scene = SceneSetup(data, seed).lift(projection_autoencoder(ENCODER, 512))
     latents, count = scene.lifted.latents, len(scene.lifted.latents)
@@ -70,11 +66,11 @@ def measure(data: Path, seed: int) -> list[Row]:
 
 def show(rows: list[Row]) -> list[Goal]:
     """Prints sizes and losses, and returns the goals."""
-    table = Table("method", "stored per Gaussian", "MB per million Gaussians", title="Language latents, all levels")
-    for method, stored, size in STORAGE:
-        table.add_row(method, stored, f"{size:,}")
-    CONSOLE.print(table)
-
+    print_table(
+        ("method", "stored per Gaussian", "MB per million Gaussians"),
+        ((method, stored, f"{size:,}") for method, stored, size in STORAGE),
+        title="Language latents, all levels",
+    )
     kept = {(row["seed"], row["encoding"]): row for row in rows}
     seeds = sorted({row["seed"] for row in rows})
     figures = (
@@ -87,11 +83,6 @@ def show(rows: list[Row]) -> list[Goal]:
         "miou",
         "localization",
     )
-    table = Table(
-        "",
-        *ENCODINGS,
-        title=f"{len(seeds)} composed scenes; rows from cosine on: compared with the ground truth",
-    )
     joined = {
         (name, encoding): (min if name.endswith("worst") else statistics.mean)(
             kept[seed, encoding][name] for seed in seeds
@@ -99,9 +90,11 @@ def show(rows: list[Row]) -> list[Goal]:
         for name in figures
         for encoding in ENCODINGS
     }
-    for name in figures:
-        table.add_row(name, *(f"{joined[name, encoding]:.6f}" for encoding in ENCODINGS))
-    CONSOLE.print(table)
+    print_table(
+        ("", *ENCODINGS),
+        ((name, *(f"{joined[name, encoding]:.6f}" for encoding in ENCODINGS)) for name in figures),
+        title=f"{len(seeds)} composed scenes; rows from cosine on: compared with the ground truth",
+    )
     goals = []
     for encoding in ENCODINGS[1:]:
         lost = [100 * (kept[seed, "float32"]["miou"] - kept[seed, encoding]["miou"]) for seed in seeds]
@@ -112,16 +105,22 @@ def show(rows: list[Row]) -> list[Goal]:
     return goals
 
 
-def main() -> None:
-    """Measures several scenes and reports."""
-    parser = options_of(__doc__, "one scene")
-    parser.add_argument("--data", type=Path, required=True, help="folder of all data sets")
-    parser.add_argument("--seeds", type=int, default=3, help="number of composed scenes")
-    options = parser.parse_args()
-    seeds = range(1 if options.quick else options.seeds)
-    rows = [row for seed in seeds for row in measure(options.data, seed)]
-    write_results(options.json, rows, show(rows))
+@dataclass(frozen=True, kw_only=True)
+class CompressionBenchmark(Benchmark):
+    """The loss from compressed latents."""
+
+    data: Path
+    """Folder of all data sets."""
+    seeds: int = 3
+    """Number of composed scenes."""
+    quick: bool = False
+    """Measure one scene."""
+
+    def measure(self) -> Results:
+        """Measures the scenes."""
+        rows = [row for seed in range(1 if self.quick else self.seeds) for row in measure_scene(self.data, seed)]
+        return rows, show(rows)
 
 
 if __name__ == "__main__":
-    main()
+    CompressionBenchmark.main()

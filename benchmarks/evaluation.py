@@ -5,12 +5,11 @@
 A stand-in renders views of LERF's size with latents of random outlined objects. Decoding, scoring by all protocols for
 LERF-OVS, and the images of the page use the real code, in both modes. The rendering of Gaussians is not included: in
 the mode `gaussian`, every pixel shows one of a million Gaussians. Latents are decoded by a memory of 1,024 keys.
-`--quick` measures two views and extrapolates.
 """
 
 from __future__ import annotations
 
-import time
+from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -18,9 +17,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rich.table import Table
 
-from common import Goal, in_own_process, options_of, worked, write_results
 from genlangsplat_ns.evaluation.evaluate import evaluate_views
 from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, LANGSPLATV2_LERF, OCCAM_LERF, THRESHOLD
@@ -29,9 +26,12 @@ from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.field import LanguageField
 from genlangsplat_ns.language.settings import QueryMode
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.utils.console import CONSOLE
-from made_up import made_up_decoder
-from stage_check import category_map
+from support.benchmark import Benchmark, Goal, Results, Row
+from support.made_up import made_up_decoder
+from support.processes import in_own_process
+from support.stage_check import category_map
+from support.tables import print_table
+from support.timing import Stopwatch
 
 VIEWS, PAIRS, WIDTH, HEIGHT = 22, 208, 988, 731
 QUICK_VIEWS = 2
@@ -125,44 +125,49 @@ def random_labels(num_views: int) -> dict[str, ViewLabels]:
     return labels
 
 
-def measure(num_views: int, mode: QueryMode) -> dict[str, Any]:
+def measure_evaluation(num_views: int, mode: QueryMode) -> Row:
     """Evaluates a number of views and measures the time."""
     torch.set_num_threads(2)
     labels = random_labels(num_views)
     run = StandInRun(labels)
     collector = CardCollector()
-    start = time.perf_counter(), time.process_time()
-    evaluation = evaluate_views(
-        run, run.views("all"), labels, protocols=PROTOCOLS, observe=collector.observe, mode=mode
-    )
-    times = {"seconds": time.perf_counter() - start[0], "processor_seconds": time.process_time() - start[1]}
+    watch = Stopwatch()
+    with watch:
+        evaluation = evaluate_views(
+            run, run.views("all"), labels, protocols=PROTOCOLS, observe=collector.observe, mode=mode
+        )
+    times = {"seconds": watch.wall / 1e3, "processor_seconds": watch.processor / 1e3}
     pairs = evaluation.summary(LANGSPLAT_LERF.name, "all")["pairs"]
     megabytes = sum(len(picture) for card in collector.cards for picture in card.pictures) / 1e6
     return {"mode": mode, "views": num_views, "pairs": pairs, **times, "page_mb": megabytes}
 
 
-def main() -> None:
-    """Runs the benchmark."""
-    options = options_of(__doc__, "two views, and the time of all by multiplication").parse_args()
-    if worked(options, lambda words: measure(int(words[0]), "gaussian" if words[1] == "gaussian" else "rendered")):
-        return
-    table = Table("mode", "views", "pairs", "s (processor)", "minutes for all", "GB", "pictures of the page in MB")
-    rows, goals = [], []
-    for mode in get_args(QueryMode):
-        views = QUICK_VIEWS if options.quick else VIEWS
-        row = in_own_process(__file__, str(views), mode)
-        minutes = row["seconds"] / 60 * VIEWS / views
-        times = f"{row['seconds']:.0f} ({row['processor_seconds']:.0f})"
-        cells = (times, f"{minutes:.1f}", f"{row['peak_memory_gb']:.2f}", f"{row['page_mb']:.0f}")
-        table.add_row(mode, str(views), str(row["pairs"]), *cells)
-        rows.append(row)
-        goals += [
-            Goal(f"{mode}: minutes for {PAIRS} pairs in {VIEWS} views, 2 threads", minutes, "<=", MOST_MINUTES),
-            Goal(f"{mode}: peak of memory in GB", row["peak_memory_gb"], "<=", MOST_GIGABYTES),
-        ]
-    CONSOLE.print(table)
-    write_results(options.json, rows, goals)
+@dataclass(frozen=True, kw_only=True)
+class EvaluationBenchmark(Benchmark):
+    """Time and memory of a large evaluation."""
+
+    quick: bool = False
+    """Measure two views, and get the time of all by multiplication."""
+
+    def measure(self) -> Results:
+        """Measures both modes."""
+        lines, rows, goals = [], [], []
+        for mode in get_args(QueryMode):
+            views = QUICK_VIEWS if self.quick else VIEWS
+            row = in_own_process(measure_evaluation, views, mode)
+            minutes = row["seconds"] / 60 * VIEWS / views
+            times = f"{row['seconds']:.0f} ({row['processor_seconds']:.0f})"
+            cells = (times, f"{minutes:.1f}", f"{row['peak_memory_gb']:.2f}", f"{row['page_mb']:.0f}")
+            lines.append((mode, str(views), str(row["pairs"]), *cells))
+            rows.append(row)
+            goals += [
+                Goal(f"{mode}: minutes for {PAIRS} pairs in {VIEWS} views, 2 threads", minutes, "<=", MOST_MINUTES),
+                Goal(f"{mode}: peak of memory in GB", row["peak_memory_gb"], "<=", MOST_GIGABYTES),
+            ]
+        headings = ("mode", "views", "pairs", "s (processor)", "minutes for all", "GB", "pictures of the page in MB")
+        print_table(headings, lines)
+        return rows, goals
 
 
 if __name__ == "__main__":
-    main()
+    EvaluationBenchmark.main()

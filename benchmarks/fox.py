@@ -1,28 +1,30 @@
 """Queries the fox scene for a fox and compares the answers with hand-drawn outlines.
 
-`--load-config RUN/config.yml` is a finished run of `ns-train gen-langsplat-lite --data FOX`. The peak is scored in
-views that show the fox's head, and the mask in views with an outline.
+    python benchmarks/fox.py --load-config RUN/config.yml --json fox.json
+
+RUN is a finished run of `ns-train gen-langsplat-lite --data FOX`. The peak is scored in views that show the fox's head,
+and the mask in views with an outline.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.table import Table
 
-from common import Goal, write_results
 from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels
 from genlangsplat_ns.evaluation.metrics import intersection_over_union, psnr
 from genlangsplat_ns.language.query import TextQuery
+from genlangsplat_ns.language.settings import LevelRule
 from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.language_scene import LanguageScene
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.progress import track
+from support.benchmark import Benchmark, Goal, Results, Row
+from support.tables import print_table
 
 OUTLINES = Path(__file__).parents[1] / "tests" / "fox_outlines.json"
 
@@ -42,7 +44,7 @@ def labels_of(frame: dict[str, Any]) -> ViewLabels:
     return ViewLabels(frame["name"], frame["width"], frame["height"], tuple(objects))
 
 
-def ask_views(scene: LanguageScene, query: TextQuery) -> list[dict[str, Any]]:
+def ask_views(scene: LanguageScene, query: TextQuery) -> list[Row]:
     """One row per labeled view."""
     frames = read_frames()
     embedded = scene.embed(query)
@@ -86,44 +88,46 @@ def held_out_psnr(scene: LanguageScene) -> float:
     return mean([float(psnr(scene.render(view).rgb, scene.image(view).float() / 255)) for view in views])
 
 
-def main() -> None:
-    """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--load-config", type=Path, required=True, help="config.yml of the run")
-    parser.add_argument("--level", default=TextQuery.level, help="level rule of the query")
-    parser.add_argument("--threshold", type=float, default=TextQuery.threshold, help="threshold of the mask")
-    parser.add_argument("--json", type=Path, help="output file for the results")
-    parser.add_argument("--quick", action="store_true", help="query only one text")
-    arguments = parser.parse_args()
-    torch.manual_seed(0)
-    scene = open_run(arguments.load_config)
-    texts = ["a fox"] if arguments.quick else ["a fox", "wild animal"]
-    table = Table("text", "split", "views", "peaks on the fox", "outlines", "IoU > .5", "> .6", "> .7", "> .8")
-    results: list[dict[str, Any]] = []
-    for text in texts:
-        rows = ask_views(scene, TextQuery((text,), level=arguments.level, threshold=arguments.threshold))
-        results += [{"text": text, **row} for row in rows]
-        for split in ("train", "eval"):
-            chosen = [row for row in rows if row["split"] == split]
-            visible = [row for row in chosen if row["visible"]]
-            outlined = [row for row in chosen if row["outlined"]]
-            cells = [f"{mean([row['iou'][t] for row in outlined]):.3f}" for t in (0.5, 0.6, 0.7, 0.8)]
-            hits = f"{sum(row['hit'] for row in visible)} of {len(visible)}"
-            table.add_row(text, split, str(len(chosen)), hits, str(len(outlined)), *cells)
-    CONSOLE.print(table)
-    fox = [row for row in results if row["text"] == "a fox"]
-    goals = [
-        Goal("held-out PSNR in dB", held_out_psnr(scene), ">=", 27.0),
-        Goal("share of peaks of 'a fox' on the fox", mean([row["hit"] for row in fox if row["visible"]]), ">=", 0.9),
-        Goal(
-            "mean IoU of the mask of 'a fox' in outlined views that show its head",
-            mean([row["iou"][arguments.threshold] for row in fox if row["outlined"] and row["visible"]]),
-            ">=",
-            0.7,
-        ),
-    ]
-    write_results(arguments.json, results, goals)
+@dataclass(frozen=True, kw_only=True)
+class FoxBenchmark(Benchmark):
+    """A trained run of the fox scene compared with hand-drawn outlines."""
+
+    load_config: Path
+    """config.yml of the run."""
+    level: LevelRule = TextQuery.level
+    """Level rule of the query."""
+    threshold: float = TextQuery.threshold
+    """Threshold of the mask."""
+    quick: bool = False
+    """Query only one text."""
+
+    def measure(self) -> Results:
+        """Queries the views."""
+        torch.manual_seed(0)
+        scene = open_run(self.load_config)
+        lines, results = [], []
+        for text in ("a fox",) if self.quick else ("a fox", "wild animal"):
+            rows = ask_views(scene, TextQuery((text,), level=self.level, threshold=self.threshold))
+            results += [{"text": text, **row} for row in rows]
+            for split in ("train", "eval"):
+                chosen = [row for row in rows if row["split"] == split]
+                visible = [row for row in chosen if row["visible"]]
+                outlined = [row for row in chosen if row["outlined"]]
+                cells = [f"{mean([row['iou'][t] for row in outlined]):.3f}" for t in (0.5, 0.6, 0.7, 0.8)]
+                hits = f"{sum(row['hit'] for row in visible)} of {len(visible)}"
+                lines.append((text, split, str(len(chosen)), hits, str(len(outlined)), *cells))
+        headings = ("text", "split", "views", "peaks on the fox", "outlines", "IoU > .5", "> .6", "> .7", "> .8")
+        print_table(headings, lines)
+        fox = [row for row in results if row["text"] == "a fox"]
+        peaks = [row["hit"] for row in fox if row["visible"]]
+        overlaps = [row["iou"][self.threshold] for row in fox if row["outlined"] and row["visible"]]
+        goals = [
+            Goal("held-out PSNR in dB", held_out_psnr(scene), ">=", 27.0),
+            Goal("share of peaks of 'a fox' on the fox", mean(peaks), ">=", 0.9),
+            Goal("mean IoU of the mask of 'a fox' in outlined views that show its head", mean(overlaps), ">=", 0.7),
+        ]
+        return results, goals
 
 
 if __name__ == "__main__":
-    main()
+    FoxBenchmark.main()

@@ -1,9 +1,9 @@
 """Decodes the latents of the compared solvers with one memory of the scene.
 
     python benchmarks/language_phase.py --data DATA --parts adam --latents FOLDER
-    python benchmarks/language_decoded.py --latents FOLDER --json decoded.json
+    python benchmarks/language_decoded.py --data DATA --latents FOLDER --json decoded.json
 
-FOLDER has the latents of lifting and of Adam's best stops, with their composed scenes. The memory of a scene is fitted
+FOLDER has the latents of lifting and of Adam's best stops. The memory of a scene is fitted
 to robustly lifted latents, which are computed again, and decodes those of every solver. The figures are those of
 held-out views: the cosine of decoded pixels with the noiseless embeddings of their objects, and the mean IoU of the
 pixels whose embedding is nearest to that of an object.
@@ -11,26 +11,26 @@ pixels whose embedding is nearest to that of an object.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rich.table import Table
+from safetensors import safe_open
 from torch import Tensor
 
-from common import Goal, options_of, write_results
-from composed_scene import RegionSettings, region_features, source_vectors
+from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.memory import MemoryDecoder
 from genlangsplat_ns.lifting.memory_fit import fit_memory
 from genlangsplat_ns.lifting.memory_regions import MemoryRegions
 from genlangsplat_ns.lifting.regions import RegionView
 from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.lifting.settings import LiftSettings
-from genlangsplat_ns.utils.console import CONSOLE
-from language_scene import LatentScene, Overlap, held_out_pixels
-
-Row = dict[str, Any]
+from support.benchmark import Benchmark, Goal, Results, Row
+from support.composed_scene import RegionSettings, region_features, source_vectors
+from support.language_race import SCENES, scene_named
+from support.language_scene import LatentScene, Overlap, held_out_pixels
+from support.tables import print_table
 
 ROBUST = "robust (default)"
 
@@ -60,20 +60,33 @@ def decoded_figures(scene: LatentScene, decode: MemoryDecoder, latents: Tensor) 
     return {"cosine": float(torch.stack(cosines).mean()), "miou": overlap.mean()}
 
 
-def measure(path: Path) -> list[Row]:
-    """One row for every solver with latents in a file."""
-    # The file was written by another benchmark and is trusted.
-    stored = torch.load(path, weights_only=False)
-    if "scene" not in stored:
-        return []
-    scene = stored["scene"].with_new_weights()
-    robust, decode = lift_and_remember(scene, RegionSettings(mislabeled=0.3 if "mislabeled" in path.stem else 0.0))
-    solvers = {"plain": stored["lifted"]["plain"], ROBUST: robust} | {
-        name: best["latents"] for name, best in stored["adam"].items()
-    }
+def composed_latents(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """Reads the latents of the composed scenes, by scene and solver.
+
+    Raises:
+        GenLangSplatError: There are none.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            scene = file.metadata()["scene"]
+            if scene in SCENES:
+                found[scene] = {solver: file.get_tensor(solver) for solver in file.keys()}  # noqa: SIM118 - no mapping
+    if not found:
+        raise GenLangSplatError(
+            f"Found no latents of composed scenes in {folder}; expected .safetensors files. "
+            "Write them with language_phase.py --parts adam --latents FOLDER."
+        )
+    return found
+
+
+def measure_scene(data: Path, name: str, latents: dict[str, Tensor]) -> list[Row]:
+    """One row for every solver with latents of a scene."""
+    scene = scene_named(data, name)
+    robust, decode = lift_and_remember(scene, RegionSettings(mislabeled=SCENES[name][1]))
     return [
-        {"scene": path.stem, "solver": name, **decoded_figures(scene, decode, latents)}
-        for name, latents in solvers.items()
+        {"scene": name, "solver": solver, **decoded_figures(scene, decode, found)}
+        for solver, found in (latents | {ROBUST: robust}).items()
     ]
 
 
@@ -91,19 +104,28 @@ def goals_of(rows: list[Row]) -> list[Goal]:
     return goals
 
 
-def main() -> None:
-    """Decodes the latents of all scenes in a folder."""
-    parser = options_of(__doc__, "only the first scene")
-    parser.add_argument("--latents", type=Path, required=True, help="folder written by language_phase.py --latents")
-    options = parser.parse_args()
-    files = sorted(options.latents.glob("*.pt"))
-    rows = [row for path in (files[:1] if options.quick else files) for row in measure(path)]
-    table = Table("scene", "solver", "decoded cosine", "decoded mIoU")
-    for row in rows:
-        table.add_row(row["scene"], row["solver"], f"{row['cosine']:.4f}", f"{row['miou']:.4f}")
-    CONSOLE.print(table)
-    write_results(options.json, rows, goals_of(rows))
+@dataclass(frozen=True, kw_only=True)
+class LanguageDecodedBenchmark(Benchmark):
+    """Latents of the compared solvers, decoded with one memory."""
+
+    data: Path
+    """Folder of all data sets."""
+    latents: Path
+    """Folder written by language_phase.py --latents."""
+    quick: bool = False
+    """Decode only the first scene."""
+
+    def measure(self) -> Results:
+        """Decodes the latents of all composed scenes in the folder."""
+        stored = composed_latents(self.latents)
+        scenes = list(stored)[: 1 if self.quick else None]
+        rows = [row for scene in scenes for row in measure_scene(self.data, scene, stored[scene])]
+        print_table(
+            ("scene", "solver", "decoded cosine", "decoded mIoU"),
+            ((row["scene"], row["solver"], f"{row['cosine']:.4f}", f"{row['miou']:.4f}") for row in rows),
+        )
+        return rows, goals_of(rows)
 
 
 if __name__ == "__main__":
-    main()
+    LanguageDecodedBenchmark.main()

@@ -10,23 +10,18 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import SceneBox
-from rich.table import Table
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from common import Goal, in_own_process, options_of, peak_memory_gb, worked, write_results
-from composed_lift import PROTOCOL, LiftedScene, SceneSetup
-from composed_run import ENCODER, THING
-from composed_scene import ComposedScene, compose
-from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.evaluate import evaluate_views
 from genlangsplat_ns.evaluation.protocols import THRESHOLD
 from genlangsplat_ns.features.extractor import FeatureExtractor
@@ -43,10 +38,16 @@ from genlangsplat_ns.lifting.average import LiftedLatents
 from genlangsplat_ns.model import GenLangSplatModel, GenLangSplatModelConfig
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.utils.console import CONSOLE
-from made_up import made_up_decoder, made_up_memory
-from timing import Stopwatch, Timing, timing_of
+from support.benchmark import Benchmark, Goal, Results, Row
+from support.composed_lift import PROTOCOL, LiftedScene, SceneSetup
+from support.composed_run import ENCODER, THING
+from support.composed_scene import ComposedScene, compose
+from support.made_up import made_up_decoder, made_up_memory
+from support.processes import in_own_process, peak_memory_gb
+from support.tables import mean_with_range, print_table, with_range
+from support.timing import Stopwatch, in_turns
 
-Row = dict[str, Any]
+PartName = Literal["frame", "score", "agreement"]
 
 WIDTH, HEIGHT = 648, 420
 PER_PIXEL = "mode rendered: every pixel by the memory, three levels"
@@ -151,19 +152,6 @@ def measure_frame(data: Path, repetitions: int, slow_repetitions: int) -> Row:
     return {"part": "frame", "gaussians": model.num_points, "width": WIDTH, "height": HEIGHT, "rows": rows}
 
 
-def in_turns(works: dict[str, Callable[[], object]], repetitions: int) -> dict[str, Timing]:
-    """Times several tasks in turns, so that all run under the same conditions."""
-    watches: dict[str, list[Stopwatch]] = {name: [] for name in works}
-    for number in range(repetitions + 1):
-        for name, work in works.items():
-            watch = Stopwatch()
-            with watch:
-                work()
-            if number:
-                watches[name].append(watch)
-    return {name: timing_of(found) for name, found in watches.items()}
-
-
 def many_latents(data: Path, count: int) -> Tensor:
     """Latents for many Gaussians: each a mixture of two neighbors in a composed scene, as after densification."""
     scene = lifted_scene(data, 0)
@@ -227,26 +215,21 @@ def measure_agreement(data: Path, seed: int) -> Row:
     return {"part": "agreement", "seed": seed, "rows": rows}
 
 
-def work(arguments: list[str]) -> Row:
-    """Runs one part in its own process."""
-    kind, data, *rest = arguments
-    if kind == "frame":
-        return measure_frame(Path(data), int(rest[0]), int(rest[1]))
-    if kind == "score":
-        return measure_score(Path(data), rest[0], int(rest[1]))
-    if kind == "agreement":
-        return measure_agreement(Path(data), int(rest[0]))
-    raise GenLangSplatError(f"Found the unknown part {kind}; expected one that this script starts.")
-
-
 def show_frame(found: list[Row]) -> list[Goal]:
     """Times of frames, and their ratios."""
     (row,) = found
-    table = Table("frame", "processor ms", "wall ms (min to max)", title=f"{row['gaussians']:,} Gaussians, 648x420")
-    for name, times in row["rows"].items():
-        spread = f"{times['median_ms']:.1f} ({times['min_ms']:.1f} to {times['max_ms']:.1f})"
-        table.add_row(name, f"{times['processor_ms']:.1f}", spread)
-    CONSOLE.print(table)
+    print_table(
+        ("frame", "processor ms", "wall ms (min to max)"),
+        (
+            (
+                name,
+                f"{times['processor_ms']:.1f}",
+                with_range(times["median_ms"], times["min_ms"], times["max_ms"], ".1f"),
+            )
+            for name, times in row["rows"].items()
+        ),
+        title=f"{row['gaussians']:,} Gaussians, {WIDTH}x{HEIGHT}",
+    )
     plain, text, viewer, viewer_text, *_ = (times["processor_ms"] for times in row["rows"].values())
     rendered = row["rows"][PER_PIXEL]
     return [
@@ -259,88 +242,78 @@ def show_frame(found: list[Row]) -> list[Goal]:
 
 def show_score(found: list[Row]) -> list[Goal]:
     """Times and memory of a new text."""
-    table = Table(
-        *("latents", "Gaussians", "prior asked", "first text s (processor)", "next text s (processor)", "peak GB"),
-        title="1,024 keys",
-    )
-    goals = []
+    lines, goals = [], []
     for row in found:
-        table.add_row(
-            row["latents"],
-            f"{row['gaussians']:,}",
-            f"{row['guessed']:.1%}",
-            *(f"{row[f'{when}_seconds']:.2f} ({row[f'{when}_processor_seconds']:.2f})" for when in ("first", "next")),
-            f"{row['peak_memory_gb']:.2f}",
-        )
+        times = (f"{row[f'{when}_seconds']:.2f} ({row[f'{when}_processor_seconds']:.2f})" for when in ("first", "next"))
+        about = row["latents"], f"{row['gaussians']:,}", f"{row['guessed']:.1%}"
+        lines.append((*about, *times, f"{row['peak_memory_gb']:.2f}"))
         title = f"{row['gaussians']:,} Gaussians, {row['latents']}"
         goals += [
             Goal(f"{title}: first text, wall seconds", row["first_seconds"], "<=", 3),
             Goal(f"{title}: next text, wall seconds", row["next_seconds"], "<=", 0.2),
             Goal(f"{title}: peak memory in GB", row["peak_memory_gb"], "<=", 2),
         ]
-    CONSOLE.print(table)
+    headings = ("latents", "Gaussians", "prior asked", "first text s (processor)", "next text s (processor)", "peak GB")
+    print_table(headings, lines, title="1,024 keys")
     return goals
 
 
 def show_agreement(found: list[Row]) -> list[Goal]:
     """Scores of both modes, and the loss of one."""
-    table = Table("protocol", "mode", "mIoU", "localization")
-    goals = []
+    lines, goals = [], []
     for protocol in (THRESHOLD.name, PROTOCOL.name):
         means = {}
         for mode in ("rendered", "gaussian"):
             rows = [
                 row for scene in found for row in scene["rows"] if (row["protocol"], row["mode"]) == (protocol, mode)
             ]
-            figures = []
-            for key in ("miou", "localization"):
-                values = [row[key] for row in rows]
-                figures.append(f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})")
+            figures = (mean_with_range([row[key] for row in rows], ".3f") for key in ("miou", "localization"))
             means[mode] = statistics.mean(row["miou"] for row in rows)
-            table.add_row(protocol, mode, *figures)
+            lines.append((protocol, mode, *figures))
         lost = 100 * (means["rendered"] - means["gaussian"])
         goals.append(Goal(f"{protocol}: points of mIoU lost by gaussian", lost, "<=", 2))
-    CONSOLE.print(table)
+    print_table(("protocol", "mode", "mIoU", "localization"), lines)
     return goals
 
 
-def main() -> None:
-    """Runs everything, or one part in its own process."""
-    parser = options_of(__doc__, "fewer scenes and repetitions, a tenth of the Gaussians")
-    parser.add_argument("--data", type=Path, help="folder of all data sets")
-    parser.add_argument("--seeds", type=int, default=3, help="number of composed scenes for the agreement")
-    parser.add_argument("--parts", nargs="+", choices=("frame", "score", "agreement"), help="parts to run")
-    options = parser.parse_args()
-    if worked(options, work):
-        return
-    if options.data is None:
-        raise SystemExit("Found no data folder. Give the folder of all data sets with --data.")
-    data, quick = str(options.data.resolve()), options.quick
-    count = "100000" if quick else "1000000"
-    parts: dict[str, tuple[Callable[[list[Row]], list[Goal]], list[tuple[str, ...]]]] = {
-        "frame": (show_frame, [("frame", data, *(("7", "2") if quick else ("30", "5")))]),
-        "score": (
-            show_score,
+@dataclass(frozen=True, kw_only=True)
+class QueryBenchmark(Benchmark):
+    """Costs of queries, and agreement of their modes."""
+
+    data: Path
+    """Folder of all data sets."""
+    seeds: int = 3
+    """Number of composed scenes for the agreement."""
+    parts: tuple[PartName, ...] = get_args(PartName)
+    """Parts to run."""
+    quick: bool = False
+    """Measure fewer scenes and repetitions, and a tenth of the Gaussians."""
+
+    def measure(self) -> Results:
+        """Measures and prints each part."""
+        data, quick = self.data, self.quick
+        count = 100_000 if quick else 1_000_000
+        calls: dict[PartName, list[tuple[Any, ...]]] = {
+            "frame": [(measure_frame, data, *((7, 2) if quick else (30, 5)))],
             # Lifting does not produce random latents, so a tenth of them is enough.
-            [("score", data, "scene", count), ("score", data, "distinct", count), ("score", data, "random", "100000")],
-        ),
-        "agreement": (
-            show_agreement,
-            [("agreement", data, str(seed)) for seed in range(1 if quick else options.seeds)],
-        ),
-    }
-    rows: list[Row] = []
-    goals: list[Goal] = []
-    for name in options.parts or parts:
-        show, calls = parts[name]
-        found = []
-        for call in calls:
-            CONSOLE.print(f"Measuring {' '.join((call[0], *call[2:]))}.")
-            found.append(in_own_process(__file__, *call))
-        rows += found
-        goals += show(found)
-    write_results(options.json, rows, goals)
+            "score": [
+                (measure_score, data, kind, number)
+                for kind, number in (("scene", count), ("distinct", count), ("random", 100_000))
+            ],
+            "agreement": [(measure_agreement, data, seed) for seed in range(1 if quick else self.seeds)],
+        }
+        shows = {"frame": show_frame, "score": show_score, "agreement": show_agreement}
+        rows: list[Row] = []
+        goals: list[Goal] = []
+        for name in self.parts:
+            found = []
+            for call in calls[name]:
+                CONSOLE.print(f"Measuring {' '.join((name, *map(str, call[2:])))}.")
+                found.append(in_own_process(*call))
+            rows += found
+            goals += shows[name](found)
+        return rows, goals
 
 
 if __name__ == "__main__":
-    main()
+    QueryBenchmark.main()

@@ -1,28 +1,30 @@
 """Times each build of the CPU rasterizer, compared with other programs and the machine's peak.
 
-The scene has the sparse points of the Mip-NeRF 360 garden as in gsplat's tests, with synthetic shapes and opacities:
-`--garden FILE` is gsplat's `test_garden.npz`. Without the file, a synthetic scene of the same size replaces it.
-`--outside NAME=COMMAND` adds the training steps of another program; see README.md in this folder.
+    python benchmarks/rasterizer.py --garden test_garden.npz --json rasterizer.json
+
+The scene has the sparse points of the Mip-NeRF 360 garden as in gsplat's tests, with synthetic shapes and opacities.
+Without the file, a synthetic scene of the same size replaces it.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.table import Table
 
-import competitors
-from common import Goal, machine, write_results
-from competitors import CHANNELS
-from garden import GARDEN, GardenScene, load_scene
+from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization import compositing_weights, library
 from genlangsplat_ns.utils.console import CONSOLE
-from roofline import Work, count_work, describe, measure_peak
-from timing import Timing
+from support import competitors
+from support.benchmark import Benchmark, Goal, Results, machine
+from support.competitors import CHANNELS
+from support.garden import GARDEN, GardenScene, load_scene
+from support.roofline import Work, count_work, describe, measure_peak
+from support.tables import print_table, with_range
+from support.timing import Timing
 
 Column = dict[str, Timing]
 
@@ -49,23 +51,24 @@ def _timed(title: str, measure: Callable[[GardenScene, int], Column], scene: Gar
         return measure(scene, repetitions)
 
 
-def print_table(title: str, columns: dict[str, Column]) -> None:
-    """Medians of wall time with their range, and processor time below."""
-    table = Table("milliseconds", *columns, title=title, caption="median (min max), processor time of all threads")
-    # The first column has every row except those of other programs.
-    for row in dict.fromkeys(row for column in columns.values() for row in column):
-        cells = []
-        for column in columns.values():
-            timing = column.get(row)
-            if timing is None:
-                cells.append("")
-                continue
-            figures = timing.row()
-            spread = f"({figures['min_ms']:.2f} {figures['max_ms']:.2f})"
-            processor = f"\n{figures['processor_ms']:.2f} cpu" if timing.processor else ""
-            cells.append(f"{timing.median:.2f} {spread}{processor}")
-        table.add_row(row, *cells)
-    CONSOLE.print(table)
+def print_times(title: str, columns: dict[str, Column]) -> None:
+    """Prints medians of wall time with their range, and processor time below."""
+
+    def cell(timing: Timing | None) -> str:
+        if timing is None:
+            return ""
+        wall = with_range(timing.median, min(timing.wall), max(timing.wall), ".2f")
+        return f"{wall}\n{timing.row()['processor_ms']:.2f} cpu" if timing.processor else wall
+
+    print_table(
+        ("milliseconds", *columns),
+        (
+            (row, *(cell(column.get(row)) for column in columns.values()))
+            for row in dict.fromkeys(row for column in columns.values() for row in column)
+        ),
+        title,
+        caption="median (range), processor time of all threads",
+    )
 
 
 def passes(scene: GardenScene) -> dict[str, Work]:
@@ -84,8 +87,13 @@ def passes(scene: GardenScene) -> dict[str, Work]:
 
 
 def print_roofline(columns: dict[str, Column], works: dict[str, Work], peak: float) -> None:
-    """Rates and shares of the peak for every column with compositing passes."""
-    table = Table("pass", "column", "GFLOP", "GFLOP/s", "of peak", "useful", "MB", "GB/s", title="Relative to the peak")
+    """Prints rates and shares of the peak."""
+    headings = ("pass", "column", "GFLOP", "GFLOP/s", "of peak", "useful", "MB", "GB/s")
+    print_table(headings, roofline_lines(columns, works, peak), title="Relative to the peak")
+
+
+def roofline_lines(columns: dict[str, Column], works: dict[str, Work], peak: float) -> Iterator[tuple[str, ...]]:
+    """One line for every compositing pass and column that has it."""
     for row, work in works.items():
         for title, column in columns.items():
             if row not in column:
@@ -94,8 +102,7 @@ def print_roofline(columns: dict[str, Column], works: dict[str, Work], peak: flo
             shares = (f"{100 * figures[key]:.1f} %" for key in ("share_of_peak", "useful_share_of_peak"))
             rates = (f"{figures[key]:.2f}" for key in ("gigaflop", "gigaflop_per_second"))
             memory = (f"{figures[key]:.1f}" for key in ("megabytes", "gigabytes_per_second"))
-            table.add_row(row, title, *rates, *shares, *memory)
-    CONSOLE.print(table)
+            yield row, title, *rates, *shares, *memory
 
 
 def goals_of(columns: dict[str, Column], works: dict[str, Work], peak: float) -> list[Goal]:
@@ -116,32 +123,44 @@ def goals_of(columns: dict[str, Column], works: dict[str, Work], peak: float) ->
     return goals
 
 
-def main() -> None:
-    """Measures, prints and writes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="output file for the figures")
-    parser.add_argument("--quick", action="store_true", help="a quarter of the resolution, seconds instead of minutes")
-    parser.add_argument("--garden", type=Path, default=GARDEN, help="gsplat's test_garden.npz")
-    parser.add_argument("--outside", action="append", default=[], metavar="NAME=COMMAND", help="see README.md")
-    options = parser.parse_args()
+@dataclass(frozen=True, kw_only=True)
+class RasterizerBenchmark(Benchmark):
+    """Times of the passes of the CPU rasterizer."""
 
-    torch.manual_seed(0)
-    scene = load_scene(options.garden, shrink=4 if options.quick else 1)
-    peak = measure_peak(torch.get_num_threads())
-    CONSOLE.print(machine(), describe(peak))
-    outside = dict(entry.split("=", 1) for entry in options.outside)
-    columns = time_columns(scene, 9, outside)
-    works = passes(scene)
-    print_table(scene.title, columns)
-    print_roofline(columns, works, peak)
-    rows = [
-        {"scene": scene.title, "column": title, "row": row, **timing.row()}
-        | (works[row].row(timing.median / 1e3, peak) if row in works else {})
-        for title, column in columns.items()
-        for row, timing in column.items()
-    ]
-    write_results(options.json, rows, goals_of(columns, works, peak))
+    garden: Path = GARDEN
+    """gsplat's test_garden.npz."""
+    outside: tuple[str, ...] = ()
+    """Other programs, each as NAME=COMMAND; see benchmarks/README.md."""
+    quick: bool = False
+    """Measure a quarter of the resolution, in seconds instead of minutes."""
+
+    def measure(self) -> Results:
+        """Times all columns."""
+        torch.manual_seed(0)
+        commands = dict(map(named_command, self.outside))
+        scene = load_scene(self.garden, shrink=4 if self.quick else 1)
+        peak = measure_peak(torch.get_num_threads())
+        CONSOLE.print(machine(), describe(peak))
+        columns = time_columns(scene, 9, commands)
+        works = passes(scene)
+        print_times(scene.title, columns)
+        print_roofline(columns, works, peak)
+        rows = [
+            {"scene": scene.title, "column": title, "row": row, **timing.row()}
+            | (works[row].row(timing.median / 1e3, peak) if row in works else {})
+            for title, column in columns.items()
+            for row, timing in column.items()
+        ]
+        return rows, goals_of(columns, works, peak)
+
+
+def named_command(entry: str) -> tuple[str, str]:
+    """Splits NAME=COMMAND."""
+    name, equals, command = entry.partition("=")
+    if not (name and equals and command):
+        raise GenLangSplatError(f"Found the program {entry!r}; expected NAME=COMMAND. See benchmarks/README.md.")
+    return name, command
 
 
 if __name__ == "__main__":
-    main()
+    RasterizerBenchmark.main()

@@ -1,5 +1,7 @@
 """Times whole steps of the RGB phase for growing numbers of Gaussians and pixels, by part, with their memory.
 
+    python benchmarks/training.py --json training.json --plot docs/training.png
+
 The method is `gen-langsplat-lite` without its limit on the number of Gaussians. Steps are those of the trainer, and
 scene and images are generated. The size of the Gaussians decreases with their number, so that they cover the same area
 of the screen. Every configuration runs in its own process, for a separate peak memory.
@@ -7,37 +9,22 @@ of the screen. Every configuration runs in its own process, for a separate peak 
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
-import sys
-import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from rich.table import Table
 
-from common import Goal, machine, write_results
 from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.progress import track
-from rgb_step import LOSS, OPTIMIZER, PARTS, STRATEGY, USUAL_SIZE, measure
-
-Row = dict[str, Any]
+from support.benchmark import Benchmark, Goal, Results, Row, machine
+from support.processes import in_own_process
+from support.rgb_step import LOSS, OPTIMIZER, PARTS, STRATEGY, USUAL_SIZE, measure_steps
+from support.tables import print_table
 
 USUAL_COUNT = 100_000
 COUNTS, QUICK_COUNTS = (10_000, 30_000, 100_000, 300_000, 1_000_000), (10_000, 30_000, 100_000)
 SIZES, QUICK_SIZES = ((135, 240), (270, 480), (540, 960), (1080, 1920)), ((135, 240), (270, 480))
-
-
-def measure_apart(count: int, height: int, width: int) -> Row:
-    """Measures one configuration in a new process."""
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "row.json"
-        configuration = [str(number) for number in (count, height, width)]
-        command = [sys.executable, "-W", "ignore", __file__, "--one", *configuration, "--json", str(result)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        return json.loads(result.read_text())
 
 
 def digits(value: float) -> str:
@@ -45,20 +32,24 @@ def digits(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
 
 
-def print_table(title: str, rows: list[Row]) -> None:
-    """One configuration per column: the median of a step with its range, and of its parts."""
-    headers = [f"{row['gaussians']:,}\n{row['height']}x{row['width']}" for row in rows]
-    table = Table("ms", *headers, title=title, caption="median (min max); refinements are distributed over all steps")
+def print_steps(title: str, rows: list[Row]) -> None:
+    """Prints one configuration per column."""
+    headings = [f"{row['gaussians']:,}\n{row['height']}x{row['width']}" for row in rows]
+    caption = "median (range); refinements are distributed over all steps"
+    print_table(("ms", *headings), lines_of(rows), title, caption)
+
+
+def lines_of(rows: list[Row]) -> Iterator[tuple[str, ...]]:
+    """One line per part: the median of a step with its range, and of its parts."""
     lines = {"step": [row["step"] for row in rows]}
     lines |= {part: [row["parts"][part] for row in rows] for part in PARTS}
     lines |= {"one refinement": [row["refinement"] for row in rows]}
     for name, timings in lines.items():
         figures = [[digits(timing[key]) for key in ("median_ms", "min_ms", "max_ms")] for timing in timings]
-        table.add_row(name, *(f"{median}\n({least} {most})" for median, least, most in figures))
-    table.add_row("step, processor", *(digits(row["step"]["processor_ms"]) for row in rows))
-    table.add_row("steps a second", *(f"{row['steps_per_second']:.1f}" for row in rows))
-    table.add_row("peak GB", *(f"{row['peak_memory_gb']:.2f}" for row in rows))
-    CONSOLE.print(table)
+        yield name, *(f"{median}\n({least} to {most})" for median, least, most in figures)
+    yield "step, processor", *(digits(row["step"]["processor_ms"]) for row in rows)
+    yield "steps a second", *(f"{row['steps_per_second']:.1f}" for row in rows)
+    yield "peak GB", *(f"{row['peak_memory_gb']:.2f}" for row in rows)
 
 
 def fit_memory(rows: list[Row]) -> tuple[float, float, float]:
@@ -115,33 +106,34 @@ def plot(by_count: list[Row], by_size: list[Row], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
-    """Measures, prints and writes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="output file for the figures")
-    parser.add_argument("--quick", action="store_true", help="only up to 100,000 Gaussians and 270x480 pixels")
-    parser.add_argument("--plot", type=Path, help="PNG file for the curves")
-    parser.add_argument("--one", type=int, nargs=3, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one is not None:
-        options.json.write_text(json.dumps(measure(*options.one)))
-        return
+@dataclass(frozen=True, kw_only=True)
+class TrainingBenchmark(Benchmark):
+    """Time and memory of the steps of the RGB phase."""
 
-    CONSOLE.print(machine())
-    counts, sizes = (QUICK_COUNTS, QUICK_SIZES) if options.quick else (COUNTS, SIZES)
-    configurations = dict.fromkeys([(count, USUAL_SIZE) for count in counts] + [(USUAL_COUNT, size) for size in sizes])
-    rows = {
-        (count, size): measure_apart(count, *size)
-        for count, size in track(configurations, "Training", total=len(configurations))
-    }
-    by_count = [rows[count, USUAL_SIZE] for count in counts]
-    by_size = [rows[USUAL_COUNT, size] for size in sizes]
-    print_table("An RGB step as Gaussians grow", by_count)
-    print_table("An RGB step as pixels grow", by_size)
-    if options.plot is not None:
-        plot(by_count, by_size, options.plot)
-    write_results(options.json, list(rows.values()), goals_of(by_count))
+    plot: Path | None = None
+    """PNG file for the curves."""
+    quick: bool = False
+    """Measure only up to 100,000 Gaussians and 270x480 pixels."""
+
+    def measure(self) -> Results:
+        """Measures growing numbers of Gaussians and of pixels."""
+        CONSOLE.print(machine())
+        counts, sizes = (QUICK_COUNTS, QUICK_SIZES) if self.quick else (COUNTS, SIZES)
+        configurations = dict.fromkeys(
+            [(count, USUAL_SIZE) for count in counts] + [(USUAL_COUNT, size) for size in sizes]
+        )
+        rows = {
+            (count, size): in_own_process(measure_steps, count, *size)
+            for count, size in track(configurations, "Training", total=len(configurations))
+        }
+        by_count = [rows[count, USUAL_SIZE] for count in counts]
+        by_size = [rows[USUAL_COUNT, size] for size in sizes]
+        print_steps("An RGB step as Gaussians grow", by_count)
+        print_steps("An RGB step as pixels grow", by_size)
+        if self.plot is not None:
+            plot(by_count, by_size, self.plot)
+        return list(rows.values()), goals_of(by_count)
 
 
 if __name__ == "__main__":
-    main()
+    TrainingBenchmark.main()

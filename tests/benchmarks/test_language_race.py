@@ -37,7 +37,7 @@ def race() -> dict[str, Any]:
 
 
 def test_goals_use_the_best_run_and_the_first_run_that_comes_near_it() -> None:
-    from language_race_report import show_race
+    from support.language_race_report import show_race
 
     goals = [(goal.measured, goal.relation, goal.target) for goal in show_race([race()])]
     assert goals[0] == (pytest.approx(0.9 - 0.896), ">=", -0.005)
@@ -48,22 +48,22 @@ def test_goals_use_the_best_run_and_the_first_run_that_comes_near_it() -> None:
 
 
 def test_a_quality_that_is_never_reached_has_no_time() -> None:
-    from language_race_report import first_to
+    from support.language_race_report import first_to
 
     assert first_to(race()["curves"], "cosine", 0.95) is None
     assert first_to(race()["curves"], "cosine", 0.892).name == "Adam, tuned"
 
 
 def test_a_comparison_is_plotted(tmp_path: Path) -> None:
-    from language_race_report import plot_race
+    from support.language_race_report import plot_race
 
     plot_race([race()], tmp_path / "race.png")
     assert (tmp_path / "race.png").stat().st_size > 1000
 
 
 def test_every_stop_is_reported_and_the_best_latents_are_kept() -> None:
-    from language_adam import AdamSettings, kept
-    from language_race import KEPT, Course, Curve, run_curves, variant_of
+    from support.language_adam import AdamSettings, kept
+    from support.language_race import KEPT, Course, Curve, run_curves, variant_of
 
     truth = F.normalize(torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), dim=-1)
     views, shape = labeled_scene(2, truth), (6, 1, 4)

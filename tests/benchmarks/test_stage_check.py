@@ -23,7 +23,7 @@ QUERY = TextQuery(("unused",))
 
 @pytest.fixture
 def stages(benchmarks_importable: None) -> ModuleType:
-    import stage_check
+    from support import stage_check
 
     return stage_check
 

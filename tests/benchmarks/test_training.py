@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def rgb_step(benchmarks_importable: None) -> ModuleType:
-    import rgb_step
+    from support import rgb_step
 
     return rgb_step
 
@@ -37,7 +37,7 @@ def make_row(gaussians: int, step: float, parts: dict[str, float], peak: float) 
 
 
 def test_every_part_of_a_step_is_timed_while_the_scene_grows(rgb_step: ModuleType) -> None:
-    row = rgb_step.measure(500, 32, 48)
+    row = rgb_step.measure_steps(500, 32, 48)
     assert set(row["parts"]) == set(rgb_step.PARTS)
     assert all(timing["median_ms"] > 0 for timing in row["parts"].values())
     assert row["gaussians_after_refinements"] > 500

@@ -20,8 +20,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import machine
 from genlangsplat_ns.rasterization import CompositingWeights
+from support.benchmark import machine
 
 LANES = 16
 OPACITY_OPERATIONS = 27

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,7 @@ from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.rasterization import Gaussians, View, WeightCache, compositing_weights
 from genlangsplat_ns.utils.console import CONSOLE
+from support.benchmark import Row
 
 WIDTH, HEIGHT = 988, 731
 LATENT_DIM = 16
@@ -83,7 +83,7 @@ def shell_of_gaussians(count: int) -> Gaussians:
     return Gaussians(means, quats, scales, torch.sigmoid(1.5 * torch.randn(count, generator=generator) + 1))
 
 
-def lift_large(num_gaussians: int, num_views: int, rounds: int) -> dict[str, Any]:
+def lift_large(num_gaussians: int, num_views: int, rounds: int) -> Row:
     """Lifts the scene with the default settings and a number of rounds, and records the time after every tenth view."""
     views = SyntheticViews(shell_of_gaussians(num_gaussians), num_views)
     shape = num_gaussians, len(LEVELS), LATENT_DIM

@@ -13,7 +13,7 @@ from torch import Tensor
 from genlangsplat_ns.rasterization import Gaussians, View
 from genlangsplat_ns.utils.console import CONSOLE
 
-GARDEN = Path(__file__).parents[2] / "shared" / "data" / "gsplat_garden" / "test_garden.npz"
+GARDEN = Path(__file__).parents[3] / "shared" / "data" / "gsplat_garden" / "test_garden.npz"
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from genlangsplat_ns.config import gen_langsplat_lite
-from genlangsplat_ns.demo.run import peak_memory_gb
 from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.language.named_autoencoders import scene_autoencoder
 from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.pipeline import GenLangSplatPipeline
 from genlangsplat_ns.rasterization import Gaussians, View
-from timing import Timing
+from support.benchmark import Row
+from support.timing import Timing
 
 FORWARD, BACKWARD, LOSS, OPTIMIZER, STRATEGY, REST = PARTS = (
     "forward",
@@ -220,7 +220,7 @@ def make_picture(height: int, width: int, seed: int) -> Tensor:
     return ((waves + 1) * 127.5).to(torch.uint8)
 
 
-def measure(count: int, height: int, width: int) -> dict[str, Any]:
+def measure_steps(count: int, height: int, width: int) -> Row:
     """Times usual steps and refinements, and distributes a refinement's cost over the steps between refinements."""
     torch.manual_seed(0)
     trainer = TimedTrainer(count, height, width)
@@ -248,5 +248,4 @@ def measure(count: int, height: int, width: int) -> dict[str, Any]:
         "parts": {part: timing.row() for part, timing in parts.items()},
         "refinement": refinement.row(),
         "gaussians_after_refinements": trainer.model.num_points,
-        "peak_memory_gb": peak_memory_gb(),
     }

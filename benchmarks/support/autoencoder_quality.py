@@ -7,24 +7,21 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from rich.table import Table
 from torch import Tensor
 
-from common import Goal
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.utils.console import CONSOLE
 from pretrain.embedding_commands import Train
 from pretrain.fidelity import PcaBaseline, fidelity
 from pretrain.settings import TrainingSettings
 from pretrain.training import train_autoencoder
-
-Row = dict[str, Any]
+from support.benchmark import Goal, Row
+from support.tables import print_table, with_range
 
 LATENT_DIM = 16
 """Width of all latents that are compared."""
@@ -164,12 +161,12 @@ def train_and_measure(fold: Fold, architecture: str, settings: TrainingSettings,
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Formats mean and range."""
+    """Mean and range."""
     return {"mean": statistics.fmean(values), "min": min(values), "max": max(values)}
 
 
-def measure_quality(folder: Path, quick: bool) -> list[Row]:
-    """Trains and measures everything: one row per fold and compressor, with the spread over the seeds."""
+def measure_quality(folder: Path, quick: bool) -> Row:
+    """Trains and measures everything; `rows` has one row per fold and compressor, with the spread over the seeds."""
     steps, seeds = (QUICK_STEPS, QUICK_SEEDS) if quick else (STEPS, SEEDS)
     rows: list[Row] = []
     for fold in read_folds(folder):
@@ -185,39 +182,32 @@ def measure_quality(folder: Path, quick: bool) -> list[Row]:
             spreads = {figure: spread([run[figure] for run in figures]) for figure in known}
             rows.append({"part": "quality", "fold": fold.name, "compressor": name, **counts, **spreads})
         CONSOLE.print(f"Measured fold {fold.name}: {steps} steps, {len(seeds)} seeds.")
-    return rows
+    return {"rows": rows}
 
 
 def print_quality(rows: list[Row]) -> None:
     """Prints one row per fold and compressor: the mean over the seeds and its range."""
 
     def cell(row: Row, figure: str) -> str:
-        if figure not in row:
-            return "-"
-        values = row[figure]
-        if values["min"] == values["max"]:
-            return f"{values['mean']:.4f}"
-        return f"{values['mean']:.4f} ({values['min']:.4f} to {values['max']:.4f})"
+        return with_range(*row[figure].values(), ".4f") if figure in row else "-"
 
-    table = Table(
-        "fold",
-        "compressor",
-        *FIGURES,
-        "s a training",
-        title=f"What {LATENT_DIM} numbers keep of real CLIP vectors of sources that no training saw",
-        caption="Mean (range over seeds). Centered: without the mean of the rows trained on, which differ by fold.",
-    )
+    lines: list[tuple[str, ...]] = []
     for number, row in enumerate(rows):
         is_first = number == 0 or rows[number - 1]["fold"] != row["fold"]
         if is_first and number:
-            table.add_section()
+            lines.append(())
         fold = f"{row['fold']}\n({row['trained']} -> {row['tested']} rows)" if is_first else ""
         seconds = f"{row['seconds']['mean']:.0f}" if "seconds" in row else ""
-        table.add_row(fold, row["compressor"], *(cell(row, figure) for figure in FIGURES), seconds)
-    CONSOLE.print(table)
+        lines.append((fold, row["compressor"], *(cell(row, figure) for figure in FIGURES), seconds))
+    print_table(
+        ("fold", "compressor", *FIGURES, "s a training"),
+        lines,
+        title=f"What {LATENT_DIM} numbers keep of real CLIP vectors of sources that no training saw",
+        caption="Mean (range over seeds). Centered: without the mean of the rows trained on, which differ by fold.",
+    )
 
 
-def quality_bars(rows: list[Row]) -> list[Goal]:
+def quality_goals(rows: list[Row]) -> list[Goal]:
     """The goals: on the first fold, the worst seed of `residual` must reach the principal components."""
     first = {row["compressor"]: row for row in rows if row["fold"] == rows[0]["fold"]}
     learned, linear = first["residual"], first[f"PCA {LATENT_DIM}"]

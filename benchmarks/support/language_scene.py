@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from composed_autoencoders import foreign_vectors, train_on
-from composed_scene import ComposedScene, RegionSettings, compose, region_features, source_vectors
 from genlangsplat_ns.language.autoencoder import Autoencoder
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.lifting.regions import RegionView
 from genlangsplat_ns.rasterization import CompositingWeights, compositing_weights
+from support.composed_autoencoders import foreign_vectors, train_on
+from support.composed_scene import ComposedScene, RegionSettings, compose, region_features, source_vectors
 
 
 @dataclass(frozen=True)

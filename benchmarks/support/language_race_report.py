@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
-from rich.table import Table
 
-from common import Goal
 from genlangsplat_ns.utils.console import CONSOLE
-from language_race import ADAM, ANEW, TUNED_ADAM, variant_of
-
-Row = dict[str, Any]
+from support.benchmark import Goal, Row
+from support.language_race import ADAM, ANEW, TUNED_ADAM, variant_of
+from support.tables import print_table, with_range
 
 QUALITIES = {"cosine": "cosine of latents", "lang_cosine": "cosine of latents", "miou": "mIoU"}
 """Figures for the comparison, and their titles."""
@@ -92,32 +89,32 @@ def _show_runs(scene: Row) -> None:
     """The quality of every run at its best stop."""
     keys = qualities_of(scene)
     heads = (f"{key} (best stop, seconds there)" for key in keys)
-    table = Table("solver", "steps", "seconds", *heads, title=title_of(scene))
+    lines = []
     for lift in scene["lifts"]:
-        spread = f" ({lift['least']:.3g} to {lift['most']:.3g})" if "least" in lift else ""
-        figures = (f"{lift[key]:.4f}" for key in keys)
-        table.add_row(f"lifting, {lift['solver']}", "", f"{lift['seconds']:.3g}{spread}", *figures)
+        median = lift["seconds"]
+        seconds = with_range(median, lift.get("least", median), lift.get("most", median), ".3g")
+        lines.append((f"lifting, {lift['solver']}", "", seconds, *(f"{lift[key]:.4f}" for key in keys)))
     for curve in scene["curves"]:
         last = curve["stops"][-1]
         bests = (best_of([curve], key) for key in keys)
         cells = (f"{best.value:.4f} ({best.step}, {best.seconds:.3g})" for best in bests)
-        table.add_row(f"{curve['solver']}, {curve['name']}", str(last["step"]), f"{last['seconds']:.4g}", *cells)
-    CONSOLE.print(table)
+        lines.append((f"{curve['solver']}, {curve['name']}", str(last["step"]), f"{last['seconds']:.4g}", *cells))
+    print_table(("solver", "steps", "seconds", *heads), lines, title_of(scene))
 
 
 def _show_equal_quality(scene: Row) -> None:
     """The time of Adam to come near its own best, and near the result of lifting."""
     lifts = {lift["solver"]: lift for lift in scene["lifts"]}
     heads = ("its best", f"within {NEAR:g} of that", *(f"within {NEAR:g} of {name} lifting" for name in lifts))
-    table = Table("figure", "variant", *heads, title="seconds to equal quality")
+    lines = []
     for key in qualities_of(scene):
         for variant, curves in variants_of(scene).items():
             best = best_of(curves, key)
             marks = [best.value - NEAR, *(lift[key] - NEAR for lift in lifts.values())]
             firsts = (first_to(curves, key, mark) for mark in marks)
             cells = (f"{stop.seconds:.3g}" if stop else "never" for stop in firsts)
-            table.add_row(key, variant, f"{best.value:.4f}", *cells)
-    CONSOLE.print(table)
+            lines.append((key, variant, f"{best.value:.4f}", *cells))
+    print_table(("figure", "variant", *heads), lines, title="seconds to equal quality")
 
 
 def plot_race(found: Sequence[Row], path: Path) -> None:

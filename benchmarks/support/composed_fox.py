@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from composed_fidelity import shown_in
 from genlangsplat_ns.evaluation.evaluate import evaluate_views
 from genlangsplat_ns.evaluation.label_folders import read_label_set
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF, THRESHOLD
@@ -29,11 +28,11 @@ from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.labels import warp_labels
 from genlangsplat_ns.scene.language_scene import LanguageScene, SceneView
 from genlangsplat_ns.scene.lifting import training_views
-from timing import Stopwatch
+from support.benchmark import Row
+from support.composed_fidelity import shown_in
+from support.timing import Stopwatch
 
-Row = dict[str, Any]
-
-LABELS = Path(__file__).parent / "fox_labels"
+LABELS = Path(__file__).parents[1] / "fox_labels"
 PROTOCOLS = (LANGSPLAT_LERF, THRESHOLD)
 
 

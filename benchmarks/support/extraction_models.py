@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +20,8 @@ from genlangsplat_ns.features.regions import RegionMask, ViewMasks
 from genlangsplat_ns.features.settings import OpenClipSettings
 from genlangsplat_ns.utils.matrix_products import onednn_matmul
 from genlangsplat_ns.utils.progress import track
-from timing import Timing, repeat
-
-Row = dict[str, Any]
+from support.benchmark import Row
+from support.timing import Timing, repeat
 
 HEIGHT, WIDTH = 731, 988
 """Size of LERF's views."""

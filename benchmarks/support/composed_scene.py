@@ -1,15 +1,11 @@
 """A table with named objects and exact labels, seen from all around, with simulated outputs of a mask model and CLIP.
 
-    python benchmarks/composed_scene.py --data ../shared/data --out sheet.png
-
 The objects are real and mesh-derived splats, and their words have real CLIP text vectors. Only the regions and their
 errors are synthetic, so that the amount of each error can be set and every answer compared with the ground truth.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +13,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int32, UInt8
-from matplotlib import colormaps
-from PIL import Image
-from rich.table import Table
 from scipy.ndimage import zoom
 from torch import Tensor
 
-from composed_objects import (
+from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.store import ViewFeatures
+from genlangsplat_ns.levels import LEVELS
+from support.composed_objects import (
     BACKGROUND,
     CATALOG,
     LabeledGaussians,
@@ -37,10 +33,6 @@ from composed_objects import (
     read_words,
     render,
 )
-from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.store import ViewFeatures
-from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.utils.console import CONSOLE
 
 FIELD_PIXELS = 24
 """Distance over which the field that shifts boundaries changes."""
@@ -341,60 +333,3 @@ def _draw_vector(vectors: Tensor, owners: tuple[int, ...], mislabeled: float, ra
         others = [source for source in range(len(vectors)) if source not in owners]
         return vectors[int(random.choice(others))]
     return vectors[list(owners)].mean(dim=0)
-
-
-def text_cosines(scene: ComposedScene, settings: RegionSettings) -> tuple[Tensor, Tensor]:
-    """Cosines of the whole objects of all views with their own text, and with the texts of other objects."""
-    own, other = [], []
-    for index, labels in enumerate(scene.labels):
-        features = region_features(scene, index, settings)
-        cosines = features.embeddings @ scene.texts.T
-        for name in labels[labels >= 0].unique():
-            rows, counts = features.regions[-1][labels == name].unique(return_counts=True)
-            row = cosines[rows[counts.argmax()]]
-            own.append(row[name])
-            other.append(torch.cat([row[:name], row[name + 1 :]]))
-    return torch.stack(own), torch.cat(other)
-
-
-def contact_sheet(scene: ComposedScene, settings: RegionSettings, count: int = 6) -> Image.Image:
-    """Arranges views in rows: the image, its labels, and its subparts, parts and wholes."""
-    order = np.arange(256)
-    palette = colormaps["hsv"](order * 0.618 % 1)[:, :3] * (1 - 0.25 * (order % 3))[:, None]
-    palette = np.concatenate([(palette * 255).astype(np.uint8), np.zeros((1, 3), dtype=np.uint8)])
-    rows = []
-    for index in np.linspace(0, len(scene.views) - 1, count).astype(int).tolist():
-        features = region_features(scene, index, settings)
-        maps = torch.cat([scene.labels[index][None], features.regions]).numpy()
-        rows.append(
-            np.concatenate([scene.images[index].numpy(), *palette[np.where(maps < 0, 256, maps % 256)]], axis=1)
-        )
-    return Image.fromarray(np.concatenate(rows))
-
-
-def main() -> None:
-    """Composes a scene, writes its contact sheet and prints the cosines of its regions with the texts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of all data sets")
-    parser.add_argument("--out", type=Path, required=True, help="PNG file for the contact sheet")
-    parser.add_argument("--seed", type=int, default=0, help="random seed of the scene")
-    parser.add_argument("--objects", type=int, default=8, help="number of objects")
-    parser.add_argument("--views", type=int, default=40, help="number of cameras")
-    parser.add_argument("--errors", type=float, default=0.0, help="rate of each kind of region error")
-    options = parser.parse_args()
-    start = time.perf_counter()
-    scene = compose(options.data, options.seed, options.objects, options.views)
-    CONSOLE.print(
-        f"{', '.join(scene.objects)}: {len(scene.gaussians.means)} Gaussians, {time.perf_counter() - start:.1f} s"
-    )
-    rates = dict.fromkeys(("mislabeled", "merged", "split", "missing"), options.errors)
-    contact_sheet(scene, RegionSettings(**rates, boundary_shift=10 * options.errors)).save(options.out)
-    table = Table("modality", "cosine with the own text", "with the others'")
-    for modality in MODALITIES:
-        cosines = text_cosines(scene, RegionSettings(modality=modality))
-        table.add_row(modality, *(f"{values.mean():.3f}, spread {values.std():.3f}" for values in cosines))
-    CONSOLE.print(table)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from composed_scene import ComposedScene
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import LabeledMask, ViewLabels
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
 from genlangsplat_ns.language.field import LanguageField
 from genlangsplat_ns.language.gaussian_scores import SeenScores
 from genlangsplat_ns.rasterization import CompositingWeights
+from support.composed_scene import ComposedScene
 
 ENCODER = "CLIP ViT-B/32"
 

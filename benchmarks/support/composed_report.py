@@ -9,12 +9,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.table import Table
 
-from common import Goal
-from genlangsplat_ns.utils.console import CONSOLE
-
-Row = dict[str, Any]
+from support.benchmark import Goal, Row
+from support.tables import mean_with_range, print_table
 
 PAPER_LINE = 0.93
 """Cosine of decoded and real embeddings reported in the paper."""
@@ -49,14 +46,14 @@ def _name(row: Row) -> str:
 
 def _by_scene(title: str, rows: list[Row], name: Callable[[Row], str]) -> None:
     seeds = sorted({row["seed"] for row in rows})
-    table = Table("latents", *map(str, seeds), "mean", "shuffled", title=title)
+    lines = []
     for label in dict.fromkeys(map(name, rows)):
         own = {row["seed"]: row for row in rows if name(row) == label}
         cells = [_score(own[seed]) if seed in own else "" for seed in seeds]
         mistaken = [row["shuffled_miou"] for row in own.values() if "shuffled_miou" in row]
         mean = f"{mean_of(list(own.values()), 'miou'):.3f} ({mean_of(list(own.values()), 'localization'):.2f})"
-        table.add_row(label, *cells, mean, f"{max(mistaken):.4f}" if mistaken else "")
-    CONSOLE.print(table)
+        lines.append((label, *cells, mean, f"{max(mistaken):.4f}" if mistaken else ""))
+    print_table(("latents", *map(str, seeds), "mean", "shuffled"), lines, title)
 
 
 def _score(row: Row) -> str:
@@ -64,7 +61,7 @@ def _score(row: Row) -> str:
 
 
 def _show_costs(rows: list[Row]) -> None:
-    table = Table("latents", "lift s (processor)", "memory s (processor)", "keys", "MB", title="Mean costs of a scene")
+    lines = []
     for label in dict.fromkeys(map(_name, rows)):
         own = [row for row in rows if _name(row) == label]
         times = (
@@ -72,40 +69,41 @@ def _show_costs(rows: list[Row]) -> None:
             for part in ("lift", "memory")
         )
         keys = f"{min(row['keys'] for row in own):.0f} to {max(row['keys'] for row in own):.0f}"
-        table.add_row(label, *times, keys, f"{max(row['memory_mb'] for row in own):.2f}")
-    CONSOLE.print(table)
+        lines.append((label, *times, keys, f"{max(row['memory_mb'] for row in own):.2f}"))
+    headings = ("latents", "lift s (processor)", "memory s (processor)", "keys", "MB")
+    print_table(headings, lines, title="Mean costs of a scene")
 
 
 def _show_fidelity(rows: list[Row]) -> None:
-    columns = ("cosine", "MSE x 1000")
-    table = Table("latents", *columns, *columns, title="Held-out regions: embeddings, and noiseless vectors")
+    lines = []
     for name in dict.fromkeys((_name(row), row["latents"]) for row in rows):
         own = [row for row in rows if (_name(row), row["latents"]) == name]
         cells = []
         for kind in ("embedding", "source"):
-            cosines = [row[f"{kind}_cosine"] for row in own]
-            cells.append(f"{mean_of(own, f'{kind}_cosine'):.3f} ({min(cosines):.3f} to {max(cosines):.3f})")
+            cells.append(mean_with_range([row[f"{kind}_cosine"] for row in own], ".3f"))
             cells.append(f"{1e3 * mean_of(own, f'{kind}_mse'):.3f}")
-        table.add_row(", ".join(name), *cells)
-    CONSOLE.print(table)
+        lines.append((", ".join(name), *cells))
+    columns = ("cosine", "MSE x 1000")
+    print_table(("latents", *columns, *columns), lines, title="Held-out regions: embeddings, and noiseless vectors")
 
 
 def _show_domains(rows: list[Row]) -> None:
     asked = list(dict.fromkeys(row["asked"] for row in rows))
-    table = Table("trained on", *asked, title="Held-out vectors of each domain: cosine with the decoder, with a memory")
+    lines = []
     for trained_on in dict.fromkeys(row["trained_on"] for row in rows):
         own = {row["asked"]: row for row in chosen(rows, trained_on=trained_on)}
-        table.add_row(trained_on, *(f"{own[name]['autoencoder']:.3f}, {own[name]['memory']:.3f}" for name in asked))
+        lines.append((trained_on, *(f"{own[name]['autoencoder']:.3f}, {own[name]['memory']:.3f}" for name in asked)))
     means = {row["asked"]: row["mean_vector"] for row in rows}
-    table.add_row("the mean vector alone", *(f"{means[name]:.3f}" for name in asked))
-    CONSOLE.print(table)
+    lines.append(("the mean vector alone", *(f"{means[name]:.3f}" for name in asked)))
+    title = "Held-out vectors of each domain: cosine with the decoder, with a memory"
+    print_table(("trained on", *asked), lines, title)
 
 
 def _show_fox(rows: list[Row]) -> None:
     if not rows:
         return
     protocols = list(dict.fromkeys(row["protocol"] for row in rows))
-    table = Table("code", "decoder", "held-out cosine", "keys", "lift s", "memory s", *protocols, title="Fox")
+    lines = []
     for code, decoder in dict.fromkeys((row["code"], row["decoder"]) for row in rows):
         own = {row["protocol"]: row for row in chosen(rows, code=code, decoder=decoder)}
         row = own[protocols[0]]
@@ -113,8 +111,9 @@ def _show_fox(rows: list[Row]) -> None:
             f"{row[f'{part}_seconds']:.0f} ({row[f'{part}_processor_seconds']:.0f})" for part in ("lift", "memory")
         )
         scores = (_score(own[protocol]) for protocol in protocols)
-        table.add_row(code, decoder, f"{row['cosine']:.3f}", str(row["keys"]), *times, *scores)
-    CONSOLE.print(table)
+        lines.append((code, decoder, f"{row['cosine']:.3f}", str(row["keys"]), *times, *scores))
+    headings = ("code", "decoder", "held-out cosine", "keys", "lift s", "memory s", *protocols)
+    print_table(headings, lines, title="Fox")
 
 
 def goals_of(rows: list[Row], width: int) -> list[Goal]:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -15,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from extraction_models import HEIGHT, WIDTH, read_images
 from genlangsplat_ns.features.encoders import ConSEEncoder, encoder_embedding_dim, encoder_identity
 from genlangsplat_ns.features.extract import extract_features
 from genlangsplat_ns.features.masks import load_mask_generator, mask_settings
@@ -23,11 +19,9 @@ from genlangsplat_ns.features.regions import ViewMasks
 from genlangsplat_ns.features.store import FeatureStore, StoreIdentity
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.utils.progress import track
-
-Row = dict[str, Any]
-
-WORKER = Path(__file__).with_name("extraction.py")
-"""The script that runs a part in its own process."""
+from support.benchmark import Row
+from support.extraction_models import HEIGHT, WIDTH, read_images
+from support.processes import start_process
 
 
 def embedded_store(root: Path) -> FeatureStore:
@@ -52,32 +46,31 @@ def extract_logged(root: Path, folder: Path | None, count: int) -> None:
                 log.write(f"{int(image.long().sum())}\n")
             return super().encode_regions(image, masks)
 
-    extract_features(
-        read_images(folder, count), embedded_store(root), lambda: load_mask_generator("watershed"), LoggedEncoder
-    )
+    views = [(name, image, None) for name, image in read_images(folder, count)]
+    extract_features(views, embedded_store(root), lambda: load_mask_generator("watershed"), LoggedEncoder)
 
 
 def measure_kills(folder: Path | None, count: int, kills: int) -> Row:
     """Kills an extraction repeatedly at random moments after it has started, then lets it finish."""
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as quiet, tempfile.TemporaryDirectory() as disturbed:
-        run(quiet, folder, count).wait()
+        start_process(extract_logged, Path(quiet), folder, count).join()
         log = Path(disturbed) / "log"
         log.touch()
         most_redone = done = 0
         for _ in track(range(kills), "Killing extractions"):
             before = log.read_text().split()
-            process = run(disturbed, folder, count)
-            while process.poll() is None and log.stat().st_size == sum(len(line) + 1 for line in before):
+            process = start_process(extract_logged, Path(disturbed), folder, count)
+            while process.is_alive() and log.stat().st_size == sum(len(line) + 1 for line in before):
                 time.sleep(0.002)
             time.sleep(rng.uniform(0.0, 0.6))
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
+            if process.is_alive():
+                process.kill()
                 done += 1
-            process.wait()
+            process.join()
             begun = log.read_text().split()[len(before) :]
             most_redone = max(most_redone, len(set(begun) & set(before)))
-        run(disturbed, folder, count).wait()
+        start_process(extract_logged, Path(disturbed), folder, count).join()
         first, second = (files_of(embedded_store(Path(root)).folder) for root in (quiet, disturbed))
         return {
             "part": "kill -9",
@@ -87,12 +80,6 @@ def measure_kills(folder: Path | None, count: int, kills: int) -> Row:
             "views_begun": len(log.read_text().split()),
             "equal_byte_for_byte": first == second,
         }
-
-
-def run(root: str, folder: Path | None, count: int) -> subprocess.Popen[bytes]:
-    """Starts an extraction in its own process."""
-    arguments = ["--worker", "extract", root, str(count), *([str(folder.resolve())] if folder else [])]
-    return subprocess.Popen([sys.executable, "-W", "ignore", str(WORKER), *arguments], stdout=subprocess.DEVNULL)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -146,12 +133,13 @@ class RandomEncoder:
         return torch.nn.functional.normalize(torch.randn(len(masks), 512, generator=generator), dim=-1)
 
 
-def weigh_store(root: Path, count: int) -> Row:
+def weigh_store(count: int) -> Row:
     """Extracts a large scene with stand-ins for the models, which leaves the memory and disk of the store."""
     identity = StoreIdentity("random", "random/1", 512, "wavy", {}, LEVELS)
-    store = FeatureStore.open(root, identity)
-    start = time.perf_counter()
-    extract_features(LargeViews(count), store, WavyMasks, RandomEncoder)
-    seconds = time.perf_counter() - start
-    megabytes = sum(path.stat().st_size for path in store.folder.iterdir()) / 1e6
+    with tempfile.TemporaryDirectory() as root:
+        store = FeatureStore.open(Path(root), identity)
+        start = time.perf_counter()
+        extract_features(LargeViews(count), store, WavyMasks, RandomEncoder)
+        seconds = time.perf_counter() - start
+        megabytes = sum(path.stat().st_size for path in store.folder.iterdir()) / 1e6
     return {"part": "store", "views": count, "regions": 400, "megabytes": megabytes, "seconds": seconds}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 
@@ -58,3 +58,16 @@ def repeat(repetitions: int, work: Callable[[], object]) -> Timing:
         with watch:
             work()
     return timing_of(watches)
+
+
+def in_turns(works: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, Timing]:
+    """Times several tasks in turns after one warm-up each, so that all run under the same conditions."""
+    watches: dict[str, list[Stopwatch]] = {name: [] for name in works}
+    for number in range(repetitions + 1):
+        for name, work in works.items():
+            watch = Stopwatch()
+            with watch:
+                work()
+            if number:
+                watches[name].append(watch)
+    return {name: timing_of(found) for name, found in watches.items()}

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from composed_objects import CATALOG, read_words
-from composed_run import ENCODER
-from composed_scene import ComposedScene, unlike_looks
 from genlangsplat_ns.language.architectures import linear_maps
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialize_from_pca
 from genlangsplat_ns.utils.progress import track
+from support.composed_objects import CATALOG, read_words
+from support.composed_run import ENCODER
+from support.composed_scene import ComposedScene, unlike_looks
 
 DOMAINS = ("watches", "photographs", "texts", "things")
 """The domains: real image vectors of watches, of photographs, real text vectors, and synthetic image vectors."""

@@ -7,19 +7,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from genlangsplat_ns.lifting.regions import RegionView
 from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.utils.console import CONSOLE
-from language_adam import LANGSPLAT_EPSILON, PAPER_STEPS, AdamSettings, Render, anew, kept, optimize
-from language_scene import LatentScene, latent_scene, score
+from genlangsplat_ns.utils.files import atomic_path, safe_name
+from support.benchmark import Row
+from support.language_adam import LANGSPLAT_EPSILON, PAPER_STEPS, AdamSettings, Render, anew, kept, optimize
+from support.language_scene import LatentScene, latent_scene, score
 
-Row = dict[str, Any]
 Figures = dict[str, float]
 
 SMALL = {"num_objects": 6, "num_views": 16, "width": 162, "height": 108, "max_gaussians": 1500}
@@ -137,6 +137,20 @@ def latent_figures(scene: LatentScene, latents: Tensor) -> Figures:
     return vars(score(scene, latents))
 
 
+def scene_named(data: Path, name: str) -> LatentScene:
+    """Composes one of `SCENES`; `data` is the folder of all data sets."""
+    size, share = SCENES[name]
+    scene = latent_scene(data, 0, **size)
+    return scene.mislabeled(share) if share else scene
+
+
+def write_latents(path: Path, scene: str, lifted: dict[str, Tensor], best: dict[str, Row]) -> None:
+    """Writes the latents of lifting, and of the best stop of each variant of Adam, by solver."""
+    latents = lifted | {variant: stop["latents"] for variant, stop in best.items()}
+    with atomic_path(path) as temporary:
+        save_file({solver: found.contiguous() for solver, found in latents.items()}, temporary, {"scene": scene})
+
+
 def measure_adam(
     data: Path,
     name: str,
@@ -152,12 +166,10 @@ def measure_adam(
         name: One of `SCENES`.
         steps: Number of steps of the best rate of Adam on the small scene.
         quick: Fewer and shorter runs of Adam.
-        latents: A folder for the latents of lifting and of Adam's best stop, with their scene.
+        latents: A folder for the latents of lifting and of Adam's best stop.
         figures: Returns figures of latents; higher is better for all.
     """
-    size, share = SCENES[name]
-    scene = latent_scene(data, 0, **size)
-    scene = scene.mislabeled(share) if share else scene
+    scene = scene_named(data, name)
     training = [scene.scene.views[index] for index in scene.scene.split("train")]
     lifts, lifted, setups = [], {}, []
     for solver, settings in LIFTS.items():
@@ -177,8 +189,7 @@ def measure_adam(
     course = Course(views, renders, scene.shape, statistics.median(setups), lambda found: figures(scene, found))
     curves, best = run_curves(course, curves_of(name, steps, quick))
     if latents is not None:
-        saved = {"scene": replace(scene, weights=()), "lifted": lifted, "adam": best}
-        torch.save(saved, latents / f"{name.replace(' %', '').replace(', ', '-').replace(' ', '-')}.pt")
+        write_latents(latents / f"{safe_name(name)}.safetensors", name, lifted, best)
     result = {"part": "adam", "scene": name, "gaussians": scene.num_gaussians, "views": len(views)}
     return result | {"setup_seconds": course.setup_seconds, "lifts": lifts, "curves": curves}
 
@@ -217,6 +228,6 @@ def measure_run(config: Path, quick: bool = False, latents: Path | None = None) 
     course = Course(views, renders, tuple(model.latents.shape), setup_seconds, figures)
     curves, best = run_curves(course, curves_of("run", PAPER_STEPS, quick))
     if latents is not None:
-        torch.save({"lifted": lifted, "adam": best}, latents / "run.pt")
+        write_latents(latents / "run.safetensors", "photographs", lifted, best)
     result = {"part": "run", "scene": "photographs", "gaussians": model.num_points, "views": len(views)}
     return result | {"setup_seconds": setup_seconds, "lifts": lifts, "curves": curves}

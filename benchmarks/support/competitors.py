@@ -14,12 +14,12 @@ from PIL import Image
 from plyfile import PlyData, PlyElement
 from torch import Tensor
 
-from garden import GardenScene
 from genlangsplat_ns.rasterization import autograd, compositing_weights, rasterization
 from genlangsplat_ns.rasterization.inputs import check_scene
 from genlangsplat_ns.rasterization.library import load_kernels
 from genlangsplat_ns.rasterization.ssim import structural_similarity
-from timing import Stopwatch, Timing, repeat, timing_of
+from support.garden import GardenScene
+from support.timing import Stopwatch, Timing, repeat, timing_of
 
 CHANNELS = (3, 16, 48)
 LAMBDA_SIMILARITY = 0.2

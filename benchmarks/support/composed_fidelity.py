@@ -9,17 +9,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from composed_autoencoders import DOMAINS, ForeignVectors, held_out
-from composed_lift import Code, LiftedScene, SceneSetup
-from composed_run import ENCODER
-from composed_scene import RegionSettings, source_vectors
 from genlangsplat_ns.language.memory import MemoryDecoder
 from genlangsplat_ns.lifting.memory_fit import fit_memory
 from genlangsplat_ns.lifting.memory_regions import MemoryRegions
 from genlangsplat_ns.lifting.regions import RegionView
 from genlangsplat_ns.utils.vectors import unit_or_zero
-
-Row = dict[str, Any]
+from support.benchmark import Row
+from support.composed_autoencoders import DOMAINS, ForeignVectors, held_out
+from support.composed_lift import Code, LiftedScene, SceneSetup
+from support.composed_run import ENCODER
+from support.composed_scene import RegionSettings, source_vectors
 
 NOISY = RegionSettings()
 """Regions of held-out views: with independent noise, without unpredictable errors."""

@@ -17,18 +17,15 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32
-from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
-from common import Goal, in_own_process, peak_memory_gb
 from genlangsplat_ns.features.store import StoreIdentity
 from genlangsplat_ns.language.architectures import ARCHITECTURES
 from genlangsplat_ns.language.autoencoder import AutoencoderIdentity
@@ -39,12 +36,10 @@ from pretrain.scene_files import read_folders, scene_paths, write_scene
 from pretrain.settings import PrecisionName, TrainingSettings
 from pretrain.stream import EmbeddingStream
 from pretrain.training import train_autoencoder
-from timing import repeat
-
-Row = dict[str, Any]
-
-WORKER = str(Path(__file__).with_name("autoencoder.py"))
-"""The script that runs a part in its own process."""
+from support.benchmark import Goal, Row
+from support.processes import in_own_process, peak_memory_gb
+from support.tables import print_table, with_range
+from support.timing import repeat
 
 ARCHITECTURE = "langsplat"
 EMBEDDING_DIM, LATENT_DIM = 512, 16
@@ -202,6 +197,11 @@ RUNS: dict[str, Callable[[Path, int], dict[str, float]]] = {
 """The alternating runs, each in its own process."""
 
 
+def measure_rates(run: str, folder: Path, batch: int) -> Row:
+    """Makes one of `RUNS`; `rates` has embeddings per second by name."""
+    return {"rates": RUNS[run](folder, batch)}
+
+
 def measure_throughput(rows: int, batches: Sequence[int], repetitions: int) -> list[Row]:
     """Measures embeddings per second: one row per batch size.
 
@@ -215,7 +215,7 @@ def measure_throughput(rows: int, batches: Sequence[int], repetitions: int) -> l
             for _ in track(range(repetitions), f"Training with batches of {batch}"):
                 turn: dict[str, float] = {}
                 for run in RUNS:
-                    turn |= in_own_process(WORKER, "throughput", run, folder, str(batch))["rates"]
+                    turn |= in_own_process(measure_rates, run, Path(folder), batch)["rates"]
                 turns.append(turn)
             rates = {name: middle([turn[name] for turn in turns]) for name in turns[0]}
             ratios = {name: middle([turn[name] / turn[PLAIN] for turn in turns]) for name in turns[0]}
@@ -224,30 +224,32 @@ def measure_throughput(rows: int, batches: Sequence[int], repetitions: int) -> l
 
 
 def middle(values: Sequence[float]) -> dict[str, float]:
-    """Formats median and range."""
+    """Median and range."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def print_throughput(rows: list[Row]) -> None:
     """Prints one row per measurement, with two columns per batch size."""
     headers = [header for row in rows for header in (f"batch {row['batch']}: embeddings/s", "times the simple loop")]
-    table = Table(
-        "what",
-        *headers,
+    print_table(
+        ("what", *headers),
+        (
+            (
+                name,
+                *(
+                    with_range(*row[figure][name].values(), digits)
+                    for row in rows
+                    for figure, digits in (("rates", ",.0f"), ("ratios", ".2f"))
+                ),
+            )
+            for name in rows[0]["rates"]
+        ),
         title=f"{ARCHITECTURE}, {EMBEDDING_DIM} -> {LATENT_DIM}, an epoch of {rows[0]['rows']:,} rows",
         caption="Median (from to). The ratio of a step alone is what a training could reach if rows cost nothing.",
     )
-    for name in rows[0]["rates"]:
-        cells = []
-        for row in rows:
-            rate, ratio = row["rates"][name], row["ratios"][name]
-            cells.append(f"{rate['median']:,.0f} ({rate['min']:,.0f} to {rate['max']:,.0f})")
-            cells.append(f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})")
-        table.add_row(name, *cells)
-    CONSOLE.print(table)
 
 
-def throughput_bars(rows: list[Row]) -> list[Goal]:
+def throughput_goals(rows: list[Row]) -> list[Goal]:
     """The goals."""
     return [
         Goal(f"training, batch {row['batch']}, times the simple loop", row["ratios"][OURS]["median"], ">=", 10)
@@ -269,7 +271,7 @@ def measure_streaming(rows: int, batch: int) -> Row | None:
         written = write_embeddings(Path(folder), rows)
         writing = time.perf_counter() - start
         gigabytes = sum(path.stat().st_size for path in scene_paths(Path(folder))) / 1e9
-        row = in_own_process(WORKER, "stream", folder, str(batch))
+        row = in_own_process(stream_epoch, Path(folder), batch)
     return {"part": "streaming", "rows": written, "gigabytes": gigabytes, "seconds_writing": writing, **row}
 
 
@@ -287,8 +289,8 @@ def stream_epoch(folder: Path, batch: int) -> Row:
 
 def print_streaming(row: Row) -> None:
     """Prints one row."""
-    table = Table("rows", "on disk", "batch", "seconds", "rows/s", "peak memory", "before training", title="Streaming")
-    table.add_row(
+    headings = ("rows", "on disk", "batch", "seconds", "rows/s", "peak memory", "before training")
+    cells = (
         f"{row['rows']:,}",
         f"{row['gigabytes']:.2f} GB",
         str(row["batch"]),
@@ -297,9 +299,9 @@ def print_streaming(row: Row) -> None:
         f"{row['peak_memory_gb']:.2f} GB",
         f"{row['memory_before_gb']:.2f} GB",
     )
-    CONSOLE.print(table)
+    print_table(headings, [cells], title="Streaming")
 
 
-def streaming_bars(row: Row) -> list[Goal]:
+def streaming_goals(row: Row) -> list[Goal]:
     """The goal."""
     return [Goal(f"streaming {row['rows']:,} rows, peak GB of the whole process", row["peak_memory_gb"], "<=", 2)]

@@ -13,10 +13,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from composed_autoencoders import ForeignVectors, foreign_vectors
-from composed_objects import read_words
-from composed_run import ENCODER, THING, FieldRun, SplattedRun, WordTable, labels_of
-from composed_scene import ComposedScene, RegionSettings, compose, region_features, source_vectors
 from genlangsplat_ns.evaluation.evaluate import TextTarget, evaluate_views
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF
 from genlangsplat_ns.features.store import ViewFeatures
@@ -33,11 +29,14 @@ from genlangsplat_ns.lifting.robust import RobustLift, SampleFit, lift_latents, 
 from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.lifting.view_jobs import Job, LocalRunner, sum_latents
 from genlangsplat_ns.utils.progress import progress_bar
-from language_scene import composite_all
-from stage_check import GroundTruthRun, run_stages
-from timing import Stopwatch
-
-Row = dict[str, Any]
+from support.benchmark import Row
+from support.composed_autoencoders import ForeignVectors, foreign_vectors
+from support.composed_objects import read_words
+from support.composed_run import ENCODER, THING, FieldRun, SplattedRun, WordTable, labels_of
+from support.composed_scene import ComposedScene, RegionSettings, compose, region_features, source_vectors
+from support.language_scene import composite_all
+from support.stage_check import GroundTruthRun, run_stages
+from support.timing import Stopwatch
 
 SIZE = {"num_objects": 8, "num_views": 24, "width": 216, "height": 144, "max_gaussians": 4000}
 PROTOCOL = replace(LANGSPLAT_LERF, name="langsplat-lerf, filters scaled", kernel=7, smoothing=3)

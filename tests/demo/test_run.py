@@ -112,8 +112,10 @@ def test_results_are_printed_for_every_text_and_split(perfect, capsys, monkeypat
 def test_the_stopwatch_times_stages():
     watch = Stopwatch()
     with watch.stage("a"):
-        sum(range(1000))
-    assert list(watch.seconds) == ["a"] and watch.seconds["a"] > 0
+        pass
+    with watch.stage("b"):
+        pass
+    assert list(watch.seconds) == ["a", "b"]
 
 
 def test_peak_memory_is_that_of_a_real_process():

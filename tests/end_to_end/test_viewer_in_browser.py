@@ -19,7 +19,7 @@ from PIL import Image
 
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.ply import read_ply
-from tests.end_to_end.test_commands import BIN
+from tests.end_to_end.commands import BIN
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 pytestmark = pytest.mark.slow

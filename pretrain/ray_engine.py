@@ -7,7 +7,6 @@ from collections import Counter, deque
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.ray import RaySettings, connected
 from pretrain.frame_worker import FrameModels, FrameResult, FrameWorker
 from pretrain.sources import Frame, FrameSource
@@ -16,6 +15,9 @@ LOGGER = logging.getLogger(__name__)
 
 ATTEMPTS = 2
 """Number of times that a frame may kill its worker while it is processed alone."""
+
+ADVICE = "All complete scenes are stored. Check the cluster, then run the same command again to continue."
+"""What to do if Ray fails."""
 
 
 def ray_results(
@@ -32,7 +34,7 @@ def ray_results(
     waiting = deque(list(frames[first : first + size]) for first in range(0, len(frames), size))
     deaths: Counter[str] = Counter()
     running: dict[Any, tuple[Any, list[Frame]]] = {}
-    with connected(settings.address):
+    with connected(settings.address, ADVICE):
         import ray
 
         make: Any = ray.remote(FrameWorker).options(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus)
@@ -59,15 +61,6 @@ def ray_results(
                     ]
                     waiting.extend([frame] for frame in task if deaths[frame.key] < ATTEMPTS)
                 yield from results
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, GenLangSplatError):
-                raise error.cause from error
-            raise
-        except ray.exceptions.RayError as error:
-            raise GenLangSplatError(
-                f"Ray failed ({type(error).__name__}: {error}). All complete scenes are stored. Check the cluster, "
-                "then run the same command again to continue."
-            ) from error
         finally:
             for actor in (*idle, *(actor for actor, _ in running.values())):
                 ray.kill(actor)

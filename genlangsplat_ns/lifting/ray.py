@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.lifting.average import LiftedLatents
 from genlangsplat_ns.lifting.region_views import RegionViews
 from genlangsplat_ns.lifting.robust import RobustLift, max_view_visits
@@ -22,6 +21,9 @@ from genlangsplat_ns.utils.ray import RaySettings, connected
 
 GAUSSIANS_PER_CHUNK = 500_000
 """Sums travel and are added in chunks of this many Gaussians; Ray moves chunks to disk when memory is short."""
+
+ADVICE = "Check the cluster, or give each task fewer views with --ray.items-per-task, and run the command again."
+"""What to do if Ray fails."""
 
 
 def lift_on_ray(
@@ -43,7 +45,7 @@ def lift_on_ray(
         GenLangSplatError: Ray is missing or fails, or the views cannot be lifted.
     """
     total = max_view_visits(len(views), settings.robust_rounds)
-    with connected(spread.address), progress_bar("Lifting", total) as bar:
+    with connected(spread.address, ADVICE), progress_bar("Lifting", total) as bar:
         lifted = RobustLift(RayRunner(views, shape[0], spread, bar), shape, settings, with_consensus=True).lift()
         bar.move_to(total)
     return lifted
@@ -82,22 +84,12 @@ class RayRunner:
             tasks.append(returned if chunks else [returned])
         results = [task[0] for task in tasks]
         totals = [_tree_sum([task[1 + chunk] for task in tasks], add.remote) for chunk in range(chunks)]
-        try:
-            waiting = results
-            while waiting:
-                done, waiting = ray.wait(waiting)
-                self._bar.advance(sum(len(result) for result in ray.get(done)))
-            found = [item for result in ray.get(results) for item in result]
-            sums = [torch.from_numpy(np.array(chunk)) for chunk in ray.get(totals)]
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, GenLangSplatError):
-                raise error.cause from error
-            raise
-        except ray.exceptions.RayError as error:
-            raise GenLangSplatError(
-                f"Ray failed ({type(error).__name__}: {error}). Check the cluster, or give each task fewer views with "
-                "--ray.items-per-task, and run the command again."
-            ) from error
+        waiting = results
+        while waiting:
+            done, waiting = ray.wait(waiting)
+            self._bar.advance(sum(len(result) for result in ray.get(done)))
+        found = [item for result in ray.get(results) for item in result]
+        sums = [torch.from_numpy(np.array(chunk)) for chunk in ray.get(totals)]
         return found, torch.cat(sums) if sums else torch.zeros(0)
 
 

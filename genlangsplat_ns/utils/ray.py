@@ -38,13 +38,17 @@ class RaySettings:
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None, advice: str) -> Iterator[None]:
     """Connects to a Ray cluster inside the block, unless this process is connected already.
 
-    The address None stands for the one in RAY_ADDRESS, or else for a new cluster on this machine.
+    Errors of the library that a task raises leave the block unchanged.
+
+    Args:
+        address: Address of the cluster; None for the one in RAY_ADDRESS, or else for a new one on this machine.
+        advice: What to do if Ray itself fails, a sentence.
 
     Raises:
-        GenLangSplatError: Ray is not installed, or there is no cluster at the address.
+        GenLangSplatError: Ray is not installed, there is no cluster at the address, or Ray fails inside the block.
     """
     try:
         import ray
@@ -52,17 +56,23 @@ def connected(address: str | None) -> Iterator[None]:
         raise GenLangSplatError(
             f'The engine ray needs Ray ({error}). Install it: pip install "genlangsplat-ns[ray]"'
         ) from error
-    if ray.is_initialized():
-        yield
-        return
+    own = not ray.is_initialized()
+    if own:
+        try:
+            ray.init(address=address, log_to_driver=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise GenLangSplatError(
+                f"There is no Ray cluster at {address or 'the address of RAY_ADDRESS'} ({error}). "
+                "Start one with `ray start --head`, or omit the address."
+            ) from error
     try:
-        ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise GenLangSplatError(
-            f"There is no Ray cluster at {address or 'the address of RAY_ADDRESS'} ({error}). "
-            "Start one with `ray start --head`, or omit the address."
-        ) from error
-    try:
         yield
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, GenLangSplatError):
+            raise error.cause from error
+        raise
+    except ray.exceptions.RayError as error:
+        raise GenLangSplatError(f"Ray failed ({type(error).__name__}: {error}). {advice}") from error
     finally:
-        ray.shutdown()
+        if own:
+            ray.shutdown()

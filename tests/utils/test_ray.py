@@ -21,7 +21,7 @@ def test_settings_that_ray_cannot_use_are_refused(field: str, value: float) -> N
 
 def test_without_ray_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(GenLangSplatError, match=r'pip install "genlangsplat-ns\[ray\]"'), connected(None):
+    with pytest.raises(GenLangSplatError, match=r'pip install "genlangsplat-ns\[ray\]"'), connected(None, ""):
         pass
 
 

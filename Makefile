@@ -75,4 +75,4 @@ sanitize: install
 	$(BIN)/python -m pytest tests/rasterization/test_sanitizers.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info demo-output
+	rm -rf $(VENV) build *.egg-info demo-output $(DIST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ def cluster() -> Iterator[None]:
         return record
 
     logging.setLogRecordFactory(record_without_error)
+    # The default of half a minute is not enough on a busy machine.
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
     try:
         ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
         yield

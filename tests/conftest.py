@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from genlangsplat_ns.utils.console import hide
+from genlangsplat_ns.utils.ray import START_PATIENTLY
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -52,8 +53,7 @@ def cluster() -> Iterator[None]:
         return record
 
     logging.setLogRecordFactory(record_without_error)
-    # The default of half a minute is not enough on a busy machine.
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
+    os.environ.setdefault(*START_PATIENTLY)
     try:
         ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
         yield

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from genlangsplat_ns.errors import GenLangSplatError
+
+START_PATIENTLY = "RAY_raylet_start_wait_time_s", "180"
+"""Variable of Ray: seconds until a new cluster must have started. Its default is too short on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ def connected(address: str | None, advice: str) -> Iterator[None]:
         ) from error
     own = not ray.is_initialized()
     if own:
+        os.environ.setdefault(*START_PATIENTLY)
         try:
             ray.init(address=address, log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError) as error:

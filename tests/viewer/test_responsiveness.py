@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from threading import Event
@@ -123,8 +124,13 @@ def render(
     model: GenLangSplatModel, tracer: Interrupt | None = None, camera: Cameras | None = None
 ) -> dict[str, Tensor]:
     """Renders like the viewer's render thread."""
-    with torch.no_grad(), SetTrace(tracer or Interrupt()):
-        return model.get_outputs_for_camera(camera or some_camera())
+    # nerfstudio's tracer removes that of a debugger or of coverage.
+    earlier = sys.gettrace()
+    try:
+        with torch.no_grad(), SetTrace(tracer or Interrupt()):
+            return model.get_outputs_for_camera(camera or some_camera())
+    finally:
+        sys.settrace(earlier)
 
 
 def ask(model: GenLangSplatModel, texts: str) -> None:

@@ -112,11 +112,12 @@ def test_kernel_memory_is_freed_with_its_owner_without_running_python() -> None:
     weights = compositing_weights(scene.gaussians, scene.view)
     nbytes, pointer = weights.nbytes, weights._pointer
     assert pointer.value
+    earlier = sys.gettrace()
     sys.settrace(trace)
     try:
         del weights
     finally:
-        sys.settrace(None)
+        sys.settrace(earlier)
     assert pointer.value is None
     assert not [line for line in lines if line != __file__]
     before = resident()

@@ -213,8 +213,11 @@ class GenLangSplatModel(SplatModel):
         state = restore_latents({"language_phase_start": torch.tensor(-1), **entries_of_gaussians(dict)})
         if self.config.autoencoder == AUTO and self.field_head.take_autoencoder(state, "field_head."):
             self.latents.data = self.latents.data.new_zeros(self.num_points, len(LEVELS), self.field_head.latent_dim)
-        for key, value in self.field_head.state_dict(prefix="field_head.").items():
-            state.setdefault(key, value)
+        own = self.field_head.state_dict(prefix="field_head.")
+        if state.keys().isdisjoint(own):
+            # A checkpoint of splatfacto has no autoencoder.
+            state |= own
+        state.setdefault("field_head._extra_state", own["field_head._extra_state"])
         # A wrong autoencoder is reported before a memory that does not fit it.
         self.field_head.set_extra_state(state["field_head._extra_state"])
         self.set_memory(take_memory(state, "memory.", self.field_head.autoencoder.identity, self.config.decoder))

@@ -50,11 +50,9 @@ def read_checkpoint(folder: Path, config: dict[str, Any]) -> dict[str, Any] | No
         if damaged is not None:
             raise zipfile.BadZipFile(f"{damaged} does not have the stored checksum")
         found = torch.load(path, map_location="cpu", weights_only=True)
-        made_by, state = json.loads(found["config"]), found["state"]
+        made_by, state = dict(json.loads(found["config"])), dict(found["state"])
     except (*WEIGHTS_ERRORS, zipfile.BadZipFile) as error:
-        raise GenLangSplatError(
-            f"The checkpoint {path} is damaged or not of this version ({error}). Delete it to train from the start."
-        ) from error
+        raise damaged_checkpoint(folder, error) from error
     differences = [
         f"{name} is {made_by.get(name)!r} there and {config.get(name)!r} here"
         for name in sorted({*config, *made_by})
@@ -65,4 +63,13 @@ def read_checkpoint(folder: Path, config: dict[str, Any]) -> dict[str, Any] | No
             f"The checkpoint {path} is of another training: {'; '.join(differences)}. Resume with its settings, give "
             "another output file, or delete it."
         )
-    return dict(state)
+    return state
+
+
+def damaged_checkpoint(folder: Path, error: Exception) -> GenLangSplatError:
+    """Returns the error about a checkpoint that cannot be used."""
+    reason = str(error).strip().split("\n")[0]
+    return GenLangSplatError(
+        f"The checkpoint {folder / CHECKPOINT_NAME} is damaged or not of this version ({type(error).__name__}: "
+        f"{reason}). Delete it to train from the start."
+    )

@@ -96,9 +96,12 @@ class Check:
     def __call__(self) -> None:
         files = read_folders((self.embeddings,))
         rows = sum(file.rows for file in files)
-        frames = sum(len(file.frames) for file in files)
-        failed = sum(len(file.failed) for file in files)
-        CONSOLE.print(f"{len(files)} files are intact: {rows} embeddings of {frames} frames. {failed} frames failed.")
+        frames = {(file.source, key) for file in files for key in file.frames}
+        # Frames that failed once may be in a later file.
+        failed = {(file.source, key) for file in files for key in file.failed} - frames
+        CONSOLE.print(
+            f"{len(files)} files are intact: {rows} embeddings of {len(frames)} frames. {len(failed)} frames failed."
+        )
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from genlangsplat_ns.utils.progress import progress_bar
 from genlangsplat_ns.utils.ray import RaySettings
 from pretrain.frame_worker import FrameModels, FrameResult, FrameWorker, row_levels
 from pretrain.ray_engine import ray_results
-from pretrain.scene_files import REPAIR, DamagedFileError, SceneFile, scene_paths, write_scene
+from pretrain.scene_files import REPAIR, DamagedFileError, SceneFile, scene_paths, source_path, write_scene
 from pretrain.sources import Frame, FrameSource
 
 LOGGER = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def add_frames(
     if not frames:
         raise GenLangSplatError(f"The source {source} has no frames. Give a folder that contains some.")
     with _locked(folder):
-        files = [file for file in _intact_files(folder, identity) if file.source == source]
+        files = _intact_files(folder, identity, source)
         stored = {key for file in files for key in file.frames}
         failed = {key: reason for file in files for key, reason in file.failed.items()}
         skipped = stored if retry_failed else stored | failed.keys()
@@ -204,16 +204,26 @@ def without_duplicates(units: Float16[Tensor, "rows embedding_dim"]) -> Bool[Ten
     return kept
 
 
-def _intact_files(folder: Path, identity: StoreIdentity) -> list[SceneFile]:
-    """Reads and checks all files; damaged ones are renamed, so that their frames are extracted again."""
+def _intact_files(folder: Path, identity: StoreIdentity, source: str) -> list[SceneFile]:
+    """Reads and checks the files of a source; damaged ones are renamed, so that their frames are extracted again.
+
+    Files of other sources are only compared with the identity, because this run cannot make them anew.
+    """
     files = []
     for path in scene_paths(folder):
+        is_own = path.parent == source_path(folder, source)
         try:
             file = SceneFile.read(path)
-            file.verify()
+            is_own = file.source == source
+            if is_own:
+                file.verify()
         except DamagedFileError as error:
-            LOGGER.warning("%s Its frames are extracted anew.", str(error).removesuffix(f" {REPAIR}"))
-            path.replace(path.with_name(f"{path.name}.damaged"))
+            reason = str(error).removesuffix(f" {REPAIR}")
+            if is_own:
+                LOGGER.warning("%s Its frames are extracted anew.", reason)
+                path.replace(path.with_name(f"{path.name}.damaged"))
+            else:
+                LOGGER.warning("%s Extract its source again, which makes it anew.", reason)
             continue
         for name, ours in vars(identity).items():
             theirs = vars(file.identity)[name]
@@ -222,7 +232,8 @@ def _intact_files(folder: Path, identity: StoreIdentity) -> list[SceneFile]:
                     f"{path} has embeddings with {name} {theirs}, but those to add have {name} {ours}. Choose another "
                     "folder; training can read several folders."
                 )
-        files.append(file)
+        if is_own:
+            files.append(file)
     return files
 
 

@@ -83,7 +83,7 @@ def measure_fidelity(
 def fidelity_rows(
     autoencoder: Autoencoder, sample: RowSample, pca_baseline: PcaBaseline, name: str = "held out"
 ) -> dict[str, Figures]:
-    """Measures a sample in total, per level, and per source if there are several."""
+    """Measures a sample in total, per level, and per source if there are several; a part needs two rows."""
     parts = {name: torch.ones(len(sample.levels), dtype=torch.bool)}
     parts |= {level_name: sample.levels == level for level, level_name in enumerate(LEVELS)}
     sources = sorted(set(sample.sources))
@@ -92,7 +92,8 @@ def fidelity_rows(
     return {
         part: measure_fidelity(autoencoder, sample.embeddings[chosen], pca_baseline)
         for part, chosen in parts.items()
-        if bool(chosen.any())
+        # The latents of a single row have no spread.
+        if part == name or int(chosen.sum()) > 1
     }
 
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float16, UInt8
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -118,6 +118,15 @@ def _reading(path: Path) -> Iterator[None]:
         raise DamagedFileError(f"{path} is missing, truncated or damaged ({error}). {REPAIR}") from error
 
 
+def source_path(folder: Path, source: str) -> Path:
+    """Returns the folder of the files of a source."""
+    return folder / _file_name(source)
+
+
+def _file_name(name: str) -> str:
+    return safe_name(name, keep_case=True)[:100]
+
+
 def scene_paths(folder: Path) -> list[Path]:
     """Returns the sorted paths of all files of embeddings below a folder."""
     return sorted(path for path in folder.rglob("*.safetensors") if not path.name.startswith("."))
@@ -162,8 +171,8 @@ def write_scene(
 
     `frames` has the unit vectors and levels of each frame by key, `failed` the reason of each failed frame.
     """
-    place, stem = (safe_name(name, keep_case=True)[:100] for name in (source, scene))
-    path, number = folder / place / f"{stem}.safetensors", 1
+    stem, number = _file_name(scene), 1
+    path = source_path(folder, source) / f"{stem}.safetensors"
     while path.exists():
         number += 1
         path = path.with_name(f"{stem}-{number}.safetensors")
@@ -176,8 +185,9 @@ def write_scene(
     metadata = {"format": FORMAT, "content": content, "sha256": tensors_sha256(tensors, content)}
     try:
         with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata)
-    except (OSError, SafetensorError) as error:
+            # Not save_file, whose files only their owner may read.
+            temporary.write_bytes(save(tensors, metadata))
+    except OSError as error:
         raise GenLangSplatError(
             f"{path} could not be written ({error}). All earlier scenes are stored. Free disk space or fix the "
             "permissions, then run the same command again to continue."

@@ -20,10 +20,10 @@ from torch.optim.swa_utils import AveragedModel
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.architectures import linear_maps
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialize_from_pca
-from genlangsplat_ns.utils.files import tensors_sha256
+from genlangsplat_ns.utils.files import WEIGHTS_ERRORS, tensors_sha256
 from genlangsplat_ns.utils.matrix_products import onednn_matmul
 from genlangsplat_ns.utils.progress import Bar, progress_bar
-from pretrain.checkpoint import read_checkpoint, write_checkpoint
+from pretrain.checkpoint import damaged_checkpoint, read_checkpoint, write_checkpoint
 from pretrain.distributed import Workers, join_workers
 from pretrain.losses import check_unit_rows, mix_rows, reconstruction_loss
 from pretrain.settings import TrainingSettings
@@ -157,8 +157,8 @@ class _Training:
         if settings.average_decay > 0:
             self._average = AveragedModel(autoencoder, multi_avg_fn=self._move_average, use_buffers=True)
             self._parts["average"], self._evaluated = self._average, self._average.module
-        if state is not None:
-            self._restore(state)
+        if state is not None and checkpoint_dir is not None:
+            self._restore(checkpoint_dir, state)
 
     def run(self, bar: Bar) -> None:
         """Trains until the last step or early stopping."""
@@ -269,16 +269,19 @@ class _Training:
             parts = {name: part.state_dict() for name, part in self._parts.items()}
             write_checkpoint(self._checkpoint_dir, self._config(), {**progress, **parts, "workers": workers})
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        for name in PROGRESS:
-            setattr(self, name, state[name])
-        for name, part in self._parts.items():
-            part.load_state_dict(state[name])
-        own = state["workers"][self._workers.rank]
-        self._generator.set_state(own["generator"])
-        self._source.load_state_dict(own["source"])
+    def _restore(self, folder: Path, state: dict[str, Any]) -> None:
+        try:
+            for name in PROGRESS:
+                setattr(self, name, state[name])
+            for name, part in self._parts.items():
+                part.load_state_dict(state[name])
+            own = state["workers"][self._workers.rank]
+            self._generator.set_state(own["generator"])
+            self._source.load_state_dict(own["source"])
+        except WEIGHTS_ERRORS as error:
+            raise damaged_checkpoint(folder, error) from error
         if self._workers.is_first:
-            LOGGER.info("Resuming from %s at step %d of %d.", self._checkpoint_dir, self.step, self._settings.steps)
+            LOGGER.info("Resuming from %s at step %d of %d.", folder, self.step, self._settings.steps)
 
     def _checkpoint(self) -> dict[str, Any] | None:
         """Reads the checkpoint in the first process, and broadcasts it or the error to all."""

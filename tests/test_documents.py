@@ -132,6 +132,20 @@ def defined_in(file: Path) -> set[str]:
     return names
 
 
+def unknown_names(text: str, root: Path = ROOT) -> set[str]:
+    """Names of code in code spans that occur nowhere in the tree: those with an underscore, and constants."""
+    spans = CODE_SPAN.findall("\n".join(prose_and_code(text)[0]))
+    names = {span for span in spans if re.fullmatch(r"_?[A-Za-z]+(_[A-Za-z]+)+|_[A-Z]+", span) and "NAME" not in span}
+    files = [path for folder in ("genlangsplat_ns", "pretrain", "tests") for path in (root / folder).rglob("*.*")]
+    known = {
+        word
+        for path in files
+        if path.suffix in (".py", ".cpp", ".h")
+        for word in re.findall(r"\w+", path.read_text(encoding="utf-8"))
+    }
+    return names - known
+
+
 def steps_in(text: str) -> list[tuple[str, list[str]]]:
     """File and functions of each row of the table of steps: the second cell and the third cell."""
     rows = [line.strip("|").split("|") for line in text.splitlines() if re.match(r"\| \d+ \|", line)]
@@ -176,6 +190,10 @@ def test_the_paths_in_the_guide_exist() -> None:
     assert missing_paths((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")) == []
 
 
+def test_the_names_in_the_guide_exist() -> None:
+    assert unknown_names((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")) == set()
+
+
 def test_the_road_of_one_datum_names_functions_that_exist() -> None:
     steps = steps_in((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     assert len(steps) > 5
@@ -199,6 +217,16 @@ def test_hooks_format_with_versions_that_the_project_accepts() -> None:
         assert Requirement(accepted).specifier.contains(version)
 
 
+def test_the_hook_of_clang_format_covers_what_make_formats() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (hook,) = (hook for repository in config["repos"] for hook in repository["hooks"] if hook["id"] == "clang-format")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (patterns,) = re.findall(r"^CPP_FILES := \$\(wildcard (.+)\)$", makefile, re.MULTILINE)
+    files = [path.relative_to(ROOT).as_posix() for pattern in patterns.split() for path in ROOT.glob(pattern)]
+    assert {Path(file).suffix for file in files} == {".h", ".cpp"}
+    assert [file for file in files if not re.search(hook["files"], file)] == []
+
+
 def test_broken_links_are_found(tmp_path: Path) -> None:
     (tmp_path / "other.md").write_text(
         "# Two words: `code`, and [more](x)\n\n    # no heading\n\n## Again\n\n## Again\n"
@@ -213,6 +241,13 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
 def test_commands_are_read_from_blocks_of_code() -> None:
     text = 'Words.\n\n    run one --text "a b" ...  # why\n\n- an item\n    run not\n\n```\nrun two\n```\n'
     assert list(commands_in(text, "run")) == [["one", "--text", "a b"], ["two"]]
+
+
+def test_unknown_names_are_found(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_a.py").write_text("def read_map(): ...\n_ALL = 1\n")
+    text = "`read_map` `_ALL` `_GONE` `read_nothing` `tests/test_a.py` `NAME_masks` `a word`"
+    assert unknown_names(text, tmp_path) == {"_GONE", "read_nothing"}
 
 
 def test_missing_paths_are_found() -> None:

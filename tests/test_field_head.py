@@ -14,6 +14,7 @@ from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.settings import FeatureSettings
 from genlangsplat_ns.field_head import LanguageFieldHead
 from genlangsplat_ns.language import named_autoencoders as named
+from genlangsplat_ns.language.architectures import langsplat_decoder
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, save_autoencoder
 from genlangsplat_ns.language.named_autoencoders import export_autoencoder, scene_autoencoder
 from genlangsplat_ns.model import GenLangSplatModel
@@ -85,6 +86,19 @@ def test_auto_keeps_the_autoencoder_of_the_checkpoint(latent_dim: int) -> None:
     again = two_clouds()
     again.load_state_dict(model.state_dict())
     assert again.field_head.autoencoder.identity == scene.identity
+
+
+def test_a_checkpoint_whose_langsplat_autoencoder_has_no_16_wide_layer_opens() -> None:
+    """Earlier versions built this architecture without it."""
+    model = two_clouds()
+    autoencoder = Autoencoder(AutoencoderIdentity("scene", CONSE, 384, 16, architecture="langsplat")).eval()
+    autoencoder.decoder = langsplat_decoder(16, (32, 64, 128, 256, 256), 384)
+    model.load_state_dict(checkpoint_with(model, autoencoder))
+    some = torch.randn(4, 16)
+    torch.testing.assert_close(model.field.decode(some), autoencoder.decode(some))
+    again = two_clouds()
+    again.load_state_dict(model.state_dict())
+    torch.testing.assert_close(again.field.decode(some), autoencoder.decode(some))
 
 
 def test_a_named_autoencoder_must_match_the_checkpoint() -> None:

@@ -174,9 +174,11 @@ def _atoms(gradient: Float32[NDArray[np.float32], "height width"], spacing: int,
 
     minima = inside & (gradient == ndimage.minimum_filter(gradient, spacing))
     areas, count = ndimage.label(inside)
-    # An area without a minimum is one seed.
     seeded = np.bincount(areas[minima], minlength=count + 1) > 0
-    seeds = label(minima | (inside & ~seeded[areas]), connectivity=1)
+    seeds = label(minima, connectivity=1)
+    # An area without a minimum is one more seed. The order of seeds decides ties.
+    rest = label(inside & ~seeded[areas], connectivity=1)
+    seeds[rest > 0] = seeds.max() + rest[rest > 0]
     atoms: Atoms = watershed(gradient, seeds, mask=inside).astype(np.int64) - 1
     return atoms
 

@@ -97,7 +97,6 @@ class Autoencoder(nn.Module):
             )
         self.identity = identity
         self.encoder, self.decoder = ARCHITECTURES[identity.architecture](identity.embedding_dim, identity.latent_dim)
-        nn.Module.register_load_state_dict_pre_hook(self, _take_earlier_layout)
 
     def encode(self, embeddings: Float[Tensor, "*batch embedding_dim"]) -> Float[Tensor, "*batch latent_dim"]:
         """Encodes embeddings to unit latents."""
@@ -111,15 +110,15 @@ class Autoencoder(nn.Module):
         """Encodes and decodes embeddings."""
         return self.decode(self.encode(embeddings))
 
-
-def _take_earlier_layout(autoencoder: nn.Module, weights: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
-    """Removes the 16-wide layer of a `langsplat` autoencoder if the weights are of an earlier version without it."""
-    assert isinstance(autoencoder, Autoencoder)
-    identity, first = autoencoder.identity, weights.get(f"{prefix}decoder.0.weight")
-    if identity.architecture == "langsplat" and first is not None and len(first) == 32:
-        state = next(autoencoder.decoder.parameters())
-        decoder = langsplat_decoder(identity.latent_dim, (32, 64, 128, 256, 256), identity.embedding_dim)
-        autoencoder.decoder = decoder.to(state).requires_grad_(state.requires_grad).train(autoencoder.training)
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        """Also loads a `langsplat` autoencoder of earlier versions, which had no 16-wide layer."""
+        # Not a hook, because torch has no public ones of this kind before 2.5.
+        identity, first = self.identity, state_dict.get(f"{prefix}decoder.0.weight")
+        if identity.architecture == "langsplat" and first is not None and len(first) == 32:
+            own = next(self.decoder.parameters())
+            decoder = langsplat_decoder(identity.latent_dim, (32, 64, 128, 256, 256), identity.embedding_dim)
+            self.decoder = decoder.to(own).requires_grad_(own.requires_grad).train(self.training)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -142,6 +143,20 @@ def test_a_thin_bar_is_one_region_and_not_a_row_of_pieces():
 def test_the_same_picture_gives_the_same_regions():
     image = blobs(150, 100, seed=4)
     assert torch.equal(levels_of(image), levels_of(image.clone()))
+
+
+def test_a_version_gives_the_regions_that_stored_features_have():
+    """Raise the version when regions change, or features of older regions are reused."""
+    rng = np.random.default_rng(1)
+    colors = rng.integers(0, 256, (5, 5, 3)).repeat(8, axis=0).repeat(10, axis=1) + rng.integers(0, 6, (40, 50, 3))
+    kept = np.zeros((40, 50), dtype=bool)
+    for _ in range(6):
+        x, y = rng.integers(0, 50), rng.integers(0, 40)
+        kept[y : y + rng.integers(4, 12), x : x + rng.integers(4, 12)] = True
+    image = torch.from_numpy(colors.clip(0, 255).astype(np.uint8))
+    regions = WatershedMaskGenerator().generate(image, torch.from_numpy(kept)).paint()
+    found = hashlib.sha256(regions.numpy().tobytes()).hexdigest()[:16]
+    assert (WatershedMaskGenerator().settings["version"], found) == (1, "b676baa278869a26")
 
 
 def test_merging_agrees_with_the_plain_search_for_the_cheapest_pair():

@@ -22,10 +22,11 @@ from pretrain.artifact_commands import Evaluate, Export, Inspect
 from pretrain.embedding_commands import Check, Cross, Extract, Split, Sweep, Train
 from pretrain.fidelity import PcaBaseline, measure_fidelity
 from pretrain.report import closing_line
-from pretrain.scene_files import read_folders
+from pretrain.scene_files import read_folders, write_scene
 from pretrain.settings import TrainingSettings
 from tests.features.fakes import DIM, MeanColorEncoder, TileMasks
-from tests.pretrain.embedding_fakes import DAMAGES, damage, write_scenes
+from tests.pretrain.embedding_fakes import DAMAGES, IDENTITY, damage, write_scenes
+from tests.pretrain.embedding_fakes import frames as scene_frames
 
 QUICK = TrainingSettings(steps=40, batch_size=16, learning_rate=1e-3, eval_every=20, checkpoint_every=20)
 
@@ -91,6 +92,13 @@ def test_damaged_embeddings_are_named_before_they_are_used(embeddings: Path, tmp
     ):
         with pytest.raises(GenLangSplatError, match=r"scene2\.safetensors is .*damaged"):
             command()
+
+
+def test_frames_that_failed_once_and_succeeded_later_do_not_count_as_failed(tmp_path: Path, capsys) -> None:
+    for failed, kept in ({"0": "dark", "1": "dark"}, {}), ({"1": "dark"}, scene_frames(0)):
+        write_scene(tmp_path, IDENTITY, "made", "scene0", {key[2:]: rows for key, rows in kept.items()}, failed)
+    Check(tmp_path)()
+    assert "2 files are intact: 30 embeddings of 3 frames. 0 frames failed." in capsys.readouterr().out
 
 
 class NearlyConstant(torch.nn.Module):

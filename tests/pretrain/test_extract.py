@@ -93,6 +93,30 @@ def test_a_damaged_file_is_named_and_made_anew(tmp_path: Path, kind: str, caplog
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_file_of_another_source_is_left_to_that_source(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    extract_embeddings(PaintedFrames(8), tmp_path, models())
+    damage(tmp_path / "painted" / "scene1.safetensors", kind)
+    before = (tmp_path / "painted" / "scene1.safetensors").read_bytes()
+    extract_embeddings(PaintedFrames(4, name="others"), tmp_path, models())
+    assert (tmp_path / "painted" / "scene1.safetensors").read_bytes() == before
+    assert "extracted anew" not in caplog.text
+    assert (tmp_path / "others" / "scene0.safetensors").exists()
+    extract_embeddings(PaintedFrames(8), tmp_path, models())
+    assert "scene1.safetensors" in caplog.text and "extracted anew" in caplog.text
+    assert len(stored(tmp_path)) == 12
+
+
+def test_a_damaged_header_of_another_source_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    extract_embeddings(PaintedFrames(4), tmp_path, models())
+    (tmp_path / "painted" / "scene0.safetensors").write_bytes(b"")
+    extract_embeddings(PaintedFrames(4, name="others"), tmp_path, models())
+    assert "painted/scene0.safetensors is missing, truncated or damaged" in caplog.text
+    assert "Extract its source again" in caplog.text
+
+
 def test_frames_that_cannot_be_read_are_recorded_and_not_fatal(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, shown_progress: io.StringIO
 ) -> None:

@@ -8,7 +8,17 @@ import torch
 import torch.nn.functional as F
 
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialize_from_pca
-from pretrain.fidelity import PcaBaseline, fidelity, latent_spread, measure_fidelity, measure_ranking, top_overlap
+from pretrain.fidelity import (
+    PcaBaseline,
+    fidelity,
+    fidelity_rows,
+    latent_spread,
+    measure_fidelity,
+    measure_ranking,
+    top_overlap,
+)
+from pretrain.report import problem_of
+from pretrain.scene_files import RowSample
 
 
 def rows(count: int, width: int = 12, seed: int = 0, shift: float = 0.0) -> torch.Tensor:
@@ -63,6 +73,14 @@ def test_an_autoencoder_is_measured_beside_components_of_its_own_width() -> None
     expected = fidelity(PcaBaseline(embeddings).pca(embeddings, 5), embeddings, PcaBaseline(embeddings))
     assert measured["PCA cosine"] == pytest.approx(expected["cosine"])
     assert measured["cosine"] < measured["PCA cosine"]
+
+
+def test_a_part_of_a_single_row_is_not_taken_for_a_collapse() -> None:
+    embeddings = rows(9, 8)
+    sample = RowSample(embeddings, torch.tensor([0, 0, 0, 0, 1, 2, 2, 2, 2], dtype=torch.uint8), ["a"] * 8 + ["b"])
+    measured = fidelity_rows(autoencoder_of(embeddings, 4), sample, PcaBaseline(embeddings))
+    assert list(measured) == ["held out", "subpart", "whole", "a"]
+    assert all(problem_of(figures) is None for figures in measured.values())
 
 
 def test_the_overlap_of_the_best_is_counted_text_by_text() -> None:

@@ -22,6 +22,8 @@ def test_a_scene_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert read == written
     assert (read.identity, read.source, read.scene, read.rows) == (IDENTITY, "made", "scene5", ROWS)
     assert (read.frames, read.failed) == ({"5/0": 10, "5/1": 10, "5/2": 10}, {"5/9": "it is dark"})
+    (tmp_path / "another").touch()
+    assert read.path.stat().st_mode == (tmp_path / "another").stat().st_mode, "others may read it too"
     torch.testing.assert_close(read.embeddings(), unit_rows(ROWS, seed=5).half(), rtol=0, atol=0)
     torch.testing.assert_close(read.embeddings(7, 12), read.embeddings()[7:12], rtol=0, atol=0)
     assert read.levels().tolist() == [row % 10 % 3 for row in range(ROWS)]

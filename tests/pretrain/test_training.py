@@ -288,6 +288,20 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: str) -> None:
         train(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("step", None), ("network", {}), ("optimizer", {}), ("average", [1, 2]), ("workers", [])]
+)
+def test_a_checkpoint_with_other_content_is_refused(tmp_path: Path, name: str, content: Any) -> None:
+    path = interrupt(tmp_path)
+    stored = torch.load(path, weights_only=True)
+    del stored["state"][name]
+    if content is not None:
+        stored["state"][name] = content
+    torch.save(stored, path)
+    with pytest.raises(GenLangSplatError, match=r"checkpoint\.pt is damaged .* Delete it to train from the start"):
+        train(tmp_path)
+
+
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"config": "{}", "state": Drawing(HELD_OUT)}, tmp_path / "checkpoint.pt")
     with pytest.raises(GenLangSplatError, match="damaged or not of this version"):

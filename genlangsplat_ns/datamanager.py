@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
+import yaml
 from jaxtyping import Bool, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
@@ -313,6 +315,13 @@ def _choose_reader(config: GenLangSplatDataManagerConfig, test_mode: Literal["te
     check_scene_folder(parser.data, transforms_path(parser.data) if in_one_file else None)
 
 
+PARSER_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, RuntimeError, SyntaxError),
+    *(TypeError, ValueError, struct.error, yaml.YAMLError),
+)
+"""What parsers of nerfstudio and of other projects raise for files that they cannot read."""
+
+
 @contextmanager
 def _reading_data(config: DataParserConfig) -> Iterator[None]:
     """Converts exceptions of a parser in the block into an error that names the data."""
@@ -330,8 +339,7 @@ def _reading_data(config: DataParserConfig) -> Iterator[None]:
         raise GenLangSplatError(
             f"A file of the data cannot be read ({error}). Replace it, or remove its frame from the list of frames."
         ) from error
-    except Exception as error:
-        # Parsers of other projects may raise anything.
+    except PARSER_ERRORS as error:
         raise GenLangSplatError(
             f"{config.data} cannot be read in the format of {type(config).__name__} ({type(error).__name__}: {error}). "
             "Check the file of its cameras, or choose another format."

@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float16, UInt8
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.store import StoreIdentity
-from genlangsplat_ns.utils.files import atomic_path, safe_name, tensors_sha256
+from genlangsplat_ns.utils.files import atomic_path, safe_name, tensors_sha256, write_tensors
 
 FORMAT = "genlangsplat-embeddings-1"
 
@@ -139,6 +139,7 @@ def read_folders(folders: Sequence[Path], verify: bool = True) -> list[SceneFile
         GenLangSplatError: If a folder has no files, a file is damaged, or the files are of different encoders.
     """
     files: list[SceneFile] = []
+    damaged: list[str] = []
     for folder in folders:
         paths = scene_paths(folder)
         if not paths:
@@ -146,10 +147,16 @@ def read_folders(folders: Sequence[Path], verify: bool = True) -> list[SceneFile
                 f"{folder} contains no embeddings. Create them with `python -m pretrain extract`, or give another "
                 "folder."
             )
-        files += map(SceneFile.read, paths)
+        for path in paths:
+            try:
+                files.append(SceneFile.read(path))
+                if verify:
+                    files[-1].verify()
+            except DamagedFileError as error:
+                damaged.append(str(error).removesuffix(f" {REPAIR}"))
+    if damaged:
+        raise DamagedFileError(" ".join([*damaged, REPAIR]))
     for file in files:
-        if verify:
-            file.verify()
         one, two = files[0].identity, file.identity
         if (one.encoder_identity, one.embedding_dim) != (two.encoder_identity, two.embedding_dim):
             raise GenLangSplatError(
@@ -185,8 +192,7 @@ def write_scene(
     metadata = {"format": FORMAT, "content": content, "sha256": tensors_sha256(tensors, content)}
     try:
         with atomic_path(path) as temporary:
-            # Not save_file, whose files only their owner may read.
-            temporary.write_bytes(save(tensors, metadata))
+            write_tensors(temporary, tensors, metadata)
     except OSError as error:
         raise GenLangSplatError(
             f"{path} could not be written ({error}). All earlier scenes are stored. Free disk space or fix the "

@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Float, Int32, UInt8
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
+
+from genlangsplat_ns.utils.files import write_tensors
 
 LZMA_PRESET = 1
 """Higher presets save 3 % of the file size and take ten times as long."""
@@ -45,8 +46,7 @@ def write_view_file(path: Path, features: ViewFeatures, origin: list[str]) -> No
     packed, layout = _pack(features.regions.cpu().numpy())
     # One metadata entry: safetensors writes several in arbitrary order, but equal features must give equal files.
     header = {"origin": origin, "regions": layout, "embeddings_crc": zlib.crc32(embeddings.numpy().tobytes())}
-    # Not written with save_file, which makes the file private and hides the reason of a failure.
-    path.write_bytes(save({"embeddings": embeddings, "regions": packed}, metadata={"view": json.dumps(header)}))
+    write_tensors(path, {"embeddings": embeddings, "regions": packed}, {"view": json.dumps(header)})
 
 
 def read_view_file(path: Path, origin: list[str], embedding_dim: int) -> ViewFeatures | str:

@@ -16,12 +16,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.architectures import ARCHITECTURES, LinearPlusResidual, langsplat_decoder, linear_maps
-from genlangsplat_ns.utils.files import atomic_path, tensors_sha256
+from genlangsplat_ns.utils.files import atomic_path, tensors_sha256, write_tensors
 from genlangsplat_ns.utils.weight_files import read_weights
 from genlangsplat_ns.utils.wrong_files import wrong_content
 
@@ -180,7 +179,7 @@ def save_autoencoder(path: Path, autoencoder: Autoencoder) -> None:
     identity = json.dumps(asdict(autoencoder.identity))
     metadata = {"format": FORMAT, "identity": identity, "sha256": tensors_sha256(weights, identity)}
     with atomic_path(Path(path)) as temporary:
-        save_file(weights, temporary, metadata=metadata)
+        write_tensors(temporary, weights, metadata)
 
 
 def read_autoencoder(path: Path) -> Autoencoder:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 from jaxtyping import Bool, Float
-from safetensors.torch import save_file
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -19,7 +18,7 @@ from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians, rounded_
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.scene_io.ply import write_ply
 from genlangsplat_ns.scene_io.runs import TRANSFORMS
-from genlangsplat_ns.utils.files import atomic_path, check_new_file
+from genlangsplat_ns.utils.files import atomic_path, check_new_file, write_tensors
 
 LOGGER = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ def export_scene(
         memory = scene.field.memory
         buffers = {} if memory is None else {name: item.cpu() for name, item in memory.named_buffers(prefix="memory")}
         with atomic_path(written[1]) as temporary:
-            save_file({"latents": chosen.contiguous(), **buffers}, temporary, metadata=metadata)
+            write_tensors(temporary, {"latents": chosen.contiguous(), **buffers}, metadata)
     LOGGER.info("Wrote %s Gaussians to %s.", f"{len(chosen):,}", " and ".join(map(str, written)))
     if offset is not None:
         LOGGER.info(

@@ -55,6 +55,19 @@ def atomic_path(path: Path, within: Path | None = None) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file with the permissions of other new files.
+
+    safetensors' own `save_file` makes files that only their owner may read, and hides why a file cannot be written.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    from safetensors.torch import save
+
+    path.write_bytes(save(dict(tensors), dict(metadata)))
+
+
 @contextmanager
 def atomic_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """Yields a new temporary folder beside `path`; it takes the final name on success and is removed on any error.

@@ -46,6 +46,15 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, kind: str) -> N
         SceneFile.read(file.path).verify()
 
 
+def test_all_damaged_files_are_named_at_once(tmp_path: Path) -> None:
+    first, _, last = write_scenes(tmp_path, 3)
+    for file in (first, last):
+        damage(file.path, DAMAGES[0])
+    with pytest.raises(DamagedFileError, match=r"(?s)scene0.*scene2") as caught:
+        read_folders((tmp_path,))
+    assert "scene1" not in str(caught.value) and str(caught.value).count("Run `python -m pretrain extract`") == 1
+
+
 def test_a_file_that_goes_away_is_named(tmp_path: Path) -> None:
     (file,) = write_scenes(tmp_path, 1)
     file.path.unlink()

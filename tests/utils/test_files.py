@@ -5,9 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.files import atomic_folder, check_new_file, check_new_folder, safe_name
+from genlangsplat_ns.utils.files import atomic_folder, check_new_file, check_new_folder, safe_name, write_tensors
+
+
+def test_files_of_tensors_have_the_permissions_of_other_files(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "x.safetensors", {"a": torch.ones(2)}, {"b": "c"})
+    (tmp_path / "other").touch()
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+    assert load_file(tmp_path / "x.safetensors")["a"].tolist() == [1, 1]
 
 
 def test_a_new_file_gets_its_folder(tmp_path: Path) -> None:

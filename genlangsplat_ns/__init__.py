@@ -8,7 +8,7 @@
 The files at the top are the plugin: what nerfstudio names in its configs and holds while it trains. Everything else
 lies in packages, and imports run one way:
 
-    cli -> commands -> demo -> run, config -> trainer -> pipeline -> scene -> model, datamanager
+    cli -> commands -> demo, installation -> run, config -> trainer -> pipeline -> scene -> model, datamanager
         -> viewer, lifting, evaluation -> language, features -> scene_io, views -> rasterization -> utils
 
 `pipeline` decides encoder, masks and autoencoder of a run and switches its phases; `model` trains and renders;

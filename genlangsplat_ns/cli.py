@@ -9,9 +9,11 @@ from genlangsplat_ns.commands.compress import Compress
 from genlangsplat_ns.commands.convert import Convert
 from genlangsplat_ns.commands.demo import Demo
 from genlangsplat_ns.commands.describe import Describe
+from genlangsplat_ns.commands.doctor import Doctor
 from genlangsplat_ns.commands.evaluate import Evaluate
 from genlangsplat_ns.commands.export import Export
 from genlangsplat_ns.commands.extract import Extract
+from genlangsplat_ns.commands.fetch_weights import FetchWeights
 from genlangsplat_ns.commands.lift import Lift
 from genlangsplat_ns.commands.query import Query
 from genlangsplat_ns.commands.remove import Remove
@@ -27,7 +29,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "convert": Convert,
     "lift": Lift,
     "compress": Compress,
+    "fetch-weights": FetchWeights,
     "demo": Demo,
+    "doctor": Doctor,
 }
 
 

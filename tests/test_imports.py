@@ -25,7 +25,7 @@ PARTS = (
     ("pipeline",),
     ("trainer",),
     ("run", "config"),
-    ("demo",),
+    ("demo", "installation"),
     ("commands",),
     ("cli",),
 )

@@ -31,6 +31,10 @@ LOGGER = logging.getLogger(__name__)
 class FeatureExtractor:
     """Mask generator and encoder of a scene; loads them when they are first needed.
 
+    Attributes:
+        encoder_name, mask_name: The models, also for `auto`.
+        choice: What `auto` took, and why; empty if nothing was left to choose.
+
     Raises:
         GenLangSplatError: If the encoder is unknown, or the weights file in the settings does not exist.
     """
@@ -38,7 +42,9 @@ class FeatureExtractor:
     def __init__(self, settings: FeatureSettings, device: torch.device | str = "cpu") -> None:
         self._settings = settings
         self._device = str(device)
-        self.encoder_name, self.mask_name = _resolve(settings, self._device)
+        self.encoder_name, self.mask_name, self.choice = _resolve(settings, self._device)
+        if self.choice:
+            LOGGER.info("Language features: %s.", self.choice)
         self.encoder_identity = encoder_identity(self.encoder_name, settings.open_clip)
 
     @property
@@ -112,14 +118,13 @@ class FeatureExtractor:
         return load_encoder(self.encoder_name, device, settings.open_clip, settings.download_weights)
 
 
-def _resolve(settings: FeatureSettings, device: str) -> tuple[EncoderName, MaskName]:
-    """Resolves `auto`, and logs the choice and its reason."""
+def _resolve(settings: FeatureSettings, device: str) -> tuple[EncoderName, MaskName, str]:
+    """Resolves `auto`, and also returns what was chosen and why."""
     encoder, masks = settings.encoder, settings.masks
     if masks == CONVERTED_MASKS and encoder == "auto":
-        encoder = "openclip"
-        LOGGER.info("Language features: encoder openclip, because LangSplat's files contain its embeddings.")
+        return "openclip", masks, "encoder openclip, because LangSplat's files contain its embeddings"
     if "auto" not in (encoder, masks):
-        return encoder, masks
+        return encoder, masks, ""
     on_cuda = device.startswith("cuda")
     reason = "there is no CUDA" if not on_cuda else "the weights are not on this machine (see --download-weights)"
     chosen: dict[str, bool] = {}
@@ -135,5 +140,4 @@ def _resolve(settings: FeatureSettings, device: str) -> tuple[EncoderName, MaskN
         words = "; ".join(name if best else f"{name}, because {reason}" for name, best in chosen.items())
     else:
         words = f"{' and '.join(chosen)}, because {reason}"
-    LOGGER.info("Language features: %s.", words)
-    return encoder, masks
+    return encoder, masks, words

@@ -11,6 +11,7 @@ import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.settings import SamSettings
+from genlangsplat_ns.utils.downloads import download
 from genlangsplat_ns.utils.files import file_sha256
 from genlangsplat_ns.utils.weight_files import read_weights
 
@@ -26,11 +27,13 @@ class OfficialCheckpoint:
     file_name: str
     sha256: str
     gigabytes: float
+    folder: str = _URL
+    """Address of the folder with the file."""
 
     @property
     def url(self) -> str:
         """Download address."""
-        return _URL + self.file_name
+        return self.folder + self.file_name
 
 
 OFFICIAL_CHECKPOINTS = {
@@ -112,16 +115,8 @@ def missing_checkpoint(settings: SamSettings) -> GenLangSplatError:
 
 def _download(official: OfficialCheckpoint) -> Path:
     target = weights_folder() / official.file_name
-    target.parent.mkdir(parents=True, exist_ok=True)
     LOGGER.info("Downloading SAM's weights: %.2f GB from %s to %s", official.gigabytes, official.url, target)
-    try:
-        # torch writes a temporary file and renames it after checking the hash.
-        torch.hub.download_url_to_file(official.url, str(target), hash_prefix=official.sha256)
-    except (OSError, RuntimeError) as error:
-        raise GenLangSplatError(
-            f"{official.url} could not be downloaded ({error}). Download it by other means into {target.parent}."
-        ) from error
-    return target
+    return download(official.url, target, official.sha256)
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:

@@ -193,11 +193,16 @@ def openmp_fork() -> Any | None:
     return None
 
 
-def available_instruction_sets() -> tuple[str, ...]:
-    """The installed builds that this CPU can run, fastest first."""
+def supported_instruction_sets() -> tuple[str, ...]:
+    """The builds that this CPU can run, installed or not, fastest first."""
     capability = torch.backends.cpu.get_cpu_capability()
     first = {"AVX512": 0, "AVX2": 1}.get(capability, 2)
-    return tuple(name for name in INSTRUCTION_SETS[first:] if library_path(name) is not None)
+    return INSTRUCTION_SETS[first:]
+
+
+def available_instruction_sets() -> tuple[str, ...]:
+    """The installed builds that this CPU can run, fastest first."""
+    return tuple(name for name in supported_instruction_sets() if library_path(name) is not None)
 
 
 def library_path(instruction_set: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 - `command_line`: runs the commands of a program and reports their errors.
 - `console`: what commands print with; shows the log of the library.
+- `downloads`: large files from the network, continued and checked.
 - `files`: atomic writes, file names, checks and hashes.
 - `lazy`: package exports that are imported on first use.
 - `matrix_products`: fast matrix products on the CPU.

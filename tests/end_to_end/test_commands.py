@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from genlangsplat_ns.config import gen_langsplat_lite
+from genlangsplat_ns.installation.scene_needs import Photographs, estimate_needs
 from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.language_scene import LanguageScene
@@ -107,6 +109,21 @@ def test_programs_report_errors_without_a_traceback(words: tuple[str, ...], mess
 
 
 # Further commands, in this process
+
+
+def test_the_doctor_examines_this_machine_and_a_scene(tiny_scene: Path, tmp_path: Path) -> None:
+    gen_langsplat("doctor", "--data", tiny_scene, "--json", tmp_path / "doctor.json")
+    document = json.loads((tmp_path / "doctor.json").read_text())
+    found = {item["name"]: item for item in document["findings"]}
+    assert document["works"] and found["methods"]["state"] == "ok"
+    assert found["auto: autoencoder"]["found"].startswith("conse-16")
+    assert found["scene"]["found"].startswith("10 photographs, 0.01 megapixels")
+    assert found["gen-langsplat-lite: disk"]["state"] in ("ok", "warning")
+    stored = sum(path.stat().st_size for path in tiny_scene.glob("language_features/*/*"))
+    needs = estimate_needs(
+        Photographs(10, 10 * 128 * 96, 128), gen_langsplat_lite.config.pipeline.model, "watershed", 384, False
+    )
+    assert stored == pytest.approx(needs.disk["feature store"], rel=0.2)
 
 
 def test_a_video_has_a_frame_for_every_camera(tiny_run: LanguageScene, tmp_path: Path) -> None:

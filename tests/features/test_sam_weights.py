@@ -7,7 +7,6 @@ import pickle
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import pytest
 import torch
@@ -29,6 +28,7 @@ from genlangsplat_ns.features.sam_weights import (
 from genlangsplat_ns.features.settings import SamSettings
 from genlangsplat_ns.utils.files import file_sha256
 from tests.features.tiny_sam import tiny_settings
+from tests.utils.file_server import serving
 
 pytestmark = pytest.mark.usefixtures("empty_machine")
 
@@ -238,36 +238,29 @@ def test_weights_of_one_s_own_need_not_be_the_official_ones(tmp_path, tiny_weigh
     assert all(torch.equal(loaded[name], value + 1) for name, value in state.items())
 
 
-def test_a_download_shows_what_comes_from_where_and_checks_it(monkeypatch, caplog, tiny_weights, tiny_is_official):
-    calls = []
-
-    def download(url: str, dst: str, hash_prefix: str | None = None) -> None:
-        calls.append((url, dst, hash_prefix))
-        Path(dst).write_bytes(tiny_weights.read_bytes())
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    target = weights_folder() / "sam_vit_tiny.pth"
-    generator = SamMaskGenerator.load(tiny_settings(None), "cpu", download=True)
-    assert calls == [(tiny_is_official.url, str(target), tiny_is_official.sha256)]
-    assert "0.02 GB" in caplog.text and tiny_is_official.url in caplog.text and str(target) in caplog.text
-    assert generator.settings["model"] == "vit_tiny"
-    assert require_checkpoint(tiny_settings(None), download=True) == target
-    assert len(calls) == 1
+def test_a_download_shows_what_comes_from_where_and_checks_it(monkeypatch, caplog, tiny_weights):
+    with serving(tiny_weights.read_bytes()) as server:
+        official = OfficialCheckpoint("sam_vit_tiny.pth", file_sha256(tiny_weights), 0.02, server.url)
+        monkeypatch.setitem(OFFICIAL_CHECKPOINTS, "vit_tiny", official)
+        target = weights_folder() / "sam_vit_tiny.pth"
+        generator = SamMaskGenerator.load(tiny_settings(None), "cpu", download=True)
+        assert target.read_bytes() == server.content
+        assert "0.02 GB" in caplog.text and official.url in caplog.text and str(target) in caplog.text
+        assert generator.settings["model"] == "vit_tiny"
+        assert require_checkpoint(tiny_settings(None), download=True) == target
+        assert server.asked == [("/sam_vit_tiny.pth", None)]
 
 
-@pytest.mark.parametrize(
-    "error", [URLError("no route to host"), RuntimeError("invalid hash value"), OSError("disk full")]
-)
-def test_a_download_that_fails_says_why_and_where_the_file_belongs(monkeypatch, error):
-    def download(url: str, dst: str, hash_prefix: str | None = None) -> None:
-        raise error
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    with pytest.raises(GenLangSplatError) as caught:
-        require_checkpoint(SamSettings("vit_b"), download=True)
-    for part in (OFFICIAL_CHECKPOINTS["vit_b"].url, str(error), str(weights_folder())):
+def test_a_download_that_fails_says_why_and_where_the_file_belongs(monkeypatch):
+    with serving(b"") as server:
+        server.status = 404
+        official = OfficialCheckpoint("sam_vit_tiny.pth", "0" * 64, 0.02, server.url)
+        monkeypatch.setitem(OFFICIAL_CHECKPOINTS, "vit_tiny", official)
+        with pytest.raises(GenLangSplatError) as caught:
+            require_checkpoint(SamSettings("vit_tiny"), download=True)
+    for part in (official.url, "404", str(weights_folder())):
         assert part in str(caught.value)
-    assert find_checkpoint(SamSettings("vit_b")) is None
+    assert find_checkpoint(SamSettings("vit_tiny")) is None
 
 
 # ------------------------------------------------------------------------------------------------------------- settings

@@ -7,6 +7,7 @@ from typing import Any
 
 from genlangsplat_ns.commands.compress import Compress
 from genlangsplat_ns.commands.convert import Convert
+from genlangsplat_ns.commands.costs import Costs
 from genlangsplat_ns.commands.demo import Demo
 from genlangsplat_ns.commands.describe import Describe
 from genlangsplat_ns.commands.doctor import Doctor
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "convert": Convert,
     "lift": Lift,
     "compress": Compress,
+    "costs": Costs,
     "fetch-weights": FetchWeights,
     "demo": Demo,
     "doctor": Doctor,

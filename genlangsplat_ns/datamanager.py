@@ -35,6 +35,7 @@ from genlangsplat_ns.scene_io.frames import SceneFrame
 from genlangsplat_ns.scene_io.runs import TRANSFORMS
 from genlangsplat_ns.scene_io.stored_paths import require_data
 from genlangsplat_ns.utils.progress import track
+from genlangsplat_ns.utils.stopwatch import stage
 from genlangsplat_ns.views.absent import AbsentViews
 from genlangsplat_ns.views.cameras import undistort_points
 from genlangsplat_ns.views.dataset import ViewDataset, camera_size, rgb_of
@@ -45,6 +46,9 @@ from genlangsplat_ns.views.settings import ViewSize
 LOGGER = logging.getLogger(__name__)
 
 Split = Literal["train", "eval"]
+
+READING = "reading and undistorting"
+"""Stage of a stopwatch."""
 
 
 @dataclass
@@ -114,6 +118,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
         # The pipeline decides the extractor. `ns-render dataset` sets up a datamanager without a pipeline.
         self.extractor = extractor or FeatureExtractor(config, device)
         self._language_keys: dict[tuple[Split, int], str] = {}
+        self.reused_keys: set[str] = set()
 
     def get_datapath(self) -> Path:
         """Returns the path of the data; without them the folder of the run, where the viewer stores camera paths."""
@@ -256,10 +261,14 @@ class GenLangSplatDataManager(FullImageDatamanager):
     def prepare_language(self) -> None:
         """Extracts the missing features of all views before training, so that missing weights are reported early."""
         # Training caches the photographs anyway; loading them first avoids reading them twice.
-        for split in self.splits:
-            _ = getattr(self, f"cached_{split}")
-        self.extract()
-        self.extractor.release()
+        with stage(READING):
+            for split in self.splits:
+                _ = getattr(self, f"cached_{split}")
+        with stage("feature store"):
+            stored = set(self.store.keys())
+            self.extract()
+            self.extractor.release()
+        self.reused_keys = stored & set(self._language_keys.values())
 
     @property
     def splits(self) -> list[Split]:

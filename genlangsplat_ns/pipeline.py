@@ -14,7 +14,7 @@ import tyro
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 
-from genlangsplat_ns.datamanager import GenLangSplatDataManager, GenLangSplatDataManagerConfig
+from genlangsplat_ns.datamanager import READING, GenLangSplatDataManager, GenLangSplatDataManagerConfig
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.language.named_autoencoders import AUTO, scene_autoencoder
@@ -26,6 +26,7 @@ from genlangsplat_ns.scene.lifting import describe_lift, fit_scene_memory, lift_
 from genlangsplat_ns.scene.metrics import MASKED_NOTE, language_metrics
 from genlangsplat_ns.scene.start_points import RandomBox, check_start_in_view
 from genlangsplat_ns.utils.files import atomic_path
+from genlangsplat_ns.utils.stopwatch import stage
 
 LOGGER = logging.getLogger(__name__)
 
@@ -88,14 +89,15 @@ class GenLangSplatPipeline(VanillaPipeline):
         if config.init_from is not None and test_mode == "val":
             source = open_geometry(config.init_from)
             source.take_settings(config.model)
-        self.datamanager = config.datamanager.setup(
-            device=device,
-            test_mode=test_mode,
-            world_size=world_size,
-            local_rank=local_rank,
-            extractor=extractor,
-            run_dir=config.run_dir,
-        )
+        with stage(READING):
+            self.datamanager = config.datamanager.setup(
+                device=device,
+                test_mode=test_mode,
+                world_size=world_size,
+                local_rank=local_rank,
+                extractor=extractor,
+                run_dir=config.run_dir,
+            )
         gaussians = None if source is None else source.place(self.datamanager, config.init_frame)
         # A run that is opened gets its Gaussians from the checkpoint.
         points = self.datamanager.train_dataparser_outputs.metadata if test_mode == "val" else {}

@@ -5,21 +5,29 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
+from nerfstudio.utils.misc import step_check
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.pipeline import GenLangSplatPipelineConfig
+from genlangsplat_ns.pipeline import GenLangSplatPipeline, GenLangSplatPipelineConfig
 from genlangsplat_ns.rasterization.library import load_kernels
+from genlangsplat_ns.scene.language_scene import LanguageScene
+from genlangsplat_ns.scene.run_report import report_run
 from genlangsplat_ns.scene_io.checkpoints import check_checkpoint, checkpoint_step, latest_checkpoint
+from genlangsplat_ns.scene_io.run_costs import RunCosts, RunPart
 from genlangsplat_ns.scene_io.stored_paths import exists, find_moved, nerfstudio_command, opened_config
 from genlangsplat_ns.utils.command_line import report_errors_plainly
 from genlangsplat_ns.utils.console import show
+from genlangsplat_ns.utils.loss_curve import LossCurve
+from genlangsplat_ns.utils.stopwatch import Stopwatch, stage
 
 LOGGER = logging.getLogger(__name__)
 
@@ -96,9 +104,17 @@ class GenLangSplatTrainerConfig(TrainerConfig):
 
 
 class GenLangSplatTrainer(Trainer):
-    """nerfstudio's trainer with checks before the training starts."""
+    """nerfstudio's trainer with checks before the training starts, and a report at its end."""
 
     config: GenLangSplatTrainerConfig
+    pipeline: GenLangSplatPipeline
+
+    def __init__(self, config: GenLangSplatTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
+        self.stopwatch = Stopwatch()
+        self.costs = RunCosts()
+        self._end_step = 0
+        self._loss = LossCurve()
+        super().__init__(config, local_rank, world_size)
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Checks the settings and the checkpoint to resume from, then sets up like nerfstudio.
@@ -120,16 +136,72 @@ class GenLangSplatTrainer(Trainer):
             if resumed is not None and self.config.pipeline.init_from is not None:
                 # The checkpoint contains the Gaussians of the source in its own frame; the source may be gone.
                 self.config.pipeline.init_from, self.config.pipeline.init_frame = resumed, "auto"
-            super().setup(test_mode)
+            with self.stopwatch.running(), stage("setup"):
+                super().setup(test_mode)
+            if resumed is not None:
+                self.costs = RunCosts.resume(resumed.parent.parent, self._start_step - 1)
+            self.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], self.write_report))
             # The values chosen for `auto` are now known; storing them makes the run portable to other machines.
             self.config.save_config()
         except GenLangSplatError:
             _remove_unstarted_run(self.base_dir)
             raise
 
+    def train(self) -> None:
+        """Trains like nerfstudio, and measures what the stages cost."""
+        with self.stopwatch.running(), stage(self._training_stage):
+            super().train()
+
+    def train_iteration(self, step: int) -> Any:
+        """Trains one step like nerfstudio."""
+        self.stopwatch.switch(self._training_stage)
+        results = super().train_iteration(step)
+        self._end_step = step + 1
+        self._loss.add(step, results[0])
+        return results
+
+    def eval_iteration(self, step: int) -> None:
+        """Evaluates like nerfstudio in the steps of its settings."""
+        settings = self.config
+        periods = settings.steps_per_eval_batch, settings.steps_per_eval_image, settings.steps_per_eval_all_images
+        with stage("evaluation") if any(step_check(step, every) for every in periods) else nullcontext():
+            super().eval_iteration(step)
+
+    @property
+    def _training_stage(self) -> str:
+        return "language steps" if self.pipeline.model.in_language_phase else "RGB phase"
+
+    def write_report(self, step: int) -> None:
+        """Writes the report of the finished run. The training is saved by now, so a failure is only a warning."""
+        with stage("report"):
+            try:
+                scene = LanguageScene(self.pipeline.model, self.pipeline.datamanager)
+                # A resumed run names its own checkpoint there.
+                geometry = self.config.pipeline.init_from if self.costs.resumed_from is None else None
+                report_run(scene, self.base_dir, self.costs, self._part, self._loss.points, geometry)
+            except REPORT_ERRORS as error:
+                LOGGER.warning(
+                    "The run is complete and saved, but its report could not be written (%s: %s). Please report this "
+                    "error.",
+                    type(error).__name__,
+                    error,
+                )
+
+    def _part(self) -> RunPart:
+        """What this process trained until now, and its costs."""
+        return RunPart(self._start_step, max(self._start_step, self._end_step), self.stopwatch.costs)
+
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:
-        """Saves a checkpoint atomically: if the process is killed while saving, the previous checkpoint remains."""
+        """Saves a checkpoint atomically: if the process is killed while saving, the previous checkpoint remains.
+
+        The costs of the run so far are saved too.
+        """
+        with stage("checkpoints"):
+            self._save_checkpoint(step)
+        self.costs.save(self.base_dir, self._part(), checkpoint=step)
+
+    def _save_checkpoint(self, step: int) -> None:
         folder = self.checkpoint_dir
         # The temporary folder is outside, because nerfstudio parses every name in the folder as a checkpoint.
         self.checkpoint_dir = folder.with_name(f".{folder.name}-unfinished")
@@ -145,6 +217,21 @@ class GenLangSplatTrainer(Trainer):
             for path in folder.glob("*.ckpt"):
                 if path.name != written:
                     path.unlink()
+
+
+REPORT_ERRORS = (
+    GenLangSplatError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    MemoryError,
+)
+"""Errors of a report, which must not end a finished training."""
 
 
 def _remove_unstarted_run(folder: Path) -> None:

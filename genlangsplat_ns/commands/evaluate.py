@@ -46,8 +46,8 @@ class Evaluate(StoredRunSettings):
 
 def _print(done: SceneEvaluation) -> None:
     """Prints the means of every protocol and split, and published scores."""
+    from genlangsplat_ns.evaluation.page import percent
     from genlangsplat_ns.evaluation.published import is_published_scene
-    from genlangsplat_ns.evaluation.report import percent
     from genlangsplat_ns.scene.evaluation import SPLIT_TITLES, UNCOUNTED_NOTE
 
     document = done.document

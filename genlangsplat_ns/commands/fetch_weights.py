@@ -24,7 +24,9 @@ class FetchWeights:
     Sizes and places are shown first. An interrupted download continues, and each file is checked against its hash.
     """
 
-    weights: Annotated[tuple[Literal["sam", "openclip"], ...], tyro.conf.Positional] = ("sam", "openclip")
+    weights: Annotated[
+        tuple[Literal["sam", "openclip"], ...], tyro.conf.Positional, tyro.conf.arg(metavar="[{sam,openclip} ...]")
+    ] = ("sam", "openclip")
     """Models whose weights are fetched."""
     sam_model: Literal["vit_h", "vit_l", "vit_b"] = "vit_h"
     """SAM architecture; another one than vit_h also has to be given in training, with --sam.model."""

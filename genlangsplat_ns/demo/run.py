@@ -5,15 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from genlangsplat_ns.demo.gallery import QUERIES, GallerySettings, build_gallery
@@ -25,6 +21,7 @@ from genlangsplat_ns.evaluation.report import CardCollector, Report, answer_pict
 from genlangsplat_ns.evaluation.scores import Evaluation
 from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.utils.files import atomic_path, safe_name
+from genlangsplat_ns.utils.stopwatch import Stopwatch, peak_gpu_memory_gb, peak_memory_gb
 
 LOGGER = logging.getLogger(__name__)
 
@@ -32,20 +29,6 @@ PROTOCOLS: tuple[RenderedProtocol, ...] = (THRESHOLD, LANGSPLAT_LERF)
 """The protocols that score the answers. The main figures use the first one."""
 
 SPLIT_TITLES = {"eval": "Held-out views", "train": "Training views, scored separately"}
-
-
-class Stopwatch:
-    """Wall-clock seconds of named stages."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Times the block."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - start, 2)
 
 
 def run_demo(
@@ -78,8 +61,9 @@ def run_demo(
 
     with watch.stage("evaluate"):
         evaluation = evaluate_views(run, run.views("all"), labels, QUERIES, query, observe=observe)
-    watch.seconds["total"] = round(sum(watch.seconds.values()), 2)
-    document = _document(run, evaluation, query, watch.seconds, config)
+    seconds = watch.seconds
+    seconds["total"] = round(sum(seconds.values()), 2)
+    document = _document(run, evaluation, query, seconds, config)
     with atomic_path(output_dir / "report.json") as path:
         path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     write_report(output_dir / "report.html", _page(run, evaluation, document, collector))
@@ -126,22 +110,6 @@ def _document(
         "config": str(config),
         "scores": [dataclasses.asdict(score) for score in evaluation.scores],
     }
-
-
-def peak_memory_gb() -> float:
-    """The peak resident memory of this process and its finished children, in gigabytes; 0 on Windows."""
-    if sys.platform == "win32":
-        return 0.0
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    usage = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return round(usage * unit / 1e9, 3)
-
-
-def peak_gpu_memory_gb() -> float:
-    """The peak memory of this process on its CUDA device, in gigabytes; 0 without a device."""
-    return round(torch.cuda.max_memory_allocated() / 1e9, 3) if torch.cuda.is_available() else 0.0
 
 
 def _page(run: EvaluatedRun, evaluation: Evaluation, document: dict[str, Any], collector: CardCollector) -> Report:

@@ -7,7 +7,7 @@
 - `prediction`: a mask and a peak from relevancy maps.
 - `metrics`, `scores`: IoU, localization and PSNR, and their means.
 - `evaluate`: scores every text in every labeled view of a run.
-- `report`: the HTML report.
+- `report`: the HTML report; `page`: the design of all reports.
 
 Imports `language`, `utils`, `errors` and `levels`. Used by `scene`, the pipeline and `demo`.
 """

@@ -5,7 +5,8 @@ Masks: `masks` (interface), `watershed`, `sam`, `sam_weights`, `mask_nms`, and `
 Encoders: `encoders` (interface), `open_clip_encoder`, and `conse` with its parts `region_classifier`, `sentences` and
 `wheels`.
 Published weights of SAM and CLIP, on this machine and fetched: `published_weights`.
-Extraction and storage: `extract`, `store`, `view_file`, `langsplat` (LangSplat's files), `preview` (contact sheets).
+Extraction and storage: `extract`, `costs`, `store`, `view_file`, `langsplat` (LangSplat's files), `preview` (contact
+sheets).
 
 To add an encoder or a mask generator, write a file here, and name it in `encoders` or `masks`, in the choices of
 `settings`, and in `extractor`, which resolves `auto`.

@@ -11,12 +11,14 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.costs import EMBEDDINGS, MASKS, ExtractionCosts, ViewCost
 from genlangsplat_ns.features.encoders import ImageTextEncoder
 from genlangsplat_ns.features.masks import MaskGenerator
 from genlangsplat_ns.features.store import FeatureStore
 from genlangsplat_ns.features.view_file import ViewFeatures
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.utils.progress import track
+from genlangsplat_ns.utils.stopwatch import running_stopwatch, stage, time_between
 
 LOGGER = logging.getLogger(__name__)
 
@@ -60,7 +62,10 @@ def extract_features(
     LOGGER.info("Language features: %d of %d views are stored in %s", hits, len(keys), store.folder)
     if missing:
         try:
-            mask_generator, encoder = load_masks(), load_encoder()
+            with stage(MASKS):
+                mask_generator = load_masks()
+            with stage(EMBEDDINGS):
+                encoder = load_encoder()
         except GenLangSplatError:
             store.remove_if_empty()
             raise
@@ -93,12 +98,20 @@ def _extract_missing(
         )
     levels = [LEVELS.index(name) for name in expected.levels]
     start = time.perf_counter()
-    for key, index in track(list(missing.items()), "Extracting language features"):
-        name, image, kept = views[index]
-        features = view_features(image, mask_generator, encoder, levels, kept)
-        if len(features.embeddings) == 0:
-            LOGGER.warning("%s has no region at any level, so it does not contribute to the scene.", name)
-        store.save(key, features)
+    costs = ExtractionCosts(store.folder)
+    with running_stopwatch() as watch:
+        try:
+            for key, index in track(list(missing.items()), "Extracting language features"):
+                name, image, kept = views[index]
+                before = watch.cost(MASKS), watch.cost(EMBEDDINGS)
+                features = view_features(image, mask_generator, encoder, levels, kept)
+                if len(features.embeddings) == 0:
+                    LOGGER.warning("%s has no region at any level, so it does not contribute to the scene.", name)
+                store.save(key, features)
+                after = watch.cost(MASKS), watch.cost(EMBEDDINGS)
+                costs.add(key, ViewCost(len(features.embeddings), *map(time_between, before, after)))
+        finally:
+            costs.save()
     seconds = time.perf_counter() - start
     LOGGER.info("Extracted %d views in %.1f s (%.2f views/s)", len(missing), seconds, len(missing) / seconds)
 
@@ -116,10 +129,15 @@ def view_features(
     `kept` (None keeps all) are black and belong to no region.
     """
     if kept is None or bool(kept.all()):
-        masks = mask_generator.generate(image)
+        with stage(MASKS):
+            masks = mask_generator.generate(image)
     else:
         image = image * kept[..., None].to(image.device)
-        masks = mask_generator.generate(image, kept).clipped(kept.cpu().numpy())
+        with stage(MASKS):
+            masks = mask_generator.generate(image, kept).clipped(kept.cpu().numpy())
     masks = masks.at_levels(levels).visible()
-    embeddings = encoder.encode_regions(image, masks) if len(masks) else torch.zeros(0, encoder.embedding_dim)
+    embeddings = torch.zeros(0, encoder.embedding_dim)
+    if len(masks):
+        with stage(EMBEDDINGS):
+            embeddings = encoder.encode_regions(image, masks)
     return ViewFeatures(masks.paint(), embeddings)

@@ -144,8 +144,9 @@ class FeatureStore:
             LOGGER.info("Another process is extracting into %s; waiting until it finishes.", self.folder)
             lock.acquire()
         try:
-            for leftover in self.folder.glob(".*-????????.safetensors"):
-                leftover.unlink(missing_ok=True)
+            for pattern in (".*-????????.safetensors", ".costs-????????.json"):
+                for leftover in self.folder.glob(pattern):
+                    leftover.unlink(missing_ok=True)
             yield waited
         finally:
             lock.release()
@@ -211,6 +212,11 @@ class FeatureStore:
                 f"{path} could not be written ({error.strerror or error}). All earlier views are stored. Free disk "
                 "space or fix the permissions, then run the same command again to continue."
             ) from error
+
+    def size_of(self, key: str) -> int:
+        """Returns the number of bytes of the file of a view; 0 if there is none."""
+        path = self._path(key)
+        return path.stat().st_size if path.is_file() else 0
 
     def _path(self, key: str) -> Path:
         path = self.folder / f"{key}.safetensors"

@@ -17,6 +17,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.evaluate import evaluate_views
 from genlangsplat_ns.evaluation.label_folders import FOLDER_NAMES, LabelKind, LabelSet, read_label_set
 from genlangsplat_ns.evaluation.metrics import psnr
+from genlangsplat_ns.evaluation.page import percent
 from genlangsplat_ns.evaluation.protocols import (
     GAUSSIAN_SELECTION,
     LANGSPLAT_3DOVS,
@@ -28,7 +29,7 @@ from genlangsplat_ns.evaluation.protocols import (
     named_protocols,
 )
 from genlangsplat_ns.evaluation.published import PublishedScore, is_published_scene, published_scores
-from genlangsplat_ns.evaluation.report import CardCollector, Report, describe_encoder, percent, write_report
+from genlangsplat_ns.evaluation.report import CardCollector, Report, describe_encoder, write_report
 from genlangsplat_ns.evaluation.scores import Evaluation
 from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.language.settings import DecoderName

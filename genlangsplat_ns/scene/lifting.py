@@ -22,8 +22,12 @@ from genlangsplat_ns.rasterization import WeightCache
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.runs import StoredRun, add_checkpoint
 from genlangsplat_ns.utils.ray import RaySettings
+from genlangsplat_ns.utils.stopwatch import stage
 
 LOGGER = logging.getLogger(__name__)
+
+LIFTING, MEMORY = "lifting", "memory"
+"""Stages of a stopwatch."""
 
 
 @torch.no_grad()
@@ -53,19 +57,21 @@ def lift_scene(
 
     The model is not changed. Views with the names `left_out` are ignored. With `ray`, Ray processes the views.
     """
-    views, settings = training_views(model, data), model.config.lifting
-    views = replace(views, views=[view for view in views.views if view.name not in left_out])
-    count, levels, latent_dim = model.latents.shape
-    if ray is None:
-        small = views.small()
-        lifted = lift_latents(views, count, levels, latent_dim, settings, model.device, small, with_consensus=True)
-    else:
-        views = replace(views.to("cpu"), cache=None)
-        lifted = lift_on_ray(views, (count, levels, latent_dim), settings, ray)
+    with stage(LIFTING):
+        views, settings = training_views(model, data), model.config.lifting
+        views = replace(views, views=[view for view in views.views if view.name not in left_out])
+        count, levels, latent_dim = model.latents.shape
+        if ray is None:
+            small = views.small()
+            lifted = lift_latents(views, count, levels, latent_dim, settings, model.device, small, with_consensus=True)
+        else:
+            views = replace(views.to("cpu"), cache=None)
+            lifted = lift_on_ray(views, (count, levels, latent_dim), settings, ray)
     assert lifted.region_consensus is not None, "lifting was called with with_consensus"
-    names = [view.name for view in views.views]
-    regions = MemoryRegions.from_consensus(lifted.region_consensus, lifted.region_weights, names)
-    memory = fit_memory(regions, model.field_head.autoencoder.identity.encoder)
+    with stage(MEMORY):
+        names = [view.name for view in views.views]
+        regions = MemoryRegions.from_consensus(lifted.region_consensus, lifted.region_weights, names)
+        memory = fit_memory(regions, model.field_head.autoencoder.identity.encoder)
     if ray is not None:
         lifted = LiftedLatents(lifted.latents.to(model.device), lifted.mass.to(model.device))
     return lifted, memory
@@ -73,9 +79,10 @@ def lift_scene(
 
 def fit_scene_memory(model: GenLangSplatModel, data: GenLangSplatDataManager) -> SceneMemory:
     """Fits a memory to the current latents of the Gaussians."""
-    views = replace(training_views(model, data).small(), cache=None)
-    regions = collect_regions(views, model.latents.detach(), None)
-    return fit_memory(regions, model.field_head.autoencoder.identity.encoder)
+    with stage(MEMORY):
+        views = replace(training_views(model, data).small(), cache=None)
+        regions = collect_regions(views, model.latents.detach(), None)
+        return fit_memory(regions, model.field_head.autoencoder.identity.encoder)
 
 
 def describe_lift(lifted: LiftedLatents, memory: SceneMemory | None) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from genlangsplat_ns.commands.demo import print_results
 from genlangsplat_ns.demo.gallery import QUERIES, GallerySettings
-from genlangsplat_ns.demo.run import Stopwatch, peak_memory_gb, run_demo
+from genlangsplat_ns.demo.run import run_demo
 from genlangsplat_ns.evaluation.label_folders import read_label_set
 from genlangsplat_ns.utils.console import CONSOLE
 from tests.demo.stand_in import StandInRun, WordEncoder
@@ -107,16 +107,3 @@ def test_results_are_printed_for_every_text_and_split(perfect, capsys, monkeypat
     printed = capsys.readouterr().out
     assert [text["text"] for text in document["queries"] if text["text"] not in printed] == []
     assert "eval" in printed and "train" in printed
-
-
-def test_the_stopwatch_times_stages():
-    watch = Stopwatch()
-    with watch.stage("a"):
-        pass
-    with watch.stage("b"):
-        pass
-    assert list(watch.seconds) == ["a", "b"]
-
-
-def test_peak_memory_is_that_of_a_real_process():
-    assert 0.05 < peak_memory_gb() < 200

@@ -34,11 +34,11 @@ def documented_options(settings: type, prefix: str = "--") -> dict[str, str]:
     """Flags and docstrings of all fields of a dataclass and its nested classes."""
     options: dict[str, str] = {}
     hints, sentences = typing.get_type_hints(settings), sentences_of(settings)
-    marked = typing.get_type_hints(settings, include_extras=True)
+    annotated = typing.get_type_hints(settings, include_extras=True)
     for item in dataclasses.fields(settings):
         flag, kind = prefix + item.name.replace("_", "-"), hints[item.name]
-        if tyro.conf.Positional in getattr(marked[item.name], "__metadata__", ()):
-            flag = "positional arguments"
+        if tyro.conf.Positional in getattr(annotated[item.name], "__metadata__", ()):
+            (flag,) = [str(extra.metavar) for extra in annotated[item.name].__metadata__ if hasattr(extra, "metavar")]
         if dataclasses.is_dataclass(kind):
             options |= documented_options(kind, "--" if item.name in WITHOUT_PREFIX else f"{flag}.")
         else:

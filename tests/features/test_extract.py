@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.costs import ExtractionCosts
 from genlangsplat_ns.features.extract import extract_features, view_features
 from genlangsplat_ns.features.regions import RegionMask, ViewMasks
 from genlangsplat_ns.features.watershed import WatershedMaskGenerator
@@ -28,8 +29,9 @@ def must_not_load() -> MeanColorEncoder:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a store except its lock."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != ".lock"}
+    """All files of a store except its lock and what it cost, which differs from time to time."""
+    ignored = {".lock", "costs.json"}
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name not in ignored}
 
 
 def stored(folder: Path) -> int:
@@ -74,6 +76,18 @@ def test_a_damaged_view_alone_is_made_anew(tmp_path):
     extract_features(views, store, TileMasks, lambda: encoder)
     assert encoder.num_views == 1
     assert contents(store.folder) == before
+
+
+def test_the_store_knows_what_each_view_cost(tmp_path):
+    store = open_store(tmp_path)
+    keys = extract_features(make_views(2), store, TileMasks, lambda: MeanColorEncoder(0.05))
+    first = ExtractionCosts(store.folder).sum(keys)
+    assert first.embeddings.wall_seconds >= 0.1 > first.masks.wall_seconds
+    assert first.regions == sum(len(store.load(key).embeddings) for key in keys)
+    # A second extraction adds its views and keeps the others.
+    more = extract_features(make_views(3), store, TileMasks, MeanColorEncoder)
+    costs = ExtractionCosts(store.folder)
+    assert all(key in costs for key in more) and costs.sum(keys) == first
 
 
 def test_a_view_without_regions_is_stored_empty_and_named(tmp_path, caplog):

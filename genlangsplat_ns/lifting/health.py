@@ -1,0 +1,229 @@
+"""The health of a trained language field: four faults, each with one number, a threshold and a cure.
+
+The thresholds lie between healthy runs and runs with one fault each, see `benchmarks/health.py`. Some faults hide
+others: latents that collapsed are on no side of a border, and displaced latents are on the wrong one. Such a number is
+reported without a judgment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from genlangsplat_ns.language.decoding import Decode
+from genlangsplat_ns.lifting.health_measures import (
+    Displacement,
+    RenderedRegions,
+    code_fidelity,
+    discernment,
+    displacement,
+    effective_directions,
+    mean_cosine_of_pairs,
+    wrong_side_share,
+)
+
+MOST_WRONG = 0.38
+"""Semantic bleeding: share of the pixels near borders that answer the neighbor. Healthy runs had 0.19 to 0.35."""
+
+LEAST_DISCERNMENT = 0.35
+"""Latent collapse: healthy runs had 0.56 and more."""
+
+USUAL_DIRECTIONS = 0.3, 1.2
+"""Effective directions of the latents relative to those of the regions; collapsed latents have fewer or more."""
+
+FARTHEST = 0.03
+"""Misalignment: mean displacement as a share of the longer side of a view. Healthy runs had up to 0.016."""
+
+LEAST_FIDELITY = 0.75
+"""Unfaithful code: mean cosine of decoded embeddings. The shipped autoencoder has about 0.9 on photographs, and one of
+another domain 0.3."""
+
+GOOD_FIDELITY = 0.93
+"""A lower cosine is said, without being a fault."""
+
+Comparison = Literal["at most", "at least"]
+
+
+@dataclass(frozen=True)
+class HealthLine:
+    """One fault: whether a run has it, and what to do."""
+
+    name: str
+    """Name of the fault."""
+    meaning: str
+    """What the number is."""
+    value: float | None
+    """The number; None where it could not be measured."""
+    comparison: Comparison
+    """How a healthy number compares with the threshold."""
+    threshold: float
+    """The last healthy number."""
+    cure: str
+    """What to change, with the names of the settings."""
+    hidden_by: str = ""
+    """Why the number is not judged; empty if it is."""
+    details: dict[str, float] = field(default_factory=dict)
+    """Further numbers by name."""
+
+    @property
+    def faulty(self) -> bool:
+        """Whether the run has the fault."""
+        if self.value is None or self.hidden_by:
+            return False
+        return self.value > self.threshold if self.comparison == "at most" else self.value < self.threshold
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields and the verdict as JSON values."""
+        return {**asdict(self), "faulty": self.faulty}
+
+
+@dataclass(frozen=True, eq=False)
+class CodeSample:
+    """Embeddings of regions and the code that compresses them."""
+
+    embeddings: Float[Tensor, "count embedding_dim"]
+    """Embeddings from the encoder."""
+    latents: Float[Tensor, "count latent_dim"]
+    """Their latents."""
+    decode: Decode
+    """The decoder of the autoencoder."""
+    is_projection: bool
+    """Whether the code is a fixed projection, which is not meant to be decoded without the memory."""
+    with_memory: bool
+    """Whether the run decodes with its memory."""
+    run_decode: Decode
+    """The decoder of the run."""
+
+
+@torch.no_grad()
+def judge(
+    views: Sequence[RenderedRegions],
+    latents: Float[Tensor, "num_gaussians levels latent_dim"],
+    code: CodeSample,
+    optimized: bool = False,
+) -> list[HealthLine]:
+    """Measures the four faults.
+
+    Args:
+        views: Views with their own regions, best those that were not trained on.
+        latents: The latents of the Gaussians.
+        code: The regions of these views, and the code.
+        optimized: Whether the latents were optimized; the cures differ.
+    """
+    place = displacement(views)
+    collapse = _collapse(views, latents, code, place, optimized)
+    misalignment = _misalignment(place, "the latents collapsed" if collapse.faulty else "")
+    hidden = "the latents collapsed" if collapse.faulty else ""
+    hidden = "the latents are displaced" if misalignment.faulty else hidden
+    return [_bleeding(views, hidden), collapse, misalignment, _code(code)]
+
+
+def _bleeding(views: Sequence[RenderedRegions], hidden: str) -> HealthLine:
+    return HealthLine(
+        name="semantic bleeding",
+        meaning="share of the pixels near borders of regions that answer the neighbor",
+        value=wrong_side_share(views),
+        comparison="at most",
+        threshold=MOST_WRONG,
+        cure="Look at the masks with gen-langsplat extract --preview. If their borders change from view to view, "
+        "choose others with --pipeline.datamanager.masks (sam), or raise --pipeline.datamanager.max-image-side.",
+        hidden_by=hidden,
+    )
+
+
+def _collapse(
+    views: Sequence[RenderedRegions],
+    latents: Tensor,
+    code: CodeSample,
+    place: Displacement | None,
+    optimized: bool,
+) -> HealthLine:
+    value = None if place is None else discernment(views, place.best_agreement)
+    own = effective_directions(torch.cat([view.latents for view in views])) if views else 0.0
+    directions = effective_directions(latents.flatten(0, 1))
+    ratio = directions / own if own else 0.0
+    usual = USUAL_DIRECTIONS[0] <= ratio <= USUAL_DIRECTIONS[1]
+    low = value is not None and value < LEAST_DISCERNMENT
+    means = torch.cat([view.means for view in views]) if views else latents.new_zeros(0, latents.shape[-1])
+    shown = means[means.any(dim=-1)]
+    details = {"directions": directions, "directions_of_regions": own}
+    if len(code.embeddings) and len(shown):
+        details["cosine_of_decoded_pairs"] = mean_cosine_of_pairs(code.run_decode(shown))
+        details["cosine_of_embedding_pairs"] = mean_cosine_of_pairs(F.normalize(code.embeddings, dim=-1))
+    cure = (
+        "Lower --optimizers.latents.optimizer.lr (0.0025 is LangSplat's), or use --pipeline.model.language-solver lift."
+        if optimized
+        else "Extract the features again, and check the autoencoder (--pipeline.model.autoencoder) on their embeddings."
+    )
+    return HealthLine(
+        name="latent collapse",
+        meaning="share in which rendered latents tell the regions apart, compared with the regions' own latents",
+        value=value,
+        comparison="at least",
+        threshold=LEAST_DISCERNMENT,
+        cure=cure,
+        hidden_by="the latents are as diverse as those of the regions, but in other places" if low and usual else "",
+        details=details,
+    )
+
+
+def _misalignment(place: Displacement | None, hidden: str) -> HealthLine:
+    return HealthLine(
+        name="geometry-semantic misalignment",
+        meaning="distance at which rendered latents fit the regions of a view best, as a share of its longer side",
+        value=None if place is None else place.distance,
+        comparison="at most",
+        threshold=FARTHEST,
+        cure="Check the camera poses, train the RGB phase longer (--max-num-iterations), or refine the poses with "
+        "--pipeline.model.camera-optimizer.mode SO3xR3. With --pipeline.init-from, check --pipeline.init-frame.",
+        hidden_by=hidden,
+        details={} if place is None else {"agreement": place.agreement, "agreement_at_best_fit": place.best_agreement},
+    )
+
+
+def _code(code: CodeSample) -> HealthLine:
+    found = code_fidelity(code.embeddings, code.latents, code.decode)
+    exempt = code.is_projection and code.with_memory
+    details = {} if found is None else {"retrieval": found.retrieval, "said_below": GOOD_FIDELITY}
+    of_run = code_fidelity(code.embeddings, code.latents, code.run_decode) if code.with_memory else None
+    if of_run is not None:
+        details |= {"cosine_with_memory": of_run.cosine, "retrieval_with_memory": of_run.retrieval}
+    return HealthLine(
+        name="unfaithful code",
+        meaning="cosine of the embeddings of regions and what the autoencoder makes of their latents",
+        value=None if found is None else found.cosine,
+        comparison="at least",
+        threshold=LEAST_FIDELITY,
+        cure="Pre-train an autoencoder on photographs like these (python -m pretrain), or give "
+        "--pipeline.model.autoencoder auto and keep --pipeline.model.decoder memory.",
+        hidden_by="the code is a fixed projection, which only the memory decodes" if exempt else "",
+        details=details,
+    )
+
+
+def describe_health(lines: Sequence[HealthLine]) -> str:
+    """Summarizes the health in one line, which names every fault with its cure."""
+    faults = [line for line in lines if line.faulty]
+    if not faults:
+        measured = [line for line in lines if line.value is not None]
+        if not measured:
+            return "Health: not measured, because no view has a region with a latent."
+        low = next((line for line in lines if line.name == "unfaithful code" and _is_low(line)), None)
+        note = "" if low is None else f" The code keeps a cosine of {low.value:.2f}, less than {GOOD_FIDELITY}."
+        return f"Health: none of {', '.join(line.name for line in measured)}.{note}"
+    return f"Health: {' '.join(map(_sentence, faults))}"
+
+
+def _sentence(line: HealthLine) -> str:
+    found = f"{line.name}: the {line.meaning} is {line.value:.2f}, expected {line.comparison} {line.threshold:g}."
+    return f"{found} {line.cure}"
+
+
+def _is_low(line: HealthLine) -> bool:
+    return line.value is not None and not line.hidden_by and line.value < GOOD_FIDELITY

@@ -5,7 +5,7 @@
 # make test-slow the tests that are slow by nature: sanitizers, a browser, Ray, several processes, kills, real commands
 # make coverage  all tests, and the share of lines they run
 # make sanitize  of these only those of the kernels under the address and undefined behavior sanitizers
-# make docs      only the tests of the documents: links, anchors, commands
+# make docs      the tests of the documents (links, anchors, commands), and their site in build/site
 # make wheel     sdist and wheel in DIST, and both programs from that wheel in a new environment
 # Variables: PYTHON (3.10 to 3.12), VENV, TORCH (the torch to install, for example a CUDA or CPU build of your own choice)
 
@@ -27,7 +27,7 @@ $(INSTALLED): pyproject.toml setup.py $(wildcard genlangsplat_ns/rasterization/k
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=68"
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[embedded,ray,dev]" $(TORCH)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[embedded,ray,docs,dev]" $(TORCH)
 	touch $(INSTALLED)
 
 demo: install
@@ -45,7 +45,8 @@ format: install
 	$(BIN)/clang-format -i $(CPP_FILES)
 
 docs: install
-	$(BIN)/python -m pytest tests/test_documents.py
+	$(BIN)/python -m pytest tests/test_documents.py tests/test_site.py tests/test_troubleshooting.py tests/test_docstrings.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The kernels are optional to the installer, so a build without them has to be noticed here.
 wheel:

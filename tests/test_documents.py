@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,18 @@ from packaging.requirements import Requirement
 
 from genlangsplat_ns.cli import COMMANDS
 from pretrain.__main__ import load_commands
+from pretrain.embedding_commands import Train
 
 ROOT = Path(__file__).parents[1]
 
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "pretrain/README.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(ROOT / folder / "README.md" for folder in ("benchmarks", "examples", "pretrain")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / ".github").rglob("*.md")),
 ]
 
-CODE_LINE = re.compile(r"(?: {4}|```)")
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE_SPAN = re.compile(r"`([^`\n]+)`")
 TREE_PATH = re.compile(r"(?:[\w.-]+/)*[\w.-]+\.(?:py|h|cpp|md|toml|yaml|yml|safetensors)|(?:[\w.-]+/)+")
@@ -38,12 +42,35 @@ PROGRAMS: dict[str, Callable[[], dict[str, Any]]] = {
     "python -m pretrain": load_commands,
 }
 
-PARSE_TRAINING = """
+PARSE_NERFSTUDIO = """
 import json, sys, tyro
 from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
-configs = [tyro.cli(AnnotatedBaseConfigUnion, args=words) for words in json.loads(sys.argv[1])]
-print(json.dumps([config.method_name for config in configs]))
+from nerfstudio.scripts.eval import ComputePSNR
+from nerfstudio.scripts.process_data import Commands as Process
+from nerfstudio.scripts.render import Commands as Render
+from nerfstudio.scripts.viewer.run_viewer import RunViewer
+kinds = {
+    "ns-train": AnnotatedBaseConfigUnion, "ns-eval": ComputePSNR, "ns-process-data": Process, "ns-render": Render,
+    "ns-viewer": RunViewer,
+}
+parsed = [tyro.cli(kinds[program], args=words) for program, words in json.loads(sys.argv[1])]
+print(json.dumps([getattr(settings, "method_name", "") for settings in parsed]))
 """
+
+NERFSTUDIO = ("ns-train", "ns-eval", "ns-process-data", "ns-render", "ns-viewer")
+
+SCRIPT = re.compile(r"python ((?:benchmarks|examples)/\w+\.py)")
+
+NERFSTUDIO_FLAGS = {"help", "matching_method", "render_output_path", "traceback"}
+"""Flags of programs of nerfstudio besides the settings of a training, and those of all our programs."""
+
+MISSING = object()
+
+FLAGS_OF_OTHERS = {"cpu"}
+"""Flags of the program that a benchmark is given."""
+
+FOREIGN = ("apt-get", "CloudCompare", "colmap", "make", "pdal", "pip", "python -m venv", "ray")
+"""Programs whose commands are not parsed; targets of make have a test of their own."""
 
 
 def name_of(path: Path) -> str:
@@ -52,6 +79,13 @@ def name_of(path: Path) -> str:
 
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+
+each_page = pytest.mark.parametrize(
+    "document",
+    [path for path in DOCUMENTS if path.name != "CONTRIBUTING.md" and ".github" not in path.parts],
+    ids=name_of,
+)
+"""For documents of users, whose indented blocks are commands."""
 
 
 def prose_and_code(text: str) -> tuple[list[str], list[str]]:
@@ -111,6 +145,46 @@ def commands_in(text: str, program: str) -> Iterator[list[str]]:
             yield [word for word in shlex.split(command.removeprefix(program)) if word != "..."]
 
 
+def is_known(line: str) -> bool:
+    """Whether a test parses this command line, or its program is foreign."""
+    programs = (*PROGRAMS, *NERFSTUDIO, *FOREIGN, "torchrun")
+    return SCRIPT.match(line) is not None or any(line.startswith(f"{program} ") for program in programs)
+
+
+def python_blocks(text: str) -> list[str]:
+    """The fenced blocks of Python."""
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def missing_names(code: str) -> list[str]:
+    """Names that a program imports from this project and that are not there."""
+    froms = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ImportFrom) and node.module]
+    own = [node for node in froms if node.module.split(".")[0] in ("genlangsplat_ns", "pretrain")]
+    named = [(import_module(node.module), alias.name) for node in own for alias in node.names]
+    return [f"{module.__name__}.{name}" for module, name in named if not hasattr(module, name)]
+
+
+def settings_in(file: Path) -> set[str]:
+    """Names of annotated fields and arguments in a script, which may be flags."""
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    fields = {node.target.id for node in nodes if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+    return fields | {node.arg for node in nodes if isinstance(node, ast.arg)}
+
+
+def flags_in(text: str) -> set[str]:
+    """Flags in the spans of code of a document, as paths of settings (`pipeline.model.decoder`)."""
+    spans = CODE_SPAN.findall("\n".join(prose_and_code(text)[0]))
+    found = {flag for span in spans if not span.startswith(FOREIGN) for flag in re.findall(r"(?<!\S)--([\w.-]+)", span)}
+    return {flag.rstrip(".").replace("-", "_") for flag in found}
+
+
+def has_setting(config: object, path: str) -> bool:
+    """Whether a configuration has a setting below its parts."""
+    for name in path.split("."):
+        config = config.get(name, MISSING) if isinstance(config, dict) else getattr(config, name, MISSING)
+    return config is not MISSING
+
+
 def missing_paths(text: str, root: Path = ROOT) -> list[str]:
     """Paths of the tree in code spans that do not exist, from the root or inside the package.
 
@@ -167,15 +241,68 @@ def test_every_command_can_be_parsed(document: Path, program: str) -> None:
 
 
 @pytest.mark.slow
-def test_every_training_command_can_be_parsed() -> None:
+def test_every_command_of_nerfstudio_can_be_parsed(tmp_path: Path) -> None:
     """In a process without the type checks of the tests, which nerfstudio's own defaults do not pass."""
+    # ns-process-data looks for these programs when its settings are made.
+    for program in ("colmap", "ffmpeg"):
+        (tmp_path / program).write_text("#!/bin/sh\n")
+        (tmp_path / program).chmod(0o755)
+    places = os.pathsep.join((str(tmp_path), os.environ["PATH"]))
     texts = [document.read_text(encoding="utf-8") for document in DOCUMENTS]
-    lines = [words for text in texts for words in commands_in(text, "ns-train")]
-    lines = [["gen-langsplat" if word == "METHOD" else word for word in words] for words in lines]
-    command = [sys.executable, "-c", PARSE_TRAINING, json.dumps(lines)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [words[0] for words in lines]
+    lines = [(name, words) for name in NERFSTUDIO for text in texts for words in commands_in(text, name)]
+    lines = [(name, ["gen-langsplat" if word == "METHOD" else word for word in words]) for name, words in lines]
+    command = [sys.executable, "-c", PARSE_NERFSTUDIO, json.dumps(lines)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PATH": places})
+    assert done.returncode == 0, done.stdout + done.stderr
+    methods = [words[0] if name == "ns-train" else "" for name, words in lines]
+    assert json.loads(done.stdout.splitlines()[-1]) == methods
+
+
+@each_page
+def test_every_command_is_parsed_or_foreign(document: Path) -> None:
+    _, code = prose_and_code(FENCED.sub("", document.read_text(encoding="utf-8")))
+    lines = [COMMENTED.sub("", line).strip() for line in code]
+    assert [line for line in lines if not is_known(line)] == []
+
+
+@each_page
+def test_every_script_exists_and_has_the_flags_that_are_shown(document: Path) -> None:
+    for line in prose_and_code(document.read_text(encoding="utf-8"))[1]:
+        if script := SCRIPT.match(line.strip()):
+            known = settings_in(ROOT / script[1]) | settings_in(ROOT / "benchmarks/support/benchmark.py")
+            flags = {word.replace("-", "_") for word in re.findall(r" --([\w-]+)", COMMENTED.sub("", line))}
+            assert flags - known - FLAGS_OF_OTHERS == set(), line
+
+
+@each_document
+def test_training_with_several_processes_can_be_parsed(document: Path) -> None:
+    for words in commands_in(document.read_text(encoding="utf-8"), "torchrun"):
+        pretrain = words[words.index("pretrain") + 1 :]
+        assert isinstance(tyro.extras.subcommand_cli_from_dict(dict(load_commands()), args=pretrain), Train)
+
+
+@pytest.fixture(scope="module")
+def all_settings() -> set[str]:
+    """Names of all fields and arguments in the code, which may be flags."""
+    folders = ("genlangsplat_ns", "pretrain", "benchmarks", "examples")
+    return {name for folder in folders for file in (ROOT / folder).rglob("*.py") for name in settings_in(file)}
+
+
+@each_page
+def test_every_flag_in_the_text_exists(document: Path, all_settings: set[str]) -> None:
+    from genlangsplat_ns.config import gen_langsplat
+
+    flags = flags_in(document.read_text(encoding="utf-8"))
+    training = {flag for flag in flags if has_setting(gen_langsplat.config, flag)}
+    others = {flag for flag in flags - training if not flag.startswith("pipeline.")}
+    known = {flag for flag in others if flag.split(".")[-1].removeprefix("no_") in all_settings | NERFSTUDIO_FLAGS}
+    assert flags - training - known == set()
+
+
+@each_document
+def test_programs_in_python_import_what_exists(document: Path) -> None:
+    blocks = python_blocks(document.read_text(encoding="utf-8"))
+    assert [name for block in blocks for name in missing_names(block)] == []
 
 
 @each_document
@@ -248,6 +375,15 @@ def test_unknown_names_are_found(tmp_path: Path) -> None:
     (tmp_path / "tests" / "test_a.py").write_text("def read_map(): ...\n_ALL = 1\n")
     text = "`read_map` `_ALL` `_GONE` `read_nothing` `tests/test_a.py` `NAME_masks` `a word`"
     assert unknown_names(text, tmp_path) == {"_GONE", "read_nothing"}
+
+
+def test_unknown_programs_and_names_are_found() -> None:
+    assert is_known("python benchmarks/fox.py --quick") and is_known("ns-train gen-langsplat --data SCENE")
+    assert flags_in("`--a.b-c 1` --no `x --d` `pip --e`") == {"a.b_c", "d"}
+    assert has_setting({"a": ROOT}, "a.name") and not has_setting({"a": ROOT}, "a.rocket")
+    assert not is_known("rocket --launch") and not is_known("python rocket.py")
+    assert missing_names("from genlangsplat_ns import open_run, rocket") == ["genlangsplat_ns.rocket"]
+    assert python_blocks("```python\na\n```\n```text\nb\n```\n") == ["a\n"]
 
 
 def test_missing_paths_are_found() -> None:

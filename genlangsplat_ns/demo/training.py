@@ -22,13 +22,13 @@ def run_gallery_demo(output_dir: Path) -> dict[str, Any]:
     return run_demo(output_dir, train_gallery, open_run)
 
 
-def train_gallery(data: Path, output_dir: Path) -> Path:
+def train_gallery(data: Path, output_dir: Path, rgb_steps: int = RGB_STEPS) -> Path:
     """Trains both phases into nerfstudio's run folder below `output_dir`, and returns the run's config.yml."""
     config = deepcopy(gen_langsplat_lite.config)
     config.data = config.pipeline.datamanager.data = data
     config.output_dir = output_dir
     config.experiment_name = "gallery"
-    config.max_num_iterations = RGB_STEPS + 1  # The last step lifts the latents.
+    config.max_num_iterations = rgb_steps + 1  # The last step lifts the latents.
     # TensorBoard instead of the viewer, which would open a port. The demo evaluates after training.
     config.vis = "tensorboard"
     config.steps_per_eval_image = config.steps_per_eval_all_images = config.max_num_iterations + 1

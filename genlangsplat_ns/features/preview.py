@@ -72,6 +72,7 @@ def _outline(regions: Regions) -> Bool[NDArray[np.bool_], "height width"]:
 
 
 def side_by_side(panels: Sequence[tuple[str, Pixels]]) -> Image.Image:
+    """Draws pictures of one size beside each other, each below its caption, at most `PANEL_WIDTH` pixels wide."""
     height, width = panels[0][1].shape[:2]
     scale = min(1.0, PANEL_WIDTH / width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

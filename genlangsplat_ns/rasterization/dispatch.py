@@ -61,11 +61,15 @@ def rasterization(
         colors: (N, channels) of any width, or harmonics (N, bases, 3) if `sh_degree` is given.
         viewmats: World-to-camera matrices (1, 4, 4), OpenCV convention (x right, y down, z forward).
         Ks: Camera matrices (1, 3, 3) in pixels.
-        width, height: Size of the image in pixels.
-        near_plane, far_plane: Gaussians outside this range of depths are skipped.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+        near_plane: Gaussians that are nearer are skipped.
+        far_plane: Gaussians that are farther away are skipped.
         eps2d: Value added to the diagonal of projected covariances, in square pixels.
         sh_degree: The degree of the harmonics to use, 0 to 3, or None for plain colors.
-        packed, tile_size, sparse_grad: Options of gsplat; the CPU accepts only the defaults.
+        packed: Option of gsplat; the CPU accepts only the default.
+        tile_size: Option of gsplat; the CPU accepts only the default.
+        sparse_grad: Option of gsplat; the CPU accepts only the default.
         backgrounds: (1, channels) background color; None for black.
         render_mode: "RGB", accumulated depth "D", expected depth "ED", or both as "RGB+D" or "RGB+ED" (depth is last).
         absgrad: Whether backward sets `info["means2d"].absgrad`, the sum of absolute gradients (AbsGS).

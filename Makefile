@@ -6,6 +6,7 @@
 # make coverage  all tests, and the share of lines they run
 # make sanitize  of these only those of the kernels under the address and undefined behavior sanitizers
 # make docs      the tests of the documents (links, anchors, commands), and their site in build/site
+# make figures   the figures of the documents, from benchmarks/results; with DEMO=FOLDER also the pictures of that demo
 # make wheel     sdist and wheel in DIST, and both programs from that wheel in a new environment
 # Variables: PYTHON (3.10 to 3.12), VENV, TORCH (the torch to install, for example a CUDA or CPU build of your own choice)
 
@@ -19,7 +20,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 CPP_FILES := $(wildcard genlangsplat_ns/rasterization/kernels/* benchmarks/*/*.cpp tests/*/*.cpp)
 
-.PHONY: install demo test test-slow coverage sanitize lint format docs wheel clean
+.PHONY: install demo test test-slow coverage sanitize lint format docs figures wheel clean
 
 install: $(INSTALLED)
 
@@ -47,6 +48,9 @@ format: install
 docs: install
 	$(BIN)/python -m pytest tests/test_documents.py tests/test_site.py tests/test_troubleshooting.py tests/test_docstrings.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+figures: install
+	$(BIN)/python benchmarks/figures.py $(if $(DEMO),--demo $(DEMO))
 
 # The kernels are optional to the installer, so a build without them has to be noticed here.
 wheel:

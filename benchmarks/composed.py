@@ -1,6 +1,6 @@
 """Queries composed scenes with real CLIP words, for latents of several widths and both decoders.
 
-    python benchmarks/composed.py --data DATA --run FOX_RUN/config.yml --json composed.json --plot docs/latent-width.png
+    python benchmarks/composed.py --data DATA --run FOX_RUN/config.yml --json benchmarks/results/composed.json
 
 DATA is the folder with `splat_objects`, `clip_embeddings` and `clip_text_embeddings_detic`. Each scene has eight
 objects with exact labels, and regions with the errors of a mask model. The autoencoders are not trained on any word or
@@ -31,7 +31,7 @@ from support.benchmark import Benchmark, Results, Row
 from support.composed_autoencoders import DOMAINS, train_on
 from support.composed_fidelity import domain_fidelity, noise_row, scene_fidelity
 from support.composed_lift import DIRTY, Code, LiftedScene, NoCode, SceneSetup
-from support.composed_report import draw_widths, goals_of, show_all
+from support.composed_report import goals_of, show_all
 from support.composed_run import ENCODER
 
 WIDTHS = (8, 12, 16, 24, 32)
@@ -148,8 +148,6 @@ class ComposedBenchmark(Benchmark):
     """Folder of all data sets."""
     run: Path | None = None
     """config.yml of a finished run of the fox scene with the embedded encoder, to measure as well."""
-    plot: Path | None = None
-    """PNG file for the plot of mean IoU over the width."""
     seeds: tuple[int, ...] | None = None
     """Indices of the composed scenes, all by default; without a number, composed scenes are skipped."""
     earlier: Annotated[tuple[Path, ...], tyro.conf.arg(name="with")] = ()
@@ -170,8 +168,6 @@ class ComposedBenchmark(Benchmark):
             rows += measure_fox(self.run, (USUAL,) if self.quick else plan.widths)
         show_all(rows)
         CONSOLE.print(f"{time.perf_counter() - start:.0f} s in all.")
-        if self.plot is not None:
-            draw_widths(rows, self.plot)
         return rows, goals_of(rows, USUAL)
 
 

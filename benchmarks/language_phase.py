@@ -1,6 +1,6 @@
 """Measures the language phase: lifting compared with the paper's Adam, mask errors, levels, and a large scene.
 
-    python benchmarks/language_phase.py --data DATA --json language.json --plot linear.png --plot-adam adam.png
+    python benchmarks/language_phase.py --data DATA --json benchmarks/results/language_phase.json
 
 DATA is the folder with `splat_objects`, `clip_embeddings` and `clip_text_embeddings_detic`. Composed scenes have exact
 labels. Latents are compared directly, so that neither an autoencoder nor texts affect the comparison of the solvers.
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from matplotlib import pyplot
 
 from genlangsplat_ns.lifting.robust import lift_latents
 from genlangsplat_ns.lifting.settings import LiftSettings
@@ -28,7 +27,7 @@ from support.benchmark import Benchmark, Goal, Results, Row
 from support.language_adam import PAPER_STEPS
 from support.language_large import lift_large
 from support.language_race import SCENES, measure_adam, measure_run
-from support.language_race_report import plot_race, show_race
+from support.language_race_report import show_race
 from support.language_scene import latent_scene, score
 from support.processes import in_own_process
 from support.tables import mean_with_range, print_table
@@ -105,7 +104,7 @@ def show_levels(found: list[Row]) -> list[Goal]:
     return [Goal("robust, three levels relative to one", ratio, "<=", 2)]
 
 
-def show_large(found: list[Row], plot: Path | None) -> list[Goal]:
+def show_large(found: list[Row]) -> list[Goal]:
     """Time and memory of the large scene, and the linearity of its times."""
     lines = []
     for row in found:
@@ -116,14 +115,6 @@ def show_large(found: list[Row], plot: Path | None) -> list[Goal]:
     marks = np.array(found[0]["marks"])
     slope = (marks * marks[:, :1]).sum(axis=0)[1] / (marks[:, 0] ** 2).sum()
     off = float(np.abs(marks[:, 1] - slope * marks[:, 0]).max() / marks[-1, 1])
-    if plot is not None:
-        figure, axes = pyplot.subplots(figsize=(6, 4))
-        axes.plot(*marks.T, "o", label="measured")
-        axes.plot(marks[:, 0], slope * marks[:, 0], label=f"{slope:.2f} s per view")
-        axes.set(xlabel="views", ylabel="processor seconds", title=f"Lifting onto {found[0]['gaussians']:,} Gaussians")
-        axes.legend()
-        figure.savefig(plot, dpi=120, bbox_inches="tight")
-        CONSOLE.print(f"Wrote {plot}.")
     peak = max(row["peak_memory_gb"] for row in found)
     plain, robust = (row["processor_seconds"] for row in found)
     return [
@@ -145,10 +136,6 @@ class LanguagePhaseBenchmark(Benchmark):
     """Number of composed scenes for the mask errors."""
     parts: tuple[PartName, ...] = get_args(PartName)
     """Parts to run; none without a part."""
-    plot: Path | None = None
-    """PNG file for the plot of time over views."""
-    plot_adam: Path | None = None
-    """PNG file for the plot of lifting and Adam over time."""
     steps: int = PAPER_STEPS
     """Number of steps of Adam on the small scene."""
     latents: Path | None = None
@@ -184,11 +171,9 @@ class LanguagePhaseBenchmark(Benchmark):
             measured(measure_run, (self.run, quick, self.latents))
         races = [row for row in rows if "curves" in row]
         goals += show_race(races)
-        if races and self.plot_adam is not None:
-            plot_race(races, self.plot_adam)
         if "large" in self.parts:
             size = (100_000, 20) if quick else (1_000_000, 300)
-            goals += show_large(measured(lift_large, (*size, 0), (*size, 2)), self.plot)
+            goals += show_large(measured(lift_large, (*size, 0), (*size, 2)))
         return rows, goals
 
 

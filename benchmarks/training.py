@@ -1,6 +1,6 @@
 """Times whole steps of the RGB phase for growing numbers of Gaussians and pixels, by part, with their memory.
 
-    python benchmarks/training.py --json training.json --plot docs/training.png
+    python benchmarks/training.py --json benchmarks/results/training.json
 
 The method is `gen-langsplat-lite` without its limit on the number of Gaussians. Steps are those of the trainer, and
 scene and images are generated. The size of the Gaussians decreases with their number, so that they cover the same area
@@ -11,18 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
 
 from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.progress import track
 from support.benchmark import Benchmark, Goal, Results, Row, machine
 from support.processes import in_own_process
-from support.rgb_step import LOSS, OPTIMIZER, PARTS, STRATEGY, USUAL_SIZE, measure_steps
+from support.rgb_step import LOSS, OPTIMIZER, PARTS, STRATEGY, USUAL_COUNT, USUAL_SIZE, fit_memory, measure_steps
 from support.tables import print_table
 
-USUAL_COUNT = 100_000
 COUNTS, QUICK_COUNTS = (10_000, 30_000, 100_000, 300_000, 1_000_000), (10_000, 30_000, 100_000)
 SIZES, QUICK_SIZES = ((135, 240), (270, 480), (540, 960), (1080, 1920)), ((135, 240), (270, 480))
 
@@ -52,14 +48,6 @@ def lines_of(rows: list[Row]) -> Iterator[tuple[str, ...]]:
     yield "peak GB", *(f"{row['peak_memory_gb']:.2f}" for row in rows)
 
 
-def fit_memory(rows: list[Row]) -> tuple[float, float, float]:
-    """Linear fit of memory over Gaussians: bytes per Gaussian, bytes without Gaussians, and R^2."""
-    counts = np.array([row["gaussians"] for row in rows])
-    peaks = np.array([1e9 * row["peak_memory_gb"] for row in rows])
-    slope, start = np.polyfit(counts, peaks, 1)
-    return float(slope), float(start), float(np.corrcoef(counts, peaks)[0, 1] ** 2)
-
-
 def goals_of(rows: list[Row]) -> list[Goal]:
     """The goals; `rows` are those of the usual image size, by number of Gaussians."""
     steps = {row["gaussians"]: row["step"]["median_ms"] for row in rows}
@@ -77,41 +65,10 @@ def goals_of(rows: list[Row]) -> list[Goal]:
     return goals
 
 
-def plot(by_count: list[Row], by_size: list[Row], path: Path) -> None:
-    """Plots step time over Gaussians and pixels, with lines of proportional cost, and memory over Gaussians."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
-    counts = [row["gaussians"] for row in by_count]
-    pixels = [row["height"] * row["width"] for row in by_size]
-    for axis, x, rows, label in (
-        (axes[0], counts, by_count, "Gaussians"),
-        (axes[1], pixels, by_size, "pixels"),
-    ):
-        steps = [row["step"]["median_ms"] for row in rows]
-        axis.loglog(x, steps, "o-", color="black", label="step")
-        for part in PARTS:
-            axis.loglog(x, [row["parts"][part]["median_ms"] for row in rows], ".-", alpha=0.7, label=part)
-        axis.loglog(x, [steps[0] * value / x[0] for value in x], "--", color="gray", label="proportional")
-        axis.set(xlabel=label, ylabel="milliseconds")
-    axes[0].legend(fontsize="small")
-    slope, start, _ = fit_memory(by_count)
-    axes[2].plot(counts, [row["peak_memory_gb"] for row in by_count], "o", color="black", label="peak")
-    axes[2].plot(counts, [(start + slope * x) / 1e9 for x in counts], "--", color="gray", label="line")
-    axes[2].set(xlabel="Gaussians", ylabel="peak memory in GB", ylim=(0, None))
-    axes[2].legend(fontsize="small")
-    figure.savefig(path, dpi=120)
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrainingBenchmark(Benchmark):
     """Time and memory of the steps of the RGB phase."""
 
-    plot: Path | None = None
-    """PNG file for the curves."""
     quick: bool = False
     """Measure only up to 100,000 Gaussians and 270x480 pixels."""
 
@@ -130,8 +87,6 @@ class TrainingBenchmark(Benchmark):
         by_size = [rows[USUAL_COUNT, size] for size in sizes]
         print_steps("An RGB step as Gaussians grow", by_count)
         print_steps("An RGB step as pixels grow", by_size)
-        if self.plot is not None:
-            plot(by_count, by_size, self.plot)
         return list(rows.values()), goals_of(by_count)
 
 

@@ -1,14 +1,10 @@
-"""Tables, goals and the plot of the composed scenes."""
+"""Tables and goals of the composed scenes."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from support.benchmark import Goal, Row
 from support.tables import mean_with_range, print_table
@@ -162,53 +158,3 @@ def goals_of(rows: list[Row], width: int) -> list[Goal]:
         value = mean_of(chosen(fidelity, decoder=decoder, latents=latents), f"{kind}_cosine")
         goals.append(Goal(f"cosine with the {kind}, {decoder}, latent {latents}", value, ">=", PAPER_LINE))
     return goals
-
-
-def draw_widths(rows: list[Row], path: Path) -> None:
-    """Plots mean IoU over the width of latents: composed scenes with their spread, and the fox scene."""
-    fox = chosen(rows, part="fox")
-    figure = Figure(figsize=(10 if fox else 5.5, 4))
-    axes = figure.subplots(1, 2 if fox else 1, squeeze=False)
-    panel = axes[0, 0]
-    scenes = chosen(rows, part="scene")
-    for code, decoder, color in (
-        ("images", "memory", "tab:blue"),
-        ("projection", "memory", "tab:green"),
-        ("images", "autoencoder", "tab:red"),
-    ):
-        own = chosen(scenes, code=code, decoder=decoder)
-        if (code, decoder) == ("images", "memory"):
-            own += chosen(scenes, code="none", decoder="memory")
-        label = {"memory": f"{code}, memory", "autoencoder": f"{code}, its decoder"}[decoder]
-        _line(panel, own, color, label)
-    raw = chosen(scenes, code="none", decoder="autoencoder")
-    panel.axhline(mean_of(raw, "miou"), color="gray", linestyle="--", label="512 dimensions, no memory")
-    title = f"{len({row['seed'] for row in scenes})} composed scenes: mean, least and most"
-    _finish(panel, title, sorted({row["latent_dim"] for row in scenes}))
-    if fox:
-        for protocol, style in zip(dict.fromkeys(row["protocol"] for row in fox), ("-", ":"), strict=True):
-            for decoder, color in (("memory", "tab:green"), ("autoencoder", "tab:red")):
-                own = chosen(fox, protocol=protocol, decoder=decoder)
-                own = [row for row in own if row["code"].startswith("projection")]
-                label = f"projection, {'memory' if decoder == 'memory' else 'its decoder'}, {protocol}"
-                _line(axes[0, 1], own, color, label, style)
-        _finish(axes[0, 1], "fox, six texts, embedded encoder", sorted({row["latent_dim"] for row in fox}))
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-
-
-def _line(panel: Axes, rows: list[Row], color: str, label: str, style: str = "-") -> None:
-    widths = sorted({row["latent_dim"] for row in rows})
-    by_width = [[row["miou"] for row in chosen(rows, latent_dim=width)] for width in widths]
-    panel.plot(widths, [statistics.mean(values) for values in by_width], style, color=color, marker="o", label=label)
-    panel.fill_between(
-        widths, [min(values) for values in by_width], [max(values) for values in by_width], color=color, alpha=0.12
-    )
-
-
-def _finish(panel: Axes, title: str, widths: list[int]) -> None:
-    panel.set_xscale("log", base=2)
-    panel.set_xticks(widths, [str(width) for width in widths])
-    panel.set(xlabel="latent dimensions", ylabel="mean IoU", title=title, ylim=(0, 1))
-    panel.grid(alpha=0.3)
-    panel.legend(fontsize=7)

@@ -1,18 +1,12 @@
-"""Reports lifting compared with Adam: time to equal quality as tables, goals and a plot."""
+"""Reports lifting compared with Adam: time to equal quality as tables and goals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from matplotlib import pyplot
-from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
-
-from genlangsplat_ns.utils.console import CONSOLE
 from support.benchmark import Goal, Row
-from support.language_race import ADAM, ANEW, TUNED_ADAM, variant_of
+from support.language_race import ADAM, TUNED_ADAM, variant_of
 from support.tables import print_table, with_range
 
 QUALITIES = {"cosine": "cosine of latents", "lang_cosine": "cosine of latents", "miou": "mIoU"}
@@ -115,36 +109,3 @@ def _show_equal_quality(scene: Row) -> None:
             cells = (f"{stop.seconds:.3g}" if stop else "never" for stop in firsts)
             lines.append((key, variant, f"{best.value:.4f}", *cells))
     print_table(("figure", "variant", *heads), lines, title="seconds to equal quality")
-
-
-def plot_race(found: Sequence[Row], path: Path) -> None:
-    """Plots quality over processor time, with one column per scene and one row per figure."""
-    names = list(dict.fromkeys(curve["name"] for scene in found for curve in scene["curves"]))
-    figure, grid = pyplot.subplots(2, len(found), figsize=(4.6 * len(found), 7.2), squeeze=False)
-    for scene, column in zip(found, grid.T, strict=True):
-        axes: Axes
-        for axes, key in zip(column, ("cosine", "miou"), strict=True):
-            key = "lang_cosine" if key == "cosine" and key not in scene["lifts"][0] else key
-            if key not in scene["lifts"][0]:
-                axes.set_axis_off()
-                continue
-            for curve in (curve for curve in scene["curves"] if curve["solver"] != ANEW):
-                stops = stops_of([curve], key)
-                style = "-" if variant_of(curve) == ADAM else "--"
-                points = [stop.seconds for stop in stops], [stop.value for stop in stops]
-                color = f"C{names.index(curve['name'])}"
-                axes.plot(*points, style, color=color, label=f"Adam, {curve['name']}", linewidth=1.2)
-            for lift, mark in zip(scene["lifts"], "o*", strict=True):
-                label = f"lifting, {lift['solver']}"
-                axes.plot(lift["seconds"], lift[key], mark, label=label, color="black", markersize=9)
-            tops = [best_of([curve], key).value for curve in scene["curves"]] + [lift[key] for lift in scene["lifts"]]
-            limits = min(tops) - 0.12, max(tops) + 0.015
-            axes.set(xscale="log", ylim=limits, ylabel=QUALITIES[key], xlabel="processor seconds")
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.grid(alpha=0.3)
-        column[0].set_title(title_of(scene), fontsize=9)
-        column[0].legend(fontsize=6, loc="lower right", framealpha=0.6)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    CONSOLE.print(f"Wrote {path}.")

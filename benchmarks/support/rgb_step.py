@@ -10,6 +10,7 @@ from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import SceneBox
@@ -40,6 +41,8 @@ FORWARD, BACKWARD, LOSS, OPTIMIZER, STRATEGY, REST = PARTS = (
 """The first two are the rasterizer's. The loss includes its forward and backward pass, and that of clamp and blend."""
 USUAL_SIZE = (270, 480)
 """Height and width of the image for which the Gaussians are sized."""
+USUAL_COUNT = 100_000
+"""Number of Gaussians of the steps that differ in image size."""
 LAYERS = 10.0
 """Sum of the Gaussians' areas within one standard deviation, including blur, relative to the image of usual size."""
 BLUR = 0.3
@@ -249,3 +252,11 @@ def measure_steps(count: int, height: int, width: int) -> Row:
         "refinement": refinement.row(),
         "gaussians_after_refinements": trainer.model.num_points,
     }
+
+
+def fit_memory(rows: list[Row]) -> tuple[float, float, float]:
+    """Linear fit of memory over Gaussians: bytes per Gaussian, bytes without Gaussians, and R^2."""
+    counts = np.array([row["gaussians"] for row in rows])
+    peaks = np.array([1e9 * row["peak_memory_gb"] for row in rows])
+    slope, start = np.polyfit(counts, peaks, 1)
+    return float(slope), float(start), float(np.corrcoef(counts, peaks)[0, 1] ** 2)

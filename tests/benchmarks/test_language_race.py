@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,13 +51,6 @@ def test_a_quality_that_is_never_reached_has_no_time() -> None:
 
     assert first_to(race()["curves"], "cosine", 0.95) is None
     assert first_to(race()["curves"], "cosine", 0.892).name == "Adam, tuned"
-
-
-def test_a_comparison_is_plotted(tmp_path: Path) -> None:
-    from support.language_race_report import plot_race
-
-    plot_race([race()], tmp_path / "race.png")
-    assert (tmp_path / "race.png").stat().st_size > 1000
 
 
 def test_every_stop_is_reported_and_the_best_latents_are_kept() -> None:

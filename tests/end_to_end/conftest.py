@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
 from genlangsplat_ns.utils.ray import RaySettings
 from genlangsplat_ns.views.settings import ViewSettings
 from tests.end_to_end.quick_extraction import SETTINGS, ColorEncoder
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 RGB_STEPS = 40
 """Number of RGB steps after which parameters have changed."""
@@ -53,6 +56,18 @@ def tiny_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
         training_views(folder / "scene", folder / "outputs")
 
     return made_once("gallery", make, tmp_path_factory) / "scene"
+
+
+@pytest.fixture(scope="session")
+def example_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of scene and run on which the examples work, trained enough to answer; tests only add files."""
+
+    def make(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(str(EXAMPLES))
+            import_module("gallery_run").gallery_run(folder)
+
+    return made_once("gallery-run", make, tmp_path_factory)
 
 
 def copy_scene(scene: Path, folder: Path) -> Path:

@@ -15,15 +15,15 @@ from PIL import Image
 from genlangsplat_ns import load_autoencoder
 from genlangsplat_ns.scene_io.ply import read_ply
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of scene and run, which the first example fills."""
-    return tmp_path_factory.mktemp("examples") / "gallery-run"
+def folder(example_run: Path) -> Path:
+    """The folder of scene and run."""
+    return example_run
 
 
 @pytest.fixture(autouse=True)

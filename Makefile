@@ -7,7 +7,8 @@
 # make sanitize  of these only those of the kernels under the address and undefined behavior sanitizers
 # make docs      the tests of the documents (links, anchors, commands), and their site in build/site
 # make figures   the figures of the documents, from benchmarks/results; with DEMO=FOLDER also the pictures of that demo
-# make wheel     sdist and wheel in DIST, and both programs from that wheel in a new environment
+# make wheel     sdist and wheel in DIST, a check of their content, and make try-wheel
+# make try-wheel installs WHEEL in a new environment; trains and asks a small scene there
 # Variables: PYTHON (3.10 to 3.12), VENV, TORCH (the torch to install, for example a CUDA or CPU build of your own choice)
 
 PYTHON ?= python3
@@ -15,12 +16,13 @@ VENV ?= .venv
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 OUTPUT ?= demo-output
 DIST ?= dist
+WHEEL ?= $(DIST)/genlangsplat_ns-*.whl
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 CPP_FILES := $(wildcard genlangsplat_ns/rasterization/kernels/* benchmarks/*/*.cpp tests/*/*.cpp)
 
-.PHONY: install demo test test-slow coverage sanitize lint format docs figures wheel clean
+.PHONY: install demo test test-slow coverage sanitize lint format docs figures wheel try-wheel clean
 
 install: $(INSTALLED)
 
@@ -52,17 +54,22 @@ docs: install
 figures: install
 	$(BIN)/python benchmarks/figures.py $(if $(DEMO),--demo $(DEMO))
 
-# The kernels are optional to the installer, so a build without them has to be noticed here.
+# The wheel is built from the sdist, in an environment with the build tools of today.
 wheel:
-	rm -rf $(DIST)/build $(DIST)/installed $(DIST)/genlangsplat_ns-*
+	rm -rf $(DIST)/build $(DIST)/genlangsplat_ns-*
 	$(PYTHON) -m venv $(DIST)/build
 	$(DIST)/build/bin/python -m pip install --quiet "build>=1.2,<2"
 	$(DIST)/build/bin/python -m build --outdir $(DIST) .
-	$(DIST)/build/bin/python -m zipfile --list $(DIST)/*.whl | grep --quiet _kernels_
+	$(PYTHON) release/check_distributions.py $(DIST)/genlangsplat_ns-*
+	$(MAKE) try-wheel
+	rm -rf $(DIST)/build
+
+try-wheel:
+	rm -rf $(DIST)/installed
 	$(PYTHON) -m venv $(DIST)/installed
-	$(DIST)/installed/bin/python -m pip install --quiet $(TORCH) $(DIST)/*.whl
-	cd $(DIST) && installed/bin/gen-langsplat --help && installed/bin/python -m pretrain --help
-	rm -rf $(DIST)/build $(DIST)/installed
+	$(DIST)/installed/bin/python -m pip install --quiet $(TORCH) "$$(ls $(WHEEL))[embedded]"
+	cd $(DIST) && installed/bin/python $(CURDIR)/release/try_wheel.py
+	rm -rf $(DIST)/installed
 
 # Two processes, each of which takes the tests of a file in turn: nearly all tests keep one core busy.
 PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder

@@ -26,7 +26,7 @@ from pretrain.embedding_commands import Train
 ROOT = Path(__file__).parents[1]
 
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
     *(ROOT / folder / "README.md" for folder in ("benchmarks", "examples", "pretrain")),
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / ".github").rglob("*.md")),

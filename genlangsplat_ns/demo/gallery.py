@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
-from plyfile import PlyData, PlyElement
 
 from genlangsplat_ns.demo.raycast import FIRST_RAY, Pinhole, Rendering, look_at, render
 from genlangsplat_ns.demo.room import CATEGORIES, build_room
@@ -17,6 +16,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.evaluate import TextTarget
 from genlangsplat_ns.evaluation.labels import LabeledObject, ViewLabels, mask_polygons
 from genlangsplat_ns.evaluation.lerf_ovs import write_labels
+from genlangsplat_ns.scene_io.ply_file import write_elements
 from genlangsplat_ns.utils.files import atomic_path
 from genlangsplat_ns.utils.progress import track
 
@@ -143,7 +143,7 @@ def _write_points(path: Path, points: np.ndarray, colors: np.ndarray) -> None:
     names = ["x", "y", "z", "red", "green", "blue"]
     rows = np.rec.fromarrays([*points.T, *colors.T], names=names, formats=["<f4"] * 3 + ["u1"] * 3)
     with atomic_path(path) as temporary:
-        PlyData([PlyElement.describe(rows, "vertex")]).write(str(temporary))
+        write_elements(temporary, {"vertex": rows})
 
 
 def _write_transforms(

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import plyfile
 import torch
 from jaxtyping import Float32, Float64
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
+from genlangsplat_ns.scene_io.ply_file import PlyElement, read_elements, write_elements
 from genlangsplat_ns.utils.files import atomic_path
 
 LOGGER = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def read_ply(path: Path) -> GaussianParameters:
             or has no Gaussian that can be rendered.
     """
     vertices = _read_vertices(path)
-    names = [item.name for item in vertices.properties]
+    names = list(vertices.names)
     rest = _harmonic_names(path, names)
     required = (*MEANS, *CONSTANT, *OPACITY, *SCALES, *QUATS)
     missing = [name for name in required if name not in names]
@@ -56,7 +56,7 @@ def read_ply(path: Path) -> GaussianParameters:
             f"{path} lacks the properties {', '.join(missing)} of a Gaussian (it has {', '.join(names)}); expected a "
             f"PLY file of Gaussian splats from Inria's program or ns-export gaussian-splat.{hint}"
         )
-    if len(vertices.data) == 0:
+    if len(vertices) == 0:
         raise GenLangSplatError(f"{path} contains no Gaussians. Export the scene again, or use another file.")
     ignored = [name for name in names if name not in {*required, *rest, *NORMALS}]
     if ignored:
@@ -151,26 +151,26 @@ def write_ply(
     columns |= {(name,): values[:, None] for name, values in (extra or {}).items()}
     rows = torch.cat([tensor.detach().cpu() for tensor in columns.values()], dim=1).numpy()
     layout = np.dtype([(name, "<f4") for names in columns for name in names])
-    vertices = plyfile.PlyElement.describe(rows.astype("<f4", copy=False).view(layout).reshape(-1), "vertex")
     comments = [] if offset is None else [" ".join([OFFSET, *(repr(float(value)) for value in offset)])]
     with atomic_path(path) as temporary:
-        plyfile.PlyData([vertices], byte_order="<", comments=comments).write(str(temporary))
+        write_elements(temporary, {"vertex": rows.astype("<f4", copy=False).view(layout).reshape(-1)}, comments)
 
 
-def _read_vertices(path: Path) -> plyfile.PlyElement:
+def _read_vertices(path: Path) -> PlyElement:
     if not path.is_file():
         raise GenLangSplatError(f"There is no file {path}; expected a PLY file of Gaussian splats. Correct the path.")
     try:
-        return plyfile.PlyData.read(str(path))["vertex"]
-    except KeyError as error:
-        raise GenLangSplatError(
-            f"{path} has no element called vertex; expected a PLY file of Gaussian splats from Inria's program or "
-            "ns-export gaussian-splat. Use another file."
-        ) from error
-    except (plyfile.PlyParseError, plyfile.PlyHeaderParseError, OSError, ValueError) as error:
+        vertices = next((element for element in read_elements(path) if element.name == "vertex"), None)
+    except (OSError, ValueError) as error:
         raise GenLangSplatError(
             f"{path} cannot be read as a PLY file ({error}). It is damaged or not a PLY file; export it again."
         ) from error
+    if vertices is None:
+        raise GenLangSplatError(
+            f"{path} has no element called vertex; expected a PLY file of Gaussian splats from Inria's program or "
+            "ns-export gaussian-splat. Use another file."
+        )
+    return vertices
 
 
 def _harmonic_names(path: Path, names: list[str]) -> tuple[str, ...]:
@@ -186,10 +186,10 @@ def _harmonic_names(path: Path, names: list[str]) -> tuple[str, ...]:
     return rest
 
 
-def _column(path: Path, vertices: plyfile.PlyElement, name: str) -> Float32[np.ndarray, " num_vertices"]:
+def _column(path: Path, vertices: PlyElement, name: str) -> Float32[np.ndarray, " num_vertices"]:
     try:
-        return np.asarray(vertices[name]).astype(np.float32)
-    except (TypeError, ValueError) as error:
+        return vertices[name].astype(np.float32)
+    except ValueError as error:
         raise GenLangSplatError(
             f"The property {name} of {path} is not numeric ({error}); expected one number per Gaussian. Export it "
             "again."

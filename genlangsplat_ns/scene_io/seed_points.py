@@ -7,11 +7,11 @@ from pathlib import Path
 from shlex import quote
 
 import numpy as np
-import plyfile
 from jaxtyping import Float64, Num, UInt8
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.scene_io.ply import CONSTANT, read_offset
+from genlangsplat_ns.scene_io.ply_file import PlyElement, read_elements
 from genlangsplat_ns.utils.wrong_files import wrong_content
 
 LOGGER = logging.getLogger(__name__)
@@ -29,15 +29,6 @@ COLOR_NAMES = (
 HARMONIC = 0.28209479177387814
 """Value of the constant spherical harmonic."""
 
-TYPES = {
-    **dict(zip(("char", "uchar", "short", "ushort", "int", "uint"), ("i1", "u1", "i2", "u2", "i4", "u4"), strict=True)),
-    **{f"{sign}int{8 * size}": f"{sign or 'i'}{size}" for sign in ("", "u") for size in (1, 2, 4)},
-    **{"float": "f4", "float32": "f4", "double": "f8", "float64": "f8"},
-}
-"""numpy's names of the types in a PLY file."""
-
-MAX_HEADER_LINES = 1000
-
 ADVICE = "Replace it, or remove ply_file_path from transforms.json to start from random points."
 
 
@@ -53,11 +44,11 @@ def read_seed_points(path: Path) -> tuple[Float64[np.ndarray, "count 3"], UInt8[
             finite.
     """
     vertices = _read_vertices(path)
-    names = {_plain(item.name): item.name for item in vertices.properties}
+    names = {_plain(name): name for name in vertices.names}
     try:
         positions = np.stack([vertices[names[axis]].astype(np.float64) for axis in "xyz"], axis=1)
         colors = _colors(vertices, names)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise GenLangSplatError(
             f"The positions or colors of the seed points {path} are no numbers ({error}); expected one number per "
             f"property. {ADVICE}"
@@ -76,7 +67,7 @@ def read_seed_points(path: Path) -> tuple[Float64[np.ndarray, "count 3"], UInt8[
     return positions, colors
 
 
-def _read_vertices(path: Path) -> plyfile.PlyElement:
+def _read_vertices(path: Path) -> PlyElement:
     """Returns the first element of a PLY file that has positions."""
     if not path.is_file():
         raise GenLangSplatError(
@@ -87,11 +78,8 @@ def _read_vertices(path: Path) -> plyfile.PlyElement:
     if wrong is not None:
         raise GenLangSplatError(f"The seed points {path} cannot be read: the file is {wrong}.")
     try:
-        data = _read_ply(path)
-        return next(
-            item for item in data.elements if {"x", "y", "z"} <= {_plain(part.name) for part in item.properties}
-        )
-    except (plyfile.PlyParseError, plyfile.PlyHeaderParseError, ValueError, StopIteration) as error:
+        return next(item for item in read_elements(path) if {"x", "y", "z"} <= {_plain(name) for name in item.names})
+    except (ValueError, StopIteration) as error:
         found = str(error) or "no element has these properties"
         raise GenLangSplatError(
             f"The seed points {path} cannot be read ({found}); expected a PLY file with vertices x, y, z. {ADVICE}"
@@ -113,42 +101,11 @@ def _conversion(path: Path) -> str:
     return f" `CloudCompare -SILENT -O {source} -C_EXPORT_FMT PLY -SAVE_CLOUDS` converts many formats."
 
 
-def _read_ply(path: Path) -> plyfile.PlyData:
-    try:
-        # The faces of most meshes are triangles, which are then not read one by one.
-        triangles = {"face": {"vertex_indices": 3, "vertex_index": 3}}
-        return _read_text(path) or plyfile.PlyData.read(str(path), known_list_len=triangles)
-    except (plyfile.PlyParseError, ValueError, LookupError):
-        return plyfile.PlyData.read(str(path))
-
-
-def _read_text(path: Path) -> plyfile.PlyData | None:
-    """Reads the first element of a text file, if it has no lists; plyfile takes six seconds for a million lines."""
-    header: list[list[str]] = []
-    columns: list[tuple[str, str | None]] = []
-    count, num_elements = 0, 0
-    with path.open(encoding="ascii", errors="replace") as file:
-        while len(header) < MAX_HEADER_LINES and header[-1:] != [["end_header"]]:
-            header.append(file.readline().split())
-        for words in header:
-            num_elements += words[:1] == ["element"]
-            if num_elements == 1 and words[:1] == ["element"]:
-                name, count = words[1], int(words[2])
-            elif num_elements == 1 and words[:1] == ["property"]:
-                columns.append((words[-1], TYPES.get(words[1])))
-        if ["format", "ascii", "1.0"] not in header or not count or None in dict(columns).values():
-            return None
-        rows = np.loadtxt(file, dtype=columns, comments=None, max_rows=count, ndmin=1)
-    if len(rows) != count:
-        raise ValueError(f"it has {len(rows)} of {count} vertices")
-    return plyfile.PlyData([plyfile.PlyElement.describe(rows, name)])
-
-
 def _plain(name: str) -> str:
     return name.lower().removeprefix("scalar_")
 
 
-def _colors(vertices: plyfile.PlyElement, names: dict[str, str]) -> UInt8[np.ndarray, "count 3"]:
+def _colors(vertices: PlyElement, names: dict[str, str]) -> UInt8[np.ndarray, "count 3"]:
     """Returns the colors of vertices; `names` are the properties by plain name."""
     if set(CONSTANT) <= names.keys():
         harmonics = np.stack([vertices[names[name]].astype(np.float64) for name in CONSTANT], axis=1)
@@ -156,7 +113,7 @@ def _colors(vertices: plyfile.PlyElement, names: dict[str, str]) -> UInt8[np.nda
     for channels in COLOR_NAMES:
         if set(channels) <= names.keys():
             return _as_bytes(np.stack([np.asarray(vertices[names[name]]) for name in channels], axis=1))
-    return np.full((vertices.count, 3), GRAY, dtype=np.uint8)
+    return np.full((len(vertices), 3), GRAY, dtype=np.uint8)
 
 
 def _as_bytes(colors: Num[np.ndarray, "count 3"]) -> UInt8[np.ndarray, "count 3"]:

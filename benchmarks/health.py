@@ -5,7 +5,8 @@
 
 For every seed, a small gallery is trained healthily, and with one fault each: masks whose borders change from view to
 view, latents optimized with a learning rate of 30, pieces of the geometry that moved, and an autoencoder of another
-domain. Every run ends with a report; the table shows which faults it names. Finished runs can be judged as well.
+domain, which decodes the latents, or leaves that to the memory. Every run ends with a report; the table shows which
+faults it names. Finished runs can be judged as well.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -30,6 +31,9 @@ from genlangsplat_ns.utils.loss_curve import LossCurve
 from genlangsplat_ns.utils.stopwatch import Stopwatch, stage
 
 LOGGER = logging.getLogger(__name__)
+
+RGB_PHASE, LANGUAGE_STEPS = "RGB phase", "language steps"
+"""Stages of the stopwatch in which steps are trained."""
 
 
 @dataclass
@@ -110,10 +114,11 @@ class GenLangSplatTrainer(Trainer):
     pipeline: GenLangSplatPipeline
 
     def __init__(self, config: GenLangSplatTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
-        self.stopwatch = Stopwatch()
+        # In another program, for example a notebook, the process did other things before.
+        self.stopwatch = Stopwatch.of_process() if nerfstudio_command() == "train" else Stopwatch()
         self.costs = RunCosts()
         self._end_step = 0
-        self._loss = LossCurve()
+        self._losses: dict[str, LossCurve] = {}
         super().__init__(config, local_rank, world_size)
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
@@ -151,13 +156,19 @@ class GenLangSplatTrainer(Trainer):
         """Trains like nerfstudio, and measures what the stages cost."""
         with self.stopwatch.running(), stage(self._training_stage):
             super().train()
+        if nerfstudio_command() == "train":
+            # Otherwise Python searches all objects for cycles before it ends, which takes more than a second.
+            gc.freeze()
 
     def train_iteration(self, step: int) -> Any:
         """Trains one step like nerfstudio."""
         self.stopwatch.switch(self._training_stage)
         results = super().train_iteration(step)
         self._end_step = step + 1
-        self._loss.add(step, results[0])
+        stage_name = self._training_stage
+        if stage_name == RGB_PHASE or self.pipeline.model.latents.requires_grad:
+            # The step that lifts has no loss.
+            self._losses.setdefault(stage_name, LossCurve()).add(step, results[0])
         return results
 
     def eval_iteration(self, step: int) -> None:
@@ -169,7 +180,8 @@ class GenLangSplatTrainer(Trainer):
 
     @property
     def _training_stage(self) -> str:
-        return "language steps" if self.pipeline.model.in_language_phase else "RGB phase"
+        without_rgb = self.config.pipeline.init_from is not None
+        return LANGUAGE_STEPS if without_rgb or self.pipeline.model.in_language_phase else RGB_PHASE
 
     def write_report(self, step: int) -> None:
         """Writes the report of the finished run. The training is saved by now, so a failure is only a warning."""
@@ -178,7 +190,8 @@ class GenLangSplatTrainer(Trainer):
                 scene = LanguageScene(self.pipeline.model, self.pipeline.datamanager)
                 # A resumed run names its own checkpoint there.
                 geometry = self.config.pipeline.init_from if self.costs.resumed_from is None else None
-                report_run(scene, self.base_dir, self.costs, self._part, self._loss.points, geometry)
+                curves = {name: curve.points for name, curve in self._losses.items()}
+                report_run(scene, self.base_dir, self.costs, self._part, curves, geometry)
             except REPORT_ERRORS as error:
                 LOGGER.warning(
                     "The run is complete and saved, but its report could not be written (%s: %s). Please report this "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from genlangsplat_ns.language.autoencoder import (
     initialize_from_pca,
     save_autoencoder,
 )
+from genlangsplat_ns.language.settings import DecoderName
 from genlangsplat_ns.scene.health_report import scene_health
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene.measured_views import MeasuredView, views_to_measure
@@ -157,8 +158,8 @@ class FaultyRuns:
         config.optimizers["latents"]["optimizer"].lr = RATE
         return health_of(train(config, self.seed))
 
-    def of_another_domain(self, encoder: ImageTextEncoder) -> Health:
-        """An autoencoder that was fitted to texts of another domain."""
+    def of_another_domain(self, encoder: ImageTextEncoder, decoder: DecoderName = "autoencoder") -> Health:
+        """An autoencoder that was fitted to texts of another domain; the memory can decode what it cannot."""
         random = np.random.default_rng(self.seed)
         texts = random.choice(OTHER_DOMAIN, 30, replace=False).tolist()
         identity = AutoencoderIdentity(
@@ -168,7 +169,8 @@ class FaultyRuns:
         initialize_from_pca(autoencoder, encoder.encode_texts(texts))
         path = self.folder / "another-domain.safetensors"
         save_autoencoder(path, autoencoder)
-        return health_of(train(self.on_its_gaussians("another-domain", autoencoder=str(path)), self.seed))
+        config = self.on_its_gaussians(f"another-domain-{decoder}", autoencoder=str(path), decoder=decoder)
+        return health_of(train(config, self.seed))
 
     def blurred(self) -> Health:
         """Masks whose borders are shifted anew in every view, in the stored features of all views."""
@@ -225,12 +227,15 @@ FAULTS: dict[str, str | None] = {
     "learning rate 30": "latent collapse",
     "displaced geometry": "geometry-semantic misalignment",
     "another domain": "unfaithful code",
+    "another domain, memory": None,
 }
 """The runs, and the fault that each must show alone."""
 
 
-def health_of_all(folder: Path, seed: int, encoder: ImageTextEncoder) -> dict[str, Health]:
-    """Trains the healthy run and all faulty ones; see `FAULTS`."""
+def health_of_all(
+    folder: Path, seed: int, encoder: ImageTextEncoder, names: Collection[str] = tuple(FAULTS)
+) -> dict[str, Health]:
+    """Trains the healthy run and faulty ones, by default all of `FAULTS`."""
     runs = FaultyRuns(folder, seed)
     makers: dict[str, Callable[[], Health]] = {
         "healthy": lambda: health_of(runs.healthy),
@@ -239,5 +244,6 @@ def health_of_all(folder: Path, seed: int, encoder: ImageTextEncoder) -> dict[st
         "learning rate 30": runs.collapsed,
         "displaced geometry": runs.displaced,
         "another domain": lambda: runs.of_another_domain(encoder),
+        "another domain, memory": lambda: runs.of_another_domain(encoder, "memory"),
     }
-    return {name: make() for name, make in makers.items()}
+    return {name: make() for name, make in makers.items() if name in names}

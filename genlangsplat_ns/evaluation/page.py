@@ -97,6 +97,10 @@ th,td{padding:.42rem 1rem .42rem 0;border-bottom:1px solid var(--line);white-spa
 .sub td{color:var(--soft);font-size:.8rem;padding-top:0}
 td.text{font-weight:500}
 td.missed{color:var(--bad)}
+td.good{color:var(--accent)}
+td.wrap{white-space:normal;min-width:18rem}
+.said td,.advice td{border-left:3px solid var(--line);padding-left:1rem}
+.advice td{border-left:3px solid var(--bad);padding-left:1rem}
 tr.measured td{font-weight:600;color:var(--accent)}
 .total td{color:var(--soft);font-weight:500}
 .bar{display:inline-block;width:5rem;height:.42rem;border-radius:.3rem;background:var(--line);margin-right:.7rem;

@@ -5,7 +5,7 @@
 - `robust`: the rounds of reweighting, and lifting in this process; `ray`: lifting on a Ray cluster; `view_jobs`: the
   passes over the views that both run.
 - `memory_regions`, `memory_fit`, `kmeans`: the fit of a scene's memory to the regions of all views.
-- `health_measures`, `health`: four faults of a trained language field, found without labels.
+- `health`, `health_measures`, `health_geometry`: four faults of a trained language field, found without labels.
 - `loss`: the paper's language loss and its metrics; `settings`: the settings of lifting.
 
 May import `rasterization`, `features`, `language` and `utils`. The model, the pipeline and `scene` use it.

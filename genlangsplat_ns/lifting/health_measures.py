@@ -1,6 +1,7 @@
 """Measures of a trained language field that need no labels, only views with their own regions.
 
-`health` interprets them. All work on latents alone, except `code_fidelity`.
+`health` interprets them. All work on latents alone, except `code_fidelity`; `health_geometry` has those that need the
+geometry.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int32, Int64
+from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
 from genlangsplat_ns.language.decoding import Decode
@@ -151,9 +152,9 @@ def discernment(views: Sequence[RenderedRegions], best_agreement: float) -> floa
 def effective_directions(latents: Float[Tensor, "count latent_dim"]) -> float:
     """The number of directions over which latents are spread: the exponential of the entropy of their second moments.
 
-    Zero latents are ignored; the number of no latents is 0.
+    Latents that are zero or not finite are ignored; the number of no latents is 0.
     """
-    directions = F.normalize(latents[latents.any(dim=-1)].double(), dim=-1)
+    directions = F.normalize(latents[latents.any(dim=-1) & latents.isfinite().all(dim=-1)].double(), dim=-1)
     if len(directions) == 0:
         return 0.0
     shares = torch.linalg.eigvalsh(directions.T @ directions / len(directions)).clamp_min(1e-12)
@@ -231,33 +232,6 @@ def _correlations(
     return F.conv2d(tiles[0].flatten(0, 1)[None], tiles[1], groups=rows * columns)[0].flatten(1)
 
 
-def agreement_at_depth_edges(
-    view: RenderedRegions, depth: Float[Tensor, "height width"], threshold: float = 0.05
-) -> tuple[float, float] | None:
-    """The mean cosine of rendered latents and those of the regions, near steps of the depth and elsewhere.
-
-    A step is a relative change of the depth of more than `threshold` within two pixels. None if one of the two sets of
-    pixels is empty.
-    """
-    spread = (-F.max_pool2d(-depth[None, None], 5, 1, 2), F.max_pool2d(depth[None, None], 5, 1, 2))
-    steps = ((spread[1] - spread[0]) > threshold * depth.clamp_min(1e-6))[0, 0]
-    cosines = (view.directions * paint(view.rows, view.latents)).sum(dim=-1)
-    valid = (view.rows < len(view.latents)) & view.directions.any(dim=-1)
-    at_edges, elsewhere = (cosines[valid & chosen[..., None]] for chosen in (steps, ~steps))
-    if len(at_edges) == 0 or len(elsewhere) == 0:
-        return None
-    return float(at_edges.mean()), float(elsewhere.mean())
-
-
-def unseen_share(
-    opacities: Float[Tensor, " num_gaussians"], latents: Float[Tensor, "num_gaussians levels latent_dim"]
-) -> float:
-    """The share of opaque Gaussians on which no region of any view was seen; 0 without opaque Gaussians."""
-    opaque = opacities > 0.5
-    seen: Bool[Tensor, " num_gaussians"] = latents.any(dim=-1).any(dim=-1)
-    return float((opaque & ~seen).sum() / opaque.sum().clamp_min(1))
-
-
 # Unfaithful code
 
 
@@ -266,23 +240,39 @@ class Fidelity:
     """How well embeddings survive the way to a latent and back."""
 
     cosine: float
-    """Mean cosine of embeddings and their reconstructions."""
+    """Mean cosine of embeddings and what is decoded."""
     retrieval: float
-    """Share of reconstructions whose nearest embedding is their own."""
+    """Share of what is decoded that is nearest to its own embedding, of all embeddings of its group."""
 
 
-MAX_COMPARED = 2_000
+MAX_COMPARED = 4_000
 """Fidelity is measured on at most this many embeddings, evenly spaced."""
 
 
 def code_fidelity(
-    embeddings: Float[Tensor, "count embedding_dim"], latents: Float[Tensor, "count latent_dim"], decode: Decode
+    embeddings: Float[Tensor, "count embedding_dim"],
+    latents: Float[Tensor, "count latent_dim"],
+    groups: Int64[Tensor, " count"],
+    decode: Decode,
 ) -> Fidelity | None:
-    """Decodes the latents of embeddings; None without embeddings."""
+    """Decodes the latents of embeddings, and compares with the embeddings of their groups; None without embeddings."""
     if len(embeddings) == 0:
         return None
     rows = torch.linspace(0, len(embeddings) - 1, min(MAX_COMPARED, len(embeddings))).long().to(embeddings.device)
-    embeddings = F.normalize(embeddings[rows], dim=-1)
+    embeddings, groups = F.normalize(embeddings[rows], dim=-1), groups[rows]
     cosines = F.normalize(decode(latents[rows]), dim=-1) @ embeddings.T
     own = cosines.diagonal()
-    return Fidelity(float(own.mean()), float((own >= cosines.amax(dim=1)).float().mean()))
+    nearest = cosines.masked_fill(groups[:, None] != groups, -1).amax(dim=1)
+    return Fidelity(float(own.mean()), float((own >= nearest).float().mean()))
+
+
+def groups_of_regions(views: Sequence[RenderedRegions]) -> Int64[Tensor, " num_regions"]:
+    """The regions of all views by view and level: equal numbers are regions of one map. Regions in no map are alone."""
+    groups, next_group = [], 0
+    for view in views:
+        own = torch.arange(len(view.latents), device=view.latents.device) + next_group + len(view.regions)
+        for level, regions in enumerate(view.regions):
+            own[regions[regions >= 0].long()] = next_group + level
+        groups.append(own)
+        next_group += len(view.regions) + len(own)
+    return torch.cat(groups) if groups else torch.zeros(0, dtype=torch.long)

@@ -12,7 +12,8 @@ from genlangsplat_ns.scene.cost_table import duration
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
 from genlangsplat_ns.scene_io.run_costs import RunCosts, RunPart, merge_stages
-from genlangsplat_ns.utils.stopwatch import OTHER, StageCost
+from genlangsplat_ns.utils.machine import describe_machine
+from genlangsplat_ns.utils.stopwatch import OTHER, STARTUP, StageCost
 
 
 def cost_document(
@@ -60,9 +61,10 @@ def cost_document(
         "encoder": data.extractor.encoder_identity,
         "mask_generator": data.extractor.mask_name,
         "device": str(scene.model.device),
+        "machine": describe_machine(),
         "gaussians": int(scene.model.num_points),
         "bytes": _bytes(scene, folder, keys),
-        "not_counted": _not_counted(costs, bool(reused), geometry),
+        "not_counted": _not_counted(costs, STARTUP in current.stages, bool(reused), geometry),
     }
 
 
@@ -111,14 +113,16 @@ def _bytes(scene: LanguageScene, folder: Path, keys: set[str]) -> dict[str, int]
     }
 
 
-def _not_counted(costs: RunCosts, stored: bool, geometry: Path | None) -> list[str]:
-    notes = ["starting Python and importing its packages", "the time after the report"]
+def _not_counted(costs: RunCosts, with_startup: bool, stored: bool, geometry: Path | None) -> list[str]:
+    notes = ["what happens after the report: the end of the process, or the viewer"]
+    if not with_startup:
+        notes.insert(0, "what the process did before it set up the training")
     if geometry is not None:
         notes.append(f"the training of the Gaussians of {geometry}")
     if not costs.earlier_known:
         notes.append(f"the part before step {(costs.resumed_from or 0) + 1}, whose costs are unknown")
     elif costs.earlier:
-        notes.append("starting again, and steps that were lost between a checkpoint and a stop")
+        notes.append("steps that were lost between a checkpoint and a stop")
     if stored:
         notes.append("features that an earlier command stored; their costs are in stored_features")
     return notes

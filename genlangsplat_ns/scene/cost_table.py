@@ -4,39 +4,77 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from genlangsplat_ns.errors import GenLangSplatError
 
+REPORT, SETTINGS = "report.json", "config.yml"
+"""Files in the folder of a run."""
 
-def read_costs(path: Path) -> dict[str, Any]:
-    """Reads the costs in the report of a run; `path` is the folder of the run or a file in it.
+
+@dataclass(frozen=True)
+class FoundRuns:
+    """Runs in folders."""
+
+    reports: tuple[Path, ...]
+    """The reports of runs."""
+    without_report: tuple[Path, ...] = ()
+    """Folders of runs without a report, beside runs with one."""
+
+
+def find_runs(path: Path) -> FoundRuns:
+    """Finds the report of a run, or of all runs in a folder; `path` is a run, a file in one, or a folder with runs.
 
     Raises:
-        GenLangSplatError: There is no report, or it has no costs.
+        GenLangSplatError: There is no such folder, or no run with a report in it.
     """
-    folder = path if path.is_dir() else path.parent
-    file = path if path.suffix == ".json" else folder / "report.json"
+    if path.suffix == ".json":
+        return FoundRuns((path,))
+    folder = path.parent if path.is_file() else path
+    if not folder.is_dir():
+        raise GenLangSplatError(f"{path} does not exist. Give the folder of a finished run, or one with several runs.")
+    own = folder / REPORT
+    if (folder / SETTINGS).is_file():
+        if own.is_file():
+            return FoundRuns((own,))
+        raise GenLangSplatError(
+            f"{folder} has no {REPORT}, which a training writes at its end. Resume the run with --load-dir "
+            f"{folder / 'nerfstudio_models'} if it was stopped; finished runs of earlier versions have no report."
+        )
+    runs = sorted(settings.parent for settings in folder.rglob(SETTINGS))
+    reports = tuple(run / REPORT for run in runs if (run / REPORT).is_file())
+    if reports:
+        return FoundRuns(reports, tuple(run for run in runs if not (run / REPORT).is_file()))
+    if own.is_file():
+        return FoundRuns((own,))
+    found = f"{len(runs)} runs without a {REPORT}, which a training writes at its end" if runs else "no run"
+    raise GenLangSplatError(f"Found {found} in {folder}. Give the folder of a finished run, or one with several runs.")
+
+
+def read_costs(file: Path) -> dict[str, Any]:
+    """Reads the costs in the report of a run.
+
+    Raises:
+        GenLangSplatError: The file does not exist, or is not the report of a run.
+    """
     try:
         costs = json.loads(file.read_text(encoding="utf-8"))["costs"]
         compare_costs([costs])
+        notes_on_costs([""], [costs])
+        return dict(costs)
     except FileNotFoundError as error:
-        raise GenLangSplatError(
-            f"{folder} has no report.json, which a training writes at its end. Give the folder of a finished run; runs "
-            "of earlier versions have none."
-        ) from error
+        raise GenLangSplatError(f"{file} does not exist. Give the folder of a finished run.") from error
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise GenLangSplatError(
             f"{file} is not the report of a run ({type(error).__name__}: {error}). Give the folder of a finished run."
         ) from error
-    return dict(costs)
 
 
-def title_of_run(path: Path) -> str:
+def title_of_run(report: Path) -> str:
     """The last folders of a run, which name scene, method and time."""
-    folder = path.resolve() if path.is_dir() else path.resolve().parent
-    return "/".join(folder.parts[-3:])
+    return "/".join(report.resolve().parent.parts[-3:])
 
 
 def compare_costs(documents: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
@@ -62,12 +100,32 @@ def compare_costs(documents: Sequence[Mapping[str, Any]]) -> list[tuple[str, lis
     ]
 
 
+def notes_on_costs(titles: Sequence[str], documents: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns sentences about what a table of several runs does not show: other machines, and what is not counted."""
+    machines: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {}
+    for title, costs in zip(titles, documents, strict=True):
+        machines.setdefault(costs.get("machine", "an unknown machine"), []).append(title)
+        for note in costs["not_counted"]:
+            notes.setdefault(note, []).append(title)
+    sentences = [f"Not counted in {_listed(runs, titles)}: {note}." for note, runs in notes.items()]
+    if len(machines) > 1:
+        sentences.append("The runs are from different machines, so their times and memory do not compare:")
+        sentences += [f"{_listed(runs, titles)}: {machine}." for machine, runs in machines.items()]
+    return sentences
+
+
 def duration(seconds: float) -> str:
     """Formats seconds: 8.2 s, 3 min 20 s, 2 h 5 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _listed(chosen: Sequence[str], titles: Sequence[str]) -> str:
+    """Names runs, or says that it is all of several."""
+    return "all runs" if len(chosen) == len(titles) > 1 else ", ".join(chosen)
 
 
 def _cell(costs: Mapping[str, Any], path: Sequence[str], unit: str) -> str:

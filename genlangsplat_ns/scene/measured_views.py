@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ class MeasuredView:
             region_latents=scene.model.field_head.autoencoder.encode(features.embeddings.to(device)),
         )
 
+    @cached_property
     def metrics(self) -> dict[str, float]:
         """PSNR and SSIM against the photograph, and the fidelity of the latents where the view has regions."""
         images = [image.permute(2, 0, 1)[None] for image in (self.rgb, self.photograph)]
@@ -91,7 +93,7 @@ def views_to_measure(scene: LanguageScene) -> list[SceneView]:
 
 def mean_metrics(views: Sequence[MeasuredView]) -> dict[str, Any]:
     """The means of the metrics over views, weighted equally, and which views they are from."""
-    found = [view.metrics() for view in views]
+    found = [view.metrics for view in views]
     names = dict.fromkeys(name for metrics in found for name in metrics)
     means = {name: float(np.mean([metrics[name] for metrics in found if name in metrics])) for name in names}
     split = views[0].view.split if views else None

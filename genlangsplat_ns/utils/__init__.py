@@ -7,6 +7,7 @@
 - `loss_curve`: the loss over many steps.
 - `lazy`: package exports that are imported on first use.
 - `matrix_products`: fast matrix products on the CPU.
+- `machine`: the machine of a process in a few words; `process_start`: when the process was started.
 - `photographs`: images of any mode as 8-bit pixels.
 - `progress`: progress of long work, reported by library modules and shown on the console of a command.
 - `ray`: settings of Ray, and the connection to a cluster.

@@ -15,6 +15,11 @@ from dataclasses import astuple, dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from genlangsplat_ns.utils.process_start import seconds_since_start
+
+STARTUP = "startup"
+"""The stage from the start of the process to the creation of its stopwatch."""
+
 OTHER = "other"
 """The stage of everything outside of all stages."""
 
@@ -84,6 +89,14 @@ class Stopwatch:
         self._costs: dict[str, StageCost] = {}
         self._open: list[str] = []
         self._reading = _Reading.now()
+
+    @classmethod
+    def of_process(cls) -> Stopwatch:
+        """Makes a stopwatch that has booked everything since the start of the process to `STARTUP`."""
+        watch = cls()
+        created = _Reading(watch._reading.wall - seconds_since_start(), 0.0, 0, 0, 0, 0)
+        watch._costs[STARTUP] = watch._reading.since(created)
+        return watch
 
     @property
     def costs(self) -> dict[str, StageCost]:

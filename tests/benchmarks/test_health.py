@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -27,3 +29,18 @@ def test_only_the_expected_fault_alone_is_a_right_verdict() -> None:
     rows += [{"run": "healthy", "named": named} for named in ([], ["unfaithful code"])]
     goals = {goal.name: goal.measured for goal in verdicts(rows)}
     assert goals == {"healthy: only nothing named": 0.5, "blurred masks: only semantic bleeding named": 0.5}
+
+
+@pytest.mark.slow
+def test_each_fault_of_a_real_training_is_named_alone(tmp_path: Path) -> None:
+    from health import row_of
+
+    from genlangsplat_ns.features.encoders import load_encoder
+    from support.health_faults import FAULTS, health_of_all
+
+    runs = [name for name in FAULTS if name != "optimized"]
+    found = health_of_all(tmp_path, 0, load_encoder("conse", "cpu"), runs)
+    named = {name: row_of(name, 0, health)["named"] for name, health in found.items()}
+    assert named == {name: [] if FAULTS[name] is None else [FAULTS[name]] for name in runs}
+    mended = found["another domain, memory"]["unfaithful code"]
+    assert mended["details"]["cosine_of_autoencoder"] < 0.5 < 0.7 < mended["value"]

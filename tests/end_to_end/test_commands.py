@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import mediapy
@@ -26,6 +27,10 @@ QUERY = ("query", "--load-config", "nowhere.yml", "--text")
 SHORT = ("--vis", "tensorboard", "--max-num-iterations", "61", "--pipeline.model.warmup-length", "20")
 
 
+SECONDS = "seconds.txt"
+"""File with the elapsed seconds of the training."""
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("workspace")
@@ -34,13 +39,25 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def config(tiny_scene: Path, workspace: Path) -> Path:
     """config.yml of a short run of ns-train."""
+    start = time.perf_counter()
     run("ns-train", "gen-langsplat-lite", "--data", tiny_scene, *SHORT, folder=workspace)
+    (workspace / SECONDS).write_text(str(time.perf_counter() - start))
     found = list(workspace.glob("outputs/**/config.yml"))
     assert len(found) == 1
     return found[0]
 
 
 # The road of a user, in processes of its own
+
+
+def test_the_report_counts_the_time_of_the_whole_command(config: Path, workspace: Path) -> None:
+    """In a short run, starting Python takes a large part; only the end of the process is not counted."""
+    seconds = float((workspace / SECONDS).read_text())
+    costs = json.loads((config.parent / "report.json").read_text())["costs"]
+    stages = {name: cost["wall_seconds"] for name, cost in costs["stages"].items()}
+    assert stages["startup"] > stages["checkpoints"]
+    assert 0.8 * seconds < sum(stages.values()) <= seconds
+    assert sum(stages.values()) == pytest.approx(costs["wall_seconds"], abs=0.01 * len(stages))
 
 
 def test_ns_eval_reports_rgb_and_language_metrics(config: Path, workspace: Path) -> None:

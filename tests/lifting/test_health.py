@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from genlangsplat_ns.lifting.health import (
@@ -18,77 +18,27 @@ from genlangsplat_ns.lifting.health import (
 )
 from genlangsplat_ns.lifting.health_measures import (
     RenderedRegions,
-    agreement_at_depth_edges,
     code_fidelity,
     discernment,
     displacement,
     effective_directions,
+    groups_of_regions,
     mean_cosine_of_pairs,
-    unseen_share,
     wrong_side_share,
 )
-
-HEIGHT, WIDTH, LEVELS, LATENT_DIM, EMBEDDING_DIM = 96, 128, 3, 16, 48
-CELL = 24
-"""Side of the square regions."""
+from tests.lifting.made_up_field import (
+    EMBEDDING_DIM,
+    HEIGHT,
+    LATENT_DIM,
+    LEVELS,
+    WIDTH,
+    Field,
+    moved,
+    smooth_field,
+)
 
 NAMES = ["semantic bleeding", "latent collapse", "geometry-semantic misalignment", "unfaithful code"]
 SEEDS = range(3)
-
-
-def smooth_field(generator: torch.Generator, reach: float) -> Tensor:
-    """Random offsets of every pixel along both axes, in pixels, which change slowly."""
-    coarse = reach * (2 * torch.rand(1, 2, HEIGHT // 12, WIDTH // 12, generator=generator) - 1)
-    return F.interpolate(coarse, (HEIGHT, WIDTH), mode="bilinear", align_corners=True)[0].round().long()
-
-
-def moved(regions: Tensor, offsets: Tensor) -> Tensor:
-    """Reads a map of regions at displaced positions."""
-    y = (torch.arange(HEIGHT)[:, None] + offsets[0]).clamp(0, HEIGHT - 1)
-    x = (torch.arange(WIDTH)[None] + offsets[1]).clamp(0, WIDTH - 1)
-    return regions[:, y, x]
-
-
-class Field:
-    """A made-up field: square regions, which all views share, and a code that is a random rotation."""
-
-    def __init__(self, seed: int) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
-        rows = torch.arange(HEIGHT)[:, None] // CELL * -(-WIDTH // CELL) + torch.arange(WIDTH)[None] // CELL
-        self.count = int(rows.max()) + 1
-        self.regions = torch.stack([rows + level * self.count for level in range(LEVELS)]).int()
-        # The objects have something in common, as embeddings of images do.
-        common = torch.ones(LATENT_DIM) / LATENT_DIM**0.5
-        self.latents = F.normalize(common + self.random(LEVELS * self.count, LATENT_DIM) / 3, dim=-1)
-        basis = torch.linalg.qr(self.random(EMBEDDING_DIM, EMBEDDING_DIM))[0][:LATENT_DIM]
-        self.embeddings = F.normalize(
-            self.latents @ basis + 0.05 * self.random(len(self.latents), EMBEDDING_DIM), dim=-1
-        )
-        self.basis = basis
-
-    def random(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.generator)
-
-    def view(self, regions: Tensor | None = None, rendered: Tensor | None = None) -> RenderedRegions:
-        """A view; by default with the latents of its regions and a little noise, at an opacity of 0.9."""
-        regions = self.regions if regions is None else regions
-        if rendered is None:
-            rendered = self.latents[self.regions.permute(1, 2, 0).long()]
-            rendered = 0.9 * (rendered + 0.05 * self.random(*rendered.shape))
-        return RenderedRegions(regions, self.latents, rendered)
-
-    def code(self, basis: Tensor | None = None) -> CodeSample:
-        """The code of the field, or a linear code with another basis."""
-        basis = self.basis if basis is None else basis
-        latents = F.normalize(self.embeddings @ basis.T, dim=-1)
-
-        def decode(values: Tensor) -> Tensor:
-            return F.normalize(values @ basis, dim=-1)
-
-        return CodeSample(self.embeddings, latents, decode, False, False, decode)
-
-    def gaussians(self) -> Tensor:
-        return self.latents[:, None].expand(-1, LEVELS, -1)
 
 
 def named(lines: list[HealthLine]) -> list[str]:
@@ -147,18 +97,42 @@ def test_a_code_of_another_domain_is_unfaithful(seed: int) -> None:
     assert named(judge([field.view()], field.gaussians(), field.code(other))) == ["unfaithful code"]
 
 
-def test_a_projection_is_judged_only_without_the_memory() -> None:
+def test_what_counts_is_the_decoder_of_the_run() -> None:
+    """A memory can decode what the autoencoder cannot; the cosine of the autoencoder is beside it."""
     field = Field(0)
     other = torch.linalg.qr(field.random(EMBEDDING_DIM, EMBEDDING_DIM))[0][:LATENT_DIM]
-    projection = replace(field.code(other), is_projection=True, with_memory=True)
-    lines = judge([field.view()], field.gaussians(), projection)
-    assert named(lines) == [] and "memory" in lines[3].hidden_by and "cosine_with_memory" in lines[3].details
-    assert named(judge([field.view()], field.gaussians(), replace(projection, with_memory=False))) == [NAMES[3]]
+    good, bad = field.code(), field.code(other)
+    mended = judge([field.view()], field.gaussians(), replace(good, autoencoder=bad.decode))
+    details = mended[3].details
+    assert named(mended) == [] and mended[3].value > 0.9 > 0.5 > details["cosine_of_autoencoder"]
+    assert details["retrieval"] > 0.9 > details["retrieval_of_autoencoder"]
+    spoiled = judge([field.view()], field.gaussians(), replace(bad, autoencoder=good.decode))
+    assert named(spoiled) == ["unfaithful code"] and "memory" in spoiled[3].meaning
+
+
+def test_a_memory_of_collapsed_latents_is_not_judged() -> None:
+    field = Field(0)
+    other = torch.linalg.qr(field.random(EMBEDDING_DIM, EMBEDDING_DIM))[0][:LATENT_DIM]
+    view = field.view(rendered=field.random(HEIGHT, WIDTH, LEVELS, LATENT_DIM))
+    memory = replace(field.code(other), autoencoder=field.code().decode)
+    assert named(judge([view], field.random(500, LEVELS, LATENT_DIM), memory)) == ["latent collapse"]
+    # An autoencoder does not depend on the latents of the scene.
+    lines = judge([view], field.random(500, LEVELS, LATENT_DIM), field.code(other))
+    assert named(lines) == ["latent collapse", "unfaithful code"]
+
+
+def test_latents_that_are_not_numbers_are_not_measured() -> None:
+    field = Field(0)
+    rendered = field.latents[field.regions.permute(1, 2, 0).long()] * torch.nan
+    lines = judge([field.view(rendered=rendered)], field.gaussians() * torch.nan, field.code())
+    assert all(math.isfinite(value) for line in lines for value in line.details.values())
+    assert all(line.value is None or math.isfinite(line.value) for line in lines)
 
 
 def test_without_views_nothing_is_judged() -> None:
     field = Field(0)
-    empty = CodeSample(torch.zeros(0, 48), torch.zeros(0, 16), field.code().decode, False, False, field.code().decode)
+    groups = torch.zeros(0, dtype=torch.long)
+    empty = CodeSample(torch.zeros(0, EMBEDDING_DIM), torch.zeros(0, LATENT_DIM), groups, field.code().decode)
     lines = judge([], field.gaussians(), empty)
     assert [line.value for line in lines] == [None] * 4 and named(lines) == []
     assert "not measured" in describe_health(lines)
@@ -182,8 +156,11 @@ def test_one_line_names_the_fault_and_the_setting_to_change() -> None:
     assert "\n" not in sentence and "latent collapse" in sentence and "optimizers.latents.optimizer.lr" in sentence
     healthy = judge([field.view()], field.gaussians(), field.code())
     assert "none of semantic bleeding" in describe_health(healthy)
-    low = [replace(line, value=0.8) if line.name == NAMES[3] else line for line in healthy]
+    noisy = replace(field.code(), latents=field.code().latents + 0.15 * field.random(field.count * LEVELS, LATENT_DIM))
+    low = judge([field.view()], field.gaussians(), noisy)
     assert named(low) == [] and f"less than {GOOD_FIDELITY}" in describe_health(low)
+    both = judge([field.view()], field.gaussians(), replace(noisy, autoencoder=field.code().decode))
+    assert "with the memory and 0.8" in describe_health(both)
 
 
 def test_half_of_the_pixels_at_a_border_are_wrong_where_two_regions_have_become_one() -> None:
@@ -209,23 +186,26 @@ def test_effective_directions_and_cosines_of_pairs() -> None:
     assert mean_cosine_of_pairs(axes) == 0 and mean_cosine_of_pairs(axes[:1].repeat(3, 1)) == pytest.approx(1)
 
 
-def test_opaque_gaussians_without_a_latent_and_agreement_at_depth_edges() -> None:
-    latents = torch.zeros(4, LEVELS, LATENT_DIM)
-    latents[:2, 0, 0] = 1.0
-    assert unseen_share(torch.tensor([0.9, 0.1, 0.9, 0.1]), latents) == 0.5
-    field = Field(0)
-    depth = torch.ones(HEIGHT, WIDTH)
-    assert agreement_at_depth_edges(field.view(), depth) is None
-    depth[:, CELL:] = 2.0
-    good = field.view()
-    rendered = good.rendered.clone()
-    rendered[:, CELL - 1 : CELL + 1] = -rendered[:, CELL - 1 : CELL + 1]
-    found = agreement_at_depth_edges(replace(good, rendered=rendered), depth)
-    assert found is not None and found[0] < 0.5 < 0.9 < found[1]
-
-
-def test_fidelity_counts_own_neighbors() -> None:
+def test_retrieval_counts_own_neighbors_in_the_same_view_and_level() -> None:
     embeddings = torch.eye(4)
-    found = code_fidelity(embeddings, embeddings, lambda latents: latents[[1, 0, 2, 3]])
+
+    def swapped(latents: Tensor) -> Tensor:
+        return latents[[1, 0, 2, 3]]
+
+    together, apart = torch.zeros(4, dtype=torch.long), torch.tensor([0, 1, 2, 2])
+    found = code_fidelity(embeddings, embeddings, together, swapped)
     assert found is not None and found.cosine == found.retrieval == 0.5
-    assert code_fidelity(embeddings[:0], embeddings[:0], lambda latents: latents) is None
+    found = code_fidelity(embeddings, embeddings, apart, swapped)
+    assert found is not None and (found.cosine, found.retrieval) == (0.5, 1.0)
+    assert code_fidelity(embeddings[:0], embeddings[:0], together[:0], swapped) is None
+
+
+def test_regions_of_one_map_are_one_group() -> None:
+    def view(count: int, *maps: list[int]) -> RenderedRegions:
+        regions = torch.tensor(maps, dtype=torch.int32)[:, None]
+        return RenderedRegions(regions, torch.zeros(count, 2), torch.zeros(1, 2, len(maps), 2))
+
+    groups = groups_of_regions([view(3, [0, -1], [1, 1]), view(3, [1, 0], [2, -1])]).tolist()
+    assert groups[3] == groups[4], "both are in the first map of the second view"
+    assert len(set(groups)) == 5, "all others, also the region in no map, are alone"
+    assert groups_of_regions([]).tolist() == []

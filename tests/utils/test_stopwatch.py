@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -9,8 +10,10 @@ import time
 import numpy as np
 import pytest
 
+from genlangsplat_ns.utils import stopwatch
 from genlangsplat_ns.utils.stopwatch import (
     OTHER,
+    STARTUP,
     StageCost,
     Stopwatch,
     peak_memory_gb,
@@ -98,3 +101,20 @@ def test_costs_add_seconds_and_keep_the_higher_peak() -> None:
     total = StageCost(1.0, 2.0, 3.0, 0.5) + StageCost(10.0, 20.0, 1.0, 0.7)
     assert total == StageCost(11.0, 22.0, 3.0, 0.7)
     assert time_between(StageCost(1.0, 2.0, 3.0), StageCost(5.0, 7.0, 4.0)) == StageCost(4.0, 5.0, 4.0)
+
+
+def test_the_start_of_the_process_is_a_stage_before_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopwatch, "seconds_since_start", lambda: 12.5)
+    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: 100.0)
+    watch = Stopwatch.of_process()
+    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: 107.0)
+    with watch.stage("work"):
+        pass
+    costs = watch.costs
+    assert list(costs) == [STARTUP, OTHER, "work"]
+    assert [cost.wall_seconds for cost in costs.values()] == [12.5, 7.0, 0.0]
+    # What the process has used up is that of its start.
+    used = sum(os.times()[:4])
+    assert 0.1 < costs[STARTUP].processor_seconds <= used
+    assert costs[STARTUP].peak_memory_gb == pytest.approx(peak_memory_gb(), abs=0.01)
+    assert STARTUP not in Stopwatch().costs

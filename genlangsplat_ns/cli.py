@@ -15,12 +15,14 @@ from genlangsplat_ns.commands.evaluate import Evaluate
 from genlangsplat_ns.commands.export import Export
 from genlangsplat_ns.commands.extract import Extract
 from genlangsplat_ns.commands.fetch_weights import FetchWeights
+from genlangsplat_ns.commands.from_photos import FromPhotos
 from genlangsplat_ns.commands.lift import Lift
 from genlangsplat_ns.commands.query import Query
 from genlangsplat_ns.commands.remove import Remove
 from genlangsplat_ns.utils.command_line import run_commands
 
 COMMANDS: dict[str, Callable[..., Any]] = {
+    "from-photos": FromPhotos,
     "query": Query,
     "export": Export,
     "remove": Remove,

@@ -29,7 +29,8 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.scene_io.seed_points import read_seed_points
-from genlangsplat_ns.views.colmap_model import find_model, read_colmap, read_colmap_points
+from genlangsplat_ns.views.colmap_model import read_colmap, read_colmap_points
+from genlangsplat_ns.views.model_folders import find_model
 from genlangsplat_ns.views.posed_scene import (
     PosedPhotograph,
     PosedScene,

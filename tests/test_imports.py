@@ -17,7 +17,7 @@ PARTS = (
     ("utils",),
     ("rasterization", "schedulers"),
     ("scene_io", "views"),
-    ("language", "features", "dataparser"),
+    ("language", "features", "dataparser", "photographs"),
     ("lifting", "evaluation", "viewer"),
     ("field_head", "splat_model", "datamanager"),
     ("model",),

@@ -1,6 +1,6 @@
 """The views of a scene: photographs, their cameras, and undistortion.
 
-- `scene_folder`: checks that a folder holds a scene.
+- `scene_folder`: checks that a folder holds a scene. `model_folders`: where models of COLMAP lie.
 - `transforms_file`, `colmap_model`: read poses, lenses and lists of splits into a `posed_scene`.
 - `picture_files`, `masks`: find and read listed photographs and masks, however they are named.
 - `downscaling`: finds downscaled copies of photographs.

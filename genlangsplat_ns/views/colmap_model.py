@@ -31,8 +31,27 @@ from genlangsplat_ns.views.posed_scene import (
 
 LOGGER = logging.getLogger(__name__)
 
-MODEL_FOLDERS = ("colmap/sparse/0", "sparse/0", "colmap/sparse", "sparse", "colmap", ".")
-"""Where models are looked for, relative to the folder of the scene, in this order."""
+BINARY_MODELS = (
+    ("SIMPLE_PINHOLE", 3),
+    ("PINHOLE", 4),
+    ("SIMPLE_RADIAL", 4),
+    ("RADIAL", 5),
+    ("OPENCV", 8),
+    ("OPENCV_FISHEYE", 8),
+    ("FULL_OPENCV", 12),
+    ("FOV", 5),
+    ("SIMPLE_RADIAL_FISHEYE", 4),
+    ("RADIAL_FISHEYE", 5),
+    ("THIN_PRISM_FISHEYE", 12),
+    ("RAD_TAN_THIN_PRISM_FISHEYE", 16),
+    ("SIMPLE_DIVISION", 4),
+    ("DIVISION", 5),
+    ("SIMPLE_FISHEYE", 3),
+    ("FISHEYE", 4),
+    ("EUCM", 6),
+    ("EQUIRECTANGULAR", 2),
+)
+"""Names and numbers of parameters of the camera models in binary files, by their number, up to COLMAP 4.2."""
 
 SPLIT_FILES: dict[str, SplitName] = {
     "train_list.txt": "train",
@@ -44,16 +63,6 @@ SPLIT_FILES: dict[str, SplitName] = {
 
 GRAVITY = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0]])
 """The transform that turns COLMAP's usual direction of gravity (y down) into nerfstudio's (z up)."""
-
-
-def find_model(root: Path, preferred: Path | None = None) -> Path | None:
-    """Returns the folder of the model relative to `root`: the preferred one, or the first usual one with a model."""
-    candidates = [] if preferred is None else [preferred]
-    return next((folder for folder in (*candidates, *map(Path, MODEL_FOLDERS)) if _has_model(root / folder)), None)
-
-
-def _has_model(folder: Path) -> bool:
-    return any((folder / f"cameras{suffix}").is_file() for suffix in (".txt", ".bin"))
 
 
 def read_colmap(config: ColmapDataParserConfig) -> PosedScene:
@@ -150,13 +159,23 @@ def _read_images_text(path: Path) -> dict[int, Any]:
 
 
 def _read_cameras_binary(path: Path) -> dict[int, Any]:
-    """Reads cameras.bin; names the camera models that are newer than nerfstudio's reader."""
-    try:
-        return dict(colmap.read_cameras_binary(path))
-    except KeyError as error:
-        raise GenLangSplatError(
-            f"{path} has a camera model with the number {error}, which is not supported here. " + UNDISTORT
-        ) from error
+    """Reads cameras.bin of any version, whose camera models are numbers.
+
+    nerfstudio's reader stops at the models of COLMAP 3.
+    """
+    cameras = {}
+    with path.open("rb") as file:
+        (count,) = struct.unpack("<Q", file.read(8))
+        for _ in range(count):
+            number, kind, width, height = struct.unpack("<iiQQ", file.read(24))
+            if not 0 <= kind < len(BINARY_MODELS):
+                raise GenLangSplatError(
+                    f"{path} has a camera model with the number {kind}, which is not supported here. " + UNDISTORT
+                )
+            model, terms = BINARY_MODELS[kind]
+            parameters = struct.unpack(f"<{terms}d", file.read(8 * terms))
+            cameras[number] = colmap.Camera(number, model, width, height, np.array(parameters))
+    return cameras
 
 
 def _pose(image: Any, gravity: bool) -> Float64[np.ndarray, "4 4"]:

@@ -28,6 +28,7 @@ MODELS = {
     "RADIAL_FISHEYE": CameraType.FISHEYE,
     "THIN_PRISM_FISHEYE": CameraType.FISHEYE,
     "FISHEYE": CameraType.FISHEYE,
+    "SIMPLE_FISHEYE": CameraType.FISHEYE,
 }
 """Names of camera models, in capitals, and nerfstudio's type for each."""
 
@@ -42,6 +43,8 @@ COLMAP_PARAMETERS = {
     "SIMPLE_RADIAL_FISHEYE": "f cx cy k1",
     "RADIAL_FISHEYE": "f cx cy k1 k2",
     "THIN_PRISM_FISHEYE": "fx fy cx cy k1 k2 p1 p2 k3 k4 sx1 sy1",
+    "SIMPLE_FISHEYE": "f cx cy",
+    "FISHEYE": "fx fy cx cy",
 }
 """Names of the parameters of COLMAP's camera models, in order."""
 

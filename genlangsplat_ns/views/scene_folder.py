@@ -7,7 +7,7 @@ from shlex import quote
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.photographs import PICTURE_SUFFIXES
-from genlangsplat_ns.views.colmap_model import find_model
+from genlangsplat_ns.views.model_folders import find_model
 
 
 def check_scene_folder(data: Path, poses: Path | None) -> None:
@@ -37,7 +37,7 @@ def _advice(data: Path) -> str:
     source = quote(str(folders[0])) if folders else "PHOTOS"
     return (
         "Compute the cameras of photographs with "
-        f"`ns-process-data images --data {source} --output-dir {quote(f'{data}-scene')}`, or choose another data "
+        f"`gen-langsplat from-photos {source} --output-dir {quote(f'{data}-scene')}`, or choose another data "
         "format: its name, for example blender-data, at the end in ns-train, --data-format NAME in other commands."
     )
 

@@ -25,6 +25,7 @@ NOT_RUN = {
     "openclip": "weights of CLIP",
     "fetch-weights": "network",
     "demo": "minutes; this is what `make demo` runs",
+    "from-photos": "pycolmap, and photographs without cameras; `tests/photographs` has both",
     "ray": "a running cluster",
     "--scannet": "ScanNet",
     "--from-langsplat": "LangSplat's files",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import struct
 from pathlib import Path
 
 import pytest
 import torch
+from nerfstudio.cameras.cameras import CameraType
 from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 
 from genlangsplat_ns.dataparser import PHOTOGRAPH_SCALE, choose_parser
 from genlangsplat_ns.errors import GenLangSplatError
-from tests.views.scene_files import NAMES, colmap_scene, parse, write_colmap, write_pictures
+from tests.views.scene_files import NAMES, SIZE, colmap_scene, parse, write_colmap, write_pictures
 
 
 @pytest.mark.parametrize("model", ["colmap/sparse/0", "sparse/0", "sparse", "colmap", "."])
@@ -146,3 +148,62 @@ def test_a_lens_that_is_not_supported_is_refused_with_the_command_that_undistort
     paths = f"--image_path {scene}/images --input_path {scene}/sparse/0 --output_path {scene}-undistorted"
     with pytest.raises(GenLangSplatError, match=f"FULL_OPENCV with k4.*`colmap image_undistorter {paths}`"):
         parse(ColmapDataParserConfig(data=scene))
+
+
+def test_binary_cameras_of_colmap_4(tmp_path: Path) -> None:
+    """Its files have further camera models, and rigs and frames beside them, which repeat the poses."""
+    scene = colmap_scene(tmp_path, binary=True)
+    (scene / "sparse/0/cameras.bin").write_bytes(struct.pack("<QiiQQ4d", 1, 1, 15, *SIZE, 30.0, 31.0, 16.0, 12.0))
+    for name in ("rigs.bin", "frames.bin"):
+        (scene / "sparse/0" / name).write_bytes(struct.pack("<Q", 0))
+    cameras = parse(ColmapDataParserConfig(data=scene)).cameras
+    assert set(cameras.camera_type.flatten().tolist()) == {CameraType.FISHEYE.value}
+    assert float(cameras.fx[0]) == 30 and float(cameras.fy[0]) == 31
+
+
+@pytest.mark.parametrize(("kind", "terms"), [(13, 5), (16, 6)])
+def test_models_that_cannot_be_undistorted_are_named(tmp_path: Path, kind: int, terms: int) -> None:
+    scene = colmap_scene(tmp_path, binary=True)
+    values = struct.pack(f"<QiiQQ{terms}d", 1, 1, kind, *SIZE, *range(1, terms + 1))
+    (scene / "sparse/0/cameras.bin").write_bytes(values)
+    with pytest.raises(GenLangSplatError, match=r"the camera model (DIVISION|EUCM) .*`colmap image_undistorter"):
+        parse(ColmapDataParserConfig(data=scene))
+
+
+def test_camera_models_of_the_future_are_refused(tmp_path: Path) -> None:
+    scene = colmap_scene(tmp_path, binary=True)
+    (scene / "sparse/0/cameras.bin").write_bytes(struct.pack("<QiiQQ4d", 1, 1, 99, *SIZE, 1.0, 1.0, 1.0, 1.0))
+    with pytest.raises(GenLangSplatError, match="a camera model with the number 99"):
+        parse(ColmapDataParserConfig(data=scene))
+
+
+@pytest.mark.parametrize("form", ["text", "binary"])
+def test_a_model_with_rigs_that_colmap_4_wrote(tmp_path: Path, form: str) -> None:
+    pycolmap = pytest.importorskip("pycolmap", reason='needs pycolmap: pip install -e ".[photos]"')
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_cameras_per_rig, options.num_frames_per_rig, options.num_points3D = 2, 3, 30
+    options.camera_width, options.camera_height, options.camera_params = 64, 48, [60.0, 32.0, 24.0, 0.05]
+    model = pycolmap.synthesize_dataset(options)
+    names = {number: f"cam {image.camera_id}/ä {number}.png" for number, image in model.images.items()}
+    for number, name in names.items():
+        model.image(number).name = name
+    write_pictures(tmp_path / "images", list(names.values()), (64, 48))
+    (tmp_path / "sparse/0").mkdir(parents=True)
+    (model.write_text if form == "text" else model.write_binary)(tmp_path / "sparse/0")
+    assert {"rigs", "frames"} <= {path.stem for path in (tmp_path / "sparse/0").iterdir()}
+    config = ColmapDataParserConfig(
+        data=tmp_path,
+        orientation_method="none",
+        center_method="none",
+        auto_scale_poses=False,
+        assume_colmap_world_coordinate_convention=False,
+        eval_mode="all",
+    )
+    outputs = parse(config)
+    assert len(outputs.metadata["points3D_xyz"]) == 30
+    found = {
+        path.relative_to(tmp_path / "images").as_posix(): index for index, path in enumerate(outputs.image_filenames)
+    }
+    for number, name in names.items():
+        expected = model.image(number).projection_center()
+        assert outputs.cameras.camera_to_worlds[found[name], :, 3].numpy() == pytest.approx(expected, abs=1e-5)

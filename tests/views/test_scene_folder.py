@@ -29,7 +29,7 @@ def test_other_formats_need_no_transforms(tmp_path: Path) -> None:
 def test_nothing_is_named(tmp_path: Path) -> None:
     with pytest.raises(GenLangSplatError, match=r"data folder .*nowhere does not exist"):
         check(tmp_path / "nowhere")
-    with pytest.raises(GenLangSplatError, match=r"is empty.*ns-process-data images --data PHOTOS"):
+    with pytest.raises(GenLangSplatError, match=r"is empty.*gen-langsplat from-photos PHOTOS"):
         check(tmp_path)
 
 
@@ -57,4 +57,4 @@ def test_the_command_that_computes_cameras_can_be_pasted(tmp_path: Path, folder:
     write_pictures(data / folder, ["a.JPG"])
     with pytest.raises(GenLangSplatError) as caught:
         check(data)
-    assert f"--data '{data / folder}' --output-dir '{data}-scene'" in str(caught.value)
+    assert f"from-photos '{data / folder}' --output-dir '{data}-scene'" in str(caught.value)

@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml setup.py $(wildcard genlangsplat_ns/rasterization/k
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=68"
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[embedded,ray,photos,docs,dev]" $(TORCH)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[embedded,ray,photos,formats,docs,dev]" $(TORCH)
 	touch $(INSTALLED)
 
 demo: install

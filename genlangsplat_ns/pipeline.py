@@ -45,9 +45,9 @@ class GenLangSplatPipelineConfig(VanillaPipelineConfig):
     model: GenLangSplatModelConfig = field(default_factory=GenLangSplatModelConfig)
     """Gaussians and latents."""
     init_from: Path | None = None
-    """Start the language phase from existing Gaussians: a splatfacto or own run, its checkpoint, or a .ply file."""
+    """Start the language phase from existing Gaussians: a splatfacto or own run, a checkpoint, or a file of splats."""
     init_frame: Literal["auto", "nerfstudio", "data"] = "auto"
-    """Frame of a .ply: nerfstudio (as from ns-export), data (the original poses), or auto (fits the photographs)."""
+    """Frame of a file of splats: nerfstudio (as from ns-export), data (original poses), or auto (by photographs)."""
     run_dir: tyro.conf.Suppress[Path | None] = None
     """Folder of an opened run, in which ns-eval writes its details; set when a run is opened."""
 

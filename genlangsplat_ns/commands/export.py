@@ -11,12 +11,12 @@ from genlangsplat_ns.commands.run_settings import ChoiceSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Export(ChoiceSettings):
-    """Write the Gaussians that answer a text, or all others, as a PLY file for splat programs."""
+    """Write the Gaussians that answer a text, or all others, as a file for splat programs: PLY, SPZ or SOG."""
 
     text: tuple[str, ...] = ()
     """Export the Gaussians that answer any of these texts; without a text, the whole scene."""
     output: Path
-    """The .ply file."""
+    """The file; its ending is the format: .ply, .compressed.ply, .spz or .sog."""
     rest: bool = False
     """Write all Gaussians except the selected ones."""
     latents: Literal["nowhere", "file", "ply"] = "nowhere"

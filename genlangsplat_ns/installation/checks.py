@@ -106,7 +106,7 @@ def check_versions() -> Iterator[Finding]:
         else:
             others.append(f"{item.name} {finding.found}")
     yield Finding("other packages", "ok", ", ".join(others))
-    for extra in ("embedded", "ray", "photos"):
+    for extra in ("embedded", "ray", "photos", "formats"):
         packages = [item for item, marker in optional if marker.evaluate({"extra": extra})]
         missing = [item.name for item in packages if _package(item.name, item.specifier).state == "missing"]
         if missing:

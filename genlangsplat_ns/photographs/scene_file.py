@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import plyfile
-from jaxtyping import Float64
+from jaxtyping import Float64, Shaped
 
 from genlangsplat_ns.photographs.solver import SolvedLens, SolvedModel, SolvedPhotograph
+from genlangsplat_ns.scene_io.ply_file import write_elements
 from genlangsplat_ns.utils.files import atomic_path
 
 SCENE_FILE = "transforms.json"
@@ -38,7 +38,7 @@ def write_scene(scene: Path, model: SolvedModel, images: str, masks: Mapping[str
         masks: Path of the mask of photographs that have one, relative to the scene.
     """
     with atomic_path(scene / SEED_FILE) as temporary:
-        _seed_points(model).write(str(temporary))
+        write_elements(temporary, {"vertex": _seed_points(model)})
     lenses = {number: lens_entries(lens) for number, lens in model.lenses.items()}
     used = {photograph.lens for photograph in model.photographs}
     shared = lenses[used.pop()] if len(used) == 1 else {}
@@ -78,11 +78,11 @@ def camera_to_world(photograph: SolvedPhotograph) -> Float64[np.ndarray, "4 4"]:
     return pose
 
 
-def _seed_points(model: SolvedModel) -> plyfile.PlyData:
+def _seed_points(model: SolvedModel) -> Shaped[np.ndarray, " num_points"]:
     columns = [*((axis, "f4") for axis in "xyz"), *((color, "u1") for color in ("red", "green", "blue"))]
     vertices = np.empty(len(model.positions), dtype=columns)
     for index, axis in enumerate("xyz"):
         vertices[axis] = (model.positions @ APPLIED[:, :3].T)[:, index]
     for index, color in enumerate(("red", "green", "blue")):
         vertices[color] = model.colors[:, index]
-    return plyfile.PlyData([plyfile.PlyElement.describe(vertices, "vertex")])
+    return vertices

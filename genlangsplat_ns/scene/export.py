@@ -1,4 +1,4 @@
-"""Exports Gaussians of a scene as a PLY file for other splat programs, with or without their latents."""
+"""Exports Gaussians of a scene as a file for other splat programs, with or without their latents."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians, rounded_offset
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
-from genlangsplat_ns.scene_io.ply import write_ply
 from genlangsplat_ns.scene_io.runs import TRANSFORMS
+from genlangsplat_ns.scene_io.splat_files import SplatFormat, ending_of, format_to_write, write_splats
 from genlangsplat_ns.utils.files import atomic_path, check_new_file, write_tensors
 
 LOGGER = logging.getLogger(__name__)
@@ -38,10 +38,11 @@ def export_scene(
     overwrite: bool = False,
     frame: FrameName = "run",
 ) -> list[Path]:
-    """Writes Gaussians of a scene in the format of `ns-export gaussian-splat`, and returns the written files.
+    """Writes Gaussians of a scene as PLY, compressed PLY, SPZ or SOG by the file's ending; returns the written files.
 
-    The latents go nowhere, to a .safetensors file with the same name, or to properties of the PLY file. The positions
-    are in the frame of the run, which nerfstudio rotated, centered and scaled, or in that of the original data.
+    The latents go nowhere, to a .safetensors file with the same name and order, or to properties of a PLY file. The
+    positions are in the frame of the run, which nerfstudio rotated, centered and scaled, or in that of the original
+    data.
 
     Raises:
         GenLangSplatError: No Gaussian is left to write, the frame of the run is unknown, or a file exists or cannot be
@@ -61,20 +62,21 @@ def export_scene(
     gaussians, offset = scene.model.splats(keep), None
     if frame == "data":
         gaussians, offset = _in_data_frame(gaussians, _frame_of_run(scene))
-    write_ply(output, gaussians, columns, None if offset is None else offset.tolist())
+    antialiased = scene.model.config.rasterize_mode == "antialiased"
+    order = write_splats(output, gaussians, columns, None if offset is None else offset.tolist(), antialiased)
     written = [output]
     if latents == "file":
-        written.append(output.with_suffix(".safetensors"))
+        written.append(_latents_file(output))
         identity = json.dumps(asdict(scene.autoencoder_identity))
         metadata = {"format": LATENTS_FORMAT, "levels": ",".join(LEVELS), "autoencoder": identity}
         memory = scene.field.memory
         buffers = {} if memory is None else {name: item.cpu() for name, item in memory.named_buffers(prefix="memory")}
         with atomic_path(written[1]) as temporary:
-            write_tensors(temporary, {"latents": chosen.contiguous(), **buffers}, metadata)
+            write_tensors(temporary, {"latents": chosen[order], **buffers}, metadata)
     LOGGER.info("Wrote %s Gaussians to %s.", f"{len(chosen):,}", " and ".join(map(str, written)))
     if offset is not None:
         LOGGER.info(
-            "The data are far from their origin, and PLY files of splats have single precision, so the positions are "
+            "The data are far from their origin, and files of splats have single precision, so the positions are "
             "relative to the offset %s; the header of the file has it as `comment offset X Y Z`.",
             " ".join(map(repr, offset.tolist())),
         )
@@ -105,9 +107,19 @@ def check_export(output: Path, latents: LatentsGoTo, overwrite: bool) -> None:
     """Checks that an export can be written, before the work starts.
 
     Raises:
-        GenLangSplatError: The output has no .ply suffix, or a file exists or cannot be written.
+        GenLangSplatError: The ending of the output is of no format that can store this, or a file exists or cannot be
+            written.
     """
-    if output.suffix != ".ply":
-        raise GenLangSplatError(f"Found the output {output}; give a file name that ends in .ply.")
-    for path in (output, output.with_suffix(".safetensors"))[: 2 if latents == "file" else 1]:
+    kind = format_to_write(output)
+    if latents == "ply" and kind is not SplatFormat.PLY:
+        raise GenLangSplatError(
+            f"Found --latents ply with the output {output}; only .ply files have properties of their own. Give a file "
+            "that ends in .ply, or write the latents beside it with --latents file."
+        )
+    for path in (output, _latents_file(output))[: 2 if latents == "file" else 1]:
         check_new_file(path, overwrite)
+
+
+def _latents_file(output: Path) -> Path:
+    """Returns the file beside the output with another ending, also for scene.compressed.ply."""
+    return output.with_name(output.name[: -len(ending_of(output))] + ".safetensors")

@@ -16,17 +16,21 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.model import GenLangSplatModelConfig
 from genlangsplat_ns.scene.placement import MIN_PHOTOMETRIC_R2, photometric_r2
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint, read_splat_checkpoint
-from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians
+from genlangsplat_ns.scene_io.frames import SceneFrame, half_turn, move_gaussians
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
-from genlangsplat_ns.scene_io.ply import read_offset, read_ply
 from genlangsplat_ns.scene_io.run_config import FRAME_SETTINGS, SPLIT_SETTINGS, RunConfig, read_run_config
+from genlangsplat_ns.scene_io.sog import META, is_sog_meta
+from genlangsplat_ns.scene_io.splat_files import SplatFormat, read_splats
 
 LOGGER = logging.getLogger(__name__)
 
 EXPECTED = (
-    "Expected the config.yml, the folder or a step-*.ckpt of a run of splatfacto or gen-langsplat, or a .ply file of "
-    "Gaussian splats."
+    "Expected the config.yml, the folder or a step-*.ckpt of a run of splatfacto or gen-langsplat, or a file of "
+    "Gaussian splats: PLY, compressed PLY, SPZ, SOG, .splat or .ksplat."
 )
+
+RUN_ENDINGS = (".ckpt", ".yml", ".yaml")
+"""Endings of files of a run; other files are files of splats."""
 
 MAX_DISTANCE = 1e-4
 """Two frames are equal if corresponding points differ by less than this share of the scene's radius."""
@@ -38,7 +42,7 @@ class GeometrySource:
 
     path: Path
     is_checkpoint: bool
-    """Whether the file is a checkpoint, not a PLY file."""
+    """Whether the file is a checkpoint, not a file of splats."""
     gaussians: GaussianParameters
     """The Gaussians in the coordinate frame of the file."""
     pose_adjustment: Float32[Tensor, "num_cameras 6"] | None = None
@@ -48,7 +52,11 @@ class GeometrySource:
     frame: SceneFrame | None = None
     """The coordinate frame of the run, if it is stored with the checkpoint."""
     offset: Float64[Tensor, " 3"] = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
-    """What to add to the positions of a PLY file in the frame of the data."""
+    """What to add to the positions of a file of splats in the frame of the data."""
+    antialiased: bool = False
+    """Whether a file of splats says that they were trained with antialiasing."""
+    may_be_turned: bool = False
+    """Whether programs disagree by half a turn around x about the frame of such files, as of SPZ."""
 
     def take_settings(self, model: GenLangSplatModelConfig) -> None:
         """Makes `model` adopt the settings of the Gaussians' training, and start with the language phase.
@@ -66,6 +74,12 @@ class GeometrySource:
         stored = {} if self.run is None else self.run.model
         model.rasterize_mode = stored.get("rasterize_mode", model.rasterize_mode)
         model.background_color = stored.get("background_color", model.background_color)
+        if self.antialiased:
+            model.rasterize_mode = "antialiased"
+            LOGGER.info(
+                "By %s, its Gaussians were trained with antialiasing: --pipeline.model.rasterize-mode antialiased.",
+                self.path,
+            )
         if self.pose_adjustment is None:
             return
         mode = "off" if self.run is None else self.run.camera_mode
@@ -82,9 +96,10 @@ class GeometrySource:
     def place(self, views: GenLangSplatDataManager, frame: Literal["auto", "nerfstudio", "data"]) -> GaussianParameters:
         """Returns the Gaussians in the coordinate frame of a scene.
 
-        A checkpoint is in the frame of its run, which must be the frame of the scene. A PLY file does not name its
-        frame: files of ns-export are in nerfstudio's frame, and files of Inria's program are in the frame of the poses
-        before nerfstudio oriented, centered and scaled them. The frame auto compares renders with the photographs.
+        A checkpoint is in the frame of its run, which must be the frame of the scene. A file of splats does not name
+        its frame: files of ns-export are in nerfstudio's frame, and files of Inria's program are in the frame of the
+        poses before nerfstudio oriented, centered and scaled them. The frame auto compares renders with the
+        photographs. They also tell whether an SPZ file is turned as the documentation of that format says.
 
         Raises:
             GenLangSplatError: The frames or the training views do not match.
@@ -94,7 +109,7 @@ class GeometrySource:
             if frame == "data":
                 raise GenLangSplatError(
                     f"{self.path} is a checkpoint, whose Gaussians are in the frame of its run; --pipeline.init-frame "
-                    "data is for PLY files. Omit the option."
+                    "data is for files of splats. Omit the option."
                 )
             self._check_views(views)
             if self.frame is not None:
@@ -103,8 +118,13 @@ class GeometrySource:
         candidates = {"nerfstudio": self.gaussians}
         if not self.is_checkpoint and (self.offset.any() or not here.is_identity):
             candidates["data"] = move_gaussians(self.gaussians, here.relative_to(self.offset))
+        if self.may_be_turned:
+            turned = half_turn(self.gaussians)
+            candidates["nerfstudio, turned"] = turned
+            if "data" in candidates:
+                candidates["data, turned"] = move_gaussians(turned, here)
         if frame in candidates:
-            candidates = {frame: candidates[frame]}
+            candidates = {name: found for name, found in candidates.items() if name.split(",")[0] == frame}
         scores = {name: photometric_r2(gaussians, views) for name, gaussians in candidates.items()}
         chosen = max(scores, key=lambda name: scores[name])
         shares = " and ".join(f"{max(score, 0.0):.0%} in the frame {name}" for name, score in scores.items())
@@ -118,6 +138,8 @@ class GeometrySource:
             )
         else:
             LOGGER.warning("%s, but at least %.0f%% is expected.", finding, 100 * MIN_PHOTOMETRIC_R2)
+            # No picture tells that the file is turned.
+            chosen = next(iter(candidates))
         return candidates[chosen]
 
     def _other_frame_advice(self) -> str:
@@ -183,25 +205,30 @@ class GeometrySource:
 
 
 def open_geometry(path: Path) -> GeometrySource:
-    """Reads Gaussians from a run, a checkpoint or a PLY file.
+    """Reads Gaussians from a run, a checkpoint or a file of splats.
 
-    The path is a config.yml, the folder of a run or of its checkpoints, a step-*.ckpt, or a .ply file. Latents of a
-    gen-langsplat run are not read: the new run lifts its own latents with its own autoencoder.
+    The path is a config.yml, the folder of a run or of its checkpoints, a step-*.ckpt, or a file of splats of any
+    format. Latents of a gen-langsplat run are not read: the new run lifts its own latents with its own autoencoder.
 
     Raises:
         GenLangSplatError: The path does not exist, is nothing of that kind, or cannot be read.
     """
     if not path.exists():
         raise GenLangSplatError(f"There is no {path} to start from. {EXPECTED}")
-    if path.suffix.lower() == ".ply" and path.is_file():
-        offset = torch.from_numpy(read_offset(path))
-        return GeometrySource(path, False, _with_harmonics(read_ply(path)), offset=offset)
+    if is_sog_meta(path / META) or (path.is_file() and path.suffix.lower() not in RUN_ENDINGS):
+        read = read_splats(path)
+        return GeometrySource(
+            *(path, False, _with_harmonics(read.gaussians)),
+            offset=read.offset,
+            antialiased=read.antialiased,
+            may_be_turned=read.format is SplatFormat.SPZ,
+        )
     checkpoint, config = _find_checkpoint(path)
     run = read_run_config(config) if config.is_file() else None
-    read = read_splat_checkpoint(checkpoint, "an unknown method" if run is None else run.method)
+    stored = read_splat_checkpoint(checkpoint, "an unknown method" if run is None else run.method)
     transforms = config.with_name("dataparser_transforms.json")
     frame = SceneFrame.read(transforms) if transforms.is_file() else None
-    return GeometrySource(checkpoint, True, read.gaussians, read.pose_adjustment, run, frame)
+    return GeometrySource(checkpoint, True, stored.gaussians, stored.pose_adjustment, run, frame)
 
 
 def _find_checkpoint(path: Path) -> tuple[Path, Path]:
@@ -226,7 +253,7 @@ def _find_checkpoint(path: Path) -> tuple[Path, Path]:
 def _with_harmonics(gaussians: GaussianParameters) -> GaussianParameters:
     """Adds zero harmonics of degree 1 to Gaussians of degree 0.
 
-    A PLY file stores constant colors as harmonics. Splatfacto stores them as logits at degree 0, which cannot
+    Files of splats store constant colors as harmonics. Splatfacto stores them as logits at degree 0, which cannot
     represent the same colors exactly.
     """
     if gaussians.sh_degree > 0:

@@ -2,8 +2,10 @@
 
 - `gaussians`: the parameters of Gaussians as stored in files.
 - `checkpoints`: finds, checks and reads nerfstudio checkpoints.
-- `ply`: Gaussians in PLY files.
 - `ply_file`: reads and writes PLY files with any elements.
+- `splat_files`: Gaussians in files of any format, which is recognized by the content.
+- `ply`, `compressed_ply`, `spz`, `sog`, `splat`, `ksplat`: one format each; `packing`, `codebooks` and `spatial_order`
+  are what they share.
 - `frames`: coordinate frames, and transforming Gaussians between them.
 - `runs`: finished runs; whatever writes a run or adds a checkpoint to one does it here.
 - `run_config`: the config.yml of a run of any method.

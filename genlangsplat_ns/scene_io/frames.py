@@ -121,6 +121,25 @@ def move_gaussians(gaussians: GaussianParameters, frame: SceneFrame) -> Gaussian
     )
 
 
+TURNED_AXES = (1.0, -1.0, -1.0)
+"""A half turn around x, between frames with y down and z forward and frames with y up and z backward."""
+
+TURNED_HARMONICS = (-1.0, -1.0, 1.0, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0, -1.0, 1.0, -1.0, 1.0)
+"""Signs of the harmonics after that turn, without the constant one."""
+
+
+def half_turn(gaussians: GaussianParameters) -> GaussianParameters:
+    """Turns Gaussians by 180 degrees around x: only signs change, and a second turn restores every bit."""
+    turned = gaussians.means.new_tensor(TURNED_AXES)
+    signs = gaussians.means.new_tensor(TURNED_HARMONICS[: gaussians.features_rest.shape[1]])
+    return replace(
+        gaussians,
+        means=gaussians.means * turned,
+        quats=gaussians.quats * gaussians.quats.new_tensor((1.0, *TURNED_AXES)),
+        features_rest=gaussians.features_rest * signs[:, None],
+    )
+
+
 def rotate_harmonics(
     harmonics: Float[Tensor, "num_gaussians bases 3"], rotation: Float[Tensor, "3 3"]
 ) -> Float[Tensor, "num_gaussians bases 3"]:

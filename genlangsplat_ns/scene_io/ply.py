@@ -30,6 +30,9 @@ REST_COUNTS = (0, 9, 24, 45)
 HEADER_BYTES = 1 << 16
 """A longer header is not searched for the offset."""
 
+RENDER_MODE = "SplatRenderMode:"
+"""First word of the comment in the header of a PLY file that says how its Gaussians were trained."""
+
 OFFSET = "offset"
 """First word of the comment in the header of a PLY file with what to add to all positions: `comment offset X Y Z`."""
 
@@ -91,16 +94,42 @@ def read_ply(path: Path) -> GaussianParameters:
     )
 
 
-def read_offset(path: Path) -> Float64[np.ndarray, " 3"]:
-    """Returns the offset in the header of a PLY file, which belongs to its positions; zeros if it has none."""
+def read_header(path: Path) -> list[list[str]]:
+    """Returns the words of each line in the header of a PLY file."""
     with path.open("rb") as file:
         header = file.read(HEADER_BYTES).split(b"end_header", 1)[0].decode("ascii", errors="replace")
-    for line in header.splitlines():
-        words = line.split()
+    return [line.split() for line in header.splitlines()]
+
+
+def read_antialiased(path: Path) -> bool:
+    """Returns whether a comment of a PLY file says that its Gaussians were trained with antialiasing.
+
+    Brush and SuperSplat write `comment SplatRenderMode: mip`, Postshot `comment antialiased 1`; the last one counts.
+    """
+    antialiased = False
+    for words in read_header(path):
+        comment = [word.lower() for word in words[1:]] if words[:1] == ["comment"] else []
+        if comment[:1] == [RENDER_MODE.lower()] and comment[1:] in (["mip"], ["default"]):
+            antialiased = comment[1] == "mip"
+        elif comment[:1] == ["antialiased"] and comment[1:] in (["1"], ["0"]):
+            antialiased = comment[1] == "1"
+    return antialiased
+
+
+def header_comments(offset: Sequence[float] | None = None, antialiased: bool = False) -> list[str]:
+    """Returns the comments of a PLY file with an offset of the positions, or with Gaussians for antialiasing."""
+    comments = [] if offset is None else [" ".join([OFFSET, *(repr(float(value)) for value in offset)])]
+    return [*comments, f"{RENDER_MODE} mip"] if antialiased else comments
+
+
+def read_offset(path: Path) -> Float64[np.ndarray, " 3"]:
+    """Returns the offset in the header of a PLY file, which belongs to its positions; zeros if it has none."""
+    for words in read_header(path):
         if words[:2] == ["comment", OFFSET] and len(words) == 5:
             try:
                 return np.array([float(word) for word in words[2:]])
             except ValueError:
+                line = " ".join(words)
                 LOGGER.warning("%s: the line %r of the header is ignored; expected three numbers.", path, line)
     return np.zeros(3)
 
@@ -110,11 +139,39 @@ def write_ply(
     gaussians: GaussianParameters,
     extra: Mapping[str, Tensor] | None = None,
     offset: Sequence[float] | None = None,
+    antialiased: bool = False,
 ) -> None:
     """Writes Gaussians like Inria's program: binary, with zero normals. `read_ply` restores them bit for bit.
 
     The `extra` properties by name, one number per Gaussian, are ignored by splat viewers. The `offset`, three numbers
-    to add to the positions, is written as a comment, which `read_offset` finds.
+    to add to the positions, and `antialiased` are written as comments, which `read_offset` and `read_antialiased` find.
+
+    Raises:
+        GenLangSplatError: There are no Gaussians, a value is NaN or infinite, a quaternion is zero, a tensor is not
+            float32 or has a different number of rows, or the degree of the harmonics is unknown.
+    """
+    check_writable(path, gaussians)
+    count = len(gaussians)
+    rest = gaussians.features_rest.transpose(1, 2).flatten(1)
+    columns: dict[tuple[str, ...], Tensor] = {
+        MEANS: gaussians.means,
+        NORMALS: torch.zeros(count, 3),
+        CONSTANT: gaussians.features_dc,
+        tuple(f"f_rest_{number}" for number in range(rest.shape[1])): rest,
+        OPACITY: gaussians.opacities,
+        SCALES: gaussians.scales,
+        QUATS: gaussians.quats,
+    }
+    columns |= {(name,): values[:, None] for name, values in (extra or {}).items()}
+    rows = torch.cat([tensor.detach().cpu() for tensor in columns.values()], dim=1).numpy()
+    layout = np.dtype([(name, "<f4") for names in columns for name in names])
+    vertices = rows.astype("<f4", copy=False).view(layout).reshape(-1)
+    with atomic_path(path) as temporary:
+        write_elements(temporary, {"vertex": vertices}, header_comments(offset, antialiased))
+
+
+def check_writable(path: Path, gaussians: GaussianParameters) -> None:
+    """Checks Gaussians before they are written to a file of any format.
 
     Raises:
         GenLangSplatError: There are no Gaussians, a value is NaN or infinite, a quaternion is zero, a tensor is not
@@ -133,27 +190,11 @@ def write_ply(
             raise GenLangSplatError(f"The {name} for {path} contain NaN or infinity. Remove these Gaussians.")
     if not bool(gaussians.quats.any(dim=1).all()):
         raise GenLangSplatError(f"The quats for {path} contain zero quaternions. Remove these Gaussians.")
-    rest = gaussians.features_rest.transpose(1, 2).flatten(1)
-    if rest.shape[1] not in REST_COUNTS:
+    if 3 * gaussians.features_rest.shape[1] not in REST_COUNTS:
         raise GenLangSplatError(
             f"The features_rest for {path} have shape {tuple(gaussians.features_rest.shape)}; expected 0, 3, 8 or 15 "
             "harmonics with 3 channels. Use a degree of 0 to 3."
         )
-    columns: dict[tuple[str, ...], Tensor] = {
-        MEANS: gaussians.means,
-        NORMALS: torch.zeros(count, 3),
-        CONSTANT: gaussians.features_dc,
-        tuple(f"f_rest_{number}" for number in range(rest.shape[1])): rest,
-        OPACITY: gaussians.opacities,
-        SCALES: gaussians.scales,
-        QUATS: gaussians.quats,
-    }
-    columns |= {(name,): values[:, None] for name, values in (extra or {}).items()}
-    rows = torch.cat([tensor.detach().cpu() for tensor in columns.values()], dim=1).numpy()
-    layout = np.dtype([(name, "<f4") for names in columns for name in names])
-    comments = [] if offset is None else [" ".join([OFFSET, *(repr(float(value)) for value in offset)])]
-    with atomic_path(path) as temporary:
-        write_elements(temporary, {"vertex": rows.astype("<f4", copy=False).view(layout).reshape(-1)}, comments)
 
 
 def _read_vertices(path: Path) -> PlyElement:

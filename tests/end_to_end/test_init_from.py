@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,20 +15,22 @@ import yaml
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.rasterization import Gaussians, render
 from genlangsplat_ns.run import open_run
 from genlangsplat_ns.scene.init_from import open_geometry
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene.lifting import lift_scene
 from genlangsplat_ns.scene.placement import photometric_r2
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
-from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians
+from genlangsplat_ns.scene_io.frames import SceneFrame, half_turn, move_gaussians
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.scene_io.ply import write_ply
+from genlangsplat_ns.scene_io.splat_files import write_splats
 from genlangsplat_ns.views.cameras import world_to_camera
 from tests.end_to_end.commands import run
 from tests.end_to_end.conftest import make_config, make_trainer, train
 from tests.end_to_end.stock_runs import trained_gaussians, write_stock_run
-from tests.scene_io.gaussian_fakes import same_bits
+from tests.scene_io.gaussian_fakes import psnr, same_bits
 
 
 def config_from(source: Path, data: Path, output: Path, frame: str = "auto", **model: Any) -> Any:
@@ -49,6 +52,14 @@ def image(model: Any, datamanager: Any) -> torch.Tensor:
     """A held-out view rendered by the model."""
     with torch.no_grad():
         return model.eval().render_splats(datamanager.camera("eval", 0))["rgb"]
+
+
+def drawn(gaussians: GaussianParameters, run: LanguageScene) -> torch.Tensor:
+    """A held-out view of Gaussians, rendered by the conventions of files of splats."""
+    view = run.model.view(run.datamanager.camera("eval", 0))
+    scene = Gaussians(gaussians.means, gaussians.quats, gaussians.scales.exp(), gaussians.opacities.sigmoid()[:, 0])
+    harmonics = torch.cat([gaussians.features_dc[:, None], gaussians.features_rest], dim=1)
+    return render(scene, view, harmonics, sh_degree=gaussians.sh_degree)[0][0].clamp(0, 1)
 
 
 def data_frame(run: LanguageScene) -> SceneFrame:
@@ -175,6 +186,58 @@ def test_a_ply_file_in_the_frame_of_the_data_is_moved(
     assert (images[0] - images[1]).abs().max() < 1e-3
     assert torch.equal(images[1], images[2])
     assert "0% in the frame nerfstudio and" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("ending", [".compressed.ply", ".spz", ".sog"])
+@pytest.mark.parametrize("in_data_frame", [False, True], ids=["nerfstudio", "data"])
+def test_files_of_other_formats_show_the_same_picture(
+    tiny_run: LanguageScene, tmp_path: Path, ending: str, in_data_frame: bool
+) -> None:
+    gaussians = trained_gaussians(tiny_run, 3)
+    written = move_gaussians(gaussians, data_frame(tiny_run)) if in_data_frame else gaussians
+    write_splats(tmp_path / f"scene{ending}", written)
+    placed = open_geometry(tmp_path / f"scene{ending}").place(tiny_run.datamanager, "auto")
+    assert psnr(drawn(placed, tiny_run), drawn(gaussians, tiny_run)) > 40
+
+
+def test_the_photographs_tell_whether_an_spz_file_is_turned(
+    tiny_run: LanguageScene, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    gaussians = trained_gaussians(tiny_run, 1)
+    moved = move_gaussians(gaussians, data_frame(tiny_run))
+    for name, written, frame in (("here", gaussians, "nerfstudio"), ("data", moved, "data")):
+        write_splats(tmp_path / f"{name}.spz", half_turn(written))
+        for asked in ("auto", frame):
+            caplog.clear()
+            placed = open_geometry(tmp_path / f"{name}.spz").place(tiny_run.datamanager, asked)
+            assert torch.allclose(placed.means, gaussians.means, atol=1e-3)
+            assert f"in the frame {frame}, turned" in caplog.text
+    # No photograph tells anything about another scene, so a frame that the user gives is that of the file.
+    write_splats(tmp_path / "other.spz", replace(gaussians, means=10 * gaussians.means))
+    placed = open_geometry(tmp_path / "other.spz").place(tiny_run.datamanager, "nerfstudio")
+    assert torch.allclose(placed.means, 10 * gaussians.means, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["scene.ply", "scene.sog"])
+def test_a_file_for_antialiasing_sets_the_rasterizer(
+    tiny_run: LanguageScene, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for antialiased in (False, True):
+        write_splats(tmp_path / name, trained_gaussians(tiny_run, 1), antialiased=antialiased)
+        model = make_config(tmp_path, tmp_path).pipeline.model
+        open_geometry(tmp_path / name).take_settings(model)
+        assert model.rasterize_mode == ("antialiased" if antialiased else "classic")
+        assert ("--pipeline.model.rasterize-mode antialiased" in caplog.text) is antialiased
+
+
+def test_what_is_no_splat_is_no_source(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("Some notes.")
+    with pytest.raises(GenLangSplatError, match=r"Expected a file of Gaussian splats.*notes\.txt is no file of this"):
+        open_geometry(tmp_path / "notes.txt")
+    with pytest.raises(GenLangSplatError, match=r"Found no step-\*\.ckpt in .*or a file of Gaussian splats: PLY,"):
+        open_geometry(tmp_path)
 
 
 def test_a_scene_of_the_wrong_size_explains_no_photographs(tiny_run: LanguageScene) -> None:

@@ -23,7 +23,9 @@ from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.scene_io.ply import read_offset, read_ply
 from genlangsplat_ns.scene_io.runs import StoredRun
+from genlangsplat_ns.scene_io.splat_files import ENDINGS, read_splats
 from tests.scene.language_scenes import NUM_GAUSSIANS, UNSEEN, language_scene, some_camera, two_clouds
+from tests.scene_io.gaussian_fakes import psnr
 
 HALF = NUM_GAUSSIANS // 2
 
@@ -79,6 +81,36 @@ def test_latents_are_written_next_to_or_into_the_file(model: GenLangSplatModel, 
     assert len(read_ply(tmp_path / "b.ply")) == HALF
 
 
+@pytest.mark.parametrize("ending", [".compressed.ply", ".spz", ".sog"])
+def test_the_ending_is_the_format_and_the_latents_have_the_order_of_the_file(
+    ending: str, model: GenLangSplatModel, tmp_path: Path
+) -> None:
+    Export(load_config=Path("config.yml"), output=tmp_path / f"all{ending}", latents="file")()
+    read = read_splats(tmp_path / f"all{ending}")
+    assert read.format is ENDINGS[ending] and not read.antialiased
+    picture = draw(read.gaussians, model)
+    assert psnr(picture, draw(model.splats(model.drawable()), model)) > 40
+    with safe_open(tmp_path / "all.safetensors", framework="pt") as file:
+        latents = file.get_tensor("latents")
+    # Each Gaussian of the file is the one of the model nearest to it.
+    nearest = torch.cdist(read.gaussians.means, model.means.detach()).argmin(dim=1)
+    assert torch.equal(latents, model.latents.detach()[nearest])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([f"all{ending}", "all.safetensors"])
+
+
+def test_a_file_of_an_antialiased_run_says_so(model: GenLangSplatModel, tmp_path: Path) -> None:
+    model.config.rasterize_mode = "antialiased"
+    for ending in (".ply", ".spz"):
+        Export(load_config=Path("config.yml"), output=tmp_path / f"all{ending}")()
+        assert read_splats(tmp_path / f"all{ending}").antialiased
+
+
+def test_latents_are_properties_of_ply_files_only(model: GenLangSplatModel, tmp_path: Path) -> None:
+    with pytest.raises(GenLangSplatError, match=r"--latents ply .*only \.ply files.*--latents file"):
+        Export(load_config=Path("config.yml"), output=tmp_path / "all.spz", latents="ply")()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_text_can_be_excluded_from_the_selection(model: GenLangSplatModel, tmp_path: Path) -> None:
     assert export(tmp_path / "x.ply", "left", "right", without=("left",)) == HALF - UNSEEN
 
@@ -86,7 +118,8 @@ def test_a_text_can_be_excluded_from_the_selection(model: GenLangSplatModel, tmp
 @pytest.mark.parametrize(
     ("name", "text", "rest", "message"),
     [
-        ("x.txt", (), False, r"ends in \.ply"),
+        ("x.txt", (), False, r"ends in \.compressed\.ply, \.ply, \.spz or \.sog"),
+        ("x.splat", (), False, r"ends in \.compressed\.ply"),
         ("there.ply", (), False, "exists.*--overwrite"),
         ("folder.ply", (), False, "is a folder"),
         ("there.ply/x.ply", (), False, "cannot be written"),

@@ -16,6 +16,7 @@ from genlangsplat_ns.commands.export import Export
 from genlangsplat_ns.commands.extract import Extract
 from genlangsplat_ns.commands.fetch_weights import FetchWeights
 from genlangsplat_ns.commands.from_photos import FromPhotos
+from genlangsplat_ns.commands.label import Label
 from genlangsplat_ns.commands.lift import Lift
 from genlangsplat_ns.commands.query import Query
 from genlangsplat_ns.commands.remove import Remove
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "export": Export,
     "remove": Remove,
     "describe": Describe,
+    "label": Label,
     "evaluate": Evaluate,
     "extract": Extract,
     "convert": Convert,

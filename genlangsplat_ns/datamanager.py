@@ -39,6 +39,7 @@ from genlangsplat_ns.utils.stopwatch import stage
 from genlangsplat_ns.views.absent import AbsentViews
 from genlangsplat_ns.views.cameras import undistort_points
 from genlangsplat_ns.views.dataset import ViewDataset, camera_size, rgb_of
+from genlangsplat_ns.views.downscaling import full_photograph
 from genlangsplat_ns.views.posed_scene import join_names
 from genlangsplat_ns.views.scene_folder import check_scene_folder
 from genlangsplat_ns.views.settings import ViewSize
@@ -192,6 +193,14 @@ class GenLangSplatDataManager(FullImageDatamanager):
         raw = resized_mask(mask, *self.raw_size(split, index)).astype(np.float32)
         # Undistorting interpolates the mask values.
         return self.dataset(split).undistort(index, raw[..., None].repeat(3, axis=-1))[..., 0] > 0.5
+
+    def photograph_mask(self, split: Split, index: int, mask: Any) -> Any:
+        """Maps a mask of the undistorted view to the photograph at its full size."""
+        return self.dataset(split).photograph_mask(index, mask)
+
+    def photograph(self, split: Split, index: int) -> Path:
+        """Returns the path of the photograph of a view at its full size."""
+        return full_photograph(Path(self.dataset(split).image_filenames[index]))
 
     def raw_size(self, split: Split, index: int) -> tuple[int, int]:
         """Returns the width and height of a photograph before undistortion."""

@@ -112,8 +112,8 @@ class LiftedScene:
 class SceneSetup:
     """Data shared by all measurements of one scene."""
 
-    def __init__(self, data: Path, seed: int, foreign: ForeignVectors | None = None) -> None:
-        self.scene: ComposedScene = compose(data, seed, **SIZE)
+    def __init__(self, data: Path, seed: int, foreign: ForeignVectors | None = None, repeated: int = 0) -> None:
+        self.scene: ComposedScene = compose(data, seed, **SIZE, repeated=repeated)
         self.foreign = foreign or foreign_vectors(data, self.scene)
         self.encoder = WordTable(*read_words(data), self.foreign.words)
         self.weights = composite_all(self.scene)

@@ -125,6 +125,7 @@ def compose(
     height: int = 216,
     max_gaussians: int = 7000,
     held_out_every: int = 8,
+    repeated: int = 0,
 ) -> ComposedScene:
     """Generates a scene: objects on a table in a room, cameras around it, images and labels.
 
@@ -136,12 +137,14 @@ def compose(
         width, height: Image size in pixels.
         max_gaussians: Maximum number of Gaussians of an object; the room has about 26,000.
         held_out_every: One of this many views is held out.
+        repeated: Number of words that two of the objects have.
 
     Raises:
         GenLangSplatError: If there are not enough objects.
     """
     random = np.random.default_rng([seed, 0])
-    items = draw_objects(num_objects, random)
+    items = draw_objects(num_objects - repeated, random)
+    items += items[:repeated]
     placed, radius = place([read_object(folder, item, max_gaussians, random) for item in items], random)
     gaussians = join([*placed, make_room(radius, np.random.default_rng([seed, 1]))])
     views = orbit(radius, num_views, width, height, held_out_every, np.random.default_rng([seed, 2]))

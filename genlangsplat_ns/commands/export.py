@@ -21,8 +21,9 @@ class Export(ChoiceSettings):
     """Write all Gaussians except the selected ones."""
     latents: Literal["nowhere", "file", "ply"] = "nowhere"
     """Write language latents nowhere, to a .safetensors file next to the PLY (file), or as PLY properties (ply)."""
-    frame: Literal["run", "data"] = "run"
-    """Coordinates: those of the run (rotated, centered and scaled by nerfstudio), or those of the original data."""
+    frame: Literal["run", "capture", "data"] = "run"
+    """Coordinates: those of the run (rotated, centered and scaled by nerfstudio), or those of the input poses (capture;
+    data is its earlier name)."""
 
     def __call__(self) -> None:
         from genlangsplat_ns.scene.export import check_export, export_scene

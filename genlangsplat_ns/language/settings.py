@@ -103,3 +103,50 @@ class SelectionSettings:
                 raise GenLangSplatError(f"Found a {name} of {getattr(self, name)}; choose a share from 0 to 1.")
         if self.radius is not None and not 0 < self.radius < float("inf"):
             raise GenLangSplatError(f"Found a radius of {self.radius}; choose a positive length, or omit the radius.")
+
+
+LabelLevel = Literal["highest", "mean", "subpart", "part", "whole"]
+"""How the scores of the levels of a Gaussian become one score per class: the highest, their mean, or one level's."""
+
+MAX_CLASSES = 65_535
+"""Class numbers have two bytes, and 0 stands for Gaussians without a class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSettings(ScoreSettings):
+    """How every Gaussian gets one class, and how the Gaussians of a class form instances.
+
+    Raises:
+        GenLangSplatError: A setting is out of range, or all negatives are blank.
+    """
+
+    level: LabelLevel = "highest"
+    """Score of a Gaussian and a text: the highest of the three mask levels, their mean, or that of a named level."""
+    threshold: float = 0.5
+    """Gaussians whose best text is not above this relevancy are unlabeled; at 0.5 a text equals its best negative."""
+    min_opacity: float = 0.05
+    """Gaussians with a lower opacity do not form instances; they join the instance of their class beside them."""
+    radius: float | None = None
+    """Gaussians of a class within this distance are one instance; None derives it from the spacing of each class."""
+    core_neighbors: int = 4
+    """Only Gaussians with this many others of their class within the radius connect, so thin bridges do not."""
+    smallest_instance: float = 0.1
+    """Groups with fewer Gaussians than this share of the largest of their class are no instance (number 0)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.level not in get_args(LabelLevel):
+            raise GenLangSplatError(f'Found the level "{self.level}"; choose one of {", ".join(get_args(LabelLevel))}.')
+        for name in ("threshold", "min_opacity", "smallest_instance"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise GenLangSplatError(f"Found a {name} of {getattr(self, name)}; choose a number from 0 to 1.")
+        if self.radius is not None and not 0 < self.radius < float("inf"):
+            raise GenLangSplatError(f"Found a radius of {self.radius}; choose a positive length, or omit the radius.")
+        if not 0 <= self.core_neighbors <= MAX_CORE_NEIGHBORS:
+            raise GenLangSplatError(
+                f"Found {self.core_neighbors} core neighbors; choose a number from 0 to {MAX_CORE_NEIGHBORS}."
+            )
+
+
+MAX_CORE_NEIGHBORS = 16
+"""Nearest Gaussians that are looked at when instances are formed."""

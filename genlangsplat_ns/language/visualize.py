@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import colorsys
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -15,6 +18,9 @@ from genlangsplat_ns.language.decoding import has_latent
 
 MAX_FIT_ROWS = 100_000
 """Approximate maximum number of latents to which principal directions are fitted."""
+
+HUE_STEP = 0.618034
+"""Step between consecutive hues, the golden ratio, which gives neighboring numbers distinct colors."""
 
 
 @cache
@@ -112,3 +118,12 @@ class LatentPca:
         projected = (F.normalize(latents, dim=-1) - mean) @ basis
         colors = ((projected - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
         return colors * has_latent(latents)[..., None]
+
+
+def distinct_colors(count: int) -> NDArray[np.uint8]:
+    """Returns colors, (count, 3); consecutive ones differ clearly, and the first ones do not depend on the count."""
+    hues = np.arange(count) * HUE_STEP % 1.0
+    # Three rounds of saturation and brightness separate colors whose hues are close.
+    levels = ((0.85, 1.0), (0.55, 0.85), (0.95, 0.65))
+    colors = [colorsys.hsv_to_rgb(hue, *levels[number // 12 % 3]) for number, hue in enumerate(hues)]
+    return (np.array(colors).reshape(-1, 3) * 255).round().astype(np.uint8)

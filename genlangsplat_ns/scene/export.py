@@ -27,7 +27,8 @@ LATENTS_FORMAT = "genlangsplat-latents-2"
 `memory.keys`, `memory.log_masses`, `memory.values` and `memory.concentration`; the formula is in docs/memory.md."""
 
 LatentsGoTo = Literal["nowhere", "file", "ply"]
-FrameName = Literal["run", "data"]
+FrameName = Literal["run", "capture", "data"]
+"""`capture` is the frame of the input poses; `data` is its earlier name."""
 
 
 def export_scene(
@@ -41,8 +42,8 @@ def export_scene(
     """Writes Gaussians of a scene as PLY, compressed PLY, SPZ or SOG by the file's ending; returns the written files.
 
     The latents go nowhere, to a .safetensors file with the same name and order, or to properties of a PLY file. The
-    positions are in the frame of the run, which nerfstudio rotated, centered and scaled, or in that of the original
-    data.
+    positions are in the frame of the run, which nerfstudio rotated, centered and scaled, or in that of the input
+    poses.
 
     Raises:
         GenLangSplatError: No Gaussian is left to write, the frame of the run is unknown, or a file exists or cannot be
@@ -60,8 +61,8 @@ def export_scene(
         for component in range(chosen.shape[2])
     }
     gaussians, offset = scene.model.splats(keep), None
-    if frame == "data":
-        gaussians, offset = _in_data_frame(gaussians, _frame_of_run(scene))
+    if frame != "run":
+        gaussians, offset = in_capture_frame(gaussians, require_capture_frame(scene))
     antialiased = scene.model.config.rasterize_mode == "antialiased"
     order = write_splats(output, gaussians, columns, None if offset is None else offset.tolist(), antialiased)
     written = [output]
@@ -74,33 +75,54 @@ def export_scene(
         with atomic_path(written[1]) as temporary:
             write_tensors(temporary, {"latents": chosen[order], **buffers}, metadata)
     LOGGER.info("Wrote %s Gaussians to %s.", f"{len(chosen):,}", " and ".join(map(str, written)))
+    log_offset(offset)
+    return written
+
+
+def capture_frame(scene: LanguageScene) -> SceneFrame | None:
+    """Returns how the input poses became those of the run, from `dataparser_transforms.json`; None without the file.
+
+    Raises:
+        GenLangSplatError: The file is damaged.
+    """
+    path = None if scene.stored is None else scene.stored.folder / TRANSFORMS
+    return None if path is None or not path.is_file() else SceneFrame.read(path)
+
+
+def require_capture_frame(scene: LanguageScene) -> SceneFrame:
+    """Returns `capture_frame`.
+
+    Raises:
+        GenLangSplatError: There is no file, or it is damaged.
+    """
+    frame = capture_frame(scene)
+    if frame is None:
+        path = TRANSFORMS if scene.stored is None else scene.stored.folder / TRANSFORMS
+        raise GenLangSplatError(
+            f"There is no {path}, which ns-train writes next to config.yml, so the frame of the input poses is "
+            "unknown. Restore it, or omit --frame."
+        )
+    return frame
+
+
+def in_capture_frame(
+    gaussians: GaussianParameters, frame: SceneFrame
+) -> tuple[GaussianParameters, Float[Tensor, " 3"] | None]:
+    """Moves Gaussians of a run back to the frame of the input poses, relative to an offset if that is far away."""
+    back = frame.inverse.matrix
+    offset = rounded_offset(gaussians.means.double() @ back[:3, :3].T + back[:3, 3])
+    relative = frame if offset is None else frame.relative_to(offset)
+    return move_gaussians(gaussians, relative.inverse), offset
+
+
+def log_offset(offset: Float[Tensor, " 3"] | None) -> None:
+    """Logs the offset of a written PLY file, if it has one."""
     if offset is not None:
         LOGGER.info(
             "The data are far from their origin, and files of splats have single precision, so the positions are "
             "relative to the offset %s; the header of the file has it as `comment offset X Y Z`.",
             " ".join(map(repr, offset.tolist())),
         )
-    return written
-
-
-def _frame_of_run(scene: LanguageScene) -> SceneFrame:
-    path = None if scene.stored is None else scene.stored.folder / TRANSFORMS
-    if path is None or not path.is_file():
-        raise GenLangSplatError(
-            f"There is no {path or TRANSFORMS}, which ns-train writes next to config.yml, so the frame of the data is "
-            "unknown. Restore it, or omit --frame data."
-        )
-    return SceneFrame.read(path)
-
-
-def _in_data_frame(
-    gaussians: GaussianParameters, frame: SceneFrame
-) -> tuple[GaussianParameters, Float[Tensor, " 3"] | None]:
-    """Moves Gaussians of a run back to the frame of its data, relative to an offset if that is far away."""
-    back = frame.inverse.matrix
-    offset = rounded_offset(gaussians.means.double() @ back[:3, :3].T + back[:3, 3])
-    relative = frame if offset is None else frame.relative_to(offset)
-    return move_gaussians(gaussians, relative.inverse), offset
 
 
 def check_export(output: Path, latents: LatentsGoTo, overwrite: bool) -> None:

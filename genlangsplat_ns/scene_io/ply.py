@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Shaped
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
@@ -137,14 +137,15 @@ def read_offset(path: Path) -> Float64[np.ndarray, " 3"]:
 def write_ply(
     path: Path,
     gaussians: GaussianParameters,
-    extra: Mapping[str, Tensor] | None = None,
+    extra: Mapping[str, Tensor | Shaped[np.ndarray, " num_gaussians"]] | None = None,
     offset: Sequence[float] | None = None,
     antialiased: bool = False,
 ) -> None:
     """Writes Gaussians like Inria's program: binary, with zero normals. `read_ply` restores them bit for bit.
 
-    The `extra` properties by name, one number per Gaussian, are ignored by splat viewers. The `offset`, three numbers
-    to add to the positions, and `antialiased` are written as comments, which `read_offset` and `read_antialiased` find.
+    The `extra` properties by name, one number per Gaussian, are ignored by splat viewers; they have the type of their
+    array, or single precision if they are tensors. The `offset`, three numbers to add to the positions, and
+    `antialiased` are written as comments, which `read_offset` and `read_antialiased` find.
 
     Raises:
         GenLangSplatError: There are no Gaussians, a value is NaN or infinite, a quaternion is zero, a tensor is not
@@ -162,10 +163,13 @@ def write_ply(
         SCALES: gaussians.scales,
         QUATS: gaussians.quats,
     }
-    columns |= {(name,): values[:, None] for name, values in (extra or {}).items()}
-    rows = torch.cat([tensor.detach().cpu() for tensor in columns.values()], dim=1).numpy()
-    layout = np.dtype([(name, "<f4") for names in columns for name in names])
-    vertices = rows.astype("<f4", copy=False).view(layout).reshape(-1)
+    values = {name: tensor[:, column] for names, tensor in columns.items() for column, name in enumerate(names)}
+    arrays = {name: tensor.detach().cpu().numpy().astype("<f4") for name, tensor in values.items()}
+    for name, column in (extra or {}).items():
+        arrays[name] = column if isinstance(column, np.ndarray) else column.detach().cpu().numpy().astype("<f4")
+    vertices = np.empty(count, np.dtype([(name, array.dtype.newbyteorder("<")) for name, array in arrays.items()]))
+    for name, array in arrays.items():
+        vertices[name] = array
     with atomic_path(path) as temporary:
         write_elements(temporary, {"vertex": vertices}, header_comments(offset, antialiased))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization import View
-from genlangsplat_ns.views.undistortion import lens_of, opencv_lens
+from genlangsplat_ns.views.undistortion import lens_of, undistorted_rays
 
 
 def world_to_camera(camera_to_world: Float[Tensor, "1 rows 4"]) -> Float[Tensor, "1 4 4"]:
@@ -74,13 +73,6 @@ def undistort_points(
         Pixel positions in the undistorted view, in the same convention.
     """
     lens = lens_of(raw)
-    matrix, distortion = opencv_lens(lens)
-    pixels = ((points + 0.5) * np.divide(lens.size, raw_size) - 0.5)[:, None]
-    # OpenCV's default number of iterations leaves errors of several pixels near the corners of wide views.
-    stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-9)
-    if lens.fisheye:
-        rays = cv2.fisheye.undistortPoints(pixels, matrix, distortion, criteria=stop)
-    else:
-        rays = cv2.undistortPointsIter(pixels, matrix, distortion, np.eye(3), np.eye(3), stop)
+    rays = undistorted_rays(lens, (points + 0.5) * np.divide(lens.size, raw_size) - 0.5)
     focal, center = (float(view.fx), float(view.fy)), (float(view.cx), float(view.cy))
-    return rays[:, 0] * focal + center - 0.5
+    return rays * focal + center - 0.5

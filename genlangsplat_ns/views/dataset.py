@@ -21,7 +21,8 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.photographs import eight_bit, reading_picture
-from genlangsplat_ns.views.masks import check_masks, listed_mask, read_mask
+from genlangsplat_ns.views.downscaling import full_photograph, picture_size
+from genlangsplat_ns.views.masks import check_masks, listed_mask, read_mask, same_shape
 from genlangsplat_ns.views.undistortion import undistortion_of
 
 LOGGER = logging.getLogger(__name__)
@@ -131,6 +132,19 @@ class ViewDataset(InputDataset):
         """Undistorts an image that is aligned with the photograph of a view."""
         undistortion = undistortion_of(self.raw_cameras[index])
         return raw if undistortion is None else undistortion.picture(raw)
+
+    def photograph_mask(
+        self, index: int, kept: Bool[np.ndarray, "height width"]
+    ) -> Bool[np.ndarray, "photograph_height photograph_width"]:
+        """Maps a mask of an undistorted view to its photograph, at the full size and in the orientation of its camera.
+
+        The view may have been made from a downscaled copy of the photograph.
+        """
+        undistortion = undistortion_of(self.raw_cameras[index])
+        raw = kept if undistortion is None else undistortion.photograph_mask(kept)
+        size = picture_size(full_photograph(self.image_filenames[index]))
+        size = size if same_shape(size, (raw.shape[1], raw.shape[0])) else size[::-1]
+        return np.asarray(Image.fromarray(raw.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)) > 0
 
     def rectify_cameras(self) -> None:
         """Replaces the cameras by the perspective cameras of the undistorted views."""

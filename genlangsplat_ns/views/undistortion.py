@@ -80,10 +80,39 @@ class Undistortion:
         """Undistorts a mask of the photograph; a pixel is kept if all that it shows is kept."""
         return (self.picture((~kept).astype(np.float32)) < UNCOUNTED) & self.shown
 
+    def photograph_mask(self, kept: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "raw_height raw_width"]:
+        """Maps a mask of the view back to the photograph; what the view does not show is not kept."""
+        x, y = _view_positions(self)
+        return cv2.remap(kept.astype(np.uint8), x, y, cv2.INTER_NEAREST) > 0
+
 
 @lru_cache(maxsize=4)
 def _shown(undistortion: Undistortion) -> Bool[np.ndarray, "height width"]:
     return undistortion.picture(np.ones(undistortion.lens.size[::-1], np.float32)) > 0
+
+
+@lru_cache(maxsize=4)
+def _view_positions(
+    undistortion: Undistortion,
+) -> tuple[Float[np.ndarray, "raw_height raw_width"], Float[np.ndarray, "raw_height raw_width"]]:
+    """Returns x and y in the view of every pixel of the photograph."""
+    width, height = undistortion.lens.size
+    rows, columns = np.indices((height, width), dtype=np.float64)
+    rays = undistorted_rays(undistortion.lens, np.stack([columns.ravel(), rows.ravel()], axis=1))
+    left, top, _, _ = undistortion.crop
+    focal, center = undistortion.matrix.diagonal()[:2], undistortion.matrix[:2, 2] - (left, top)
+    x, y = (rays * focal + center).T.reshape(2, height, width).astype(np.float32)
+    return x, y
+
+
+def undistorted_rays(lens: Lens, pixels: Float[np.ndarray, "count 2"]) -> Float[np.ndarray, "count 2"]:
+    """Returns the directions x / z and y / z of pixels of a photograph; the center of the top left one is (0, 0)."""
+    matrix, distortion = opencv_lens(lens)
+    # OpenCV's default number of iterations leaves errors of several pixels near the corners of wide views.
+    stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-9)
+    if lens.fisheye:
+        return cv2.fisheye.undistortPoints(pixels[:, None], matrix, distortion, criteria=stop)[:, 0]
+    return cv2.undistortPointsIter(pixels[:, None], matrix, distortion, np.eye(3), np.eye(3), stop)[:, 0]
 
 
 def _shown_share(undistortion: Undistortion) -> float:

@@ -18,6 +18,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.settings import QuerySettings, SelectionSettings
 from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.rasterization import Gaussians, render
+from genlangsplat_ns.scene.export import FrameName
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.frames import SceneFrame, move_gaussians
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
@@ -153,10 +154,11 @@ def turned(far: float, scale: float) -> SceneFrame:
     return SceneFrame(torch.cat([rotation, -(rotation @ center)[:, None]], dim=1), scale)
 
 
-@pytest.mark.parametrize("degree", [0, 2])
+@pytest.mark.parametrize(("degree", "frame_name"), [(0, "data"), (2, "capture")])
 @pytest.mark.parametrize(("far", "scale"), [(2.0, 0.5), (500_000.0, 0.02)], ids=["near", "500 km"])
-def test_the_frame_of_the_data_comes_back_to_a_millimeter(
+def test_the_frame_of_the_input_poses_comes_back_to_a_millimeter(
     degree: int,
+    frame_name: FrameName,
     far: float,
     scale: float,
     tmp_path: Path,
@@ -168,7 +170,7 @@ def test_the_frame_of_the_data_comes_back_to_a_millimeter(
     stored = store_frame(tmp_path, frame)
     scene = LanguageScene(model, language_scene(model).datamanager, stored)
     monkeypatch.setattr(Export, "open", lambda self: scene)
-    assert export(tmp_path / "data.ply", frame="data") == NUM_GAUSSIANS
+    assert export(tmp_path / "data.ply", frame=frame_name) == NUM_GAUSSIANS
     offset = torch.from_numpy(read_offset(tmp_path / "data.ply"))
     written = read_ply(tmp_path / "data.ply")
     back = frame.inverse.matrix
@@ -188,6 +190,6 @@ def test_a_run_without_the_file_of_its_frame_is_refused(tmp_path: Path, monkeypa
     stored = StoredRun(tmp_path / "config.yml", tmp_path / "step-000000001.ckpt")
     scene = LanguageScene(model, language_scene(model).datamanager, stored)
     monkeypatch.setattr(Export, "open", lambda self: scene)
-    with pytest.raises(GenLangSplatError, match=r"no .*dataparser_transforms\.json.*omit --frame data"):
-        export(tmp_path / "data.ply", frame="data")
+    with pytest.raises(GenLangSplatError, match=r"no .*dataparser_transforms\.json.*omit --frame"):
+        export(tmp_path / "data.ply", frame="capture")
     assert not (tmp_path / "data.ply").exists()

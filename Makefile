@@ -5,11 +5,15 @@
 # make test-slow the tests that are slow by nature: sanitizers, a browser, Ray, several processes, kills, real commands
 # make coverage  all tests, and the share of lines they run
 # make sanitize  of these only those of the kernels under the address and undefined behavior sanitizers
+# make contract  the supported versions of gsplat without kernels, into build/gsplat, and their tests
+# make gpu-bundle  what a card without a network needs, into build/gpu-bundle; needs nvcc and a python3.12
+# make gpu-check what only a card can tell, in at most eight minutes: BUNDLE=build/gpu-bundle without a network
 # make docs      the tests of the documents (links, anchors, commands), and their site in build/site
 # make figures   the figures of the documents, from benchmarks/results; with DEMO=FOLDER also the pictures of that demo
 # make wheel     sdist and wheel in DIST, a check of their content, and make try-wheel
 # make try-wheel installs WHEEL in a new environment; trains and asks a small scene there
-# Variables: PYTHON (3.10 to 3.12), VENV, TORCH (the torch to install, for example a CUDA or CPU build of your own choice)
+# Variables: PYTHON (3.10 to 3.12), VENV, TORCH (the torch to install, for example a CUDA or CPU build of your own choice),
+#            GPU_OPTIONS (of gpu-bundle and gpu-check, see --help of gpu.bundle and gpu.check)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -22,7 +26,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 CPP_FILES := $(wildcard genlangsplat_ns/rasterization/kernels/* benchmarks/*/*.cpp tests/*/*.cpp)
 
-.PHONY: install demo test test-slow coverage sanitize lint format docs figures wheel try-wheel clean
+.PHONY: install demo test test-slow coverage sanitize contract gpu-bundle gpu-check lint format docs figures wheel try-wheel
+.PHONY: clean
 
 install: $(INSTALLED)
 
@@ -85,6 +90,19 @@ coverage: install
 
 sanitize: install
 	$(BIN)/python -m pytest tests/rasterization/test_sanitizers.py
+
+contract: install
+	$(BIN)/python -m tests.rasterization.gsplat_packages
+	$(BIN)/python -m pytest tests/rasterization/test_gsplat_versions.py
+
+gpu-bundle: install
+	cd benchmarks && $(abspath $(BIN)/python) -m gpu.bundle $(GPU_OPTIONS)
+
+# A machine without a network cannot install, so this takes the environment of `make install` only if there is one.
+GPU_PYTHON ?= $(if $(wildcard $(INSTALLED)),$(abspath $(BIN)/python),$(PYTHON))
+
+gpu-check:
+	cd benchmarks && $(GPU_PYTHON) -m gpu.check $(if $(BUNDLE),--bundle $(abspath $(BUNDLE))) $(GPU_OPTIONS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info demo-output $(DIST)

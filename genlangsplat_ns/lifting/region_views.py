@@ -86,7 +86,8 @@ class RegionViews:
     def to(self, device: torch.device | str) -> RegionViews:
         """Moves the processing to another device."""
         autoencoder = deepcopy(self.autoencoder).to(device)
-        return replace(self, gaussians=self.gaussians.to(device), autoencoder=autoencoder)
+        views = [replace(posed, view=posed.view.to(device)) for posed in self.views]
+        return replace(self, gaussians=self.gaussians.to(device), views=views, autoencoder=autoencoder)
 
     def subset(self, numbers: Sequence[int]) -> RegionViews:
         """Selects views by their numbers."""

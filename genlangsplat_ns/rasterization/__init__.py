@@ -2,6 +2,7 @@
 
 - `scene_types`: `Gaussians` and `View`, the arguments of all functions except the gsplat-shaped `rasterization`.
 - `dispatch`: `rasterization`, `render` and `shade`, which call gsplat for CUDA tensors and the kernels for others.
+- `cuda`: gsplat, in the versions that this package works with.
 - `inputs`: checks of the arguments on the CPU.
 - `autograd`: the kernels as autograd functions; `library` finds and loads them from `kernels/`.
 - `weights`: the compositing weights of a view as a sparse matrix, and with the same interface by rendering on CUDA;

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from gsplat.strategy import DefaultStrategy
+from gsplat.strategy.ops import reset_opa
 
 
 @dataclass
@@ -15,7 +16,8 @@ class BudgetedStrategy(DefaultStrategy):
     """`DefaultStrategy` with a budget: near it, only the Gaussians with the largest gradients are densified.
 
     Each duplicated or split Gaussian adds one. If more Gaussians exceed the gradient threshold than the budget allows,
-    the threshold is raised for this refinement, so that only those with the largest gradients exceed it.
+    the threshold is raised for this refinement, so that only those with the largest gradients exceed it. With every
+    version of gsplat, the opacities are reset at every step that `reset_every` divides.
     """
 
     max_gaussians: int | None = None
@@ -39,6 +41,9 @@ class BudgetedStrategy(DefaultStrategy):
             super().step_post_backward(params, optimizers, state, step, info, **kwargs)
         finally:
             self.grow_grad2d, self.grow_scale2d = thresholds
+        if step < self.refine_stop_iter and step % self.reset_every == 0:
+            # gsplat 1.5 never resets them, because it binds `0 & step` first. A second reset changes nothing.
+            reset_opa(params, optimizers, state, value=self.prune_opa * 2.0)
 
     @torch.no_grad()
     def _update_state(self, params: Any, state: Any, info: Any, packed: bool = False) -> None:

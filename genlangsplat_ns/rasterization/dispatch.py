@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.rasterization import cuda
 from genlangsplat_ns.rasterization.autograd import TILE, Composite, project
 from genlangsplat_ns.rasterization.inputs import (
     MAX_SH_DEGREE,
@@ -50,8 +51,8 @@ def rasterization(
 ) -> Rendered:
     """Renders Gaussians into one camera; differentiable in all parameters, the colors and the view matrix.
 
-    The arguments are those of `gsplat.rasterization` 1.4.0, which renders CUDA tensors. On the CPU a call takes one
-    camera, and skips Gaussians with NaN or infinite parameters.
+    The arguments are those of `gsplat.rasterization`, which renders CUDA tensors (see `cuda` for its versions). On the
+    CPU a call takes one camera, and skips Gaussians with NaN or infinite parameters.
 
     Args:
         means: Centers (N, 3), float32.
@@ -78,18 +79,15 @@ def rasterization(
 
     Returns:
         Image (1, height, width, channels), alphas (1, height, width, 1), and a dictionary for densification: `means2d`
-        (1, N, 2) in the graph, `radii` (1, N) int32 (0 if invisible), `width`, `height`, `n_cameras` and others.
+        (1, N, 2) in the graph, `radii` (1, N) int32 (0 if invisible; (1, N, 2) on CUDA since gsplat 1.5), `width`,
+        `height`, `n_cameras` and others.
 
     Raises:
-        GenLangSplatError: An input is invalid, or the CPU kernels are not built.
+        GenLangSplatError: An input is invalid, the CPU kernels are not built, or gsplat is missing or not supported.
     """
     arguments = dict(locals())  # All arguments, by their names.
     if isinstance(means, Tensor) and means.is_cuda:
-        # The import of gsplat prepares its CUDA extension, which takes time that a machine without a GPU can save.
-        import gsplat
-
-        rendered: Rendered = gsplat.rasterization(**arguments)
-        return rendered
+        return cuda.rasterize(arguments)
     _check_options(viewmats, Ks, packed, tile_size, render_mode, sparse_grad, rasterize_mode)
     gaussians, view = check_scene(means, quats, scales, opacities, viewmats[0], Ks[0], width, height)
     harmonics, features = _check_colors(colors, len(gaussians), sh_degree)
@@ -154,11 +152,7 @@ def shade(
         GenLangSplatError: An input is invalid, or the CPU kernels are not built.
     """
     if gaussians.means.is_cuda:
-        import gsplat
-
-        directions = gaussians.means - torch.linalg.inv(view.viewmat)[:3, 3]
-        colors: Tensor = gsplat.spherical_harmonics(sh_degree, directions, harmonics)
-        return (colors + 0.5).clamp_(min=0.0)
+        return cuda.shade(gaussians, view, harmonics, sh_degree)
     gaussians, view = check_scene(*gaussians.tensors(), view.viewmat, view.K, view.width, view.height)
     checked, _ = _check_colors(harmonics, len(gaussians), sh_degree)
     shaded = project(gaussians, view, checked, sh_degree)[4]

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization import library
 from genlangsplat_ns.rasterization.autograd import project, splat_inputs
+from genlangsplat_ns.rasterization.cuda import CHANNEL_CHUNK
 from genlangsplat_ns.rasterization.dispatch import render
 from genlangsplat_ns.rasterization.inputs import RASTERIZE_MODES, check_choice, check_scene, check_tensor
 from genlangsplat_ns.rasterization.library import address
@@ -129,10 +130,6 @@ def compositing_weights(
     return CompositingWeights(library.load_kernels(), inputs, half_precision)
 
 
-CHANNELS = 32
-"""Channels rendered at once; gsplat splits wider images itself and is slower."""
-
-
 class RenderedWeights:
     """The interface of `CompositingWeights` by rendering: products with W are renders, those with W^T gradients."""
 
@@ -143,12 +140,16 @@ class RenderedWeights:
     @torch.no_grad()
     def composite(self, features: Float[Tensor, "num_gaussians channels"]) -> Float[Tensor, "height width channels"]:
         """Computes W @ features, without a gradient."""
-        return torch.cat([self._render(chunk.contiguous())[0] for chunk in features.split(CHANNELS, dim=1)], dim=-1)
+        return torch.cat(
+            [self._render(chunk.contiguous())[0] for chunk in features.split(CHANNEL_CHUNK, dim=1)], dim=-1
+        )
 
     def backproject(self, targets: Float[Tensor, "height width channels"]) -> Float[Tensor, "num_gaussians channels"]:
         """Computes W^T @ targets, without a gradient: the gradient of sum(render * target) at features of zero."""
         sums = targets.new_empty(self.num_gaussians, targets.shape[2])
-        for chunk, part in zip(targets.detach().split(CHANNELS, dim=2), sums.split(CHANNELS, dim=1), strict=True):
+        for chunk, part in zip(
+            targets.detach().split(CHANNEL_CHUNK, dim=2), sums.split(CHANNEL_CHUNK, dim=1), strict=True
+        ):
             with torch.enable_grad():
                 features = torch.zeros_like(part, requires_grad=True)
                 (gradient,) = torch.autograd.grad(self._render(features), features, chunk[None])

@@ -13,6 +13,7 @@ import platformdirs
 import pytest
 import torch
 import tyro
+from packaging.requirements import Requirement
 
 from genlangsplat_ns.cli import COMMANDS
 from genlangsplat_ns.errors import GenLangSplatError
@@ -134,7 +135,9 @@ def test_versions_are_compared_with_the_requirements(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(metadata, "version", version)
     found = run(check_versions)
     assert found["torch"] == Finding("torch", "ok", installed("torch"))
-    assert found["gsplat"] == Finding("gsplat", "warning", "3.0, expected ==1.4.0", 'pip install "gsplat==1.4.0"')
+    required = {item.name: item.specifier for item in map(Requirement, metadata.requires("genlangsplat-ns") or ())}
+    pins = required["gsplat"]
+    assert found["gsplat"] == Finding("gsplat", "warning", f"3.0, expected {pins}", f'pip install "gsplat{pins}"')
     assert found["open_clip_torch"].state == "missing"
     assert found["open_clip_torch"].remedy.startswith('pip install "open_clip_torch')
     assert found["extra embedded"] == Finding(

@@ -40,6 +40,13 @@ def test_cached_weights_give_the_same_views(tmp_path: Path) -> None:
         assert len(kept.cache) == 3
 
 
+def test_cameras_move_with_the_gaussians(tmp_path: Path) -> None:
+    """A cluster without cards lifts a scene from a card; `meta` stands for another device."""
+    moved = stored_views(tmp_path, count=1).to("meta")
+    camera = moved.views[0].view
+    assert {moved.device.type, camera.viewmat.device.type, camera.K.device.type} == {"meta"}
+
+
 def test_views_of_moderate_size_are_not_downscaled(tmp_path: Path) -> None:
     assert stored_views(tmp_path, count=1).small().downscale == 1
 

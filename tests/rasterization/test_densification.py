@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import gsplat
 import pytest
 import torch
 from gsplat.strategy import DefaultStrategy
+from packaging.version import Version
 from torch import nn
 
 from genlangsplat_ns.rasterization.densification import BudgetedStrategy
@@ -83,6 +85,18 @@ def test_a_wide_budget_changes_nothing() -> None:
     assert refine(100, 1000) == refine(100, None)
 
 
+@pytest.mark.parametrize(("step", "reset"), [(0, True), (20, True), (30, False), (40, False)])
+def test_opacities_are_reset_at_every_multiple_until_refinement_stops(step: int, reset: bool) -> None:
+    params = nn.ParameterDict({"means": nn.Parameter(torch.zeros(5, 3)), "opacities": nn.Parameter(torch.ones(5, 1))})
+    optimizers = {name: torch.optim.Adam([parameter]) for name, parameter in params.items()}
+    strategy = BudgetedStrategy(refine_stop_iter=40, refine_start_iter=100, reset_every=20, prune_opa=0.05)
+    state: dict[str, Any] = strategy.initialize_state(scene_scale=1.0)
+    strategy.step_post_backward(params, optimizers, state, step, images(5, 1)[0])
+    expected = torch.logit(torch.tensor(0.1)) if reset else torch.tensor(1.0)
+    assert torch.allclose(params["opacities"], expected.expand(5, 1))
+    assert optimizers["opacities"].param_groups[0]["params"][0] is params["opacities"]
+
+
 def images(count: int, number: int) -> list[dict[str, Any]]:
     """Results of the rasterizer for several images; a third of the Gaussians is invisible and has no gradient."""
     generator = torch.Generator().manual_seed(0)
@@ -108,6 +122,8 @@ def test_running_sums_equal_those_of_gsplat(absgrad: bool, refine_scale2d_stop_i
         strategy = kind(absgrad=absgrad, refine_scale2d_stop_iter=refine_scale2d_stop_iter)
         state: dict[str, Any] = strategy.initialize_state(scene_scale=1.0)
         for report in images(50, 3):
+            if kind is DefaultStrategy and Version(gsplat.__version__) >= Version("1.5"):
+                report["radii"] = report["radii"][..., None].expand(-1, -1, 2)
             strategy._update_state(params, state, report, packed=False)
         states.append(state)
     expected, found = states

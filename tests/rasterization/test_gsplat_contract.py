@@ -1,4 +1,7 @@
-"""The signature of gsplat, the inputs of its strategies, and on a GPU its images and gradients."""
+"""The installed gsplat: how it is called, and on a GPU its images and gradients.
+
+`test_gsplat_versions.py` compares all versions.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ import gsplat
 import nerfstudio
 import pytest
 import torch
-from gsplat.strategy import DefaultStrategy
 
-from genlangsplat_ns.rasterization import RenderedWeights, compositing_weights, rasterization
+from genlangsplat_ns.rasterization import RenderedWeights, compositing_weights, rasterization, shade
+from genlangsplat_ns.rasterization.densification import BudgetedStrategy
 from tests.rasterization.gaussian_scenes import relative_error, small_scene
 
 SHARED = inspect.signature(rasterization).parameters
@@ -22,16 +25,6 @@ class CudaLike(torch.Tensor):
     """A tensor that claims to be on the GPU, to test the CUDA branch without one."""
 
     is_cuda = True
-
-
-def test_every_argument_exists_in_gsplat_with_the_same_default() -> None:
-    theirs = inspect.signature(gsplat.rasterization).parameters
-    for name, parameter in SHARED.items():
-        assert name in theirs
-        if name != "packed":
-            assert parameter.default == theirs[name].default, name
-    positions = [name for name, parameter in SHARED.items() if parameter.kind is not parameter.KEYWORD_ONLY]
-    assert positions == list(theirs)[: len(positions)]
 
 
 def test_the_signature_accepts_the_call_of_splatfacto() -> None:
@@ -75,7 +68,7 @@ def test_gsplats_densification_runs_on_the_results_of_the_cpu() -> None:
     }
     params = torch.nn.ParameterDict({name: torch.nn.Parameter(value.detach()) for name, value in values.items()})
     optimizers = {name: torch.optim.Adam([value], lr=1e-3) for name, value in params.items()}
-    strategy = DefaultStrategy(refine_start_iter=1, refine_every=4, grow_grad2d=1e-4, absgrad=True, verbose=False)
+    strategy = BudgetedStrategy(refine_start_iter=1, refine_every=4, grow_grad2d=1e-4, absgrad=True, verbose=False)
     state = strategy.initialize_state(scene_scale=1.0)
     target = torch.rand(1, scene.height, scene.width, 3, generator=torch.Generator().manual_seed(3))
     losses = []
@@ -130,12 +123,37 @@ def test_the_cpu_renders_like_gsplat(options: dict[str, object], rasterize_mode:
         gradients = [*leaf_gradients, info["means2d"].grad.cpu()]
         if "absgrad" in options:
             gradients.append(info["means2d"].absgrad.cpu())
-        results.append((image.cpu(), info["radii"].cpu(), gradients))
-    (image, radii, gradients), (expected, expected_radii, expected_gradients) = results
-    assert (radii == expected_radii).float().mean() > 0.999
+        results.append((image.cpu(), info["radii"].cpu().reshape(1, len(scene.means), -1), gradients))
+    (image, radii, gradients), (expected, theirs, expected_gradients) = results
+    if theirs.shape == radii.shape:
+        assert (radii == theirs).float().mean() > 0.999
+    else:
+        # Since gsplat 1.5 up to 3.33 standard deviations by axis instead of 3, and none for transparent Gaussians.
+        assert ((radii > 0).all(-1) == (theirs > 0).all(-1)).float().mean() > 0.97
     assert (image - expected).abs().mean() < 1e-5
     for gradient, wanted in zip(gradients, expected_gradients, strict=True):
         assert relative_error(gradient, wanted) < 2e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("channels", [20, 51])
+def test_any_number_of_channels_is_rendered_on_the_gpu(channels: int) -> None:
+    scene = small_scene(count=2000, width=200, height=150, channels=channels)
+    moved = {name: value.cuda() if isinstance(value, torch.Tensor) else value for name, value in vars(scene).items()}
+    image = rasterization(**moved, render_mode="RGB+ED")[0].cpu()
+    expected = rasterization(**scene.arguments(), render_mode="RGB+ED")[0]
+    assert image.shape == expected.shape and (image - expected).abs().mean() < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_gpu_shades_like_the_cpu() -> None:
+    scene = small_scene(count=2000, width=200, height=150, harmonics=True)
+    colors = shade(scene.gaussians.to("cuda"), scene.view.to("cuda"), scene.colors.cuda(), sh_degree=3).cpu()
+    expected = shade(scene.gaussians, scene.view, scene.colors, sh_degree=3)
+    seen = rasterization(**scene.arguments(), sh_degree=3)[2]["radii"][0] > 0
+    assert relative_error(colors[seen], expected[seen]) < 1e-4
 
 
 @pytest.mark.gpu

@@ -42,7 +42,9 @@ class FrameModels:
         masks, encoder = extractor.mask_name, extractor.encoder_name
         return cls(
             extractor.store_identity,
-            lambda: load_mask_generator(masks, settings.sam, _device(device), settings.download_weights),
+            lambda: load_mask_generator(
+                masks, settings.sam_settings(masks), _device(device), settings.download_weights
+            ),
             lambda: load_encoder(encoder, _device(device), settings.open_clip, settings.download_weights),
         )
 

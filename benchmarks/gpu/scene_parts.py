@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import torch.nn.functional as F
-from fox import ask_views, held_out_psnr, mean
 from safetensors.torch import load_file
 
+from fox import ask_views, held_out_psnr, mean
 from genlangsplat_ns.demo.gallery import GallerySettings
 from genlangsplat_ns.demo.run import run_demo
 from genlangsplat_ns.language.query import TextQuery

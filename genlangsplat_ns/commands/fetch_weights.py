@@ -19,17 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FetchWeights:
-    """Download the weights of SAM and CLIP to where the masks sam and the encoder openclip look for them.
+    """Download the weights of SAM, SAM 2.1 and CLIP to where masks and encoder look for them.
 
     Sizes and places are shown first. An interrupted download continues, and each file is checked against its hash.
     """
 
     weights: Annotated[
-        tuple[Literal["sam", "openclip"], ...], tyro.conf.Positional, tyro.conf.arg(metavar="[{sam,openclip} ...]")
+        tuple[Literal["sam", "sam2", "openclip"], ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="[{sam,sam2,openclip} ...]"),
     ] = ("sam", "openclip")
     """Models whose weights are fetched."""
     sam_model: Literal["vit_h", "vit_l", "vit_b"] = "vit_h"
     """SAM architecture; another one than vit_h also has to be given in training, with --sam.model."""
+    sam2_model: Literal["hiera_large", "hiera_base_plus", "hiera_small", "hiera_tiny"] = "hiera_large"
+    """SAM 2.1 architecture; another one than hiera_large also has to be given in training, with --sam2.model."""
     mirror: Path | None = None
     """Folder to copy the files from; None takes GENLANGSPLAT_WEIGHTS_MIRROR, or downloads if that is not set."""
     yes: bool = False
@@ -44,7 +48,8 @@ class FetchWeights:
         )
 
         mirror = weights_mirror(self.mirror)
-        files = [published_weights(name, self.sam_model) for name in dict.fromkeys(self.weights)]
+        models = {"sam": self.sam_model, "sam2": self.sam2_model}
+        files = [published_weights(name, models.get(name)) for name in dict.fromkeys(self.weights)]
         missing = [file for file in files if not file.is_whole]
         sources = {file.name: source_of(file, mirror) for file in missing}
         for file in files:

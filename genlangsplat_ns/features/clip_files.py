@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +56,11 @@ def load_clip_file(path: Path, name: str, **options: Any) -> Any:
     try:
         if file.is_plain and not set(OPENAI_ENTRIES) & file.tensors.keys():
             return open_clip.create_model(name, pretrained=str(path), require_pretrained=True, **options)
-        model = open_clip.create_model(name, pretrained_hf=False, **options)
+        # open_clip 3 renamed the argument.
+        base = (
+            "pretrained_text" if "pretrained_text" in signature(open_clip.create_model).parameters else "pretrained_hf"
+        )
+        model = open_clip.create_model(name, **{base: False}, **options)
         expected = model.state_dict()
         # A TorchScript archive also has the mask of the text model, which is no weight.
         extra = {*OPENAI_ENTRIES, "attn_mask", "text.attn_mask"} - expected.keys()
@@ -73,6 +78,8 @@ def _check_kind(path: Path, file: WeightsFile) -> None:
             "Give open_clip's file instead: open_clip_model.safetensors or open_clip_pytorch_model.bin of the same "
             "repository, or for OpenAI's models --open-clip.model ViT-B-16-quickgelu --open-clip.weights openai."
         )
+    elif file.kind == "SAM 2":
+        advice = "Give CLIP's weights here; those of SAM 2.1 belong to --sam2.checkpoint."
     elif file.kind.startswith(("SAM", "MobileSAM")):
         advice = "Give CLIP's weights here; those of SAM belong to --sam.checkpoint."
     else:

@@ -20,6 +20,7 @@ from genlangsplat_ns.features.encoders import (
 from genlangsplat_ns.features.extract import View, extract_features
 from genlangsplat_ns.features.masks import CONVERTED_MASKS, MaskGenerator, load_mask_generator, mask_settings
 from genlangsplat_ns.features.open_clip_encoder import openclip_weights_present, resolve_openclip_weights
+from genlangsplat_ns.features.sam2 import import_sam2
 from genlangsplat_ns.features.sam_weights import find_checkpoint, missing_checkpoint
 from genlangsplat_ns.features.settings import EncoderName, FeatureSettings, MaskName
 from genlangsplat_ns.features.store import FeatureStore, StoreIdentity
@@ -65,7 +66,7 @@ class FeatureExtractor:
             encoder_identity=self.encoder_identity,
             embedding_dim=self.embedding_dim,
             masks=self.mask_name,
-            mask_settings=mask_settings(self.mask_name, self._settings.sam),
+            mask_settings=mask_settings(self.mask_name, self._settings.sam_settings(self.mask_name)),
             levels=levels,
         )
 
@@ -83,14 +84,22 @@ class FeatureExtractor:
 
     @cached_property
     def _masks(self) -> MaskGenerator:
-        return load_mask_generator(self.mask_name, self._settings.sam, self._device, self._settings.download_weights)
+        settings = self._settings
+        sam = settings.sam_settings(self.mask_name)
+        return load_mask_generator(self.mask_name, sam, self._device, settings.download_weights)
 
     def _check_weights(self) -> None:
-        """Reports all missing weights together, before any are downloaded or read."""
+        """Reports all missing packages and weights together, before any are downloaded or read."""
         settings, messages = self._settings, []
-        downloads = settings.download_weights and settings.sam.checkpoint is None
-        if self.mask_name == "sam" and not downloads and find_checkpoint(settings.sam) is None:
-            messages.append(str(missing_checkpoint(settings.sam)))
+        sam = settings.sam_settings(self.mask_name)
+        if self.mask_name == "sam2":
+            try:
+                import_sam2()
+            except GenLangSplatError as error:
+                messages.append(str(error))
+        downloads = settings.download_weights and sam.checkpoint is None
+        if self.mask_name in ("sam", "sam2") and not downloads and find_checkpoint(sam) is None:
+            messages.append(str(missing_checkpoint(sam)))
         if self.encoder_name == "openclip" and self.mask_name != CONVERTED_MASKS:
             try:
                 resolve_openclip_weights(settings.open_clip, settings.download_weights)

@@ -10,13 +10,14 @@ from torch import Tensor
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.regions import ViewMasks
 from genlangsplat_ns.features.sam import SamMaskGenerator, sam_mask_settings
-from genlangsplat_ns.features.settings import SamSettings
+from genlangsplat_ns.features.sam2 import Sam2MaskGenerator
+from genlangsplat_ns.features.settings import Sam2Settings, SamSettings
 from genlangsplat_ns.features.watershed import WatershedMaskGenerator
 
 MaskSettings = dict[str, str | int | float]
 """All settings that change the masks, as JSON values; part of the identity of stored features."""
 
-MASK_GENERATORS: tuple[str, ...] = ("watershed", "sam")
+MASK_GENERATORS: tuple[str, ...] = ("watershed", "sam", "sam2")
 """Names of the mask generators."""
 
 CONVERTED_MASKS = "langsplat"
@@ -47,15 +48,23 @@ class MaskGenerator(Protocol):
 def load_mask_generator(
     name: str, sam: SamSettings | None = None, device: str = "cpu", download: bool = False
 ) -> MaskGenerator:
-    """Loads a generator of `MASK_GENERATORS`, sam on `device`. `sam` defaults to LangSplat's settings.
+    """Loads a generator of `MASK_GENERATORS`, sam and sam2 on `device`.
+
+    Args:
+        name: Name of the generator.
+        sam: Settings of sam, or for sam2 `Sam2Settings`; None for LangSplat's parameters.
+        device: Device of sam and sam2.
+        download: Whether missing weights are downloaded.
 
     Raises:
-        GenLangSplatError: If the name is unknown, or the weights cannot be loaded.
+        GenLangSplatError: If the name is unknown, a package is missing, or the weights cannot be loaded.
     """
     _check_name(name)
-    if name == "sam":
-        return SamMaskGenerator.load(sam or SamSettings(), device, download)
-    return WatershedMaskGenerator()
+    if name == "watershed":
+        return WatershedMaskGenerator()
+    if name == "sam2":
+        return Sam2MaskGenerator.load(_settings(name, sam), device, download)
+    return SamMaskGenerator.load(_settings(name, sam), device, download)
 
 
 def mask_settings(name: str, sam: SamSettings | None = None) -> MaskSettings:
@@ -67,7 +76,12 @@ def mask_settings(name: str, sam: SamSettings | None = None) -> MaskSettings:
     if name == CONVERTED_MASKS:
         return {}
     _check_name(name)
-    return sam_mask_settings(sam or SamSettings()) if name == "sam" else WatershedMaskGenerator().settings
+    return WatershedMaskGenerator().settings if name == "watershed" else sam_mask_settings(_settings(name, sam))
+
+
+def _settings(name: str, sam: SamSettings | None) -> SamSettings:
+    """Returns the given settings, or the defaults of sam or sam2."""
+    return sam or (Sam2Settings() if name == "sam2" else SamSettings())
 
 
 def _check_name(name: str) -> None:

@@ -1,10 +1,10 @@
-"""The encoder openclip: any CLIP model of open_clip, with LangSplat's region crops."""
+"""The encoder openclip: any image-text model of open_clip, with LangSplat's region crops."""
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.clip_files import first_line, load_clip_file
+from genlangsplat_ns.features.clip_tokenizer import load_tokenizer
 from genlangsplat_ns.features.regions import ViewMasks, cut_out
 from genlangsplat_ns.features.settings import OpenClipSettings
 from genlangsplat_ns.utils.files import WEIGHTS_ERRORS, file_sha256
@@ -48,9 +49,9 @@ class OpenClipEncoder:
         self._batch_size = settings.batch_size or (CUDA_BATCH if on_cuda else CPU_BATCH)
         precision = settings.precision if settings.precision != "auto" else ("fp16" if on_cuda else "fp32")
         weights = resolve_openclip_weights(settings, download)
-        # A weights file does not contain the mean and the standard deviation of its pixels.
-        pixels = {name: value for name, value in _published(settings).items() if name in ("mean", "std")}
-        options = {"precision": precision, "device": self._device, "force_preprocess_cfg": pixels}
+        # First, because it may be missing, and loading the model takes long.
+        self._tokenize = load_tokenizer(settings.model, download)
+        options = {"precision": precision, "device": self._device, "force_preprocess_cfg": _normalization(settings)}
         if weights is None:
             model = _download_model(settings, options)
         else:
@@ -97,18 +98,6 @@ class OpenClipEncoder:
                 encoded = self._model.encode_text(tokens.to(self._device))
             embeddings += F.normalize(encoded.float(), dim=-1).cpu()
         return F.normalize(embeddings, dim=-1)
-
-    @cached_property
-    def _tokenize(self) -> Any:
-        import open_clip
-
-        try:
-            return open_clip.get_tokenizer(self._settings.model)
-        except OSError as error:
-            raise GenLangSplatError(
-                f"The tokenizer of {self._settings.model} is not on this machine ({first_line(error)}). Run once with "
-                "network access, or choose a model with CLIP's own tokenizer, such as ViT-B-16."
-            ) from error
 
 
 def _download_model(settings: OpenClipSettings, options: dict[str, Any]) -> Any:
@@ -170,13 +159,45 @@ def openclip_embedding_dim(settings: OpenClipSettings) -> int:
     return int(config["embed_dim"])
 
 
+def check_image_model(name: str) -> None:
+    """Checks that the installed timm has the image model that a model of open_clip takes from it.
+
+    Raises:
+        GenLangSplatError: timm is missing or too old.
+    """
+    import open_clip
+
+    image_model = (open_clip.get_model_config(name) or {}).get("vision_cfg", {}).get("timm_model_name")
+    if image_model is None:
+        return
+    try:
+        import timm
+
+        version, known = timm.__version__, timm.is_model(image_model.split(".")[0])
+        # open_clip imports its parts from here; timm has it since version 0.8.
+        known = known and importlib.util.find_spec("timm.layers") is not None
+    except ImportError:
+        version, known = "none", False
+    if not known:
+        raise GenLangSplatError(
+            f"open_clip's {name} needs the image model {image_model}, which the installed timm ({version}) does not "
+            "have; nerfstudio pins timm 0.6.7 but does not import it. Run `pip install --no-deps -U timm "
+            "open_clip_torch`, or choose a model that needs no timm, such as ViT-B-16."
+        )
+
+
 def openclip_weights_present(settings: OpenClipSettings) -> bool:
     """Whether the weights are on this machine; loads and downloads nothing."""
     return find_weights(settings) is not None
 
 
 def resolve_openclip_weights(settings: OpenClipSettings, download: bool) -> Path | None:
-    """Returns the weights file, or None if open_clip may download it. Reads no file."""
+    """Returns the weights file, or None if open_clip may download it. Reads no file.
+
+    Raises:
+        GenLangSplatError: The weights are unknown, missing and not to be downloaded, or timm lacks the image model.
+    """
+    check_image_model(settings.model)
     found = find_weights(settings)
     if found is not None:
         return found
@@ -218,6 +239,24 @@ def _published(settings: OpenClipSettings) -> dict[str, Any]:
     import open_clip
 
     return open_clip.get_pretrained_cfg(settings.model, settings.weights) or {}
+
+
+def _normalization(settings: OpenClipSettings) -> dict[str, Any]:
+    """Returns mean and standard deviation of the pixels, as far as they are known.
+
+    A weights file does not contain them. It gets those of the model's published weights if these agree, such as all
+    of SigLIP; else open_clip's default, OpenAI's.
+    """
+    import open_clip
+
+    names = ("mean", "std")
+    published = _published(settings)
+    if not published and _is_path(settings.weights):
+        tags = open_clip.list_pretrained_tags_by_model(settings.model)
+        entries = [open_clip.get_pretrained_cfg(settings.model, tag) or {} for tag in tags]
+        known = {tuple(tuple(entry.get(name) or ()) for name in names) for entry in entries}
+        published = entries[0] if len(known) == 1 else {}
+    return {name: published[name] for name in names if published.get(name)}
 
 
 def _source(settings: OpenClipSettings) -> str:

@@ -1,9 +1,9 @@
-"""The weights files that SAM and CLIP were published with: what is on this machine, and how to fetch the others."""
+"""The published weights files of SAM, SAM 2.1 and CLIP: what is on this machine, and how to fetch the others."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,15 +12,15 @@ from huggingface_hub.file_download import repo_folder_name
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.open_clip_encoder import find_weights
-from genlangsplat_ns.features.sam_weights import OFFICIAL_CHECKPOINTS, find_checkpoint, weights_folder
-from genlangsplat_ns.features.settings import OpenClipSettings, SamSettings
+from genlangsplat_ns.features.sam_weights import find_checkpoint, official_checkpoint, release_of, weights_folder
+from genlangsplat_ns.features.settings import OpenClipSettings, Sam2Settings, SamSettings
 from genlangsplat_ns.utils.downloads import download, partial_path
 from genlangsplat_ns.utils.files import atomic_path, file_sha256
 
 MIRROR_VARIABLE = "GENLANGSPLAT_WEIGHTS_MIRROR"
 """Environment variable with a folder from which weights are copied instead of downloaded."""
 
-WeightsName = Literal["sam", "openclip"]
+WeightsName = Literal["sam", "sam2", "openclip"]
 
 CLIP_REPOSITORY = "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
 """Repository of the default weights of `OpenClipSettings` on the Hugging Face hub."""
@@ -66,28 +66,36 @@ class PublishedWeights:
         return partial.stat().st_size if partial.is_file() else 0
 
 
-def published_weights(name: WeightsName, sam_model: str = "vit_h") -> PublishedWeights:
+def published_weights(name: WeightsName, model: str | None = None) -> PublishedWeights:
     """Looks up published weights on this machine; downloads nothing.
+
+    Args:
+        name: What the weights are for.
+        model: Architecture of sam or sam2; None for the default one.
 
     Raises:
         GenLangSplatError: There are no published weights of this model.
     """
-    return _clip_weights() if name == "openclip" else _sam_weights(sam_model)
+    if name == "openclip":
+        return _clip_weights()
+    default = Sam2Settings() if name == "sam2" else SamSettings()
+    return _sam_weights(replace(default, model=model or default.model))
 
 
-def _sam_weights(model: str) -> PublishedWeights:
-    official = OFFICIAL_CHECKPOINTS.get(model)
+def _sam_weights(settings: SamSettings) -> PublishedWeights:
+    official, release = official_checkpoint(settings), release_of(settings)
     if official is None:
         raise GenLangSplatError(
-            f"There are no published weights of SAM {model!r}. Choose one of {', '.join(OFFICIAL_CHECKPOINTS)}."
+            f"There are no published weights of {release.name} {settings.model!r}. Choose one of "
+            f"{', '.join(release.checkpoints)}."
         )
     return PublishedWeights(
-        f"SAM {model}",
+        f"{release.name} {settings.model}",
         official.url,
         official.sha256,
         official.gigabytes,
         weights_folder() / official.file_name,
-        find_checkpoint(SamSettings(model)),
+        find_checkpoint(settings),
         official.sha256,
     )
 

@@ -18,12 +18,7 @@ from torch import Tensor
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.mask_nms import mask_nms
 from genlangsplat_ns.features.regions import RegionMask, ViewMasks
-from genlangsplat_ns.features.sam_weights import (
-    checkpoint_identity,
-    model_of_width,
-    read_checkpoint,
-    require_checkpoint,
-)
+from genlangsplat_ns.features.sam_weights import check_fit, checkpoint_identity, read_checkpoint, require_checkpoint
 from genlangsplat_ns.features.settings import SamSettings
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.utils.matrix_products import onednn_matmul
@@ -47,7 +42,10 @@ class _Candidate(NamedTuple):
 
 
 class SamMaskGenerator:
-    """Generates masks at three levels with a `SamPredictor`; the default settings are LangSplat's."""
+    """Generates masks at three levels with a `SamPredictor`; the default settings are LangSplat's.
+
+    A subclass runs another model by `_predict`, `_threshold` and `_forget_image`.
+    """
 
     name = "sam"
 
@@ -68,18 +66,7 @@ class SamMaskGenerator:
         path = require_checkpoint(settings, download)
         state = read_checkpoint(path)
         sam = sam_model_registry[settings.model]()
-        expected = {name: tuple(value.shape) for name, value in sam.state_dict().items()}
-        found = {name: tuple(value.shape) for name, value in state.items()}
-        if found != expected:
-            width = found.get("image_encoder.pos_embed", (0,))[-1]
-            fitting = model_of_width(width)
-            name = "" if fitting is None else f" {fitting}"
-            raise GenLangSplatError(
-                f"{path} does not fit SAM {settings.model}: it has {len(found)} weights and an image encoder with "
-                f"{width or 'an unknown number of'} channels, expected {len(expected)} weights and "
-                f"{expected['image_encoder.pos_embed'][-1]} channels. Give the model it belongs to with "
-                f"--sam.model{name}."
-            )
+        check_fit(path, settings, state, sam.state_dict())
         sam.load_state_dict(state)
         predictor = SamPredictor(sam.eval().requires_grad_(False).to(device))
         return cls(predictor, settings, checkpoint_identity(settings))
@@ -134,7 +121,7 @@ class SamMaskGenerator:
                 self._batch_masks(points[start : start + size], box, pixels.shape[:2])
                 for start in range(0, len(points), size)
             ]
-        self._predictor.reset_image()
+        self._forget_image()
         levels = ([candidate for batch in batches for candidate in batch[level]] for level in range(len(LEVELS)))
         threshold = self._settings.box_nms_thresh
         return [_box_nms(found, [candidate.rating for candidate in found], threshold) for found in levels]
@@ -143,13 +130,9 @@ class SamMaskGenerator:
         """Generates the masks of a batch of prompts at each level, filtered by predicted IoU and stability."""
         from segment_anything.utils.amg import calculate_stability_score, is_box_near_crop_edge
 
-        predictor, settings = self._predictor, self._settings
+        settings, threshold = self._settings, self._threshold
         left, top, right, bottom = box
-        scaled = predictor.transform.apply_coords(points, (bottom - top, right - left))
-        prompts = torch.as_tensor(scaled, device=predictor.device)[:, None]
-        labels = torch.ones(len(prompts), 1, dtype=torch.int, device=predictor.device)
-        logits, ratings, _ = predictor.predict_torch(prompts, labels, multimask_output=True, return_logits=True)
-        threshold = predictor.model.mask_threshold
+        logits, ratings = self._predict(points, bottom - top, right - left)
         good = ratings > settings.pred_iou_thresh
         stabilities = torch.zeros_like(ratings)
         stable = calculate_stability_score(logits[good], threshold, settings.stability_score_offset)
@@ -170,6 +153,26 @@ class SamMaskGenerator:
             truncated = is_box_near_crop_edge(in_crop, box, [0, 0, size[1], size[0]]).tolist()
             levels.append([found for found, cut in zip(candidates, truncated, strict=True) if not cut])
         return levels
+
+    @property
+    def _threshold(self) -> float:
+        """Logits above this are inside a mask."""
+        return float(self._predictor.model.mask_threshold)
+
+    def _predict(
+        self, points: Points, height: int, width: int
+    ) -> tuple[Float[Tensor, "num_points 3 height width"], Float[Tensor, "num_points 3"]]:
+        """Predicts the logits of three masks for each point (x, y) of the current crop, and their IoUs."""
+        predictor = self._predictor
+        scaled = predictor.transform.apply_coords(points, (height, width))
+        prompts = torch.as_tensor(scaled, device=predictor.device)[:, None]
+        labels = torch.ones(len(prompts), 1, dtype=torch.int, device=predictor.device)
+        logits, ratings, _ = predictor.predict_torch(prompts, labels, multimask_output=True, return_logits=True)
+        return logits, ratings
+
+    def _forget_image(self) -> None:
+        """Releases the encoding of a crop."""
+        self._predictor.reset_image()
 
     def _suppress(self, candidates: list[_Candidate]) -> list[RegionMask]:
         """Applies LangSplat's non-maximum suppression."""

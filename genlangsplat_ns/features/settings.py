@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 EncoderName = Literal["auto", "conse", "openclip"]
-MaskName = Literal["auto", "watershed", "sam", "langsplat"]
+MaskName = Literal["auto", "watershed", "sam", "sam2", "langsplat"]
 LevelName = Literal["subpart", "part", "whole"]
 
 
@@ -65,6 +65,16 @@ class SamSettings:
     """A mask inside another one is removed if the product of their overlap fractions is below this."""
 
 
+@dataclass(frozen=True)
+class Sam2Settings(SamSettings):
+    """SAM 2.1's automatic masks with the parameters of sam."""
+
+    model: str = "hiera_large"
+    """SAM 2.1 architecture: hiera_large, hiera_base_plus, hiera_small or hiera_tiny."""
+    checkpoint: Path | None = None
+    """File with SAM 2.1's weights; None uses the official file from the cache of this project or of torch."""
+
+
 @dataclass
 class FeatureSettings:
     """Masks, encoder and levels of the language features."""
@@ -72,12 +82,18 @@ class FeatureSettings:
     encoder: EncoderName = "auto"
     """Image-text encoder: conse needs no download, openclip needs weights; auto is openclip on CUDA if they exist."""
     masks: MaskName = "auto"
-    """Masks: watershed, sam (needs weights), langsplat (converted files); auto is sam on CUDA if the weights exist."""
+    """Masks: watershed, sam or sam2 (need weights), langsplat (converted); auto is sam on CUDA if its weights exist."""
     levels: tuple[LevelName, ...] = ("subpart", "part", "whole")
     """Mask levels to extract; the others stay empty and queries ignore them."""
     open_clip: OpenClipSettings = field(default_factory=OpenClipSettings)
     """Settings of openclip."""
     sam: SamSettings = field(default_factory=SamSettings)
     """Settings of sam."""
+    sam2: Sam2Settings = field(default_factory=Sam2Settings)
+    """Settings of sam2."""
     download_weights: bool = False
-    """Download missing weights of sam and openclip; without it nothing is downloaded."""
+    """Download missing weights of sam, sam2 and openclip; without it nothing is downloaded."""
+
+    def sam_settings(self, masks: str) -> SamSettings:
+        """Returns the settings of these masks: those of sam2, or else those of sam."""
+        return self.sam2 if masks == "sam2" else self.sam

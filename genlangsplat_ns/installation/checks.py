@@ -213,15 +213,19 @@ def first_line(*command: str, line: int = 0) -> str | None:
 
 
 def check_weights() -> Iterator[Finding]:
-    """Looks for weights where masks and encoder do; SAM models other than the default are optional."""
+    """Looks for weights where masks and encoder do; other models than the default of sam are optional."""
     from genlangsplat_ns.features.published_weights import published_weights
-    from genlangsplat_ns.features.sam_weights import OFFICIAL_CHECKPOINTS
+    from genlangsplat_ns.features.sam_weights import OFFICIAL_CHECKPOINTS, SAM2_CHECKPOINTS
     from genlangsplat_ns.features.settings import SamSettings
 
     for model in OFFICIAL_CHECKPOINTS:
         weights = published_weights("sam", model)
         if weights.found or model == SamSettings().model:
             yield _weights(weights, f"gen-langsplat fetch-weights sam --sam-model {model}")
+    for model in SAM2_CHECKPOINTS:
+        weights = published_weights("sam2", model)
+        if weights.found:
+            yield _weights(weights, f"gen-langsplat fetch-weights sam2 --sam2-model {model}")
     yield _weights(published_weights("openclip"), "gen-langsplat fetch-weights openclip")
 
 

@@ -20,7 +20,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.extractor import FeatureExtractor
 from genlangsplat_ns.features.langsplat import check_langsplat_files, read_langsplat_view, write_langsplat_view
 from genlangsplat_ns.features.preview import write_contact_sheet
-from genlangsplat_ns.features.settings import FeatureSettings, OpenClipSettings, SamSettings
+from genlangsplat_ns.features.settings import FeatureSettings, OpenClipSettings, Sam2Settings, SamSettings
 from genlangsplat_ns.scene_io.run_config import dataparser_words
 from genlangsplat_ns.utils.progress import track
 from genlangsplat_ns.utils.view_names import flat_name, without_suffix
@@ -119,6 +119,8 @@ def training_command(views: GenLangSplatDataManager) -> str:
     options |= _changed(config, FeatureSettings(), ("encoder", "masks", "download_weights"))
     options |= _changed(config.open_clip, OpenClipSettings(), prefix="open-clip.")
     options |= _changed(config.sam, SamSettings(), prefix="sam.")
+    if views.extractor.mask_name == "sam2":
+        options |= _changed(config.sam2, Sam2Settings(), prefix="sam2.")
     if config.max_image_side is not None:
         options["max-image-side"] = str(config.max_image_side)
     words = ["ns-train gen-langsplat", f"--data {quote(str(config.dataparser.data))}"]

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 
 NOT_RUN = {
     "sam": "weights of SAM",
+    "sam2": "the package sam2 and its weights",
     "openclip": "weights of CLIP",
     "fetch-weights": "network",
     "demo": "minutes; this is what `make demo` runs",

@@ -68,6 +68,15 @@ def test_a_text_equal_to_a_negative_never_exceeds_one_half():
     assert (scores <= 0.5 + 1e-6).all()
 
 
+def test_scale_and_bias_of_a_sigmoid_model_change_no_ranking():
+    """SigLIP's logits are `scale * cosine + bias`: the bias cancels in pairs, and the scale is a temperature."""
+    embeddings, positives, negatives = unit_rows(40, 8, 0), unit_rows(1, 8, 1), unit_rows(4, 8, 2)
+    cosines, others = embeddings @ positives.T, embeddings @ negatives.T
+    plain = relevancy_of_cosines(cosines, others, 10.0)
+    torch.testing.assert_close(relevancy_of_cosines(cosines - 0.11, others - 0.11, 10.0), plain)
+    assert torch.equal(relevancy_of_cosines(cosines, others, 3.0)[:, 0].argsort(), plain[:, 0].argsort())
+
+
 def test_more_negatives_never_raise_the_score():
     embeddings, positives, negatives = unit_rows(20, 8, 0), unit_rows(2, 8, 1), unit_rows(5, 8, 2)
     assert (relevancy(embeddings, positives, negatives) <= relevancy(embeddings, positives, negatives[:2])).all()

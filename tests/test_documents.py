@@ -69,7 +69,7 @@ MISSING = object()
 FLAGS_OF_OTHERS = {"cpu"}
 """Flags of the program that a benchmark is given."""
 
-FOREIGN = ("apt-get", "CloudCompare", "colmap", "make", "pdal", "pip", "python -m venv", "ray")
+FOREIGN = ("apt-get", "CloudCompare", "colmap", "echo", "make", "pdal", "pip", "python -m venv", "ray", "uv")
 """Programs whose commands are not parsed; targets of make have a test of their own."""
 
 
@@ -165,10 +165,17 @@ def missing_names(code: str) -> list[str]:
 
 
 def settings_in(file: Path) -> set[str]:
-    """Names of annotated fields and arguments in a script, which may be flags."""
+    """Names of annotated fields, of arguments and of the options of an argparse parser in a script: possible flags."""
     nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
     fields = {node.target.id for node in nodes if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
-    return fields | {node.arg for node in nodes if isinstance(node, ast.arg)}
+    options = [
+        node.args[0].value
+        for node in nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".add_argument")
+        if isinstance(node.args[0], ast.Constant)
+    ]
+    named = {option.removeprefix("--").replace("-", "_") for option in options}
+    return fields | named | {node.arg for node in nodes if isinstance(node, ast.arg)}
 
 
 def flags_in(text: str) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,12 @@ def test_a_tokenizer_that_is_not_on_this_machine_is_named_when_the_encoder_is_lo
 @pytest.mark.parametrize("download", [False, True])
 def test_a_tokenizer_is_fetched_only_when_that_is_allowed(siglip, monkeypatch, download):
     asked: list[dict[str, object]] = []
-    monkeypatch.setattr(open_clip, "get_tokenizer", lambda model, **options: asked.append(options))
+
+    def get_tokenizer(model: str, **options: object) -> Callable[[list[str]], torch.Tensor]:
+        asked.append(options)
+        return lambda texts: torch.zeros(len(texts), 1)
+
+    monkeypatch.setattr(open_clip, "get_tokenizer", get_tokenizer)
     load_tokenizer(SIGLIP, download)
     load_tokenizer(MODEL, download)
     assert asked == [{"local_files_only": not download}, {}]

@@ -28,6 +28,7 @@ from genlangsplat_ns.lifting.regions import region_targets
 from genlangsplat_ns.lifting.settings import LiftSettings
 from genlangsplat_ns.rasterization import CompositingWeights, WeightCache, compositing_weights
 from genlangsplat_ns.splat_model import SplatModel, SplatModelConfig, entries_of_gaussians
+from genlangsplat_ns.utils.stored_settings import StoredSettings
 from genlangsplat_ns.viewer.panel import LanguageControls
 from genlangsplat_ns.viewer.tools import SceneTools
 
@@ -44,7 +45,7 @@ REMOVED = {
 
 
 @dataclass
-class GenLangSplatModelConfig(SplatModelConfig):
+class GenLangSplatModelConfig(StoredSettings, SplatModelConfig):
     """Settings of the Gaussians and of their language latents."""
 
     _target: type = field(default_factory=lambda: GenLangSplatModel)
@@ -88,7 +89,7 @@ class GenLangSplatModelConfig(SplatModelConfig):
                 LOGGER.warning("Settings of the run that no longer exist are ignored: %s.", ", ".join(changed))
             kept = {name: value for name, value in state.items() if name not in (*REMOVED, "language_robust_rounds")}
             state = kept | {"lifting": LiftSettings(rounds)}
-        self.__dict__.update(state)
+        super().__setstate__(state)
 
 
 class GenLangSplatModel(SplatModel):

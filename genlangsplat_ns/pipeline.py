@@ -27,6 +27,7 @@ from genlangsplat_ns.scene.metrics import MASKED_NOTE, language_metrics
 from genlangsplat_ns.scene.start_points import RandomBox, check_start_in_view
 from genlangsplat_ns.utils.files import atomic_path
 from genlangsplat_ns.utils.stopwatch import stage
+from genlangsplat_ns.utils.stored_settings import StoredSettings
 
 LOGGER = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ MIN_RGB_STEPS = 10
 
 
 @dataclass
-class GenLangSplatPipelineConfig(VanillaPipelineConfig):
+class GenLangSplatPipelineConfig(StoredSettings, VanillaPipelineConfig):
     """Settings of data and model."""
 
     _target: type = field(default_factory=lambda: GenLangSplatPipeline)

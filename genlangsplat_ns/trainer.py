@@ -29,6 +29,7 @@ from genlangsplat_ns.utils.command_line import report_errors_plainly
 from genlangsplat_ns.utils.console import show
 from genlangsplat_ns.utils.loss_curve import LossCurve
 from genlangsplat_ns.utils.stopwatch import Stopwatch, stage
+from genlangsplat_ns.utils.stored_settings import StoredSettings
 
 LOGGER = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ RGB_PHASE, LANGUAGE_STEPS = "RGB phase", "language steps"
 
 
 @dataclass
-class GenLangSplatTrainerConfig(TrainerConfig):
+class GenLangSplatTrainerConfig(StoredSettings, TrainerConfig):
     """nerfstudio's settings of a run; `max_num_iterations` includes both phases and the steps before a resume."""
 
     _target: type = field(default_factory=lambda: GenLangSplatTrainer)

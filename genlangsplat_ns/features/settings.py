@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from genlangsplat_ns.utils.stored_settings import StoredSettings
+
 EncoderName = Literal["auto", "conse", "openclip"]
+
 MaskName = Literal["auto", "watershed", "sam", "sam2", "langsplat"]
 LevelName = Literal["subpart", "part", "whole"]
 
@@ -76,7 +79,7 @@ class Sam2Settings(SamSettings):
 
 
 @dataclass
-class FeatureSettings:
+class FeatureSettings(StoredSettings):
     """Masks, encoder and levels of the language features."""
 
     encoder: EncoderName = "auto"

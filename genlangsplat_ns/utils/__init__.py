@@ -12,6 +12,7 @@
 - `progress`: progress of long work, reported by library modules and shown on the console of a command.
 - `ray`: settings of Ray, and the connection to a cluster.
 - `stopwatch`: what the stages of long work cost, and the peak of memory.
+- `stored_settings`: settings in a config.yml that an earlier version wrote.
 - `vectors`: directions of vectors; `version`: the version of the package; `view_names`: file names for views.
 
 The package only imports `genlangsplat_ns.errors`; all other packages may import it. Import the modules directly.

@@ -200,7 +200,7 @@ def test_describe_names_groups_by_a_vocabulary(tiny_run: LanguageScene, tmp_path
         ((*QUERY, " ; ", "--output-dir", "o"), "no text to query"),
         ((*QUERY, "a", "--negatives", "a", "--output-dir", "o"), "cannot score above itself"),
         ((*QUERY, "a", "--camera-path", "p", "--interpolate", "3", "--output-dir", "o"), "give one of them"),
-        (("export", "--load-config", "nowhere.yml", "--output", "x.txt"), "ends in .ply"),
+        (("export", "--load-config", "nowhere.yml", "--output", "x.txt"), "ends in .compressed.ply"),
         (("remove", "--load-config", "nowhere.yml", "--text", "a"), "no nowhere.yml"),
         (("describe", "--load-config", "nowhere.yml", "--vocabulary", "v"), "cannot be read"),
     ],

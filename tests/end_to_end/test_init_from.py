@@ -405,11 +405,11 @@ def test_invalid_sources_are_refused(tiny_run: LanguageScene, scene: Path, tmp_p
 
     expect(tmp_path / "nowhere", "There is no .*nowhere")
     (tmp_path / "notes.txt").write_text("not a scene")
-    expect(tmp_path / "notes.txt", "nothing to start from")
+    expect(tmp_path / "notes.txt", "notes.txt is no file of this kind")
     (tmp_path / "empty").mkdir()
     expect(tmp_path / "empty", "nothing to start from")
     (tmp_path / "splat.ply").write_text("not a scene")
-    expect(tmp_path / "splat.ply", "cannot be read as a PLY")
+    expect(tmp_path / "splat.ply", "splat.ply is no file of this kind")
 
     whole = checkpoint.read_bytes()
     checkpoint.write_bytes(whole[: len(whole) // 2])

@@ -39,7 +39,6 @@ from genlangsplat_ns.utils.stopwatch import stage
 from genlangsplat_ns.views.absent import AbsentViews
 from genlangsplat_ns.views.cameras import undistort_points
 from genlangsplat_ns.views.dataset import ViewDataset, camera_size, rgb_of
-from genlangsplat_ns.views.downscaling import full_photograph
 from genlangsplat_ns.views.posed_scene import join_names
 from genlangsplat_ns.views.scene_folder import check_scene_folder
 from genlangsplat_ns.views.settings import ViewSize
@@ -200,7 +199,7 @@ class GenLangSplatDataManager(FullImageDatamanager):
 
     def photograph(self, split: Split, index: int) -> Path:
         """Returns the path of the photograph of a view at its full size."""
-        return full_photograph(Path(self.dataset(split).image_filenames[index]))
+        return self.dataset(split).full_photographs[index]
 
     def raw_size(self, split: Split, index: int) -> tuple[int, int]:
         """Returns the width and height of a photograph before undistortion."""

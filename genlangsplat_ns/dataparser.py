@@ -29,9 +29,10 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.scene_io.seed_points import read_seed_points
-from genlangsplat_ns.views.colmap_model import read_colmap, read_colmap_points
+from genlangsplat_ns.views.colmap_model import log_other_models, read_colmap, read_colmap_points
 from genlangsplat_ns.views.model_folders import find_model
 from genlangsplat_ns.views.posed_scene import (
+    FULL_PHOTOGRAPHS,
     PosedPhotograph,
     PosedScene,
     SeedPoints,
@@ -111,6 +112,7 @@ class SceneParser(DataParser):
             to_original = transform @ np.vstack([scene.applied_transform, [0.0, 0.0, 0.0, 1.0]])
         scale *= scene.applied_scale
         metadata: dict[str, Any] = {PHOTOGRAPH_SCALE: scene.photograph_scale}
+        metadata[FULL_PHOTOGRAPHS] = [item.full or item.path for item in chosen]
         metadata |= {name: getattr(self.config, name) for name in PASSED_ON if hasattr(self.config, name)}
         depths = [item.depth for item in chosen]
         if "depth_unit_scale_factor" in metadata:
@@ -181,7 +183,7 @@ class ColmapScene(SceneParser):
         """Reads the model at the configured path, or at one of the usual ones."""
         config = self.config
         given = config.colmap_path != ColmapDataParserConfig().colmap_path
-        model = find_model(config.data, config.colmap_path)
+        model = find_model(config.data, config.colmap_path if given else None)
         if model is None or (given and model != config.colmap_path):
             looked = str(config.colmap_path) if given else f"{config.colmap_path}, sparse/0, sparse and colmap"
             raise GenLangSplatError(
@@ -191,6 +193,8 @@ class ColmapScene(SceneParser):
         if model != config.colmap_path:
             LOGGER.info("The COLMAP model is %s.", config.data / model)
             config.colmap_path = model
+        if not given:
+            log_other_models(config.data, model)
         return read_colmap(config)
 
 
@@ -255,6 +259,7 @@ def choose_parser(config: DataParserConfig) -> DataParserConfig:
         model = find_model(data)
         if model is not None:
             LOGGER.info("%s has no transforms.json; reading the COLMAP model %s.", data, data / model)
+            log_other_models(data, model)
             changed = _changed(config, ColmapDataParserConfig)
             config = ColmapDataParserConfig(data=data, colmap_path=model, **changed)
         elif (data / "transforms_train.json").is_file():

@@ -39,6 +39,8 @@ class FromPhotos:
     """Go on with the training."""
     method: Literal["auto", "gen-langsplat", "gen-langsplat-lite"] = "auto"
     """Method of the training; auto is gen-langsplat with CUDA, else gen-langsplat-lite."""
+    download_weights: bool = False
+    """Let the training download missing weights of SAM and CLIP; for other settings, change the printed command."""
     text: tuple[str, ...] = ()
     """Texts to answer after the training, into the folder answers of the scene; semicolons separate several."""
 
@@ -85,7 +87,7 @@ class FromPhotos:
     def _training(self, scene: Path, name: str) -> SceneTraining:
         from genlangsplat_ns.photographs.training import SceneTraining
 
-        return SceneTraining(scene, self._method(), name, self._output())
+        return SceneTraining(scene, self._method(), name, self._output(), self.download_weights)
 
     def _method(self) -> str:
         if self.method != "auto":

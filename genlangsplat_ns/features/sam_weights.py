@@ -217,11 +217,14 @@ def check_fit(
         for weights in (found, expected)
     ]
     fitting = model_of_weights(found) if release is SAM2 else model_of_width(widths[0])
+    if fitting == settings.model:
+        advice = f"It is damaged, or of another version of SAM. Give {release.checkpoints[fitting].url}"
+    else:
+        advice = f"Give the model it belongs to with --{release.masks}.model{'' if fitting is None else f' {fitting}'}"
     raise GenLangSplatError(
         f"{path} does not fit {release.name} {settings.model}: it has {len(found)} weights and an image encoder with "
         f"{widths[0] or 'an unknown number of'} channels, expected {len(expected)} weights and "
-        f"{widths[1]} channels. Give the model it belongs to with "
-        f"--{release.masks}.model{'' if fitting is None else f' {fitting}'}."
+        f"{widths[1]} channels. {advice}."
     )
 
 

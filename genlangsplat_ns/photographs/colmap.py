@@ -21,6 +21,10 @@ SMALLEST_MODEL = 3
 
 MAX_MODELS = 20
 
+UNFINISHED = "sparse-unfinished"
+"""Folder beside the models in which COLMAP writes them. It has always this name, so that what a killed process leaves
+is removed by the next one."""
+
 FATAL_LEVEL = 3
 """COLMAP logs only what ends the process: its other lines would drown the progress."""
 
@@ -152,7 +156,7 @@ class Colmap:
             count += 1
             placed(count)
 
-        with tempfile.TemporaryDirectory(dir=output.parent) as folder, self._reporting("find cameras"):
+        with _new_folder(output.with_name(UNFINISHED)) as folder, self._reporting("find cameras"):
             found = self._pycolmap.incremental_mapping(
                 self._database,
                 self._images,
@@ -183,6 +187,17 @@ class Colmap:
                 f"COLMAP could not {stage} ({str(error).strip() or type(error).__name__}). Run the same command again; "
                 f"if it fails again, remove {self._database} first."
             ) from error
+
+
+@contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """Makes an empty folder, and removes it at the end."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _solved(model: Any) -> SolvedModel:

@@ -12,6 +12,7 @@ from genlangsplat_ns.photographs.prepare import PreparedPhotograph
 from genlangsplat_ns.photographs.solver import NamePair, SolvedModel, name_pair
 
 FEW_FEATURES = 100
+"""A photograph with fewer features has too little texture."""
 
 FEW_MATCHES = 30
 """COLMAP asks for as many matches with the scene before it places a photograph."""

@@ -75,12 +75,14 @@ def prepare_photographs(
         path, mask = found.root / source, mask_files.get(source)
         key = _file_key(path, max_side) + ("" if mask is None else _file_key(mask, max_side))
         entry = former.get(source)
-        if entry is None or entry["key"] != key or not (images / names[source]).is_file():
+        if entry is None or entry["key"] != key or not _is_there(entry, images, masks):
             entry = {"key": key, **asdict(_prepare(path, mask, names[source], images, masks, max_side))}
         done[source] = entry
     with atomic_path(record) as temporary:
         temporary.write_text(json.dumps(done), encoding="utf-8")
     _remove_others(images, set(names.values()))
+    # COLMAP takes all masks that it finds, also of a photograph that has none any more.
+    _remove_others(masks, {entry["mask"] for entry in done.values() if entry["mask"] is not None})
     prepared = [_from_entry(entry) for entry in done.values()]
     return _without_duplicates(prepared)
 
@@ -127,6 +129,11 @@ def _read_record(record: Path) -> dict[str, dict[str, Any]]:
         return {source: entry for source, entry in entries.items() if _from_entry(entry) and "key" in entry}
     except (OSError, ValueError, TypeError, AttributeError, LookupError):
         return {}
+
+
+def _is_there(entry: dict[str, Any], images: Path, masks: Path) -> bool:
+    """Whether the copies of a photograph and of its mask exist."""
+    return (images / entry["name"]).is_file() and (entry["mask"] is None or (masks / entry["mask"]).is_file())
 
 
 def _from_entry(entry: dict[str, Any]) -> PreparedPhotograph:
@@ -184,10 +191,10 @@ def _kept_pixels(picture: Image.Image, mask: Path | None, full_size: tuple[int, 
     return None if kept.all() else kept
 
 
-def _remove_others(images: Path, names: set[str]) -> None:
-    """Removes copies of photographs that are no longer in the folder."""
-    for path in sorted(images.rglob("*")):
-        if path.is_file() and path.relative_to(images).as_posix() not in names:
+def _remove_others(folder: Path, names: set[str]) -> None:
+    """Removes copies of what is no longer among the sources."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.relative_to(folder).as_posix() not in names:
             path.unlink()
 
 

@@ -64,6 +64,11 @@ class SceneFolder:
         return self.work / "database.db"
 
     @property
+    def models(self) -> Path:
+        """COLMAP's models."""
+        return self.work / "sparse"
+
+    @property
     def state(self) -> Path:
         """What the database was made from."""
         return self.work / "state.json"
@@ -94,10 +99,13 @@ def reconstruct(
     }
     solved = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
     state = _read_json(folder.state)
-    if state.get("solved") == solved and (folder.root / SCENE_FILE).is_file() and folder.outcome.is_file():
+    known = _read_json(folder.outcome)
+    if state.get("solved") == solved and (folder.root / SCENE_FILE).is_file() and known:
         LOGGER.info("The cameras of these photographs are known already.")
-        return Outcome.from_json(_read_json(folder.outcome))
+        return Outcome.from_json(known)
     (folder.root / SCENE_FILE).unlink(missing_ok=True)
+    # A folder without transforms.json that has former models would be read as a scene of COLMAP.
+    shutil.rmtree(folder.models, ignore_errors=True)
     state = _start(folder, state, wanted)
     solver = make_solver(folder.database, folder.images, folder.masks)
     groups = group_by_lens(photographs, settings.intrinsics, settings.lens)
@@ -105,7 +113,7 @@ def reconstruct(
     names = [item.name for item in photographs]
     _match(solver, names, _pairs(solver, photographs, matching))
     with progress_bar("Finding cameras", len(names)) as bar:
-        models = solver.solve(names, folder.work / "sparse", lambda count: bar.move_to(min(count, len(names))))
+        models = solver.solve(names, folder.models, lambda count: bar.move_to(min(count, len(names))))
     outcome = judge(photographs, solver.features(), solver.matched(), models)
     _write_json(folder.outcome, outcome.to_json())
     masks = {item.name: f"{MASKS}/{item.mask}" for item in photographs if item.mask is not None}
@@ -138,7 +146,6 @@ def _start(folder: SceneFolder, state: Mapping[str, Any], wanted: Mapping[str, A
         return start
     for path in folder.work.glob("database.db*"):
         path.unlink()
-    shutil.rmtree(folder.work / "sparse", ignore_errors=True)
     fresh = {"features": wanted["features"], "photographs": dict(now), "lenses": {}}
     _write_json(folder.state, fresh)
     return fresh

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.photographs.colmap import Colmap, import_pycolmap
-from genlangsplat_ns.photographs.outcome import Outcome
+from genlangsplat_ns.photographs.outcome import FEW_FEATURES, Outcome
 from genlangsplat_ns.photographs.prepare import prepare_photographs
 from genlangsplat_ns.photographs.reconstruct import MakeSolver, SceneFolder, reconstruct
 from genlangsplat_ns.photographs.settings import PhotographSettings
@@ -41,12 +42,15 @@ def make_scene(
     """
     if settings.max_image_side < SMALLEST_SIDE:
         raise GenLangSplatError(f"--max-image-side is {settings.max_image_side}; expected at least {SMALLEST_SIDE}.")
+    if settings.max_features < FEW_FEATURES:
+        raise GenLangSplatError(f"--max-features is {settings.max_features}; expected at least {FEW_FEATURES}.")
     if make_solver is None:
         import_pycolmap()
         make_solver = Colmap
     folder, video = SceneFolder(output), is_video(source) and source.is_file()
     found = None if video else find_photographs(source, output, settings.masks)
     _claim(folder, source)
+    _remove_unfinished(folder.work)
     if found is None:
         frames = folder.work / "frames"
         extract_frames(source, frames, settings.frames)
@@ -77,3 +81,12 @@ def _claim(folder: SceneFolder, source: Path) -> None:
     check_new_file(marker, overwrite=True)
     with atomic_path(marker) as temporary:
         temporary.write_text(json.dumps({"source": own}), encoding="utf-8")
+
+
+def _remove_unfinished(work: Path) -> None:
+    """Removes hidden files and folders, under whose names `utils.files` writes, and which a killed process leaves."""
+    for path in work.glob(".*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()

@@ -23,24 +23,29 @@ def similar_pairs(descriptors: Sequence[Descriptors]) -> set[Pair]:
     indices = [index for index, rows in enumerate(descriptors) if len(rows)]
     if len(indices) < 2:
         return set()
-    signatures = _signatures([descriptors[index].astype(np.float32) / 255 for index in indices])
+    signatures = _signatures([descriptors[index] for index in indices])
     return nearest_pairs(signatures @ signatures.T, indices)
 
 
-def _signatures(features: Sequence[Float32[np.ndarray, "_ 128"]]) -> Float32[np.ndarray, "count values"]:
+def _signatures(features: Sequence[Descriptors]) -> Float32[np.ndarray, "count values"]:
     """Sums the differences of features to the nearest cluster center: one unit vector per photograph."""
+    # One photograph at a time, because all descriptors as float32 are gigabytes.
     from sklearn.cluster import MiniBatchKMeans
 
     generator = np.random.default_rng(0)
-    sample = np.concatenate([rows[generator.permutation(len(rows))[:SAMPLED]] for rows in features])
+    sample = _scaled(np.concatenate([rows[generator.permutation(len(rows))[:SAMPLED]] for rows in features]))
     words = min(WORDS, len(sample))
     clusters = MiniBatchKMeans(words, random_state=0, n_init=1).fit(sample)
     centers = clusters.cluster_centers_.astype(np.float32)
     signatures = np.zeros((len(features), words, 128), np.float32)
-    for signature, rows in zip(signatures, features, strict=True):
+    for signature, rows in zip(signatures, map(_scaled, features), strict=True):
         nearest = clusters.predict(rows)
         np.add.at(signature, nearest, rows - centers[nearest])
         # Without this, a pattern that repeats outweighs everything else.
         signature /= np.linalg.norm(signature, axis=1, keepdims=True) + 1e-9
     flat = signatures.reshape(len(features), -1)
     return flat / (np.linalg.norm(flat, axis=1, keepdims=True) + 1e-9)
+
+
+def _scaled(descriptors: Descriptors) -> Float32[np.ndarray, "_ 128"]:
+    return descriptors.astype(np.float32) / 255

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,8 @@ from shlex import quote
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.photographs import PICTURE_SUFFIXES
+
+LOGGER = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".3gp", ".mpg", ".mpeg", ".wmv")
 
@@ -24,7 +27,7 @@ FEWEST = 3
 MASK_FOLDER = "masks"
 
 DOWNSCALED = re.compile(r"(.+)_[248]")
-"""Name of a folder with downscaled copies of the photographs in another folder."""
+"""Name of a folder that may have downscaled copies of the photographs in another folder."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,15 @@ def find_photographs(folder: Path, output: Path, masks: Path | None = None) -> F
             f"{folder} is neither a folder nor a video ({', '.join(VIDEO_SUFFIXES)}). Give a folder of photographs, or "
             "a video."
         )
-    files = list(_files(folder, [output, *([masks] if masks is not None else [])]))
-    pictures = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
+    given = None if masks is None else _given_masks(folder, masks)
+    files = list(_files(folder, [output] if given is None else [output, given]))
+    pictures = [path for path in files if _is_picture(path)]
     _refuse_unread(folder, files, pictures)
     if len(pictures) < FEWEST:
         raise GenLangSplatError(_too_few(folder, files, pictures))
     root = Path(os.path.commonpath([path.parent for path in pictures]))
     names = sorted((path.relative_to(root).as_posix() for path in pictures), key=natural_order)
-    return FoundPhotographs(root, tuple(names), _mask_folder(folder, root, masks))
+    return FoundPhotographs(root, tuple(names), given or _usual_masks(folder, root))
 
 
 def natural_order(name: str) -> list[tuple[bool, int, str]]:
@@ -77,18 +81,37 @@ def natural_order(name: str) -> list[tuple[bool, int, str]]:
 
 def _files(folder: Path, left_out: Sequence[Path]) -> Iterator[Path]:
     """Yields the files below a folder that may be photographs."""
-    outside = {path.resolve() for path in left_out}
+    # Also what was seen, because links may lead back.
+    outside = {path.resolve() for path in (folder, *left_out)}
     for parent, folders, names in os.walk(folder, followlinks=True):
         kept = []
         for name in sorted(folders):
-            copies = DOWNSCALED.fullmatch(name)
-            is_copy = copies is not None and copies[1] in folders
-            if not (
-                name.startswith(".") or name == MASK_FOLDER or is_copy or (Path(parent) / name).resolve() in outside
-            ):
-                kept.append(name)
+            path = Path(parent, name).resolve()
+            if name.startswith(".") or name == MASK_FOLDER or path in outside or _has_copies(Path(parent), name):
+                continue
+            outside.add(path)
+            kept.append(name)
         folders[:] = kept
         yield from (Path(parent) / name for name in sorted(names) if not name.startswith("."))
+
+
+def _has_copies(parent: Path, name: str) -> bool:
+    """Whether a folder has downscaled copies of the photographs in the folder beside it, which have the same names."""
+    copies = DOWNSCALED.fullmatch(name)
+    if copies is None or not (parent / copies[1]).is_dir():
+        return False
+    own, others = (
+        {path.relative_to(folder).with_suffix("") for path in folder.rglob("*") if _is_picture(path)}
+        for folder in (parent / name, parent / copies[1])
+    )
+    if not own or not own <= others:
+        return False
+    LOGGER.info("Left out %s, whose photographs have the names of those in %s.", parent / name, copies[1])
+    return True
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURE_SUFFIXES
 
 
 def _refuse_unread(folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> None:
@@ -131,12 +154,15 @@ def _too_few(folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> s
     )
 
 
-def _mask_folder(folder: Path, root: Path, given: Path | None) -> Path | None:
-    if given is None:
-        places = (folder / MASK_FOLDER, root / MASK_FOLDER, root.parent / MASK_FOLDER)
-        # Beside the root only if the root is inside of the given folder: what lies further out belongs to others.
-        return next((path for path in places if path.is_dir() and path.is_relative_to(folder)), None)
-    place = next((path for path in (given, folder / given) if path.is_dir()), None)
+def _given_masks(folder: Path, masks: Path) -> Path:
+    """Returns the folder of masks that was given, also relative to the folder of the photographs."""
+    place = next((path for path in (masks, folder / masks) if path.is_dir()), None)
     if place is None:
-        raise GenLangSplatError(f"The folder of masks {given} does not exist. Correct --masks.")
+        raise GenLangSplatError(f"The folder of masks {masks} does not exist. Correct --masks.")
     return place
+
+
+def _usual_masks(folder: Path, root: Path) -> Path | None:
+    places = (folder / MASK_FOLDER, root / MASK_FOLDER, root.parent / MASK_FOLDER)
+    # Beside the root only if the root is inside of the given folder: what lies further out belongs to others.
+    return next((path for path in places if path.is_dir() and path.is_relative_to(folder)), None)

@@ -26,6 +26,8 @@ class SceneTraining:
     """Name of the run; another reconstruction has another one."""
     output: Path
     """Folder of the runs and answers."""
+    download_weights: bool = False
+    """Whether the training downloads missing weights."""
 
     @property
     def run(self) -> Path:
@@ -46,6 +48,8 @@ class SceneTraining:
         """Returns the arguments of ns-train; a run that was interrupted after a checkpoint continues."""
         words = [self.method, "--data", str(self.scene), "--output-dir", str(self.output), "--experiment-name", RUNS]
         words += ["--timestamp", self.name]
+        if self.download_weights:
+            words += ["--pipeline.datamanager.download-weights", "True"]
         checkpoints = self.run / "nerfstudio_models"
         return [*words, "--load-dir", str(checkpoints)] if any(checkpoints.glob("step-*.ckpt")) else words
 

@@ -102,15 +102,18 @@ def label_scene(
         gaussians, offset = in_capture_frame(gaussians, require_capture_frame(scene))
     moved_by = None if offset is None else offset.tolist()
     document |= {"file": files.splats.name, "frame": "run" if frame == "run" else "capture", "offset": moved_by}
-    write_ply(
-        files.splats,
-        gaussians,
-        {"class_id": classes.astype(np.uint16), "instance_id": instances.astype(np.uint32)},
-        moved_by,
-    )
+    antialiased = scene.model.config.rasterize_mode == "antialiased"
+    ids: dict[str, Tensor | np.ndarray] = {
+        "class_id": classes.astype(np.uint16),
+        "instance_id": instances.astype(np.uint32),
+    }
+    write_ply(files.splats, gaussians, ids, moved_by, antialiased)
     if files.colored != "nowhere":
         chosen = classes if files.colored == "class" else instances
-        write_ply(files.preview, _recolored(gaussians, chosen), offset=moved_by)
+        write_ply(files.preview, _recolored(gaussians, chosen), None, moved_by, antialiased)
+    elif overwrite:
+        # That of the replaced labels.
+        files.preview.unlink(missing_ok=True)
     with atomic_path(files.document) as path:
         path.write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
     log_offset(offset)

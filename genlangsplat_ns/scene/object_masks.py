@@ -105,5 +105,7 @@ def write_object_masks(
             *(len(empty), len(views), ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")),
         )
     if listing:
-        write_masked_transforms(poses, listing[0], masks)
+        listed = write_masked_transforms(poses, listing[0], masks)
+        if listed < len(masks):
+            LOGGER.warning("%s lists %d of %d masks; %s has no others.", listing[0], listed, len(masks), poses)
     return [*paths, *listing]

@@ -20,7 +20,16 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _EIGHT_BIT_MODES = {"1": "L", "L": "L", "LA": "RGBA", "La": "RGBA", "PA": "RGBA"}
 """Conversions of Pillow's image modes; other modes are converted to RGB."""
 
-_UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 """Exceptions that Pillow raises for files that are not images, damaged (including EXIF data) or too large."""
 
 

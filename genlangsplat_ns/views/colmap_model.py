@@ -6,6 +6,7 @@ import logging
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -19,6 +20,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.views.downscaling import Downscaler
 from genlangsplat_ns.views.lenses import UNDISTORT, Lens, undistort_advice
 from genlangsplat_ns.views.masks import folder_masks
+from genlangsplat_ns.views.model_folders import sizes_of_models
 from genlangsplat_ns.views.picture_files import PictureFinder, check_distinct
 from genlangsplat_ns.views.posed_scene import (
     PosedPhotograph,
@@ -95,7 +97,7 @@ def read_colmap(config: ColmapDataParserConfig) -> PosedScene:
     for image, mask in zip(images, masks, strict=True):
         picture, lens = downscaler.picture(found[image.name]), downscaler.lens(lenses[image.camera_id])
         depth = None if config.depths_path is None else (root / config.depths_path / image.name).with_suffix(".png")
-        photographs.append(PosedPhotograph(picture, _pose(image, gravity), lens, mask, depth))
+        photographs.append(PosedPhotograph(picture, _pose(image, gravity), lens, mask, depth, found[image.name]))
     return PosedScene(
         photographs,
         GRAVITY if gravity else None,
@@ -103,6 +105,19 @@ def read_colmap(config: ColmapDataParserConfig) -> PosedScene:
         split_lists=_split_lists(root),
         photograph_scale=downscaler.photograph_scale,
     )
+
+
+@cache
+def log_other_models(root: Path, model: Path) -> None:
+    """Warns of models beside the one that was chosen, whose photographs are not used; once for each scene."""
+    sizes = sizes_of_models(root, model)
+    others = [f"{folder} ({size})" for folder, size in sizes.items() if folder != model]
+    if others:
+        LOGGER.warning(
+            "%s has %d models of COLMAP that are not connected. The largest is used, %s with %d photographs, and not "
+            "%s. To use another: %s.",
+            *(root, len(sizes), model, sizes[model], ", ".join(others), format_option("--colmap-path FOLDER")),
+        )
 
 
 @contextmanager

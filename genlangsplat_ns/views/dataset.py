@@ -21,8 +21,9 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.photographs import eight_bit, reading_picture
-from genlangsplat_ns.views.downscaling import full_photograph, picture_size
+from genlangsplat_ns.views.downscaling import picture_size
 from genlangsplat_ns.views.masks import check_masks, listed_mask, read_mask, same_shape
+from genlangsplat_ns.views.posed_scene import FULL_PHOTOGRAPHS
 from genlangsplat_ns.views.undistortion import undistortion_of
 
 LOGGER = logging.getLogger(__name__)
@@ -55,12 +56,14 @@ class ViewDataset(InputDataset):
     Attributes:
         raw_cameras: The cameras before undistortion. Undistorting all views overwrites the other cameras.
         mask_filenames: The mask of each view, or None.
+        full_photographs: The photograph of each view at full size, of which the view may show a downscaled copy.
     """
 
     def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0) -> None:
         super().__init__(dataparser_outputs, scale_factor)
         self.raw_cameras = deepcopy(self.cameras)
         photographs = dataparser_outputs.image_filenames
+        self.full_photographs = [Path(path) for path in self.metadata.get(FULL_PHOTOGRAPHS, photographs)]
         masks: Sequence[Path | None] = dataparser_outputs.mask_filenames or [None] * len(photographs)
         self.mask_filenames = [mask and listed_mask(mask, item) for mask, item in zip(masks, photographs, strict=True)]
 
@@ -142,7 +145,7 @@ class ViewDataset(InputDataset):
         """
         undistortion = undistortion_of(self.raw_cameras[index])
         raw = kept if undistortion is None else undistortion.photograph_mask(kept)
-        size = picture_size(full_photograph(self.image_filenames[index]))
+        size = picture_size(self.full_photographs[index])
         size = size if same_shape(size, (raw.shape[1], raw.shape[0])) else size[::-1]
         return np.asarray(Image.fromarray(raw.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)) > 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -99,13 +98,3 @@ def picture_size(path: Path) -> tuple[int, int]:
     advice = "Replace it, or remove its frame from the list of frames."
     with reading_picture(str(path), advice), Image.open(path) as file:
         return file.size
-
-
-def full_photograph(path: Path) -> Path:
-    """Returns the photograph at full size of a downscaled copy in a folder such as images_2, or the path itself."""
-    parts = list(path.parts)
-    for place in range(len(parts) - 2, -1, -1):
-        if re.fullmatch(r"images_\d+", parts[place]):
-            full = Path(*parts[:place], "images", *parts[place + 1 :])
-            return full if full.is_file() else path
-    return path

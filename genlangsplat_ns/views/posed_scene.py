@@ -25,6 +25,10 @@ SHOWN_NAMES = 5
 """Number of file names that a message shows."""
 
 
+FULL_PHOTOGRAPHS = "full_photographs"
+"""Name in the metadata of a dataparser of the list of photographs at full size."""
+
+
 @dataclass(frozen=True, eq=False)
 class PosedPhotograph:
     """One photograph."""
@@ -35,6 +39,8 @@ class PosedPhotograph:
     lens: Lens
     mask: Path | None = None
     depth: Path | None = None
+    full: Path | None = None
+    """The photograph at full size if `path` is a downscaled copy of it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from shlex import quote
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.photographs import PICTURE_SUFFIXES
-from genlangsplat_ns.views.model_folders import find_model
+from genlangsplat_ns.views.model_folders import has_cameras
 
 
 def check_scene_folder(data: Path, poses: Path | None) -> None:
@@ -30,7 +30,7 @@ def check_scene_folder(data: Path, poses: Path | None) -> None:
 def _advice(data: Path) -> str:
     """Returns what to do about a folder that is no scene."""
     inside = [path for path in sorted(data.iterdir()) if path.is_dir()] if data.is_dir() else []
-    scenes = [path for path in inside if (path / "transforms.json").is_file() or find_model(path) is not None]
+    scenes = [path for path in inside if has_cameras(path)]
     if scenes:
         return f"A folder in it has: give --data {quote(str(scenes[0]))}."
     folders = [folder for folder in (data, *inside) if folder.is_dir() and _has_pictures(folder)]

@@ -80,7 +80,7 @@ def read_transforms(
         photograph, listed = _photograph(path, picture, frame), frame.get("mask_path")
         mask = downscaler.mask(_find_mask(masks, known, str(listed))) if listed else None
         copy, lens = downscaler.picture(picture), downscaler.lens(photograph.lens)
-        photographs.append(replace(photograph, path=copy, lens=lens, mask=mask))
+        photographs.append(replace(photograph, path=copy, lens=lens, mask=mask, full=picture))
     return PosedScene(
         photographs,
         _applied_transform(document, path),

@@ -61,7 +61,7 @@ def folder(example_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return tmp_path
 
 
-@pytest.mark.parametrize("line", documented("gen-langsplat"))
+@pytest.mark.parametrize("line", documented("gen-langsplat"), ids=documented("gen-langsplat"))
 def test_the_command_runs(line: str, folder: Path) -> None:
     # The fox and its scene stand for what a reader has.
     gen_langsplat(*(word.replace("a fox", "a cat") for word in shlex.split(line)))

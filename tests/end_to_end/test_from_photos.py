@@ -94,7 +94,8 @@ def test_a_folder_that_has_cameras_is_only_trained(
     colmap_scene(tmp_path / "posed")
     out = tmp_path / "out"
     words = ("from-photos", tmp_path / "posed", "--output-dir", out, "--method", "gen-langsplat-lite", "--train")
-    gen_langsplat(*words)
+    gen_langsplat(*words, "--download-weights")
+    assert "--pipeline.datamanager.download-weights True" in " ".join(trained[0])
     assert "has cameras already" in capsys.readouterr().out
     assert trained[0][5] == str(tmp_path / "posed") and (out / "runs/gen-langsplat-lite/existing").is_dir()
 
@@ -105,6 +106,7 @@ def test_a_folder_that_has_cameras_is_only_trained(
         (("--text", "a fox"), "Texts are answered after a training"),
         (("--text", " ; ", "--train"), "texts that are not blank"),
         (("--max-image-side", "10"), "expected at least 200"),
+        (("--max-features", "0"), "--max-features is 0; expected at least 100"),
         (("--masks", "nowhere"), "The folder of masks nowhere does not exist"),
     ],
 )

@@ -21,8 +21,10 @@ from genlangsplat_ns.features.sam import SamMaskGenerator
 from genlangsplat_ns.features.sam2 import CONFIGS, Sam2MaskGenerator, import_sam2
 from genlangsplat_ns.features.sam_weights import (
     OFFICIAL_CHECKPOINTS,
+    SAM2,
     SAM2_CHECKPOINTS,
     OfficialCheckpoint,
+    check_fit,
     find_checkpoint,
     model_of_weights,
     read_checkpoint,
@@ -154,6 +156,16 @@ def test_weights_of_the_other_version_are_named_with_where_they_belong(tmp_path)
     with pytest.raises(GenLangSplatError, match=r"of SAM, not of SAM 2\.1\..*hiera_large.*masks sam with --sam\.ch"):
         read_checkpoint(tmp_path / "old.pth", Sam2Settings())
     assert set(read_checkpoint(tmp_path / "new.pt", Sam2Settings())) == {"image_encoder.trunk.pos_embed"}
+
+
+def test_a_file_of_the_same_size_but_another_version_is_not_said_to_fit_its_own_model(tmp_path):
+    weights = {SAM2.width_of: torch.ones(96, 3, 7, 7)}
+    weights |= {f"image_encoder.trunk.blocks.{number}.norm1.weight": torch.ones(96) for number in range(12)}
+    newer = {**weights, "no_obj_embed_spatial": torch.ones(1, 64)}
+    with pytest.raises(GenLangSplatError, match=r"13 weights .* expected 14 .* another version.*hiera_tiny\.pt"):
+        check_fit(tmp_path / "sam2_hiera_tiny.pt", Sam2Settings("hiera_tiny"), weights, newer)
+    with pytest.raises(GenLangSplatError, match=r"Give the model it belongs to with --sam2\.model hiera_tiny\."):
+        check_fit(tmp_path / "sam2_hiera_tiny.pt", Sam2Settings("hiera_small"), weights, newer)
 
 
 # --------------------------------------------------------------------------------------------------- the real package

@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 
 from genlangsplat_ns.demo.gallery import GallerySettings, build_gallery
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.photographs.colmap import Colmap, import_pycolmap
+from genlangsplat_ns.photographs.colmap import UNFINISHED, Colmap, import_pycolmap
 from genlangsplat_ns.photographs.outcome import Outcome
 from genlangsplat_ns.photographs.scene import make_scene
 from genlangsplat_ns.photographs.settings import PhotographSettings
@@ -148,3 +148,20 @@ def test_a_damaged_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "database.db").write_bytes(b"no database" * 100)
     with pytest.raises(GenLangSplatError, match=r"COLMAP could not open the database \(.*remove .*database\.db first"):
         Colmap(tmp_path / "database.db", tmp_path, tmp_path / "masks")
+
+
+@needs_pycolmap
+def test_what_a_killed_process_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = tmp_path / "colmap"
+    solver = Colmap(work / "database.db", tmp_path, tmp_path / "masks")
+    (work / UNFINISHED / "0").mkdir(parents=True)
+    written_to = []
+
+    def find_nothing(database: Path, images: Path, folder: Path, **_: object) -> dict[int, object]:
+        written_to.append((Path(folder).name, list(Path(folder).iterdir())))
+        return {}
+
+    monkeypatch.setattr(import_pycolmap(), "incremental_mapping", find_nothing)
+    assert solver.solve(["1.jpg"], work / "sparse", lambda count: None) == []
+    assert written_to == [(UNFINISHED, [])]
+    assert [path.name for path in work.iterdir()] == ["database.db"]

@@ -95,6 +95,20 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
         prepare(tmp_path)
 
 
+def test_a_photograph_with_damaged_exif_data_is_named(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "source", NAMES)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x0110] = 6, "Maker", "x" * 100
+    Image.new("RGB", SIZE).save(tmp_path / "source/2.jpg", exif=exif)
+    data = (tmp_path / "source/2.jpg").read_bytes()
+    # The type of the maker's name: fractions instead of a text.
+    text, fractions = b"\x01\x0f\x00\x02", b"\x01\x0f\x00\x05"
+    assert data.count(text) == 1
+    (tmp_path / "source/2.jpg").write_bytes(data.replace(text, fractions))
+    with pytest.raises(GenLangSplatError, match=r"2\.jpg cannot be read as an image"):
+        prepare(tmp_path)
+
+
 def test_blur_lowers_the_sharpness(tmp_path: Path) -> None:
     write_photographs(tmp_path / "source", NAMES)
     with Image.open(tmp_path / "source/1.jpg") as file:
@@ -155,3 +169,17 @@ def test_a_damaged_record_is_written_again(tmp_path: Path) -> None:
     before = prepare(tmp_path)
     (tmp_path / "scene/colmap/photographs.json").write_text('{"1.jpg": [')
     assert prepare(tmp_path) == before
+
+
+@pytest.mark.parametrize("change", ["the source is removed", "the copy is lost"])
+def test_masks_in_the_scene_are_those_of_the_source(tmp_path: Path, change: str) -> None:
+    write_photographs(tmp_path / "source", NAMES)
+    (tmp_path / "masks").mkdir()
+    for name in ("1.png", "2.png"):
+        Image.new("L", SIZE).save(tmp_path / "masks" / name)
+    prepare(tmp_path, masks=tmp_path / "masks")
+    lost = "masks/1.png" if change == "the source is removed" else "scene/masks/1.jpg.png"
+    (tmp_path / lost).unlink()
+    left = ["2.jpg.png"] if change == "the source is removed" else ["1.jpg.png", "2.jpg.png"]
+    assert [item.mask for item in prepare(tmp_path, masks=tmp_path / "masks") if item.mask] == left
+    assert sorted(path.name for path in (tmp_path / "scene/masks").iterdir()) == left

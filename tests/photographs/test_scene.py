@@ -14,6 +14,7 @@ from PIL import Image
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.photographs.scene import make_scene
 from genlangsplat_ns.photographs.settings import PhotographSettings
+from genlangsplat_ns.views.model_folders import has_cameras
 from tests.photographs.fakes import FakeSolver, write_photographs
 
 NAMES = [f"{number}.jpg" for number in range(5)]
@@ -70,6 +71,37 @@ def test_an_interrupted_call_is_continued(source: Path, tmp_path: Path, stage: s
     solver = FakeSolver.fresh()
     make_scene(source, tmp_path / "scene", PhotographSettings(), solver)
     assert totals(solver) == left
+
+
+def test_an_interrupted_call_leaves_no_cameras_of_an_earlier_one(
+    source: Path, tmp_path: Path, solver: type[FakeSolver]
+) -> None:
+    make_scene(source, tmp_path / "scene", PhotographSettings(), solver)
+    model = tmp_path / "scene/colmap/sparse/0"
+    model.mkdir(parents=True)
+    (model / "cameras.bin").touch()
+    assert has_cameras(tmp_path / "scene")
+    (source / "2.jpg").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        make_scene(source, tmp_path / "scene", PhotographSettings(), FakeSolver.fresh(interrupt="solve"))
+    assert not has_cameras(tmp_path / "scene")
+
+
+def test_what_a_killed_process_left_is_removed(source: Path, tmp_path: Path, solver: type[FakeSolver]) -> None:
+    make_scene(source, tmp_path / "scene", PhotographSettings(), solver)
+    work = tmp_path / "scene/colmap"
+    kept = sorted(work.iterdir())
+    (work / ".frames-0123abcd").mkdir()
+    (work / ".frames-0123abcd/000001.jpg").touch()
+    (work / ".state-0123abcd.json").touch()
+    make_scene(source, tmp_path / "scene", PhotographSettings(), solver)
+    assert sorted(work.iterdir()) == kept
+
+
+def test_a_damaged_outcome_is_made_again(source: Path, tmp_path: Path, solver: type[FakeSolver]) -> None:
+    first = make_scene(source, tmp_path / "scene", PhotographSettings(), solver)
+    (tmp_path / "scene/colmap/outcome.json").write_text("{")
+    assert make_scene(source, tmp_path / "scene", PhotographSettings(), solver) == first
 
 
 def test_added_photographs_alone_are_extracted_and_matched(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,20 @@ def test_a_folder_with_a_number_is_no_copy_without_the_folder_that_it_copies(tmp
     assert len(names_in(tmp_path)) == 3
 
 
+def test_a_second_folder_with_other_photographs_is_no_copy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make(tmp_path, "walk/1.jpg", "walk/2.jpg", "walk_2/2.jpg", "walk_2/3.jpg", "walk_4/1.png")
+    with caplog.at_level(logging.INFO):
+        assert names_in(tmp_path) == ("walk/1.jpg", "walk/2.jpg", "walk_2/2.jpg", "walk_2/3.jpg")
+    assert f"Left out {tmp_path / 'walk_4'}" in caplog.text
+
+
+def test_links_that_lead_back_are_not_followed(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.jpg", "a/2.jpg", "a/3.jpg")
+    (tmp_path / "a/back").symlink_to(tmp_path)
+    (tmp_path / "again").symlink_to(tmp_path / "a")
+    assert names_in(tmp_path) == ("1.jpg", "2.jpg", "3.jpg")
+
+
 def test_masks_in_the_folder_are_found(tmp_path: Path) -> None:
     make(tmp_path, "images/1.jpg", "images/2.jpg", "images/3.jpg", "masks/1.png")
     assert find_photographs(tmp_path, tmp_path / "out").masks == tmp_path / "masks"
@@ -54,6 +69,8 @@ def test_a_folder_of_masks_can_be_given(tmp_path: Path) -> None:
     make(tmp_path, "1.jpg", "2.jpg", "3.jpg", "ignore/1.png", "ignore/2.png")
     found = find_photographs(tmp_path, tmp_path / "out", tmp_path / "ignore")
     assert found.masks == tmp_path / "ignore" and found.names == ("1.jpg", "2.jpg", "3.jpg")
+    # Also relative to the photographs.
+    assert find_photographs(tmp_path, tmp_path / "out", Path("ignore")) == found
     with pytest.raises(GenLangSplatError, match=r"folder of masks nowhere does not exist\. Correct --masks"):
         find_photographs(tmp_path, tmp_path / "out", Path("nowhere"))
 

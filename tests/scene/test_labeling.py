@@ -16,7 +16,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.settings import MAX_CLASSES, LabelSettings
 from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.scene.language_scene import LanguageScene
-from genlangsplat_ns.scene_io.ply import read_ply
+from genlangsplat_ns.scene_io.ply import read_antialiased, read_ply
 from tests.scene.language_scenes import NUM_GAUSSIANS, UNSEEN, language_scene, two_clouds
 from tests.scene.test_export import store_frame, turned
 
@@ -83,6 +83,20 @@ def test_the_preview_shows_the_colors_of_the_document(model: GenLangSplatModel, 
     for row, number in ((0, 1), (HALF, 2), (NUM_GAUSSIANS - 1, 0)):
         assert colors[row].tolist() == pytest.approx(document["classes"][number]["color"], abs=0.01)
     assert preview.sh_degree == 0 and preview.means.shape == (NUM_GAUSSIANS, 3)
+
+
+@pytest.mark.parametrize("mode", ["classic", "antialiased"])
+def test_the_files_of_an_antialiased_run_say_so(model: GenLangSplatModel, tmp_path: Path, mode: str) -> None:
+    model.config.rasterize_mode = mode
+    label(tmp_path, "left; right", colored="class")
+    for file in ("labels.ply", "labels-colored.ply"):
+        assert read_antialiased(tmp_path / file) == (mode == "antialiased")
+
+
+def test_a_preview_of_replaced_labels_is_removed(model: GenLangSplatModel, tmp_path: Path) -> None:
+    label(tmp_path, "left; right", colored="class")
+    label(tmp_path, "right", overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.json", "labels.ply"]
 
 
 def test_the_same_command_writes_the_same_files(model: GenLangSplatModel, tmp_path: Path) -> None:

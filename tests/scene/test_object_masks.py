@@ -17,7 +17,10 @@ from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene.object_masks import mask_files, write_object_masks
 from genlangsplat_ns.scene.settings import CameraSettings
+from genlangsplat_ns.views.masked_transforms import write_masked_transforms
+from genlangsplat_ns.views.transforms_file import read_transforms
 from tests.scene.language_scenes import NamedDirections, two_clouds
+from tests.views.scene_files import write_pictures, write_transforms
 from tests.views.view_scenes import open_scene, pinhole, write_scene
 
 SIZE = (48, 32)
@@ -103,6 +106,49 @@ def test_masks_have_the_size_and_lens_of_the_photograph(factor: int, tmp_path: P
     expected = np.asarray(Image.fromarray(disk).resize(back.shape[::-1], Image.Resampling.NEAREST))
     assert (back != expected).mean() < 0.02
     assert data.photograph("train", 0) == folder / "images" / "a.jpg"
+
+
+def test_masks_of_listed_copies_have_their_size(tmp_path: Path) -> None:
+    """A scene may list pictures in images_2 itself, beside larger ones that are not used."""
+    folder = photographed(tmp_path / "scene")
+    (folder / "images").rename(folder / "images_2")
+    (folder / "images").mkdir()
+    Image.new("RGB", (2 * SIZE[0], 2 * SIZE[1])).save(folder / "images" / "a.jpg")
+    text = (folder / "transforms.json").read_text()
+    (folder / "transforms.json").write_text(text.replace("images/a.jpg", "images_2/a.jpg"))
+    write_object_masks(opened(folder), TextQuery(("left",)), tmp_path / "out", split="train")
+    assert read(tmp_path / "out" / "masks" / "a.png").shape == SIZE[::-1]
+    (frame,) = json.loads((tmp_path / "out" / "transforms_masked.json").read_text())["frames"]
+    assert frame["file_path"] == str(folder / "images_2" / "a.jpg")
+
+
+def test_photographs_of_copies_in_any_layout_are_known(tmp_path: Path) -> None:
+    folder = tmp_path / "scene"
+    big = (SIZE[0] * 40, SIZE[1] * 40)
+    write_pictures(folder / "images", ["left/a.jpg", "right/b.jpg"], big)
+    write_pictures(folder / "images_2", ["a.jpg", "b.jpg"], (big[0] // 2, big[1] // 2))
+    write_transforms(folder, ["images/left/a.jpg", "images/right/b.jpg"], frame=pinhole(big))
+    data = open_scene(folder)
+    assert data.raw_size("train", 0)[0] == big[0] // 2
+    assert data.photograph("train", 0) == folder / "images/left/a.jpg"
+
+
+def test_the_copy_keeps_splits_and_the_transform_of_the_poses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_transforms(tmp_path / "scene", ["images/a.jpg", "images/b.jpg", "images/c.jpg"])
+    write_pictures(folder / "images", ["a.jpg", "b.jpg", "c.jpg"])
+    document = json.loads((folder / "transforms.json").read_text())
+    # The names of a split may be spelled in another way.
+    document |= {"train_filenames": ["a.jpg", "./images/c.jpg"], "val_filenames": ["images/b.jpg"]}
+    (folder / "transforms.json").write_text(json.dumps(document))
+    (folder / "colmap/sparse/0").mkdir(parents=True)
+    masks = {folder / f"images/{name}.jpg": f"masks/{name}.png" for name in "ab"}
+    assert write_masked_transforms(folder / "transforms.json", tmp_path / "copy.json", masks) == 2
+    copy = json.loads((tmp_path / "copy.json").read_text())
+    assert copy["train_filenames"] == [str(folder / "images/a.jpg")]
+    assert copy["val_filenames"] == [str(folder / "images/b.jpg")]
+    before, after = (read_transforms(path) for path in (folder / "transforms.json", tmp_path / "copy.json"))
+    assert np.array_equal(before.applied_transform, after.applied_transform)
+    assert "copy.json names no seed points" in caplog.text
 
 
 def test_pixels_that_the_data_mask_stay_black(tmp_path: Path) -> None:

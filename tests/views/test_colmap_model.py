@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import struct
 from pathlib import Path
 
@@ -38,6 +39,24 @@ def test_the_folder_of_missing_photographs_is_named(tmp_path: Path) -> None:
 def test_a_given_model_is_not_replaced_by_another(tmp_path: Path) -> None:
     with pytest.raises(GenLangSplatError, match=r"looked for .* in sparse/1\. Give its folder"):
         parse(ColmapDataParserConfig(data=colmap_scene(tmp_path), colmap_path=Path("sparse/1")))
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_the_largest_of_several_models_is_read_and_the_others_are_named(
+    tmp_path: Path, binary: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = colmap_scene(tmp_path)
+    names = [Path(name).name for name in NAMES]
+    shutil.rmtree(scene / "sparse/0")
+    for number, count in (("0", 3), ("1", 9), ("2", 9), ("10", 4)):
+        write_colmap(scene / "sparse" / number, names[:count], binary=binary)
+    for config in (NerfstudioDataParserConfig(data=scene), ColmapDataParserConfig(data=scene)):
+        outputs = [parse(config, split) for split in ("train", "test")]
+        assert sum(len(each.image_filenames) for each in outputs) == 9
+    assert caplog.text.count("The largest is used, sparse/1 with 9 photographs") == 1
+    assert "not sparse/0 (3), sparse/2 (9), sparse/10 (4). To use another: --colmap-path" in caplog.text
+    given = ColmapDataParserConfig(data=scene, colmap_path=Path("sparse/0"), eval_mode="all")
+    assert len(parse(given).image_filenames) == 3
 
 
 def test_settings_of_the_default_format_are_kept_for_a_colmap_scene(tmp_path: Path) -> None:

@@ -40,11 +40,14 @@ def test_a_file_is_not_a_folder(tmp_path: Path, name: str) -> None:
         check(tmp_path / name)
 
 
-@pytest.mark.parametrize("kind", ["transforms", "colmap"])
+@pytest.mark.parametrize("kind", ["transforms", "colmap", "blender"])
 def test_a_scene_one_folder_below_is_named(tmp_path: Path, kind: str) -> None:
     inner = tmp_path / "my scene"
     if kind == "transforms":
         write_transforms(inner, ["a.png"])
+    elif kind == "blender":
+        write_transforms(inner, ["a.png"])
+        (inner / "transforms.json").rename(inner / "transforms_train.json")
     else:
         write_colmap(inner / "sparse/0", ["a.png", "b.png"])
     with pytest.raises(GenLangSplatError, match=r"give --data '.*/my scene'\."):

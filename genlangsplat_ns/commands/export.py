@@ -20,10 +20,9 @@ class Export(ChoiceSettings):
     rest: bool = False
     """Write all Gaussians except the selected ones."""
     latents: Literal["nowhere", "file", "ply"] = "nowhere"
-    """Write language latents nowhere, to a .safetensors file next to the PLY (file), or as PLY properties (ply)."""
+    """Write language latents nowhere, to a .safetensors beside the output, or as properties of a .ply file."""
     frame: Literal["run", "capture", "data"] = "run"
-    """Coordinates: those of the run (rotated, centered and scaled by nerfstudio), or those of the input poses (capture;
-    data is its earlier name)."""
+    """Frame: run (turned, centered and scaled by nerfstudio), or capture (of the input poses; data is the same)."""
 
     def __call__(self) -> None:
         from genlangsplat_ns.scene.export import check_export, export_scene

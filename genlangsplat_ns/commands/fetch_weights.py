@@ -31,9 +31,9 @@ class FetchWeights:
     ] = ("sam", "openclip")
     """Models whose weights are fetched."""
     sam_model: Literal["vit_h", "vit_l", "vit_b"] = "vit_h"
-    """SAM architecture; another one than vit_h also has to be given in training, with --sam.model."""
+    """SAM architecture. Training with another one than vit_h also needs --pipeline.datamanager.sam.model."""
     sam2_model: Literal["hiera_large", "hiera_base_plus", "hiera_small", "hiera_tiny"] = "hiera_large"
-    """SAM 2.1 architecture; another one than hiera_large also has to be given in training, with --sam2.model."""
+    """SAM 2.1 architecture. Training with another one than hiera_large needs --pipeline.datamanager.sam2.model."""
     mirror: Path | None = None
     """Folder to copy the files from; None takes GENLANGSPLAT_WEIGHTS_MIRROR, or downloads if that is not set."""
     yes: bool = False

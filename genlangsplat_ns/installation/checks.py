@@ -26,6 +26,9 @@ INSTALL = 'pip install "genlangsplat-ns[embedded]"'
 SHOWN = ("nerfstudio", "gsplat", "torch", "numpy", "open_clip_torch", "segment-anything")
 """Packages with a line of their own; the others share one."""
 
+DEVELOPERS = ("docs", "dev")
+"""Extras that no user needs."""
+
 BROKEN = (
     GenLangSplatError,
     ImportError,
@@ -106,7 +109,7 @@ def check_versions() -> Iterator[Finding]:
         else:
             others.append(f"{item.name} {finding.found}")
     yield Finding("other packages", "ok", ", ".join(others))
-    for extra in ("embedded", "ray", "photos", "formats"):
+    for extra in (name for name in own.get_all("Provides-Extra") or () if name not in DEVELOPERS):
         packages = [item for item, marker in optional if marker.evaluate({"extra": extra})]
         missing = [item.name for item in packages if _package(item.name, item.specifier).state == "missing"]
         if missing:

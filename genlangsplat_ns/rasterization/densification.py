@@ -23,9 +23,17 @@ class BudgetedStrategy(DefaultStrategy):
     max_gaussians: int | None = None
 
     def step_post_backward(self, params: Any, optimizers: Any, state: Any, step: int, info: Any, **kwargs: Any) -> None:
-        """Runs gsplat's step with thresholds that respect the budget."""
+        """Runs gsplat's step, and resets the opacities where some versions do not."""
+        super().step_post_backward(params, optimizers, state, step, info, **kwargs)
+        if step < self.refine_stop_iter and step % self.reset_every == 0:
+            # gsplat 1.5 never resets them, because it binds `0 & step` first. A second reset changes nothing.
+            reset_opa(params, optimizers, state, value=self.prune_opa * 2.0)
+
+    @torch.no_grad()
+    def _grow_gs(self, params: Any, optimizers: Any, state: Any, step: int, **kwargs: Any) -> Any:
+        """Grows with thresholds that respect the budget; only here do the sums have the gradients of this step."""
         thresholds = self.grow_grad2d, self.grow_scale2d
-        if self.max_gaussians is not None and step % self.refine_every == 0 and state["grad2d"] is not None:
+        if self.max_gaussians is not None:
             room = self.max_gaussians - len(params["means"])
             gradients = state["grad2d"] / state["count"].clamp_min(1)
             growing = gradients > self.grow_grad2d
@@ -38,12 +46,9 @@ class BudgetedStrategy(DefaultStrategy):
                 if int(growing.sum()) > room:
                     self.grow_grad2d = math.inf if room <= 0 else float(gradients.topk(room + 1).values[-1])
         try:
-            super().step_post_backward(params, optimizers, state, step, info, **kwargs)
+            return super()._grow_gs(params, optimizers, state, step, **kwargs)
         finally:
             self.grow_grad2d, self.grow_scale2d = thresholds
-        if step < self.refine_stop_iter and step % self.reset_every == 0:
-            # gsplat 1.5 never resets them, because it binds `0 & step` first. A second reset changes nothing.
-            reset_opa(params, optimizers, state, value=self.prune_opa * 2.0)
 
     @torch.no_grad()
     def _update_state(self, params: Any, state: Any, info: Any, packed: bool = False) -> None:

@@ -21,6 +21,7 @@ from genlangsplat_ns.scene.export import FrameName, capture_frame, in_capture_fr
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.frames import SceneFrame
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
+from genlangsplat_ns.scene_io.packing import HARMONIC
 from genlangsplat_ns.scene_io.ply import write_ply
 from genlangsplat_ns.utils.files import atomic_path, check_new_file
 
@@ -33,9 +34,6 @@ UNLABELED = "unlabeled"
 UNLABELED_COLOR = (128, 128, 128)
 
 Coloring = Literal["nowhere", "class", "instance"]
-
-HARMONIC = 0.28209479177387814
-"""Value of the constant harmonic."""
 
 
 @dataclass(frozen=True)

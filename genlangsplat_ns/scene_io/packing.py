@@ -1,4 +1,4 @@
-"""What the compact files of Gaussians have in common: rotations in three numbers, opacities in bytes, and checks."""
+"""What files of Gaussians have in common: rotations in three numbers, opacities in bytes, and checks."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ def from_arrays(
 def as_arrays(gaussians: GaussianParameters) -> dict[str, np.ndarray]:
     """Returns the parameters by name as arrays on the CPU; the quaternions have length 1."""
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in gaussians.tensors().items()}
-    arrays["quats"] = arrays["quats"] / np.linalg.norm(arrays["quats"], axis=1, keepdims=True)
+    # The squares of very short and very long ones are zero or infinite in single precision.
+    quats = arrays["quats"].astype(np.float64)
+    arrays["quats"] = quats / np.linalg.norm(quats, axis=1, keepdims=True)
     return arrays
 
 

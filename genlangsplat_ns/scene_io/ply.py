@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
+from genlangsplat_ns.scene_io.packing import from_arrays
 from genlangsplat_ns.scene_io.ply_file import PlyElement, read_elements, write_elements
 from genlangsplat_ns.utils.files import atomic_path
 
@@ -59,38 +60,20 @@ def read_ply(path: Path) -> GaussianParameters:
             f"{path} lacks the properties {', '.join(missing)} of a Gaussian (it has {', '.join(names)}); expected a "
             f"PLY file of Gaussian splats from Inria's program or ns-export gaussian-splat.{hint}"
         )
-    if len(vertices) == 0:
-        raise GenLangSplatError(f"{path} contains no Gaussians. Export the scene again, or use another file.")
     ignored = [name for name in names if name not in {*required, *rest, *NORMALS}]
     if ignored:
         LOGGER.info("%s: the properties %s are ignored.", path, ", ".join(ignored))
-    values = {name: _column(path, vertices, name) for name in (*required, *rest)}
-    usable = np.logical_and.reduce([np.isfinite(column) for column in values.values()])
-    usable &= np.logical_or.reduce([values[name] != 0 for name in QUATS])
-    if not usable.any():
-        raise GenLangSplatError(
-            f"None of the {len(usable):,} Gaussians in {path} can be rendered: all have NaN, an infinite value or a "
-            "zero quaternion. Export the scene again."
-        )
-    if not usable.all():
-        LOGGER.warning(
-            "%s: %s of %s Gaussians are dropped because they have NaN, an infinite value or a zero quaternion.",
-            *(path, f"{np.count_nonzero(~usable):,}", f"{len(usable):,}"),
-        )
 
-    def table(columns: tuple[str, ...]) -> Tensor:
-        rows = np.empty((np.count_nonzero(usable), len(columns)), np.float32)
+    def table(columns: tuple[str, ...]) -> Float32[np.ndarray, "num_vertices columns"]:
+        rows = np.empty((len(vertices), len(columns)), np.float32)
         for column, name in enumerate(columns):
-            rows[:, column] = values[name][usable]
-        return torch.from_numpy(rows)
+            rows[:, column] = _column(path, vertices, name)
+        return rows
 
-    return GaussianParameters(
-        means=table(MEANS),
-        scales=table(SCALES),
-        quats=table(QUATS),
-        features_dc=table(CONSTANT),
-        features_rest=table(rest).unflatten(1, (3, len(rest) // 3)).transpose(1, 2).contiguous(),
-        opacities=table(OPACITY),
+    by_channel = table(rest).reshape(len(vertices), 3, len(rest) // 3)
+    return from_arrays(
+        *(path, table(MEANS), table(SCALES), table(QUATS), table(CONSTANT)),
+        *(by_channel.transpose(0, 2, 1), table(OPACITY)[:, 0]),
     )
 
 

@@ -173,7 +173,7 @@ def _words_without_lists(words: list[str], properties: list[Property]) -> list[s
         if position >= len(words):
             raise ValueError(f"a line ends before the property {item.name}")
         if item.length_type:
-            position += int(words[position])
+            position += _checked_length(int(words[position]))
         else:
             kept.append(words[position])
         position += 1
@@ -236,7 +236,10 @@ def _read_number(file: BinaryIO, kind: str) -> int:
     part = file.read(size)
     if len(part) < size:
         raise ValueError("it ends within a list")
-    length = int(np.frombuffer(part, kind)[0])
+    return _checked_length(int(np.frombuffer(part, kind)[0]))
+
+
+def _checked_length(length: int) -> int:
     if length < 0:
         raise ValueError(f"a list has the length {length}")
     return length

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Num, UInt8
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.scene_io.packing import HARMONIC
 from genlangsplat_ns.scene_io.ply import CONSTANT, read_offset
 from genlangsplat_ns.scene_io.ply_file import PlyElement, read_elements
 from genlangsplat_ns.utils.wrong_files import wrong_content
@@ -25,9 +26,6 @@ COLOR_NAMES = (
     *((name,) * 3 for name in ("intensity", "gray", "grey", "luminance")),
 )
 """Names of color properties, the preferred ones first, without upper case and without CloudCompare's `scalar_`."""
-
-HARMONIC = 0.28209479177387814
-"""Value of the constant spherical harmonic."""
 
 ADVICE = "Replace it, or remove ply_file_path from transforms.json to start from random points."
 

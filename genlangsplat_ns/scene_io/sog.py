@@ -37,8 +37,14 @@ VERSION = 2
 MAX_META_BYTES = 1 << 20
 """A real one has some 20 kB."""
 
-MEMBER_ERRORS = (KeyError, OSError, EOFError, RuntimeError, UnicodeError, zipfile.BadZipFile, zlib.error)
-"""Exceptions of zipfile for damaged, absent and encrypted files, and for unknown compression."""
+ARCHIVE_ERRORS = (OSError, RuntimeError, ValueError, zipfile.BadZipFile)
+"""Exceptions of zipfile for archives that are damaged, or of a version that it does not know."""
+
+MEMBER_ERRORS = (*ARCHIVE_ERRORS, KeyError, EOFError, zlib.error)
+"""Exceptions of zipfile for damaged, absent and encrypted files, and for names that no file can have."""
+
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""zipfile unpacks the others as a whole, whatever size is asked for."""
 
 MAX_IMAGE_RATIO = 4
 """Images are compressed already, so an archive does not make them much smaller."""
@@ -64,7 +70,7 @@ class _Members:
         if self.folder is None:
             try:
                 self.archive = zipfile.ZipFile(io.BytesIO(path.read_bytes()))
-            except (zipfile.BadZipFile, OSError, ValueError) as error:
+            except ARCHIVE_ERRORS as error:
                 raise _damaged(path, f"its archive cannot be opened: {error}") from error
         self.stored = path.stat().st_size if self.folder is None else 0
 
@@ -83,6 +89,8 @@ class _Members:
                     content = file.read(min(limit, (self.folder / name).stat().st_size) + 1)
                 self.stored += len(content)
             else:
+                if self.archive.getinfo(name).compress_type not in COMPRESSIONS:
+                    raise _damaged(self.path, f"{name} is compressed by other means than deflate")
                 with self.archive.open(name) as member:
                     content = member.read(limit + 1)
         except MEMBER_ERRORS as error:
@@ -97,7 +105,7 @@ def is_sog_archive(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return META in archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except ARCHIVE_ERRORS:
         return False
 
 
@@ -122,7 +130,7 @@ def read_sog(path: Path) -> tuple[GaussianParameters, bool]:
     meta = _parse_meta(path, members.read(META, MAX_META_BYTES))
     count = meta["count"]
     low, high = (_image(members, name, count) for name in _files(path, meta, "means", 2))
-    lowest, highest = (_numbers(path, meta["means"], "means", end, 3) for end in ("mins", "maxs"))
+    lowest, highest = (_numbers(path, meta["means"], "means", end, 3)[:3] for end in ("mins", "maxs"))
     levels = low[:count, :3] + 256.0 * high[:count, :3]
     logarithms = lowest + levels / 65535 * (highest - lowest)
     with np.errstate(over="ignore"):
@@ -254,7 +262,7 @@ def _read_harmonics(members: _Members, meta: dict[str, Any], count: int) -> Floa
 def _parse_meta(path: Path, content: bytes) -> dict[str, Any]:
     try:
         meta = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, f"{META} is no JSON: {error}") from error
     if not isinstance(meta, dict) or meta.get("version") != VERSION:
         version = meta.get("version", 1) if isinstance(meta, dict) else None
@@ -279,7 +287,7 @@ def _files(path: Path, meta: dict[str, Any], section: str, number: int) -> list[
 def _numbers(path: Path, entry: dict[str, Any], section: str, name: str, least: int) -> Float[np.ndarray, " numbers"]:
     try:
         numbers = np.array(entry.get(name), dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = np.zeros(0)
     if numbers.ndim != 1 or len(numbers) < least:
         raise _damaged(path, f"{META} lacks the numbers {section}.{name}")

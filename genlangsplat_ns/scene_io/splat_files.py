@@ -84,8 +84,18 @@ def read_splats(path: Path) -> SplatFile:
     """Reads Gaussians from a file, or from the folder of a SOG scene, by its content.
 
     Raises:
-        GenLangSplatError: The file is of another kind, damaged or truncated, or has no Gaussian that can be rendered.
+        GenLangSplatError: The file is of another kind, damaged or truncated, may not be read, or has no Gaussian that
+            can be rendered.
     """
+    try:
+        return _read(path)
+    except OSError as error:
+        raise GenLangSplatError(
+            f"{path} cannot be read: {error.strerror or error}. Give permission, or copy the file to this machine."
+        ) from error
+
+
+def _read(path: Path) -> SplatFile:
     kind = recognize(path)
     if kind is SplatFormat.SPZ:
         return SplatFile(kind, *spz.read_spz(path))

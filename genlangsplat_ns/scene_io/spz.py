@@ -197,33 +197,39 @@ def _parse_header(path: Path, data: bytes) -> _Header:
     if header.count == 0:
         raise GenLangSplatError(f"{path} contains no Gaussians. Export the scene again, or use another file.")
     if header.degree > MAX_DEGREE + 1 or not 0 <= header.fractional_bits <= 24:
-        raise GenLangSplatError(
-            f"{path} says that it has harmonics of degree {header.degree} and {header.fractional_bits} fractional "
-            "bits; expected at most 4 and 24. It is damaged; copy, download or export it again."
+        raise _damaged(
+            path,
+            f"says that it has harmonics of degree {header.degree} and {header.fractional_bits} fractional bits; "
+            "expected at most 4 and 24",
         )
     return header
 
 
+def _damaged(path: Path, found: str) -> GenLangSplatError:
+    return GenLangSplatError(f"{path} {found}. It is damaged; copy, download or export it again.")
+
+
 def _wrong_version(path: Path, version: int) -> GenLangSplatError:
     return GenLangSplatError(
-        f"{path} is an SPZ file of version {version} in the container of another one; expected version 2 or 3 with "
-        "gzip, or version 4. Convert it to a .ply file with the program that wrote it."
+        f"{path} is an SPZ file of version {version}; expected version 2 or 3, compressed by gzip as a whole, or "
+        "version 4, which is not. Convert it to a .ply file with the program that wrote it."
     )
 
 
 def _gunzip(path: Path, data: bytes, size: int, complete: bool = False) -> bytes:
     """Unpacks the first `size` bytes; `complete` says that nothing may follow, so that the checksum is compared."""
-    unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    unpacker, more = zlib.decompressobj(16 + zlib.MAX_WBITS), b""
     try:
         unpacked = unpacker.decompress(data, size)
         if complete and not unpacker.eof:
-            unpacker.decompress(unpacker.unconsumed_tail, 1)
+            more = unpacker.decompress(unpacker.unconsumed_tail, 1)
     except zlib.error as error:
-        raise GenLangSplatError(
-            f"{path} cannot be unpacked as an SPZ file ({error}). It is damaged; copy, download or export it again."
-        ) from error
-    if len(unpacked) < size or (complete and not unpacker.eof):
+        raise _damaged(path, f"cannot be unpacked as an SPZ file ({error})") from error
+    if len(unpacked) < size:
         raise truncated(path, "SPZ", len(unpacked), size)
+    if complete and not unpacker.eof:
+        what = "more than" if more else "no checksum after"
+        raise _damaged(path, f"is an SPZ file with {what} the {size:,} bytes that its header announces")
     return unpacked
 
 
@@ -234,25 +240,23 @@ def _unpack_streams(path: Path, data: bytes, header: _Header) -> bytes:
     table = struct.unpack_from("<I", data, 16)[0] if len(data) >= LONG_HEADER else 0
     first = table + 16 * header.streams
     if header.streams != len(sizes) or table < LONG_HEADER:
-        raise GenLangSplatError(
-            f"{path} says that it has {header.streams} streams; expected {len(sizes)} for harmonics of degree "
-            f"{header.degree}. It is damaged; copy, download or export it again."
-        )
+        expected = f"expected {len(sizes)} for harmonics of degree {header.degree}, from byte {LONG_HEADER} on"
+        raise _damaged(path, f"says that it has {header.streams} streams, listed from byte {table} on; {expected}")
     if first > len(data):
         raise truncated(path, "SPZ", len(data), first)
     parts = []
     for number, size in enumerate(sizes):
         stored, unpacked = struct.unpack_from("<QQ", data, table + 16 * number)
+        if unpacked != size:
+            raise _damaged(path, f"says that a stream of it unpacks to {unpacked:,} bytes; expected {size:,}")
         if first + stored > len(data):
             raise truncated(path, "SPZ", len(data), first + stored)
         try:
             # A reader takes no more memory than it is asked for, whatever the stream says of its size.
             part = zstandard.ZstdDecompressor().stream_reader(data[first : first + stored]).read(size)
         except zstandard.ZstdError as error:
-            raise GenLangSplatError(
-                f"{path} cannot be unpacked as an SPZ file ({error}). It is damaged; copy, download or export it again."
-            ) from error
-        if not len(part) == unpacked == size:
+            raise _damaged(path, f"cannot be unpacked as an SPZ file ({error})") from error
+        if len(part) < size:
             raise truncated(path, "SPZ", len(part), size)
         parts.append(part)
         first += stored

@@ -98,10 +98,10 @@ def _receive(url: str, partial: Path, target: Path) -> None:
 
 def _open(url: str, start: int, target: Path) -> Any:
     """Opens an address, from a byte on if the server can; None if no byte follows."""
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
+        request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
         return urllib.request.urlopen(request, timeout=TIMEOUT)
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, HTTPError) and error.code == NOTHING_LEFT and start:
             return None
         raise GenLangSplatError(

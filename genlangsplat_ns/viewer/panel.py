@@ -81,8 +81,12 @@ class LanguageControls(nn.Module):
         self.k_hide = ViewerButton("Hide", self._button(self._hide))
         self.l_reset = ViewerButton("Show all", self._button(self._show_all))
         self.m_peak = ViewerButton("Next peak", self._button(self._fly))
-        self.n_path = ViewerText("File", "selection.ply", hint="Export file, relative to the viewer's working folder")
-        self.o_export = ViewerButton("Export PLY", self._button(self._export))
+        self.n_path = ViewerText(
+            "File",
+            "selection.ply",
+            hint="File for Export in the viewer's working folder: .ply, .compressed.ply, .spz or .sog",
+        )
+        self.o_export = ViewerButton("Export", self._button(self._export))
         self.p_vocabulary = ViewerText("Vocabulary", "", hint="File with one text per line; empty for common things")
         self.q_name = ViewerButton("Click: what is here?", self._button(lambda: self._await_click(self._name)))
         self.r_like = ViewerButton(

@@ -19,7 +19,7 @@ from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery
 from genlangsplat_ns.language.selection import GaussianSelection
 from genlangsplat_ns.language.settings import LevelRule
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
-from genlangsplat_ns.scene_io.ply import write_ply
+from genlangsplat_ns.scene_io.splat_files import format_to_write, write_splats
 from genlangsplat_ns.utils.files import check_new_file
 
 CLICK_PIXELS = 9
@@ -44,19 +44,20 @@ class SceneTools:
     """Restricts drawing to these Gaussians; None draws all."""
     parameters: Callable[[Tensor], GaussianParameters]
     """Returns the parameters of the drawable Gaussians among the selected ones."""
+    antialiased: bool
+    """Whether they were trained with antialiasing, which their file says."""
 
     def export(self, selection: GaussianSelection, path: Path) -> None:
-        """Writes the selected Gaussians as a PLY file.
+        """Writes the selected Gaussians as PLY, compressed PLY, SPZ or SOG by the file's ending.
 
         Raises:
-            GenLangSplatError: The file exists, has no .ply suffix or cannot be written.
+            GenLangSplatError: The file exists, has no such ending or cannot be written.
         """
-        if path.suffix.lower() != ".ply":
-            raise GenLangSplatError(f"Found the export path {path}; give a file that ends in .ply.")
+        format_to_write(path)
         if path.exists():
             raise GenLangSplatError(f"{path} exists already and is not overwritten; choose another name.")
         check_new_file(path, overwrite=True)
-        write_ply(path, self.parameters(selection.keep))
+        write_splats(path, self.parameters(selection.keep), antialiased=self.antialiased)
 
     @torch.no_grad()
     def embeddings_at(self, click: ViewerClick, level: LevelRule) -> Float[Tensor, "num_levels embedding_dim"]:

@@ -1,4 +1,4 @@
-"""Writes runs in the file format of stock splatfacto, which could only be trained with CUDA."""
+"""Runs that start from existing Gaussians, and runs in the file format of stock splatfacto, which needs CUDA."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ from nerfstudio.models.splatfacto import RGB2SH
 
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
+from tests.end_to_end.conftest import make_config
+
+
+def config_from(source: Path, data: Path, output: Path, frame: str = "auto", **model: Any) -> Any:
+    """A run that starts from the Gaussians of a source."""
+    config = make_config(data, output, **model)
+    config.pipeline.init_from, config.pipeline.init_frame = source, frame
+    return config
 
 
 def trained_gaussians(run: LanguageScene, degree: int = 0) -> GaussianParameters:

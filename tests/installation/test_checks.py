@@ -146,6 +146,13 @@ def test_versions_are_compared_with_the_requirements(monkeypatch: pytest.MonkeyP
     assert f"scipy {installed('scipy')}" in found["other packages"].found
 
 
+def test_every_extra_for_users_has_a_line() -> None:
+    """Also one that is new, such as sam2."""
+    extras = set(metadata.metadata("genlangsplat-ns").get_all("Provides-Extra") or ()) - {"docs", "dev"}
+    assert extras >= {"embedded", "ray", "photos", "formats"}
+    assert {name for name in run(check_versions) if name.startswith("extra ")} == {f"extra {name}" for name in extras}
+
+
 def test_an_unsupported_python_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 9, 1))
     assert run(check_versions)["python"].state == "warning"

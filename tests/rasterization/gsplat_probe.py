@@ -19,6 +19,9 @@ from genlangsplat_ns.rasterization.densification import BudgetedStrategy
 from tests.rasterization import gsplat_fake
 from tests.rasterization.gaussian_scenes import SmallScene, relative_error, small_scene
 
+MAX_GAUSSIANS = 500
+"""The budget of the densification."""
+
 FUNCTIONS = {
     "rasterization": gsplat.rasterization,
     "spherical_harmonics": gsplat.spherical_harmonics,
@@ -27,6 +30,7 @@ FUNCTIONS = {
     "DefaultStrategy.step_pre_backward": DefaultStrategy.step_pre_backward,
     "DefaultStrategy.step_post_backward": DefaultStrategy.step_post_backward,
     "DefaultStrategy._update_state": DefaultStrategy._update_state,
+    "DefaultStrategy._grow_gs": DefaultStrategy._grow_gs,
     "reset_opa": ops.reset_opa,
 }
 """What the package calls or overrides."""
@@ -86,7 +90,12 @@ def densify(scene: SmallScene) -> dict[str, Any]:
     params = torch.nn.ParameterDict({name: torch.nn.Parameter(value.clone()) for name, value in values.items()})
     optimizers = {name: torch.optim.Adam([value], lr=1e-3) for name, value in params.items()}
     strategy = BudgetedStrategy(
-        refine_start_iter=1, refine_every=4, reset_every=8, grow_grad2d=1e-4, max_gaussians=500, verbose=False
+        refine_start_iter=1,
+        refine_every=4,
+        reset_every=8,
+        grow_grad2d=1e-4,
+        max_gaussians=MAX_GAUSSIANS,
+        verbose=False,
     )
     state = strategy.initialize_state(scene_scale=1.0)
     counts, resets = [], []

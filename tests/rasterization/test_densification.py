@@ -17,11 +17,17 @@ REFINE_EVERY = 10
 
 
 def refine(
-    count: int, max_gaussians: int | None, seed: int = 0, gradient: float = 1.0, share_of_screen: float = 0.0
+    count: int,
+    max_gaussians: int | None,
+    seed: int = 0,
+    gradient: float = 1.0,
+    share_of_screen: float = 0.0,
+    last_gradient: float = 0.0,
 ) -> int:
     """Runs one refinement; returns the number of Gaussians afterwards.
 
-    With the default gradient, nine tenths of the Gaussians are above the threshold.
+    With the default gradient, nine tenths of the Gaussians are above the threshold. `last_gradient` is that of the step
+    with the refinement itself, in which all are visible unless it is zero.
     """
     generator = torch.Generator().manual_seed(seed)
     params = nn.ParameterDict(
@@ -47,10 +53,10 @@ def refine(
     state["count"] = torch.ones(count)
     state["radii"] = torch.full((count,), share_of_screen)
     means2d = torch.zeros(1, count, 2, requires_grad=True)
-    means2d.grad = torch.zeros(1, count, 2)
+    means2d.grad = last_gradient * torch.rand(1, count, 2, generator=generator)
     info = {
         "means2d": means2d,
-        "radii": torch.zeros(1, count, dtype=torch.int32),
+        "radii": torch.full((1, count), int(last_gradient > 0), dtype=torch.int32),
         "width": 10,
         "height": 10,
         "n_cameras": 1,
@@ -68,6 +74,13 @@ def test_without_a_budget_all_gaussians_above_the_threshold_grow() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_budget_is_filled_and_not_exceeded(seed: int) -> None:
     assert refine(100, 130, seed) == 130
+
+
+@pytest.mark.parametrize("budget", [100, 101, 130])
+def test_gradients_of_the_refining_step_count_in_the_budget(budget: int) -> None:
+    """They alone are above the threshold."""
+    assert refine(100, None, gradient=0.01, last_gradient=1.0) > 150
+    assert refine(100, budget, gradient=0.01, last_gradient=1.0) == budget
 
 
 def test_a_full_or_overfull_budget_stops_growth() -> None:

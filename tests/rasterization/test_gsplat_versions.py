@@ -26,6 +26,7 @@ from genlangsplat_ns.rasterization.densification import BudgetedStrategy
 from tests.rasterization import gsplat_packages
 from tests.rasterization.gaussian_scenes import small_scene
 from tests.rasterization.gsplat_packages import VERSIONS, package_folder, probe, stored_contract
+from tests.rasterization.gsplat_probe import MAX_GAUSSIANS
 
 SHARED = inspect.signature(rasterization).parameters
 
@@ -81,6 +82,7 @@ def test_the_densification_overrides_methods_that_exist(version: str) -> None:
     step.bind("self", "params", "optimizers", "state", 0, "info", packed=False)
     update = signature(version, "DefaultStrategy._update_state")
     assert list(update.parameters) == list(inspect.signature(BudgetedStrategy._update_state).parameters)
+    signature(version, "DefaultStrategy._grow_gs").bind("self", "params", "optimizers", "state", 0)
     signature(version, "reset_opa").bind("params", "optimizers", "state", value=0.1)
     settings = set(signature(version, "DefaultStrategy").parameters)
     assert set(inspect.signature(BudgetedStrategy).parameters) - {"max_gaussians"} <= settings
@@ -117,6 +119,7 @@ def test_densification_resets_opacities_and_grows_alike(version: str) -> None:
     found = report(version)["densification"]
     assert found["resets"] == [0, 8, 16]
     assert found["counts"][4] > found["counts"][0] and found["counts"][12] < found["counts"][11]
+    assert max(found["counts"]) <= MAX_GAUSSIANS
 
 
 # What is outside

@@ -103,6 +103,14 @@ def test_a_file_that_ends_early_is_damaged(tmp_path: Path, form: str, lengths: l
             list(read_elements(path))
 
 
+def test_a_list_of_negative_length_is_damaged(tmp_path: Path) -> None:
+    properties = "property list int int track\nproperty float x"
+    header = f"ply\nformat ascii 1.0\nelement vertex 1\n{properties}\nend_header\n"
+    (tmp_path / "a.ply").write_text(f"{header}-9 1.5\n")
+    with pytest.raises(ValueError, match="a list has the length -9"):
+        list(read_elements(tmp_path / "a.ply"))
+
+
 def test_elements_behind_the_one_that_is_asked_for_are_not_read(tmp_path: Path) -> None:
     path = write_lists(tmp_path / "a.ply", "little-endian", [3, 3])
     path.write_bytes(path.read_bytes()[:-3])

@@ -18,7 +18,7 @@ from PIL import Image
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.scene_io import sog
 from genlangsplat_ns.scene_io.sog import read_sog, write_sog
-from tests.scene_io.gaussian_fakes import picture, psnr, trained_like
+from tests.scene_io.gaussian_fakes import picture, psnr, same_bits, trained_like
 
 PEAK = 10_000_000
 """More memory than these tests may take, far less than the files ask for."""
@@ -111,6 +111,11 @@ def refused(path: Path, message: str) -> None:
         ({"means": {"files": ["gone.webp", "x"]}}, r"gone\.webp cannot be read"),
         ({"means": {"files": ["means_l.webp", "means_u.webp"]}}, r"lacks the numbers means\.mins"),
         ({"scales": {"files": ["scales.webp"], "codebook": [1.0]}}, r"lacks the numbers scales\.codebook"),
+        (
+            {"means": {"files": ["means_l.webp", "means_u.webp"], "mins": [10**400] * 3, "maxs": [1] * 3}},
+            r"lacks the numbers means\.mins",
+        ),
+        ({"means": {"files": ["means\0.webp", "x"]}}, "cannot be read"),
         ({"shN": {"bands": 4}}, "degree 4; expected 1, 2 or 3"),
         ({"shN": {"bands": 2, "files": ["shN_centroids.webp", "shN_labels.webp"]}}, "expected 512 columns"),
     ],
@@ -136,6 +141,41 @@ def test_a_zip_bomb_is_not_unpacked(name: str, members: dict[str, bytes], tmp_pa
             archive.writestr(other, content if other != name else bytes(30_000_000))
     assert path.stat().st_size < 1_000_000
     refused(path, f"{name} is larger than")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_compressions_are_refused_because_they_unpack_without_a_limit(
+    compression: int, members: dict[str, bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.sog"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    refused(path, "meta.json is compressed by other means than deflate")
+
+
+def test_an_archive_of_a_later_version_is_refused(members: dict[str, bytes], tmp_path: Path) -> None:
+    path = bundle(tmp_path / "a.sog", members)
+    content = path.read_bytes()
+    entry = content.rindex(b"PK\x01\x02")
+    path.write_bytes(content[: entry + 6] + b"\xff" + content[entry + 7 :])
+    refused(path, "its archive cannot be opened: zip file version")
+
+
+def test_a_deeply_nested_table_of_contents_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.sog"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("meta.json", "[" * 200_000)
+    refused(path, "meta.json is no JSON")
+
+
+def test_further_numbers_of_a_later_program_are_left_alone(members: dict[str, bytes], tmp_path: Path) -> None:
+    meta = json.loads(members["meta.json"])
+    longer = {**meta["means"], "mins": [*meta["means"]["mins"], 0.0], "maxs": [*meta["means"]["maxs"], 1.0]}
+    same, changed = (
+        read_sog(bundle(tmp_path / f"{n}.sog", members, means=m))[0] for n, m in enumerate((meta["means"], longer))
+    )
+    assert same_bits(same, changed)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", white(12, 12)[:20]])

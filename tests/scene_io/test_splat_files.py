@@ -21,7 +21,7 @@ from genlangsplat_ns.scene_io.frames import SceneFrame, half_turn, move_gaussian
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.scene_io.ply import read_ply
 from genlangsplat_ns.scene_io.splat_files import SplatFormat, format_to_write, read_splats, recognize, write_splats
-from tests.scene_io.gaussian_fakes import make_gaussians, picture, psnr, trained_like
+from tests.scene_io.gaussian_fakes import make_gaussians, picture, psnr, same_bits, trained_like
 
 FILES = Path(__file__).parents[1] / "fixtures" / "splats"
 """Files of other programs with the same Gaussians as `scene.ply`."""
@@ -318,6 +318,25 @@ def test_a_damaged_file_is_read_or_refused(name: str, tmp_path: Path) -> None:
             assert len(read_splats(tmp_path / name).gaussians) <= 90
         except GenLangSplatError as error:
             assert str(tmp_path) in str(error)
+
+
+@pytest.mark.parametrize("name", ["scene.ply", *NAMES])
+def test_a_file_that_may_not_be_read_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(GenLangSplatError, match=f"{name} cannot be read: Permission denied"):
+        read_splats(FILES / name)
+
+
+@pytest.mark.parametrize("ending", LOSSY)
+@pytest.mark.parametrize("length", [2.0**-100, 2.0**100])
+def test_quaternions_of_any_length_are_written(ending: str, length: float, tmp_path: Path) -> None:
+    gaussians = trained_like(20, 0)
+    write_splats(tmp_path / f"a{ending}", gaussians)
+    write_splats(tmp_path / f"b{ending}", replace(gaussians, quats=gaussians.quats * length))
+    assert same_bits(*(read_splats(tmp_path / f"{name}{ending}").gaussians for name in "ab"))
 
 
 def test_a_meta_file_with_wrong_types_is_refused(tmp_path: Path) -> None:

@@ -49,6 +49,11 @@ def test_a_cut_download_continues_where_it_ended(server: FileServer, target: Pat
     assert [wanted for _, wanted in server.asked] == [None, "bytes=3000001-"]
 
 
+def test_an_address_that_is_none_is_named(target: Path) -> None:
+    with pytest.raises(GenLangSplatError, match=r"hub/model\.pth could not be downloaded \(unknown url type"):
+        download("hub/model.pth", target, SHA256)
+
+
 def test_a_server_without_ranges_sends_everything_again(server: FileServer, target: Path) -> None:
     put(partial_path(target, SHA256), CONTENT[:1000])
     server.ranges = False

@@ -21,7 +21,7 @@ from genlangsplat_ns.utils.command_line import report_errors_plainly
 from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.files import atomic_path
 from support.benchmark import Row
-from support.figures import draw_lifting_time, draw_race, draw_training, draw_widths
+from support.figures import draw_race, draw_training, draw_widths
 from support.pictures import draw_answers, draw_regions, open_demo
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +29,6 @@ ROOT = Path(__file__).resolve().parents[1]
 FIGURES: dict[str, tuple[str, Callable[[Sequence[Row]], Figure]]] = {
     "latent-width.png": ("composed.json", draw_widths),
     "lifting-and-adam.png": ("lifting_and_adam.json", draw_race),
-    "lifting-linear.png": ("lifting_large.json", draw_lifting_time),
     "training.png": ("training.json", draw_training),
 }
 """The result file and the function of every figure."""

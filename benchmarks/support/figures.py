@@ -99,20 +99,6 @@ def draw_race(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def draw_lifting_time(rows: Sequence[Row]) -> Figure:
-    """Draws processor time of lifting onto the large scene over the views that are done, with a line through zero."""
-    large = next(row for row in rows if "marks" in row)
-    views, seconds = np.array(large["marks"]).T
-    slope = (views * seconds).sum() / (views**2).sum()
-    figure = Figure(figsize=(6, 4), layout="tight")
-    axes = figure.subplots()
-    axes.plot(views, seconds, "o", label="measured")
-    axes.plot(views, slope * views, label=f"{slope:.2f} s per view")
-    axes.set(xlabel="views", ylabel="processor seconds", title=f"Lifting onto {large['gaussians']:,} Gaussians")
-    axes.legend()
-    return figure
-
-
 def draw_training(rows: Sequence[Row]) -> Figure:
     """Draws step time over Gaussians and pixels, with lines of proportional cost, and memory over Gaussians."""
     by_count = [row for row in rows if (row["height"], row["width"]) == USUAL_SIZE]

@@ -67,7 +67,6 @@ def training_rows() -> list[dict[str, Any]]:
 ROWS = {
     "composed.json": scene_rows(),
     "lifting_and_adam.json": race_rows(),
-    "lifting_large.json": [{"gaussians": 12}, {"gaussians": 12, "marks": [[10, 4.0], [20, 8.0]]}],
     "training.json": training_rows(),
 }
 

@@ -17,10 +17,10 @@ from genlangsplat_ns.utils.console import hide, is_shown
 
 
 def open_run(
-    config_path: Path,
+    config_path: str | Path,
     decoder: DecoderName | None = None,
     require_language: bool = True,
-    data: Path | None = None,
+    data: str | Path | None = None,
     photographs: bool = True,
 ) -> LanguageScene:
     """Opens the newest checkpoint of a run.
@@ -43,6 +43,7 @@ def open_run(
     from nerfstudio.utils.eval_utils import eval_setup
 
     config_path = Path(config_path)
+    folder = None if data is None else Path(data)
     config = read_config(config_path)
     if not isinstance(config, GenLangSplatTrainerConfig):
         kind = getattr(config, "method_name", None) or type(config).__name__
@@ -53,7 +54,7 @@ def open_run(
 
     def adjust(config: TrainerConfig) -> TrainerConfig:
         assert isinstance(config, GenLangSplatTrainerConfig), "it was checked above"
-        config.open_at(config_path, data, photographs)
+        config.open_at(config_path, folder, photographs)
         if decoder is not None:
             config.pipeline.model.decoder = decoder
         return config
@@ -67,7 +68,7 @@ def open_run(
         if not shown:
             hide()
     assert isinstance(pipeline, GenLangSplatPipeline), "its config has no other"
-    scene = LanguageScene(pipeline.model, pipeline.datamanager, StoredRun(config_path, checkpoint, data))
+    scene = LanguageScene(pipeline.model, pipeline.datamanager, StoredRun(config_path, checkpoint, folder))
     if decoder is not None:
         scene.model.decode_by(decoder)
     if require_language:

@@ -72,7 +72,7 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--architectures", default="8.0;9.0;12.0", help="of cards, as in TORCH_CUDA_ARCH_LIST")
     parser.add_argument("--cuda-home", type=Path, help="folder of the CUDA toolkit; that of nvcc by default")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="compilers at once, 2 GB of memory each")
-    parser.add_argument("--fox", type=Path, default=ROOT.parent / "shared" / "data" / "fox", help="the fox scene")
+    parser.add_argument("--fox", type=Path, default=Path("fox"), help="folder of the fox scene")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "gpu-bundle")
     return parser.parse_args(arguments)
 

@@ -85,7 +85,7 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda", help="cuda, or cpu to rehearse what needs no card")
     parser.add_argument("--quick", action="store_true", help="tiny scenes and few steps; the figures mean nothing")
     parser.add_argument("--bundle", type=Path, help="folder of `make gpu-bundle`, installed first")
-    parser.add_argument("--fox", type=Path, default=ROOT.parent / "shared" / "data" / "fox", help="the fox scene")
+    parser.add_argument("--fox", type=Path, default=Path("fox"), help="folder of the fox scene")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "gpu-check", help="folder of runs and logs")
     parser.add_argument("--json", type=Path, help="file of the figures; gpu-check.json in the output by default")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="time for all parts")

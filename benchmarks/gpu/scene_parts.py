@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,8 +51,11 @@ def fox(settings: Settings) -> None:
         raise Skipped(f"the fox scene is not in {settings.fox}: give it with --fox")
     use_stored_sentences()
     steps = settings.size(RGB_STEPS, QUICK_STEPS)
-    config = short_config(settings.fox, settings.folder / "fox", "fox", steps, settings.device)
-    # The scene may lie in a folder that cannot be written to.
+    # A copy, because features are stored beside the photographs, and those of an earlier run would be read.
+    data = settings.folder / "fox-scene"
+    shutil.rmtree(data, ignore_errors=True)
+    shutil.copytree(settings.fox, data, ignore=shutil.ignore_patterns("language_features"))
+    config = short_config(data, settings.folder / "fox", "fox", steps, settings.device)
     config.pipeline.datamanager.max_image_side = settings.size(480, 96)
     scene = open_run(train(config))
     rows = ask_views(scene, TextQuery((FOX[0],)))

@@ -174,8 +174,9 @@ def test_a_bundle_finds_the_toolkit_and_drops_sources(
         file.writestr("gsplat/csrc.so", b"\x7fELF")
         file.writestr(header, "// glm")
         file.writestr(record, f"gsplat/csrc.so,sha256=1,4\n{header},sha256=2,6\n{record},,\n")
-    bundle.strip_sources(wheel)
+    bundle.shrink(wheel)
     with zipfile.ZipFile(wheel) as file:
+        assert {entry.compress_type for entry in file.infolist()} == {zipfile.ZIP_LZMA}
         assert file.namelist() == ["gsplat/csrc.so", record]
         assert file.read(record).decode() == f"gsplat/csrc.so,sha256=1,4\n{record},,\n"
 

@@ -8,12 +8,14 @@
 # make contract  the supported versions of gsplat without kernels, into build/gsplat, and their tests
 # make gpu-bundle  what a card without a network needs, into build/gpu-bundle; needs nvcc and a python3.12
 # make gpu-check what only a card can tell, in at most eight minutes: BUNDLE=build/gpu-bundle without a network
+# make paper-check  the scenes of the paper beside published scores: DATA="lerf_ovs 3d-ovs"; hours on a card, see --help
 # make docs      the tests of the documents (links, anchors, commands), and their site in build/site
 # make figures   the figures of the documents, from benchmarks/results; with DEMO=FOLDER also the pictures of that demo
 # make wheel     sdist and wheel in DIST, a check of their content, and make try-wheel
 # make try-wheel installs WHEEL in a new environment; trains and asks a small scene there
 # Variables: PYTHON (3.10 to 3.12), VENV, TORCH (the torch to install, for example a CUDA or CPU build of your own choice),
-#            GPU_OPTIONS (of gpu-bundle and gpu-check, see --help of gpu.bundle and gpu.check)
+#            GPU_OPTIONS (of gpu-bundle and gpu-check, see --help of gpu.bundle and gpu.check),
+#            OPTIONS (of paper-check, see --help of benchmarks/paper_check.py)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -26,8 +28,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 CPP_FILES := $(wildcard genlangsplat_ns/rasterization/kernels/* benchmarks/*/*.cpp tests/*/*.cpp)
 
-.PHONY: install demo test test-slow coverage sanitize contract gpu-bundle gpu-check lint format docs figures wheel try-wheel
-.PHONY: clean
+.PHONY: install demo test test-slow coverage sanitize contract gpu-bundle gpu-check paper-check lint format docs figures wheel
+.PHONY: try-wheel clean
 
 install: $(INSTALLED)
 
@@ -103,6 +105,9 @@ GPU_PYTHON ?= $(if $(wildcard $(INSTALLED)),$(abspath $(BIN)/python),$(PYTHON))
 
 gpu-check:
 	cd benchmarks && $(GPU_PYTHON) -m gpu.check $(if $(BUNDLE),--bundle $(abspath $(BUNDLE))) $(GPU_OPTIONS)
+
+paper-check: install
+	$(BIN)/python benchmarks/paper_check.py $(if $(DATA),--data $(abspath $(DATA))) $(OPTIONS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info demo-output $(DIST)

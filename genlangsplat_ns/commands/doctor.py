@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,8 @@ class Doctor:
         from genlangsplat_ns.installation.checks import CHECKS, check_installation
         from genlangsplat_ns.installation.scene_needs import check_scene
 
+        if self.json is not None:
+            check_file(self.json, self.overwrite)
         # What auto takes is a finding, and not to be said twice.
         hide()
         scene = () if self.data is None else (("scene", partial(check_scene, self.data, self.data_format), False),)
@@ -47,7 +50,7 @@ class Doctor:
         CONSOLE.print(table_of(findings))
         broken = [finding.name for finding in findings if finding.stops]
         if self.json is not None:
-            write_findings(self.json, findings, self.overwrite)
+            write_findings(self.json, findings)
         if broken:
             CONSOLE.print(f"[bold red]Neither method works:[/bold red] {escape(', '.join(broken))}.")
             sys.exit(1)
@@ -65,12 +68,24 @@ def table_of(findings: list[Finding]) -> Table:
     return table
 
 
-def write_findings(path: Path, findings: list[Finding], overwrite: bool) -> None:
+def check_file(path: Path, overwrite: bool) -> None:
+    """Checks before the checks, which take a while, that the file of the findings can be written.
+
+    Raises:
+        GenLangSplatError: It exists and may not be replaced, or cannot be written.
+    """
+    # A broken installation, which the checks are to describe, may lack what this import needs.
+    with suppress(ImportError):
+        from genlangsplat_ns.utils.files import check_new_file
+
+        check_new_file(path, overwrite)
+
+
+def write_findings(path: Path, findings: list[Finding]) -> None:
     """Writes the findings as JSON: `works`, and one entry for each finding."""
     # Only here, because a broken installation may lack what this import needs.
-    from genlangsplat_ns.utils.files import atomic_path, check_new_file
+    from genlangsplat_ns.utils.files import atomic_path
 
-    check_new_file(path, overwrite)
     document = {
         "works": not any(finding.stops for finding in findings),
         "findings": [asdict(finding) for finding in findings],

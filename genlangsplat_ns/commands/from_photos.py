@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import join
@@ -47,22 +48,23 @@ class FromPhotos:
     def __call__(self) -> None:
         from genlangsplat_ns.errors import GenLangSplatError
         from genlangsplat_ns.language.settings import split_texts
+        from genlangsplat_ns.photographs.lock import only_process
+        from genlangsplat_ns.views.model_folders import has_cameras
 
         if self.text and not (self.train and split_texts(*self.text)):
             raise GenLangSplatError("Texts are answered after a training. Give --train, and texts that are not blank.")
-        training = self._posed() or self._scene()
-        if self.train and training.finished:
-            CONSOLE.print(f"The training in {escape(str(training.run))} is complete.")
-        elif self.train:
-            training.train()
-        self._ask(training)
+        posed = has_cameras(self.source)
+        # Cameras that are there already are not written, only a training is.
+        with only_process(self._output()) if self.train or not posed else nullcontext():
+            training = self._posed() if posed else self._scene()
+            if self.train and training.finished:
+                CONSOLE.print(f"The training in {escape(str(training.run))} is complete.")
+            elif self.train:
+                training.train()
+            self._ask(training)
 
-    def _posed(self) -> SceneTraining | None:
-        """Returns the training of a folder that has cameras; None if it has none."""
-        from genlangsplat_ns.views.model_folders import has_cameras
-
-        if not has_cameras(self.source):
-            return None
+    def _posed(self) -> SceneTraining:
+        """Returns the training of a folder that has cameras."""
         CONSOLE.print(
             f"{escape(str(self.source))} has cameras already, which are used. To compute them anew, give the folder of "
             "the photographs alone."

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.photographs.colmap import Colmap, import_pycolmap
+from genlangsplat_ns.photographs.lock import LOCK_FILE
 from genlangsplat_ns.photographs.outcome import FEW_FEATURES, Outcome
 from genlangsplat_ns.photographs.prepare import prepare_photographs
 from genlangsplat_ns.photographs.reconstruct import MakeSolver, SceneFolder, reconstruct
@@ -74,7 +75,9 @@ def _claim(folder: SceneFolder, source: Path) -> None:
                 f"{folder.root} is the scene of {other}. Name another folder with --output-dir, or remove it."
             )
         return
-    if folder.root.exists() and (not folder.root.is_dir() or any(folder.root.iterdir())):
+    if folder.root.exists() and (
+        not folder.root.is_dir() or any(path.name != LOCK_FILE for path in folder.root.iterdir())
+    ):
         raise GenLangSplatError(
             f"{folder.root} exists, and is no scene of this command. Name another folder with --output-dir."
         )

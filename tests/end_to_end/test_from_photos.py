@@ -12,6 +12,7 @@ import pytest
 
 from genlangsplat_ns.commands import query
 from genlangsplat_ns.photographs import scene
+from genlangsplat_ns.photographs.lock import only_process
 from tests.end_to_end.commands import gen_langsplat
 from tests.photographs.fakes import FakeSolver, write_photographs
 from tests.views.scene_files import colmap_scene
@@ -117,3 +118,37 @@ def test_settings_that_make_no_sense_are_refused_before_any_work(
     gen_langsplat("from-photos", tmp_path / "photographs", *words, expect=1)
     assert message in " ".join(capsys.readouterr().out.split())
     assert [path.name for path in tmp_path.iterdir()] == ["photographs"]
+
+
+def test_a_second_process_with_the_same_folder_is_refused(
+    tmp_path: Path, trained: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_photographs(tmp_path / "photographs", NAMES)
+    words = ("from-photos", tmp_path / "photographs", "--output-dir", tmp_path / "scene", "--train")
+    with only_process(tmp_path / "scene"):
+        gen_langsplat(*words, expect=1)
+        assert "Another process is working on the scene in" in capsys.readouterr().out
+        assert [path.name for path in (tmp_path / "scene").iterdir()] == [".lock"] and trained == []
+    gen_langsplat(*words)
+    assert len(trained) == 1
+
+
+def test_a_training_of_existing_cameras_is_locked_too(
+    tmp_path: Path, trained: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    colmap_scene(tmp_path / "garden", names=NAMES)
+    with only_process(tmp_path / "garden-scene"):
+        gen_langsplat("from-photos", tmp_path / "garden", "--train", expect=1)
+        gen_langsplat("from-photos", tmp_path / "garden")
+    assert trained == [] and "Train with:" in capsys.readouterr().out
+
+
+def test_a_refused_folder_is_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    gen_langsplat("from-photos", tmp_path / "empty", "--output-dir", tmp_path / "scene", expect=1)
+    assert not (tmp_path / "scene").exists()
+    write_photographs(tmp_path / "photographs", NAMES)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/a.txt").touch()
+    gen_langsplat("from-photos", tmp_path / "photographs", "--output-dir", tmp_path / "notes", expect=1)
+    assert [path.name for path in (tmp_path / "notes").iterdir()] == ["a.txt"]

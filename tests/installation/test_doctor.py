@@ -65,11 +65,15 @@ def test_the_exit_status_tells_what_both_methods_need(
     ]
 
 
-def test_a_file_is_replaced_only_on_request(findings: list[Finding], tmp_path: Path) -> None:
+def test_a_file_is_replaced_only_on_request(
+    findings: list[Finding], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "findings.json"
     path.write_text("mine")
     gen_langsplat("doctor", "--json", path, expect=1)
     assert path.read_text() == "mine"
+    printed = capsys.readouterr().out
+    assert "exists" in printed and "2.4.0" not in printed, "it is refused before the checks"
     gen_langsplat("doctor", "--json", path, "--overwrite")
     assert json.loads(path.read_text())["works"]
 

@@ -22,9 +22,10 @@ from genlangsplat_ns.pipeline import GenLangSplatPipeline, GenLangSplatPipelineC
 from genlangsplat_ns.rasterization.library import load_kernels
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene.run_report import report_run
-from genlangsplat_ns.scene_io.checkpoints import check_checkpoint, checkpoint_step, latest_checkpoint
+from genlangsplat_ns.scene_io.checkpoints import check_checkpoint, checkpoint_step, latest_checkpoint, load_checkpoint
 from genlangsplat_ns.scene_io.run_costs import RunCosts, RunPart
 from genlangsplat_ns.scene_io.stored_paths import exists, find_moved, nerfstudio_command, opened_config
+from genlangsplat_ns.scene_io.trust import warn_of_distrust
 from genlangsplat_ns.utils.command_line import report_errors_plainly
 from genlangsplat_ns.utils.console import show
 from genlangsplat_ns.utils.loss_curve import LossCurve
@@ -68,6 +69,7 @@ class GenLangSplatTrainerConfig(StoredSettings, TrainerConfig):
         config_path = opened_config()
         if config_path is not None and self.run_folder is None:
             # ns-viewer shows cameras and photographs if there are any.
+            warn_of_distrust(config_path)
             self.open_at(config_path, photographs=nerfstudio_command() != "viewer")
         folder = super().get_checkpoint_dir()
         newest = latest_checkpoint(folder)
@@ -80,6 +82,8 @@ class GenLangSplatTrainerConfig(StoredSettings, TrainerConfig):
                     "that folder too, or train until the first checkpoint is saved."
                 )
             # A resumed run stores the step that it was resumed from, and other files may lie beside the checkpoints.
+            # nerfstudio leaves it to the version of torch whether a checkpoint may run code.
+            load_checkpoint(newest)
             self.load_step = checkpoint_step(newest)
         self.pipeline.run_dir = self.get_base_dir()
         return folder
@@ -272,4 +276,5 @@ def _resumed_checkpoint(config: TrainerConfig) -> Path | None:
     else:
         return None
     check_checkpoint(resumed)
+    load_checkpoint(resumed)
     return resumed

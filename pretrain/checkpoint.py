@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.files import WEIGHTS_ERRORS, atomic_path
+from genlangsplat_ns.utils.files import atomic_path
+from genlangsplat_ns.utils.json_files import object_of, parse_json, text_of
+from genlangsplat_ns.utils.torch_files import UnusableFileError, load_torch_file
 
 CHECKPOINT_NAME = "checkpoint.pt"
 
@@ -44,14 +45,10 @@ def read_checkpoint(folder: Path, config: dict[str, Any]) -> dict[str, Any] | No
     if not path.exists():
         return None
     try:
-        # torch does not check the checksums of the values.
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise zipfile.BadZipFile(f"{damaged} does not have the stored checksum")
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        made_by, state = dict(json.loads(found["config"])), dict(found["state"])
-    except (*WEIGHTS_ERRORS, zipfile.BadZipFile) as error:
+        found = object_of(load_torch_file(path, checksums=True), "the content")
+        made_by = object_of(parse_json(text_of(found.get("config"), "config")), "config")
+        state = object_of(found.get("state"), "state")
+    except (ValueError, UnusableFileError) as error:
         raise damaged_checkpoint(folder, error) from error
     differences = [
         f"{name} is {made_by.get(name)!r} there and {config.get(name)!r} here"

@@ -260,7 +260,8 @@ class Cross(TrainingCommand):
         names = [folder.name for folder in self.embeddings]
         if len(set(names)) < max(2, len(names)):
             raise GenLangSplatError(
-                f"A table across domains needs two or more folders with different names, found {', '.join(names)}."
+                f"A table across domains needs two or more folders with different names, found {', '.join(names)}. "
+                "Give more."
             )
         read_folders(self.embeddings, verify=False)
         splits = {folder.name: Split.of_folders((folder,)) for folder in self.embeddings}

@@ -63,7 +63,7 @@ def extract_embeddings(
             of another encoder, every frame failed, or Ray is missing or fails.
     """
     if limit is not None and limit < 1:
-        raise GenLangSplatError(f"An extraction needs at least one frame, got limit={limit}.")
+        raise GenLangSplatError(f"An extraction needs at least one frame, got limit={limit}. Raise it.")
     frames = source.frames()[:limit]
     process = partial(local_results, source, models)
     if engine == "ray":

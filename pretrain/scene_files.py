@@ -24,6 +24,7 @@ from torch import Tensor
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.store import StoreIdentity
 from genlangsplat_ns.utils.files import atomic_path, safe_name, tensors_sha256, write_tensors
+from genlangsplat_ns.utils.json_files import integer_of, object_of, parse_json, text_of
 
 FORMAT = "genlangsplat-embeddings-1"
 
@@ -69,10 +70,18 @@ class SceneFile:
                     f"{path} is no file of embeddings of this version (its format is {metadata.get('format')}, "
                     f"expected {FORMAT}). Choose another folder, and extract the embeddings into it."
                 )
-            content = json.loads(metadata["content"])
-            identity = content.pop("identity")
-            identity = StoreIdentity(**{**identity, "levels": tuple(identity["levels"])})
-            found = cls(path, identity, **content, sha256=metadata["sha256"])
+            content = object_of(parse_json(metadata.get("content", "")), "the content")
+            identity = StoreIdentity.from_json(object_of(content.get("identity"), "identity"))
+            frames, failed = (object_of(content.get(name), name) for name in ("frames", "failed"))
+            found = cls(
+                path,
+                identity,
+                text_of(content.get("source"), "source"),
+                text_of(content.get("scene"), "scene"),
+                {key: integer_of(rows, "the rows of a frame") for key, rows in frames.items()},
+                {key: text_of(reason, "a reason") for key, reason in failed.items()},
+                metadata.get("sha256", ""),
+            )
             expected = {"embeddings": [found.rows, identity.embedding_dim], "levels": [found.rows]}
         if shapes != expected:
             raise DamagedFileError(f"{path} is damaged: it has {shapes}, expected {expected}. {REPAIR}")
@@ -114,7 +123,7 @@ def _reading(path: Path) -> Iterator[None]:
     """Converts errors of the block, which reads a file, into DamagedFileError."""
     try:
         yield
-    except (OSError, SafetensorError, ValueError, LookupError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise DamagedFileError(f"{path} is missing, truncated or damaged ({error}). {REPAIR}") from error
 
 

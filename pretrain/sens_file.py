@@ -95,7 +95,9 @@ class SensFile:
         """
         name = f"Frame {number} of {self.path}"
         if number not in self.numbers:
-            raise GenLangSplatError(f"{name} does not exist: the file has {len(self.frames)} frames, numbered from 0.")
+            raise GenLangSplatError(
+                f"{name} does not exist: the file has {len(self.frames)} frames, numbered from 0. Choose one of them."
+            )
         _, offset, length = self.frames[number]
         with reading_picture(name, _ADVICE):
             with self.path.open("rb", buffering=0) as file:

@@ -78,7 +78,9 @@ class TrainingSettings:
             for name in names:
                 value = getattr(self, name)
                 if not low <= value < high:
-                    raise GenLangSplatError(f"The setting {name} must be at least {low} and below {high}, got {value}.")
+                    raise GenLangSplatError(
+                        f"The setting {name} must be at least {low} and below {high}, got {value}. Change it."
+                    )
         try:
             kind = torch.device(self.device).type
         except RuntimeError as error:

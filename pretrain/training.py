@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.architectures import linear_maps
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity, initialize_from_pca
-from genlangsplat_ns.utils.files import WEIGHTS_ERRORS, tensors_sha256
+from genlangsplat_ns.utils.files import tensors_sha256
 from genlangsplat_ns.utils.matrix_products import onednn_matmul
 from genlangsplat_ns.utils.progress import Bar, progress_bar
 from pretrain.checkpoint import damaged_checkpoint, read_checkpoint, write_checkpoint
@@ -270,16 +270,22 @@ class _Training:
             write_checkpoint(self._checkpoint_dir, self._config(), {**progress, **parts, "workers": workers})
 
     def _restore(self, folder: Path, state: dict[str, Any]) -> None:
+        workers, rank = state.get("workers"), self._workers.rank
+        known = isinstance(workers, list) and rank < len(workers) and isinstance(workers[rank], dict)
+        own: dict[str, Any] = workers[rank] if isinstance(workers, list) and known else {}
+        lacking = [name for name in (*PROGRESS, *self._parts) if name not in state]
+        lacking += [name for name in ("generator", "source") if name not in own]
+        if lacking:
+            raise damaged_checkpoint(folder, ValueError(f"it lacks {', '.join(lacking)}"))
         try:
-            for name in PROGRESS:
-                setattr(self, name, state[name])
             for name, part in self._parts.items():
                 part.load_state_dict(state[name])
-            own = state["workers"][self._workers.rank]
             self._generator.set_state(own["generator"])
-            self._source.load_state_dict(own["source"])
-        except WEIGHTS_ERRORS as error:
+        except (RuntimeError, ValueError, TypeError, LookupError) as error:
             raise damaged_checkpoint(folder, error) from error
+        self._source.load_state_dict(own["source"])
+        for name in PROGRESS:
+            setattr(self, name, state[name])
         if self._workers.is_first:
             LOGGER.info("Resuming from %s at step %d of %d.", folder, self.step, self._settings.steps)
 

@@ -32,7 +32,9 @@ class Convert:
 
     def __call__(self) -> None:
         if (self.from_langsplat is None) == (self.to_langsplat is None):
-            raise GenLangSplatError("Give either --from-langsplat FOLDER or --to-langsplat FOLDER.")
+            raise GenLangSplatError(
+                "Found none or both of two folders. Give either --from-langsplat FOLDER or --to-langsplat FOLDER."
+            )
         from genlangsplat_ns.scene.extraction import export_langsplat, import_langsplat, open_views, training_command
 
         if self.to_langsplat is not None:

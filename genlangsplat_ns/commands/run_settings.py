@@ -24,6 +24,15 @@ class StoredRunSettings:
     """The run's config.yml."""
     data: Path | None = None
     """Folder of the scene's data, if it moved since the training."""
+    safe: bool = False
+    """Refuse a run that another user owns, or whose config.yml names objects that no run of nerfstudio has."""
+
+    def __post_init__(self) -> None:
+        # A missing file is reported by whoever opens it.
+        if self.safe and self.load_config.is_file():
+            from genlangsplat_ns.scene_io.trust import require_trusted
+
+            require_trusted(self.load_config)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -181,7 +181,7 @@ def evaluate_views(
     if not scores:
         raise GenLangSplatError(
             f"None of the {len(matched.pairs)} labeled views shows a category that was asked for: "
-            f"{', '.join(dict.fromkeys(target.category for target in targets))}."
+            f"{', '.join(dict.fromkeys(target.category for target in targets))}. Ask for categories of the labels."
         )
     splits = {view.name: str(view.split) for view, _ in matched.pairs}
     return Evaluation(tuple(scores), decibels, splits, matched.unmatched, tuple(lost), tuple(masked))

@@ -55,7 +55,8 @@ def foreign_files(paths: Sequence[Path], source: Path, masks: bool) -> GenLangSp
             return _error(path, kind, where)
     if source.is_file():
         return GenLangSplatError(
-            f"{source} is no label file. Expected a JSON file in COCO, labelme or LERF-OVS (ISAT) format, or a folder."
+            f"{source} is no label file. Expected a JSON file in COCO, labelme or LERF-OVS (ISAT) format, or a folder. "
+            "Give one of these."
         )
     return None
 

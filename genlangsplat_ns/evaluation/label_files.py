@@ -5,7 +5,6 @@ Unusable content raises GenLangSplatError. Below `read_json`, messages do not na
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import numpy as np
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import LabeledObject, Polygon, ViewLabels
+from genlangsplat_ns.utils.json_files import read_json as parse_json_file
 
 MAX_FILE_BYTES = 1 << 29
 """Maximum size of a label file; larger ones are no labels of photographs."""
@@ -40,12 +40,12 @@ def read_json(path: Path) -> Any:
                 f"The labels {path} have more than {MAX_FILE_BYTES >> 20} MiB; expected outlines or compressed masks. "
                 "Export them again, or split the file."
             )
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_json_file(path, "utf-8-sig", MAX_FILE_BYTES)
     except OSError as error:
         raise GenLangSplatError(
             f"Cannot read the labels {path}: {error.strerror}. Give a folder of readable label files."
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise GenLangSplatError(
             f"The labels {path} are not valid JSON ({error}); expected a label file. Remove or repair it."
         ) from error

@@ -90,7 +90,7 @@ def read_label_set(folder: Path) -> LabelSet:
         raise GenLangSplatError(
             f"{folder} has no labels of a known layout: found {', '.join(found[:5]) or 'nothing'}. Expected one "
             f"VIEW.json per view (LERF-OVS, ISAT, labelme), one JSON file for all (COCO), {CLASSES_FILE} and "
-            "VIEW/CLASS.png (3D-OVS), or VIEW/CLASS.png alone."
+            "VIEW/CLASS.png (3D-OVS), or VIEW/CLASS.png alone. Give a folder with one of these."
         )
     for messages, sentence in (
         (labels.skipped, "Skipped %d unusable labels in %s: %s"),

@@ -99,7 +99,7 @@ def _mask(encoded: Any, points: list[Any], width: int, height: int, place: str) 
     if len(corners) != 2:
         raise _wrong_count("mask", len(corners), place)
     if not isinstance(encoded, str):
-        raise GenLangSplatError(f"The mask of {place} is missing; expected a PNG in base64.")
+        raise GenLangSplatError(f"The mask of {place} is missing; expected a PNG in base64. Export it again.")
     with _picture(encoded, f"The mask of {place}") as picture:
         if picture.width > width + 1 or picture.height > height + 1:
             raise GenLangSplatError(

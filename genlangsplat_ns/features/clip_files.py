@@ -11,8 +11,16 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.files import WEIGHTS_ERRORS
 from genlangsplat_ns.utils.weight_files import WeightsFile, read_weights
+
+ERRORS_OF_OPEN_CLIP = (
+    *(OSError, EOFError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError),
+    pickle.UnpicklingError,
+)
+"""What `open_clip.create_model` raises for weights of another model, which it converts before it compares them.
+
+Only that call may be in a block that catches these.
+"""
 
 OPENAI_ENTRIES = ("input_resolution", "context_length", "vocab_size")
 """Entries of OpenAI's archives that are no weights."""
@@ -53,19 +61,20 @@ def load_clip_file(path: Path, name: str, **options: Any) -> Any:
     file = read_weights(path)
     _check_kind(path, file)
     _check_activation(path, name, file)
-    try:
-        if file.is_plain and not set(OPENAI_ENTRIES) & file.tensors.keys():
+    if file.is_plain and not set(OPENAI_ENTRIES) & file.tensors.keys():
+        try:
             return open_clip.create_model(name, pretrained=str(path), require_pretrained=True, **options)
-        # open_clip 3 renamed the argument.
-        base = (
-            "pretrained_text" if "pretrained_text" in signature(open_clip.create_model).parameters else "pretrained_hf"
-        )
-        model = open_clip.create_model(name, **{base: False}, **options)
-        expected = model.state_dict()
-        # A TorchScript archive also has the mask of the text model, which is no weight.
-        extra = {*OPENAI_ENTRIES, "attn_mask", "text.attn_mask"} - expected.keys()
-        model.load_state_dict({key: value for key, value in file.tensors.items() if key not in extra})
-    except WEIGHTS_ERRORS as error:
+        except ERRORS_OF_OPEN_CLIP as error:
+            raise _another_model(path, name, file, error) from error
+    # open_clip 3 renamed the argument.
+    base = "pretrained_text" if "pretrained_text" in signature(open_clip.create_model).parameters else "pretrained_hf"
+    model = open_clip.create_model(name, **{base: False}, **options)
+    # A TorchScript archive also has the mask of the text model, which is no weight.
+    extra = {*OPENAI_ENTRIES, "attn_mask", "text.attn_mask"} - model.state_dict().keys()
+    weights = {key: value for key, value in file.tensors.items() if key not in extra}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
         raise _another_model(path, name, file, error) from error
     return model
 

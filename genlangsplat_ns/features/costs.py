@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from genlangsplat_ns.utils.files import atomic_path
+from genlangsplat_ns.utils.json_files import integer_of, list_of, number_of, object_of, read_json
 from genlangsplat_ns.utils.stopwatch import StageCost
 
 LOGGER = logging.getLogger(__name__)
@@ -85,17 +87,19 @@ def _read(path: Path) -> dict[str, ViewCost]:
     if not path.is_file():
         return {}
     try:
-        rows = json.loads(path.read_text())
-        return {key: _from_row(*row) for key, row in rows.items()}
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        rows = object_of(read_json(path), "the file")
+        return {key: _from_row(list_of(row, "an entry")) for key, row in rows.items()}
+    except (OSError, ValueError) as error:
         LOGGER.warning("%s is damaged (%s), so the costs of the stored features are unknown.", path, error)
         return {}
 
 
-def _from_row(regions: int, *costs: float) -> ViewCost:
-    """Reads what `ExtractionCosts.save` writes for a view."""
+def _from_row(row: list[Any]) -> ViewCost:
+    """Reads what `ExtractionCosts.save` writes for a view; raises ValueError if it is something else."""
+    regions = integer_of(row[0] if row else None, "the number of regions")
+    costs = [number_of(value, "a cost") for value in row[1:]]
     width = len(fields(StageCost))
     if len(costs) != 2 * width:
         raise ValueError(f"found {len(costs)} costs of a view, expected {2 * width}")
-    masks, embeddings = (StageCost(*map(float, part)) for part in (costs[:width], costs[width:]))
-    return ViewCost(int(regions), masks, embeddings)
+    masks, embeddings = (StageCost(*part) for part in (costs[:width], costs[width:]))
+    return ViewCost(regions, masks, embeddings)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.view_file import ViewFeatures
 from genlangsplat_ns.levels import LEVELS
+from genlangsplat_ns.utils.array_files import read_array
 from genlangsplat_ns.utils.files import atomic_path
 
 Numbers: TypeAlias = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
@@ -71,8 +71,8 @@ def read_langsplat_view(
     if maps.shape[:0:-1] == view_size != photograph_size:
         raise GenLangSplatError(
             f"{folder / stem}_s.npy has the size of the undistorted view ({view_size[0]}x{view_size[1]}), not of the "
-            f"original image ({photograph_size[0]}x{photograph_size[1]}), so it would be undistorted twice. Features "
-            "of undistorted images need a scene with the undistorted images."
+            f"original image ({photograph_size[0]}x{photograph_size[1]}), so it would be undistorted twice. Use "
+            "these features with a scene of the undistorted images."
         )
     levels = maps[1:].astype(np.int32)
     height, width = levels.shape[1:]
@@ -122,12 +122,8 @@ def _renumber(regions: Regions) -> tuple[Regions, Int64[NDArray[np.int64], " kep
 
 def _read_array(path: Path) -> Numbers:
     try:
-        array = np.load(path, allow_pickle=False)
-        # np.load also reads archives and arrays of strings.
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
-            raise ValueError("it does not contain a numeric array")
-        return array
-    except (OSError, EOFError, ValueError, BadZipFile) as error:
+        return read_array(path)
+    except (OSError, ValueError) as error:
         raise GenLangSplatError(
             f"{path} is truncated or not an array ({error}). Run the preprocessing again."
         ) from error
@@ -135,7 +131,10 @@ def _read_array(path: Path) -> Numbers:
 
 def _check(name: Path, maps: Numbers, rows: Numbers, photograph_size: tuple[int, int], embedding_dim: int) -> None:
     if maps.ndim != 3 or len(maps) != len(LEVELS) + 1:
-        raise GenLangSplatError(f"{name}_s.npy has shape {maps.shape}, expected 4 x height x width (default, s, m, l).")
+        raise GenLangSplatError(
+            f"{name}_s.npy has shape {maps.shape}, expected 4 x height x width (default, s, m, l). "
+            "Give the folder that LangSplat's preprocessing wrote."
+        )
     if rows.ndim != 2 or rows.shape[1] != embedding_dim:
         raise GenLangSplatError(
             f"{name}_f.npy has shape {rows.shape}, expected rows of the encoder's {embedding_dim} values. Give the "
@@ -156,6 +155,6 @@ def _check(name: Path, maps: Numbers, rows: Numbers, photograph_size: tuple[int,
     if not maps.size or abs(expected_width - width) > SIZE_TOLERANCE * max(1.0, height / photograph_size[1]):
         raise GenLangSplatError(
             f"{name}_s.npy is {width}x{height}, but the image is {photograph_size[0]}x{photograph_size[1]}, which has "
-            "another aspect ratio. Features must belong to the images of the scene: features of undistorted images "
-            "need a scene with the undistorted images."
+            "another aspect ratio. Features must belong to the images of the scene. Use features of undistorted "
+            "images with a scene of the undistorted images."
         )

@@ -14,11 +14,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.features.clip_files import first_line, load_clip_file
+from genlangsplat_ns.features.clip_files import ERRORS_OF_OPEN_CLIP, first_line, load_clip_file
 from genlangsplat_ns.features.clip_tokenizer import load_tokenizer
 from genlangsplat_ns.features.regions import ViewMasks, cut_out
 from genlangsplat_ns.features.settings import OpenClipSettings
-from genlangsplat_ns.utils.files import WEIGHTS_ERRORS, file_sha256
+from genlangsplat_ns.utils.files import file_sha256
 from genlangsplat_ns.utils.matrix_products import onednn_matmul
 
 LOGGER = logging.getLogger(__name__)
@@ -105,7 +105,12 @@ def _download_model(settings: OpenClipSettings, options: dict[str, Any]) -> Any:
     import open_clip
 
     source = _source(settings)
-    LOGGER.info("Downloading CLIP's weights %s of %s from %s", settings.weights, settings.model, source)
+    LOGGER.info(
+        "Downloading CLIP's weights %s of %s from %s, without a hash to compare",
+        settings.weights,
+        settings.model,
+        source,
+    )
     try:
         return open_clip.create_model(settings.model, pretrained=settings.weights, require_pretrained=True, **options)
     except OSError as error:
@@ -113,7 +118,7 @@ def _download_model(settings: OpenClipSettings, options: dict[str, Any]) -> Any:
             f"CLIP's weights {settings.weights} could not be downloaded from {source} ({first_line(error)}). Try "
             "again, or download them by other means and give the file with --open-clip.weights."
         ) from error
-    except WEIGHTS_ERRORS as error:
+    except ERRORS_OF_OPEN_CLIP as error:
         raise GenLangSplatError(
             f"The weights {settings.weights!r} could not be loaded into {settings.model}: they are damaged or of "
             f"another model ({type(error).__name__}: {first_line(error)}). Download them again, or give the model "

@@ -12,7 +12,9 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -23,11 +25,15 @@ from torch import Tensor
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.view_file import ViewFeatures, feature_problem, read_view_file, write_view_file
 from genlangsplat_ns.utils.files import atomic_path, safe_name
+from genlangsplat_ns.utils.json_files import integer_of, list_of, object_of, read_json, text_of
 
 LOGGER = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2
 """Version of the file layout; part of the hash in the folder's name."""
+
+MAX_EMBEDDING_DIM = 1 << 20
+"""A file with wider embeddings is damaged."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,25 @@ class StoreIdentity:
     masks: str
     mask_settings: Mapping[str, str | int | float]
     levels: tuple[str, ...]
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> StoreIdentity:
+        """Reads an identity from JSON values.
+
+        Raises:
+            ValueError: They are of other types.
+        """
+        settings = object_of(fields.get("mask_settings"), "mask_settings")
+        unusual = [name for name, value in settings.items() if not isinstance(value, str | int | float)]
+        levels = tuple(text_of(level, "a level") for level in list_of(fields.get("levels"), "levels"))
+        if unusual or set(fields) != {item.name for item in dataclass_fields(cls)}:
+            raise ValueError(f"it has the entries {sorted(fields)} and no plain value for the settings {unusual}")
+        return cls(
+            **{name: text_of(fields.get(name), name) for name in ("encoder", "encoder_identity", "masks")},
+            embedding_dim=integer_of(fields.get("embedding_dim"), "embedding_dim", 1, MAX_EMBEDDING_DIM),
+            mask_settings=settings,
+            levels=levels,
+        )
 
     @property
     def manifest(self) -> str:
@@ -106,20 +131,20 @@ class FeatureStore:
         """
         path = folder / "manifest.json"
         try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-            version = fields.pop("format_version")
-            identity = StoreIdentity(**{**fields, "levels": tuple(fields["levels"])})
+            fields = object_of(read_json(path), "the file")
+            version = fields.pop("format_version", None)
+            identity = StoreIdentity.from_json(fields) if version == FORMAT_VERSION else None
         except FileNotFoundError as error:
             below = sorted(str(found.parent) for found in folder.glob("**/language_features/*/manifest.json"))
             raise GenLangSplatError(
                 f"{folder} is not a feature store: it has no manifest.json. "
                 + (f"Found {' and '.join(below[:3])} below it; use that." if below else "Extract features first.")
             ) from error
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError) as error:
             raise GenLangSplatError(
                 f"{path} is damaged ({type(error).__name__}: {error}). Extract the features of this scene again."
             ) from error
-        if version != FORMAT_VERSION:
+        if identity is None:
             raise GenLangSplatError(
                 f"{folder} is a feature store of version {version}, expected version {FORMAT_VERSION}. "
                 "Extract the features of this scene again."
@@ -202,7 +227,9 @@ class FeatureStore:
         """
         problem = feature_problem(features, self.identity.embedding_dim)
         if problem is not None:
-            raise GenLangSplatError(f"The features of view {key} cannot be stored: {problem}.")
+            raise GenLangSplatError(
+                f"The features of view {key} cannot be stored: {problem}. Correct the encoder or the masks."
+            )
         path = self.folder / f"{key}.safetensors"
         try:
             with atomic_path(path) as temporary:

@@ -10,6 +10,7 @@ import json
 import lzma
 import zlib
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,18 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from genlangsplat_ns.utils.files import write_tensors
+from genlangsplat_ns.utils.json_files import integer_of, list_of, object_of, parse_json
 
 LZMA_PRESET = 1
 """Higher presets save 3 % of the file size and take ten times as long."""
+
+LZMA_MEMORY = 1 << 26
+"""Bytes that unpacking may take; preset 1 needs one million."""
+
+REGION_TYPES = ("uint8", "uint16", "uint32")
+
+MAX_SIDE, MAX_NUMBERS, MAX_REGIONS = 1 << 16, 1 << 28, (1 << 31) - 1
+"""A map with a longer side, more numbers or higher regions is damaged."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +63,19 @@ def read_view_file(path: Path, origin: list[str], embedding_dim: int) -> ViewFea
     """Returns the features with embeddings in float32, or the reason why the file is unusable."""
     try:
         with safe_open(path, framework="pt") as file:
-            header: dict[str, Any] = json.loads((file.metadata() or {})["view"])
-            if header["origin"] != origin:
+            header = object_of(parse_json((file.metadata() or {}).get("view", "")), "the entry view")
+            if header.get("origin") != origin:
                 return "was made for another view or with other settings"
             embeddings, packed = file.get_tensor("embeddings"), file.get_tensor("regions")
-            half = embeddings.dtype == torch.float16
-            if not half or zlib.crc32(embeddings.numpy().tobytes()) != header["embeddings_crc"]:
+            half = embeddings.dtype == torch.float16 and embeddings.ndim == 2 and packed.dtype == torch.uint8
+            if not half or zlib.crc32(embeddings.numpy().tobytes()) != header.get("embeddings_crc"):
                 return "is damaged: its embeddings do not have the stored checksum"
-            features = ViewFeatures(_unpack(packed, header["regions"]), embeddings.float())
+            features = ViewFeatures(_unpack(packed, object_of(header.get("regions"), "regions")), embeddings.float())
         problem = feature_problem(features, embedding_dim)
         return features if problem is None else f"is damaged: {problem}"
     except FileNotFoundError:
         return "does not exist"
-    except (OSError, EOFError, ValueError, TypeError, KeyError, SafetensorError, lzma.LZMAError) as error:
+    except (OSError, ValueError, SafetensorError, lzma.LZMAError) as error:
         return f"is truncated or not a file of language features ({type(error).__name__})"
 
 
@@ -93,7 +103,19 @@ def _pack(regions: Int32[NDArray[np.int32], "levels height width"]) -> tuple[UIn
 
 
 def _unpack(packed: Tensor, layout: dict[str, Any]) -> Int32[Tensor, "levels height width"]:
-    data = np.frombuffer(lzma.decompress(packed.numpy().tobytes()), np.dtype(layout["type"]).newbyteorder("<"))
-    counted = data.reshape(layout["shape"]).astype(np.int32)
-    firsts = np.array(layout["firsts"], dtype=np.int32)[:, None, None]
-    return torch.from_numpy(np.where(counted > 0, counted - 1 + firsts, -1).astype(np.int32))
+    """Undoes `_pack`; raises ValueError or LZMAError if the bytes or their layout are damaged."""
+    if layout.get("type") not in REGION_TYPES:
+        raise ValueError(f"its regions are of the type {layout.get('type')!r}")
+    kind = np.dtype(layout["type"]).newbyteorder("<")
+    shape = [integer_of(side, "a side", 0, MAX_SIDE) for side in list_of(layout.get("shape"), "shape")]
+    firsts = [integer_of(first, "a first region", 0, MAX_REGIONS) for first in list_of(layout.get("firsts"), "firsts")]
+    if len(shape) != 3 or len(firsts) != shape[0] or prod(shape) > MAX_NUMBERS:
+        raise ValueError(f"its regions have the shape {shape} and {len(firsts)} levels")
+    size = prod(shape) * kind.itemsize
+    # One byte more than expected, so that a longer map is noticed.
+    data = lzma.LZMADecompressor(memlimit=LZMA_MEMORY).decompress(packed.numpy().tobytes(), size + 1)
+    if len(data) != size:
+        raise ValueError(f"its regions unpack to {'more' if len(data) > size else 'less'} than {size:,} bytes")
+    counted = np.frombuffer(data, kind).reshape(shape).astype(np.int64)
+    regions = np.where(counted > 0, counted - 1 + np.array(firsts, dtype=np.int64).reshape(-1, 1, 1), -1)
+    return torch.from_numpy(regions.clip(-1, MAX_REGIONS).astype(np.int32))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.architectures import ARCHITECTURES, LinearPlusResidual, langsplat_decoder, linear_maps
 from genlangsplat_ns.utils.files import atomic_path, tensors_sha256, write_tensors
+from genlangsplat_ns.utils.json_files import integer_of, number_of, object_of, parse_json, text_of
 from genlangsplat_ns.utils.weight_files import read_weights
 from genlangsplat_ns.utils.wrong_files import wrong_content
 
@@ -29,6 +30,9 @@ FORMAT = "genlangsplat-autoencoder-3"
 
 WEIGHTS_HASHED = "genlangsplat-autoencoder-2"
 """Format of earlier files, whose hash does not cover the metadata."""
+
+MAX_WIDTH = 1 << 20
+"""A file with wider embeddings or latents is damaged."""
 
 MIN_MOMENT_SHARE = 1e-4
 """Second moments of principal directions are clamped to at least this share of the largest one."""
@@ -64,9 +68,25 @@ class AutoencoderIdentity:
 
     @classmethod
     def from_entries(cls, entries: Mapping[str, Any]) -> AutoencoderIdentity:
-        """Creates an identity from the entries of a file; entries added by newer versions are ignored."""
-        known = {item.name for item in fields(cls)}
-        return cls(**{name: value for name, value in entries.items() if name in known})
+        """Creates an identity from the entries of a file; entries added by newer versions are ignored.
+
+        Raises:
+            ValueError: An entry is missing or of another type.
+        """
+        known: dict[str, Any] = {item.name: entries[item.name] for item in fields(cls) if item.name in entries}
+        for name, value in known.items():
+            if name in ("embedding_dim", "latent_dim"):
+                known[name] = integer_of(value, name, 1, MAX_WIDTH)
+            elif name == "figures":
+                known[name] = {key: number_of(figure, key) for key, figure in object_of(value, name).items()}
+            elif name != "held_out_cosine":
+                text_of(value, name)
+            elif value is not None:
+                number_of(value, name)
+        lacking = [name for name in ("name", "encoder", "embedding_dim", "latent_dim") if name not in known]
+        if lacking:
+            raise ValueError(f"it lacks {', '.join(lacking)}")
+        return cls(**known)
 
 
 class Autoencoder(nn.Module):
@@ -92,7 +112,7 @@ class Autoencoder(nn.Module):
         if identity.embedding_dim < 1 or identity.latent_dim < 1:
             raise GenLangSplatError(
                 f"An autoencoder needs positive widths, got embedding_dim={identity.embedding_dim} and "
-                f"latent_dim={identity.latent_dim}."
+                f"latent_dim={identity.latent_dim}. Choose larger ones."
             )
         self.identity = identity
         self.encoder, self.decoder = ARCHITECTURES[identity.architecture](identity.embedding_dim, identity.latent_dim)
@@ -145,7 +165,7 @@ def initialize_from_pca(autoencoder: Autoencoder, embeddings: Float[Tensor, "cou
     if embeddings.shape[1] != down.in_features or len(embeddings) < latent_dim:
         raise GenLangSplatError(
             f"The principal components of a {down.in_features} -> {latent_dim} autoencoder need at least {latent_dim} "
-            f"embeddings of width {down.in_features}, got {len(embeddings)} of width {embeddings.shape[1]}."
+            f"embeddings of width {down.in_features}, got {len(embeddings)} of width {embeddings.shape[1]}. Give more."
         )
     if latent_dim > down.in_features:
         raise GenLangSplatError(
@@ -189,9 +209,12 @@ def read_autoencoder(path: Path) -> Autoencoder:
         GenLangSplatError: The file is missing, damaged or no autoencoder, or its weights do not fit its identity.
     """
     identity, weights = _read(path)
-    autoencoder = Autoencoder(identity)
+    single = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
     try:
-        autoencoder.load_state_dict({name: value.float() for name, value in weights.items()})
+        # Without memory for weights of its own, because the widths are those of the file.
+        with torch.device("meta"):
+            autoencoder = Autoencoder(identity)
+            autoencoder.load_state_dict(single, assign=True)
     except RuntimeError as error:
         raise GenLangSplatError(
             f"The weights in {path} do not fit the architecture {identity.architecture!r} in its metadata: {error}. "
@@ -219,7 +242,7 @@ def _read(path: Path) -> tuple[AutoencoderIdentity, dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise GenLangSplatError(
             f"{path} cannot be read as safetensors ({error}): it is truncated or has another format"
             f"{_what_it_is(path)}. Copy it again, or train it again with `python -m pretrain`."
@@ -259,8 +282,8 @@ def _what_it_is(path: Path) -> str:
 
 def _parse_identity(path: Path, text: str) -> AutoencoderIdentity:
     try:
-        return AutoencoderIdentity.from_entries(json.loads(text))
-    except (json.JSONDecodeError, AttributeError, TypeError) as error:
+        return AutoencoderIdentity.from_entries(object_of(parse_json(text), "the identity"))
+    except ValueError as error:
         raise GenLangSplatError(
             f"The identity in {path} cannot be read ({error}). The file is damaged; train it again with "
             "`python -m pretrain`."

@@ -50,7 +50,9 @@ def describe_gaussians(
     from sklearn.cluster import MiniBatchKMeans
 
     if num_groups < 1 or num_texts < 1:
-        raise GenLangSplatError(f"Found {num_groups} groups with {num_texts} texts each; both must be at least 1.")
+        raise GenLangSplatError(
+            f"Found {num_groups} groups with {num_texts} texts each; both must be at least 1. Raise them."
+        )
     filled = has_latent(latents)
     if not bool(filled.any()):
         raise GenLangSplatError("No Gaussian has a latent at this level. Choose another level, or lift the run again.")

@@ -109,7 +109,7 @@ def export_autoencoder(file: Path, name: str) -> Path:
 
 def _path_for_encoder(encoder_identity: str | None) -> Path:
     if encoder_identity is None:
-        raise GenLangSplatError(f"The autoencoder {AUTO!r} depends on the encoder, but no encoder was given.")
+        raise GenLangSplatError(f"The autoencoder {AUTO!r} depends on the encoder, but no encoder was given. Give one.")
     path = _first_for_encoder(encoder_identity)
     if path is None:
         listing = "; ".join(

@@ -53,7 +53,9 @@ class TextQuery(QuerySettings):
         if not self.texts:
             raise GenLangSplatError('Found no text to query; give at least one, for example "a cup of coffee".')
         if any(not text.strip() for text in self.texts):
-            raise GenLangSplatError(f"Found a blank text among {list(self.texts)}; every text needs at least one word.")
+            raise GenLangSplatError(
+                f"Found a blank text among {list(self.texts)}; every text needs at least one word. Remove it."
+            )
         for text in (*self.texts, *self.negatives):
             if len(text) > MAX_TEXT_LENGTH:
                 raise GenLangSplatError(

@@ -51,7 +51,9 @@ class ScoreSettings:
                 f"{list(DEFAULT_NEGATIVES)} or give others."
             )
         if not self.temperature > 0:
-            raise GenLangSplatError(f"Found a temperature of {self.temperature}; it must be positive (LERF uses 10).")
+            raise GenLangSplatError(
+                f"Found a temperature of {self.temperature}; it must be positive. Use 10, as LERF does."
+            )
         object.__setattr__(self, "negatives", negatives)
 
 

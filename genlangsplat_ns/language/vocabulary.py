@@ -65,6 +65,7 @@ def read_vocabulary(path: Path | None) -> tuple[str, ...]:
     texts = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not 0 < len(texts) <= MAX_TEXTS:
         raise GenLangSplatError(
-            f"The vocabulary {path} has {len(texts):,} texts, expected 1 to {MAX_TEXTS:,}, one per line."
+            f"The vocabulary {path} has {len(texts):,} texts, expected 1 to {MAX_TEXTS:,}, one per line. Give "
+            "another file."
         )
     return texts

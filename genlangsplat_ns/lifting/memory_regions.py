@@ -105,7 +105,7 @@ def _unit_embeddings(view: RegionConsensus, name: str) -> Float16[Tensor, "num_r
     if view.embeddings.shape[1] == 0 and len(view.embeddings) > 0:
         raise GenLangSplatError(
             f"The regions of {name} have no embeddings, expected those of the feature store: a scene's memory consists "
-            "of them."
+            "of them. Extract the features again."
         )
     broken = int((~view.embeddings.isfinite().all(dim=-1)).sum())
     if broken:

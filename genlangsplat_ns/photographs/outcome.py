@@ -10,6 +10,7 @@ from typing import Any
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.photographs.prepare import PreparedPhotograph
 from genlangsplat_ns.photographs.solver import NamePair, SolvedModel, name_pair
+from genlangsplat_ns.utils.json_files import integer_of, list_of, number_of, object_of, text_of
 
 FEW_FEATURES = 100
 """A photograph with fewer features has too little texture."""
@@ -61,14 +62,36 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """Returns JSON values."""
-        return asdict(self)
+        return {
+            **asdict(self),
+            **{name: [asdict(row) for row in getattr(self, name)] for name in ("unplaced", "others")},
+        }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Outcome:
-        """Restores what `to_json` returned."""
-        unplaced = tuple(Unplaced(**item) for item in values["unplaced"])
-        others = tuple(OtherModel(**item) for item in values["others"])
-        return cls(**{**values, "unplaced": unplaced, "others": others})
+    def from_json(cls, values: Any) -> Outcome:
+        """Restores what `to_json` returned.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        entries = object_of(values, "the outcome")
+        lists = {name: list_of(entries.get(name), name) for name in ("unplaced", "others")}
+        rows = {name: [object_of(row, f"an entry of {name}") for row in rows] for name, rows in lists.items()}
+        return cls(
+            photographs=integer_of(entries.get("photographs"), "photographs"),
+            placed=integer_of(entries.get("placed"), "placed"),
+            unplaced=tuple(
+                Unplaced(text_of(row.get("name"), "name"), text_of(row.get("reason"), "reason"))
+                for row in rows["unplaced"]
+            ),
+            others=tuple(
+                OtherModel(integer_of(row.get("photographs"), "photographs"), text_of(row.get("example"), "example"))
+                for row in rows["others"]
+            ),
+            error=number_of(entries.get("error"), "error"),
+            points=integer_of(entries.get("points"), "points"),
+            points_per_photograph=number_of(entries.get("points_per_photograph"), "points_per_photograph"),
+        )
 
 
 def judge(

@@ -21,6 +21,7 @@ from genlangsplat_ns.photographs.exif import ShotData, read_shot_data
 from genlangsplat_ns.photographs.sharpness import sharpness
 from genlangsplat_ns.photographs.sources import FEWEST, FoundPhotographs
 from genlangsplat_ns.utils.files import atomic_path
+from genlangsplat_ns.utils.json_files import integer_of, number_of, numbers_of, object_of, read_json, text_of
 from genlangsplat_ns.utils.photographs import eight_bit, reading_picture
 from genlangsplat_ns.utils.progress import track
 
@@ -69,7 +70,7 @@ def prepare_photographs(
     names = {source: prepared_name(source) for source in found.names}
     _check_distinct(names)
     mask_files = _mask_files(found)
-    former = _read_record(record)
+    former = read_record(record)
     done: dict[str, dict[str, Any]] = {}
     for source in track(found.names, "Reading photographs"):
         path, mask = found.root / source, mask_files.get(source)
@@ -122,13 +123,16 @@ def _file_key(path: Path, max_side: int) -> str:
     return f"{VERSION} {path} {status.st_size} {status.st_mtime_ns} {max_side};"
 
 
-def _read_record(record: Path) -> dict[str, dict[str, Any]]:
+def read_record(record: Path) -> dict[str, dict[str, Any]]:
     """Returns the entries of a former call by source; nothing if the file is missing or not of this program."""
     try:
-        entries = json.loads(record.read_text(encoding="utf-8"))
-        return {source: entry for source, entry in entries.items() if _from_entry(entry) and "key" in entry}
-    except (OSError, ValueError, TypeError, AttributeError, LookupError):
+        entries = object_of(read_json(record), "the file")
+        for entry in entries.values():
+            text_of(object_of(entry, "an entry").get("key"), "key")
+            _from_entry(entry)
+    except (OSError, ValueError):
         return {}
+    return entries
 
 
 def _is_there(entry: dict[str, Any], images: Path, masks: Path) -> bool:
@@ -137,11 +141,31 @@ def _is_there(entry: dict[str, Any], images: Path, masks: Path) -> bool:
 
 
 def _from_entry(entry: dict[str, Any]) -> PreparedPhotograph:
-    values = {name: value for name, value in entry.items() if name != "key"}
-    shot = dict(values.pop("shot"))
-    if shot["position"] is not None:
-        shot["position"] = tuple(shot["position"])
-    return PreparedPhotograph(**values, shot=ShotData(**shot))
+    """Reads the entry of a photograph; raises ValueError if it has other types."""
+    shot, mask = object_of(entry.get("shot"), "shot"), entry.get("mask")
+    focal, position = shot.get("focal"), shot.get("position")
+    latitude_longitude = None if position is None else numbers_of(position, "position", (2,)).tolist()
+    return PreparedPhotograph(
+        name=_inside(entry.get("name"), "name"),
+        width=integer_of(entry.get("width"), "width", 1),
+        height=integer_of(entry.get("height"), "height", 1),
+        digest=text_of(entry.get("digest"), "digest"),
+        sharpness=number_of(entry.get("sharpness"), "sharpness"),
+        shot=ShotData(
+            text_of(shot.get("camera"), "camera"),
+            None if focal is None else number_of(focal, "focal"),
+            None if latitude_longitude is None else (latitude_longitude[0], latitude_longitude[1]),
+        ),
+        mask=None if mask is None else _inside(mask, "mask"),
+    )
+
+
+def _inside(value: Any, name: str) -> str:
+    """Returns a path that must lie below the folder it is relative to."""
+    path = PurePosixPath(text_of(value, name))
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in str(path):
+        raise ValueError(f"{name} is {str(path)!r}, expected a path below the folder")
+    return str(path)
 
 
 def _prepare(path: Path, mask: Path | None, name: str, images: Path, masks: Path, max_side: int) -> PreparedPhotograph:

@@ -23,6 +23,7 @@ from genlangsplat_ns.photographs.settings import Matching, PhotographSettings
 from genlangsplat_ns.photographs.similar import similar_pairs
 from genlangsplat_ns.photographs.solver import CameraSolver, name_pair
 from genlangsplat_ns.utils.files import atomic_path
+from genlangsplat_ns.utils.json_files import integer_of, object_of, read_json, text_of
 from genlangsplat_ns.utils.progress import progress_bar
 
 LOGGER = logging.getLogger(__name__)
@@ -98,11 +99,11 @@ def reconstruct(
         "photographs": {item.name: item.digest for item in photographs},
     }
     solved = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
-    state = _read_json(folder.state)
-    known = _read_json(folder.outcome)
-    if state.get("solved") == solved and (folder.root / SCENE_FILE).is_file() and known:
+    state = _read_state(folder.state)
+    known = read_outcome(folder.outcome)
+    if state.get("solved") == solved and (folder.root / SCENE_FILE).is_file() and known is not None:
         LOGGER.info("The cameras of these photographs are known already.")
-        return Outcome.from_json(known)
+        return known
     (folder.root / SCENE_FILE).unlink(missing_ok=True)
     # A folder without transforms.json that has former models would be read as a scene of COLMAP.
     shutil.rmtree(folder.models, ignore_errors=True)
@@ -198,13 +199,25 @@ def _match(solver: CameraSolver, names: Sequence[str], pairs: set[Pair]) -> None
             bar.advance(len(tile))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object; an absent or damaged file is an empty one, so that the work is done again."""
+def _read_state(path: Path) -> dict[str, Any]:
+    """Reads what the database was made from; an absent or damaged file is empty, so that the work is done again."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        state = object_of(read_json(path), "the file")
+        digests = object_of(state.get("photographs", {}), "photographs")
+        lenses = object_of(state.get("lenses", {}), "lenses")
+        state["photographs"] = {name: text_of(value, name) for name, value in digests.items()}
+        state["lenses"] = {name: integer_of(value, name) for name, value in lenses.items()}
     except (OSError, ValueError):
         return {}
-    return document if isinstance(document, dict) else {}
+    return state
+
+
+def read_outcome(path: Path) -> Outcome | None:
+    """Reads the last outcome; None if the file is absent or damaged, so that the work is done again."""
+    try:
+        return Outcome.from_json(read_json(path))
+    except (OSError, ValueError):
+        return None
 
 
 def _write_json(path: Path, document: Mapping[str, Any]) -> None:

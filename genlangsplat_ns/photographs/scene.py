@@ -16,6 +16,7 @@ from genlangsplat_ns.photographs.settings import PhotographSettings
 from genlangsplat_ns.photographs.sources import find_photographs, is_video
 from genlangsplat_ns.photographs.video import extract_frames
 from genlangsplat_ns.utils.files import atomic_path, check_new_file, file_sha256
+from genlangsplat_ns.utils.json_files import object_of, read_json
 
 SOURCE_FILE = "source.json"
 """File in the work folder of a scene that names its photographs or video."""
@@ -42,9 +43,13 @@ def make_scene(
             or no photograph could be given a camera.
     """
     if settings.max_image_side < SMALLEST_SIDE:
-        raise GenLangSplatError(f"--max-image-side is {settings.max_image_side}; expected at least {SMALLEST_SIDE}.")
+        raise GenLangSplatError(
+            f"--max-image-side is {settings.max_image_side}; expected at least {SMALLEST_SIDE}. Raise it."
+        )
     if settings.max_features < FEW_FEATURES:
-        raise GenLangSplatError(f"--max-features is {settings.max_features}; expected at least {FEW_FEATURES}.")
+        raise GenLangSplatError(
+            f"--max-features is {settings.max_features}; expected at least {FEW_FEATURES}. Raise it."
+        )
     if make_solver is None:
         import_pycolmap()
         make_solver = Colmap
@@ -67,8 +72,8 @@ def _claim(folder: SceneFolder, source: Path) -> None:
     marker, own = folder.work / SOURCE_FILE, str(source.resolve())
     if marker.is_file():
         try:
-            other = json.loads(marker.read_text(encoding="utf-8"))["source"]
-        except (ValueError, LookupError, TypeError):
+            other = object_of(read_json(marker), "the file").get("source", "something else")
+        except ValueError:
             other = "something else"
         if other != own:
             raise GenLangSplatError(

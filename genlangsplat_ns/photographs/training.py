@@ -65,5 +65,5 @@ class SceneTraining:
         if done.returncode != 0:
             raise GenLangSplatError(
                 f"The training ended with the status {done.returncode}; its message is above. Cameras and checkpoints "
-                "are kept: the same command continues."
+                "are kept, and the same command continues: run it again."
             )

@@ -38,11 +38,11 @@ def extract_frames(video: Path, folder: Path, count: int) -> None:
         GenLangSplatError: ffmpeg is missing, or cannot read the video, or `count` is too small.
     """
     if count < 3:
-        raise GenLangSplatError(f"--frames is {count}; expected at least 3, better 100 or more.")
+        raise GenLangSplatError(f"--frames is {count}; expected at least 3, better 100 or more. Raise it.")
     status = video.stat()
     choice = {"size": status.st_size, "modified": status.st_mtime_ns, "name": video.name, "frames": count}
     stored = folder / CHOICE_FILE
-    if stored.is_file() and stored.read_text(encoding="utf-8") == json.dumps(choice):
+    if stored.is_file() and stored.read_bytes() == json.dumps(choice).encode():
         return
     require_ffmpeg(video)
     numbers = sharpest_of_parts(_frame_sharpness(video), count)

@@ -176,7 +176,7 @@ def _check_options(
     for name, tensor, side in (("viewmats", viewmats, 4), ("Ks", Ks, 3)):
         if not isinstance(tensor, Tensor) or tensor.dim() != 3 or tensor.shape[1:] != (side, side):
             found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise GenLangSplatError(f"{name} is {found}; expected a tensor of shape (1, {side}, {side}).")
+            raise GenLangSplatError(f"{name} is {found}; expected a tensor of shape (1, {side}, {side}). Correct it.")
         if tensor.shape[0] != 1:
             raise GenLangSplatError(
                 f"{name} holds {tensor.shape[0]} cameras; the CPU rasterizer renders one per call. Call it per camera."
@@ -191,7 +191,7 @@ def _check_colors(colors: Tensor, count: int, sh_degree: int | None) -> tuple[Te
     if sh_degree is None:
         return None, check_tensor("colors", colors, (count, None))
     if isinstance(sh_degree, bool) or not isinstance(sh_degree, int) or not 0 <= sh_degree <= MAX_SH_DEGREE:
-        raise GenLangSplatError(f"sh_degree is {sh_degree!r}; expected None or 0 to {MAX_SH_DEGREE}.")
+        raise GenLangSplatError(f"sh_degree is {sh_degree!r}; expected None or 0 to {MAX_SH_DEGREE}. Correct it.")
     harmonics = check_tensor("colors", colors, (count, None, 3))
     if harmonics.shape[1] < (sh_degree + 1) ** 2:
         raise GenLangSplatError(

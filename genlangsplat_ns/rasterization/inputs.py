@@ -20,13 +20,13 @@ def check_tensor(name: str, tensor: object, shape: tuple[int | None, ...]) -> Te
         GenLangSplatError: The argument is something else.
     """
     if not isinstance(tensor, Tensor):
-        raise GenLangSplatError(f"{name} is a {type(tensor).__name__}; expected a torch.Tensor.")
+        raise GenLangSplatError(f"{name} is a {type(tensor).__name__}; expected a torch.Tensor. Convert it.")
     fits = tensor.dim() == len(shape) and all(
         want is None or have == want for have, want in zip(tensor.shape, shape, strict=True)
     )
     if not fits:
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise GenLangSplatError(f"{name} has shape {tuple(tensor.shape)}; expected ({wanted}).")
+        raise GenLangSplatError(f"{name} has shape {tuple(tensor.shape)}; expected ({wanted}). Correct it.")
     if tensor.device.type != "cpu":
         raise GenLangSplatError(f"{name} is on {tensor.device}; expected the CPU like the means. Move it with .cpu().")
     if tensor.dtype != torch.float32:
@@ -37,7 +37,7 @@ def check_tensor(name: str, tensor: object, shape: tuple[int | None, ...]) -> Te
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raises GenLangSplatError unless `value` is one of `choices`."""
     if value not in choices:
-        raise GenLangSplatError(f"{name} is {value!r}; expected one of {', '.join(choices)}.")
+        raise GenLangSplatError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")
 
 
 def check_scene(
@@ -51,16 +51,16 @@ def check_scene(
     for name, size in (("width", width), ("height", height)):
         # The limit keeps pixel counts below 2^32.
         if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 65536:
-            raise GenLangSplatError(f"{name} is {size!r}; expected an integer number of pixels from 0 to 65535.")
+            raise GenLangSplatError(f"{name} is {size!r}; expected a number of pixels from 0 to 65535. Correct it.")
     means = check_tensor("means", means, (None, 3))
     count = means.shape[0]
     viewmat = check_tensor("viewmat", viewmat, (4, 4))
     K = check_tensor("K", K, (3, 3))
     focal = (K[0, 0].item(), K[1, 1].item())
     if not all(0 < value < float("inf") for value in focal) or not bool(torch.isfinite(K).all()):
-        raise GenLangSplatError(f"K has focal lengths {focal}; expected a finite matrix with positive focal lengths.")
+        raise GenLangSplatError(f"K has focal lengths {focal}; expected finite and positive ones. Correct the camera.")
     if not bool(torch.isfinite(viewmat).all()):
-        raise GenLangSplatError("viewmat holds NaN or infinity; expected a finite world-to-camera matrix.")
+        raise GenLangSplatError("viewmat holds NaN or infinity; expected finite numbers. Correct the camera.")
     gaussians = Gaussians(
         means=means,
         quats=check_tensor("quats", quats, (count, 4)),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.camera_paths import get_interpolated_camera_path, get_path_from_json
@@ -21,6 +21,10 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene.settings import CameraSettings
+from genlangsplat_ns.utils.json_files import list_of, number_of, numbers_of, object_of, read_json, text_of
+
+MAX_SIDE = 1 << 14
+"""Largest side of the images of a camera path, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ def cameras_of(scene: LanguageScene, settings: CameraSettings) -> tuple[list[Nam
         return cameras, None
     if len(cameras) < 2:
         raise GenLangSplatError(
-            f"Found {len(cameras)} view in the split {settings.split}; --interpolate needs at least 2."
+            f"Found {len(cameras)} view in the split {settings.split}; --interpolate needs at least 2. Choose "
+            "another split."
         )
     return _frames("interpolated", _interpolate([item.camera for item in cameras], settings.interpolate)), None
 
@@ -92,15 +97,15 @@ def read_camera_path(path: Path) -> tuple[Cameras, SceneCrop | None]:
         GenLangSplatError: The file is missing, damaged or no camera path, or its cameras are no perspective cameras.
     """
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        kind = stored.get("camera_type") or "perspective"
+        stored = object_of(read_json(path), "the file")
+        kind = text_of(stored.get("camera_type") or "perspective", "camera_type")
         if kind.lower() == "perspective":
             crop = stored.get("crop")
-            return _path_cameras(stored), None if crop is None else _read_crop(crop)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+            return _path_cameras(stored), None if crop is None else _read_crop(object_of(crop, "its crop"))
+    except (OSError, ValueError) as error:
         raise GenLangSplatError(
-            f"{path} cannot be read as a camera path ({type(error).__name__}: {error}). Expected the JSON that the "
-            "render tab of ns-viewer saves."
+            f"{path} cannot be read as a camera path ({type(error).__name__}: {error}). Give the JSON that the render "
+            "tab of ns-viewer saves."
         ) from error
     raise GenLangSplatError(
         f"The cameras of the path {path} are of the type {kind}; queries are answered by perspective cameras. Choose "
@@ -110,24 +115,35 @@ def read_camera_path(path: Path) -> tuple[Cameras, SceneCrop | None]:
 
 def _path_cameras(stored: dict[str, Any]) -> Cameras:
     """Returns the cameras of a camera path after checking that each of them can be drawn."""
-    width, height = stored["render_width"], stored["render_height"]
-    if width < 1 or height < 1:
-        raise ValueError(f"its images would have {width}x{height} pixels")
-    if not stored["camera_path"]:
+    width, height = (number_of(stored.get(name), name) for name in ("render_width", "render_height"))
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise ValueError(f"its images would have {width:g}x{height:g} pixels")
+    frames = [object_of(frame, "a camera") for frame in list_of(stored.get("camera_path"), "camera_path")]
+    if not frames:
         raise ValueError("it has no camera")
-    cameras = get_path_from_json(stored)
-    usable = cameras.camera_to_worlds.isfinite().all() and (cameras.fx > 0).all() and cameras.fx.isfinite().all()
-    if not bool(usable):
-        raise ValueError("a pose or field of view is not finite or not positive")
+    for frame in frames:
+        numbers_of(frame.get("camera_to_world"), "a pose (camera_to_world)", (16,))
+        angle = number_of(frame.get("fov"), "a field of view")
+        if not 0 < angle < 180:
+            raise ValueError(f"a field of view is {angle:g} degrees, expected more than 0 and less than 180")
+    # The times of a path belong to methods with moving scenes.
+    timeless = [{name: value for name, value in frame.items() if name != "render_time"} for frame in frames]
+    cameras = get_path_from_json({**stored, "camera_path": timeless})
+    if not bool(cameras.camera_to_worlds.isfinite().all()):
+        raise ValueError("a pose is too large for single precision")
     return cameras
 
 
 def _read_crop(stored: dict[str, Any]) -> SceneCrop:
     """Reads the crop of a camera path; older ones have no rotation."""
-    rotation, color = stored.get("crop_rot", (0.0, 0.0, 0.0)), [stored["crop_bg_color"][name] for name in "rgb"]
-    numbers = torch.tensor([stored["crop_center"], rotation, stored["crop_scale"], color], dtype=torch.float32)
-    if numbers.shape != (4, 3) or not bool(numbers.isfinite().all()):
-        raise ValueError(f"its crop has the values {numbers.tolist()}, expected finite numbers")
+    channels = object_of(stored.get("crop_bg_color"), "crop_bg_color")
+    vectors = {name: stored.get(name) for name in ("crop_center", "crop_rot", "crop_scale")}
+    vectors["crop_rot"] = stored.get("crop_rot", [0.0, 0.0, 0.0])
+    vectors["crop_bg_color"] = [channels.get(name) for name in "rgb"]
+    rows = np.stack([numbers_of(vector, name, (3,)) for name, vector in vectors.items()])
+    numbers = torch.from_numpy(rows).float()
+    if not bool(numbers.isfinite().all()):
+        raise ValueError(f"its crop has the values {rows.tolist()}, which are too large")
     center, angles, size = (tuple(row) for row in numbers[:3].tolist())
     return SceneCrop(OrientedBox.from_params(center, angles, size), numbers[3] / 255)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.utils.json_files import list_of, number_of, object_of, read_json, text_of
 
 REPORT, SETTINGS = "report.json", "config.yml"
 """Files in the folder of a run."""
@@ -60,16 +60,28 @@ def read_costs(file: Path) -> dict[str, Any]:
         GenLangSplatError: The file does not exist, or is not the report of a run.
     """
     try:
-        costs = json.loads(file.read_text(encoding="utf-8"))["costs"]
-        compare_costs([costs])
-        notes_on_costs([""], [costs])
-        return dict(costs)
+        return _checked(object_of(read_json(file), "the file").get("costs"))
     except FileNotFoundError as error:
         raise GenLangSplatError(f"{file} does not exist. Give the folder of a finished run.") from error
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise GenLangSplatError(
             f"{file} is not the report of a run ({type(error).__name__}: {error}). Give the folder of a finished run."
         ) from error
+
+
+def _checked(value: Any) -> dict[str, Any]:
+    """Returns the costs of a report after checking the types of what is shown; raises ValueError."""
+    costs = object_of(value, "costs")
+    for stage, cost in object_of(costs.get("stages"), "stages").items():
+        object_of(cost, stage)
+    for name, path, _ in rows_of([costs]):
+        shown = _value(costs, path)
+        if shown is not None:
+            number_of(shown, name)
+    for note in list_of(costs.get("not_counted"), "not_counted"):
+        text_of(note, "a note")
+    text_of(costs.get("machine", ""), "machine")
+    return costs
 
 
 def title_of_run(report: Path) -> str:
@@ -79,24 +91,25 @@ def title_of_run(report: Path) -> str:
 
 def compare_costs(documents: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     """Returns rows for a table of several runs: a name, and one cell for each run."""
+    return [(name, [_cell(costs, path, unit) for costs in documents]) for name, path, unit in rows_of(documents)]
+
+
+def rows_of(documents: Sequence[Mapping[str, Any]]) -> list[tuple[str, tuple[str, ...], str]]:
+    """Returns the rows of that table: a name, where the costs have the value, and its unit."""
     stages = dict.fromkeys(name for costs in documents for name in costs["stages"])
-
-    def row(name: str, *path: str, unit: str = "") -> tuple[str, list[str]]:
-        return name, [_cell(costs, path, unit) for costs in documents]
-
     return [
-        *(row(name, "stages", name, "wall_seconds", unit="s") for name in stages),
-        row("all stages", "wall_seconds", unit="s"),
-        row("processor", "processor_seconds", unit="s"),
-        row("peak memory", "peak_memory_gb", unit="GB"),
-        row("peak memory of the card", "peak_gpu_memory_gb", unit="GB"),
-        row("share of masks and embeddings", "share_of_masks_and_embeddings", unit="%"),
-        row("views", "views", unit="n"),
-        row("of these stored before", "stored_features", "views", unit="n"),
-        row("regions", "regions", unit="n"),
-        row("regions per second", "regions_per_second"),
-        row("Gaussians", "gaussians", unit="n"),
-        *(row(f"{name} on disk", "bytes", name, unit="MB") for name in ("checkpoint", "memory", "features")),
+        *((name, ("stages", name, "wall_seconds"), "s") for name in stages),
+        ("all stages", ("wall_seconds",), "s"),
+        ("processor", ("processor_seconds",), "s"),
+        ("peak memory", ("peak_memory_gb",), "GB"),
+        ("peak memory of the card", ("peak_gpu_memory_gb",), "GB"),
+        ("share of masks and embeddings", ("share_of_masks_and_embeddings",), "%"),
+        ("views", ("views",), "n"),
+        ("of these stored before", ("stored_features", "views"), "n"),
+        ("regions", ("regions",), "n"),
+        ("regions per second", ("regions_per_second",), ""),
+        ("Gaussians", ("gaussians",), "n"),
+        *((f"{name} on disk", ("bytes", name), "MB") for name in ("checkpoint", "memory", "features")),
     ]
 
 
@@ -128,10 +141,16 @@ def _listed(chosen: Sequence[str], titles: Sequence[str]) -> str:
     return "all runs" if len(chosen) == len(titles) > 1 else ", ".join(chosen)
 
 
-def _cell(costs: Mapping[str, Any], path: Sequence[str], unit: str) -> str:
+def _value(costs: Mapping[str, Any], path: Sequence[str]) -> Any:
+    """Returns a value in nested objects; None if it is not there."""
     value: Any = costs
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _cell(costs: Mapping[str, Any], path: Sequence[str], unit: str) -> str:
+    value = _value(costs, path)
     if value is None:
         return "-"
     formats = {"s": "{:.1f} s", "GB": "{:.2f} GB", "%": "{:.1%}", "n": "{:,}", "": "{:.1f}"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
-from genlangsplat_ns.utils.files import WEIGHTS_ERRORS
+from genlangsplat_ns.utils.torch_files import UnusableFileError, is_archive, load_torch_file
 
 MAX_SH_DEGREE = 3
 """The highest degree of spherical harmonics that the rasterizer supports on every device."""
@@ -44,12 +43,34 @@ def check_checkpoint(path: Path) -> None:
     """Raises an error if a checkpoint file is missing or truncated, which shows in its archive directory."""
     if not path.is_file():
         raise GenLangSplatError(f"There is no checkpoint {path}; expected a file written by ns-train. Train first.")
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         raise GenLangSplatError(
             f"The checkpoint {path} is truncated or not a checkpoint ({path.stat().st_size:,} bytes, no archive "
             "directory at its end); expected a complete file written by ns-train. Delete it and resume from an older "
             "checkpoint with --load-dir and --load-step, or train again."
         )
+
+
+def load_checkpoint(path: Path, mmap: bool = True) -> dict[str, Any]:
+    """Loads a checkpoint of nerfstudio on the CPU: `pipeline` has named tensors, `step` is a number.
+
+    No code in the file runs. `mmap` maps the tensors into memory instead of reading them.
+
+    Raises:
+        GenLangSplatError: The file cannot be read, or is no checkpoint of nerfstudio.
+    """
+    problem = "it has no entry pipeline with named values"
+    try:
+        content = load_torch_file(path, mmap)
+        pipeline = content.get("pipeline") if isinstance(content, dict) else None
+        if isinstance(pipeline, dict) and pipeline and all(isinstance(name, str) for name in pipeline):
+            return content
+    except UnusableFileError as error:
+        problem = str(error)
+    raise GenLangSplatError(
+        f"{path} cannot be read as a checkpoint ({problem}); expected a complete step-*.ckpt written by ns-train. Use "
+        "another checkpoint."
+    )
 
 
 @dataclass(frozen=True)
@@ -68,15 +89,9 @@ def read_splat_checkpoint(path: Path, method: str = "an unknown method") -> Spla
         GenLangSplatError: The file is truncated, is not a checkpoint, or has no Gaussians in splatfacto's format.
     """
     check_checkpoint(path)
-    try:
-        # Memory-mapped, because optimizers and image metrics are several times larger than the Gaussians.
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["pipeline"]
-        found = {_plain_name(key): value for key, value in state.items()}
-    except WEIGHTS_ERRORS as error:
-        raise GenLangSplatError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}); expected a complete step-*.ckpt "
-            "written by ns-train. Use another checkpoint."
-        ) from error
+    # Memory-mapped, because optimizers and image metrics are several times larger than the Gaussians.
+    state = load_checkpoint(path)["pipeline"]
+    found = {_plain_name(key): value for key, value in state.items() if isinstance(value, Tensor)}
     names = [item.name for item in fields(GaussianParameters)]
     missing = [name for name in names if name not in found]
     if missing:
@@ -101,7 +116,7 @@ def _plain_name(key: str) -> str:
 
 def _check_shapes(path: Path, tensors: dict[str, Any]) -> None:
     """Raises an error if the shapes of the parameters are inconsistent, or the degree is not supported."""
-    count = len(tensors["means"])
+    count = len(tensors["means"]) if tensors["means"].ndim else 0
     if count == 0:
         raise GenLangSplatError(f"{path} contains zero Gaussians; expected at least one. Use another checkpoint.")
     widths = {"means": (3,), "scales": (3,), "quats": (4,), "features_dc": (3,), "opacities": (1,)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch.nn import functional
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization.harmonics import harmonic_bases
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
+from genlangsplat_ns.utils.json_files import number_of, numbers_of, object_of, read_json
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,16 @@ class SceneFrame:
             GenLangSplatError: The file has no 3x4 transform, or no positive scale.
         """
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            frame = cls(torch.tensor(stored["transform"], dtype=torch.float64), float(stored["scale"]))
-        except (OSError, ValueError, TypeError, LookupError) as error:
+            stored = object_of(read_json(path), "the file")
+            transform = numbers_of(stored.get("transform"), "its transform", (3, 4))
+            frame = cls(torch.from_numpy(transform), number_of(stored.get("scale"), "its scale"))
+        except (OSError, ValueError) as error:
             raise GenLangSplatError(
                 f"{path} cannot be read ({type(error).__name__}: {error}); expected the transform and scale that "
                 "ns-train writes. Restore the file, or remove it to detect the frame from the photographs."
             ) from error
-        if frame.transform.shape != (3, 4) or not frame.scale > 0:
-            raise GenLangSplatError(
-                f"{path} has a transform of shape {tuple(frame.transform.shape)} and the scale {frame.scale}; expected "
-                "the shape (3, 4) and a positive scale. Restore the file."
-            )
+        if not frame.scale > 0:
+            raise GenLangSplatError(f"{path} has the scale {frame.scale}; expected a positive one. Restore the file.")
         return frame
 
     @property

@@ -13,6 +13,8 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.scene_io.stored_paths import PATH_TAGS, construct_path
+from genlangsplat_ns.scene_io.trust import read_text
+from genlangsplat_ns.utils.json_files import integer_of, list_of, object_of, text_of
 
 CLASS = "<class>"
 """Key of a mapping that holds the class name of the object in the file."""
@@ -97,23 +99,36 @@ def read_run_config(path: Path) -> RunConfig:
         GenLangSplatError: The file is not a config.yml written by ns-train.
     """
     try:
-        stored = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
-        datamanager = stored["pipeline"]["datamanager"]
-        data = stored.get("data") or datamanager.get("data") or datamanager["dataparser"].get("data")
+        stored = _settings_in(yaml.load(read_text(path), Loader=_PlainLoader), "the file")
+        pipeline = _settings_in(stored.get("pipeline"), "pipeline")
+        datamanager = _settings_in(pipeline.get("datamanager"), "datamanager")
+        dataparser = _settings_in(datamanager.get("dataparser"), "dataparser")
+        data = stored.get("data") or datamanager.get("data") or dataparser.get("data")
+        seed = _settings_in(stored.get("machine") or {}, "machine").get("seed")
+        model = _settings_in(pipeline.get("model"), "model")
+        _settings_in(model.get("camera_optimizer") or {}, "camera_optimizer")
         return RunConfig(
             path=path,
-            method=str(stored["method_name"]),
+            method=text_of(stored.get("method_name"), "method_name"),
             data=_path(data) if data else None,
-            checkpoints=path.parent / _path(stored["relative_model_dir"]),
-            model=dict(stored["pipeline"]["model"]),
-            dataparser=dict(datamanager["dataparser"]),
-            seed=(stored.get("machine") or {}).get("seed"),
+            checkpoints=path.parent / _path(stored.get("relative_model_dir")),
+            model=model,
+            dataparser=dataparser,
+            seed=None if seed is None else integer_of(seed, "seed"),
         )
-    except (OSError, yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise GenLangSplatError(
             f"{path} cannot be read as the config.yml of a run ({type(error).__name__}: {error}); expected the file "
             "that ns-train writes to a run's folder. Use that file."
         ) from error
+
+
+def _settings_in(value: Any, name: str) -> dict[str, Any]:
+    """Returns settings, whose names must be texts; raises ValueError."""
+    settings = object_of(value, name)
+    for key in settings:
+        text_of(key, f"a name in {name}")
+    return settings
 
 
 def dataparser_words(config: DataParserConfig) -> str:
@@ -151,9 +166,10 @@ def _class_name(thing: object) -> str:
     return f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 
-def _path(stored: str | list[str]) -> Path:
-    """Converts a path from nerfstudio's format, a list of parts, or from a string."""
-    return Path(stored) if isinstance(stored, str) else Path(*stored)
+def _path(stored: Any) -> Path:
+    """Converts a path from nerfstudio's format, a list of parts, or from a string; raises ValueError."""
+    parts = [stored] if isinstance(stored, str) else list_of(stored, "a path")
+    return Path(*(text_of(part, "a part of a path") for part in parts))
 
 
 def _as_stored(value: Any) -> Any:

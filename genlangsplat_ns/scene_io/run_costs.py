@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from genlangsplat_ns.utils.files import atomic_path
+from genlangsplat_ns.utils.json_files import integer_of, list_of, number_of, object_of, read_json
 from genlangsplat_ns.utils.stopwatch import StageCost
 
 LOGGER = logging.getLogger(__name__)
@@ -39,10 +40,16 @@ class RunPart:
         return sum(self.stages.values(), StageCost())
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> RunPart:
-        """Reads a part from JSON values."""
-        stages = {name: StageCost(**cost) for name, cost in content["stages"].items()}
-        return cls(int(content["first_step"]), int(content["end_step"]), stages)
+    def from_json(cls, content: Any) -> RunPart:
+        """Reads a part from JSON values; raises ValueError if they are something else."""
+        entries = object_of(content, "a part")
+        names = [item.name for item in fields(StageCost)]
+        stages = {
+            stage: StageCost(*(number_of(object_of(cost, stage).get(name, 0.0), name) for name in names))
+            for stage, cost in object_of(entries.get("stages"), "stages").items()
+        }
+        first, end = (integer_of(entries.get(name), name) for name in ("first_step", "end_step"))
+        return cls(first, end, stages)
 
 
 @dataclass
@@ -64,14 +71,17 @@ class RunCosts:
         """
         path = folder / FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = object_of(read_json(path), "the file")
             stored = {
-                int(key): [RunPart.from_json(part) for part in parts] for key, parts in content["checkpoints"].items()
+                int(key): [RunPart.from_json(part) for part in list_of(parts, "the parts")]
+                for key, parts in object_of(content.get("checkpoints"), "checkpoints").items()
             }
-            return cls(stored[step], step, {key: parts for key, parts in stored.items() if key <= step})
-        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+            if step not in stored:
+                raise ValueError("it lacks this step")
+        except (OSError, ValueError) as error:
             LOGGER.info("What the run cost before step %d is unknown (%s: %s).", step, path, type(error).__name__)
             return cls(resumed_from=step)
+        return cls(stored[step], step, {key: parts for key, parts in stored.items() if key <= step})
 
     @property
     def earlier_known(self) -> bool:

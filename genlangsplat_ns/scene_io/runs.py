@@ -1,6 +1,7 @@
 """Finished runs on disk: opening one, adding a checkpoint to it, and writing a new run made from it.
 
-Files are written atomically. nerfstudio's configs name the classes they are made of, so open only runs you trust.
+Files are written atomically. nerfstudio's configs name the classes they are made of, so open only runs you trust; see
+`trust`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import torch
 import yaml
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.scene_io.checkpoints import load_checkpoint
 from genlangsplat_ns.scene_io.stored_paths import exists, find_moved
+from genlangsplat_ns.scene_io.trust import read_text, warn_of_distrust
 from genlangsplat_ns.utils.files import atomic_folder, atomic_path
 
 MODEL = "_model."
@@ -45,8 +48,7 @@ class StoredRun:
 
     def load_state(self, mmap: bool = False) -> dict[str, Any]:
         """Loads the checkpoint on the CPU; `mmap` maps the file into memory instead of reading it."""
-        state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=mmap)
-        return state
+        return load_checkpoint(self.checkpoint, mmap)
 
 
 def read_config(config_path: Path, data: Path | None = None) -> Any:
@@ -58,10 +60,12 @@ def read_config(config_path: Path, data: Path | None = None) -> Any:
     if (config_path / "config.yml").is_file():
         raise GenLangSplatError(f"{config_path} is the folder of a run. Give {config_path / 'config.yml'}.")
     if not config_path.is_file():
-        raise GenLangSplatError(f"There is no {config_path}. Expected the config.yml that ns-train wrote.")
+        raise GenLangSplatError(f"There is no {config_path}. Give the config.yml that ns-train wrote.")
+    text = read_text(config_path)
+    warn_of_distrust(config_path)
     try:
-        config: Any = yaml.load(config_path.read_text(encoding="utf-8"), Loader=yaml.Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        config: Any = yaml.load(text, Loader=yaml.Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise GenLangSplatError(
             f"{config_path} cannot be read ({reason}). Expected the config.yml that ns-train wrote; if it names a "

@@ -74,7 +74,7 @@ def _read_vertices(path: Path) -> PlyElement:
         )
     wrong = wrong_content(path)
     if wrong is not None:
-        raise GenLangSplatError(f"The seed points {path} cannot be read: the file is {wrong}.")
+        raise GenLangSplatError(f"The seed points {path} cannot be read: the file is {wrong}. {ADVICE}")
     try:
         return next(item for item in read_elements(path) if {"x", "y", "z"} <= {_plain(name) for name in item.names})
     except (ValueError, StopIteration) as error:

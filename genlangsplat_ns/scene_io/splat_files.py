@@ -123,7 +123,7 @@ def recognize(path: Path) -> SplatFormat:
     found = SplatFormat.SOG if is_sog_meta(path) else _format_by_content(path, named)
     if found is None:
         what = wrong_content(path) or f"no file of this kind: it starts with {_beginning(path, 8)!r}; use another file"
-        raise GenLangSplatError(f"Expected {EXPECTED}, but {path} is {what}.")
+        raise GenLangSplatError(f"Expected {EXPECTED}, but {path} is {what}. Give such a file.")
     by_name = named if named not in PLY_FORMATS or found not in PLY_FORMATS else found
     if by_name not in (found, None):
         LOGGER.warning("%s is named like %s, but is %s, and is read as that.", path, by_name.value, found.value)

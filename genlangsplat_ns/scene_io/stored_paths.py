@@ -39,6 +39,8 @@ def construct_path(loader: Any, node: yaml.Node) -> Path:
     if not isinstance(node, yaml.SequenceNode):
         raise yaml.constructor.ConstructorError(None, None, "expected the list of a path's parts", node.start_mark)
     parts = loader.construct_sequence(node)
+    if not all(isinstance(part, str) for part in parts):
+        raise yaml.constructor.ConstructorError(None, None, "expected texts as the parts of a path", node.start_mark)
     return Path(PureWindowsPath(*parts).as_posix()) if "Windows" in node.tag else Path(*parts)
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import re
 import shutil
-import struct
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,28 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError
-
 from genlangsplat_ns.errors import GenLangSplatError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-WEIGHTS_ERRORS = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    StopIteration,
-    struct.error,
-    pickle.UnpicklingError,
-    SafetensorError,
-)
-"""Exceptions that readers of weights raise for damaged files, weights of another model, or other files."""
 
 
 @contextmanager

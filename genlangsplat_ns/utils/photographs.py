@@ -28,6 +28,8 @@ _UNREADABLE = (
     TypeError,
     AttributeError,
     struct.error,
+    # The length of a chunk in a damaged PNG file.
+    MemoryError,
     Image.DecompressionBombError,
 )
 """Exceptions that Pillow raises for files that are not images, damaged (including EXIF data) or too large."""
@@ -51,6 +53,8 @@ def _problem(name: str, error: Exception) -> str:
     path = Path(name)
     if path.suffix.lower() in (".heic", ".heif"):
         return "HEIC is not read; convert the photographs to JPEG and compute their cameras again"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, the most that is read; make it smaller"
     wrong = wrong_content(path) if path.is_file() else None
     return f"it is {wrong}" if wrong is not None else str(error)
 

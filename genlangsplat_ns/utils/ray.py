@@ -32,12 +32,12 @@ class RaySettings:
         if self.items_per_task < 1 or self.num_workers < 1:
             raise GenLangSplatError(
                 f"Ray needs at least one item per task and one worker, got items_per_task={self.items_per_task} and "
-                f"num_workers={self.num_workers}."
+                f"num_workers={self.num_workers}. Raise them."
             )
         if self.num_cpus < 0 or self.num_gpus < 0:
             raise GenLangSplatError(
                 "CPUs and GPUs of a Ray task must not be negative, got "
-                f"num_cpus={self.num_cpus} and num_gpus={self.num_gpus}."
+                f"num_cpus={self.num_cpus} and num_gpus={self.num_gpus}. Correct them."
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 import zipfile
 from collections.abc import Collection, Mapping
@@ -11,15 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.files import WEIGHTS_ERRORS
+from genlangsplat_ns.utils.torch_files import (
+    ERRORS_OF_ARCHIVES,
+    ERRORS_OF_TORCH,
+    UnusableFileError,
+    is_archive,
+    load_torch_file,
+)
 from genlangsplat_ns.utils.wrong_files import wrong_content
 
 NESTED = ("state_dict", "model_state_dict", "model")
 """Entries of training checkpoints that hold the weights."""
+
+MAX_CODE_BYTES = 1 << 26
+"""The source of a TorchScript program unpacks to at most this."""
 
 PREFIXES = ("module.", "_orig_mod.")
 """Prefixes of all names in checkpoints of distributed or compiled training."""
@@ -69,38 +78,56 @@ def read_weights(path: Path) -> WeightsFile:
     """
     wrong = wrong_content(path)
     if wrong is not None:
-        raise GenLangSplatError(f"{path} is damaged or no weights file: it is {wrong}.")
+        raise GenLangSplatError(f"{path} is damaged or no weights file: it is {wrong}. Give another file.")
+    if _is_safetensors(path):
+        return WeightsFile(_without_prefix(_read_safetensors(path)), is_plain=path.suffix == ".safetensors")
+    code = _script_code(path)
+    if code is not None:
+        return _read_script(path, code)
     try:
-        if _is_safetensors(path):
-            return WeightsFile(_without_prefix(load_file(path)), is_plain=path.suffix == ".safetensors")
-        if zipfile.is_zipfile(path):
-            code = _script_code(path)
-            if code is not None:
-                return _read_script(path, code)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except WEIGHTS_ERRORS as error:
-        # torch's message about pickles recommends unsafe loading.
-        reason = "it contains more than weights" if isinstance(error, pickle.UnpicklingError) else type(error).__name__
-        raise GenLangSplatError(
-            f"{path} ({path.stat().st_size:,} bytes) is truncated, damaged or not a weights file ({reason}). Download "
-            "it again, or give another file."
-        ) from error
+        content = load_torch_file(path, mmap=True)
+    except UnusableFileError as error:
+        raise _damaged(path, error) from error
     return _from_content(path, content)
+
+
+def _damaged(path: Path, error: Exception) -> GenLangSplatError:
+    first = str(error).split("\n")[0][:200].replace(f"{path} is ", "")
+    return GenLangSplatError(
+        f"{path} ({path.stat().st_size:,} bytes) is truncated, damaged or not a weights file "
+        f"({type(error).__name__}: {first}). Download it again, or give another file."
+    )
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from error
 
 
 def _is_safetensors(path: Path) -> bool:
     """Whether a file has the header of safetensors: its length in 8 bytes, then JSON."""
     with path.open("rb") as file:
         start = file.read(9)
-    return start[8:] == b"{" or (path.suffix == ".safetensors" and not zipfile.is_zipfile(path))
+    return start[8:] == b"{" or (path.suffix == ".safetensors" and not is_archive(path))
 
 
 def _script_code(path: Path) -> str | None:
-    """Returns the source of a TorchScript archive; None if the archive is not one."""
-    with zipfile.ZipFile(path) as archive:
-        if not any(name.endswith("/constants.pkl") for name in archive.namelist()):
-            return None
-        sources = [archive.read(entry) for entry in archive.infolist() if entry.filename.endswith(".py")]
+    """Returns the source of a TorchScript archive; None if the file is not one."""
+    if not is_archive(path):
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if not any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                return None
+            # Only the source of a program is compressed.
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > path.stat().st_size + MAX_CODE_BYTES:
+                raise zipfile.BadZipFile(f"it unpacks to {unpacked:,} bytes")
+            sources = [archive.read(entry) for entry in archive.infolist() if entry.filename.endswith(".py")]
+    except ERRORS_OF_ARCHIVES as error:
+        raise _damaged(path, error) from error
     return b"\n".join(sources).decode("utf-8", errors="replace")
 
 
@@ -113,8 +140,11 @@ def _read_script(path: Path, code: str) -> WeightsFile:
         )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
-        module = torch.jit.load(str(path), map_location="cpu")
-    return WeightsFile(_without_prefix(dict(module.state_dict())), is_plain=False, code=code)
+        try:
+            state = dict(torch.jit.load(str(path), map_location="cpu").state_dict())
+        except ERRORS_OF_TORCH as error:
+            raise _damaged(path, error) from error
+    return WeightsFile(_without_prefix(state), is_plain=False, code=code)
 
 
 def _from_content(path: Path, content: Any) -> WeightsFile:
@@ -132,7 +162,11 @@ def _from_content(path: Path, content: Any) -> WeightsFile:
 
 def _is_state(content: Any) -> bool:
     """Whether this is a dictionary of named tensors."""
-    return isinstance(content, Mapping) and bool(content) and all(isinstance(item, Tensor) for item in content.values())
+    return (
+        isinstance(content, Mapping)
+        and bool(content)
+        and all(isinstance(name, str) and isinstance(item, Tensor) for name, item in content.items())
+    )
 
 
 def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

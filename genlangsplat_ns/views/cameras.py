@@ -36,7 +36,9 @@ def view_of_camera(
         GenLangSplatError: There is not exactly one camera, or it is not a perspective camera.
     """
     if camera.shape != (1,):
-        raise GenLangSplatError(f"Expected one camera at a time, found a batch of shape {tuple(camera.shape)}.")
+        raise GenLangSplatError(
+            f"Expected one camera at a time, found a batch of shape {tuple(camera.shape)}. Give one."
+        )
     if int(camera.camera_type) != CameraType.PERSPECTIVE.value:
         raise GenLangSplatError(
             f"Expected a perspective camera, found {CameraType(int(camera.camera_type)).name}. Rectify the images."

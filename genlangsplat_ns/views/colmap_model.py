@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
-from nerfstudio.data.utils import colmap_parsing_utils as colmap
+from scipy.spatial.transform import Rotation
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.views.colmap_files import (
+    ColmapImage,
+    UnknownModelError,
+    read_cameras,
+    read_images,
+    read_points,
+)
 from genlangsplat_ns.views.downscaling import Downscaler
 from genlangsplat_ns.views.lenses import UNDISTORT, Lens, undistort_advice
 from genlangsplat_ns.views.masks import folder_masks
@@ -32,28 +37,6 @@ from genlangsplat_ns.views.posed_scene import (
 )
 
 LOGGER = logging.getLogger(__name__)
-
-BINARY_MODELS = (
-    ("SIMPLE_PINHOLE", 3),
-    ("PINHOLE", 4),
-    ("SIMPLE_RADIAL", 4),
-    ("RADIAL", 5),
-    ("OPENCV", 8),
-    ("OPENCV_FISHEYE", 8),
-    ("FULL_OPENCV", 12),
-    ("FOV", 5),
-    ("SIMPLE_RADIAL_FISHEYE", 4),
-    ("RADIAL_FISHEYE", 5),
-    ("THIN_PRISM_FISHEYE", 12),
-    ("RAD_TAN_THIN_PRISM_FISHEYE", 16),
-    ("SIMPLE_DIVISION", 4),
-    ("DIVISION", 5),
-    ("SIMPLE_FISHEYE", 3),
-    ("FISHEYE", 4),
-    ("EUCM", 6),
-    ("EQUIRECTANGULAR", 2),
-)
-"""Names and numbers of parameters of the camera models in binary files, by their number, up to COLMAP 4.2."""
 
 SPLIT_FILES: dict[str, SplitName] = {
     "train_list.txt": "train",
@@ -95,7 +78,7 @@ def read_colmap(config: ColmapDataParserConfig) -> PosedScene:
     gravity = config.assume_colmap_world_coordinate_convention
     photographs = []
     for image, mask in zip(images, masks, strict=True):
-        picture, lens = downscaler.picture(found[image.name]), downscaler.lens(lenses[image.camera_id])
+        picture, lens = downscaler.picture(found[image.name]), downscaler.lens(lenses[image.camera])
         depth = None if config.depths_path is None else (root / config.depths_path / image.name).with_suffix(".png")
         photographs.append(PosedPhotograph(picture, _pose(image, gravity), lens, mask, depth, found[image.name]))
     return PosedScene(
@@ -125,22 +108,36 @@ def _reading(path: Path) -> Iterator[None]:
     """Converts exceptions of reading a file of a model into an error that names the file."""
     try:
         yield
-    except (OSError, ValueError, LookupError, struct.error, AssertionError, MemoryError) as error:
+    except UnknownModelError as error:
+        raise GenLangSplatError(f"{path} cannot be used: {error}. {UNDISTORT}") from error
+    except (OSError, ValueError) as error:
         raise GenLangSplatError(
             f"{path} cannot be read ({type(error).__name__}: {error}); expected a COLMAP model with cameras, images "
             "and points3D as .bin or .txt. Export the model again."
         ) from error
 
 
-def _read_model(model: Path, advice: str) -> tuple[list[Any], dict[int, Lens]]:
+@contextmanager
+def _reading_list(path: Path) -> Iterator[None]:
+    """Converts exceptions of reading a list of names into an error that names the file."""
+    try:
+        yield
+    except (OSError, UnicodeDecodeError) as error:
+        raise GenLangSplatError(
+            f"The list {path} cannot be read ({error}); expected a UTF-8 text with one file name per line. Save it so, "
+            "or remove it."
+        ) from error
+
+
+def _read_model(model: Path, advice: str) -> tuple[list[ColmapImage], dict[int, Lens]]:
     """Reads images and cameras; a text model wins over a binary one, as in nerfstudio."""
     text = (model / "cameras.txt").is_file()
     cameras_file, images_file = (model / f"{name}.{'txt' if text else 'bin'}" for name in ("cameras", "images"))
     with _reading(cameras_file):
-        cameras: Mapping[int, Any] = (colmap.read_cameras_text if text else _read_cameras_binary)(cameras_file)
+        cameras = read_cameras(cameras_file)
     with _reading(images_file):
-        images: Mapping[int, Any] = (_read_images_text if text else colmap.read_images_binary)(images_file)
-        used = {image.camera_id for image in images.values()}
+        images = read_images(images_file)
+        used = {image.camera for image in images.values()}
         unknown = used - set(cameras)
         if unknown or not images:
             raise ValueError(f"images name unknown cameras {sorted(unknown)}" if images else "it has no images")
@@ -148,57 +145,19 @@ def _read_model(model: Path, advice: str) -> tuple[list[Any], dict[int, Lens]]:
     for number in sorted(used):
         camera = cameras[number]
         try:
-            lenses[number] = Lens.from_colmap(
-                camera.model, int(camera.width), int(camera.height), camera.params.tolist(), advice
-            )
+            lenses[number] = Lens.from_colmap(camera.model, camera.width, camera.height, camera.parameters, advice)
         except GenLangSplatError as error:
             raise GenLangSplatError(f"Camera {number} of the COLMAP model {model} cannot be used: {error}") from error
     return [image for _, image in sorted(images.items())], lenses
 
 
-def _read_images_text(path: Path) -> dict[int, Any]:
-    """Reads images.txt. Names may contain spaces, which nerfstudio's reader cuts off."""
-    images = {}
-    lines = iter(path.read_text(encoding="utf-8").splitlines())
-    for line in lines:
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        fields = line.split(maxsplit=9)
-        if len(fields) < 10:
-            raise ValueError(f"{path.name} has the line {line[:60]!r}, expected ten fields")
-        number, values = int(fields[0]), np.array(fields[1:8], dtype=np.float64)
-        images[number] = colmap.Image(number, values[:4], values[4:], int(fields[8]), fields[9].strip(), (), ())
-        # The next line holds the observed points, and may be empty.
-        next(lines, None)
-    return images
-
-
-def _read_cameras_binary(path: Path) -> dict[int, Any]:
-    """Reads cameras.bin of any version, whose camera models are numbers.
-
-    nerfstudio's reader stops at the models of COLMAP 3.
-    """
-    cameras = {}
-    with path.open("rb") as file:
-        (count,) = struct.unpack("<Q", file.read(8))
-        for _ in range(count):
-            number, kind, width, height = struct.unpack("<iiQQ", file.read(24))
-            if not 0 <= kind < len(BINARY_MODELS):
-                raise GenLangSplatError(
-                    f"{path} has a camera model with the number {kind}, which is not supported here. " + UNDISTORT
-                )
-            model, terms = BINARY_MODELS[kind]
-            parameters = struct.unpack(f"<{terms}d", file.read(8 * terms))
-            cameras[number] = colmap.Camera(number, model, width, height, np.array(parameters))
-    return cameras
-
-
-def _pose(image: Any, gravity: bool) -> Float64[np.ndarray, "4 4"]:
+def _pose(image: ColmapImage, gravity: bool) -> Float64[np.ndarray, "4 4"]:
     """Inverts COLMAP's world-to-camera pose and converts its camera axes."""
-    rotation = np.asarray(colmap.qvec2rotmat(np.asarray(image.qvec, dtype=np.float64)))
+    w, x, y, z = image.rotation
+    rotation = Rotation.from_quat((x, y, z, w)).as_matrix()
     pose = np.eye(4)
     pose[:3, :3] = rotation.T * np.array([1.0, -1.0, -1.0])
-    pose[:3, 3] = -rotation.T @ np.asarray(image.tvec, dtype=np.float64)
+    pose[:3, 3] = -rotation.T @ np.array(image.translation)
     if gravity:
         pose[:3] = GRAVITY[:, :3] @ pose[:3]
     return pose
@@ -206,24 +165,23 @@ def _pose(image: Any, gravity: bool) -> Float64[np.ndarray, "4 4"]:
 
 def read_colmap_points(model: Path) -> SeedPoints | None:
     """Reads the points of a model, in its coordinates; None if it has none."""
-    readers = {"points3D.bin": colmap.read_points3D_binary, "points3D.txt": colmap.read_points3D_text}
-    name = next((name for name in readers if (model / name).is_file()), None)
-    points: Mapping[int, Any] = {}
+    name = next((name for name in ("points3D.bin", "points3D.txt") if (model / name).is_file()), None)
+    positions, colors = np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
     if name is not None:
         with _reading(model / name):
-            points = readers[name](model / name)
-    if not points:
+            positions, colors = read_points(model / name)
+    if not len(positions):
         LOGGER.warning("%s has no points%s, so training starts from random points.", model, "" if name else "3D")
         return None
-    positions = np.array([point.xyz for point in points.values()], dtype=np.float64)
-    return SeedPoints(positions, np.array([point.rgb for point in points.values()], dtype=np.uint8))
+    return SeedPoints(positions, colors)
 
 
 def _split_lists(root: Path) -> dict[SplitName, list[str]]:
     lists: dict[SplitName, list[str]] = {}
     for name, split in SPLIT_FILES.items():
         if (root / name).is_file():
-            lines = [line.strip() for line in (root / name).read_text(encoding="utf-8-sig").splitlines()]
+            with _reading_list(root / name):
+                lines = [line.strip() for line in (root / name).read_text(encoding="utf-8-sig").splitlines()]
             lists[split] = [line for line in lines if line and not line.startswith("#")]
     return {split: names for split, names in lists.items() if names}
 

@@ -11,6 +11,7 @@ import numpy as np
 from nerfstudio.cameras.cameras import CAMERA_MODEL_TO_TYPE, CameraType
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.utils.json_files import lenient_number_of
 
 
 def undistort_advice(images: str = "IMAGES", model: str = "MODEL", output: str = "UNDISTORTED") -> str:
@@ -172,26 +173,41 @@ def lens_values(frame: Mapping[str, Any], width: int, height: int) -> dict[str, 
             "Found no focal length; expected fl_x, or an angle of view in camera_angle_x, for all frames or in each "
             "frame. Add it."
         )
-    values = {name: float(frame[name]) for name in (*DISTORTION, "k5", "k6") if name in frame}
+    values = {name: _number(frame, name) for name in (*DISTORTION, "k5", "k6") if name in frame}
     if "distortion_params" in frame:
-        values = dict(zip(DISTORTION, map(float, frame["distortion_params"]), strict=False))
+        terms = frame["distortion_params"]
+        if not isinstance(terms, list | tuple):
+            raise GenLangSplatError("Its distortion_params are no list of numbers. Correct them.")
+        values = {name: _number({name: term}, name) for name, term in zip(DISTORTION, terms, strict=False)}
     return {
         **values,
         "fx": focal_x if focal_x is not None else float(focal_y or 0.0),
         "fy": focal_y if focal_y is not None else float(focal_x or 0.0),
-        "cx": float(frame.get("cx", width / 2)),
-        "cy": float(frame.get("cy", height / 2)),
+        "cx": _number(frame, "cx", width / 2),
+        "cy": _number(frame, "cy", height / 2),
     }
 
 
 def _focal(frame: Mapping[str, Any], axis: str, side: int) -> float | None:
     """Returns the focal length along an axis in pixels."""
     if f"fl_{axis}" in frame:
-        return float(frame[f"fl_{axis}"])
+        return _number(frame, f"fl_{axis}")
     if f"camera_angle_{axis}" in frame:
-        angle = float(frame[f"camera_angle_{axis}"])
+        angle = _number(frame, f"camera_angle_{axis}")
     elif f"{axis}_fov" in frame:
-        angle = float(np.radians(float(frame[f"{axis}_fov"])))
+        angle = float(np.radians(_number(frame, f"{axis}_fov")))
     else:
         return None
+    if not 0 < angle < np.pi:
+        raise GenLangSplatError(
+            f"Found an angle of view of {np.degrees(angle):.4g} degrees; expected more than 0 and less than 180. "
+            "Correct camera_angle_x (in radians) or x_fov (in degrees)."
+        )
     return float(side / 2 / np.tan(angle / 2))
+
+
+def _number(frame: Mapping[str, Any], name: str, default: float | None = None) -> float:
+    try:
+        return lenient_number_of(frame.get(name, default), name)
+    except ValueError as error:
+        raise GenLangSplatError(f"Its {error}. Correct it.") from error

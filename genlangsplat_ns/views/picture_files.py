@@ -10,6 +10,17 @@ from pathlib import Path, PurePosixPath
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.photographs import PICTURE_SUFFIXES
 
+MAX_NAME, MAX_FOLDERS = 1024, 64
+"""Characters and folders of the name of a picture; longer names are damage."""
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path that a file names is a file; names that no file can have are none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
 
 class PictureFinder:
     """Finds pictures below a folder.
@@ -26,7 +37,9 @@ class PictureFinder:
 
     def find(self, name: str) -> Path | None:
         """Returns the picture with this name, or None if there is none."""
-        if (self.root / name).is_file():
+        if len(name) > MAX_NAME or name.count("/") > MAX_FOLDERS:
+            return None
+        if is_file(self.root / name):
             return self.root / name
         return next((found for place in self.places(name) if (found := self._spelled(place)) is not None), None)
 
@@ -52,7 +65,7 @@ class PictureFinder:
 
     def _spelled(self, place: Path) -> Path | None:
         """Returns the file at a place in any spelling of its name."""
-        if place.is_file():
+        if is_file(place):
             return place
         names = self._listing(place.parent)
         if not names:
@@ -84,7 +97,10 @@ def check_distinct(pictures: Sequence[tuple[str, Path]], source: Path) -> None:
 
 def _listing(folder: Path) -> dict[str, str]:
     """Returns the files of a folder by their key."""
-    if not folder.is_dir():
+    try:
+        if not folder.is_dir():
+            return {}
+    except (OSError, ValueError):
         return {}
     return {_key(path.name): path.name for path in sorted(folder.iterdir(), reverse=True) if path.is_file()}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+from collections import ChainMap
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.utils.json_files import lenient_number_of, number_of, read_json
 from genlangsplat_ns.views.downscaling import Downscaler, picture_size
 from genlangsplat_ns.views.lenses import Lens, lens_values
 from genlangsplat_ns.views.picture_files import PictureFinder, check_distinct
@@ -28,6 +29,12 @@ SPLIT_KEYS: dict[str, SplitName] = {
     "test_filenames": "test",
 }
 """Keys of the lists of photographs of each split."""
+
+ORIENTATIONS = ("pca", "up", "vertical", "none")
+"""What a file may ask for in `orientation_override`."""
+
+MAX_SIDE = 1 << 20
+"""Pixels of a side of a photograph; more are damage."""
 
 COLMAP_TRANSFORM = np.array([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0]])
 """The transform from COLMAP's coordinates that older versions of ns-process-data applied without writing it down."""
@@ -50,7 +57,7 @@ def read_transforms(
     document = _read_document(path)
     root = path.parent
     finder = PictureFinder(root)
-    found: list[tuple[Path, dict[str, Any]]] = []
+    found: list[tuple[Path, ChainMap[str, Any]]] = []
     missing = []
     for number, frame in enumerate(document["frames"]):
         name = frame.get("file_path") if isinstance(frame, dict) else None
@@ -60,7 +67,7 @@ def read_transforms(
         if picture is None:
             missing.append(name)
         else:
-            found.append((picture, {**document, **frame}))
+            found.append((picture, ChainMap(frame, document)))
     if missing and found and skip_missing:
         LOGGER.warning("Left out %d photographs that do not exist: %s.", len(missing), join_names(missing))
     elif missing:
@@ -84,8 +91,8 @@ def read_transforms(
     return PosedScene(
         photographs,
         _applied_transform(document, path),
-        float(document.get("applied_scale", 1.0)),
-        document.get("orientation_override"),
+        _applied_scale(document, path),
+        _orientation(document, path),
         _seed_file(root, str(document["ply_file_path"])) if document.get("ply_file_path") else None,
         split_lists={split: _split_list(document, key, path) for key, split in SPLIT_KEYS.items() if document.get(key)},
         photograph_scale=downscaler.photograph_scale,
@@ -101,7 +108,7 @@ def _seed_file(root: Path, name: str) -> Path:
 def _read_document(path: Path) -> dict[str, Any]:
     """Reads a JSON file with frames."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = read_json(path, "utf-8-sig")
     except UnicodeDecodeError as error:
         raise GenLangSplatError(f"{path} is not in UTF-8 ({error}). Save it in this encoding.") from error
     except (OSError, ValueError) as error:
@@ -125,12 +132,17 @@ def _photograph(path: Path, picture: Path, frame: Mapping[str, Any]) -> PosedPho
     if width is None or height is None:
         width, height = picture_size(picture)
     try:
-        width, height = int(width), int(height)
+        width, height = (
+            int(number_of(lenient_number_of(side, name), name)) for side, name in ((width, "w"), (height, "h"))
+        )
+        if max(width, height) > MAX_SIDE:
+            raise GenLangSplatError(f"its size is {width}x{height}, expected at most {MAX_SIDE:,} pixels a side.")
         model = "OPENCV_FISHEYE" if frame.get("is_fisheye") else str(frame.get("camera_model", "OPENCV"))
         lens = Lens.from_values(model, width, height, lens_values(frame, width, height))
         pose = _pose_matrix(frame.get("transform_matrix"))
-    except (TypeError, ValueError, GenLangSplatError) as error:
-        raise GenLangSplatError(f"The frame of {picture.name} in {path} cannot be used: {error}") from error
+    except (ValueError, GenLangSplatError) as error:
+        advice = "" if isinstance(error, GenLangSplatError) else ". Correct it."
+        raise GenLangSplatError(f"The frame of {picture.name} in {path} cannot be used: {error}{advice}") from error
     depth = frame.get("depth_file_path")
     return PosedPhotograph(picture, pose, lens, depth=path.parent / str(depth) if depth else None)
 
@@ -153,7 +165,7 @@ def _split_list(document: Mapping[str, Any], key: str, path: Path) -> list[str]:
 
 def _pose_matrix(values: Any) -> Float64[np.ndarray, "4 4"]:
     """Converts a 3x4 or 4x4 matrix of numbers, whose last row must be 0, 0, 0, 1."""
-    matrix = np.array(values if values is not None else [], dtype=np.float64)
+    matrix = _matrix(values)
     last = np.array([0.0, 0.0, 0.0, 1.0])
     if matrix.shape not in ((3, 4), (4, 4)):
         raise GenLangSplatError(
@@ -166,8 +178,45 @@ def _pose_matrix(values: Any) -> Float64[np.ndarray, "4 4"]:
     return np.vstack([matrix[:3], last])
 
 
+def _matrix(values: Any) -> Float64[np.ndarray, ...]:
+    """Converts lists of lists of numbers, which may be NaN or infinite; others become an array of another shape."""
+    rows = values if isinstance(values, list) else []
+    if not all(isinstance(row, list) for row in rows) or len({len(row) for row in rows}) > 1:
+        return np.zeros(0)
+    try:
+        numbers = [[lenient_number_of(value, "a number") for value in row] for row in rows]
+    except ValueError as error:
+        raise GenLangSplatError(f"its transform_matrix has something else than numbers: {error}.") from error
+    return np.array(numbers, dtype=np.float64)
+
+
+def _applied_scale(document: Mapping[str, Any], path: Path) -> float:
+    try:
+        scale = number_of(document.get("applied_scale", 1.0), "applied_scale")
+    except ValueError as error:
+        raise GenLangSplatError(f"{path} cannot be used: {error}. Correct it, or remove it.") from error
+    if not scale > 0:
+        raise GenLangSplatError(f"{path} has the applied_scale {scale:g}, expected a positive number. Correct it.")
+    return scale
+
+
+def _orientation(document: Mapping[str, Any], path: Path) -> str | None:
+    """Returns the orientation that the file asks for instead of that of the settings."""
+    orientation = document.get("orientation_override")
+    if orientation is not None and orientation not in ORIENTATIONS:
+        raise GenLangSplatError(
+            f"{path} has the orientation_override {str(orientation)[:40]!r}, expected one of "
+            f"{', '.join(ORIENTATIONS)}. Correct it, or remove it."
+        )
+    return orientation
+
+
 def _applied_transform(document: Mapping[str, Any], path: Path) -> Float64[np.ndarray, "3 4"] | None:
     """Returns the transform from the original coordinates to those of the poses."""
     if "applied_transform" in document:
-        return _pose_matrix(document["applied_transform"])[:3]
+        try:
+            return _pose_matrix(document["applied_transform"])[:3]
+        except GenLangSplatError as error:
+            problem = str(error).replace("transform_matrix", "applied_transform")
+            raise GenLangSplatError(f"{path} cannot be used: {problem} Correct it, or remove it.") from error
     return COLMAP_TRANSFORM if (path.parent / "colmap" / "sparse" / "0").is_dir() else None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.photographs.outcome import Outcome, judge
+from genlangsplat_ns.photographs.outcome import OtherModel, Outcome, Unplaced, judge
 from tests.photographs.fakes import prepared, solved
 
 PLACED = [f"{number}.jpg" for number in range(8)]
@@ -63,3 +66,22 @@ def test_a_failure_names_its_probable_cause(features: int, matches: int, cause: 
     photographs = [prepared(name) for name in PLACED]
     with pytest.raises(GenLangSplatError, match=f"None of the 8 photographs .* {cause}"):
         judge(photographs, dict.fromkeys(PLACED, features), {("0.jpg", "1.jpg"): matches}, [])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        None,
+        [],
+        {},
+        {"photographs": "9"},
+        {"unplaced": [{"name": 1, "reason": ""}]},
+        {"others": None},
+        {"error": "much"},
+    ],
+)
+def test_a_damaged_outcome_is_a_value_error(damage: Any) -> None:
+    values = Outcome(9, 8, (Unplaced("a.jpg", "it is blurred"),), (OtherModel(3, "b.jpg"),), 0.7, 90, 11.0).to_json()
+    assert Outcome.from_json(json.loads(json.dumps(values))).to_json() == values
+    with pytest.raises(ValueError, match="expected"):
+        Outcome.from_json({**values, **damage} if isinstance(damage, dict) and damage else damage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.photographs.prepare import PreparedPhotograph, prepare_photographs
+from genlangsplat_ns.photographs.prepare import PreparedPhotograph, prepare_photographs, read_record
 from genlangsplat_ns.photographs.sources import FoundPhotographs
 from tests.photographs.fakes import SIZE, write_photographs
 
@@ -183,3 +184,31 @@ def test_masks_in_the_scene_are_those_of_the_source(tmp_path: Path, change: str)
     left = ["2.jpg.png"] if change == "the source is removed" else ["1.jpg.png", "2.jpg.png"]
     assert [item.mask for item in prepare(tmp_path, masks=tmp_path / "masks") if item.mask] == left
     assert sorted(path.name for path in (tmp_path / "scene/masks").iterdir()) == left
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "../1.jpg"),
+        ("name", "/1.jpg"),
+        ("mask", 3),
+        ("width", "wide"),
+        ("shot", []),
+        ("key", None),
+        ("digest", 0),
+    ],
+)
+def test_a_damaged_record_of_former_calls_is_not_used(tmp_path: Path, key: str, value: object) -> None:
+    write_photographs(tmp_path / "source", NAMES)
+    before = prepare(tmp_path)
+    record = tmp_path / "scene/colmap/photographs.json"
+    assert set(read_record(record)) == set(NAMES)
+    entries = json.loads(record.read_text())
+    record.write_text(json.dumps({**entries, "1.jpg": {**entries["1.jpg"], key: value}}))
+    assert read_record(record) == {} and prepare(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"1.jpg": 1}', "[" * 100_000])
+def test_a_record_that_is_something_else_is_not_used(tmp_path: Path, content: str) -> None:
+    (tmp_path / "photographs.json").write_text(content)
+    assert read_record(tmp_path / "photographs.json") == {}

@@ -8,6 +8,7 @@
 # make contract  the supported versions of gsplat without kernels, into build/gsplat, and their tests
 # make gpu-bundle  what a card without a network needs, into build/gpu-bundle; needs nvcc and a python3.12
 # make gpu-check what only a card can tell, in at most eight minutes: BUNDLE=build/gpu-bundle without a network
+# make page      the page of view and share, from web/ into genlangsplat_ns/web/page; needs node and npm
 # make paper-check  the scenes of the paper beside published scores: DATA="lerf_ovs 3d-ovs"; hours on a card, see --help
 # make docs      the tests of the documents (links, anchors, commands), and their site in build/site
 # make figures   the figures of the documents, from benchmarks/results; with DEMO=FOLDER also the pictures of that demo
@@ -29,7 +30,7 @@ INSTALLED := $(VENV)/installed
 CPP_FILES := $(wildcard genlangsplat_ns/rasterization/kernels/* benchmarks/*/*.cpp tests/*/*.cpp)
 
 .PHONY: install demo test test-slow coverage sanitize contract gpu-bundle gpu-check paper-check lint format docs figures wheel
-.PHONY: try-wheel clean
+.PHONY: page try-wheel clean
 
 install: $(INSTALLED)
 
@@ -37,7 +38,7 @@ $(INSTALLED): pyproject.toml setup.py $(wildcard genlangsplat_ns/rasterization/k
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=68"
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[embedded,ray,photos,formats,docs,dev]" $(TORCH)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[embedded,view,ray,photos,formats,docs,dev]" $(TORCH)
 	touch $(INSTALLED)
 
 demo: install
@@ -57,6 +58,9 @@ format: install
 docs: install
 	$(BIN)/python -m pytest tests/test_documents.py tests/test_site.py tests/test_troubleshooting.py tests/test_docstrings.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+page:
+	cd web && npm ci --no-audit --no-fund && npm run build
 
 figures: install
 	$(BIN)/python benchmarks/figures.py $(if $(DEMO),--demo $(DEMO))

@@ -20,10 +20,14 @@ from genlangsplat_ns.commands.label import Label
 from genlangsplat_ns.commands.lift import Lift
 from genlangsplat_ns.commands.query import Query
 from genlangsplat_ns.commands.remove import Remove
+from genlangsplat_ns.commands.share import Share
+from genlangsplat_ns.commands.view import View
 from genlangsplat_ns.utils.command_line import run_commands
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "from-photos": FromPhotos,
+    "view": View,
+    "share": Share,
     "query": Query,
     "export": Export,
     "remove": Remove,

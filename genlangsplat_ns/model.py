@@ -116,15 +116,16 @@ class GenLangSplatModel(SplatModel):
         self._field: LanguageField | None = None
         self._latent_pca: LatentPca | None = None
         self._apply_phase()
-        tools = SceneTools(
+        self.tools = SceneTools(
             self.language_field,
             self.render_latents,
             self.show,
             lambda keep: self.splats(keep & self.drawable()),
             self.config.rasterize_mode == "antialiased",
+            self.render_splats,
         )
         self.language = LanguageControls(
-            self.kwargs["load_text_encoder"], tools, self.config.query_texts, self.config.query_mode
+            self.kwargs["load_text_encoder"], self.tools, self.config.query_texts, self.config.query_mode
         )
 
     @property

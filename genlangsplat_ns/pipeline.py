@@ -28,6 +28,7 @@ from genlangsplat_ns.scene.start_points import RandomBox, check_start_in_view
 from genlangsplat_ns.utils.files import atomic_path
 from genlangsplat_ns.utils.stopwatch import stage
 from genlangsplat_ns.utils.stored_settings import StoredSettings
+from genlangsplat_ns.viewer.training_views import TrainingViews
 
 LOGGER = logging.getLogger(__name__)
 
@@ -133,6 +134,9 @@ class GenLangSplatPipeline(VanillaPipeline):
                 source.path,
             )
         self.model.to(device)
+        views = range(len(self.datamanager.train_dataset))
+        names = [self.datamanager.view_name("train", index) for index in views]
+        self.model.language.views = TrainingViews(names, self.datamanager.train_dataset.cameras)
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes

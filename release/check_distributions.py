@@ -19,7 +19,11 @@ SDIST_MEGABYTES = 6.0
 
 PACKAGES = ("genlangsplat_ns", "pretrain")
 
-DATA = ("genlangsplat_ns/py.typed", "genlangsplat_ns/assets/conse-16.safetensors")
+DATA = (
+    "genlangsplat_ns/py.typed",
+    "genlangsplat_ns/assets/conse-16.safetensors",
+    *(f"genlangsplat_ns/web/page/{name}" for name in ("index.html", "app.js", "style.css", "licenses.txt")),
+)
 """Files of the packages that are no Python, in the wheel and in the sdist."""
 
 MODULES = ("genlangsplat_ns/cli.py", "genlangsplat_ns/config.py", "pretrain/__main__.py")

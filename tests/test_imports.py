@@ -25,7 +25,7 @@ PARTS = (
     ("pipeline",),
     ("trainer",),
     ("run", "config"),
-    ("demo", "installation"),
+    ("demo", "installation", "web"),
     ("commands",),
     ("cli",),
 )

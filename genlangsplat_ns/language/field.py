@@ -6,6 +6,7 @@ the scene needs a new field.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -125,6 +126,18 @@ class LanguageField:
     def level_scores(self, query: EmbeddedQuery) -> Float[Tensor, "num_gaussians levels num_texts"]:
         """Computes the relevancy of every Gaussian at every level to each text."""
         return self._decoded.score(query)
+
+    @torch.no_grad()
+    def cosines(
+        self, vectors: Float[Tensor, "num_texts embedding_dim"]
+    ) -> Float[Tensor, "num_texts levels num_gaussians"]:
+        """Computes the cosines of every Gaussian and level with unit vectors; NaN where no region was ever seen."""
+        return self._decoded.cosines(vectors)
+
+    @torch.no_grad()
+    def decode_all(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Decodes the latents of all Gaussians, which the first score would do, until `stopped` returns true."""
+        self._decoded.decode(stopped)
 
     @torch.no_grad()
     def relevancy(

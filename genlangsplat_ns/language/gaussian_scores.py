@@ -7,6 +7,8 @@ Gaussian.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -48,6 +50,23 @@ class DecodedGaussians:
         for number, rows in enumerate(self._rows):
             scores[rows] = query.score_decoded(self._part(number))
         return torch.unflatten(scores, 0, self._shape)
+
+    def decode(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Decodes everything that was not decoded yet, until `stopped` says so between two chunks."""
+        for number in range(len(self._rows)):
+            if stopped():
+                return
+            self._part(number)
+
+    @torch.no_grad()
+    def cosines(
+        self, vectors: Float[Tensor, "num_texts embedding_dim"]
+    ) -> Float[Tensor, "num_texts levels num_gaussians"]:
+        """Computes the cosines of every Gaussian and level with unit vectors; NaN where no region was ever seen."""
+        cosines = self._latents.new_full((len(self._latents), len(vectors)), torch.nan)
+        for number, rows in enumerate(self._rows):
+            cosines[rows] = self._part(number).cosines(vectors)
+        return torch.unflatten(cosines, 0, self._shape).permute(2, 1, 0)
 
 
 class SeenScores:

@@ -37,6 +37,24 @@ class TextEncoder(Protocol):
         ...
 
 
+def check_texts(texts: Sequence[str], negatives: Sequence[str] = ()) -> None:
+    """Checks texts before they are embedded.
+
+    Raises:
+        GenLangSplatError: There is no text, a text is blank, or a text or negative is too long.
+    """
+    if not texts:
+        raise GenLangSplatError('Found no text to query; give at least one, for example "a cup of coffee".')
+    for text in (*texts, *negatives):
+        if len(text) > MAX_TEXT_LENGTH:
+            raise GenLangSplatError(
+                f'Found a text of {len(text):,} characters ("{text[:30]}..."); give at most {MAX_TEXT_LENGTH:,}. '
+                "A few words are best; separate several texts with semicolons."
+            )
+    if any(not text.strip() for text in texts):
+        raise GenLangSplatError(f"Found a blank text among {list(texts)}; every text needs at least one word. Remove it.")
+
+
 @dataclass(frozen=True)
 class TextQuery(QuerySettings):
     """The texts to find, each answered separately, and how they are scored.
@@ -50,18 +68,7 @@ class TextQuery(QuerySettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.texts:
-            raise GenLangSplatError('Found no text to query; give at least one, for example "a cup of coffee".')
-        if any(not text.strip() for text in self.texts):
-            raise GenLangSplatError(
-                f"Found a blank text among {list(self.texts)}; every text needs at least one word. Remove it."
-            )
-        for text in (*self.texts, *self.negatives):
-            if len(text) > MAX_TEXT_LENGTH:
-                raise GenLangSplatError(
-                    f'Found a text of {len(text):,} characters ("{text[:30]}..."); give at most {MAX_TEXT_LENGTH:,}. '
-                    "A few words are best; separate several texts with semicolons."
-                )
+        check_texts(self.texts, self.negatives)
         negatives = {negative.casefold() for negative in self.negatives}
         for text in self.texts:
             if text.strip().casefold() in negatives:
@@ -131,20 +138,34 @@ class EmbeddedQuery:
         return relevancy_of_cosines(positives, negatives, self.query.temperature).clamp_min(MIN_RELEVANCY)
 
 
+MAX_EMBEDDED = 100_000
+"""Maximum number of sentences whose embeddings stay in memory, about 200 MB; the oldest are dropped."""
+
 _EMBEDDED: WeakKeyDictionary[TextEncoder, dict[str, Tensor]] = WeakKeyDictionary()
 """Unit embeddings of the sentences that each encoder has embedded so far."""
 
 
-def embed_query(query: TextQuery, encoder: TextEncoder) -> EmbeddedQuery:
-    """Embeds the texts and negatives of a query in one call to the encoder; embedded sentences are cached."""
-    prompts = PROMPTS if query.prompts else ("{}",)
-    texts = [*query.texts, *query.negatives]
-    sentences = [prompt.replace("{}", text) for text in texts for prompt in prompts]
+def embed_texts(
+    texts: Sequence[str], encoder: TextEncoder, prompts: bool = False
+) -> Float[Tensor, "num_texts embedding_dim"]:
+    """Returns one unit embedding per text, from one call to the encoder; embedded sentences are cached.
+
+    With `prompts`, an embedding is the normalized mean over the sentences in `PROMPTS`.
+    """
+    forms = PROMPTS if prompts else ("{}",)
+    sentences = [form.replace("{}", text) for text in texts for form in forms]
     known = _EMBEDDED.setdefault(encoder, {})
     new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in known]
     if new:
         known.update(zip(new, encoder.encode_texts(new), strict=True))
-    rows = torch.stack([known[sentence] for sentence in sentences]).unflatten(0, (len(texts), len(prompts)))
-    embeddings = F.normalize(rows.mean(dim=1), dim=-1) if query.prompts else rows[:, 0]
+    rows = torch.stack([known[sentence] for sentence in sentences]).unflatten(0, (len(texts), len(forms)))
+    for oldest in list(known)[: max(0, len(known) - MAX_EMBEDDED)]:
+        known.pop(oldest, None)
+    return F.normalize(rows.mean(dim=1), dim=-1) if prompts else rows[:, 0]
+
+
+def embed_query(query: TextQuery, encoder: TextEncoder) -> EmbeddedQuery:
+    """Embeds the texts and negatives of a query in one call to the encoder."""
+    embeddings = embed_texts((*query.texts, *query.negatives), encoder, query.prompts)
     count = len(query.texts)
     return EmbeddedQuery(query=query, positives=embeddings[:count], negatives=embeddings[count:])

@@ -111,14 +111,35 @@ def read_spz(path: Path) -> tuple[GaussianParameters, bool]:
 def write_spz(path: Path, gaussians: GaussianParameters, antialiased: bool = False) -> None:
     """Writes Gaussians as an SPZ file of version 3, in the order and with the coordinates they have.
 
-    Positions get as many fractional bits as fit, and harmonics all 8 bits; Niantic's library writes 12, and 5 or 4.
+    Raises:
+        GenLangSplatError: The positions are too far from the origin.
+    """
+    data = pack_spz(gaussians, antialiased)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def pack_spz(
+    gaussians: GaussianParameters,
+    antialiased: bool = False,
+    most_bits: int = MAX_FRACTIONAL_BITS,
+    effort: int = 6,
+) -> bytes:
+    """Returns the bytes of an SPZ file of version 3, in the order and with the coordinates of the Gaussians.
+
+    Args:
+        gaussians: The Gaussians; each value must be finite.
+        antialiased: Whether they were trained with antialiasing.
+        most_bits: Positions get as many fractional bits as fit, but at most this number; Niantic's library writes 12.
+            Harmonics get all 8 bits, where that library writes 5 or 4.
+        effort: Of the compression, 1 (fast) to 9 (small).
 
     Raises:
         GenLangSplatError: The positions are too far from the origin.
     """
     values = {name: array.astype(np.float64) for name, array in as_arrays(gaussians).items()}
     farthest = float(np.abs(values["means"]).max())
-    bits = MAX_FRACTIONAL_BITS
+    bits = most_bits
     if farthest > 0:
         bits = min(bits, math.floor(math.log2((POSITION_LIMIT - 1) / farthest)))
     if bits < 1:
@@ -144,8 +165,7 @@ def write_spz(path: Path, gaussians: GaussianParameters, antialiased: bool = Fal
         packed.astype("<u4"),
         to_bytes(values["features_rest"] * HARMONICS_FACTOR + 128),
     ]
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(gzip.compress(header + b"".join(part.tobytes() for part in parts), 6, mtime=0))
+    return gzip.compress(header + b"".join(part.tobytes() for part in parts), effort, mtime=0)
 
 
 def _decode(path: Path, header: _Header, payload: bytes) -> GaussianParameters:

@@ -1,4 +1,4 @@
-"""Animates the viewer's camera."""
+"""Places and animates the viewer's camera."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO
-from viser import ViserServer
+from viser import ClientHandle, ViserServer
+from viser.transforms import SO3
 
 FLIGHT_SECONDS = 0.6
 FRAMES = 18
@@ -17,6 +19,17 @@ DISTANCE_PER_SIZE = 2.5
 
 MIN_DISTANCE = 0.3
 """Minimum distance in scene units; nerfstudio places the cameras of a scene within 1 of the origin."""
+
+
+def start_at(client: ClientHandle, camera: Cameras) -> None:
+    """Shows a browser what one camera of the scene sees."""
+    pose = camera.camera_to_worlds.cpu().numpy().astype(np.float64)
+    # viser's cameras look along z with y down.
+    rotation = SO3.from_matrix(pose[:3, :3]) @ SO3.from_x_radians(np.pi)
+    with client.atomic():
+        client.camera.position = pose[:3, 3] * VISER_NERFSTUDIO_SCALE_RATIO
+        client.camera.wxyz = rotation.wxyz
+        client.camera.fov = 2 * float(np.arctan(float(camera.height) / 2 / float(camera.fy)))
 
 
 def fly_to(server: ViserServer, center: Sequence[float], size: float) -> None:

@@ -13,10 +13,10 @@ from nerfstudio.viewer.viewer_elements import (
     ViewerClick,
     ViewerControl,
     ViewerDropdown,
-    ViewerSlider,
     ViewerText,
 )
 from torch import nn
+from viser import ClientHandle
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import ImageTextEncoder
@@ -25,8 +25,10 @@ from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery, embed_query
 from genlangsplat_ns.language.selection import GaussianSelection
 from genlangsplat_ns.language.settings import DEFAULT_NEGATIVES, LEVEL_RULES, LevelRule, QueryMode, split_texts
 from genlangsplat_ns.language.vocabulary import Vocabulary, read_vocabulary
-from genlangsplat_ns.viewer.flight import fly_to
+from genlangsplat_ns.viewer.flight import fly_to, start_at
 from genlangsplat_ns.viewer.tools import SceneTools
+from genlangsplat_ns.viewer.top_folder import InTopFolder, TopButton, TopDropdown, TopFolder, TopSlider, TopText
+from genlangsplat_ns.viewer.training_views import TrainingViews
 
 LOGGER = logging.getLogger(__name__)
 
@@ -38,6 +40,9 @@ NUM_NAMES = 5
 
 class LanguageControls(nn.Module):
     """The viewer elements for texts, negatives, level, mode, threshold and buttons.
+
+    Most go to the folder "Language" at the top of the viewer's panel. Negatives, prompts, mode and vocabulary are
+    seldom changed and stay where nerfstudio puts the elements of a model.
 
     This is a module without weights, because nerfstudio finds viewer elements only on modules. The encoder is loaded
     with the first query and belongs to no module, so that checkpoints do not contain it.
@@ -63,35 +68,43 @@ class LanguageControls(nn.Module):
         self._peaks: list[Peak] = []
         self._vocabulary: tuple[str, Vocabulary] | None = None
         self.control = ViewerControl()
+        self.views: TrainingViews | None = None
         # The viewer sorts elements by attribute name.
-        self.a_texts = ViewerText("Texts", texts, hint="Texts to find, separated by semicolons")
+        self.a_texts = TopText("Texts", texts, hint="Texts to find, separated by semicolons")
         self.b_negatives = ViewerText("Negatives", "; ".join(DEFAULT_NEGATIVES), hint="Texts to compete with")
-        self.c_level = ViewerDropdown("Level", TextQuery.level, list(LEVEL_RULES), hint="From subparts to wholes")
+        self.c_level = TopDropdown("Level", TextQuery.level, list(LEVEL_RULES), hint="From subparts to wholes")
         self.d_prompts = ViewerCheckbox("Prompts", False, hint="Embed the texts in sentences such as a photo of ...")
-        self.e_ask = ViewerButton("Ask", self.ask)
-        self.f_answer = ViewerText("Answer", "", disabled=True, hint="Results and error messages")
+        self.e_ask = TopButton("Ask", self.ask)
+        self.f_answer = TopText("Answer", "", disabled=True, hint="Results and error messages")
         self.g_mode = ViewerDropdown(
             "Mode", mode, MODES, hint="Score Gaussians once (fast), or every pixel (the paper)"
         )
-        self.h_threshold = ViewerSlider(
+        self.h_threshold = TopSlider(
             "Threshold", TextQuery.threshold, 0.0, 1.0, 0.01, hint="Minimum relevancy of the selection"
         )
-        self.i_softness = ViewerSlider("Softness", 0.05, 0.0, 0.5, 0.01, hint="Width of the edge of the selection")
-        self.j_isolate = ViewerButton("Isolate", self._button(self._isolate))
-        self.k_hide = ViewerButton("Hide", self._button(self._hide))
-        self.l_reset = ViewerButton("Show all", self._button(self._show_all))
-        self.m_peak = ViewerButton("Next peak", self._button(self._fly))
-        self.n_path = ViewerText(
+        self.i_softness = TopSlider("Softness", 0.05, 0.0, 0.5, 0.01, hint="Width of the edge of the selection")
+        self.j_isolate = TopButton("Isolate", self._button(self._isolate))
+        self.k_hide = TopButton("Hide", self._button(self._hide))
+        self.l_reset = TopButton("Show all", self._button(self._show_all))
+        self.m_peak = TopButton("Next peak", self._button(self._fly))
+        self.n_path = TopText(
             "File",
             "selection.ply",
             hint="File for Export in the viewer's working folder: .ply, .compressed.ply, .spz or .sog",
         )
-        self.o_export = ViewerButton("Export", self._button(self._export))
+        self.o_export = TopButton("Export", self._button(self._export))
         self.p_vocabulary = ViewerText("Vocabulary", "", hint="File with one text per line; empty for common things")
-        self.q_name = ViewerButton("Click: what is here?", self._button(lambda: self._await_click(self._name)))
-        self.r_like = ViewerButton(
-            "Click: find what looks like this", self._button(lambda: self._await_click(self._find))
-        )
+        self.q_name = TopButton("Click: what is here?", self._button(lambda: self._await_click(self._name)))
+        self.r_like = TopButton("Click: find what looks like this", self._button(lambda: self._await_click(self._find)))
+        folder = TopFolder("Language", lambda server: server.on_client_connect(self._show_first_view))
+        for element in vars(self).values():
+            if isinstance(element, InTopFolder):
+                element.folder = folder
+
+    def _show_first_view(self, client: ClientHandle) -> None:
+        """Lets the camera of a new browser start at the first training view."""
+        if self.views is not None and len(self.views.names) > 0:
+            start_at(client, self.views.cameras[0])
 
     # Queries
 
@@ -115,6 +128,19 @@ class LanguageControls(nn.Module):
                 answer = str(error)
         if current_thread() is self._embedding:
             self._set_query(embedded, answer)
+        if embedded is not None and self.views is not None:
+            self._name_best_views(embedded, answer, self.views)
+
+    def _name_best_views(self, embedded: EmbeddedQuery, answer: str, views: TrainingViews) -> None:
+        """Adds the views that show the peaks best to the answer, unless there is a newer query."""
+        try:
+            peaks = self._tools.peak(embedded)
+        except GenLangSplatError as error:
+            LOGGER.error("%s", error)
+            return
+        best = [views.best(peak, self._tools.distance_along) or "no view" for peak in peaks]
+        if self._embedded is embedded:
+            self.f_answer.value = f"{answer} (best seen in {'; '.join(best)})"
 
     def _set_query(self, embedded: EmbeddedQuery | None, answer: str) -> None:
         self._embedded, self._peaks = embedded, []

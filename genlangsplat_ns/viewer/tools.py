@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.viewer.viewer_elements import ViewerClick
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language.answers import MIN_PEAK_OPACITY
 from genlangsplat_ns.language.field import LanguageField
 from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery
 from genlangsplat_ns.language.selection import GaussianSelection
@@ -25,8 +26,26 @@ from genlangsplat_ns.utils.files import check_new_file
 CLICK_PIXELS = 9
 """Width and height of the image rendered to find the latents under a click."""
 
+MIN_HIT_OPACITY = 0.5
+"""A ray that meets less opacity than this hits nothing."""
+
 CLICK_ANGLE = 0.002
 """Angle in radians that a pixel of this image covers, about one pixel of a screen."""
+
+
+@runtime_checkable
+class Ray(Protocol):
+    """A ray into the scene, such as nerfstudio's `ViewerClick`."""
+
+    @property
+    def origin(self) -> tuple[float, float, float]:
+        """Where it starts, in the frame of the run."""
+        ...
+
+    @property
+    def direction(self) -> tuple[float, float, float]:
+        """Its direction, of any length but zero."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,6 +65,8 @@ class SceneTools:
     """Returns the parameters of the drawable Gaussians among the selected ones."""
     antialiased: bool
     """Whether they were trained with antialiasing, which their file says."""
+    render: Callable[[Cameras], dict[str, Tensor]]
+    """Renders colors, depth and accumulated opacity."""
 
     def export(self, selection: GaussianSelection, path: Path) -> None:
         """Writes the selected Gaussians as PLY, compressed PLY, SPZ or SOG by the file's ending.
@@ -60,7 +81,7 @@ class SceneTools:
         write_splats(path, self.parameters(selection.keep), antialiased=self.antialiased)
 
     @torch.no_grad()
-    def embeddings_at(self, click: ViewerClick, level: LevelRule) -> Float[Tensor, "num_levels embedding_dim"]:
+    def embeddings_at(self, click: Ray, level: LevelRule) -> Float[Tensor, "num_levels embedding_dim"]:
         """Returns the embeddings under a click, at one level or at all levels with a visible latent.
 
         Raises:
@@ -68,10 +89,30 @@ class SceneTools:
         """
         field = self.field()
         return field.embeddings_at(
-            self.render_latents(_camera_along(click))[CLICK_PIXELS // 2, CLICK_PIXELS // 2], level
+            self.render_latents(camera_along(click))[CLICK_PIXELS // 2, CLICK_PIXELS // 2], level
         )
 
-    def query_like(self, click: ViewerClick, level: LevelRule) -> EmbeddedQuery:
+    @torch.no_grad()
+    def distance_along(self, click: Ray) -> float | None:
+        """Returns the distance from the origin of a click to what it hits; None if that is nearly transparent."""
+        outputs = self.render(camera_along(click))
+        center = CLICK_PIXELS // 2
+        if float(outputs["accumulation"][center, center]) < MIN_HIT_OPACITY:
+            return None
+        return float(outputs["depth"][center, center])
+
+    @torch.no_grad()
+    def peak(self, query: EmbeddedQuery) -> Float[Tensor, "num_texts 3"]:
+        """Returns for each text the center of the Gaussian with the highest relevancy that is not transparent.
+
+        Raises:
+            GenLangSplatError: The run has no language phase yet.
+        """
+        field = self.field()
+        opaque = (field.opacities >= MIN_PEAK_OPACITY)[:, None]
+        return field.means[(field.relevancy(query)[0] * opaque).argmax(dim=0)]
+
+    def query_like(self, click: Ray, level: LevelRule) -> EmbeddedQuery:
         """Makes a query that finds everything similar to the object under a click.
 
         Raises:
@@ -81,8 +122,8 @@ class SceneTools:
         return self.field().query_like(self.embeddings_at(click, level), query)
 
 
-def _camera_along(click: ViewerClick) -> Cameras:
-    """Returns a camera at the origin of a click that looks in its direction."""
+def camera_along(click: Ray) -> Cameras:
+    """Returns a camera of `CLICK_PIXELS` pixels at the origin of a click that looks in its direction."""
     direction = F.normalize(torch.tensor(click.direction, dtype=torch.float32), dim=0)
     # The roll of the camera is arbitrary, because only the center of the image is read.
     axis = torch.eye(3)[int(direction.abs().argmin())]

@@ -35,6 +35,7 @@ NOT_RUN = {
     "train-conse": "minutes",
     "sweep": "minutes; a training for each width",
     "cross": "minutes; a training for each set",
+    "view": "a server, which runs until Ctrl-C; `tests/web` starts it",
     "both": "minutes; both decoders in every labeled view",
     "--masks-path": "a COLMAP scene with masks",
     "cuda": "a card",

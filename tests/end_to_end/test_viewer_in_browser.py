@@ -148,15 +148,18 @@ def viewer(address: str) -> Iterator[ViewerPage]:
         browser.close()
 
 
-def test_the_panel_asks_selects_and_exports(viewer: ViewerPage, folder: Path) -> None:
-    start = viewer.image_with(lambda image: image.std() > 5, "a image of the scene")
+def test_the_panel_asks_selects_and_exports(viewer: ViewerPage, folder: Path, tiny_run: LanguageScene) -> None:
+    # The camera starts at a training view, which is full of the scene.
+    start = viewer.image_with(lambda image: image.std() > 20, "a image of the scene")
+    places = [viewer.box(name).bounding_box()["y"] for name in ("Texts", "Answer", "Output type", "Negatives")]
+    assert places == sorted(places), "the language controls come first"
 
     viewer.press("Isolate")
     viewer.answer("There is no query yet")
     viewer.write("Texts", "a cat; a rocket")
     viewer.press("Ask")
-    viewer.answer("a cat; a rocket")
-    # The first camera does not see this small scene, but a camera at a peak does.
+    best = viewer.answer("best seen in").partition("best seen in ")[2].rstrip(")").split("; ")
+    assert len(best) == 2 and set(best) <= {view.name for view in tiny_run.views("train")}
     viewer.write("Threshold", "0.3")
     viewer.press("Next peak")
     viewer.answer("relevancy")

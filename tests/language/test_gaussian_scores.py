@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from genlangsplat_ns.language import gaussian_scores
 from genlangsplat_ns.language.gaussian_scores import DecodedGaussians, SeenScores
+from genlangsplat_ns.language.relevancy import relevancy_of_cosines
 from tests.language.test_decoding import a_query, an_autoencoder
 
 
@@ -50,6 +53,30 @@ def test_scores_equal_the_reference(architecture):
     latents, decode = clustered_latents(40), an_autoencoder(architecture).decode
     scores = DecodedGaussians(latents, decode).score(a_query())
     torch.testing.assert_close(scores, reference_scores(latents, decode), atol=2e-3, rtol=0)
+
+
+def test_cosines_give_the_same_relevancy_and_nan_where_nothing_was_seen():
+    latents, decode = clustered_latents(40), an_autoencoder("mlp").decode
+    decoded, query = DecodedGaussians(latents, decode), a_query()
+    cosines = decoded.cosines(torch.cat([query.positives, query.negatives]))
+    assert cosines.shape[1:] == (3, 40) and cosines[..., :5].isnan().all() and not cosines[..., 5:].isnan().any()
+    count = len(query.positives)
+    relevancy = relevancy_of_cosines(
+        *cosines[..., 5:].permute(2, 1, 0).split([count, len(cosines) - count], dim=-1), 4.0
+    )
+    query = replace(query, query=replace(query.query, temperature=4.0))
+    torch.testing.assert_close(relevancy, decoded.score(query)[5:], atol=1e-5, rtol=0)
+
+
+def test_decoding_ahead_leaves_nothing_for_the_first_text_and_can_be_stopped():
+    decode, rows = counted(an_autoencoder("mlp").decode)
+    gaussians = DecodedGaussians(clustered_latents(3000), decode)
+    gaussians.decode(stopped=lambda: len(rows) == 2)
+    assert len(rows) == 2
+    gaussians.decode()
+    chunks = len(rows)
+    gaussians.score(a_query())
+    assert len(rows) == chunks > 2
 
 
 def test_zero_latents_score_zero_and_are_not_decoded():

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.language import query as query_module
 from genlangsplat_ns.language.decoding import DecodedEmbeddings
-from genlangsplat_ns.language.query import PROMPTS, EmbeddedQuery, TextQuery, embed_query
+from genlangsplat_ns.language.query import PROMPTS, EmbeddedQuery, TextQuery, embed_query, embed_texts
 from genlangsplat_ns.language.settings import QuerySettings, split_texts
 
 EMBEDDING_DIM = 6
@@ -57,6 +58,14 @@ def test_prompts_average_the_sentences_of_a_text():
     for vectors, text in ((embedded.positives, "a cat"), (embedded.negatives, "stuff")):
         sentences = encoder.encode_texts([prompt.replace("{}", text) for prompt in PROMPTS])
         torch.testing.assert_close(vectors, F.normalize(sentences.mean(dim=0, keepdim=True), dim=-1))
+
+
+def test_the_embeddings_of_the_oldest_sentences_are_forgotten(monkeypatch):
+    monkeypatch.setattr(query_module, "MAX_EMBEDDED", 2)
+    encoder = HashEncoder()
+    first = embed_texts(["a", "b", "c"], encoder)
+    assert list(query_module._EMBEDDED[encoder]) == ["b", "c"]
+    torch.testing.assert_close(embed_texts(["c", "a"], encoder), first[[2, 0]])
 
 
 def test_decoded_latents_score_like_their_embeddings(embedded):

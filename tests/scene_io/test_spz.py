@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.scene_io.spz import HEADER, read_spz, write_spz
+from genlangsplat_ns.scene_io.spz import HEADER, pack_spz, read_spz, write_spz
 from tests.scene_io.gaussian_fakes import trained_like
 
 PEAK = 10_000_000
@@ -137,3 +137,14 @@ def test_a_stream_of_version_4_takes_no_more_memory_than_its_section(tmp_path: P
     read_within(tmp_path / "a.spz", "made to exhaust the memory")
     (tmp_path / "a.spz").write_bytes(version_4(streams[:4], sizes[:4], 100))
     read_within(tmp_path / "a.spz", "says that it has 4 streams, .*; expected 5")
+
+
+def test_fewer_fractional_bits_make_a_smaller_file_with_rounded_positions(tmp_path: Path) -> None:
+    gaussians = trained_like(2000, 0)
+    rounded, exact = pack_spz(gaussians, most_bits=12, effort=9), pack_spz(gaussians)
+    (tmp_path / "a.spz").write_bytes(rounded)
+    read, _ = read_spz(tmp_path / "a.spz")
+    assert len(rounded) < len(exact)
+    assert (read.means - gaussians.means).abs().max() <= 0.5001 * 2.0**-12
+    (tmp_path / "b.spz").write_bytes(exact)
+    assert (read_spz(tmp_path / "b.spz")[0].means - gaussians.means).abs().max() < 2.0**-15

@@ -28,6 +28,7 @@ def tools(antialiased: bool) -> SceneTools:
         absent,
         lambda keep: GaussianParameters(**{name: value[keep] for name, value in tensors.items()}),
         antialiased,
+        absent,  # type: ignore[arg-type]
     )
 
 

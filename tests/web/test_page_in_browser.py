@@ -1,0 +1,355 @@
+"""The page of a running server, driven as a user drives it: ask, look, click, cut out, save."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from genlangsplat_ns.language.settings import DEFAULT_NEGATIVES
+from genlangsplat_ns.scene_io.splat_files import read_splats
+from genlangsplat_ns.web.live_scene import LiveScene
+from tests.web.browser import NARROW, RunningServer, ScenePage, wait_for
+from tests.web.pages import live_scene, page_scene
+
+pytestmark = pytest.mark.slow
+
+AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
+
+HOSTILE = '<img src=x onerror="window.broken=1"><script>window.broken=1</script>'
+
+
+@pytest.fixture
+def opened(browser: Any, server: RunningServer) -> Iterator[ScenePage]:
+    """The page, freshly opened."""
+    page = ScenePage(browser, server.address)
+    yield page
+    page.context.close()
+    assert page.errors == []
+
+
+def parts(page: ScenePage) -> tuple[np.ndarray, np.ndarray]:
+    """The drawn left and right cloud, as (height, width, 3); between and beside them is the ground."""
+    picture = page.picture()
+    x = round(picture.shape[1] * (1 + page.evaluate("genlangsplat.stage.shift[0]")) / 2)
+    return picture[:, :x], picture[:, x:]
+
+
+def color(part: np.ndarray) -> float:
+    """How much color a part of a picture has: the mean distance between its channels."""
+    return float((part.max(axis=2) - part.min(axis=2)).mean())
+
+
+def change(before: np.ndarray, after: np.ndarray) -> float:
+    """The mean change of the pixels of a picture."""
+    return float(np.abs(before - after).mean())
+
+
+def test_the_scene_is_drawn_and_the_text_box_has_the_focus(opened: ScenePage) -> None:
+    assert opened.evaluate("document.activeElement.id") == "text"
+    assert opened.page.title().startswith("clouds")
+    left, right = parts(opened)
+    assert left.std() > 10 and right.std() > 10
+    assert opened.page.locator("#photographs button").count() == 2
+
+
+def test_an_answer_recolors_what_was_found_and_grays_the_rest(opened: ScenePage) -> None:
+    before = parts(opened)
+    opened.ask("left", "left: ")
+    left, right = parts(opened)
+    found = left.reshape(-1, 3)[left.reshape(-1, 3).max(axis=1) > 60].mean(axis=0)
+    # The first chip is orange.
+    assert found[0] > found[1] > found[2] and color(left) > 3 * color(right)
+    assert color(right) < 0.3 * color(before[1])
+
+    opened.ask("right", "right: ")
+    assert opened.page.locator("#chips .chip").count() == 2
+    assert color(parts(opened)[1]) > 3 * color(right), "the second text has a color of its own"
+
+    opened.page.locator("#chips .toggle").first.click()
+    opened.answer("right: ")
+    assert color(parts(opened)[0]) < 0.4 * color(left), "the first text is switched off"
+
+    while opened.page.locator("#chips .remove").count():
+        opened.page.locator("#chips .remove").first.click()
+    wait_for(lambda: opened.page.locator("#answer").text_content() == "", "no answer")
+    assert change(before[0], parts(opened)[0]) < 1, "without texts the scene has its own colors"
+
+
+def test_settings_move_without_the_server(opened: ScenePage) -> None:
+    opened.ask("left", "left: ")
+    requests: list[str] = []
+    opened.page.on("request", lambda request: requests.append(request.url))
+    opened.page.click("summary")
+    few = opened.page.locator("#answer").text_content()
+    opened.page.fill("#threshold", "0")
+    many = wait_for(lambda: (text := opened.page.locator("#answer").text_content()) != few and text, "another answer")
+    assert "550" in many, "all that was ever seen is above 0"
+    opened.page.select_option("#level", "part")
+    opened.page.fill("#softness", "0.3")
+    calm = parts(opened)
+    opened.page.select_option("#look", "heat")
+    wait_for(lambda: change(calm[0], parts(opened)[0]) > 5, "the heat")
+    assert opened.page.locator("#legend").is_visible()
+    assert requests == []
+
+    opened.page.fill("#negatives", "nothing")
+    opened.page.press("#negatives", "Enter")
+    wait_for(lambda: any("api/texts" in url for url in requests), "a request for the new negative")
+    opened.page.fill("#negatives", " ; ")
+    opened.page.press("#negatives", "Enter")
+    opened.answer("at least one")
+
+
+def test_isolate_hide_and_peaks(opened: ScenePage) -> None:
+    before = opened.picture()
+    opened.ask("left", "left: ")
+    shown = parts(opened)
+    opened.press("Isolate")
+    opened.answer("Only the")
+    assert change(shown[0], parts(opened)[0]) < change(shown[1], parts(opened)[1])
+    opened.press("Show all")
+    opened.answer("Everything")
+    opened.press("Hide")
+    opened.answer("are hidden")
+    assert change(shown[0], parts(opened)[0]) > 3
+    opened.press("Show all")
+    opened.press("Next peak")
+    opened.answer("Place 1 of")
+    wait_for(lambda: change(before, opened.picture()) > 5, "another view")
+    count = opened.evaluate("genlangsplat.stage.times.shown.length")
+    opened.page.wait_for_timeout(700)
+    assert opened.evaluate("genlangsplat.stage.times.shown.length") <= count + 1, "nothing is drawn without a change"
+
+
+def test_what_was_found_is_saved(opened: ScenePage, clouds: LiveScene, tmp_path: Path) -> None:
+    opened.ask("left", "left: ")
+    keep = np.array(opened.evaluate("genlangsplat.asking.select().then((keep) => [...keep])"), bool)
+    means = clouds.page.gaussians().means.numpy()[keep]
+    for kind in ("PLY", "SPZ"):
+        path = opened.saved(f"Save {kind}", tmp_path)
+        opened.answer(f"{keep.sum()} splats are saved")
+        assert path.name == f"left.{kind.lower()}"
+        np.testing.assert_allclose(read_splats(path).gaussians.means.numpy(), means, atol=1e-4)
+
+
+def test_the_copied_command_asks_the_same(opened: ScenePage) -> None:
+    opened.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    opened.ask("left; it's $(reboot)", "it's $(reboot): ")
+    opened.page.click("summary")
+    opened.page.fill("#threshold", "0.65")
+    opened.press("Copy command")
+    opened.answer("Copied")
+    words = shlex.split(opened.evaluate("navigator.clipboard.readText()"))
+    assert words == [
+        *("gen-langsplat", "export", "--load-config", "RUN/config.yml", "--text", "left", "it's $(reboot)"),
+        *("--threshold", "0.65", "--output", "object.ply"),
+    ]
+
+
+def test_a_click_names_what_is_here_and_finds_its_like(opened: ScenePage) -> None:
+    opened.page.click("summary")
+    opened.page.fill("#threshold", "0.5")
+    # The left cloud's middle, in the picture.
+    x, y = opened.evaluate(
+        "(() => { const {stage} = genlangsplat; return [innerWidth * (0.5 + stage.shift[0] / 2) - 70,"
+        " innerHeight * (0.5 - stage.shift[1] / 2)]; })()"
+    )
+    opened.page.mouse.click(x, y)
+    wait_for(lambda: opened.page.locator("#click-names button").count() == 5, "five names")
+    opened.press("Find what looks like this")
+    opened.answer("like the clicked thing")
+    left, right = parts(opened)
+    assert color(left) > 2 * color(right)
+    opened.page.mouse.click(x, y)
+    wait_for(lambda: opened.page.locator("#click-names button").count() == 5, "five names")
+    name = opened.page.locator("#click-names button span").first.text_content()
+    opened.page.locator("#click-names button").first.click()
+    opened.answer(f"{name}: ")
+
+
+def test_mouse_wheel_keys_and_photographs_move_the_camera(opened: ScenePage) -> None:
+    def pose() -> np.ndarray:
+        return np.array(opened.evaluate("[...genlangsplat.stage.pose.position, ...genlangsplat.stage.pose.back]"))
+
+    start = pose()
+    opened.page.mouse.move(600, 300)
+    opened.page.mouse.down()
+    opened.page.mouse.move(680, 330, steps=4)
+    opened.page.mouse.up()
+    dragged = pose()
+    assert np.abs(dragged - start).max() > 0.1
+    reach = opened.evaluate("genlangsplat.stage.pose.reach")
+    opened.page.mouse.wheel(0, -200)
+    wait_for(lambda: opened.evaluate("genlangsplat.stage.pose.reach") < reach, "a nearer camera")
+    opened.page.focus("#scene")
+    for key in ("ArrowLeft", "w", "e", "Shift+ArrowUp", "+"):
+        before = pose()
+        opened.page.keyboard.press(key, delay=120)
+        wait_for(lambda before=before: not np.array_equal(pose(), before), f"a move by {key}")
+    opened.page.keyboard.press("]")
+    wait_for(lambda: opened.page.locator("#photographs button").nth(1).get_attribute("aria-current") == "true", "next")
+    opened.page.locator("#photographs button").first.click()
+    wait_for(lambda: np.allclose(pose(), start), "the first photograph")
+
+
+def test_touch_turns_and_pinches(browser: Any, server: RunningServer) -> None:
+    page = ScenePage(browser, server.address, viewport=NARROW, has_touch=True, is_mobile=True)
+    client = page.context.new_cdp_session(page.page)
+
+    def touch(kind: str, *points: tuple[int, int]) -> None:
+        described = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+        client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": described})
+
+    position = page.evaluate("genlangsplat.stage.pose.position")
+    touch("touchStart", (200, 500))
+    for step in range(5):
+        touch("touchMove", (200 + 15 * step, 500))
+    touch("touchEnd")
+    wait_for(lambda: page.evaluate("genlangsplat.stage.pose.position") != position, "a turned camera")
+    reach = page.evaluate("genlangsplat.stage.pose.reach")
+    touch("touchStart", (150, 500), (250, 500))
+    for step in range(5):
+        touch("touchMove", (150 - 12 * step, 500), (250 + 12 * step, 500))
+    touch("touchEnd")
+    wait_for(lambda: page.evaluate("genlangsplat.stage.pose.reach") < 0.8 * reach, "a nearer camera")
+    assert page.errors == []
+    page.context.close()
+
+
+def test_keys_of_the_page(opened: ScenePage) -> None:
+    opened.page.press("#text", "Escape")
+    assert opened.evaluate("document.activeElement.id") == "scene"
+    opened.page.keyboard.press("?")
+    assert opened.page.locator("#help").is_visible()
+    opened.page.keyboard.press("Escape")
+    theme = opened.evaluate("document.documentElement.dataset.theme")
+    opened.page.keyboard.press("t")
+    assert opened.evaluate("document.documentElement.dataset.theme") != theme
+    opened.page.keyboard.press("/")
+    opened.page.keyboard.type("left?")
+    assert not opened.page.locator("#help").is_visible(), "a key that is written is no command"
+    opened.page.fill("#text", "left")
+    opened.page.keyboard.press("Enter")
+    opened.answer("left: ")
+    opened.page.keyboard.press("Escape")
+    opened.page.keyboard.press("1")
+    opened.answer("switched off")
+    opened.page.keyboard.press("1")
+    opened.answer("left: ")
+    opened.page.keyboard.press("i")
+    opened.answer("Only the")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (DEFAULT_NEGATIVES[0], "compared with"),
+        ("  ;  ", "for example"),
+        (HOSTILE, f"{HOSTILE}: "),
+        ("🦊 狐狸", "🦊 狐狸: "),
+    ],
+    ids=["negative", "blank", "markup", "other-letters"],
+)
+def test_unusual_texts(opened: ScenePage, text: str, answer: str) -> None:
+    opened.ask(text, answer)
+    assert opened.evaluate("window.broken") is None
+    assert opened.page.locator("#panel img, #panel script").count() == 0
+
+
+def test_a_text_of_ten_thousand_characters_is_refused_or_cut(opened: ScenePage) -> None:
+    opened.evaluate("(text) => void genlangsplat.asking.ask(text)", "x" * 10_000)
+    assert "1,000" in opened.answer("characters")
+    assert opened.page.locator("#chips .chip").count() == 0
+    assert opened.page.locator("#text").get_attribute("maxlength") == "1000"
+
+
+def test_texts_in_a_row_are_all_answered(opened: ScenePage) -> None:
+    words = [f"thing {number}" for number in range(8)]
+    for word in words:
+        opened.page.fill("#text", word)
+        opened.page.press("#text", "Enter")
+    opened.answer("thing 7: ")
+    wait_for(lambda: opened.page.locator("#chips .chip.waiting").count() == 0, "all answers")
+    assert [opened.page.locator("#chips .chip").nth(place).text_content() for place in range(8)] == [
+        f"{word}✕" for word in words
+    ]
+    colors = opened.evaluate("genlangsplat.asking.state.chips.map((chip) => chip.color.join())")
+    assert len(set(colors)) == 8
+
+
+def test_the_server_vanishes_and_the_page_stays_usable(browser: Any, tmp_path: Path) -> None:
+    live = live_scene(page_scene("gone"))
+    server = RunningServer(live)
+    page = ScenePage(browser, server.address)
+    page.ask("left", "left: ")
+    server.stop()
+    page.ask("right", "does not answer any more")
+    assert page.page.locator("#chips .chip").count() == 1
+    page.press("Isolate")
+    page.answer("Only the")
+    path = page.saved("Save PLY", tmp_path)
+    count = page.evaluate("genlangsplat.asking.select().then((keep) => keep.reduce((a, b) => a + b))")
+    assert len(read_splats(path).gaussians) == count > 0
+    page.page.mouse.click(600, 320)
+    page.answer("does not answer any more")
+    assert page.errors == []
+    page.context.close()
+    live.stop()
+
+
+def test_names_and_texts_of_a_run_never_become_markup(browser: Any) -> None:
+    name = HOSTILE.replace("/", "")
+    live = live_scene(page_scene(name), texts=(HOSTILE,))
+    server = RunningServer(live)
+    page = ScenePage(browser, server.address)
+    page.answer(f"{HOSTILE}: ")
+    assert page.page.locator("#name").text_content() == name
+    assert page.evaluate("window.broken") is None and page.errors == []
+    page.context.close()
+    server.stop()
+    live.stop()
+
+
+def test_a_browser_without_webgl_gets_a_sentence(browser: Any, server: RunningServer) -> None:
+    page = ScenePage(browser, server.address, wait=False, script="HTMLCanvasElement.prototype.getContext = () => null;")
+    wait_for(lambda: page.page.locator("#failure").is_visible(), "the sentence")
+    assert "WebGL2" in str(page.page.locator("#failure").text_content())
+    assert not page.page.locator("#panel").is_visible()
+    page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("viewport", [None, NARROW], ids=["wide", "narrow"])
+def test_nothing_keeps_anyone_out(
+    browser: Any, server: RunningServer, scheme: str, viewport: dict[str, int] | None
+) -> None:
+    if not AXE.exists():
+        pytest.skip("needs axe-core: make page")
+    page = ScenePage(browser, server.address, color_scheme=scheme, **({"viewport": viewport} if viewport else {}))
+    page.ask("left; right", "right: ")
+    page.page.click("summary")
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    run = "axe.run({resultTypes: ['violations']}).then((found) => found.violations.map((one) => [one.impact, one.id, "
+    run += "one.nodes.map((node) => node.html.slice(0, 120))]))"
+    faults = page.evaluate(run)
+    page.page.click("#help-button")
+    faults += page.evaluate(run)
+    assert [fault for fault in faults if fault[0] in ("serious", "critical")] == []
+    wide, inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= inner, "nothing is wider than the screen"
+    page.context.close()
+
+
+def test_without_motion_a_flight_is_over_at_once(browser: Any, server: RunningServer) -> None:
+    page = ScenePage(browser, server.address, reduced_motion="reduce")
+    before = page.evaluate("genlangsplat.stage.pose.position")
+    page.ask("left", "left: ")
+    page.press("Next peak")
+    page.answer("Place 1")
+    assert page.evaluate("genlangsplat.stage.pose.position") != before
+    page.context.close()

@@ -1,0 +1,29 @@
+// The command that writes the same selection.
+
+import type { Question } from "./answering";
+import type { Scene } from "./scene";
+
+/** Quotes a word for a POSIX shell. */
+export function quoted(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`;
+}
+
+/** `gen-langsplat export` with what differs from its defaults. */
+export function exportCommand(scene: Scene, texts: string[], question: Question): string {
+  const words = ["gen-langsplat", "export", "--load-config", scene.config ?? "config.yml", "--text", ...texts];
+  words.push("--threshold", String(question.threshold));
+  if (question.level !== "mean") {
+    words.push("--level", question.level);
+  }
+  if (question.negatives.join(";") !== "object;things;stuff;texture") {
+    words.push("--negatives", ...question.negatives);
+  }
+  if (scene.query.prompts === true) {
+    words.push("--prompts");
+  }
+  if (scene.query.temperature !== 10) {
+    words.push("--temperature", String(scene.query.temperature));
+  }
+  words.push("--output", "object.ply");
+  return words.map(quoted).join(" ");
+}

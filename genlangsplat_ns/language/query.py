@@ -52,7 +52,9 @@ def check_texts(texts: Sequence[str], negatives: Sequence[str] = ()) -> None:
                 "A few words are best; separate several texts with semicolons."
             )
     if any(not text.strip() for text in texts):
-        raise GenLangSplatError(f"Found a blank text among {list(texts)}; every text needs at least one word. Remove it.")
+        raise GenLangSplatError(
+            f"Found a blank text among {list(texts)}; every text needs at least one word. Remove it."
+        )
 
 
 @dataclass(frozen=True)

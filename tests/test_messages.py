@@ -20,7 +20,7 @@ ADVICE = ("advice", "hint", "refit", "repair", "undistort", "required", "install
 VERBS = frozenset(
     re.findall(
         r"\S+",
-        "add apt-get ask call change check choose click close combine compare compute convert copy correct create "
+        "add apt-get ask build call change check choose click close combine compare compute convert copy correct create "
         "crop cut delete describe download draw enter establish export extract fetch fit fix free get give grant "
         "hold install invert keep label leave link list load look lower make mask move name omit open pass pip "
         "place point put raise rectify reduce remove rename repair replace report resize restart restore resume "

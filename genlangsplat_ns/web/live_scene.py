@@ -78,7 +78,9 @@ class LiveScene:
             GenLangSplatError: There is no such view, or its photograph is gone or damaged.
         """
         if not 0 <= number < len(self.views):
-            raise GenLangSplatError(f"Found the view {number}, expected 0 to {len(self.views) - 1}.")
+            raise GenLangSplatError(
+                f"Found the view {number}, expected 0 to {len(self.views) - 1}. Open the page again."
+            )
         if number not in self._thumbnails:
             self._thumbnails[number] = thumbnail(self.scene, self.views[number])
         return self._thumbnails[number]

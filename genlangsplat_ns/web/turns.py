@@ -65,7 +65,9 @@ class Turns:
         for other in self._waiting:
             if other.owner == owner and other.number < number and not other.begins.done():
                 other.begins.set_exception(
-                    OutdatedError(f"Found request {other.number}, expected {number}, which is newer; it is answered.")
+                    OutdatedError(
+                        f"Found request {other.number}, expected {number}, which is newer. Wait for that one."
+                    )
                 )
         if len(self._waiting) >= MAX_WAITING:
             raise BusyError(f"Found {MAX_WAITING} waiting requests, expected fewer. Wait, and close other pages.")
@@ -75,7 +77,9 @@ class Turns:
         try:
             await turn.begins
             if await is_gone():
-                raise OutdatedError(f"The page of request {number} is gone, so the request is dropped.")
+                raise OutdatedError(
+                    f"The page of request {number} is gone, so the request is dropped. Open the page again."
+                )
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         finally:
             if turn in self._waiting:

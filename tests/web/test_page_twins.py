@@ -48,9 +48,10 @@ def blobs(seed: int) -> np.ndarray:
     """Points in blobs of different density and size, with some far away and some twice."""
     random = np.random.default_rng(seed)
     centers = random.normal(0, 3, (6, 3))
-    points = centers[random.integers(0, 6, COUNT)] + random.normal(0, 1, (COUNT, 3)) * random.choice([0.05, 0.3], COUNT)[
-        :, None
-    ]
+    points = (
+        centers[random.integers(0, 6, COUNT)]
+        + random.normal(0, 1, (COUNT, 3)) * random.choice([0.05, 0.3], COUNT)[:, None]
+    )
     points[:20] *= 100
     points[20:40] = points[40:60]
     return points.astype(np.float32)

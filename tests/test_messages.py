@@ -20,9 +20,9 @@ ADVICE = ("advice", "hint", "refit", "repair", "undistort", "required", "install
 VERBS = frozenset(
     re.findall(
         r"\S+",
-        "add apt-get ask build call change check choose click close combine compare compute convert copy correct create "
-        "crop cut delete describe download draw enter establish export extract fetch fit fix free get give grant "
-        "hold install invert keep label leave link list load look lower make mask move name omit open pass pip "
+        "add apt-get ask build call change check choose click close combine compare compute convert copy correct "
+        "create crop cut delete describe download draw enter establish export extract fetch fit fix free get give "
+        "grant hold install invert keep label leave link list load look lower make mask move name omit open pass pip "
         "place point put raise rectify reduce remove rename repair replace report resize restart restore resume "
         "retrain rotate run save select send set shorten shrink split start state stop take train transpose try "
         "turn undistort unpack update upgrade use wait write",

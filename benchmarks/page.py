@@ -53,8 +53,8 @@ MOVE = """async (seconds) => {
   stage.pose = start;
   return { gap, frames: shown.length / seconds, longest: Math.max(0, ...between), scale: stage.pace.scale };
 }"""
-"""Moves the camera for some seconds. Returns the longest time in which the page itself was blocked, pictures per second,
-and the longest time between two pictures, in milliseconds."""
+"""Moves the camera for some seconds. Returns the longest time in which the page itself was blocked and the longest
+between two pictures, in milliseconds, and pictures per second."""
 
 ASK = """async (text) => {
   const { asking, stage } = genlangsplat;
@@ -176,7 +176,9 @@ class PageBenchmark(Benchmark):
         headings = ("", "pictures/s", "longest between pictures, ms", "page blocked at most, ms")
         print_table(headings, cells, "While the camera moves")
         grown = row["grown"]
-        CONSOLE.print(f"Memory after 20 more texts: page {grown['page_mb']:+.0f} MB, server {grown['server_mb']:+.0f} MB.")
+        CONSOLE.print(
+            f"Memory after 20 more texts: page {grown['page_mb']:+.0f} MB, server {grown['server_mb']:+.0f} MB."
+        )
         small, large = (statistics.median(each["next_ms"]) for each in texts)
         return [*texts, row], [
             Goal("fox: from Enter to recolored splats, ms", small, "<=", 300),

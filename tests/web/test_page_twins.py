@@ -166,7 +166,7 @@ def test_selections(page: ScenePage, seed: int, settings: SelectionSettings) -> 
         opacities=opacities,
         settings=json.loads(json.dumps(vars(settings))),
     )
-    assert 0 < sum(found) and np.array_equal(np.array(found, bool), expected)
+    assert sum(found) > 0 and np.array_equal(np.array(found, bool), expected)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -20,8 +20,8 @@ TEXTS = ("a cat", "a motorcycle", "a temple")
 THRESHOLD = 0.8
 
 
-def open_demo(folder: Path) -> LanguageScene:
-    """Opens the run of a demo.
+def config_of(folder: Path) -> Path:
+    """The config.yml of the run of a demo.
 
     Raises:
         GenLangSplatError: The folder has no report of the demo.
@@ -29,7 +29,16 @@ def open_demo(folder: Path) -> LanguageScene:
     report = folder / "report.json"
     if not report.is_file():
         raise GenLangSplatError(f"Found no {report}; expected the output folder of the demo. Run `make demo` first.")
-    return open_run(Path(json.loads(report.read_text(encoding="utf-8"))["config"]))
+    return Path(json.loads(report.read_text(encoding="utf-8"))["config"])
+
+
+def open_demo(folder: Path) -> LanguageScene:
+    """Opens the run of a demo.
+
+    Raises:
+        GenLangSplatError: The folder has no report of the demo.
+    """
+    return open_run(config_of(folder))
 
 
 def middle_view(scene: LanguageScene) -> SceneView:

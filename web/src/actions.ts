@@ -5,6 +5,7 @@ import { STOPPED, type Client } from "./client";
 import { exportCommand } from "./command";
 import { FoundError, messageOf } from "./errors";
 import { poseAtPeak, type Flight } from "./flight";
+import { Look } from "./renderer";
 import type { Scene } from "./scene";
 import type { Peak } from "./selection";
 
@@ -42,12 +43,15 @@ export class Actions {
 
   async showAll(): Promise<string> {
     this.show(null);
+    await this.asking.paint();
     return "Everything is shown.";
   }
 
+  /** Shows what is not hidden in its own colors, because it is what was asked for, or what remains. */
   private show(hidden: Uint8Array<ArrayBuffer> | null): void {
     this.asking.state.hidden = hidden;
     this.asking.stage.hide(hidden);
+    this.asking.stage.setLook(Look.Colors);
     this.asking.onChange();
   }
 

@@ -2,8 +2,8 @@
 
     python benchmarks/animations.py --demo demo-output --output-dir docs
 
-Both are taken from the real pages of the demo's run in a headless browser. Pictures are taken when the scene is drawn as
-fine as the screen, so the animation shows what the page looks like and not how fast this machine draws it.
+Both are taken from the real pages of the demo's run in a headless browser. Pictures are taken when the scene is drawn
+as fine as the screen, so the animation shows what the page looks like and not how fast this machine draws it.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ import os
 import sys
 import threading
 import webbrowser
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 
 import tyro
 from rich.markup import escape
@@ -49,7 +50,7 @@ class View(RunSettings):
         with bound(self.host, self.port) as taken:
             scene = self.open()
             texts = texts or split_texts(scene.model.config.query_texts)
-            live = LiveScene(scene, self.query, self.selection, texts, str(self.load_config))
+            live = LiveScene(scene, self.query, self.selection, texts, str(self.load_config), self.export_options())
             if not live.views:
                 CONSOLE.print("Without its photographs, the page has no thumbnails and starts with the whole scene.")
             token = token_for(taken)
@@ -58,6 +59,26 @@ class View(RunSettings):
             if self.browser and has_screen():
                 threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
             serve(make_app(live, taken.getsockname()[1], token), taken, live.stop)
+
+    def export_options(self) -> tuple[str, ...]:
+        """Returns the options with which `export` opens the same run and selects as the page does."""
+        selection = tuple(item.name for item in fields(self.selection))
+        return (*_changed(self, ("data", "safe", "decoder")), *_changed(self.selection, selection))
+
+
+def _changed(settings: RunSettings | SelectionSettings, names: Sequence[str]) -> list[str]:
+    """Returns the options of those settings that differ from their defaults."""
+    defaults = {item.name: item.default for item in fields(settings)}
+    options: list[str] = []
+    for name in names:
+        value, flag = getattr(settings, name), name.replace("_", "-")
+        if value == defaults[name]:
+            continue
+        if isinstance(value, bool):
+            options.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            options.append(f"--{flag}={value}")
+    return options
 
 
 def has_screen() -> bool:

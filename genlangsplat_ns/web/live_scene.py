@@ -34,6 +34,7 @@ class LiveScene:
         selection: How Gaussians are selected.
         texts: The texts that the page asks when it opens.
         config: The config.yml in the commands that the page shows.
+        options: Further options in these commands.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class LiveScene:
         selection: SelectionSettings,
         texts: tuple[str, ...] = (),
         config: str = "",
+        options: tuple[str, ...] = (),
     ) -> None:
         self.scene = scene
         self.page = PageScene.of(scene)
@@ -50,7 +52,7 @@ class LiveScene:
         self.answers = TextAnswers(self.page, stopped=self._stopped.is_set)
         self.clicks = Clicks(self.page)
         self.views = self.page.views()
-        document = describe_page(self.page, query, selection, texts, config)
+        document = describe_page(self.page, query, selection, texts, config, options)
         self.description = json.dumps(document, ensure_ascii=False).encode()
         self._thumbnails: dict[int, bytes] = {}
         self.model_thread = ThreadPoolExecutor(1, "model")

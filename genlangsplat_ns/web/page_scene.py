@@ -120,6 +120,7 @@ def describe_page(
     selection: SelectionSettings,
     texts: tuple[str, ...] = (),
     config: str | None = None,
+    options: tuple[str, ...] = (),
     thumbnails: bool = True,
 ) -> dict[str, Any]:
     """Returns the content of scene.json.
@@ -130,6 +131,7 @@ def describe_page(
         selection: How Gaussians are selected.
         texts: The texts that the page asks when it opens.
         config: The config.yml in the commands that a live page shows; None for a shared page.
+        options: Further options in these commands.
         thumbnails: Whether there are thumbnails of the views.
     """
     described = [
@@ -156,7 +158,7 @@ def describe_page(
         "encoder": page.scene.autoencoder_identity.encoder,
         "texts": list(texts),
     }
-    return document | ({} if config is None else {"config": config})
+    return document | ({} if config is None else {"config": config, "options": list(options)})
 
 
 def thumbnail_name(number: int) -> str:

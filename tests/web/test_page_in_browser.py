@@ -152,6 +152,15 @@ def test_the_copied_command_asks_the_same(opened: ScenePage) -> None:
     ]
 
 
+def test_texts_that_look_like_options_stay_texts(opened: ScenePage) -> None:
+    opened.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    opened.ask("--overwrite; left", "left: ")
+    opened.press("Copy command")
+    opened.answer("Copied")
+    words = shlex.split(opened.evaluate("navigator.clipboard.readText()"))
+    assert "--text=--overwrite; left" in words
+
+
 def test_a_click_names_what_is_here_and_finds_its_like(opened: ScenePage) -> None:
     opened.page.click("summary")
     opened.page.fill("#threshold", "0.5")
@@ -218,6 +227,17 @@ def test_touch_turns_and_pinches(browser: Any, server: RunningServer) -> None:
         touch("touchMove", (150 - 12 * step, 500), (250 + 12 * step, 500))
     touch("touchEnd")
     wait_for(lambda: page.evaluate("genlangsplat.stage.pose.reach") < 0.8 * reach, "a nearer camera")
+    assert page.errors == []
+    page.context.close()
+
+
+def test_a_tap_opens_what_is_here(browser: Any, server: RunningServer) -> None:
+    page = ScenePage(browser, server.address, viewport=NARROW, has_touch=True, is_mobile=True)
+    middle = page.evaluate("[innerWidth / 2 - 40, innerHeight * (0.5 - genlangsplat.stage.shift[1] / 2)]")
+    page.page.touchscreen.tap(*middle)
+    # The browser sends the click of a tap after its touches; it must not close the dialog again.
+    wait_for(lambda: page.page.locator("#click-names button").count() == 5, "five names")
+    assert page.page.locator("#click").is_visible()
     assert page.errors == []
     page.context.close()
 

@@ -10,13 +10,13 @@ export function quoted(word: string): string {
 
 /** `gen-langsplat export` with what differs from its defaults. */
 export function exportCommand(scene: Scene, texts: string[], question: Question): string {
-  const words = ["gen-langsplat", "export", "--load-config", scene.config ?? "config.yml", "--text", ...texts];
-  words.push("--threshold", String(question.threshold));
+  const words = ["gen-langsplat", "export", "--load-config", scene.config ?? "config.yml"];
+  words.push(...(scene.options ?? []), ...optionOf("--text", texts), "--threshold", String(question.threshold));
   if (question.level !== "mean") {
     words.push("--level", question.level);
   }
   if (question.negatives.join(";") !== "object;things;stuff;texture") {
-    words.push("--negatives", ...question.negatives);
+    words.push(...optionOf("--negatives", question.negatives));
   }
   if (scene.query.prompts === true) {
     words.push("--prompts");
@@ -26,4 +26,9 @@ export function exportCommand(scene: Scene, texts: string[], question: Question)
   }
   words.push("--output", "object.ply");
   return words.map(quoted).join(" ");
+}
+
+/** An option with its texts; texts that look like options are joined to it. */
+function optionOf(name: string, texts: string[]): string[] {
+  return texts.some((text) => text.startsWith("-")) ? [`${name}=${texts.join("; ")}`] : [name, ...texts];
 }

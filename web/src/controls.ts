@@ -13,7 +13,7 @@ const KEY_MOVE = 0.45;
 
 export class Controls {
   /** Called with the place of a click in the picture, -1 to 1 to the right and up. */
-  onClick: (x: number, y: number, event: PointerEvent) => void = () => {};
+  onClick: (x: number, y: number, event: MouseEvent) => void = () => {};
   onMove: () => void = () => {};
   private readonly pointers = new Map<number, PointerEvent>();
   private travelled = 0;
@@ -30,8 +30,10 @@ export class Controls {
     const { canvas } = stage;
     canvas.addEventListener("pointerdown", (event) => this.press(event));
     canvas.addEventListener("pointermove", (event) => this.drag(event));
-    canvas.addEventListener("pointerup", (event) => this.release(event, true));
-    canvas.addEventListener("pointercancel", (event) => this.release(event, false));
+    canvas.addEventListener("pointerup", (event) => this.release(event));
+    canvas.addEventListener("pointercancel", (event) => this.release(event));
+    // A dialog that opens before this event would get it, and close again.
+    canvas.addEventListener("click", (event) => this.click(event));
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     canvas.addEventListener("keydown", (event) => this.keyDown(event));
@@ -81,10 +83,13 @@ export class Controls {
     }
   }
 
-  private release(event: PointerEvent, clicked: boolean): void {
-    const known = this.pointers.delete(event.pointerId);
+  private release(event: PointerEvent): void {
+    this.pointers.delete(event.pointerId);
     this.pinch = this.spread();
-    if (clicked && known && this.pointers.size === 0 && this.travelled < CLICK && event.button === 0) {
+  }
+
+  private click(event: MouseEvent): void {
+    if (this.pointers.size === 0 && this.travelled < CLICK) {
       const { left, top, width, height } = this.stage.canvas.getBoundingClientRect();
       this.onClick((2 * (event.clientX - left)) / width - 1, 1 - (2 * (event.clientY - top)) / height, event);
     }

@@ -44,6 +44,8 @@ export interface Scene {
   };
   selection: SelectionSettings;
   config?: string;
+  /** Further options of the commands that the page shows. */
+  options?: string[];
   encoder: string;
   /** Texts that are asked when the page opens. */
   texts: string[];

@@ -12,7 +12,7 @@ export function connectGivenTexts(scene: Scene, asking: Asking): () => void {
   element("given").hidden = given.length === 0;
   const words = scene.answers.filter(({ list }) => list === "vocabulary");
   element("ask").hidden = words.length === 0;
-  element("text").setAttribute("placeholder", "Search the words of this page");
+  element("text").setAttribute("placeholder", "Search its words");
   element("words").replaceChildren(
     ...scene.answers.map(({ text }) => {
       const option = made("option");

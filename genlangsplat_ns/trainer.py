@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import shutil
-from contextlib import nullcontext
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
+import yaml
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
@@ -20,6 +22,7 @@ from nerfstudio.utils.misc import step_check
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.pipeline import GenLangSplatPipeline, GenLangSplatPipelineConfig
 from genlangsplat_ns.rasterization.library import load_kernels
+from genlangsplat_ns.scene.divergence import DivergenceCheck
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene.run_report import report_run
 from genlangsplat_ns.scene_io.checkpoints import check_checkpoint, checkpoint_step, latest_checkpoint, load_checkpoint
@@ -28,6 +31,7 @@ from genlangsplat_ns.scene_io.stored_paths import exists, find_moved, nerfstudio
 from genlangsplat_ns.scene_io.trust import warn_of_distrust
 from genlangsplat_ns.utils.command_line import report_errors_plainly
 from genlangsplat_ns.utils.console import show
+from genlangsplat_ns.utils.files import atomic_path, write_state
 from genlangsplat_ns.utils.loss_curve import LossCurve
 from genlangsplat_ns.utils.stopwatch import Stopwatch, stage
 from genlangsplat_ns.utils.stored_settings import StoredSettings
@@ -88,6 +92,11 @@ class GenLangSplatTrainerConfig(StoredSettings, TrainerConfig):
         self.pipeline.run_dir = self.get_base_dir()
         return folder
 
+    def save_config(self) -> None:
+        """Writes the config.yml of the run atomically."""
+        with atomic_path(self.get_base_dir() / "config.yml") as temporary:
+            temporary.write_text(yaml.dump(self), encoding="utf-8")
+
     def open_at(self, config_path: Path, data: Path | None = None, photographs: bool = True) -> None:
         """Prepares the settings of a finished run, read from `config_path`, for opening it where it lies now.
 
@@ -124,6 +133,7 @@ class GenLangSplatTrainer(Trainer):
         self.costs = RunCosts()
         self._end_step = 0
         self._losses: dict[str, LossCurve] = {}
+        self._divergence = DivergenceCheck()
         super().__init__(config, local_rank, world_size)
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
@@ -159,8 +169,18 @@ class GenLangSplatTrainer(Trainer):
 
     def train(self) -> None:
         """Trains like nerfstudio, and measures what the stages cost."""
-        with self.stopwatch.running(), stage(self._training_stage):
-            super().train()
+        _write_transforms_atomically(self.pipeline.datamanager.train_dataparser_outputs)
+        try:
+            with self.stopwatch.running(), stage(self._training_stage), _log_errors_of_threads():
+                super().train()
+        except OSError as error:
+            # For example the disk filled up while nerfstudio wrote its log.
+            name = "a file of the run" if error.filename is None else os.fsdecode(error.filename)
+            raise GenLangSplatError(
+                f"The training in {self.base_dir} stopped at step {self._end_step}: {name} cannot be written or read "
+                f"({error.strerror or error}). Its checkpoints are intact. Free disk space or fix the permissions, "
+                f"then resume with --load-dir {self.checkpoint_dir}."
+            ) from error
         if nerfstudio_command() == "train":
             # Otherwise Python searches all objects for cycles before it ends, which takes more than a second.
             gc.freeze()
@@ -171,6 +191,8 @@ class GenLangSplatTrainer(Trainer):
         results = super().train_iteration(step)
         self._end_step = step + 1
         stage_name = self._training_stage
+        losses = {"loss": results[0], **results[1]} if results[0].requires_grad else results[1]
+        self._divergence.add(step, stage_name, losses, self.pipeline.model.gauss_params)
         if stage_name == RGB_PHASE or self.pipeline.model.latents.requires_grad:
             # The step that lifts has no loss.
             self._losses.setdefault(stage_name, LossCurve()).add(step, results[0])
@@ -221,20 +243,28 @@ class GenLangSplatTrainer(Trainer):
 
     def _save_checkpoint(self, step: int) -> None:
         folder = self.checkpoint_dir
-        # The temporary folder is outside, because nerfstudio parses every name in the folder as a checkpoint.
-        self.checkpoint_dir = folder.with_name(f".{folder.name}-unfinished")
+        path = folder / f"step-{step:09d}.ckpt"
+        optimizers = self.optimizers
+        state = {
+            "step": step,
+            "pipeline": self.pipeline.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.optimizers.items()},
+            "schedulers": {name: scheduler.state_dict() for name, scheduler in optimizers.schedulers.items()},
+            "scalers": self.grad_scaler.state_dict(),
+        }
         try:
-            super().save_checkpoint(step)
-            written = f"step-{step:09d}.ckpt"
-            folder.mkdir(parents=True, exist_ok=True)
-            os.replace(self.checkpoint_dir / written, folder / written)
-        finally:
-            shutil.rmtree(self.checkpoint_dir, ignore_errors=True)
-            self.checkpoint_dir = folder
+            # nerfstudio parses every name in the folder as a checkpoint, so the temporary file lies elsewhere.
+            with atomic_path(path, within=self.base_dir) as temporary:
+                write_state(temporary, state)
+        except OSError as error:
+            raise GenLangSplatError(
+                f"The checkpoint {path} cannot be written ({error.strerror or error}). Earlier ones are intact. Free "
+                f"disk space or fix the permissions, then resume with --load-dir {folder}."
+            ) from error
         if self.config.save_only_latest_checkpoint:
-            for path in folder.glob("*.ckpt"):
-                if path.name != written:
-                    path.unlink()
+            for other in folder.glob("*.ckpt"):
+                if other != path:
+                    other.unlink()
 
 
 REPORT_ERRORS = (
@@ -250,6 +280,28 @@ REPORT_ERRORS = (
     MemoryError,
 )
 """Errors of a report, which must not end a finished training."""
+
+
+@contextmanager
+def _log_errors_of_threads() -> Iterator[None]:
+    """Logs errors of threads in one line: the thread that writes nerfstudio's log hands its own to the training."""
+    before = threading.excepthook
+    threading.excepthook = lambda failed: LOGGER.info("A thread stopped: %s", failed.exc_value)
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def _write_transforms_atomically(outputs: Any) -> None:
+    """Lets nerfstudio replace the file of a run's frame as a whole, so that a kill leaves no half of it."""
+    write = outputs.save_dataparser_transform
+
+    def write_atomically(path: Path) -> None:
+        with atomic_path(path) as temporary:
+            write(temporary)
+
+    outputs.save_dataparser_transform = write_atomically
 
 
 def _remove_unstarted_run(folder: Path) -> None:

@@ -6,10 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.files import atomic_path
+from genlangsplat_ns.utils.files import atomic_path, write_state
 from genlangsplat_ns.utils.json_files import object_of, parse_json, text_of
 from genlangsplat_ns.utils.torch_files import UnusableFileError, load_torch_file
 
@@ -27,11 +25,11 @@ def write_checkpoint(folder: Path, config: dict[str, Any], state: dict[str, Any]
     path = folder / CHECKPOINT_NAME
     try:
         with atomic_path(path) as temporary:
-            torch.save({"config": json.dumps(config), "state": state}, temporary)
-    except (OSError, RuntimeError) as error:
+            write_state(temporary, {"config": json.dumps(config), "state": state})
+    except OSError as error:
         raise GenLangSplatError(
-            f"The checkpoint {path} cannot be written ({error}). An earlier one is intact. Free disk space or give "
-            "another output file, then start the same training again to resume from it."
+            f"The checkpoint {path} cannot be written ({error.strerror or error}). An earlier one is intact. Free disk "
+            "space or give another output file, then start the same training again to resume from it."
         ) from error
 
 

@@ -25,6 +25,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.store import FeatureStore, StoreIdentity
 from genlangsplat_ns.utils.progress import progress_bar
 from genlangsplat_ns.utils.ray import RaySettings
+from genlangsplat_ns.utils.unfinished import remove_abandoned
 from pretrain.frame_worker import FrameModels, FrameResult, FrameWorker, row_levels
 from pretrain.ray_engine import ray_results
 from pretrain.scene_files import REPAIR, DamagedFileError, SceneFile, scene_paths, source_path, write_scene
@@ -252,6 +253,6 @@ def _locked(folder: Path) -> Iterator[None]:
             f"{folder} cannot be written ({error.strerror or error}). Fix the permissions, or choose another folder."
         ) from error
     with lock:
-        for leftover in folder.rglob(".*-????????.safetensors"):
-            leftover.unlink(missing_ok=True)
+        for below in (folder, *(path for path in folder.iterdir() if path.is_dir())):
+            remove_abandoned(below)
         yield

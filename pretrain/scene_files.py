@@ -123,7 +123,7 @@ def _reading(path: Path) -> Iterator[None]:
     """Converts errors of the block, which reads a file, into DamagedFileError."""
     try:
         yield
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, RuntimeError, SafetensorError, ValueError) as error:
         raise DamagedFileError(f"{path} is missing, truncated or damaged ({error}). {REPAIR}") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from genlangsplat_ns.features.clip_files import ERRORS_OF_OPEN_CLIP, first_line,
 from genlangsplat_ns.features.clip_tokenizer import load_tokenizer
 from genlangsplat_ns.features.regions import ViewMasks, cut_out
 from genlangsplat_ns.features.settings import OpenClipSettings
+from genlangsplat_ns.utils.downloads import silent_connections_end
 from genlangsplat_ns.utils.files import file_sha256
 from genlangsplat_ns.utils.matrix_products import onednn_matmul
+from genlangsplat_ns.utils.unfinished import created, remove, remove_abandoned, store_on_disk, unfinished_path
 
 LOGGER = logging.getLogger(__name__)
 
@@ -112,7 +115,11 @@ def _download_model(settings: OpenClipSettings, options: dict[str, Any]) -> Any:
         source,
     )
     try:
-        return open_clip.create_model(settings.model, pretrained=settings.weights, require_pretrained=True, **options)
+        with silent_connections_end():
+            _download_from_url(settings)
+            return open_clip.create_model(
+                settings.model, pretrained=settings.weights, require_pretrained=True, **options
+            )
     except OSError as error:
         raise GenLangSplatError(
             f"CLIP's weights {settings.weights} could not be downloaded from {source} ({first_line(error)}). Try "
@@ -124,6 +131,34 @@ def _download_model(settings: OpenClipSettings, options: dict[str, Any]) -> Any:
             f"another model ({type(error).__name__}: {first_line(error)}). Download them again, or give the model "
             "they belong to with --open-clip.model."
         ) from error
+
+
+def _download_from_url(settings: OpenClipSettings) -> None:
+    """Downloads weights that are published at an address of their own, and names the file only when it is whole.
+
+    open_clip itself would later take the half file of a killed download for the weights.
+    """
+    import open_clip
+
+    published = _published(settings)
+    if published.get("hf_hub") or not published.get("url"):
+        return
+    target = _file_of_url(published["url"])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(target.parent)
+    folder = unfinished_path(target)
+    try:
+        with created(folder, as_folder=True):
+            file = Path(open_clip.download_pretrained_from_url(published["url"], str(folder)))
+            store_on_disk(file)
+            os.replace(file, target)
+    finally:
+        remove(folder)
+
+
+def _file_of_url(url: str) -> Path:
+    """Returns where open_clip keeps the file of an address."""
+    return Path.home() / ".cache" / "clip" / Path(url).name
 
 
 def _warn_of_activation(settings: OpenClipSettings) -> None:
@@ -235,7 +270,7 @@ def find_weights(settings: OpenClipSettings) -> Path | None:
         names = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
         found = [try_to_load_from_cache(repository, candidate) for candidate in names]
         return next((Path(file) for file in found if isinstance(file, str)), None)
-    file = Path.home() / ".cache" / "clip" / Path(published.get("url", "")).name
+    file = _file_of_url(published.get("url", ""))
     return file if file.is_file() else None
 
 

@@ -6,6 +6,7 @@ another undistortion or with another mask gets its own file.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -26,8 +27,12 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.view_file import ViewFeatures, feature_problem, read_view_file, write_view_file
 from genlangsplat_ns.utils.files import atomic_path, safe_name
 from genlangsplat_ns.utils.json_files import integer_of, list_of, object_of, read_json, text_of
+from genlangsplat_ns.utils.unfinished import remove_abandoned
 
 LOGGER = logging.getLogger(__name__)
+
+FAULTS_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of a folder that is writable, but has no room or is broken."""
 
 FORMAT_VERSION = 2
 """Version of the file layout; part of the hash in the folder's name."""
@@ -111,6 +116,12 @@ class FeatureStore:
             prepare_folder(beside_data, identity.manifest)
             return cls(beside_data, identity)
         except OSError as data_error:
+            if data_error.errno in FAULTS_OF_DISKS:
+                # The features belong there, and another run would not find them elsewhere.
+                raise GenLangSplatError(
+                    f"Language features cannot be written to {beside_data} ({data_error.strerror}). Free disk space or "
+                    "check the disk, then run the same command again."
+                ) from data_error
             try:
                 prepare_folder(in_cache, identity.manifest)
             except OSError as cache_error:
@@ -169,9 +180,7 @@ class FeatureStore:
             LOGGER.info("Another process is extracting into %s; waiting until it finishes.", self.folder)
             lock.acquire()
         try:
-            for pattern in (".*-????????.safetensors", ".costs-????????.json"):
-                for leftover in self.folder.glob(pattern):
-                    leftover.unlink(missing_ok=True)
+            remove_abandoned(self.folder)
             yield waited
         finally:
             lock.release()

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from genlangsplat_ns.utils.files import write_tensors
+from genlangsplat_ns.utils.files import system_reason, write_tensors
 from genlangsplat_ns.utils.json_files import integer_of, list_of, object_of, parse_json
 
 LZMA_PRESET = 1
@@ -74,9 +74,13 @@ def read_view_file(path: Path, origin: list[str], embedding_dim: int) -> ViewFea
         problem = feature_problem(features, embedding_dim)
         return features if problem is None else f"is damaged: {problem}"
     except FileNotFoundError:
-        return "does not exist"
+        # safetensors says so whatever kept it from opening the file.
+        return system_reason(path) or "cannot be read (the system refused to open it once)"
     except (OSError, ValueError, SafetensorError, lzma.LZMAError) as error:
-        return f"is truncated or not a file of language features ({type(error).__name__})"
+        return system_reason(path) or f"is truncated or not a file of language features ({type(error).__name__})"
+    except RuntimeError as error:
+        # torch maps the file once more, and does not say why in another way.
+        return system_reason(path) or f"cannot be read ({error})"
 
 
 def feature_problem(features: ViewFeatures, embedding_dim: int) -> str | None:

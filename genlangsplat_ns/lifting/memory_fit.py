@@ -6,6 +6,7 @@ the weights of the regions are selected by the log-likelihood of left-out views.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -21,6 +22,11 @@ from genlangsplat_ns.language.memory import SceneMemory, prior_of
 from genlangsplat_ns.language.settings import DEFAULT_TEMPERATURE
 from genlangsplat_ns.lifting.kmeans import nearest_keys, spherical_kmeans
 from genlangsplat_ns.lifting.memory_regions import MemoryRegions
+
+LOGGER = logging.getLogger(__name__)
+
+ALIKE = 1e-4
+"""Unit vectors are the same if the norm of their mean is this close to 1; half precision alone makes 1e-6 of it."""
 
 NUM_KEYS = (128, 256, 512, 1024)
 """Candidate numbers of keys; a scene with fewer regions gets at most one key each."""
@@ -78,9 +84,22 @@ def fit_memory(regions: MemoryRegions, encoder: str) -> SceneMemory:
             "to. Look at the masks with gen-langsplat extract, or train the RGB phase longer."
         )
     regions = regions.select(shown)
+    _warn_of_equal_embeddings(regions.embeddings)
     best = select_candidate(score_candidates(regions))
     keys, log_masses, values = make_keys(regions, regions.weights(best.use_reliability), best.num_keys)
     return SceneMemory(keys, log_masses, values, best.concentration, encoder)
+
+
+def _warn_of_equal_embeddings(embeddings: Float[Tensor, "num_regions embedding_dim"]) -> None:
+    """Warns if all regions look alike to the encoder, so that all texts have the same answer everywhere."""
+    mean = F.normalize(embeddings.float(), dim=1).mean(dim=0)
+    if len(embeddings) > 1 and float(mean.norm()) > 1 - ALIKE:
+        LOGGER.warning(
+            "The embeddings of all %d regions are the same, so every text has the same answer everywhere. Probably the "
+            "photographs show nothing, or the weights of the encoder are damaged. Look at the features with "
+            "gen-langsplat extract --preview.",
+            len(embeddings),
+        )
 
 
 def select_candidate(candidates: Sequence[MemoryCandidate]) -> MemoryCandidate:

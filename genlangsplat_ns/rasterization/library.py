@@ -153,7 +153,7 @@ class Kernels:
         """
         function = getattr(self._library, f"gls_{name}")
         if function(ctypes.c_int(torch.get_num_threads()), *arguments):
-            reason = self._library.gls_last_error().decode()
+            reason = self._library.gls_last_error().decode().replace("std::bad_alloc", "there is too little memory")
             raise GenLangSplatError(
                 f"The CPU rasterizer failed in {name}: {reason}. Use fewer Gaussians, a smaller image or fewer "
                 "channels at once."

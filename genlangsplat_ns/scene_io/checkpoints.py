@@ -43,7 +43,14 @@ def check_checkpoint(path: Path) -> None:
     """Raises an error if a checkpoint file is missing or truncated, which shows in its archive directory."""
     if not path.is_file():
         raise GenLangSplatError(f"There is no checkpoint {path}; expected a file written by ns-train. Train first.")
-    if not is_archive(path):
+    try:
+        whole = is_archive(path)
+    except OSError as error:
+        raise GenLangSplatError(
+            f"The checkpoint {path} cannot be read ({error.strerror or error}). Check the disk and the permissions, "
+            "then run the same command again."
+        ) from error
+    if not whole:
         raise GenLangSplatError(
             f"The checkpoint {path} is truncated or not a checkpoint ({path.stat().st_size:,} bytes, no archive "
             "directory at its end); expected a complete file written by ns-train. Delete it and resume from an older "

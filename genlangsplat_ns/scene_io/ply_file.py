@@ -103,7 +103,8 @@ def write_elements(
     with path.open("wb") as file:
         file.write("\n".join([*lines, "end_header", ""]).encode("ascii"))
         for table in tables:
-            table.tofile(file)
+            # `tofile` does not say why it could not write.
+            file.write(np.ascontiguousarray(table).view(np.uint8).data)
 
 
 def _read_header(file: BinaryIO) -> tuple[str, list[tuple[str, int, list[Property]]]]:

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.scene_io.checkpoints import load_checkpoint
 from genlangsplat_ns.scene_io.stored_paths import exists, find_moved
 from genlangsplat_ns.scene_io.trust import read_text, warn_of_distrust
-from genlangsplat_ns.utils.files import atomic_folder, atomic_path
+from genlangsplat_ns.utils.files import atomic_folder, atomic_path, write_state
 
 MODEL = "_model."
 """Prefix of the model's entries in a checkpoint."""
@@ -88,7 +87,7 @@ def add_checkpoint(run: StoredRun, model: Mapping[str, Any]) -> Path:
     path = run.checkpoint.with_name(f"step-{step:09d}.ckpt")
     # nerfstudio takes every file beside the checkpoints for one, so the temporary file lies elsewhere.
     with atomic_path(path, within=run.folder) as temporary:
-        torch.save({**state, "step": step, "pipeline": pipeline}, temporary)
+        write_state(temporary, {**state, "step": step, "pipeline": pipeline})
     return path
 
 
@@ -99,7 +98,7 @@ def write_beside(run: StoredRun, folder: Path, state: Mapping[str, Any], config:
     with atomic_folder(folder, overwrite) as temporary:
         models = temporary / config.relative_model_dir
         models.mkdir(parents=True)
-        torch.save(dict(state), models / run.checkpoint.name)
+        write_state(models / run.checkpoint.name, state)
         (temporary / "config.yml").write_text(yaml.dump(config), encoding="utf-8")
         if (run.folder / TRANSFORMS).is_file():
             shutil.copy(run.folder / TRANSFORMS, temporary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -79,13 +80,29 @@ def _traceback_by_default() -> bool:
     return os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0")
 
 
+ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free disk space or name another folder"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Give permission or name another folder"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR), "Was it removed or renamed? Restore it"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Raise the number of files that may be open (ulimit -n)"),
+    errno.EIO: "Check the disk",
+}
+"""What to do about errors of the system."""
+
+
+def _system_message(error: OSError) -> str:
+    """Says which file had which problem, for example a full disk or a missing permission, and what to do."""
+    name = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+    advice = ADVICE.get(error.errno or 0, "Correct that")
+    return f"{name}{(error.strerror or str(error)).removesuffix('.')}. {advice}, then run the same command again."
+
+
 def _print(error: Exception, advice: str) -> None:
     """Prints an error as one sentence, with advice how to see its traceback if it was not foreseen."""
     if isinstance(error, GenLangSplatError):
         message = str(error)
     elif isinstance(error, OSError):
-        # For example a full disk or a missing permission.
-        message = (f"{error.filename}: " if error.filename else "") + (error.strerror or str(error))
+        message = _system_message(error)
     else:
         found = f"{type(error).__name__}: {error}".strip().removesuffix(".")
         message = f"{found}. To see where this arose, {advice}."

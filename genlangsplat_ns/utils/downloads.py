@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,17 @@ TIMEOUT = 60
 
 NOTHING_LEFT = 416
 """HTTP status of a request for bytes after the end of a file."""
+
+
+@contextmanager
+def silent_connections_end() -> Iterator[None]:
+    """Gives up connections of other libraries in the block that are silent for `TIMEOUT` seconds."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def partial_path(target: Path, sha256: str) -> Path:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
 import os
 import re
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.utils.unfinished import (
+    created,
+    exchange,
+    remove,
+    remove_abandoned_once,
+    store_on_disk,
+    unfinished_path,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,22 +29,43 @@ if TYPE_CHECKING:
 
 @contextmanager
 def atomic_path(path: Path, within: Path | None = None) -> Iterator[Path]:
-    """Yields a temporary path that is renamed to `path` on success and deleted on any error.
+    """Yields an empty temporary file that is renamed to `path` on success and deleted on any error.
 
     The folder of `path` is created. `within` is a folder for the temporary file on the same disk, instead of that one.
+    What killed processes left in that folder is removed.
+
+    Raises:
+        OSError: The file cannot be written; the error names `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays at the end, because numpy and Pillow choose the format by it.
-    temporary = (within or path.parent) / f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}"
+    temporary = unfinished_path(path, within)
+    with _naming(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned_once(temporary.parent)
+        try:
+            with created(temporary):
+                yield temporary
+                store_on_disk(temporary)
+                os.replace(temporary, path)
+        finally:
+            remove(temporary)
+
+
+@contextmanager
+def _naming(path: Path, temporary: Path) -> Iterator[None]:
+    """Lets errors of writing name the file that was asked for, which errors of a full disk do not name at all."""
     try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        known = error.filename is not None and not str(error.filename).startswith(str(temporary))
+        if known:
+            raise
+        # numpy counts what it wrote, and does not say why it was less.
+        reason = error.strerror or f"not all could be written, as on a full disk ({error})"
+        raise OSError(error.errno or errno.EIO, reason, str(path)) from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes a safetensors file with the permissions of other new files.
+    """Writes a safetensors file with the permissions of other new files; equal content gives equal bytes.
 
     safetensors' own `save_file` makes files that only their owner may read, and hides why a file cannot be written.
 
@@ -45,30 +74,93 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """
     from safetensors.torch import save
 
-    path.write_bytes(save(dict(tensors), dict(metadata)))
+    content = save(dict(tensors), dict(metadata))
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    # safetensors writes the metadata in another order in every process, but equal content must give equal files.
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(memoryview(content)[start:])
+
+
+def system_reason(path: Path) -> str | None:
+    """Says why the system does not let a file be read, which safetensors hides; None if it does."""
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except FileNotFoundError:
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None
+
+
+class _ErrorKeeper:
+    """A file that keeps the error of a write, which torch replaces by one without a reason."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Writes like the file."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """Writes what is buffered."""
+        self._file.flush()
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes a file of `torch.save`.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    import torch
+
+    with path.open("wb") as file:
+        keeper = _ErrorKeeper(file)
+        try:
+            torch.save(dict(state), keeper)
+        except RuntimeError as error:
+            if keeper.error is None:
+                raise
+            raise keeper.error from error
 
 
 @contextmanager
 def atomic_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """Yields a new temporary folder beside `path`; it takes the final name on success and is removed on any error.
 
-    A folder of that name may exist only with `overwrite`, which replaces it.
+    A folder of that name may exist only with `overwrite`, which replaces it. What killed processes left beside it is
+    removed.
+
+    Raises:
+        OSError: The folder cannot be written; the error names `path`.
     """
-    temporary, replaced = (path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}") for _ in range(2))
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if overwrite and path.exists():
-            path.rename(replaced)
+    temporary = unfinished_path(path)
+    with _naming(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned_once(path.parent)
         try:
-            temporary.rename(path)
-        except OSError:
-            if replaced.exists():
-                replaced.rename(path)
-            raise
-    finally:
-        for folder in (temporary, replaced):
-            shutil.rmtree(folder, ignore_errors=True)
+            with created(temporary, as_folder=True):
+                yield temporary
+                store_on_disk(temporary)
+                if overwrite and path.exists():
+                    exchange(temporary, path)
+                else:
+                    temporary.rename(path)
+        finally:
+            # After an exchange, this is the old folder.
+            remove(temporary)
 
 
 def safe_name(text: str, keep_case: bool = False) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import pickle
 import struct
 import zipfile
@@ -27,6 +29,9 @@ Only calls of torch may be in a block that catches these.
 
 ERRORS_OF_ARCHIVES = (OSError, ValueError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)
 """What `zipfile` raises for damaged archives."""
+
+ARCHIVE_END_BYTES = 1 << 17
+"""The record at the end of an archive has at most half as many bytes, its comment included."""
 
 ALWAYS_ALLOWED = 1 << 24
 """Bytes that a tensor may have, however few of its numbers are stored."""
@@ -68,9 +73,17 @@ def unusable(path: Path, reason: str) -> UnusableFileError:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is a zip archive; one that claims to be in several parts is none."""
+    """Whether a file is a zip archive; one that claims to be in several parts is none.
+
+    Raises:
+        OSError: The file cannot be read, which `is_zipfile` would call no archive.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - ARCHIVE_END_BYTES))
+        end = file.read()
     try:
-        return zipfile.is_zipfile(path)
+        return zipfile.is_zipfile(io.BytesIO(end))
     except zipfile.BadZipFile:
         return False
 

@@ -9,6 +9,7 @@ import shutil
 import time
 from pathlib import Path
 from threading import Thread
+from unittest.mock import Mock
 
 import numpy as np
 import platformdirs
@@ -294,7 +295,7 @@ def test_a_full_disk_leaves_the_old_features_and_no_litter_and_says_how_to_go_on
 
 def test_what_killed_runs_left_is_cleared_before_writing(tmp_path):
     store = open_store(tmp_path)
-    left = store.folder / ".view-0123abcd.safetensors"
+    left = store.folder / ".view-0123abcd-unfinished.safetensors"
     left.write_bytes(b"half")
     with store.writing():
         assert not left.exists()
@@ -392,3 +393,24 @@ def test_a_scene_that_does_not_exist_is_refused_and_not_made(tmp_path):
     with pytest.raises(GenLangSplatError, match="not a folder"):
         open_store(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_full_or_broken_disk_does_not_send_the_features_elsewhere(tmp_path, cache, monkeypatch, number):
+    def fail(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(GenLangSplatError, match=os.strerror(number)):
+        open_store(tmp_path)
+    assert not cache.exists()
+
+
+def test_features_that_the_disk_does_not_give_are_not_called_missing(tmp_path, rng, monkeypatch):
+    """safetensors says that such a file does not exist."""
+    store = open_store(tmp_path)
+    store.save("view", make_features(rng))
+    monkeypatch.setattr("genlangsplat_ns.features.view_file.safe_open", Mock(side_effect=FileNotFoundError))
+    monkeypatch.setattr(Path, "open", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(GenLangSplatError, match=r"cannot be read \(Input/output error\)"):
+        store.load("view")

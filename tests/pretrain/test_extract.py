@@ -180,7 +180,7 @@ def test_another_encoder_than_announced_or_stored_is_refused(tmp_path: Path) -> 
 
 
 def test_a_folder_has_one_writer_that_removes_leftovers(tmp_path: Path) -> None:
-    leftover = tmp_path / "painted" / ".scene0-0123abcd.safetensors"
+    leftover = tmp_path / "painted" / ".scene0-0123abcd-unfinished.safetensors"
     leftover.parent.mkdir()
     leftover.write_bytes(b"half a file")
     with extract._locked(tmp_path), pytest.raises(GenLangSplatError, match="Another process is writing"):

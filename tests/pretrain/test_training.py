@@ -333,11 +333,11 @@ def test_a_source_that_cannot_go_on_is_refused_before_any_step(tmp_path: Path) -
 def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save = torch.save
 
-    def full_at_the_third(state: dict[str, Any], path: Path) -> None:
+    def full_at_the_third(state: dict[str, Any], file: Any) -> None:
         if state["state"]["step"] == 21:
-            path.write_bytes(b"half")
+            file.write(b"half")
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(state, path)
+        save(state, file)
 
     with monkeypatch.context() as patched:
         patched.setattr(torch, "save", full_at_the_third)

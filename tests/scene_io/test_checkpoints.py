@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -106,3 +108,16 @@ def test_checkpoints_of_other_things_are_refused(tmp_path: Path) -> None:
     torch.save({"pipeline": Path("x")}, tmp_path / "code.ckpt")
     with pytest.raises(GenLangSplatError, match="cannot be read as a checkpoint"):
         read_splat_checkpoint(tmp_path / "code.ckpt")
+
+
+def test_a_checkpoint_that_the_disk_does_not_give_is_not_called_truncated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner would delete it."""
+    path = tmp_path / "step-000000001.ckpt"
+    torch.save({"step": 1, "pipeline": {}}, path)
+    check_checkpoint(path)
+    monkeypatch.setattr(Path, "open", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(GenLangSplatError, match=r"cannot be read \(Input/output error\)") as told:
+        check_checkpoint(path)
+    assert "truncated" not in str(told.value) and "elete" not in str(told.value)

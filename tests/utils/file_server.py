@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -63,3 +64,27 @@ def serving(content: bytes) -> Iterator[FileServer]:
         finally:
             http.shutdown()
             thread.join()
+
+
+@contextmanager
+def silent_server(answer: bytes) -> Iterator[str]:
+    """A server that takes connections, sends `answer`, and then nothing more."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken: list[socket.socket] = []
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    taken.append(client)
+                    client.sendall(answer)
+
+        thread = Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/file"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for client in taken:
+                client.close()

@@ -58,7 +58,11 @@ def outcome(code: str, *words: str, **environment: str) -> tuple[int, str]:
     ("kind", "sentence"),
     [
         ("expected", "Error: Found a cat; give a dog."),
-        ("disk", "Error: out.ply: No space left on device"),
+        (
+            "disk",
+            "Error: out.ply: No space left on device. Free disk space or name another folder, then run the same "
+            "command again.",
+        ),
         ("parser", "Error: KeyError: 'frames'. To see where this arose, add --traceback."),
     ],
 )
@@ -93,7 +97,11 @@ def test_the_help_of_a_program_names_the_flag() -> None:
     ("error", "sentence"),
     [
         ("GenLangSplatError('Found a cat.')", "Error: Found a cat."),
-        ("PermissionError(13, 'Permission denied', 'x.ckpt')", "Error: x.ckpt: Permission denied"),
+        (
+            "PermissionError(13, 'Permission denied', 'x.ckpt')",
+            "Error: x.ckpt: Permission denied. Give permission or name another folder, then run the same command "
+            "again.",
+        ),
         ("ValueError('bad')", "Error: ValueError: bad. To see where this arose, set GENLANGSPLAT_TRACEBACK=1."),
     ],
 )

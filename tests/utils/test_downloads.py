@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.downloads import download, partial_path
-from tests.utils.file_server import FileServer, serving
+from tests.utils.file_server import FileServer, serving, silent_server
 
 CONTENT = bytes(range(256)) * 40_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -151,3 +153,33 @@ def put(path: Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (b"", "could not be downloaded .*timed out"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun", "was cut .*timed out"),
+    ],
+)
+def test_a_server_that_falls_silent_is_given_up(
+    target: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes, sentence: str
+) -> None:
+    monkeypatch.setattr("genlangsplat_ns.utils.downloads.TIMEOUT", 0.3)
+    with silent_server(answer) as url, pytest.raises(GenLangSplatError, match=sentence):
+        download(url, target, "0" * 64)
+    assert not target.exists()
+    left = {path.suffix for path in target.parent.iterdir()}
+    # The lock is free: its file is empty, and another process may already wait for it.
+    assert left == ({".lock", ".part"} if answer else {".lock"})
+    with FileLock(partial_path(target, "0" * 64).with_suffix(".lock"), timeout=0):
+        pass
+
+
+def test_a_refused_connection_is_told_at_once(target: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(GenLangSplatError, match=r"could not be downloaded .*refused"):
+        download(f"http://127.0.0.1:{port}/file", target, "0" * 64)
+    assert not target.exists()

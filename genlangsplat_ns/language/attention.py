@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int32
 from torch import Tensor
 
+from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization import library
 from genlangsplat_ns.rasterization.library import address
 
@@ -69,17 +70,27 @@ class Weights:
     lengths: Float[Tensor, " count"]
 
 
+# Plain Tensor annotations: the kernels rely on shapes and types, so they are checked by hand.
 @torch.no_grad()
-def attend(table: KeyTable, latents: Float[Tensor, "count latent_dim"]) -> Weights:
-    """Computes the weights of the keys and of the prior for each latent, which may have any length.
+def attend(table: KeyTable, latents: Tensor) -> Weights:
+    """Computes the weights of the keys and of the prior for each latent (count, latent_dim), which may have any length.
 
     A zero latent has no direction, so only the masses decide its weights. On the CPU this runs in the compiled kernel
     if it is built, otherwise in torch.
+
+    Raises:
+        GenLangSplatError: There is no key, or shapes or types of the table and the latents do not fit.
     """
+    num_keys, dim = _check_table(table)
+    if latents.dim() != 2 or latents.shape[1] != dim:
+        raise GenLangSplatError(
+            f"The latents have the shape {tuple(latents.shape)}; expected (any, {dim}), because the keys have {dim} "
+            "numbers each. Take the latents and the memory of one run."
+        )
     if not _has_kernels(latents):
         return attend_in_torch(table, latents)
-    latents = latents.float().contiguous()
-    count, num_keys = len(latents), len(table.keys)
+    latents, products = latents.float().contiguous(), table.products.contiguous()
+    count = len(latents)
     padded = -(-num_keys // _LANES) * _LANES
     directions = F.pad(table.keys.T * (table.concentration / _LOG2), (0, padded - num_keys)).contiguous()
     biases = F.pad(table.log_masses / _LOG2, (0, padded - num_keys), value=float("-inf")).contiguous()
@@ -97,7 +108,7 @@ def attend(table: KeyTable, latents: Float[Tensor, "count latent_dim"]) -> Weigh
         padded=padded,
         directions=address(directions),
         biases=address(biases),
-        products=address(table.products),
+        products=address(products),
         prior=table.prior / _LOG2,
     )
     outputs = library.AttentionOutputs(
@@ -105,6 +116,21 @@ def attend(table: KeyTable, latents: Float[Tensor, "count latent_dim"]) -> Weigh
     )
     library.load_kernels().run("attend", ctypes.byref(inputs), ctypes.byref(outputs))
     return result
+
+
+def _check_table(table: KeyTable) -> tuple[int, int]:
+    """Returns the number and the length of the keys; the kernels rely on all shapes and types."""
+    num_keys = len(table.log_masses)
+    shapes = [tuple(tensor.shape) for tensor in (table.keys, table.log_masses, table.products)]
+    types = {tensor.dtype for tensor in (table.keys, table.log_masses, table.products)}
+    dim = shapes[0][-1] if shapes[0] else 0
+    if num_keys == 0 or shapes != [(num_keys, dim), (num_keys,), (num_keys, num_keys)] or types != {torch.float32}:
+        raise GenLangSplatError(
+            f"The keys, masses and products of the memory have the shapes {shapes} and the types "
+            f"{sorted(map(str, types))}; expected at least one key, as many masses, all pairs of products, and "
+            "float32. Lift the scene again."
+        )
+    return num_keys, dim
 
 
 def _has_kernels(rows: Tensor) -> bool:
@@ -137,18 +163,33 @@ def _attend_rows(table: KeyTable, latents: Tensor) -> Weights:
 
 
 @torch.no_grad()
-def weighted_sums(
-    indices: Int32[Tensor, "count neighbors"],
-    weights: Float[Tensor, "count neighbors"],
-    table: Float[Tensor, "num_keys columns"],
-) -> Float[Tensor, "count columns"]:
+def weighted_sums(indices: Tensor, weights: Tensor, table: Tensor) -> Float[Tensor, "count columns"]:
     """Computes the weighted sum of the table rows (one for each key) that each latent attends to.
 
-    The weights descend; entries after the first weight of 0 are ignored.
+    Takes int32 indices and float32 weights, both (count, neighbors), and a float32 table (num_keys, columns). The
+    weights descend; entries after the first weight of 0 are ignored.
+
+    Raises:
+        GenLangSplatError: The shapes or types do not fit, or an index is no row of the table.
     """
+    fits = indices.shape == weights.shape == (len(weights), NEIGHBORS) and table.dim() == 2
+    types = (indices.dtype, weights.dtype, table.dtype)
+    if not fits or types != (torch.int32, torch.float32, torch.float32):
+        raise GenLangSplatError(
+            f"Indices, weights and table have the shapes {tuple(indices.shape)}, {tuple(weights.shape)} and "
+            f"{tuple(table.shape)} and the types {types}; expected twice (count, {NEIGHBORS}) and a matrix, of int32, "
+            "float32 and float32. Pass the results of attend."
+        )
     if not _has_kernels(weights):
         return F.embedding_bag(indices, table, per_sample_weights=weights, mode="sum")
-    table = table.contiguous()
+    if len(indices):
+        lowest, highest = (int(end) for end in indices.aminmax())
+        if lowest < 0 or highest >= len(table):
+            raise GenLangSplatError(
+                f"The indices lie in {lowest}..{highest}; expected 0..{len(table) - 1}, the rows of the table. Pass "
+                "the table of the keys that attend got."
+            )
+    indices, weights, table = indices.contiguous(), weights.contiguous(), table.contiguous()
     sums = torch.empty(len(indices), table.shape[1])
     library.load_kernels().run(
         "attention_sums",

@@ -15,7 +15,9 @@ from jaxtyping import Float, Int32
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization import library
+from genlangsplat_ns.rasterization.inputs import empty
 from genlangsplat_ns.rasterization.library import address, load_kernels
 from genlangsplat_ns.rasterization.scene_types import Gaussians, View
 
@@ -74,10 +76,9 @@ class Project(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         kernels = load_kernels()
         count = means.shape[0]
-        means2d, conics = means.new_empty(1, count, 2), means.new_empty(1, count, 3)
-        depths, shown = means.new_empty(1, count), means.new_empty(1, count)
-        radii = torch.empty(1, count, dtype=torch.int32)
-        colors = None if harmonics is None else means.new_empty(count, 3)
+        means2d, conics, depths, shown = empty(1, count, 2), empty(1, count, 3), empty(1, count), empty(1, count)
+        radii = empty(1, count, dtype=torch.int32)
+        colors = None if harmonics is None else empty(count, 3)
         gaussians = _gaussians((means, quats, scales, opacities), harmonics, sh_degree, compensated)
         outputs = library.ProjectionOutputs(*map(address, (radii, means2d, depths, conics, shown, colors)))
         kernels.run("project", ctypes.byref(camera), ctypes.byref(gaussians), ctypes.byref(outputs))
@@ -94,7 +95,7 @@ class Project(torch.autograd.Function):
         camera, sh_degree, compensated, kernels = ctx.settings
         to_means2d, to_conics, to_depths, to_opacities, to_colors = map(_contiguous, gradients[:5])
         wanted = [
-            torch.empty_like(tensor) if needed and tensor is not None else None
+            empty(*tensor.shape) if needed and tensor is not None else None
             for tensor, needed in zip((means, quats, scales, opacities, harmonics), ctx.needs_input_grad, strict=False)
         ]
         camera_wanted = ctx.needs_input_grad[5] or ctx.needs_input_grad[6]
@@ -136,9 +137,18 @@ def project(
     eps2d: float = 0.3,
     antialiased: bool = False,
 ) -> Projected:
-    """Runs `Project` on inputs that `check_scene` returned."""
+    """Runs `Project` on inputs that `check_scene` returned.
+
+    Raises:
+        GenLangSplatError: The view matrix has no inverse, or the memory does not suffice.
+    """
     # Harmonics are evaluated along the ray from the camera center, which passes a gradient to the view matrix too.
-    position = torch.linalg.inv(view.viewmat)[:3, 3]
+    inverse, failure = torch.linalg.inv_ex(view.viewmat)
+    if failure.item():
+        raise GenLangSplatError(
+            "viewmat has no inverse; expected a rotation, a translation and 0, 0, 0, 1. Correct the camera."
+        )
+    position = inverse[:3, 3]
     camera = make_camera(view, position.detach(), near_plane, far_plane, eps2d)
     projected: Projected = Project.apply(
         *gaussians.tensors(), harmonics, view.viewmat, position, camera, sh_degree, antialiased
@@ -181,7 +191,7 @@ class Composite(torch.autograd.Function):
         kernels = load_kernels()
         channels = features.shape[1]
         scene = SceneHandle(kernels, splat_inputs(means2d, conics, opacities, depths, radii, features, width, height))
-        image, alphas = means2d.new_empty(1, height, width, channels), means2d.new_empty(1, height, width, 1)
+        image, alphas = empty(1, height, width, channels), empty(1, height, width, 1)
         outputs = library.ForwardOutputs(address(features), channels, *map(address, (background, image, alphas)))
         for first_tile, tiles in bands(width, height, channels, whole=any(ctx.needs_input_grad)):
             outputs.first_tile, outputs.tiles = first_tile, tiles
@@ -196,12 +206,12 @@ class Composite(torch.autograd.Function):
     def backward(ctx: Any, to_image: Tensor | None, to_alphas: Tensor | None) -> tuple[Tensor | None, ...]:
         means2d, conics, opacities, features, background, image, alphas = ctx.saved_tensors
         if to_image is None:
-            to_image = torch.zeros_like(image)
+            to_image = empty(*image.shape).zero_()
         to_image, to_alphas = to_image.contiguous(), _contiguous(to_alphas)
         geometry = any(ctx.needs_input_grad[:3])
-        grads = [torch.empty_like(tensor) if geometry else None for tensor in (means2d, conics, opacities)]
-        absolute = torch.empty_like(means2d) if geometry and ctx.absgrad else None
-        to_features = torch.empty_like(features) if ctx.needs_input_grad[3] else None
+        grads = [empty(*tensor.shape) if geometry else None for tensor in (means2d, conics, opacities)]
+        absolute = empty(*means2d.shape) if geometry and ctx.absgrad else None
+        to_features = empty(*features.shape) if ctx.needs_input_grad[3] else None
         if geometry or to_features is not None:
             pointers = map(address, (image, alphas, to_image, to_alphas, conics))
             inputs = library.BackwardInputs(address(features), features.shape[1], *pointers, features.shape[0])

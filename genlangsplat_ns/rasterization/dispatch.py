@@ -18,6 +18,7 @@ from genlangsplat_ns.rasterization.inputs import (
     check_choice,
     check_scene,
     check_tensor,
+    memory_for,
 )
 from genlangsplat_ns.rasterization.scene_types import Gaussians, View
 
@@ -113,7 +114,8 @@ def rasterization(
     if render_mode.endswith("ED"):
         opaque = alphas.clamp(min=1e-10)
         if image.requires_grad:
-            image = torch.cat((image[..., :-1], image[..., -1:] / opaque), dim=-1)
+            with memory_for(image.shape):
+                image = torch.cat((image[..., :-1], image[..., -1:] / opaque), dim=-1)
         else:
             image[..., -1:] /= opaque
     info = {
@@ -165,7 +167,10 @@ def _layers(colors: Tensor | None, depths: Tensor, with_colors: bool, with_depth
     depth = depths.transpose(0, 1)
     if colors is None or not with_colors:
         return depth.contiguous()
-    return torch.cat((colors, depth), dim=1) if with_depth else colors
+    if not with_depth:
+        return colors
+    with memory_for((len(colors), colors.shape[1] + 1)):
+        return torch.cat((colors, depth), dim=1)
 
 
 def _check_options(

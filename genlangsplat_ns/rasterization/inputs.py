@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -11,6 +15,8 @@ from genlangsplat_ns.rasterization.scene_types import Gaussians, View
 RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
 RASTERIZE_MODES = ("classic", "antialiased")
 MAX_SH_DEGREE = 3
+MAX_COUNT = 2**31 - 1
+"""Gaussians, and pixels of an image, at most: their indices have 32 bits."""
 
 
 def check_tensor(name: str, tensor: object, shape: tuple[int | None, ...]) -> Tensor:
@@ -27,11 +33,37 @@ def check_tensor(name: str, tensor: object, shape: tuple[int | None, ...]) -> Te
     if not fits:
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise GenLangSplatError(f"{name} has shape {tuple(tensor.shape)}; expected ({wanted}). Correct it.")
+    if tensor.layout != torch.strided:
+        raise GenLangSplatError(f"{name} is {tensor.layout}; expected a dense tensor. Convert it with .to_dense().")
     if tensor.device.type != "cpu":
         raise GenLangSplatError(f"{name} is on {tensor.device}; expected the CPU like the means. Move it with .cpu().")
     if tensor.dtype != torch.float32:
         raise GenLangSplatError(f"{name} is {tensor.dtype}; expected torch.float32. Convert it with .float().")
-    return tensor.contiguous()
+    with memory_for(tensor.shape):
+        return tensor.resolve_neg().contiguous()
+
+
+@contextmanager
+def memory_for(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Iterator[None]:
+    """Within this context, torch allocates one tensor of this shape.
+
+    Raises:
+        GenLangSplatError: The system does not give so much memory.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise GenLangSplatError(
+            f"The system gives no memory for an array of {tuple(shape)}; expected "
+            f"{math.prod(shape) * dtype.itemsize / 1e9:.3g} GB. Use fewer Gaussians, a smaller image or fewer channels "
+            "at once."
+        ) from error
+
+
+def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Returns an uninitialized CPU tensor; raises GenLangSplatError if the system does not give so much memory."""
+    with memory_for(shape, dtype):
+        return torch.empty(shape, dtype=dtype)
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -49,9 +81,16 @@ def check_scene(
         GenLangSplatError: Names the first argument that does not fit.
     """
     for name, size in (("width", width), ("height", height)):
-        # The limit keeps pixel counts below 2^32.
         if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 65536:
             raise GenLangSplatError(f"{name} is {size!r}; expected a number of pixels from 0 to 65535. Correct it.")
+    if width * height > MAX_COUNT:
+        raise GenLangSplatError(
+            f"The image has {width} x {height} pixels; expected at most {MAX_COUNT} in all. Render a smaller image."
+        )
+    if isinstance(means, Tensor) and means.dim() > 0 and len(means) > MAX_COUNT:
+        raise GenLangSplatError(
+            f"means holds {len(means)} Gaussians; expected at most {MAX_COUNT}. Render a part of the scene."
+        )
     means = check_tensor("means", means, (None, 3))
     count = means.shape[0]
     viewmat = check_tensor("viewmat", viewmat, (4, 4))

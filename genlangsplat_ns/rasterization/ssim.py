@@ -11,6 +11,7 @@ from pytorch_msssim import ssim
 from torch import Tensor
 from torch.nn import functional as F
 
+from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.rasterization.library import address, load_kernels
 
 WINDOW = 11
@@ -42,10 +43,21 @@ class _FusedSimilarity(torch.autograd.Function):
         return slope * gradient, None
 
 
-def structural_similarity(
-    moving: Float[Tensor, "1 channels height width"], fixed: Float[Tensor, "1 channels height width"]
-) -> Float[Tensor, ""]:
-    """Mean structural similarity (Wang et al. 2004; 11-pixel Gaussian window, sigma 1.5, no padding) of values 0..1."""
+# Plain Tensor annotations: the kernel relies on equal shapes, so they are checked by hand.
+def structural_similarity(moving: Tensor, fixed: Tensor) -> Float[Tensor, ""]:
+    """Mean structural similarity (Wang et al. 2004; 11-pixel Gaussian window, sigma 1.5, no padding) of values 0..1.
+
+    Takes two images (1, channels, height, width).
+
+    Raises:
+        GenLangSplatError: The images differ in shape or device, or are not one image each.
+    """
+    same = moving.shape == fixed.shape and moving.device == fixed.device
+    if not same or moving.dim() != 4 or len(moving) != 1:
+        raise GenLangSplatError(
+            f"The images have the shapes {tuple(moving.shape)} on {moving.device} and {tuple(fixed.shape)} on "
+            f"{fixed.device}; expected twice the same (1, channels, height, width). Correct them."
+        )
     is_fused = (
         moving.device.type == "cpu"
         and moving.dtype == fixed.dtype == torch.float32

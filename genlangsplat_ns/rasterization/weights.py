@@ -16,7 +16,7 @@ from genlangsplat_ns.rasterization import library
 from genlangsplat_ns.rasterization.autograd import project, splat_inputs
 from genlangsplat_ns.rasterization.cuda import CHANNEL_CHUNK
 from genlangsplat_ns.rasterization.dispatch import render
-from genlangsplat_ns.rasterization.inputs import RASTERIZE_MODES, check_choice, check_scene, check_tensor
+from genlangsplat_ns.rasterization.inputs import RASTERIZE_MODES, check_choice, check_scene, check_tensor, empty
 from genlangsplat_ns.rasterization.library import address
 from genlangsplat_ns.rasterization.scene_types import Gaussians, View
 
@@ -71,7 +71,7 @@ class CompositingWeights:
             GenLangSplatError: The shape, type or device is wrong.
         """
         targets = check_tensor("targets", targets, (self.height, self.width, None))
-        sums = targets.new_empty(self.num_gaussians, targets.shape[2])
+        sums = empty(self.num_gaussians, targets.shape[2])
         self._kernels.run("weights_backproject", self._pointer, *_matrix(targets, targets.shape[2], sums))
         return sums
 
@@ -82,7 +82,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, features: Tensor, weights: CompositingWeights) -> Tensor:
         context.weights = weights
-        image = features.new_empty(weights.height, weights.width, features.shape[1])
+        image = empty(weights.height, weights.width, features.shape[1])
         arguments = _matrix(features, features.shape[1], image)
         weights._kernels.run("weights_composite", weights._pointer, *arguments)
         return image

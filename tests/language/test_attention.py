@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.attention import (
     NEGLIGIBLE,
     NEIGHBORS,
@@ -230,3 +231,64 @@ def test_gpu_and_cpu_agree() -> None:
     assert_same_weights(on_cpu, expected, 300)
     sums = weighted_sums(found.indices, found.weights, moved.values).cpu()
     torch.testing.assert_close(sums, weighted_sums(expected.indices, expected.weights, table.values), atol=1e-5, rtol=0)
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("num_keys", [1, 5, 15])
+def test_keys_without_mass_leave_all_weight_to_the_prior(num_keys: int) -> None:
+    """The padding of the keys to whole vectors has no mass either, and is no key."""
+    table = replace(a_table(num_keys, latent_dim=5), log_masses=torch.full((num_keys,), -float("inf")), prior=0.0)
+    found = attend(table, torch.randn(9, 5))
+    assert int(found.indices.min()) >= 0 and int(found.indices.max()) < num_keys
+    assert float(found.weights.max()) < 1e-30 and bool((found.priors == 1).all())
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_keys_that_are_not_finite_beside_keys_without_mass_choose_only_keys() -> None:
+    table = a_table(5, latent_dim=3)
+    keys, masses = table.keys.clone(), torch.full((5,), -float("inf"))
+    keys[1:] = float("nan")
+    found = attend(replace(table, keys=keys, log_masses=masses), torch.randn(6, 3))
+    assert int(found.indices.min()) >= 0 and int(found.indices.max()) < 5
+
+
+@pytest.mark.parametrize("latent_dim", [4, 6])
+def test_latents_of_another_length_than_the_keys_are_refused(latent_dim: int) -> None:
+    with pytest.raises(GenLangSplatError, match=r"expected \(any, 5\), because the keys have 5 numbers"):
+        attend(a_table(7, latent_dim=5), torch.randn(3, latent_dim))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"keys": torch.zeros(0, 5), "log_masses": torch.zeros(0), "products": torch.zeros(0, 0)},
+        {"keys": torch.randn(6, 5)},
+        {"log_masses": torch.zeros(9)},
+        {"products": torch.zeros(7, 6)},
+        {"products": torch.zeros(7, 7, dtype=torch.float64)},
+    ],
+)
+def test_tables_whose_parts_do_not_fit_are_refused(changes: dict[str, Tensor]) -> None:
+    fields = vars(a_table(7, latent_dim=5)) | changes
+    table = object.__new__(KeyTable)
+    for name, value in fields.items():
+        object.__setattr__(table, name, value)
+    with pytest.raises(GenLangSplatError, match="keys, masses and products"):
+        attend(table, torch.randn(3, 5))
+
+
+@pytest.mark.parametrize(
+    ("indices", "weights", "table", "message"),
+    [
+        (torch.full((2, 16), 4), torch.ones(2, 16), torch.ones(4, 3), "torch.int64"),
+        (torch.full((2, 16), 4).int(), torch.ones(2, 16), torch.ones(4, 3), r"lie in 4\.\.4; expected 0\.\.3"),
+        (torch.full((2, 16), -1).int(), torch.ones(2, 16), torch.ones(4, 3), r"lie in -1\.\.-1"),
+        (torch.zeros(2, 8).int(), torch.ones(2, 8), torch.ones(4, 3), r"\(2, 8\)"),
+        (torch.zeros(3, 16).int(), torch.ones(2, 16), torch.ones(4, 3), r"\(3, 16\), \(2, 16\)"),
+        (torch.zeros(2, 16).int(), torch.ones(2, 16), torch.ones(0, 3), r"expected 0\.\.-1"),
+        (torch.zeros(2, 16).int(), torch.ones(2, 16), torch.ones(4, 3).double(), "torch.float64"),
+    ],
+)
+def test_sums_over_rows_that_do_not_exist_are_refused(indices, weights, table, message: str) -> None:
+    with pytest.raises(GenLangSplatError, match=message):
+        weighted_sums(indices, weights, table)

@@ -2,16 +2,19 @@
 
 `test_sanitizers.py` compiles the library and runs this once per instruction set. By hand, with its flags:
 
-    g++ $FLAGS -fPIC -shared genlangsplat_ns/rasterization/kernels/kernels.cpp -o kernels.so
+    g++ $FLAGS -I genlangsplat_ns/rasterization/kernels -fPIC -shared tests/rasterization/sanitized_kernels.cpp -o k.so
     RUNTIME="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libstdc++.so.6)"
-    LD_PRELOAD="$RUNTIME" ASAN_OPTIONS=detect_leaks=0 python -m tests.rasterization.sanitized_driver avx2 kernels.so
+    LD_PRELOAD="$RUNTIME" ASAN_OPTIONS=detect_leaks=0 python -m tests.rasterization.sanitized_driver avx2 k.so
+
+Or `python -m tests.rasterization.sanitizers --scenes 5000 --crowd 5000000`, which compiles every build, runs it and
+prints the figures.
 """
 
 from __future__ import annotations
 
+import argparse
 import faulthandler
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from genlangsplat_ns.language.attention import KeyTable, attend, weighted_sums
 from genlangsplat_ns.rasterization import View, autograd, compositing_weights, library, rasterization
 from genlangsplat_ns.rasterization.ssim import structural_similarity
 from tests.rasterization.gaussian_scenes import SmallScene, small_scene
+from tests.rasterization.hostile_cases import a_crowd_in_one_tile, every_allocation_fails_once, hostile_scenes
 
 THREADS = (1, 3)
 CHANNELS = (0, 1, 3, 4, 5, 16, 48, 513)
@@ -284,25 +288,40 @@ CASES = (
 )
 
 
-def main(instruction_set: str, path: Path) -> None:
+def main() -> None:
     """Runs all cases, on threads of their own and on those of OpenMP."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("instruction_set", choices=library.INSTRUCTION_SETS)
+    parser.add_argument("path", type=Path, help="the compiled kernels")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first hostile scene")
+    parser.add_argument("--scenes", type=int, default=25, help="number of hostile scenes")
+    parser.add_argument("--crowd", type=int, default=100_000, help="number of tiny Gaussians in one tile")
+    parser.add_argument("--hostile-only", action="store_true", help="leave out the cases without a seed")
+    options = parser.parse_args()
     # When a sanitizer aborts, the traceback shows the case.
     faulthandler.enable()
-    os.environ["GENLANGSPLAT_ISA"] = instruction_set
-    library.library_path = lambda name: path if name == instruction_set else None
+    os.environ["GENLANGSPLAT_ISA"] = options.instruction_set
+    library.library_path = lambda name: options.path if name == options.instruction_set else None
     openmp_fork = library.openmp_fork
     library.openmp_fork = lambda: None
     torch.set_num_threads(max(THREADS))
     two_callers_at_once()
+    every_allocation_fails_once()
     library.openmp_fork = openmp_fork
     library._load.cache_clear()
-    for threads in THREADS:
+    for threads in () if options.hostile_only else THREADS:
         torch.set_num_threads(threads)
         torch.manual_seed(0)
         for case in CASES:
             case()
-    a_crowd_on_one_pixel()
+    every_allocation_fails_once()
+    torch.set_num_threads(1)
+    hostile_scenes(options.seed, options.scenes)
+    torch.set_num_threads(max(THREADS))
+    a_crowd_in_one_tile(options.crowd)
+    if not options.hostile_only:
+        a_crowd_on_one_pixel()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main()

@@ -86,6 +86,8 @@ inline void attend_one(const AttentionInputs& in, const float* logits, int32_t* 
         for (uint32_t bits = (Float32x16(least) <= Float32x16::load(logits + first)).bits(); bits != 0;
              bits &= bits - 1) {
             const int64_t key = first + __builtin_ctz(bits);
+            // If all masses are zero, the padding is as heavy as the keys.
+            if (key >= in.keys) break;
             if (!found.takes(logits[key])) continue;
             found.add(logits[key], static_cast<int32_t>(key));
             if (found.size == kNeighbors) least = std::max(least, found.logits[kNeighbors - 1]);

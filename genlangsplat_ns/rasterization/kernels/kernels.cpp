@@ -3,8 +3,8 @@
 // Functions return 0, or 1 when memory or an index range is exhausted; gls_last_error() then tells the reason. Arrays
 // are contiguous and row-major.
 
+#include <cstdio>
 #include <exception>
-#include <string>
 
 #include "attention.h"
 #include "composite_backward.h"
@@ -17,7 +17,8 @@
 
 namespace {
 
-thread_local std::string last_failure;
+// Memory of its own, because the reason may be that there is none.
+thread_local char last_failure[200];
 
 template <class Work>
 int guarded(const Work& work) {
@@ -25,7 +26,7 @@ int guarded(const Work& work) {
         work();
         return 0;
     } catch (const std::exception& error) {
-        last_failure = error.what();
+        std::snprintf(last_failure, sizeof(last_failure), "%s", error.what());
         return 1;
     }
 }
@@ -35,7 +36,7 @@ int guarded(const Work& work) {
 // Incremented with every change of a signature, so that an outdated build is detected.
 GLS_EXPORT int gls_interface_version() { return 8; }
 
-GLS_EXPORT const char* gls_last_error() { return last_failure.c_str(); }
+GLS_EXPORT const char* gls_last_error() { return last_failure; }
 
 // Makes the kernels run on the threads of an OpenMP runtime; `fork` is its GOMP_parallel.
 GLS_EXPORT void gls_use_openmp(gls::OpenMpFork fork) { gls::use_openmp(fork); }

@@ -62,17 +62,18 @@ class BlockCache {
         advise_huge_pages(block, bytes);
         return block;
     }
-    void give_back(void* block, size_t bytes) {
+    // Destructors call this while an error is handled, so it needs no memory.
+    void give_back(void* block, size_t bytes) noexcept {
         std::unique_lock<std::mutex> lock(guard_, std::try_to_lock);
         if (!lock || bytes > kLimit) return ::operator delete(block, block_alignment(bytes));
-        free_.push_back({block, bytes});
-        kept_ += bytes;
         // The oldest blocks are freed first.
-        while (kept_ > kLimit) {
+        while (!free_.empty() && (kept_ + bytes > kLimit || free_.size() == kMaxBlocks)) {
             kept_ -= free_.front().bytes;
             ::operator delete(free_.front().start, block_alignment(free_.front().bytes));
             free_.erase(free_.begin());
         }
+        free_.push_back({block, bytes});
+        kept_ += bytes;
     }
 
   private:
@@ -80,6 +81,8 @@ class BlockCache {
         void* start;
         size_t bytes;
     };
+    static constexpr size_t kMaxBlocks = kLimit / kLarge;
+    BlockCache() { free_.reserve(kMaxBlocks); }
     std::mutex guard_;
     std::vector<Block> free_;
     size_t kept_ = 0;

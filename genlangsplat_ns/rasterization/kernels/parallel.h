@@ -12,7 +12,6 @@
 #include <exception>
 #include <future>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -37,17 +36,17 @@ inline OpenMp openmp;
 // threads that do no work.
 inline void use_openmp(OpenMpFork fork) {
     openmp = {fork, getpid()};
-    std::promise<void> promise;
-    const std::future<void> started = promise.get_future();
     try {
+        std::promise<void> promise;
+        const std::future<void> started = promise.get_future();
         std::thread([fork, promise = std::move(promise)]() mutable {
             fork([](void*) {}, nullptr, 2, 0);
             promise.set_value();
             for (;;) std::this_thread::sleep_for(std::chrono::hours(24));
         }).detach();
         started.wait();
-    } catch (const std::system_error&) {
-        // Without the extra threads, the runtime keeps waiting in busy loops.
+    } catch (const std::exception&) {
+        // There are no more threads or no memory. Without the extra threads, the runtime keeps waiting in busy loops.
     }
 }
 

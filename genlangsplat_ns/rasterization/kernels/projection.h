@@ -97,6 +97,8 @@ inline void project_sixteen(const Camera& camera, const Gaussians& in, int64_t f
     seen = seen & (p.mean2d[0] + radius > 0.0f) & (p.mean2d[0] - radius < camera.width);
     seen = seen & (p.mean2d[1] + radius > 0.0f) & (p.mean2d[1] - radius < camera.height);
     for (int k = 0; k < 3; ++k) seen = seen & finite(p.conic[k]);
+    // Beyond these lengths, the square of a quaternion is infinite or denormal, and its rotation would be wrong.
+    seen = seen & (p.inverse_norm > 0.0f) & (p.inverse_norm < 9e18f);
     seen = seen & finite(opacity) & finite(p.covariance[0]) & finite(p.covariance[2]);
     uint32_t bits = seen.bits() & ((1u << count) - 1u);
 

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genlangsplat_ns.errors import GenLangSplatError
 
 LOGGER = logging.getLogger(__name__)
+
+Parameters = Mapping[str, Tensor] | nn.ParameterDict
+"""The parameters of Gaussians by name."""
 
 STEPS_BETWEEN_READS = 20
 """On a GPU, reading the loss makes the step wait, so it is read once in this many steps."""
@@ -44,7 +47,7 @@ class GaussianFaults:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, parameters: Mapping[str, Tensor]) -> GaussianFaults:
+    def of(cls, parameters: Parameters) -> GaussianFaults:
         """Looks at `means`, `scales` (logarithms), `opacities` (logits) and all other parameters of Gaussians."""
         count = len(parameters["means"])
         broken = {
@@ -107,7 +110,7 @@ class DivergenceCheck:
         self._since_read = 0
         self._warned = False
 
-    def add(self, step: int, phase: str, losses: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
+    def add(self, step: int, phase: str, losses: Mapping[str, Tensor], parameters: Parameters) -> None:
         """Takes the terms of the loss of a step and the parameters of the Gaussians after it.
 
         Raises:
@@ -125,7 +128,7 @@ class DivergenceCheck:
         if empty or step % STEPS_BETWEEN_LOOKS == STEPS_BETWEEN_LOOKS - 1:
             self.look(step, phase, parameters)
 
-    def read(self, phase: str, losses: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
+    def read(self, phase: str, losses: Mapping[str, Tensor], parameters: Parameters) -> None:
         """Reads whether a loss was not finite.
 
         Raises:
@@ -150,7 +153,7 @@ class DivergenceCheck:
             "resume from the last checkpoint with --load-dir."
         )
 
-    def look(self, step: int, phase: str, parameters: Mapping[str, Tensor]) -> None:
+    def look(self, step: int, phase: str, parameters: Parameters) -> None:
         """Looks at the Gaussians, and warns once about what is wrong with many of them.
 
         Raises:

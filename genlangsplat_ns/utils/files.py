@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.unfinished import (
@@ -129,7 +129,7 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
     with path.open("wb") as file:
         keeper = _ErrorKeeper(file)
         try:
-            torch.save(dict(state), keeper)
+            torch.save(dict(state), cast("IO[bytes]", keeper))
         except RuntimeError as error:
             if keeper.error is None:
                 raise

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread, current_thread
+from typing import cast
 
 from nerfstudio.viewer.viewer_elements import (
     ViewerButton,
@@ -16,7 +17,7 @@ from nerfstudio.viewer.viewer_elements import (
     ViewerText,
 )
 from torch import nn
-from viser import ClientHandle
+from viser import ClientHandle, ViserServer
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.encoders import ImageTextEncoder
@@ -96,10 +97,13 @@ class LanguageControls(nn.Module):
         self.p_vocabulary = ViewerText("Vocabulary", "", hint="File with one text per line; empty for common things")
         self.q_name = TopButton("Click: what is here?", self._button(lambda: self._await_click(self._name)))
         self.r_like = TopButton("Click: find what looks like this", self._button(lambda: self._await_click(self._find)))
-        folder = TopFolder("Language", lambda server: server.on_client_connect(self._show_first_view))
+        folder = TopFolder("Language", self._await_browsers)
         for element in vars(self).values():
             if isinstance(element, InTopFolder):
                 element.folder = folder
+
+    def _await_browsers(self, server: ViserServer) -> None:
+        server.on_client_connect(self._show_first_view)
 
     def _show_first_view(self, client: ClientHandle) -> None:
         """Lets the camera of a new browser start at the first training view."""
@@ -220,15 +224,19 @@ class LanguageControls(nn.Module):
         self.control.register_pointer_cb("click", clicked)
         return "click on the scene"
 
+    @property
+    def _level(self) -> LevelRule:
+        return cast(LevelRule, self.c_level.value)
+
     def _name(self, click: ViewerClick) -> str:
         """Names the clicked object with the nearest texts of the vocabulary, each scored at its best level."""
-        embeddings = self._tools.embeddings_at(click, self.c_level.value)
+        embeddings = self._tools.embeddings_at(click, self._level)
         found = self._load_vocabulary().nearest(embeddings, NUM_NAMES)
         return "; ".join(f"{text} {cosine:.2f}" for text, cosine in found)
 
     def _find(self, click: ViewerClick) -> str:
         """Sets a query for everything similar to the clicked object."""
-        query = self._tools.query_like(click, self.c_level.value)
+        query = self._tools.query_like(click, self._level)
         self._embedding = None
         self._set_query(query, "")
         return "showing everything that looks like this"

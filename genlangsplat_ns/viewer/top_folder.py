@@ -49,7 +49,7 @@ class TopFolder:
             thread.submit(inside).result()
 
 
-class InTopFolder(ViewerElement):  # type: ignore[type-arg]
+class InTopFolder(ViewerElement):
     """Makes a viewer element go to a `TopFolder`, if it has one."""
 
     folder: TopFolder | None = None
@@ -66,7 +66,7 @@ class TopText(InTopFolder, ViewerText):
     """A text box at the top."""
 
 
-class TopDropdown(InTopFolder, ViewerDropdown):  # type: ignore[type-arg]
+class TopDropdown(InTopFolder, ViewerDropdown):
     """A list at the top."""
 
 

@@ -11,7 +11,7 @@ from genlangsplat_ns.utils.command_line import run_commands
 def load_commands() -> dict[str, Callable[..., Any]]:
     """Imports the commands, which import torch."""
     from pretrain.artifact_commands import Evaluate, Export, Inspect
-    from pretrain.conse_commands import EvaluateConse, TrainConse
+    from pretrain.conse_commands import EmbedClasses, EvaluateConse, TrainConse
     from pretrain.embedding_commands import Check, Cross, Extract, Sweep, Train
 
     return {
@@ -23,6 +23,7 @@ def load_commands() -> dict[str, Callable[..., Any]]:
         "cross": Cross,
         "inspect": Inspect,
         "export": Export,
+        "embed-classes": EmbedClasses,
         "train-conse": TrainConse,
         "evaluate-conse": EvaluateConse,
     }

@@ -11,14 +11,18 @@ import torch
 import torch.nn.functional as F
 import tyro
 from jaxtyping import Float
+from rich.markup import escape
 from torch import Tensor
 
-from genlangsplat_ns.features.conse import ConSEEncoder
+from genlangsplat_ns.features.class_table import write_table
+from genlangsplat_ns.features.conse import ConSEEncoder, class_names
 from genlangsplat_ns.features.encoders import encoder_identity, load_encoder
 from genlangsplat_ns.features.extract import view_features
 from genlangsplat_ns.features.masks import load_mask_generator
+from genlangsplat_ns.features.sentences import SentenceModel, with_article
 from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
 from genlangsplat_ns.language.named_autoencoders import load_autoencoder
+from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.progress import track
 from pretrain.distributed import join_workers
 from pretrain.fidelity import Figures, PcaBaseline, measure_fidelity, top_overlap
@@ -43,6 +47,18 @@ PROBE_TEXTS = (
     *("a vehicle", "building", "flower", "furniture", "cloth"),
 )
 """Texts for measuring whether the ranking of embeddings is preserved."""
+
+
+@dataclass(frozen=True)
+class EmbedClasses:
+    """Write the sentence embeddings of ImageNet's class names, which the embedded encoder loads at its start."""
+
+    output: Path
+    """The .safetensors file to write."""
+
+    def __call__(self) -> None:
+        write_table(self.output, [with_article(name) for name in class_names()], SentenceModel())
+        CONSOLE.print(f"Wrote {escape(str(self.output))}.")
 
 
 @dataclass(frozen=True)

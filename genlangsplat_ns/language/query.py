@@ -41,7 +41,7 @@ def check_texts(texts: Sequence[str], negatives: Sequence[str] = ()) -> None:
     """Checks texts before they are embedded.
 
     Raises:
-        GenLangSplatError: There is no text, a text is blank, or a text or negative is too long.
+        GenLangSplatError: There is no text, a text is blank, or a text or negative is too long or no Unicode.
     """
     if not texts:
         raise GenLangSplatError('Found no text to query; give at least one, for example "a cup of coffee".')
@@ -50,6 +50,10 @@ def check_texts(texts: Sequence[str], negatives: Sequence[str] = ()) -> None:
             raise GenLangSplatError(
                 f'Found a text of {len(text):,} characters ("{text[:30]}..."); give at most {MAX_TEXT_LENGTH:,}. '
                 "A few words are best; separate several texts with semicolons."
+            )
+        if not text.isascii() and any(0xD800 <= ord(letter) <= 0xDFFF for letter in text):
+            raise GenLangSplatError(
+                f"Found a text with a broken letter ({text[:30]!a}), which is no Unicode. Write the text again."
             )
     if any(not text.strip() for text in texts):
         raise GenLangSplatError(

@@ -53,11 +53,11 @@ def rasterization(
     """Renders Gaussians into one camera; differentiable in all parameters, the colors and the view matrix.
 
     The arguments are those of `gsplat.rasterization`, which renders CUDA tensors (see `cuda` for its versions). On the
-    CPU a call takes one camera, and skips Gaussians with NaN or infinite parameters.
+    CPU a call takes one camera, and skips Gaussians with NaN or infinite parameters or projections.
 
     Args:
         means: Centers (N, 3), float32.
-        quats: Rotations (N, 4) as w, x, y, z, of any nonzero length.
+        quats: Rotations (N, 4) as w, x, y, z, of any length from 1e-19 to 1e19.
         scales: Standard deviations along the axes (N, 3), not their logarithms.
         opacities: (N,) in 0..1.
         colors: (N, channels) of any width, or harmonics (N, bases, 3) if `sh_degree` is given.

@@ -128,7 +128,8 @@ def click_of(document: dict[str, Any]) -> tuple[Click, LevelRule]:
 def _vector(document: dict[str, Any], name: str) -> tuple[float, float, float]:
     found = document.get(name)
     numbers = found if isinstance(found, list) and len(found) == 3 else [None]
-    if not all(isinstance(item, (int, float)) and math.isfinite(item) and abs(item) < 1e9 for item in numbers):
+    # Whole numbers may be too large for a float, so they are compared first; NaN is not between the bounds.
+    if not all(isinstance(item, (int, float)) and -1e9 < item < 1e9 for item in numbers):
         raise RefusedError(400, f'Found no "{name}", expected three finite numbers.')
     x, y, z = map(float, numbers)
     return x, y, z

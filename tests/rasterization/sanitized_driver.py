@@ -294,8 +294,8 @@ def main() -> None:
     parser.add_argument("instruction_set", choices=library.INSTRUCTION_SETS)
     parser.add_argument("path", type=Path, help="the compiled kernels")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first hostile scene")
-    parser.add_argument("--scenes", type=int, default=25, help="number of hostile scenes")
-    parser.add_argument("--crowd", type=int, default=100_000, help="number of tiny Gaussians in one tile")
+    parser.add_argument("--scenes", type=int, default=100, help="number of hostile scenes")
+    parser.add_argument("--crowd", type=int, default=200_000, help="number of tiny Gaussians in one tile")
     parser.add_argument("--hostile-only", action="store_true", help="leave out the cases without a seed")
     options = parser.parse_args()
     # When a sanitizer aborts, the traceback shows the case.

@@ -53,7 +53,7 @@ def test_invalid_tensors_are_named(name: str, change, message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"render_mode": "rgb"}, "render_mode is 'rgb'; expected one of RGB"),
+        ({"render_mode": "rgb"}, "render_mode is 'rgb'; choose one of RGB"),
         ({"rasterize_mode": "sharp"}, "rasterize_mode is 'sharp'"),
         ({"packed": True}, "packed is True"),
         ({"sparse_grad": True}, "sparse_grad is True"),

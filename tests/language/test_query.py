@@ -93,6 +93,7 @@ def test_texts_are_trimmed_and_blank_negatives_dropped():
         ({"negatives": ()}, "no negative"),
         ({"texts": ("a cat " * 2000,)}, "11,999 characters|12,000 characters"),
         ({"negatives": ("x" * 10_000,)}, "10,000 characters"),
+        ({"texts": ("a cat", "a \ud800mug")}, r"no Unicode"),
         ({"texts": ("Object ",)}, '"Object".*cannot score above itself'),
         ({"texts": ("a cat", "the sea"), "negatives": ("The Sea",)}, "Remove it from the negatives"),
         ({"level": "medium"}, '"medium".*subpart'),

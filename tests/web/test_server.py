@@ -260,6 +260,7 @@ def test_a_click_into_nothing_says_so(app: Any) -> None:
         {"origin": None},
         {"origin": [0, 0, "0"]},
         {"origin": [0, 0, 1e30]},
+        {"origin": [0, 0, 10**400]},
         {"direction": [0, 0, 0]},
         {"direction": [0, 0, float("nan")]},
         {"level": "medium"},

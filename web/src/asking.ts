@@ -36,7 +36,7 @@ export class Asking {
     const negatives = new Set(this.state.negatives.map((text) => text.toLowerCase()));
     const clash = texts.find((text) => negatives.has(text.toLowerCase()));
     if (clash !== undefined) {
-      this.say(`"${clash}" is among the texts that others are compared with. Take it out there first.`, true);
+      this.say(`"${clash}" is among the texts of "Compared with" under Settings. Take it out there first.`, true);
       return;
     }
     for (const text of texts) {

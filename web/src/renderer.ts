@@ -56,7 +56,7 @@ export class Renderer {
   constructor(readonly canvas: HTMLCanvasElement) {
     const gl = canvas.getContext("webgl2", { alpha: false, antialias: false, depth: false, stencil: false });
     if (gl === null) {
-      throw new FoundError("This browser has no WebGL2, which draws the scene.");
+      throw new FoundError("This browser has no WebGL2, which draws the scene. Open the page in another browser, or allow this one to use the graphics chip.");
     }
     this.gl = gl;
     this.splatProgram = linkProgram(gl, SPLAT_VERTEX, SPLAT_FRAGMENT, []);

@@ -1,4 +1,4 @@
-"""The sentence embeddings of ImageNet's class names, stored because computing them takes most of the encoder's start."""
+"""The sentence embeddings of ImageNet's class names, stored because they take most of the encoder's start."""
 
 from __future__ import annotations
 

@@ -154,6 +154,8 @@ class PageBenchmark(Benchmark):
 
     run: Path
     """The config.yml of a finished run, such as that of the fox scene."""
+    quick: bool = False
+    """Ask fewer texts, and move the camera for less time."""
 
     def measure(self) -> Results:
         """Measures and prints both parts."""

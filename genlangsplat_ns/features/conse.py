@@ -67,8 +67,8 @@ class ConSEEncoder:
             if not self._sentences.knows(text):
                 shortened = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
                 raise GenLangSplatError(
-                    f"The embedded encoder knows no word of {shortened!r}; it supports English only. Use English words, "
-                    "or train with --pipeline.datamanager.encoder openclip, which knows some words of every script."
+                    f"The embedded encoder knows no word of {shortened!r}; it supports English only. Use English "
+                    "words, or train with --pipeline.datamanager.encoder openclip, which knows words of every script."
                 )
         return F.normalize(self._sentences.encode([with_article(text) for text in texts]) - self._center, dim=-1)
 

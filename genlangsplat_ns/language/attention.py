@@ -128,7 +128,7 @@ def _check_table(table: KeyTable) -> tuple[int, int]:
         raise GenLangSplatError(
             f"The keys, masses and products of the memory have the shapes {shapes} and the types "
             f"{sorted(map(str, types))}; expected at least one key, as many masses, all pairs of products, and "
-            "float32. Lift the scene again."
+            "float32. Run gen-langsplat lift again."
         )
     return num_keys, dim
 

@@ -85,11 +85,11 @@ def check_scene(
             raise GenLangSplatError(f"{name} is {size!r}; expected a number of pixels from 0 to 65535. Correct it.")
     if width * height > MAX_COUNT:
         raise GenLangSplatError(
-            f"The image has {width} x {height} pixels; expected at most {MAX_COUNT} in all. Render a smaller image."
+            f"The image has {width} x {height} pixels; expected at most {MAX_COUNT} in all. Reduce its size."
         )
     if isinstance(means, Tensor) and means.dim() > 0 and len(means) > MAX_COUNT:
         raise GenLangSplatError(
-            f"means holds {len(means)} Gaussians; expected at most {MAX_COUNT}. Render a part of the scene."
+            f"Found {len(means)} Gaussians in means; expected at most {MAX_COUNT}. Split the scene."
         )
     means = check_tensor("means", means, (None, 3))
     count = means.shape[0]

@@ -149,8 +149,8 @@ class DivergenceCheck:
         )
         where = ": ".join([phase, *([", ".join(terms)] if terms else [])])
         raise GenLangSplatError(
-            f"The loss of step {int(self._first)} ({where}) is not finite; expected a number. Found that {cause}, and "
-            "resume from the last checkpoint with --load-dir."
+            f"The loss of step {int(self._first)} ({where}) is not finite; expected a number. Found that {cause}. "
+            "Resume from the last checkpoint with --load-dir."
         )
 
     def look(self, step: int, phase: str, parameters: Parameters) -> None:
@@ -163,7 +163,7 @@ class DivergenceCheck:
         fatal, doubtful = faults.fatal(), faults.doubtful()
         if fatal is not None:
             raise GenLangSplatError(
-                f"At step {step} ({phase}), {fatal}, and resume from the last checkpoint with --load-dir."
+                f"At step {step} ({phase}), {fatal}. Resume from the last checkpoint with --load-dir."
             )
         if doubtful is not None and not self._warned:
             self._warned = True

@@ -15,7 +15,7 @@ from tests.benchmarks.conftest import BENCHMARKS
 pytestmark = pytest.mark.usefixtures("benchmarks_importable")
 
 SCRIPTS = sorted(BENCHMARKS.glob("*.py"))
-MEASURING = [script for script in SCRIPTS if script.stem != "figures"]
+MEASURING = [script for script in SCRIPTS if script.stem not in ("figures", "animations", "paper_check")]
 SUPPORT = sorted((BENCHMARKS / "support").glob("*.py"))
 
 

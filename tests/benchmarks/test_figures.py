@@ -127,6 +127,6 @@ def test_every_figure_of_the_documents_has_stored_results(figures: ModuleType) -
         for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks" / "README.md"]
         for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
     }
-    assert shown == {*figures.FIGURES, "gallery.png", "features.jpg"}
+    assert shown == {*figures.FIGURES, "gallery.png", "features.jpg", "view.webp", "share.webp"}
     for source, _ in figures.FIGURES.values():
         assert figures.read_rows(ROOT / "benchmarks" / "results" / source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -252,8 +252,8 @@ def test_checkpoints_are_saved_atomically(tiny_scene: Path, tmp_path: Path, monk
     trainer.save_checkpoint(10)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    def cut(state: Any, path: Path) -> None:
-        path.write_bytes(b"half of it")
+    def cut(state: Any, file: BinaryIO) -> None:
+        file.write(b"half of it")
         # Files that a killed process leaves are still there when the next process saves.
         monkeypatch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
         raise KeyboardInterrupt

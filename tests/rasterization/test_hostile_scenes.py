@@ -78,7 +78,7 @@ def test_images_with_more_pixels_than_32_bits_are_refused(width: int, height: in
 
 
 def test_more_gaussians_than_32_bits_are_refused_before_they_are_copied() -> None:
-    refused(small_scene(), "means holds 2147483648 Gaussians", means=torch.zeros(1, 3).expand(2**31, 3))
+    refused(small_scene(), "Found 2147483648 Gaussians in means", means=torch.zeros(1, 3).expand(2**31, 3))
 
 
 def test_arrays_larger_than_the_memory_are_named() -> None:

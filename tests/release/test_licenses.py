@@ -113,6 +113,7 @@ def test_every_file_of_data_in_the_repository_is_explained() -> None:
         ".jpg",
         ".jpeg",
         ".gif",
+        ".webp",
         ".svg",
         ".safetensors",
         ".ckpt",

@@ -14,7 +14,18 @@ import tyro
 from genlangsplat_ns.cli import COMMANDS
 from tests.end_to_end.commands import gen_langsplat
 
-WITHOUT_PREFIX = {"query", "selection", "cameras", "scores", "settings", "views", "parser", "features", "photographs", "content"}
+WITHOUT_PREFIX = {
+    "query",
+    "selection",
+    "cameras",
+    "scores",
+    "settings",
+    "views",
+    "parser",
+    "features",
+    "photographs",
+    "content",
+}
 """Fields whose settings are flags of the command itself."""
 
 

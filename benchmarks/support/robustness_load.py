@@ -115,7 +115,7 @@ def lifts(count: int, seed: int) -> dict[str, Any]:
         return figures("lifts", *repeated(lift, count))
 
 
-class _Images:
+class _Images(Sequence[tuple[str, Tensor, None]]):
     """Views of random tiles, each made when it is accessed; the memory is noted at each access."""
 
     def __init__(self, count: int, seed: int) -> None:

@@ -128,7 +128,7 @@ def _path_cameras(stored: dict[str, Any]) -> Cameras:
             raise ValueError(f"a field of view is {angle:g} degrees, expected more than 0 and less than 180")
     # The times of a path belong to methods with moving scenes.
     timeless = [{name: value for name, value in frame.items() if name != "render_time"} for frame in frames]
-    cameras = get_path_from_json({**stored, "camera_path": timeless})
+    cameras = get_path_from_json({**stored, "camera_type": "perspective", "camera_path": timeless})
     if not bool(cameras.camera_to_worlds.isfinite().all()):
         raise ValueError("a pose is too large for single precision")
     return cameras

@@ -169,7 +169,7 @@ def files(*patterns: str) -> Callable[[Path], dict[str, bytes | Tensor]]:
 
     def read(folder: Path) -> dict[str, bytes | Tensor]:
         found = [path for pattern in patterns for path in folder.glob(pattern) if not path.name.startswith(".")]
-        return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(found)}
+        return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(found) if path.is_file()}
 
     return read
 
@@ -272,7 +272,7 @@ KILLED = [
 """The stages of the kill series."""
 
 if find_spec("genlangsplat_ns.commands.share") is not None:
-    KILLED.append(Stage("share", shared, files("page/*")))
+    KILLED.append(Stage("share", shared, files("page/**/*")))
 
 WRITING = [
     Stage(

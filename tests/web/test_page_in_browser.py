@@ -269,7 +269,7 @@ def test_keys_of_the_page(opened: ScenePage) -> None:
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
-        (DEFAULT_NEGATIVES[0], "compared with"),
+        (DEFAULT_NEGATIVES[0], "Compared with"),
         ("  ;  ", "for example"),
         (HOSTILE, f"{HOSTILE}: "),
         ("🦊 狐狸", "🦊 狐狸: "),

@@ -98,7 +98,8 @@ def read_camera_path(path: Path) -> tuple[Cameras, SceneCrop | None]:
     """
     try:
         stored = object_of(read_json(path), "the file")
-        kind = text_of(stored.get("camera_type") or "perspective", "camera_type")
+        named = stored.get("camera_type")
+        kind = "perspective" if named is None else text_of(named, "camera_type")
         if kind.lower() == "perspective":
             crop = stored.get("crop")
             return _path_cameras(stored), None if crop is None else _read_crop(object_of(crop, "its crop"))

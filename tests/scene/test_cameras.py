@@ -103,6 +103,7 @@ def test_other_cameras_are_named(tmp_path: Path, kind: str) -> None:
         {"render_width": 0},
         {"render_height": "tall"},
         {"camera_type": 3},
+        {"camera_type": 0.0},
         {"crop": {}},
         {"crop": LEFT_HALF | {"crop_scale": [1.0, 2.0]}},
         {"crop": LEFT_HALF | {"crop_center": [1.0, 2.0, float("inf")]}},

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def served(run: Path, gaussians: int | None) -> Iterator[tuple[str, psutil.Proce
     process = SPAWN.Process(target=serve_run, args=(run, gaussians, remote))
     process.start()
     try:
-        if not address.poll(PATIENCE):
+        wait([address, process.sentinel], PATIENCE)
+        if not address.poll():
             raise GenLangSplatError(f"The server of {run} did not start within {PATIENCE} s. Open the run by hand.")
         yield f"http://127.0.0.1:{address.recv()}/", psutil.Process(process.pid)
     finally:

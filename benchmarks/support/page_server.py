@@ -39,5 +39,5 @@ def enlarge(model: GenLangSplatModel, count: int) -> None:
     rows = torch.arange(count) % model.num_points
     for name, values in list(model.gauss_params.items()):
         model.gauss_params[name] = nn.Parameter(values[rows])
-    model.means += SPREAD * torch.randn(model.means.shape, generator=generator)
+    model.means.data += SPREAD * torch.randn(model.means.shape, generator=generator)
     model.set_memory(memory)

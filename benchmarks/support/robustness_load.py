@@ -137,6 +137,7 @@ class _Images(Sequence[tuple[str, Tensor, None]]):
 def views(count: int, seed: int) -> list[dict[str, Any]]:
     """Extracts a synthetic scene of many views with a fake encoder, and lifts it."""
     from genlangsplat_ns.features.extract import extract_features
+    from genlangsplat_ns.features.store import FeatureStore
     from genlangsplat_ns.language.autoencoder import Autoencoder, AutoencoderIdentity
     from genlangsplat_ns.lifting.region_views import PosedView, RegionViews
     from genlangsplat_ns.lifting.robust import lift_latents
@@ -148,7 +149,7 @@ def views(count: int, seed: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         store, images = open_store(Path(folder)), _Images(count, seed)
         start = time.perf_counter()
-        keys = extract_features(images, store, TileMasks, MeanColorEncoder)  # type: ignore[arg-type]
+        keys = extract_features(images, store, TileMasks, MeanColorEncoder)
         seconds = time.perf_counter() - start
         # A missing view is accessed twice: for its key, and for its features.
         rows = [figures("extraction", [seconds / count] * count, images.memory[count:])]
@@ -163,7 +164,7 @@ def views(count: int, seed: int) -> list[dict[str, Any]]:
             posed.append(PosedView(f"{number}.png", key, View(turn @ scene.viewmats[0], scene.Ks[0], SIDE, SIDE)))
         memory: list[float] = []
 
-        class Watched(type(store)):  # type: ignore[misc]
+        class Watched(FeatureStore):
             def load(self, key: str) -> Any:
                 memory.append(resident_kb())
                 return super().load(key)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +21,7 @@ from genlangsplat_ns.language.settings import LevelRule
 from genlangsplat_ns.scene_io.gaussians import GaussianParameters
 from genlangsplat_ns.scene_io.splat_files import format_to_write, write_splats
 from genlangsplat_ns.utils.files import check_new_file
+from genlangsplat_ns.viewer.rays import Ray
 
 CLICK_PIXELS = 9
 """Width and height of the image rendered to find the latents under a click."""
@@ -31,21 +31,6 @@ MIN_HIT_OPACITY = 0.5
 
 CLICK_ANGLE = 0.002
 """Angle in radians that a pixel of this image covers, about one pixel of a screen."""
-
-
-@runtime_checkable
-class Ray(Protocol):
-    """A ray into the scene, such as nerfstudio's `ViewerClick`."""
-
-    @property
-    def origin(self) -> tuple[float, float, float]:
-        """Where it starts, in the frame of the run."""
-        ...
-
-    @property
-    def direction(self) -> tuple[float, float, float]:
-        """Its direction, of any length but zero."""
-        ...
 
 
 @dataclass(frozen=True)

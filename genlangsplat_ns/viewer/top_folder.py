@@ -56,10 +56,11 @@ class InTopFolder(ViewerElement):
 
     def install(self, viser_server: ViserServer) -> None:
         """Installs the element."""
+        install = super().install  # type: ignore[safe-super]  # The element's class, which comes next, has it.
         if self.folder is None:
-            super().install(viser_server)  # type: ignore[safe-super]
+            install(viser_server)
         else:
-            self.folder.install(viser_server, super().install)  # type: ignore[safe-super]
+            self.folder.install(viser_server, install)
 
 
 class TopText(InTopFolder, ViewerText):

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
+from genlangsplat_ns.viewer.rays import SceneRay
+
 MARGIN = 0.1
 """A place this close to the border of a view, as a share of its width and height, is not shown well."""
 
@@ -21,21 +23,13 @@ VISIBLE = 0.85
 
 
 @dataclass(frozen=True)
-class Sight:
-    """A ray from a view to a place."""
-
-    origin: tuple[float, float, float]
-    direction: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
 class TrainingViews:
     """The training views of a scene."""
 
     names: Sequence[str]
     cameras: Cameras
 
-    def best(self, place: Float[Tensor, " 3"], distance_along: Callable[[Sight], float | None]) -> str | None:
+    def best(self, place: Float[Tensor, " 3"], distance_along: Callable[[SceneRay], float | None]) -> str | None:
         """Returns the name of the nearest view that shows a place, not at its border and with nothing in front of it.
 
         Args:
@@ -55,7 +49,7 @@ class TrainingViews:
         candidates = [view for view in distances.argsort().tolist() if bool(inside[view])]
         for view in candidates[:MAX_TRIED]:
             origin, direction = (vector.tolist() for vector in (poses[view, :3, 3], offsets[view]))
-            reached = distance_along(Sight(tuple(origin), tuple(direction)))
+            reached = distance_along(SceneRay(tuple(origin), tuple(direction)))
             if reached is not None and reached >= VISIBLE * float(distances[view]):
                 return self.names[view]
         return self.names[candidates[0]] if candidates else None

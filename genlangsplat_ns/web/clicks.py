@@ -9,20 +9,13 @@ from genlangsplat_ns.language.settings import LevelRule
 from genlangsplat_ns.language.vocabulary import Vocabulary, read_vocabulary
 from genlangsplat_ns.utils.lazy import lazy_property
 from genlangsplat_ns.viewer.panel import NUM_NAMES
+from genlangsplat_ns.viewer.rays import SceneRay
 from genlangsplat_ns.web.answers import relevancy_scores
 from genlangsplat_ns.web.page_scene import PageScene
 from genlangsplat_ns.web.protocol import TextScores
 
 CLICKED = "(like the clicked object)"
 """The text of the scores of what looks like a click."""
-
-
-@dataclass(frozen=True)
-class Click:
-    """A ray from the camera of the page through the clicked pixel, in the frame of the run."""
-
-    origin: tuple[float, float, float]
-    direction: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class Clicks:
     def _vocabulary(self) -> Vocabulary:
         return Vocabulary.embed(read_vocabulary(None), self._page.scene.encoder)
 
-    def names(self, click: Click, level: LevelRule) -> Names:
+    def names(self, click: SceneRay, level: LevelRule) -> Names:
         """Names what was clicked with common things, each scored at its best level.
 
         Raises:
@@ -55,7 +48,7 @@ class Clicks:
         point = None if distance is None else _along(click, distance)
         return Names(self._vocabulary.nearest(embeddings, NUM_NAMES), point)
 
-    def similar(self, click: Click, level: LevelRule) -> TextScores:
+    def similar(self, click: SceneRay, level: LevelRule) -> TextScores:
         """Scores the Gaussians by how much they look like what was clicked.
 
         Raises:
@@ -65,7 +58,7 @@ class Clicks:
         return TextScores(CLICKED, scores.planes, scores.limits)
 
 
-def _along(click: Click, distance: float) -> tuple[float, float, float]:
+def _along(click: SceneRay, distance: float) -> tuple[float, float, float]:
     length = math.hypot(*click.direction)
     x, y, z = (start + distance * step / length for start, step in zip(click.origin, click.direction, strict=True))
     return x, y, z

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.query import check_texts
 from genlangsplat_ns.language.settings import LEVEL_RULES, LevelRule
-from genlangsplat_ns.web.clicks import Click
+from genlangsplat_ns.viewer.rays import SceneRay
 
 MAX_JSON = 1_000_000
 """Maximum size of a JSON body in bytes: all texts with every character escaped."""
@@ -110,7 +110,7 @@ def texts_of(document: dict[str, Any]) -> tuple[list[str], bool]:
     return texts, prompts
 
 
-def click_of(document: dict[str, Any]) -> tuple[Click, LevelRule]:
+def click_of(document: dict[str, Any]) -> tuple[SceneRay, LevelRule]:
     """Reads a click and the level at which it is answered.
 
     Raises:
@@ -122,7 +122,7 @@ def click_of(document: dict[str, Any]) -> tuple[Click, LevelRule]:
     level = document.get("level", "mean")
     if level not in get_args(LevelRule):
         raise RefusedError(400, f"Found the level {str(level)[:50]!r}; choose one of {', '.join(LEVEL_RULES)}.")
-    return Click(origin, direction), level
+    return SceneRay(origin, direction), level
 
 
 def _vector(document: dict[str, Any], name: str) -> tuple[float, float, float]:

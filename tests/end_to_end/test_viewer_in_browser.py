@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import socket
 import subprocess
 import time
@@ -20,12 +19,9 @@ from PIL import Image
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.ply import read_ply
 from tests.end_to_end.commands import BIN
+from tests.web.browser import PATIENCE, running_browser, wait_for
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 pytestmark = pytest.mark.slow
-
-PATIENCE = 180
-"""Timeout in seconds, long enough for a busy machine without a GPU; a success takes a few seconds."""
 
 STILL = 6
 """Seconds without a change after which an image is final, longer than a busy machine takes for one image."""
@@ -33,17 +29,6 @@ STILL = 6
 SIZE = {"width": 1100, "height": 1400}
 SCENE = {"x": 20, "y": 100, "width": 700, "height": 1200}
 """The part of the page where the scene is."""
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    """Waits until a function returns a true value, and returns the value."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.3)
-    pytest.fail(f"waited {PATIENCE} s for {what}")
 
 
 @pytest.fixture(scope="module")
@@ -133,19 +118,12 @@ class ViewerPage:
 @pytest.fixture(scope="module")
 def viewer(address: str) -> Iterator[ViewerPage]:
     """The viewer in a browser."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser_path is None:
-        pytest.skip(f"needs a browser, one of {', '.join(BROWSERS)}: apt-get install chromium")
-    software = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=software)
+    with running_browser() as browser:
         page = browser.new_page(viewport=SIZE)
         page.set_default_timeout(1000 * PATIENCE)
         page.goto(address)
         page.get_by_role("button", name="Ask", exact=True).wait_for()
         yield ViewerPage(page)
-        browser.close()
 
 
 def test_the_panel_asks_selects_and_exports(viewer: ViewerPage, folder: Path, tiny_run: LanguageScene) -> None:

@@ -47,24 +47,18 @@ def check_again(place: Workplace, stage: Stage) -> None:
     assert differences(stage, place.folder, expected.results) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "reasons"),
+    [("size=8k", ["No space left on device"]), ("ro", ["Read-only file system", "no permission"])],
+    ids=["full disk", "read-only folder"],
+)
 @pytest.mark.parametrize("stage", WRITERS, ids=FOLDERS)
-def test_a_full_disk(workplace: Workplace, stage: Stage) -> None:
+def test_a_folder_that_takes_no_files(workplace: Workplace, stage: Stage, options: str, reasons: list[str]) -> None:
     workplace.uninterrupted(stage)
     workplace.start(stage)
-    with mounted(workplace.folder / FOLDERS[stage.name], "size=8k"):
+    with mounted(workplace.folder / FOLDERS[stage.name], options):
         failed = workplace.run(stage)
-    assert failed.status and why_unclear(failed, ["No space left on device"]) is None
-    check_again(workplace, stage)
-
-
-@pytest.mark.parametrize("stage", WRITERS, ids=FOLDERS)
-def test_a_read_only_folder(workplace: Workplace, stage: Stage) -> None:
-    workplace.uninterrupted(stage)
-    workplace.start(stage)
-    with mounted(workplace.folder / FOLDERS[stage.name], "ro"):
-        failed = workplace.run(stage)
-    assert failed.status
-    assert why_unclear(failed, ["Read-only file system", "no permission"]) is None
+    assert failed.status and why_unclear(failed, reasons) is None
     check_again(workplace, stage)
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
 
-from genlangsplat_ns.viewer.training_views import Sight, TrainingViews
+from genlangsplat_ns.viewer.rays import SceneRay
+from genlangsplat_ns.viewer.training_views import TrainingViews
 
 
 def views_at(*heights: float) -> TrainingViews:
@@ -19,7 +20,7 @@ def views_at(*heights: float) -> TrainingViews:
     return TrainingViews([f"{height:g}.png" for height in heights], cameras)
 
 
-def far(_: Sight) -> float:
+def far(_: SceneRay) -> float:
     return 1e6
 
 
@@ -42,9 +43,9 @@ def test_the_nearest_view_that_has_the_place_inside_is_best(
 
 
 def test_a_view_with_something_in_front_is_passed_over() -> None:
-    asked: list[Sight] = []
+    asked: list[SceneRay] = []
 
-    def blocked_below_three(sight: Sight) -> float | None:
+    def blocked_below_three(sight: SceneRay) -> float | None:
         asked.append(sight)
         return 0.5 if sight.origin[2] < 3 else 5.0
 

@@ -26,7 +26,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SOFTWARE = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 """Flags that draw without a graphics card."""
 
-PATIENCE = 120
+PATIENCE = 180
 """Timeout in seconds, long enough for a busy machine; a success takes a few seconds."""
 
 SIZE = {"width": 900, "height": 640}

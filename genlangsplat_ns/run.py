@@ -68,7 +68,8 @@ def open_run(
         if not shown:
             hide()
     assert isinstance(pipeline, GenLangSplatPipeline), "its config has no other"
-    scene = LanguageScene(pipeline.model, pipeline.datamanager, StoredRun(config_path, checkpoint, folder))
+    stored = StoredRun(config_path, checkpoint, folder, config.experiment_name)
+    scene = LanguageScene(pipeline.model, pipeline.datamanager, stored)
     if decoder is not None:
         scene.model.decode_by(decoder)
     if require_language:

@@ -27,6 +27,10 @@ from genlangsplat_ns.scene_io.runs import StoredRun
 from genlangsplat_ns.views.cameras import pixel_in_space
 
 
+COMMON_NAMES = ("data", "dataset", "scene")
+"""Names of folders of data that say nothing of the scene."""
+
+
 @dataclass(frozen=True)
 class SceneView:
     """One view of a scene."""
@@ -113,6 +117,12 @@ class LanguageScene:
         """The name of the folder of the scene's data."""
         data = Path(self.datamanager.config.dataparser.data).resolve()
         return (data if data.is_dir() else data.parent).name
+
+    @property
+    def title(self) -> str:
+        """The name for people: that of the data, or of the run's experiment if all data are called so."""
+        experiment = self.stored.experiment if self.stored else None
+        return experiment or self.name if self.name in COMMON_NAMES else self.name
 
     def views(self, split: Literal["train", "eval", "all"] = "all") -> list[SceneView]:
         """Lists the views of a split; held-out views come last."""

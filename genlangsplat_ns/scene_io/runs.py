@@ -35,6 +35,8 @@ class StoredRun:
     checkpoint: Path
     data: Path | None = None
     """Folder of its data, if it moved since the training."""
+    experiment: str | None = None
+    """The name of the experiment, which is that of the data unless another was given."""
 
     @property
     def folder(self) -> Path:

@@ -140,7 +140,7 @@ def describe_page(
     ]
     document = {
         "format": FORMAT,
-        "name": page.scene.name,
+        "name": page.scene.title,
         "live": config is not None,
         "splats": {"file": SPLATS, "count": len(page.rows)},
         "up": _upward([view["rotation"] for view in described]),

@@ -158,7 +158,7 @@ def make_shared_page(
         parts["photographs"] = {thumbnail_name(number): thumbnail(scene, view) for number, view in enumerate(pictures)}
     document = describe_page(page, texts, selection or SelectionSettings(), thumbnails=bool(views))
     parts["page"][SCENE] = json.dumps(document | {"answers": answers}, ensure_ascii=False).encode()
-    return SharedPage(scene.name, parts)
+    return SharedPage(scene.title, parts)
 
 
 def _packed_scores(page: PageScene, query: TextQuery) -> Iterator[tuple[str, bytes]]:

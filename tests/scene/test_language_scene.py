@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +14,7 @@ from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.language.settings import SelectionSettings
 from genlangsplat_ns.lifting.average import LiftedLatents
 from genlangsplat_ns.scene.language_scene import LanguageScene
+from genlangsplat_ns.scene_io.runs import StoredRun
 from tests.scene.language_scenes import NUM_GAUSSIANS, UNSEEN, language_scene, memory_of_clouds, some_camera, two_clouds
 
 
@@ -34,6 +39,24 @@ def test_each_text_is_found_on_its_side(scene: LanguageScene, mode: str, level: 
     assert left.map[:, :20].mean() > left.map[:, 28:].mean()
     for point, side in zip(answered.points, (-1, 1), strict=True):
         assert point[0] * side > 0 and abs(point[2]) < 1, "the peak lies on the cloud"
+
+
+@pytest.mark.parametrize(
+    ("data", "experiment", "expected"),
+    [
+        ("fox/transforms.json", "gallery", "fox"),
+        ("fox/data/transforms.json", "gallery", "gallery"),
+        ("fox/data/transforms.json", None, "data"),
+    ],
+)
+def test_the_title_names_the_data_unless_all_data_are_called_so(
+    data: str, experiment: str | None, expected: str
+) -> None:
+    scene = language_scene(two_clouds())
+    manager: Any = scene.datamanager
+    manager.config = SimpleNamespace(dataparser=SimpleNamespace(data=Path("/nowhere") / data))
+    scene.stored = StoredRun(Path("config.yml"), Path("step.ckpt"), experiment=experiment)
+    assert scene.title == expected
 
 
 def test_the_modes_agree_where_a_pixel_shows_one_object(scene: LanguageScene) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from genlangsplat_ns.language.settings import DEFAULT_NEGATIVES
 from genlangsplat_ns.scene_io.splat_files import read_splats
@@ -97,12 +99,118 @@ def test_settings_move_without_the_server(opened: ScenePage) -> None:
     assert opened.page.locator("#legend").is_visible()
     assert requests == []
 
-    opened.page.fill("#negatives", "nothing")
-    opened.page.press("#negatives", "Enter")
+    negatives(opened, "nothing")
     wait_for(lambda: any("api/texts" in url for url in requests), "a request for the new negative")
-    opened.page.fill("#negatives", " ; ")
-    opened.page.press("#negatives", "Enter")
+
+
+def test_a_picture_with_fewer_splats_looks_alike(opened: ScenePage) -> None:
+    whole = opened.picture()
+    opened.evaluate("document.querySelectorAll('#panel, #photographs').forEach((e) => { e.hidden = true; })")
+    # As while the camera moves, but with all pixels and a quarter of the splats.
+    shown = opened.evaluate("""(() => {
+      const { stage } = genlangsplat;
+      stage.pace.scale = 1;
+      stage.pace.most = stage.renderer.seen / 4;
+      stage.begin(stage.pose, true, performance.now());
+      stage.schedule();
+      return stage.times.shown.length;
+    })()""")
+    wait_for(lambda: opened.evaluate("genlangsplat.stage.times.shown.length") > shown, "a coarse picture")
+    assert 0 < opened.evaluate("genlangsplat.stage.renderer.drawn") < 200
+    thinned = np.asarray(Image.open(io.BytesIO(opened.page.screenshot())).convert("RGB")).astype(np.float32)
+    empty = np.broadcast_to(whole[0, 0], whole.shape)
+    assert 0.2 < change(whole, thinned) < 0.5 * change(whole, empty)
+    opened.evaluate("genlangsplat.stage.invalidate()")
+    opened.wait_until_drawn()
+    assert opened.evaluate("genlangsplat.stage.renderer.drawn === genlangsplat.stage.renderer.seen")
+
+
+@pytest.fixture
+def held(opened: ScenePage) -> Iterator[list[Any]]:
+    """Requests for texts, held back until the test lets each go with `fallback`."""
+    held: list[Any] = []
+    opened.page.route("**/api/texts", lambda route: held.append(route))
+    yield held
+
+
+def release(page: Any, held: list[Any]) -> None:
+    """Lets a request go, once it has come."""
+    # The browser's events arrive while the page is asked something.
+    wait_for(lambda: page.evaluate("true") and held, "the request")
+    held.pop().fallback()
+
+
+def negatives(page: ScenePage, line: str) -> None:
+    """Enters other texts to compare with."""
+    page.page.fill("#negatives", line)
+    page.page.press("#negatives", "Enter")
+
+
+def question(page: ScenePage) -> dict[str, Any]:
+    """What the page asks."""
+    return page.evaluate("genlangsplat.asking.state.question()")
+
+
+def relevancy(page: ScenePage) -> list[float]:
+    """How the first splats fit the shown texts: their colors in the heat of the answer."""
+    ask = "genlangsplat.asking.answers.ask({kind: 'paint', question: {...genlangsplat.asking.state.question(), heat: true}})"
+    return page.evaluate(f"{ask}.then(({{paint}}) => [...paint.slice(0, 2200)])")
+
+
+def test_a_late_answer_does_not_hide_what_went_wrong_since(opened: ScenePage, held: list[Any]) -> None:
+    opened.page.click("summary")
+    opened.page.fill("#text", "left")
+    opened.page.press("#text", "Enter")
+    negatives(opened, " ; ")
     opened.answer("at least one")
+    release(opened.page, held)
+    wait_for(lambda: opened.page.locator(".chip.waiting").count() == 0, "the answer")
+    opened.wait_until_drawn()
+    opened.answer("at least one")
+    opened.page.fill("#threshold", "0")
+    opened.answer("left: ")
+
+
+def test_new_negatives_count_when_their_scores_are_there(opened: ScenePage, held: list[Any]) -> None:
+    opened.page.click("summary")
+    opened.page.fill("#text", "left")
+    opened.page.press("#text", "Enter")
+    release(opened.page, held)
+    before = opened.answer("left: ")
+    old = question(opened)["negatives"]
+    negatives(opened, "right")
+    # What is painted meanwhile is still compared with the old ones, and is not taken for the new answer later.
+    opened.page.select_option("#look", "heat")
+    assert opened.answer("left: ") == before and question(opened)["negatives"] == old
+    release(opened.page, held)
+    wait_for(lambda: question(opened)["negatives"] == ["right"], "the new negative")
+    compared = relevancy(opened)
+    opened.page.unroute("**/api/texts")
+    negatives(opened, "; ".join(old))
+    wait_for(lambda: question(opened)["negatives"] == old, "the old negatives")
+    assert relevancy(opened) != compared
+    negatives(opened, "right")
+    wait_for(lambda: question(opened)["negatives"] == ["right"], "the new negative again")
+    assert relevancy(opened) == compared
+
+    opened.page.route("**/api/texts", lambda route: route.fulfill(status=400, json={"error": "It is too long."}))
+    negatives(opened, "something else")
+    opened.answer("It is too long.")
+    assert question(opened)["negatives"] == ["right"], "the texts that failed do not count"
+
+
+def test_a_text_asked_while_the_scene_loads(browser: Any, server: RunningServer) -> None:
+    context = browser.new_context()
+    loading = context.new_page()
+    held: list[Any] = []
+    loading.route("**/scene.spz", lambda route: held.append(route))
+    loading.goto(server.address)
+    loading.fill("#text", "left")
+    loading.press("#text", "Enter")
+    wait_for(lambda: loading.locator(".chip.waiting").count() == 1, "a waiting text")
+    release(loading, held)
+    wait_for(lambda: "left: " in str(loading.locator("#answer").text_content()), "the answer")
+    context.close()
 
 
 def test_isolate_hide_and_peaks(opened: ScenePage) -> None:
@@ -113,6 +221,11 @@ def test_isolate_hide_and_peaks(opened: ScenePage) -> None:
     opened.answer("Only the")
     # What was found has its own colors again, and the rest is gone.
     assert change(sides[0], parts(opened)[0]) < change(sides[1], parts(opened)[1])
+    opened.ask("right", "right: ")
+    assert color(parts(opened)[1]) > 10, "a new text is looked for in the whole scene"
+    opened.page.locator("#chips .remove").last.click()
+    opened.press("Isolate")
+    opened.answer("Only the")
     opened.press("Show all")
     opened.answer("Everything")
     opened.press("Hide")

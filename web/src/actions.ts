@@ -30,15 +30,23 @@ export class Actions {
 
   async isolate(): Promise<string> {
     const keep = await this.asking.select();
-    this.show(keep.map((one) => 1 - one));
-    return `Only the ${countOf(keep)} splats that were found are shown.`;
+    this.show(
+      keep.map((one) => 1 - one),
+      true,
+    );
+    const [only] = this.asking.facts;
+    const leftOut = this.asking.facts.length === 1 && only.count > countOf(keep);
+    return (
+      `Only the ${numberOf(keep)} splats that were found are shown.` +
+      (leftOut ? " Small groups apart from them are left out." : "")
+    );
   }
 
   async hide(): Promise<string> {
     const keep = await this.asking.select();
     const before = this.asking.state.hidden;
     this.show(before === null ? keep : keep.map((one, index) => one | before[index]));
-    return `${countOf(keep)} splats are hidden.`;
+    return `${numberOf(keep)} splats are hidden.`;
   }
 
   async showAll(): Promise<string> {
@@ -48,9 +56,8 @@ export class Actions {
   }
 
   /** Shows what is not hidden in its own colors, because it is what was asked for, or what remains. */
-  private show(hidden: Uint8Array<ArrayBuffer> | null): void {
-    this.asking.state.hidden = hidden;
-    this.asking.stage.hide(hidden);
+  private show(hidden: Uint8Array<ArrayBuffer> | null, isolated = false): void {
+    this.asking.hide(hidden, isolated);
     this.asking.stage.setLook(Look.Colors);
     this.asking.onChange();
   }
@@ -76,7 +83,7 @@ export class Actions {
     const keep = await this.asking.select();
     const name = fileNameOf(this.asking.state.shown.map(({ text }) => text)) + `.${format}`;
     download(await this.fileOf(format, keep), name);
-    return `${countOf(keep)} splats are saved as ${name}.`;
+    return `${numberOf(keep)} splats are saved as ${name}.`;
   }
 
   private async fileOf(format: "ply" | "spz", keep: Uint8Array<ArrayBuffer>): Promise<Blob> {
@@ -125,8 +132,12 @@ export function fileNameOf(texts: string[]): string {
   return words.slice(0, 60) || "selection";
 }
 
-function countOf(keep: Uint8Array): string {
-  return keep.reduce((sum, one) => sum + one, 0).toLocaleString("en");
+function countOf(keep: Uint8Array): number {
+  return keep.reduce((sum, one) => sum + one, 0);
+}
+
+function numberOf(keep: Uint8Array): string {
+  return countOf(keep).toLocaleString("en");
 }
 
 function download(blob: Blob, name: string): void {

@@ -62,10 +62,7 @@ export class Answering {
 
   /** Relevancy of every splat to a text. */
   relevancy(key: string, question: Pick<Question, "negatives" | "level">): Known {
-    const scores = this.texts.get(key);
-    if (scores === undefined) {
-      throw new Error(`The scores of "${key}" are not there yet.`);
-    }
+    const scores = this.scoresOf(key);
     const joined = scores.kind === "relevancy";
     const id = JSON.stringify(joined ? [key] : [key, question.level, ...question.negatives]);
     let known = this.known.get(id);
@@ -81,8 +78,16 @@ export class Answering {
     return known;
   }
 
+  private scoresOf(key: string): TextScores {
+    const scores = this.texts.get(key);
+    if (scores === undefined) {
+      throw new Error(`The scores of "${key}" are not there yet.`);
+    }
+    return scores;
+  }
+
   private compute(scores: TextScores, { negatives, level }: Pick<Question, "negatives" | "level">): Known {
-    const others = negatives.flatMap((negative) => this.texts.get(negative) ?? []);
+    const others = negatives.map((negative) => this.scoresOf(negative));
     const maps = scores.planes.map((plane, index) =>
       relevancyOfCosines(
         numbersOf(plane, NaN),

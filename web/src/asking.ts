@@ -12,10 +12,18 @@ export class Asking {
   /** Called when chips or facts changed. */
   onChange: () => void = () => {};
   /** Shows a sentence. */
-  say: (text: string, failed?: boolean) => void = () => {};
+  show: (text: string, failed: boolean) => void = () => {};
   facts: TextFacts[] = [];
+  /** The texts to compare with; `state` has them when their scores are there. */
+  compared: string[];
+  /** Called when the scores of texts can be taken. */
+  open: () => void = () => {};
+  private readonly opened = new Promise<void>((resolve) => (this.open = resolve));
   private painting = false;
   private paintWanted = false;
+  private failures = 0;
+  /** How many failures had been said when the newest wish came. */
+  private failuresBefore = 0;
   /** When the last answer was painted, by `performance.now()`; for measurements. */
   paintedAt = 0;
 
@@ -24,7 +32,15 @@ export class Asking {
     readonly stage: Stage,
     readonly answers: AnswersHelper,
     readonly texts: TextSource,
-  ) {}
+  ) {
+    this.compared = state.negatives;
+  }
+
+  /** Says something. A failure stays until the next wish, also if an earlier one is answered after it. */
+  say(text: string, failed = false): void {
+    this.failures += Number(failed);
+    this.show(text, failed);
+  }
 
   /** Asks the texts of a line. */
   async ask(line: string): Promise<void> {
@@ -33,11 +49,15 @@ export class Asking {
       this.say("Write what you want to find, for example: a chair", true);
       return;
     }
-    const negatives = new Set(this.state.negatives.map((text) => text.toLowerCase()));
-    const clash = texts.find((text) => negatives.has(text.toLowerCase()));
+    const compared = new Set(this.compared.map((text) => text.toLowerCase()));
+    const clash = texts.find((text) => compared.has(text.toLowerCase()));
     if (clash !== undefined) {
       this.say(`"${clash}" is among the texts of "Compared with" under Settings. Take it out there first.`, true);
       return;
+    }
+    if (this.state.isolated) {
+      // A new text is looked for in the whole scene.
+      this.hide(null);
     }
     for (const text of texts) {
       const chip = this.state.find(text);
@@ -51,29 +71,43 @@ export class Asking {
     await this.fetchAndPaint();
   }
 
-  /** Gets what is missing of the chips and negatives, and paints. */
-  async fetchAndPaint(): Promise<void> {
+  /** Compares with other texts. */
+  async compareWith(texts: string[]): Promise<void> {
+    this.compared = texts;
+    if (this.state.chips.length > 0) {
+      await this.fetchAndPaint();
+    }
+  }
+
+  /** Gets what is missing of the chips and the texts to compare with, and paints. */
+  private async fetchAndPaint(): Promise<void> {
     this.onChange();
+    const { compared, failures } = this;
     const waiting = this.state.chips.filter((chip) => chip.waiting);
-    const compared = this.state.chips.length > 0 ? this.comparedTexts() : [];
     try {
+      await this.opened;
       await this.texts.fetch([...waiting.map((chip) => chip.key), ...compared]);
     } catch (error) {
       if (error instanceof OutdatedError) {
         return;
       }
       waiting.filter((chip) => !this.texts.known(chip.key)).forEach((chip) => this.state.remove(chip));
+      if (compared === this.compared) {
+        this.compared = this.state.negatives;
+      }
       this.onChange();
       this.say(messageOf(error), true);
       return;
     }
     waiting.forEach((chip) => (chip.waiting = false));
+    if (compared === this.compared && compared !== this.state.negatives) {
+      const before = this.state.negatives;
+      this.state.negatives = compared;
+      before.filter((text) => this.state.find(text) === undefined).forEach((text) => this.forget(text));
+    }
     this.onChange();
-    await this.paint();
+    await this.paint(failures);
   }
-
-  /** The texts that cosines are compared with; scores that are joined already need none. */
-  comparedTexts: () => string[] = () => this.state.negatives;
 
   /** Adds a chip whose scores are known already. */
   async addKnown(text: string, key: string): Promise<void> {
@@ -82,8 +116,13 @@ export class Asking {
     await this.paint();
   }
 
-  /** Paints what is asked now; while it paints, only the newest wish is kept. */
-  async paint(): Promise<void> {
+  /**
+   * Paints what is asked now; while it paints, only the newest wish is kept.
+   *
+   * `failures` had been said when the wish came. What is found is not said in the place of a later failure.
+   */
+  async paint(failures = this.failures): Promise<void> {
+    this.failuresBefore = Math.max(this.failuresBefore, failures);
     this.paintWanted = true;
     if (this.painting) {
       return;
@@ -105,15 +144,21 @@ export class Asking {
     if (question.texts.length === 0) {
       this.facts = [];
       this.stage.setLook(Look.Colors);
-      this.say(this.state.chips.length > 0 ? "All texts are switched off." : "");
+      this.sayFound(this.state.chips.length > 0 ? "All texts are switched off." : "");
     } else {
       const { paint, facts } = await this.answers.ask({ kind: "paint", question });
       this.facts = facts;
       this.stage.paint(paint, question.heat ? Look.Heat : Look.Answers);
-      this.say(this.sentence(facts));
+      this.sayFound(this.sentence(facts));
     }
     this.paintedAt = performance.now();
     this.onChange();
+  }
+
+  private sayFound(text: string): void {
+    if (this.failuresBefore === this.failures) {
+      this.say(text);
+    }
   }
 
   private sentence(facts: TextFacts[]): string {
@@ -145,6 +190,13 @@ export class Asking {
     return keep;
   }
 
+  /** Hides splats, or none; `isolated` says that only what was found is left. */
+  hide(hidden: Uint8Array<ArrayBuffer> | null, isolated = false): void {
+    this.state.hidden = hidden;
+    this.state.isolated = isolated;
+    this.stage.hide(hidden);
+  }
+
   async toggle(chip: Chip): Promise<void> {
     chip.on = !chip.on;
     this.onChange();
@@ -153,10 +205,15 @@ export class Asking {
 
   async remove(chip: Chip): Promise<void> {
     this.state.remove(chip);
-    if (!this.state.negatives.includes(chip.key)) {
-      this.texts.forget(chip.key);
-    }
+    this.forget(chip.key);
     this.onChange();
     await this.paint();
+  }
+
+  /** Lets go of the scores of a text that no chip has, unless others are compared with it. */
+  private forget(key: string): void {
+    if (![...this.state.negatives, ...this.compared].includes(key)) {
+      this.texts.forget(key);
+    }
   }
 }

@@ -54,10 +54,7 @@ async function start(): Promise<void> {
   const flight = new Flight(stage);
   const actions = new Actions(scene, asking, flight, client);
   const showGiven = client === null ? connectGivenTexts(scene, asking) : () => {};
-  if (client === null) {
-    asking.comparedTexts = () => [];
-    element("copy").hidden = true;
-  }
+  element("copy").hidden = client === null;
 
   const show = (): void => {
     showChips(
@@ -73,7 +70,7 @@ async function start(): Promise<void> {
     showGiven();
   };
   asking.onChange = show;
-  asking.say = (text, failed = false) => {
+  asking.show = (text, failed) => {
     element("answer").textContent = text;
     element("answer").classList.toggle("failed", failed);
   };
@@ -125,6 +122,7 @@ async function start(): Promise<void> {
     },
     [loaded.means.buffer, loaded.opacities.buffer],
   );
+  asking.open();
 
   const controls = new Controls(stage, scene.up, size);
   const clicks = new Clicks(scene, asking, client);

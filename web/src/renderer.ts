@@ -24,6 +24,8 @@ export interface Shot {
   /** Size of the picture in pixels. */
   width: number;
   height: number;
+  /** Draws one of this many splats, larger. */
+  thinning: number;
 }
 
 /** Splats of one call. The splats are one list of triangles, because instances are slow without a graphics card. */
@@ -49,7 +51,10 @@ export class Renderer {
   private rows = 0;
   private antialiased = false;
   private fence: WebGLSync | null = null;
-  /** Number of splats in the order. */
+  /** Splats in front of the camera, the farthest first. */
+  private ordered: Uint32Array = new Uint32Array();
+  private thinned = { thinning: 1, first: 0, drawn: 0 };
+  /** Number of splats of the picture. */
   drawn = 0;
 
   /** Raises FoundError if the browser has no WebGL2. */
@@ -86,7 +91,7 @@ export class Renderer {
     const { gl } = this;
     this.rows = texels.length / (8 * ROW);
     this.antialiased = antialiased;
-    if (this.rows > (gl.getParameter(gl.MAX_TEXTURE_SIZE) as number)) {
+    if (2 * this.rows > (gl.getParameter(gl.MAX_TEXTURE_SIZE) as number)) {
       throw new FoundError("The scene has more splats than this browser's graphics can hold.");
     }
     gl.bindTexture(gl.TEXTURE_2D, this.splats);
@@ -94,7 +99,8 @@ export class Renderer {
     gl.bindTexture(gl.TEXTURE_2D, this.paint);
     gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA8, ROW, this.rows);
     gl.bindTexture(gl.TEXTURE_2D, this.order);
-    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.R32UI, ROW, this.rows);
+    // Behind all splats are those of a thinned picture.
+    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.R32UI, ROW, 2 * this.rows);
   }
 
   /** Takes the color and strength of the answers, four bytes a splat in whole rows. */
@@ -109,12 +115,39 @@ export class Renderer {
     const { gl } = this;
     gl.bindTexture(gl.TEXTURE_2D, this.order);
     gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, ROW, order.length / ROW, gl.RED_INTEGER, gl.UNSIGNED_INT, order);
-    this.drawn = drawn;
+    this.ordered = order.subarray(0, drawn);
+    this.thinned = { thinning: 1, first: 0, drawn };
+  }
+
+  /** Number of splats in front of the camera. */
+  get seen(): number {
+    return this.ordered.length;
+  }
+
+  /** Makes the list of a picture with one of `thinning` splats. */
+  private thin(thinning: number): void {
+    if (thinning === this.thinned.thinning) {
+      return;
+    }
+    const { gl, ordered } = this;
+    const before = Math.ceil(ordered.length / ROW);
+    // Always the same splats, because a picture that changes them flickers.
+    const chosen = ordered.filter((splat) => splat % thinning === 0);
+    this.thinned = { thinning, first: thinning === 1 ? 0 : ROW * before, drawn: chosen.length };
+    if (thinning > 1) {
+      const rows = Math.ceil(chosen.length / ROW);
+      const texels = new Uint32Array(ROW * rows);
+      texels.set(chosen);
+      gl.bindTexture(gl.TEXTURE_2D, this.order);
+      gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, before, ROW, rows, gl.RED_INTEGER, gl.UNSIGNED_INT, texels);
+    }
   }
 
   /** Starts a picture. */
-  begin({ view, tangentX, tangentY, shift, width, height }: Shot): void {
+  begin({ view, tangentX, tangentY, shift, width, height, thinning }: Shot): void {
     const { gl } = this;
+    this.thin(thinning);
+    this.drawn = this.thinned.drawn;
     this.pictureSize = [width, height];
     this.growTarget();
     gl.bindFramebuffer(gl.FRAMEBUFFER, this.target);
@@ -130,6 +163,7 @@ export class Renderer {
     gl.uniform2f(uniform("tangent"), tangentX, tangentY);
     gl.uniform2f(uniform("shift"), ...shift);
     gl.uniform1f(uniform("blur"), BLUR);
+    gl.uniform1f(uniform("growth"), thinning);
     gl.uniform1i(uniform("compensated"), this.antialiased ? 1 : 0);
     gl.uniform1i(uniform("look"), this.look);
     gl.uniform1i(uniform("splats"), 0);
@@ -154,7 +188,7 @@ export class Renderer {
       gl.bindVertexArray(this.splatVertices);
       gl.enable(gl.BLEND);
       for (let start = first; start < last; start += BATCH) {
-        gl.uniform1i(this.splatProgram.uniform("first"), start);
+        gl.uniform1i(this.splatProgram.uniform("first"), this.thinned.first + start);
         gl.drawElements(gl.TRIANGLES, 6 * Math.min(BATCH, last - start), gl.UNSIGNED_INT, 0);
       }
     }

@@ -52,9 +52,8 @@ export function connectSettings(scene: Scene, asking: Asking): void {
     const texts = splitTexts(negatives.value);
     if (texts.length === 0) {
       asking.say("Texts need at least one other to be compared with.", true);
-    } else if (texts.join(";") !== state.negatives.join(";")) {
-      state.negatives = texts;
-      void asking.fetchAndPaint();
+    } else if (texts.join(";") !== asking.compared.join(";")) {
+      void asking.compareWith(texts);
     }
   };
   form.addEventListener("submit", (event) => {

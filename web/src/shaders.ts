@@ -13,6 +13,7 @@ uniform vec2 size;
 uniform vec2 tangent;
 uniform vec2 shift;
 uniform float blur;
+uniform float growth;
 uniform bool compensated;
 uniform int look;
 uniform highp usampler2D order;
@@ -48,7 +49,8 @@ void main() {
   vec3 rowX = focal.x / depth * (turn[0] + slope.x * turn[2]);
   vec3 rowY = focal.y / depth * (turn[1] + slope.y * turn[2]);
   vec3 spreadX = covariance * rowX;
-  float xx = dot(rowX, spreadX), xy = dot(rowY, spreadX), yy = dot(rowY, covariance * rowY);
+  // A splat that stands for several covers the area of all.
+  float xx = growth * dot(rowX, spreadX), xy = growth * dot(rowY, spreadX), yy = growth * dot(rowY, covariance * rowY);
   float sharp = xx * yy - xy * xy;
   xx += blur;
   yy += blur;

@@ -218,9 +218,10 @@ export class Stage {
     const [tangentX, tangentY] = tangentsOf(pose, this.aspect);
     const coarse = moving || (this.hurry && this.pace.isSlow);
     const scale = coarse ? this.pace.scale : 1;
+    const thinning = coarse ? this.pace.thinning(this.renderer.seen) : 1;
     const width = Math.max(1, Math.round(scale * this.canvas.width));
     const height = Math.max(1, Math.round(scale * this.canvas.height));
-    this.renderer.begin({ view: viewColumns(pose), tangentX, tangentY, shift: this.shift, width, height });
+    this.renderer.begin({ view: viewColumns(pose), tangentX, tangentY, shift: this.shift, width, height, thinning });
     this.job = { next: 0, coarse, hurry: this.hurry, began: now, sliceBegan: now, sliceSize: 0 };
     this.hurry = false;
     this.drawNext();
@@ -242,7 +243,7 @@ export class Stage {
     this.renderer.present();
     this.job = null;
     if (job.coarse) {
-      this.pace.learnCoarse(now - job.began);
+      this.pace.learnCoarse(now - job.began, this.renderer.drawn, this.renderer.drawn === this.renderer.seen);
     } else {
       this.pace.learnFine(now - job.began);
       this.complete = !this.changed;

@@ -30,13 +30,17 @@ export class State {
   threshold: number;
   softness: number;
   heat = false;
+  /** The texts that answers are compared with. */
   negatives: string[];
   /** Splats that are not shown: 1 in each place. */
   hidden: Uint8Array<ArrayBuffer> | null = null;
+  /** Whether only what was found is shown. */
+  isolated = false;
 
   constructor(scene: Scene) {
     ({ level: this.level, threshold: this.threshold, softness: this.softness } = scene.query);
-    this.negatives = [...scene.query.negatives];
+    // The scores of a shared page are compared already.
+    this.negatives = scene.live ? [...scene.query.negatives] : [];
   }
 
   /** Adds a text with a color that no other has, or the least used one. */

@@ -1,4 +1,4 @@
-"""Measures the page of `gen-langsplat view` in a headless browser: from Enter to recolored splats, and its frames.
+"""Measures the page of a fox run in a headless browser: from Enter to recolored splats, its frames, and a shared page.
 
     python benchmarks/page.py --run RUN/config.yml --json page.json
 
@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.console import CONSOLE
 from support.benchmark import Benchmark, Goal, Results, Row
 from support.page_server import serve_run
+from support.page_share import measure_share
 from support.processes import SPAWN
 from support.tables import print_table, with_range
 
@@ -36,6 +37,9 @@ WORDS = (
     *("a fox", "a wall", "flowers", "a picture frame", "a shield", "wood", "an ear", "a nose", "fur", "a window"),
     *("paper", "a leaf", "a rose", "a curtain", "an animal", "a dog", "a lamp", "a door", "metal", "glass", "a book"),
 )
+SHARED = (*WORDS, "a chair", "a cup", "a plant", "a shoe", "hair", "a mirror", "a box", "snow", "a wheel")
+"""The texts of the shared page."""
+
 PATIENCE = 600
 
 MOVE = """async (seconds) => {
@@ -87,16 +91,23 @@ def served(run: Path, gaussians: int | None) -> Iterator[tuple[str, psutil.Proce
 @contextmanager
 def opened(address: str) -> Iterator[Page]:
     """The page in a browser, when the scene is drawn."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        raise GenLangSplatError(f"Found no browser, expected one of {', '.join(BROWSERS)}. Install chromium.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=SOFTWARE)
+    with running_browser() as browser:
         page = browser.new_page(viewport=SIZE)
         page.set_default_timeout(1000 * PATIENCE)
         page.goto(address)
         wait_until_drawn(page)
         yield page
+
+
+@contextmanager
+def running_browser() -> Iterator[Browser]:
+    """A headless browser that draws without a graphics card."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        raise GenLangSplatError(f"Found no browser, expected one of {', '.join(BROWSERS)}. Install chromium.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=SOFTWARE)
+        yield browser
         browser.close()
 
 
@@ -160,9 +171,12 @@ class PageBenchmark(Benchmark):
     """Ask fewer texts, and move the camera for less time."""
 
     def measure(self) -> Results:
-        """Measures and prints both parts."""
-        count = 3 if self.quick else 15
-        texts = [measure_texts(self.run, gaussians, count) for gaussians in (None, 1_000_000)]
+        """Measures and prints all parts."""
+        counts = (3, 3) if self.quick else (20, 8)
+        texts = [
+            measure_texts(self.run, gaussians, count)
+            for gaussians, count in zip((None, 1_000_000), counts, strict=True)
+        ]
         row = measure_row_of_texts(self.run, 4 if self.quick else 15)
         cells = [
             (
@@ -183,13 +197,25 @@ class PageBenchmark(Benchmark):
         CONSOLE.print(
             f"Memory after 20 more texts: page {grown['page_mb']:+.0f} MB, server {grown['server_mb']:+.0f} MB."
         )
+        with running_browser() as browser:
+            share = measure_share(self.run, SHARED, browser, wait_until_drawn)
+        CONSOLE.print(
+            f"Shared page: one file of {share['bytes'] / 1e6:.1f} MB answers {share['texts']} texts from disk. "
+            f"Hot pixels in {len(share['views'])} views: {share['hot_fox']:.1%} of the fox, "
+            f"{share['hot_wall']:.1%} of the others."
+        )
         small, large = (statistics.median(each["next_ms"]) for each in texts)
-        return [*texts, row], [
+        return [*texts, row, share], [
             Goal("fox: from Enter to recolored splats, ms", small, "<=", 300),
             Goal("fox: the first text, ms", texts[0]["first_ms"], "<=", 6000),
             Goal("1,000,000 Gaussians: from Enter to recolored splats, ms", large, "<=", 1500),
             Goal("page blocked by texts, ms more", row["with"]["gap"] - row["without"]["gap"], "<=", 100),
             Goal("memory of the page after 20 more texts, MB more", grown["page_mb"], "<=", 50),
+            Goal("memory of the server after 20 more texts, MB more", grown["server_mb"], "<=", 50),
+            Goal(f"shared page: one file with {len(SHARED)} texts, MB", share["bytes"] / 1e6, "<=", 12),
+            Goal("shared page: texts that are not answered", len(SHARED) - share["texts"], "<=", 0),
+            Goal("shared page: share of the fox's pixels that are hot", share["hot_fox"], ">=", 0.9),
+            Goal("shared page: share of the other pixels that are hot", share["hot_wall"], "<=", 0.2),
         ]
 
 

@@ -26,7 +26,6 @@ from genlangsplat_ns.model import GenLangSplatModel
 from genlangsplat_ns.scene_io.runs import StoredRun
 from genlangsplat_ns.views.cameras import pixel_in_space
 
-
 COMMON_NAMES = ("data", "dataset", "scene")
 """Names of folders of data that say nothing of the scene."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -34,12 +35,22 @@ def run_commands(load_commands: Callable[[], Mapping[str, Callable[..., Any]]], 
     # when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     show()
+    _quiet_dependencies()
     words = [word for word in sys.argv[1:] if word != TRACEBACK_FLAG]
     description += f" An error is one sentence; {TRACEBACK_FLAG} anywhere after the program shows its traceback."
     with ExitStack() as stack:
         stack.push(partial(_end_plainly, len(words) < len(sys.argv[1:]) or _traceback_by_default()))
         # Settings are checked while the command is built.
         tyro.extras.subcommand_cli_from_dict(dict(load_commands()), description=description, args=words)()
+
+
+def _quiet_dependencies() -> None:
+    """Hides warnings of dependencies about their own future, of which a user can change nothing.
+
+    Python's option -W and the variable PYTHONWARNINGS take precedence.
+    """
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch|nerfstudio)\b")
 
 
 def _end_plainly(traceback: bool, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:

@@ -34,6 +34,21 @@ class Fail:
 run_commands(lambda: {"fail": Fail, "other": Fail}, "Fails.")
 """
 
+WARNS = """
+import warnings
+from dataclasses import dataclass
+from genlangsplat_ns.utils.command_line import run_commands
+
+@dataclass
+class Warn:
+    '''Warn as a dependency and as this package.'''
+    def __call__(self) -> None:
+        for module in ("torch.jit._script", "genlangsplat_ns.cli"):
+            warnings.warn_explicit("it will go", FutureWarning, "file.py", 1, module=module)
+
+run_commands(lambda: {"warn": Warn, "other": Warn}, "Warns.")
+"""
+
 HOOKED = """
 import sys
 from genlangsplat_ns.errors import GenLangSplatError
@@ -86,6 +101,12 @@ def test_the_traceback_is_there_on_request(words: tuple[str, ...], environment: 
 def test_a_stopped_command_is_no_error() -> None:
     status, output = outcome(PROGRAM, "fail", "--kind", "stopped")
     assert status == 130 and output.startswith("Stopped.")
+
+
+@pytest.mark.parametrize(("options", "count"), [({}, 1), ({"PYTHONWARNINGS": "always"}, 2)])
+def test_warnings_of_dependencies_are_shown_on_request(options: dict[str, str], count: int) -> None:
+    status, output = outcome(WARNS, "warn", **options)
+    assert status == 0 and output.count("it will go") == count
 
 
 def test_the_help_of_a_program_names_the_flag() -> None:

@@ -153,8 +153,11 @@ def question(page: ScenePage) -> dict[str, Any]:
 
 def relevancy(page: ScenePage) -> list[float]:
     """How the first splats fit the shown texts: their colors in the heat of the answer."""
-    ask = "genlangsplat.asking.answers.ask({kind: 'paint', question: {...genlangsplat.asking.state.question(), heat: true}})"
-    return page.evaluate(f"{ask}.then(({{paint}}) => [...paint.slice(0, 2200)])")
+    return page.evaluate("""(async () => {
+      const { answers, state } = genlangsplat.asking;
+      const { paint } = await answers.ask({ kind: "paint", question: { ...state.question(), heat: true } });
+      return [...paint.slice(0, 2200)];
+    })()""")
 
 
 def test_a_late_answer_does_not_hide_what_went_wrong_since(opened: ScenePage, held: list[Any]) -> None:

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.scene_io.seed_points import read_seed_points
+from genlangsplat_ns.utils.files import is_file
 from genlangsplat_ns.views.colmap_model import log_other_models, read_colmap, read_colmap_points
 from genlangsplat_ns.views.model_folders import find_model
 from genlangsplat_ns.views.posed_scene import (
@@ -225,7 +226,7 @@ class BlenderScene(SceneParser):
         scenes = {
             split: read_transforms(path, 1, sort=False)
             for split, path in files.items()
-            if split == "train" or path.is_file()
+            if split == "train" or is_file(path)
         }
         photographs = {item.path: item for scene in scenes.values() for item in scene.photographs}
         lists = {split: [str(item.path) for item in scene.photographs] for split, scene in scenes.items()}

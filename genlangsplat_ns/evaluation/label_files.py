@@ -16,6 +16,7 @@ import numpy as np
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import LabeledObject, Polygon, ViewLabels
+from genlangsplat_ns.utils.files import is_file
 from genlangsplat_ns.utils.json_files import read_json as parse_json_file
 
 MAX_FILE_BYTES = 1 << 29
@@ -121,7 +122,7 @@ def outline_problem(polygon: Polygon, width: int, height: int) -> str | None:
 
 def picture_of(path: Path) -> Path | None:
     """Returns the image next to a label file with the same name."""
-    return next((found for suffix in IMAGE_SUFFIXES if (found := path.with_suffix(suffix)).is_file()), None)
+    return next((found for suffix in IMAGE_SUFFIXES if is_file(found := path.with_suffix(suffix))), None)
 
 
 def label_paths(folder: Path, pattern: str) -> list[Path]:

@@ -62,15 +62,19 @@ def write_view_file(path: Path, features: ViewFeatures, origin: list[str]) -> No
 def read_view_file(path: Path, origin: list[str], embedding_dim: int) -> ViewFeatures | str:
     """Returns the features with embeddings in float32, or the reason why the file is unusable."""
     try:
-        with safe_open(path, framework="pt") as file:
+        # As arrays, because as tensors each of them leaves some bytes of memory behind (safetensors 0.8).
+        with safe_open(path, framework="numpy") as file:
             header = object_of(parse_json((file.metadata() or {}).get("view", "")), "the entry view")
             if header.get("origin") != origin:
                 return "was made for another view or with other settings"
+            types = [file.get_slice(name).get_dtype() for name in ("embeddings", "regions")]
+            if types != ["F16", "U8"]:
+                return f"is damaged: its embeddings and regions are of the types {' and '.join(types)}"
             embeddings, packed = file.get_tensor("embeddings"), file.get_tensor("regions")
-            half = embeddings.dtype == torch.float16 and embeddings.ndim == 2 and packed.dtype == torch.uint8
-            if not half or zlib.crc32(embeddings.numpy().tobytes()) != header.get("embeddings_crc"):
+            if embeddings.ndim != 2 or zlib.crc32(embeddings.tobytes()) != header.get("embeddings_crc"):
                 return "is damaged: its embeddings do not have the stored checksum"
-            features = ViewFeatures(_unpack(packed, object_of(header.get("regions"), "regions")), embeddings.float())
+            regions = _unpack(packed.tobytes(), object_of(header.get("regions"), "regions"))
+            features = ViewFeatures(regions, torch.from_numpy(embeddings.astype(np.float32)))
         problem = feature_problem(features, embedding_dim)
         return features if problem is None else f"is damaged: {problem}"
     except FileNotFoundError:
@@ -78,9 +82,6 @@ def read_view_file(path: Path, origin: list[str], embedding_dim: int) -> ViewFea
         return system_reason(path) or "cannot be read (the system refused to open it once)"
     except (OSError, ValueError, SafetensorError, lzma.LZMAError) as error:
         return system_reason(path) or f"is truncated or not a file of language features ({type(error).__name__})"
-    except RuntimeError as error:
-        # torch maps the file once more, and does not say why in another way.
-        return system_reason(path) or f"cannot be read ({error})"
 
 
 def feature_problem(features: ViewFeatures, embedding_dim: int) -> str | None:
@@ -106,7 +107,7 @@ def _pack(regions: Int32[NDArray[np.int32], "levels height width"]) -> tuple[UIn
     return torch.frombuffer(bytearray(data), dtype=torch.uint8), layout
 
 
-def _unpack(packed: Tensor, layout: dict[str, Any]) -> Int32[Tensor, "levels height width"]:
+def _unpack(packed: bytes, layout: dict[str, Any]) -> Int32[Tensor, "levels height width"]:
     """Undoes `_pack`; raises ValueError or LZMAError if the bytes or their layout are damaged."""
     if layout.get("type") not in REGION_TYPES:
         raise ValueError(f"its regions are of the type {layout.get('type')!r}")
@@ -117,7 +118,7 @@ def _unpack(packed: Tensor, layout: dict[str, Any]) -> Int32[Tensor, "levels hei
         raise ValueError(f"its regions have the shape {shape} and {len(firsts)} levels")
     size = prod(shape) * kind.itemsize
     # One byte more than expected, so that a longer map is noticed.
-    data = lzma.LZMADecompressor(memlimit=LZMA_MEMORY).decompress(packed.numpy().tobytes(), size + 1)
+    data = lzma.LZMADecompressor(memlimit=LZMA_MEMORY).decompress(packed, size + 1)
     if len(data) != size:
         raise ValueError(f"its regions unpack to {'more' if len(data) > size else 'less'} than {size:,} bytes")
     counted = np.frombuffer(data, kind).reshape(shape).astype(np.int64)

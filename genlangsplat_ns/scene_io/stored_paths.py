@@ -120,7 +120,7 @@ def exists(path: Path) -> bool:
     """Whether a path exists and may be looked at, which is not the case for the files of some other users."""
     try:
         return path.exists()
-    except PermissionError:
+    except (OSError, ValueError):
         return False
 
 

@@ -163,6 +163,14 @@ def atomic_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
             remove(temporary)
 
 
+def is_file(path: Path) -> bool:
+    """Whether a path that a file names is a file; names that no file can have are none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def safe_name(text: str, keep_case: bool = False) -> str:
     """Turns any text into a part of a file name: lower case, with hyphens, and at most 40 characters.
 

@@ -48,6 +48,24 @@ def reading_picture(name: str, advice: str) -> Iterator[None]:
         raise GenLangSplatError(f"{name} cannot be read as an image ({_problem(name, error)}). {advice}") from error
 
 
+FREE_PIXELS = 16_000_000
+"""Pixels that a picture of any size of file may have."""
+
+PIXELS_PER_BYTE = 1000
+"""The most pixels per byte of the file of a larger photograph: five times as many as the plainest JPEG has."""
+
+
+def check_packing(picture: Image.Image, path: Path) -> None:
+    """Checks that a photograph does not fill the memory from a small, damaged or made-up file.
+
+    Raises:
+        ValueError: It has more pixels than a photograph in a file of its size can have.
+    """
+    size = path.stat().st_size
+    if picture.width * picture.height > max(FREE_PIXELS, PIXELS_PER_BYTE * size):
+        raise ValueError(f"it claims {picture.width}x{picture.height} pixels in {size:,} bytes")
+
+
 def _problem(name: str, error: Exception) -> str:
     """Returns what is wrong with an image; Pillow only says that it does not know the format."""
     path = Path(name)
@@ -66,6 +84,7 @@ def read_photograph(path: Path, advice: str, max_side: int | None = None) -> UIn
         GenLangSplatError: If the file cannot be read as an image (with the advice), or contains floating-point pixels.
     """
     with reading_picture(str(path), advice), Image.open(path) as file:
+        check_packing(file, path)
         return rgb_pixels(ImageOps.exif_transpose(file), str(path), max_side)
 
 

@@ -15,6 +15,7 @@ from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
 from scipy.spatial.transform import Rotation
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.utils.files import is_file
 from genlangsplat_ns.views.colmap_files import (
     ColmapImage,
     UnknownModelError,
@@ -65,7 +66,7 @@ def read_colmap(config: ColmapDataParserConfig) -> PosedScene:
     found = {name: picture for name in names if (picture := finder.find(name)) is not None}
     missing = [name for name in names if name not in found]
     if missing:
-        places = [path.name for path in sorted(root.iterdir()) if (path / missing[0]).is_file()]
+        places = [path.name for path in sorted(root.iterdir()) if is_file(path / missing[0])]
         option = format_option(f"--images-path {quote(places[0]) if places else 'FOLDER'}")
         raise GenLangSplatError(
             f"{len(missing)} of {len(names)} photographs of the COLMAP model {model} do not exist: "

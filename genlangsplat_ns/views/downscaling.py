@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.utils.files import is_file
 from genlangsplat_ns.utils.photographs import reading_picture
 from genlangsplat_ns.views.lenses import Lens
 from genlangsplat_ns.views.posed_scene import format_option
@@ -66,7 +67,7 @@ class Downscaler:
 
     def _copy(self, picture: Path, folder: Path, factor: int) -> Path | None:
         copies = folder.with_name(f"{folder.name}_{factor}")
-        return next((path for start in self._starts if (path := copies / self._place(picture, start)).is_file()), None)
+        return next((path for start in self._starts if is_file(path := copies / self._place(picture, start))), None)
 
     def picture(self, picture: Path) -> Path:
         """Returns the downscaled copy of a photograph.

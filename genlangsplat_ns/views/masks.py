@@ -11,7 +11,8 @@ from jaxtyping import Bool
 from PIL import Image, ImageOps
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.photographs import PICTURE_SUFFIXES, reading_picture
+from genlangsplat_ns.utils.files import is_file
+from genlangsplat_ns.utils.photographs import FREE_PIXELS, PICTURE_SUFFIXES, reading_picture
 from genlangsplat_ns.views.posed_scene import join_names
 
 LOGGER = logging.getLogger(__name__)
@@ -21,6 +22,9 @@ LOSSY_FORMATS = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")
 
 MAX_SKEW = 0.05
 """Maximum relative difference of aspect ratios from rounding."""
+
+MAX_SCALE = 8
+"""How many times larger than its photograph a mask may be if it is large."""
 
 ADVICE = "Export the mask again, for example as a grayscale PNG that is black where the photograph is to be ignored."
 
@@ -35,7 +39,7 @@ def find_mask(folder: Path, photograph: Path) -> Path | None:
     """
     endings = [*PICTURE_SUFFIXES, *(suffix.upper() for suffix in PICTURE_SUFFIXES)]
     names = [base + ending for base in (photograph.name, photograph.stem) for ending in endings]
-    return next((path for name in names if (path := folder / photograph.parent / name).is_file()), None)
+    return next((path for name in names if is_file(path := folder / photograph.parent / name)), None)
 
 
 def folder_masks(folders: Sequence[Path], photographs: Sequence[Path]) -> list[Path | None]:
@@ -66,7 +70,7 @@ def listed_mask(path: Path, photograph: Path) -> Path:
 
     The photograph itself, which has such a name if the masks belong beside it, is no mask.
     """
-    if path.is_file():
+    if is_file(path):
         return path
     found = find_mask(path.parent, Path(photograph.name))
     return path if found is None or found == photograph else found
@@ -79,7 +83,7 @@ def check_masks(paths: Sequence[Path | None], sizes: Sequence[Size]) -> None:
         GenLangSplatError: A mask is missing, is not an image, or has another shape than its photograph.
     """
     listed = [path for path in paths if path is not None]
-    missing = [path for path in listed if not path.is_file()]
+    missing = [path for path in listed if not is_file(path)]
     if missing:
         raise GenLangSplatError(
             f"{len(missing)} of {len(listed)} listed masks do not exist: {join_names(missing)}. Restore them, or "
@@ -113,13 +117,20 @@ def read_mask(path: Path, photograph_size: Size, size: Size | None = None) -> Bo
 
 def _upright(mask: Image.Image, path: Path, photograph_size: Size) -> Image.Image:
     """Returns the mask in the orientation of the photograph, which may be that of its EXIF data."""
-    upright = mask if same_shape(mask.size, photograph_size) else ImageOps.exif_transpose(mask)
-    if same_shape(upright.size, photograph_size):
-        return upright
+    width, height = photograph_size
+    # A mask is as large as its photograph, or a scaled copy. A larger one would only fill the memory.
+    if mask.width * mask.height <= max(FREE_PIXELS, MAX_SCALE**2 * width * height):
+        if same_shape(mask.size, photograph_size):
+            return mask
+        # The turned copy is made only if it can have the shape, because that decodes the whole mask.
+        if same_shape(mask.size, (height, width)):
+            upright = ImageOps.exif_transpose(mask)
+            if same_shape(upright.size, photograph_size):
+                return upright
     raise GenLangSplatError(
         f"The mask {path} has {mask.width}x{mask.height} pixels, but its photograph has "
-        f"{photograph_size[0]}x{photograph_size[1]}, which is another shape. Export the mask of this photograph again, "
-        "at its size or scaled."
+        f"{width}x{height}, which is another shape or far smaller. Export the mask of this photograph again, at its "
+        "size or scaled."
     )
 
 

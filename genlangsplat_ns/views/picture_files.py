@@ -8,18 +8,11 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.utils.files import is_file
 from genlangsplat_ns.utils.photographs import PICTURE_SUFFIXES
 
 MAX_NAME, MAX_FOLDERS = 1024, 64
 """Characters and folders of the name of a picture; longer names are damage."""
-
-
-def is_file(path: Path) -> bool:
-    """Whether a path that a file names is a file; names that no file can have are none."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 class PictureFinder:

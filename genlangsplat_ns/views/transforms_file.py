@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.utils.files import is_file
 from genlangsplat_ns.utils.json_files import lenient_number_of, number_of, read_json
 from genlangsplat_ns.views.downscaling import Downscaler, picture_size
 from genlangsplat_ns.views.lenses import Lens, lens_values
@@ -102,7 +103,7 @@ def read_transforms(
 def _seed_file(root: Path, name: str) -> Path:
     """Returns the file of the seed points; an absolute path of another computer may exist beside transforms.json."""
     path = root / name.replace("\\", "/")
-    return root / path.name if not path.is_file() and (root / path.name).is_file() else path
+    return root / path.name if not is_file(path) and is_file(root / path.name) else path
 
 
 def _read_document(path: Path) -> dict[str, Any]:

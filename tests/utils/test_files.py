@@ -23,6 +23,7 @@ from genlangsplat_ns.utils.files import (
     atomic_path,
     check_new_file,
     check_new_folder,
+    is_file,
     safe_name,
     write_state,
     write_tensors,
@@ -192,3 +193,10 @@ def test_a_full_disk_is_told_by_files_of_torch(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, before)
     write_state(tmp_path / "x.ckpt", {"weights": torch.ones(3)})
     assert torch.load(tmp_path / "x.ckpt", weights_only=True)["weights"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "missing", "."])
+def test_names_that_no_file_has_are_no_files(tmp_path: Path, name: str) -> None:
+    assert not is_file(tmp_path / name)
+    (tmp_path / "there").touch()
+    assert is_file(tmp_path / "there")

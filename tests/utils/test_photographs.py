@@ -198,3 +198,16 @@ def test_files_that_are_often_given_as_pictures_are_recognized(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(GenLangSplatError, match=problem):
         read_photograph(tmp_path / name, "Replace it.")
+
+
+def test_a_small_file_with_a_large_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    """A damaged size would otherwise take a gigabyte; the plainest JPEG has a fifth of the allowed pixels."""
+    for name, picture in (("made-up.gif", Image.new("1", (7000, 7000))), ("plain.jpg", Image.new("RGB", (7000, 3000)))):
+        picture.save(tmp_path / name)
+    Image.new("1", (4000, 4000)).save(tmp_path / "free.gif")
+    with pytest.raises(
+        GenLangSplatError, match=r"made-up\.gif .*claims 7000x7000 pixels in [\d,]+ bytes\)\. Replace it"
+    ):
+        read_photograph(tmp_path / "made-up.gif", "Replace it.")
+    assert read_photograph(tmp_path / "plain.jpg", "Replace it.", 70).shape == (30, 70, 3)
+    assert read_photograph(tmp_path / "free.gif", "Replace it.", 70).shape == (70, 70, 3)

@@ -36,6 +36,12 @@ def test_the_folder_of_missing_photographs_is_named(tmp_path: Path) -> None:
         parse(ColmapDataParserConfig(data=scene))
 
 
+def test_a_name_that_no_file_can_have_is_a_missing_photograph(tmp_path: Path) -> None:
+    write_colmap(tmp_path / "sparse/0", ["a" * 300 + ".png", "b.png"])
+    with pytest.raises(GenLangSplatError, match="2 of 2 photographs"):
+        parse(ColmapDataParserConfig(data=tmp_path))
+
+
 def test_a_given_model_is_not_replaced_by_another(tmp_path: Path) -> None:
     with pytest.raises(GenLangSplatError, match=r"looked for .* in sparse/1\. Give its folder"):
         parse(ColmapDataParserConfig(data=colmap_scene(tmp_path), colmap_path=Path("sparse/1")))

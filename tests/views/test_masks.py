@@ -103,6 +103,14 @@ def test_a_mask_of_another_shape_is_refused_with_both_sizes(tmp_path: Path, func
         check_masks([path], [SIZE]) if function == "check" else read_mask(path, SIZE)
 
 
+def test_a_mask_that_is_far_larger_than_its_photograph_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    header = Image.new("1", (12_000, 8_000))
+    path = save(tmp_path, header)
+    with pytest.raises(GenLangSplatError, match="12000x8000 pixels, but its photograph has 48x32.* or far smaller"):
+        read_mask(path, SIZE)
+    assert read_mask(path, (1500, 1000)).shape == (1000, 1500)
+
+
 def test_a_mask_with_exif_rotation_is_turned_if_it_then_fits(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -129,6 +137,7 @@ def test_both_names_of_a_mask_are_found(tmp_path: Path, name: str) -> None:
     (tmp_path / "a" / name).touch()
     assert find_mask(tmp_path, Path("a/x.jpg")) == tmp_path / "a" / name
     assert find_mask(tmp_path, Path("x.jpg")) is None
+    assert find_mask(tmp_path, Path("y" * 252)) is None, "no file can have its names"
     for listed in ("x.png", "x.jpg.png"):
         assert listed_mask(tmp_path / "a" / listed, Path("images/x.jpg")) == tmp_path / "a" / name
 

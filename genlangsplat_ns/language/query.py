@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, runtime_checkable
@@ -144,10 +145,10 @@ class EmbeddedQuery:
         return relevancy_of_cosines(positives, negatives, self.query.temperature).clamp_min(MIN_RELEVANCY)
 
 
-MAX_EMBEDDED = 100_000
-"""Maximum number of sentences whose embeddings stay in memory, about 200 MB; the oldest are dropped."""
+MAX_EMBEDDED = 10_000
+"""Maximum number of sentences whose embeddings stay in memory, about 20 MB; the oldest are dropped."""
 
-_EMBEDDED: WeakKeyDictionary[TextEncoder, dict[str, Tensor]] = WeakKeyDictionary()
+_EMBEDDED: WeakKeyDictionary[TextEncoder, OrderedDict[str, Tensor]] = WeakKeyDictionary()
 """Unit embeddings of the sentences that each encoder has embedded so far."""
 
 
@@ -160,14 +161,16 @@ def embed_texts(
     """
     forms = PROMPTS if prompts else ("{}",)
     sentences = [form.replace("{}", text) for text in texts for form in forms]
-    known = _EMBEDDED.setdefault(encoder, {})
+    known = _EMBEDDED.setdefault(encoder, OrderedDict())
     new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in known]
     if new:
-        known.update(zip(new, encoder.encode_texts(new), strict=True))
-    rows = torch.stack([known[sentence] for sentence in sentences]).unflatten(0, (len(texts), len(forms)))
-    for oldest in list(known)[: max(0, len(known) - MAX_EMBEDDED)]:
-        known.pop(oldest, None)
-    return F.normalize(rows.mean(dim=1), dim=-1) if prompts else rows[:, 0]
+        # A row of a larger tensor would keep all of it in memory.
+        rows = [row.clone() for row in encoder.encode_texts(new)]
+        known.update(zip(new, rows, strict=True))
+    vectors = torch.stack([known[sentence] for sentence in sentences]).unflatten(0, (len(texts), len(forms)))
+    while len(known) > MAX_EMBEDDED:
+        known.popitem(last=False)
+    return F.normalize(vectors.mean(dim=1), dim=-1) if prompts else vectors[:, 0]
 
 
 def embed_query(query: TextQuery, encoder: TextEncoder) -> EmbeddedQuery:

@@ -8,7 +8,6 @@ and one with a million: copies of them. Times are from the key to the first pict
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import time
 from collections.abc import Iterator
@@ -19,18 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.console import CONSOLE
 from support.benchmark import Benchmark, Goal, Results, Row
+from support.browsers import running_browser
 from support.page_server import serve_run
 from support.page_share import measure_share
 from support.processes import SPAWN
 from support.tables import print_table, with_range
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SOFTWARE = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 SIZE: Any = {"width": 1280, "height": 720}
 
 WORDS = (
@@ -97,18 +95,6 @@ def opened(address: str) -> Iterator[Page]:
         page.goto(address)
         wait_until_drawn(page)
         yield page
-
-
-@contextmanager
-def running_browser() -> Iterator[Browser]:
-    """A headless browser that draws without a graphics card."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        raise GenLangSplatError(f"Found no browser, expected one of {', '.join(BROWSERS)}. Install chromium.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=SOFTWARE)
-        yield browser
-        browser.close()
 
 
 def wait_until_drawn(page: Page) -> None:

@@ -84,13 +84,14 @@ def repeated(work: Callable[[int], Any], count: int) -> tuple[list[float], list[
 
 
 def figures(part: str, seconds: list[float], memory: list[float]) -> dict[str, Any]:
-    """Percentiles of the times in milliseconds, and the slope of the memory."""
+    """Percentiles of the times in milliseconds, and the slope of the memory `per` repetition."""
     ordered = sorted(seconds)
     percentiles = {
         f"p{share}_ms": 1e3 * ordered[min(len(ordered) - 1, int(share / 100 * len(ordered)))] for share in (50, 95, 99)
     }
     growth = memory[-1] - statistics.median(memory[: max(1, len(memory) // 10)])
-    return {"part": part, "repetitions": len(seconds), **percentiles, "grown_kb": growth, **Slope.of(memory).row()}
+    slope = {"per": "repetition", **Slope.of(memory).row()}
+    return {"part": part, "repetitions": len(seconds), **percentiles, "grown_kb": growth, **slope}
 
 
 def lifts(count: int, seed: int) -> dict[str, Any]:

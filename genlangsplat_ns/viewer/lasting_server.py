@@ -1,11 +1,28 @@
-"""Keeps viser's server answering after an error in a group of its messages."""
+"""Keeps viser's server answering, and its memory bounded, when browsers vanish."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from viser import ViserServer
+from viser import ClientHandle, ViserServer
+
+
+def let_go_of_the_gone(server: ViserServer) -> None:
+    """Lets clients go that left before their first camera was handled.
+
+    viser notes such a client when it is gone, and would never let it go: nerfstudio would draw for it forever. Call
+    this after nerfstudio has registered its own callbacks, which run first.
+    """
+
+    def leave_if_gone(client: ClientHandle) -> None:
+        # viser closes the buffer before it looks for the client among those that it has noted.
+        if client._websock_connection._state.message_buffer.done:
+            server._connected_clients.pop(client.client_id)
+            for left in server._client_disconnect_cb:
+                left(client)
+
+    server.on_client_connect(leave_if_gone)
 
 
 def answer_after_errors(server: ViserServer) -> None:

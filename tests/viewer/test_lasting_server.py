@@ -1,15 +1,19 @@
-"""An error in a group of viser's messages does not block the server."""
+"""Errors and clients that vanish do not block viser's server, and leave nothing behind."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Event
 
+import msgspec
 import pytest
 from viser import ViserServer
+from websockets.sync.client import connect
 
-from genlangsplat_ns.viewer.lasting_server import answer_after_errors
+from genlangsplat_ns.viewer.lasting_server import answer_after_errors, let_go_of_the_gone
 
 PATIENCE = 60
 """Seconds in which another thread must have its turn."""
@@ -24,6 +28,34 @@ def server() -> Iterator[ViserServer]:
     answer_after_errors(server)
     yield server
     server.stop()
+
+
+CAMERA = {
+    "type": "ViewerCameraMessage",
+    "wxyz": (1.0, 0.0, 0.0, 0.0),
+    "position": (3.0, 0.0, 1.0),
+    "fov": 1.0,
+    "aspect": 1.0,
+    "look_at": (0.0, 0.0, 0.0),
+    "up_direction": (0.0, 0.0, 1.0),
+}
+"""The first message of a browser."""
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits until a condition holds."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def visit(server: ViserServer, leave: Callable[[], None]) -> None:
+    """Comes as a browser, and leaves after `leave` has returned."""
+    address = f"ws://127.0.0.1:{server.get_port()}"
+    with connect(address, max_size=None, compression=None) as browser:
+        browser.send(msgspec.msgpack.encode(CAMERA))
+        leave()
 
 
 def group_of_messages(server: ViserServer) -> str:
@@ -51,3 +83,36 @@ def test_a_group_is_one_turn(server: ViserServer) -> None:
             done = other.submit(group_of_messages, server)
             assert not wait([done], 0.5).done
         assert done.result(PATIENCE) == "had its turn"
+
+
+@pytest.fixture
+def visits(server: ViserServer) -> tuple[list[int], list[int]]:
+    """Numbers of the clients that came and that left, as nerfstudio is told."""
+    came: list[int] = []
+    left: list[int] = []
+    server.on_client_disconnect(lambda client: left.append(client.client_id))
+    server.on_client_connect(lambda client: came.append(client.client_id))
+    let_go_of_the_gone(server)
+    return came, left
+
+
+def test_a_client_that_left_before_its_camera_was_handled_is_let_go(
+    server: ViserServer, visits: tuple[list[int], list[int]]
+) -> None:
+    came, left = visits
+    workers, free = server._websock_server._thread_executor, Event()
+    for _ in range(32):
+        workers.submit(free.wait, PATIENCE)
+    visit(server, lambda: until(lambda: workers._work_queue.qsize() > 0))
+    until(lambda: not server._websock_server._client_state_from_id)
+    assert came == [], "its camera still waits for a worker"
+    free.set()
+    until(lambda: bool(left))
+    assert came == left and server.get_clients() == {}
+
+
+def test_a_client_that_stays_is_kept_until_it_leaves(server: ViserServer, visits: tuple[list[int], list[int]]) -> None:
+    came, left = visits
+    visit(server, lambda: until(lambda: len(server.get_clients()) == 1))
+    until(lambda: bool(left))
+    assert came == left and server.get_clients() == {}

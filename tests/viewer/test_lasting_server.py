@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event
@@ -14,9 +13,7 @@ from viser import ViserServer
 from websockets.sync.client import connect
 
 from genlangsplat_ns.viewer.lasting_server import answer_after_errors, let_go_of_the_gone
-
-PATIENCE = 60
-"""Seconds in which another thread must have its turn."""
+from tests.web.browser import PATIENCE, wait_for
 
 
 @pytest.fixture
@@ -40,14 +37,6 @@ CAMERA = {
     "up_direction": (0.0, 0.0, 1.0),
 }
 """The first message of a browser."""
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Waits until a condition holds."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def visit(server: ViserServer, leave: Callable[[], None]) -> None:
@@ -103,16 +92,16 @@ def test_a_client_that_left_before_its_camera_was_handled_is_let_go(
     workers, free = server._websock_server._thread_executor, Event()
     for _ in range(32):
         workers.submit(free.wait, PATIENCE)
-    visit(server, lambda: until(lambda: workers._work_queue.qsize() > 0))
-    until(lambda: not server._websock_server._client_state_from_id)
+    visit(server, lambda: wait_for(lambda: workers._work_queue.qsize() > 0, "its message"))
+    wait_for(lambda: not server._websock_server._client_state_from_id, "its end")
     assert came == [], "its camera still waits for a worker"
     free.set()
-    until(lambda: bool(left))
+    wait_for(lambda: left, "its leave")
     assert came == left and server.get_clients() == {}
 
 
 def test_a_client_that_stays_is_kept_until_it_leaves(server: ViserServer, visits: tuple[list[int], list[int]]) -> None:
     came, left = visits
-    visit(server, lambda: until(lambda: len(server.get_clients()) == 1))
-    until(lambda: bool(left))
+    visit(server, lambda: wait_for(server.get_clients, "its arrival"))
+    wait_for(lambda: left, "its leave")
     assert came == left and server.get_clients() == {}

@@ -91,7 +91,7 @@ def test_a_new_browser_starts_at_the_first_training_view(server: Any, monkeypatc
     monkeypatch.setattr(panel_module, "start_at", lambda client, camera: placed.append((client, camera)))
     panel = panel_with(lambda: None)
     panel.a_texts.install(server)
-    (connect,) = server.on_client_connect.call_args.args
+    (connect,) = server.on_client_connect.call_args_list[0].args
     browser = create_autospec(ClientHandle, instance=True)
     connect(browser)
     assert placed == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import socket
+import re
 import subprocess
 import time
 import urllib.request
@@ -40,25 +40,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(tiny_run: LanguageScene, folder: Path) -> Iterator[str]:
     """Address of an `ns-viewer` of the finished run."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     config = tiny_run.stored.config_path
     log = folder / "log.txt"
-    command = [BIN / "ns-viewer", "--load-config", config, "--viewer.websocket-port", str(port)]
+    command = [BIN / "ns-viewer", "--load-config", config, "--viewer.websocket-port", "7100"]
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
 
-    def answers() -> bool:
+    def answering() -> str | None:
+        """The address that the viewer prints, because it takes the next free port."""
         assert process.poll() is None, log.read_text()[-3000:]
+        printed = re.search(r"http://[^ :]+:(\d+)", log.read_text())
+        if printed is None:
+            return None
+        address = f"http://127.0.0.1:{printed[1]}"
         try:
-            return urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=5).status == 200
+            return address if urllib.request.urlopen(address, timeout=5).status == 200 else None
         except OSError:
-            return False
+            return None
 
     try:
-        wait_for(answers, "ns-viewer")
-        yield f"http://127.0.0.1:{port}"
+        yield wait_for(answering, "ns-viewer")
     finally:
         process.kill()
         process.wait()

@@ -32,7 +32,7 @@ from support.tables import print_table
 
 ROOT = Path(__file__).parents[1]
 # The series and their fakes are tests too.
-sys.path.append(str(ROOT))
+sys.path.insert(0, str(ROOT))
 
 PartName = Literal["kills", "faults", "fuzz", "sanitizers", "lifts", "views", "queries", "clients"]
 

@@ -59,7 +59,6 @@ def show_fidelity(title: str, heading: str, rows: Mapping[str, Figures]) -> None
 def save_measured(output: Path, result: TrainingResult, rows: Mapping[str, Figures]) -> None:
     """Saves a trained autoencoder with its measurements, and prints these; the first row is the one that counts."""
     figures = {f"{name}: {key}": round(value, 4) for name, row in rows.items() for key, value in row.items()}
-    figures["training seconds"] = round(result.seconds)
     main = next(iter(rows.values()))
     identity = replace(result.autoencoder.identity, held_out_cosine=round(main["cosine"], 4), figures=figures)
     result.autoencoder.identity = identity

@@ -156,7 +156,7 @@ class GenLangSplatTrainer(Trainer):
             if resumed is not None and self.config.pipeline.init_from is not None:
                 # The checkpoint contains the Gaussians of the source in its own frame; the source may be gone.
                 self.config.pipeline.init_from, self.config.pipeline.init_frame = resumed, "auto"
-            with self.stopwatch.running(), stage("setup"):
+            with self.stopwatch.running(), stage("setup"), _log_errors_of_threads():
                 super().setup(test_mode)
             if resumed is not None:
                 self.costs = RunCosts.resume(resumed.parent.parent, self._start_step - 1)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from genlangsplat_ns.web.live_scene import LiveScene
-from tests.web.browser import RunningServer, running_browser
+from tests.web.browser import RunningServer, ScenePage, running_browser
 from tests.web.pages import live_scene, page_scene
 
 
@@ -35,3 +35,12 @@ def server(clouds: LiveScene) -> Iterator[RunningServer]:
     server = RunningServer(clouds)
     yield server
     server.stop()
+
+
+@pytest.fixture
+def opened(browser: Any, server: RunningServer) -> Iterator[ScenePage]:
+    """The page, freshly opened."""
+    page = ScenePage(browser, server.address)
+    yield page
+    page.context.close()
+    assert page.errors == []

@@ -22,7 +22,14 @@ from genlangsplat_ns.evaluation.label_files import (
     size_of,
 )
 from genlangsplat_ns.evaluation.labels import LabeledMask, LabeledObject, Mask, Polygon, ViewLabels
-from genlangsplat_ns.utils.photographs import eight_bit, reading_picture
+from genlangsplat_ns.utils.photographs import (
+    FREE_PIXELS,
+    PIXELS_PER_BYTE,
+    eight_bit,
+    open_photograph,
+    open_picture,
+    reading_picture,
+)
 
 OUTLINED = ("polygon", "rectangle", "rotation", "oriented_rectangle", "circle")
 """Shapes that enclose an area; `rotation` is X-AnyLabeling's turned rectangle."""
@@ -68,11 +75,12 @@ def _image_size(document: Any, path: Path) -> tuple[int, int]:
     """Returns the size of the labeled image; old versions state it only by the image itself."""
     keys = ("imageWidth", "imageHeight")
     if all(document.get(key) is None for key in keys):
-        if isinstance(document.get("imageData"), str):
-            with _picture(document["imageData"], '"imageData"') as picture:
+        encoded = document.get("imageData")
+        if isinstance(encoded, str):
+            with _picture(encoded, '"imageData"', PIXELS_PER_BYTE * len(encoded)) as picture:
                 return picture.size
         if (beside := picture_of(path)) is not None:
-            with reading_picture(str(beside), "Replace it."), Image.open(beside) as picture:
+            with reading_picture(str(beside), "Replace it."), open_photograph(beside) as picture:
                 return picture.size
     return size_of(document, keys, "the file")
 
@@ -100,7 +108,7 @@ def _mask(encoded: Any, points: list[Any], width: int, height: int, place: str) 
         raise _wrong_count("mask", len(corners), place)
     if not isinstance(encoded, str):
         raise GenLangSplatError(f"The mask of {place} is missing; expected a PNG in base64. Export it again.")
-    with _picture(encoded, f"The mask of {place}") as picture:
+    with _picture(encoded, f"The mask of {place}", (width + 1) * (height + 1)) as picture:
         if picture.width > width + 1 or picture.height > height + 1:
             raise GenLangSplatError(
                 f"The mask of {place} has {picture.width}x{picture.height} pixels, but the image has {width}x{height}. "
@@ -116,14 +124,14 @@ def _mask(encoded: Any, points: list[Any], width: int, height: int, place: str) 
     return mask
 
 
-def _picture(encoded: str, place: str) -> Image.Image:
-    """Opens an image in base64."""
+def _picture(encoded: str, place: str, most_pixels: int) -> Image.Image:
+    """Reads an image in base64 that may have so many pixels, or as many as any image."""
     try:
         content = base64.b64decode(encoded, validate=True)
     except ValueError as error:
         raise GenLangSplatError(f"{place} is not base64 ({error}). Repair the file.") from error
     with reading_picture(place, "Repair the file."):
-        picture = Image.open(io.BytesIO(content))
+        picture = open_picture(io.BytesIO(content), max(FREE_PIXELS, most_pixels))
         picture.load()
         return picture
 

@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.labels import LabeledMask, Mask, ViewLabels
-from genlangsplat_ns.utils.photographs import eight_bit, reading_picture
+from genlangsplat_ns.utils.photographs import eight_bit, open_picture, reading_picture
 
 CLASSES_FILE = "classes.txt"
+
+MAX_PIXELS = 100_000_000
+"""The most pixels of a mask, whose file may be tiny."""
 
 
 def read_mask_folder(folder: Path) -> dict[str, ViewLabels]:
@@ -100,7 +102,7 @@ def _read_view(folder: Path, view: str, by_file: Mapping[str, str] | None) -> Vi
 
 
 def _read_mask(path: Path) -> Mask:
-    with reading_picture(str(path), "Replace it or remove it from the folder."), Image.open(path) as file:
+    with reading_picture(str(path), "Replace it or remove it from the folder."), open_picture(path, MAX_PIXELS) as file:
         brightness = np.array(eight_bit(file, str(path)).convert("L"))
     bright: Mask = brightness > brightness.max() / 2
     return bright

@@ -22,7 +22,7 @@ from genlangsplat_ns.photographs.sharpness import sharpness
 from genlangsplat_ns.photographs.sources import FEWEST, FoundPhotographs
 from genlangsplat_ns.utils.files import atomic_path
 from genlangsplat_ns.utils.json_files import integer_of, number_of, numbers_of, object_of, read_json, text_of
-from genlangsplat_ns.utils.photographs import check_packing, eight_bit, reading_picture
+from genlangsplat_ns.utils.photographs import eight_bit, open_photograph, reading_picture
 from genlangsplat_ns.utils.progress import track
 
 LOGGER = logging.getLogger(__name__)
@@ -170,8 +170,7 @@ def _inside(value: Any, name: str) -> str:
 
 def _prepare(path: Path, mask: Path | None, name: str, images: Path, masks: Path, max_side: int) -> PreparedPhotograph:
     target = images / name
-    with reading_picture(str(path), ADVICE), Image.open(path) as file:
-        check_packing(file, path)
+    with reading_picture(str(path), ADVICE), open_photograph(path) as file:
         shot, kind = read_shot_data(file), file.format
         size = file.size
         orientation = file.getexif().get(ORIENTATION, 1)

@@ -29,6 +29,7 @@ from genlangsplat_ns.scene_io.packing import (
 )
 from genlangsplat_ns.utils.files import atomic_path
 from genlangsplat_ns.utils.version import __version__
+from genlangsplat_ns.utils.webp import webp_size
 
 META = "meta.json"
 
@@ -222,11 +223,15 @@ def _image(members: _Members, name: Any, count: int, columns: int | None = None)
     """Decodes an image of at least `count` pixels; the size is checked before."""
     limit = max(MAX_META_BYTES, MAX_IMAGE_RATIO * members.stored if members.folder is None else 8 * count)
     content = members.read(name, limit)
+    buffer = io.BytesIO(content)
     try:
-        with Image.open(io.BytesIO(content), formats=("WEBP",)) as image:
+        size = webp_size(buffer)
+        if size is None:
+            raise ValueError("it is not a WebP image")
+        # Pillow takes memory for the image when it opens it. The rest of the last rows is empty.
+        check_unpacked_size(members.path, 4 * math.prod(size), max(members.stored, len(content)))
+        with Image.open(buffer, formats=("WEBP",)) as image:
             width, height = image.size
-            # The rest of the last rows is empty.
-            check_unpacked_size(members.path, 4 * width * height, max(members.stored, len(content)))
             if width * height < count or (columns is not None and width != columns):
                 expected = f"{count:,} pixels" if columns is None else f"{columns} columns"
                 raise _damaged(members.path, f"{name} has {width} x {height} pixels; expected {expected}")

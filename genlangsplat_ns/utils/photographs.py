@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from genlangsplat_ns.errors import GenLangSplatError
+from genlangsplat_ns.utils.webp import webp_size
 from genlangsplat_ns.utils.wrong_files import wrong_content
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
@@ -55,15 +57,41 @@ PIXELS_PER_BYTE = 1000
 """The most pixels per byte of the file of a larger photograph: five times as many as the plainest JPEG has."""
 
 
-def check_packing(picture: Image.Image, path: Path) -> None:
-    """Checks that a photograph does not fill the memory from a small, damaged or made-up file.
+def open_photograph(path: Path) -> Image.Image:
+    """Opens a photograph that does not fill the memory from a small, damaged or made-up file.
 
     Raises:
         ValueError: It has more pixels than a photograph in a file of its size can have.
+        OSError: It cannot be opened.
     """
-    size = path.stat().st_size
-    if picture.width * picture.height > max(FREE_PIXELS, PIXELS_PER_BYTE * size):
-        raise ValueError(f"it claims {picture.width}x{picture.height} pixels in {size:,} bytes")
+    return open_picture(path, max(FREE_PIXELS, PIXELS_PER_BYTE * path.stat().st_size))
+
+
+def open_picture(file: Path | BytesIO, most_pixels: int) -> Image.Image:
+    """Opens a picture of at most so many pixels.
+
+    Pillow takes memory for the whole picture when it opens a WebP file, so the size is first read without it.
+
+    Raises:
+        ValueError: It has more pixels.
+        OSError: It cannot be opened.
+    """
+    size = webp_size(file)
+    if size is not None:
+        _check_pixels(size, most_pixels)
+    picture = Image.open(file)
+    try:
+        _check_pixels(picture.size, most_pixels)
+    except ValueError:
+        picture.close()
+        raise
+    return picture
+
+
+def _check_pixels(size: tuple[int, int], most_pixels: int) -> None:
+    width, height = size
+    if width * height > most_pixels:
+        raise ValueError(f"it claims {width}x{height} pixels, expected at most {most_pixels:,}")
 
 
 def _problem(name: str, error: Exception) -> str:
@@ -83,8 +111,7 @@ def read_photograph(path: Path, advice: str, max_side: int | None = None) -> UIn
     Raises:
         GenLangSplatError: If the file cannot be read as an image (with the advice), or contains floating-point pixels.
     """
-    with reading_picture(str(path), advice), Image.open(path) as file:
-        check_packing(file, path)
+    with reading_picture(str(path), advice), open_photograph(path) as file:
         return rgb_pixels(ImageOps.exif_transpose(file), str(path), max_side)
 
 

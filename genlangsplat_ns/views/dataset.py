@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.photographs import eight_bit, reading_picture
+from genlangsplat_ns.utils.photographs import eight_bit, open_photograph, reading_picture
 from genlangsplat_ns.views.downscaling import picture_size
 from genlangsplat_ns.views.masks import check_masks, listed_mask, read_mask, same_shape
 from genlangsplat_ns.views.posed_scene import FULL_PHOTOGRAPHS
@@ -94,7 +94,7 @@ class ViewDataset(InputDataset):
         path = self.image_filenames[image_idx]
         expected = camera_size(self._dataparser_outputs.cameras[image_idx])
         advice = "Replace it, or remove its frame from the list of frames."
-        with reading_picture(str(path), advice), Image.open(path) as file:
+        with reading_picture(str(path), advice), open_photograph(path) as file:
             image = _upright(file, expected)
             if image is None:
                 raise GenLangSplatError(

@@ -6,11 +6,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.files import is_file
-from genlangsplat_ns.utils.photographs import reading_picture
+from genlangsplat_ns.utils.photographs import open_photograph, reading_picture
 from genlangsplat_ns.views.lenses import Lens
 from genlangsplat_ns.views.posed_scene import format_option
 
@@ -97,5 +95,5 @@ class Downscaler:
 def picture_size(path: Path) -> tuple[int, int]:
     """Returns the width and height of a picture, from its header."""
     advice = "Replace it, or remove its frame from the list of frames."
-    with reading_picture(str(path), advice), Image.open(path) as file:
+    with reading_picture(str(path), advice), open_photograph(path) as file:
         return file.size

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.files import is_file
-from genlangsplat_ns.utils.photographs import FREE_PIXELS, PICTURE_SUFFIXES, reading_picture
+from genlangsplat_ns.utils.photographs import FREE_PIXELS, PICTURE_SUFFIXES, open_picture, reading_picture
 from genlangsplat_ns.views.posed_scene import join_names
 
 LOGGER = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def check_masks(paths: Sequence[Path | None], sizes: Sequence[Size]) -> None:
         )
     for path, size in zip(paths, sizes, strict=True):
         if path is not None:
-            with reading_picture(str(path), ADVICE), Image.open(path) as file:
+            with reading_picture(str(path), ADVICE), _open_mask(path, size) as file:
                 _upright(file, path, size)
 
 
@@ -108,25 +108,29 @@ def read_mask(path: Path, photograph_size: Size, size: Size | None = None) -> Bo
     Raises:
         GenLangSplatError: The file cannot be read as an image, or has another shape than the photograph.
     """
-    with reading_picture(str(path), ADVICE), Image.open(path) as file:
+    with reading_picture(str(path), ADVICE), _open_mask(path, photograph_size) as file:
         lossy = file.format in LOSSY_FORMATS
         kept = _kept(_upright(file, path, photograph_size), lossy)
     shown = Image.fromarray(kept.astype(np.uint8)).resize(size or photograph_size, Image.Resampling.NEAREST)
     return np.asarray(shown) > 0
 
 
+def _open_mask(path: Path, photograph_size: Size) -> Image.Image:
+    """Opens a mask, which is as large as its photograph or a scaled copy; a larger one would only fill the memory."""
+    width, height = photograph_size
+    return open_picture(path, max(FREE_PIXELS, MAX_SCALE**2 * width * height))
+
+
 def _upright(mask: Image.Image, path: Path, photograph_size: Size) -> Image.Image:
     """Returns the mask in the orientation of the photograph, which may be that of its EXIF data."""
     width, height = photograph_size
-    # A mask is as large as its photograph, or a scaled copy. A larger one would only fill the memory.
-    if mask.width * mask.height <= max(FREE_PIXELS, MAX_SCALE**2 * width * height):
-        if same_shape(mask.size, photograph_size):
-            return mask
-        # The turned copy is made only if it can have the shape, because that decodes the whole mask.
-        if same_shape(mask.size, (height, width)):
-            upright = ImageOps.exif_transpose(mask)
-            if same_shape(upright.size, photograph_size):
-                return upright
+    if same_shape(mask.size, photograph_size):
+        return mask
+    # The turned copy is made only if it can have the shape, because that decodes the whole mask.
+    if same_shape(mask.size, (height, width)):
+        upright = ImageOps.exif_transpose(mask)
+        if same_shape(upright.size, photograph_size):
+            return upright
     raise GenLangSplatError(
         f"The mask {path} has {mask.width}x{mask.height} pixels, but its photograph has "
         f"{width}x{height}, which is another shape or far smaller. Export the mask of this photograph again, at its "

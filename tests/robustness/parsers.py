@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
-from PIL import Image
 
 from genlangsplat_ns.dataparser import choose_parser
 from genlangsplat_ns.evaluation.label_folders import read_label_set
@@ -32,7 +31,7 @@ from genlangsplat_ns.scene_io.run_costs import RunCosts
 from genlangsplat_ns.scene_io.seed_points import read_seed_points
 from genlangsplat_ns.scene_io.splat_files import read_splats
 from genlangsplat_ns.scene_io.trust import reasons_for_distrust
-from genlangsplat_ns.utils.photographs import read_photograph, reading_picture
+from genlangsplat_ns.utils.photographs import open_photograph, read_photograph, reading_picture
 from genlangsplat_ns.utils.weight_files import read_weights
 from genlangsplat_ns.views.masks import read_mask
 from pretrain.checkpoint import read_checkpoint
@@ -75,7 +74,7 @@ def _labels(path: Path) -> None:
 
 def _picture(path: Path) -> None:
     read_photograph(path, "Replace it.", max_side=8)
-    with reading_picture(str(path), "Replace it."), Image.open(path) as file:
+    with reading_picture(str(path), "Replace it."), open_photograph(path) as file:
         read_shot_data(file)
 
 

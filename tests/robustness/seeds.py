@@ -214,6 +214,7 @@ def pictures(folder: Path) -> list[Seed]:
         "palette.png": picture_bytes("PNG", "P", transparency=3),
         "sixteen.png": picture_bytes("PNG", "I;16"),
         "a.webp": picture_bytes("WEBP"),
+        "extended.webp": picture_bytes("WEBP", exif=exif.tobytes()),
         "a.tif": picture_bytes("TIFF", compression="tiff_lzw"),
         "plain.tif": picture_bytes("TIFF"),
         "a.bmp": picture_bytes("BMP"),

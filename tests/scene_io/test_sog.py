@@ -126,9 +126,12 @@ def test_a_wrong_table_of_contents_is_refused(
     refused(bundle(tmp_path / "a.sog", members, **changes), message)
 
 
-def test_large_images_in_small_files_are_not_unpacked(members: dict[str, bytes], tmp_path: Path) -> None:
+def test_large_images_in_small_files_are_not_even_opened(
+    members: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     huge = white(3000, 3000)
     assert len(huge) < 100_000
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it was opened"))
     changed = {**members, "means_l.webp": huge, "means_u.webp": huge}
     refused(bundle(tmp_path / "a.sog", changed, count=9_000_000), "made to exhaust the memory, and was not unpacked")
 

@@ -13,6 +13,8 @@ from PIL import Image
 
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.utils.photographs import eight_bit, read_photograph
+from genlangsplat_ns.views.downscaling import picture_size
+from genlangsplat_ns.views.masks import read_mask
 from tests.views.view_scenes import SIZE, open_scene, pinhole, ramp, scene_of, view_of, write_scene
 
 
@@ -206,8 +208,27 @@ def test_a_small_file_with_a_large_picture_is_refused_before_it_is_decoded(tmp_p
         picture.save(tmp_path / name)
     Image.new("1", (4000, 4000)).save(tmp_path / "free.gif")
     with pytest.raises(
-        GenLangSplatError, match=r"made-up\.gif .*claims 7000x7000 pixels in [\d,]+ bytes\)\. Replace it"
+        GenLangSplatError, match=r"made-up\.gif .*claims 7000x7000 pixels, expected at most [\d,]+\)\. Replace it"
     ):
         read_photograph(tmp_path / "made-up.gif", "Replace it.")
     assert read_photograph(tmp_path / "plain.jpg", "Replace it.", 70).shape == (30, 70, 3)
     assert read_photograph(tmp_path / "free.gif", "Replace it.", 70).shape == (70, 70, 3)
+
+
+def test_a_small_webp_file_with_a_large_picture_is_not_even_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow takes half a gigabyte for this one when it opens it."""
+    content = io.BytesIO()
+    Image.new("RGBA", (40, 30), (9, 9, 9, 0)).save(content, "WEBP")
+    header = content.getvalue()[:24] + (14_415).to_bytes(3, "little") + (9_759).to_bytes(3, "little")
+    (tmp_path / "made-up.webp").write_bytes(header + content.getvalue()[30:])
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it was opened"))
+    readers: list[Callable[[Path], Any]] = [
+        lambda path: read_photograph(path, "Replace it."),
+        lambda path: read_mask(path, (40, 30)),
+        picture_size,
+    ]
+    for read in readers:
+        with pytest.raises(GenLangSplatError, match=r"made-up\.webp .*claims 14416x9760 pixels, expected at most"):
+            read(tmp_path / "made-up.webp")

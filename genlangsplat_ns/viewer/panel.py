@@ -27,7 +27,7 @@ from genlangsplat_ns.language.selection import GaussianSelection
 from genlangsplat_ns.language.settings import DEFAULT_NEGATIVES, LEVEL_RULES, LevelRule, QueryMode, split_texts
 from genlangsplat_ns.language.vocabulary import Vocabulary, read_vocabulary
 from genlangsplat_ns.viewer.flight import fly_to, start_at
-from genlangsplat_ns.viewer.lasting_server import answer_after_errors, let_go_of_the_gone
+from genlangsplat_ns.viewer.lasting_server import answer_after_errors, let_go_of_the_gone, return_free_memory
 from genlangsplat_ns.viewer.tools import SceneTools
 from genlangsplat_ns.viewer.top_folder import InTopFolder, TopButton, TopDropdown, TopFolder, TopSlider, TopText
 from genlangsplat_ns.viewer.training_views import TrainingViews
@@ -107,6 +107,7 @@ class LanguageControls(nn.Module):
         answer_after_errors(server)
         server.on_client_connect(self._show_first_view)
         let_go_of_the_gone(server)
+        return_free_memory(server)
 
     def _show_first_view(self, client: ClientHandle) -> None:
         """Lets the camera of a new browser start at the first training view."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event
 
 import msgspec
+import psutil
 import pytest
 from viser import ViserServer
 from websockets.sync.client import connect
 
-from genlangsplat_ns.viewer.lasting_server import answer_after_errors, let_go_of_the_gone
+from genlangsplat_ns.viewer.lasting_server import answer_after_errors, let_go_of_the_gone, return_free_memory
 from tests.web.browser import PATIENCE, wait_for
 
 
@@ -105,3 +107,35 @@ def test_a_client_that_stays_is_kept_until_it_leaves(server: ViserServer, visits
     visit(server, lambda: wait_for(server.get_clients, "its arrival"))
     wait_for(lambda: left, "its leave")
     assert came == left and server.get_clients() == {}
+
+
+BLOCK, BLOCKS = 1 << 16, 1600
+
+
+def memory_in_use() -> int:
+    """The resident memory of this process in bytes."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def fill_and_free() -> None:
+    """Takes 100 MB in small blocks and frees nearly all of them, as drawing does."""
+    library = ctypes.CDLL(None)
+    library.malloc.restype = ctypes.c_void_p
+    library.free.argtypes = [ctypes.c_void_p]
+    blocks = [library.malloc(ctypes.c_size_t(BLOCK)) for _ in range(BLOCKS)]
+    for block in blocks:
+        ctypes.memset(block, 1, BLOCK)
+    for block in blocks[:-1]:
+        library.free(block)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc keeps the memory of threads")
+def test_memory_of_threads_goes_back_when_a_client_leaves(server: ViserServer) -> None:
+    return_free_memory(server)
+    with ThreadPoolExecutor(1) as other:
+        before = memory_in_use()
+        other.submit(fill_and_free).result()
+        kept = memory_in_use()
+        assert kept > before + BLOCK * BLOCKS // 2, "the system got the memory back by itself"
+        visit(server, lambda: wait_for(server.get_clients, "its arrival"))
+        wait_for(lambda: memory_in_use() < kept - BLOCK * BLOCKS // 2, "the end of the memory")

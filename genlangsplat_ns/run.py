@@ -11,6 +11,7 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.settings import DecoderName
 from genlangsplat_ns.pipeline import GenLangSplatPipeline
 from genlangsplat_ns.scene.language_scene import LanguageScene
+from genlangsplat_ns.scene_io.installed_methods import installed_methods_only
 from genlangsplat_ns.scene_io.runs import StoredRun, read_config
 from genlangsplat_ns.trainer import GenLangSplatTrainerConfig
 from genlangsplat_ns.utils.console import hide, is_shown
@@ -40,7 +41,8 @@ def open_run(
             its checkpoints or required data are missing.
     """
     # nerfstudio imports this package while it registers its methods, so this import cannot be at the top.
-    from nerfstudio.utils.eval_utils import eval_setup
+    with installed_methods_only():
+        from nerfstudio.utils.eval_utils import eval_setup
 
     config_path = Path(config_path)
     folder = None if data is None else Path(data)

@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from genlangsplat_ns.scene_io.installed_methods import installed_methods_only
 from genlangsplat_ns.utils.console import hide
 from genlangsplat_ns.utils.ray import START_PATIENTLY
+
+with installed_methods_only():
+    import nerfstudio.configs.method_configs  # noqa: F401 - every later import is fast
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nerfstudio.scripts.train import train_loop
 
 from genlangsplat_ns.config import gen_langsplat, gen_langsplat_lite
+from genlangsplat_ns.scene_io.installed_methods import installed_methods_only
+
+with installed_methods_only():
+    from nerfstudio.scripts.train import train_loop
 
 RESOLUTION_SCHEDULE = 250
 """Steps until the resolution doubles, so that a short RGB phase reaches the full one."""

@@ -7,11 +7,13 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from nerfstudio.scripts.train import train_loop
-
 from genlangsplat_ns.config import gen_langsplat_lite
 from genlangsplat_ns.demo.run import run_demo
 from genlangsplat_ns.run import open_run
+from genlangsplat_ns.scene_io.installed_methods import installed_methods_only
+
+with installed_methods_only():
+    from nerfstudio.scripts.train import train_loop
 
 RGB_STEPS = 3_000
 """Steps of the RGB phase. Few are enough, because the gallery has seed points and no fine detail."""

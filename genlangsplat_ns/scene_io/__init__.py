@@ -9,6 +9,7 @@
 - `frames`: coordinate frames, and transforming Gaussians between them.
 - `runs`: finished runs; whatever writes a run or adds a checkpoint to one does it here.
 - `run_config`: the config.yml of a run of any method.
+- `installed_methods`: imports nerfstudio's list of methods faster.
 - `run_costs`: what a run cost so far, for a resumed run.
 - `seed_points`: seed points in PLY files.
 

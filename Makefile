@@ -34,11 +34,12 @@ CPP_FILES := $(wildcard genlangsplat_ns/rasterization/kernels/* benchmarks/*/*.c
 
 install: $(INSTALLED)
 
+# Python compiles what is imported; to compile all of it at once takes a minute.
 $(INSTALLED): pyproject.toml setup.py $(wildcard genlangsplat_ns/rasterization/kernels/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=68"
-	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[embedded,view,ray,photos,formats,docs,dev]" $(TORCH)
+	$(BIN)/python -m pip install --quiet --no-compile $(TORCH)
+	$(BIN)/python -m pip install --quiet --no-compile --no-build-isolation --editable ".[embedded,view,ray,photos,formats,docs,dev]" $(TORCH)
 	touch $(INSTALLED)
 
 demo: install

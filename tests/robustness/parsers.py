@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from genlangsplat_ns.language.vocabulary import read_vocabulary
 from genlangsplat_ns.photographs.exif import read_shot_data
 from genlangsplat_ns.photographs.prepare import read_record
 from genlangsplat_ns.photographs.reconstruct import read_outcome
+from genlangsplat_ns.photographs.video import extract_frames
 from genlangsplat_ns.scene.cameras import read_camera_path
 from genlangsplat_ns.scene.cost_table import compare_costs, notes_on_costs, read_costs
 from genlangsplat_ns.scene_io.checkpoints import check_checkpoint, load_checkpoint, read_splat_checkpoint
@@ -38,8 +40,8 @@ from pretrain.checkpoint import read_checkpoint
 from pretrain.scannet import ExportedScene, ScanNetSource
 from pretrain.scene_files import SceneFile
 from pretrain.sens_file import SensFile
-from tests.robustness import seeds
-from tests.robustness.seeds import Seed
+from tests.robustness import picture_seeds, seeds
+from tests.robustness.seed import Seed
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,10 @@ def _picture(path: Path) -> None:
     read_photograph(path, "Replace it.", max_side=8)
     with reading_picture(str(path), "Replace it."), open_photograph(path) as file:
         read_shot_data(file)
+
+
+def _video(path: Path) -> None:
+    extract_frames(path, path.parent / "frames", 3)
 
 
 def _features(path: Path) -> None:
@@ -138,8 +144,8 @@ PARSERS = (
     Parser("transforms.json", seeds.transforms_files, _scene, 2),
     Parser("COLMAP model", seeds.colmap_files, _colmap_scene, 2),
     Parser("labels", seeds.label_files, _labels, 3),
-    Parser("pictures", seeds.pictures, _picture, 3),
-    Parser("masks", seeds.pictures, lambda path: read_mask(path, (16, 12)), 1),
+    Parser("pictures", picture_seeds.pictures, _picture, 3),
+    Parser("masks", picture_seeds.pictures, lambda path: read_mask(path, (16, 12)), 1),
     Parser("feature store", seeds.feature_files, _features, 3),
     Parser("LangSplat features", seeds.langsplat_files, _langsplat, 2),
     Parser("autoencoder", seeds.autoencoder_files, read_autoencoder, 1),
@@ -156,5 +162,7 @@ PARSERS = (
     Parser("costs of a run", seeds.run_cost_files, lambda path: RunCosts.resume(path.parent, 99), 1),
     Parser("config.yml", seeds.config_files, _config, 0.5),
     Parser("records of from-photos", seeds.preparation_files, _recorded, 1),
+    # Programs that take a tenth of a second.
+    *([Parser("videos", picture_seeds.videos, _video, 0.05)] if shutil.which("ffmpeg") else []),
 )
-"""All readers."""
+"""All readers; that of videos needs ffmpeg."""

@@ -7,14 +7,12 @@ import io
 import json
 import struct
 import zipfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from genlangsplat_ns.features.langsplat import write_langsplat_view
 from genlangsplat_ns.features.store import FeatureStore, StoreIdentity
@@ -30,35 +28,12 @@ from genlangsplat_ns.utils.stopwatch import StageCost
 from pretrain.checkpoint import CHECKPOINT_NAME, write_checkpoint
 from tests.evaluation.label_writers import annotation, coco, isat, labelme, png, shape
 from tests.pretrain.sens_writer import SensWriter, smooth_picture
+from tests.robustness.picture_seeds import picture_bytes
+from tests.robustness.seed import Seed
 from tests.scene_io.gaussian_fakes import make_gaussians
 from tests.views.scene_files import colmap_scene, nerfstudio_scene
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-
-Kind = Literal["bytes", "text", "json"]
-
-
-def as_it_is(content: bytes) -> bytes:
-    """Returns the content."""
-    return content
-
-
-@dataclass(frozen=True)
-class Seed:
-    """A valid file, or the part of it that is changed."""
-
-    file: str
-    """Its path in the folder of the parser."""
-    inner: bytes
-    """What is changed."""
-    kind: Kind = "bytes"
-    seal: Callable[[bytes], bytes] = as_it_is
-    """Makes the file from the changed part: compresses it, puts it into an archive, or computes a hash."""
-
-    @property
-    def valid(self) -> bytes:
-        """The file without a change."""
-        return self.seal(self.inner)
 
 
 def encoded(document: Any) -> bytes:
@@ -192,34 +167,6 @@ def label_files(folder: Path) -> list[Seed]:
     for name in ("cup", "glass of water"):
         (folder / "classes" / "00" / f"{name}.png").write_bytes(picture)
     return seeds
-
-
-def picture_bytes(form: str, mode: str = "RGB", size: tuple[int, int] = (16, 12), **options: Any) -> bytes:
-    """A small picture with a gradient."""
-    buffer = io.BytesIO()
-    gradient = Image.linear_gradient("L").resize(size).convert(mode)
-    gradient.save(buffer, form, **options)
-    return buffer.getvalue()
-
-
-def pictures(folder: Path) -> list[Seed]:
-    """Pictures of all formats, with EXIF data, transparency, palettes and 16 bits."""
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010F], exif[0x0110] = 6, "Maker", "Model"
-    exif.get_ifd(0x8769).update({0x920A: 4.2, 0xA405: 28, 0xA002: 16})
-    exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 30.0, 1.0), 3: "E", 4: (13.0, 1.0, 0.5)})
-    files = {
-        "a.jpg": picture_bytes("JPEG", exif=exif.tobytes()),
-        "a.png": picture_bytes("PNG", "RGBA"),
-        "palette.png": picture_bytes("PNG", "P", transparency=3),
-        "sixteen.png": picture_bytes("PNG", "I;16"),
-        "a.webp": picture_bytes("WEBP"),
-        "extended.webp": picture_bytes("WEBP", exif=exif.tobytes()),
-        "a.tif": picture_bytes("TIFF", compression="tiff_lzw"),
-        "plain.tif": picture_bytes("TIFF"),
-        "a.bmp": picture_bytes("BMP"),
-    }
-    return [Seed(name, content) for name, content in files.items()]
 
 
 def view_features() -> ViewFeatures:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.features.view_file import ViewFeatures
 from genlangsplat_ns.levels import LEVELS
-from genlangsplat_ns.utils.array_files import read_array
+from genlangsplat_ns.utils.array_files import read_array, write_array
 from genlangsplat_ns.utils.files import atomic_path
 
 Numbers: TypeAlias = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
@@ -101,7 +101,7 @@ def write_langsplat_view(folder: Path, stem: str, features: ViewFeatures) -> Non
     for name, array in (("f", rows), ("s", np.concatenate([empty, regions]).astype(np.float32))):
         try:
             with atomic_path(folder / f"{stem}_{name}.npy") as path:
-                np.save(path, array)
+                write_array(path, array)
         except OSError as error:
             raise GenLangSplatError(
                 f"{folder / stem}_{name}.npy could not be written ({error.strerror or error}). Free disk space or "

@@ -14,8 +14,9 @@ from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.evaluation.metrics import intersection_over_union
 from genlangsplat_ns.language.compression import LATENTS, Agreement, Encoding, compress_latents, directions_agree
 from genlangsplat_ns.language.query import EmbeddedQuery, TextQuery
+from genlangsplat_ns.scene.labels import usable_labels
 from genlangsplat_ns.scene.language_scene import LanguageScene, SceneView
-from genlangsplat_ns.scene.metrics import language_metrics
+from genlangsplat_ns.scene.metrics import metrics_with_labels
 from genlangsplat_ns.scene_io.runs import MODEL, StoredRun, write_beside
 from genlangsplat_ns.utils.progress import track
 
@@ -107,7 +108,9 @@ def _measure_loss(scene: LanguageScene, restored: Tensor, texts: Sequence[str]) 
     views = scene.views("eval") or scene.views("train")
     latents = directions_agree(scene.field.latents, after.field.latents)
     embeddings = directions_agree(scene.field.latents, after.field.latents, scene.field.decode)
-    before_means, after_means = (language_metrics(one).means if views else {} for one in scenes)
+    # Read once: a disk that fails between both would leave one of them without some metrics.
+    labeled = usable_labels(scene, scene.views("eval")) if views else None
+    before_means, after_means = (metrics_with_labels(one, labeled).means if views else {} for one in scenes)
     overlaps, num_asked = [], 0
     for view in track(views, "Comparing masks"):
         pairs = list(zip(*(_masks(one, view, embedded) for one in scenes), strict=True))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from genlangsplat_ns.evaluation.evaluate import evaluate_views
+from genlangsplat_ns.evaluation.matching import MatchedViews
 from genlangsplat_ns.evaluation.protocols import LANGSPLAT_LERF
 from genlangsplat_ns.evaluation.scores import QueryScore
 from genlangsplat_ns.lifting.loss import language_fidelity
@@ -33,9 +34,16 @@ class LanguageMetrics:
     """One score per pair of view and text."""
 
 
-@torch.no_grad()
 def language_metrics(scene: LanguageScene, split: Literal["train", "eval"] = "eval") -> LanguageMetrics:
-    """Measures the language field on the views of a split."""
+    """Measures the language field on the views of a split, with the labels beside the data if they are usable."""
+    return metrics_with_labels(scene, usable_labels(scene, scene.views(split)), split)
+
+
+@torch.no_grad()
+def metrics_with_labels(
+    scene: LanguageScene, labeled: MatchedViews | None, split: Literal["train", "eval"] = "eval"
+) -> LanguageMetrics:
+    """Measures the language field on the views of a split, with these labels of them."""
     fidelity: dict[str, dict[str, float]] = {}
     pixels: list[int] = []
     views = scene.views(split)
@@ -49,7 +57,6 @@ def language_metrics(scene: LanguageScene, split: Literal["train", "eval"] = "ev
         name: float(np.average([figures[name] for figures in fidelity.values()], weights=pixels))
         for name in (("lang_cosine", "lang_l1") if pixels else ())
     }
-    labeled = usable_labels(scene, views)
     if labeled is None or not labeled.pairs:
         return LanguageMetrics(means, fidelity, ())
     evaluation = evaluate_views(scene, views, labeled, protocols=(LANGSPLAT_LERF,))

@@ -1,7 +1,8 @@
-"""Reads numeric arrays from `.npy` files of unknown origin; the size is checked before memory is taken."""
+"""Numeric arrays as `.npy` files; of those of unknown origin, the size is checked before memory is taken."""
 
 from __future__ import annotations
 
+import io
 import re
 from math import prod
 from pathlib import Path
@@ -21,6 +22,17 @@ HEADER = re.compile(
     re.ASCII,
 )
 """What numpy writes for an array of numbers."""
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Writes an array as `numpy.save` does, which does not say why it could not write.
+
+    Raises:
+        OSError: The file cannot be written; the error has the reason.
+    """
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    path.write_bytes(content.getbuffer())
 
 
 def read_array(path: Path) -> NDArray[np.integer[Any]] | NDArray[np.floating[Any]]:

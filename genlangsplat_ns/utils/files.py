@@ -59,9 +59,7 @@ def _naming(path: Path, temporary: Path) -> Iterator[None]:
         known = error.filename is not None and not str(error.filename).startswith(str(temporary))
         if known:
             raise
-        # numpy counts what it wrote, and does not say why it was less.
-        reason = error.strerror or f"not all could be written, as on a full disk ({error})"
-        raise OSError(error.errno or errno.EIO, reason, str(path)) from error
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

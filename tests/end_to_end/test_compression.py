@@ -13,6 +13,7 @@ import yaml
 from genlangsplat_ns.commands.compress import Compress
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.run import open_run
+from genlangsplat_ns.scene import compression, labels, metrics
 from genlangsplat_ns.scene.init_from import open_geometry
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.scene_io.checkpoints import latest_checkpoint
@@ -75,6 +76,17 @@ def test_a_compressed_run_opens_and_gives_nearly_the_same_answers(
         for word in expected.split():
             assert word in output
     assert "4 pairs of view and text (a cat; a rocket)" in output
+
+
+def test_the_labels_are_read_once_for_both_scenes(
+    run_config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Else a disk that fails in between leaves the metrics of one scene without a counterpart."""
+    readings = iter([labels.usable_labels])
+    for module in (compression, metrics):
+        monkeypatch.setattr(module, "usable_labels", lambda *arguments: next(readings)(*arguments))
+    compress(run_config, "fp16", "a cat")
+    assert "miou" in capsys.readouterr().out
 
 
 def test_a_compressed_run_is_resumed_with_new_optimizers(

@@ -355,15 +355,15 @@ def test_a_map_of_other_proportions_is_refused_with_both_sizes(tmp_path, rng, ma
 def test_a_full_disk_leaves_no_half_written_file(tmp_path, rng, monkeypatch, name):
     write_langsplat_view(tmp_path, "frame_1", make_features(rng))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    save = np.save
+    write = langsplat.write_array
 
     def fail(path: Path, array: np.ndarray) -> None:
         if (array.ndim == 2) == (name == "f"):
             path.write_bytes(b"half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save(path, array)
+        write(path, array)
 
-    monkeypatch.setattr(langsplat.np, "save", fail)
+    monkeypatch.setattr(langsplat, "write_array", fail)
     with pytest.raises(GenLangSplatError, match="No space left"):
         write_langsplat_view(tmp_path, "frame_1", make_features(rng))
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

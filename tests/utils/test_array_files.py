@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genlangsplat_ns.utils.array_files import read_array
+from genlangsplat_ns.utils.array_files import read_array, write_array
 
 
 @pytest.mark.parametrize("kind", ["<f4", ">f8", "|u1", "<i2", ">u4", "<f2"])
@@ -18,6 +18,21 @@ def test_arrays_are_read_as_numpy_reads_them(tmp_path: Path, kind: str, order: s
     np.save(tmp_path / "a.npy", array)
     found = read_array(tmp_path / "a.npy")
     assert np.array_equal(found, array) and found.dtype == array.dtype.newbyteorder("=")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(), (3,), (4, 2, 3), (0, 5)])
+def test_arrays_are_written_as_numpy_writes_them(tmp_path: Path, order: str, shape: tuple[int, ...]) -> None:
+    array = np.asarray(np.arange(np.prod(shape)).reshape(shape), dtype="<f4", order=order)
+    np.save(tmp_path / "a.npy", array)
+    write_array(tmp_path / "b.npy", array)
+    assert (tmp_path / "b.npy").read_bytes() == (tmp_path / "a.npy").read_bytes()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the full device of Linux")
+def test_an_error_of_writing_has_its_reason() -> None:
+    with pytest.raises(OSError, match="No space left on device"):
+        write_array(Path("/dev/full"), np.zeros(3))
 
 
 def test_arrays_that_numpy_would_unpickle_or_unpack_are_refused(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from genlangsplat_ns.commands.demo import print_results
 from genlangsplat_ns.demo.gallery import QUERIES, GallerySettings
 from genlangsplat_ns.demo.run import run_demo
 from genlangsplat_ns.evaluation.label_folders import read_label_set
-from genlangsplat_ns.utils.console import CONSOLE
 from tests.demo.stand_in import StandInRun, WordEncoder
 
 SETTINGS = GallerySettings(num_views=10, width=160, height=120, num_points=500)
@@ -102,7 +101,7 @@ def test_page_and_overlays_show_the_held_out_answers(perfect):
 
 def test_results_are_printed_for_every_text_and_split(perfect, capsys, monkeypatch):
     _, document = perfect
-    monkeypatch.setattr(CONSOLE, "width", 200)
+    monkeypatch.setenv("COLUMNS", "200")
     print_results(document)
     printed = capsys.readouterr().out
     assert [text["text"] for text in document["queries"] if text["text"] not in printed] == []

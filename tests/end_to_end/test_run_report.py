@@ -21,7 +21,6 @@ from genlangsplat_ns.commands.costs import Costs
 from genlangsplat_ns.scene import run_report
 from genlangsplat_ns.scene.language_scene import LanguageScene
 from genlangsplat_ns.utils import stopwatch
-from genlangsplat_ns.utils.console import CONSOLE
 from genlangsplat_ns.utils.stopwatch import STARTUP
 from tests.end_to_end.conftest import RGB_STEPS, copy_scene, make_config, make_trainer, train
 from tests.end_to_end.quick_extraction import SETTINGS, rewrite
@@ -250,7 +249,7 @@ def test_an_error_in_the_report_is_a_warning_after_the_checkpoint(
 def test_costs_of_several_runs_stand_side_by_side(
     tiny_run: LanguageScene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(CONSOLE, "width", 200)
+    monkeypatch.setenv("COLUMNS", "200")
     folder = folder_of(tiny_run)
     Costs(runs=(folder, folder / "report.json"))()
     printed = capsys.readouterr().out

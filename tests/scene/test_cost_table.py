@@ -11,7 +11,6 @@ import pytest
 from genlangsplat_ns.commands.costs import Costs
 from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.scene.cost_table import compare_costs, duration, find_runs, notes_on_costs, read_costs
-from genlangsplat_ns.utils.console import CONSOLE
 
 
 def costs_of(seconds: float, **changes: Any) -> dict[str, Any]:
@@ -39,7 +38,7 @@ def test_a_run_is_named_by_its_folder_or_by_a_file_in_it(tmp_path: Path) -> None
 def test_a_folder_of_runs_stands_for_all_of_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(CONSOLE, "width", 200)
+    monkeypatch.setenv("COLUMNS", "200")
     for number in (1, 2):
         make_run(tmp_path / "fox" / "gen-langsplat" / f"{number}", costs_of(10.0 * number))
     stopped = make_run(tmp_path / "fox" / "gen-langsplat" / "3", None)
@@ -52,7 +51,7 @@ def test_a_folder_of_runs_stands_for_all_of_them(
     (row,) = [line for line in printed.splitlines() if "RGB phase" in line]
     assert "10.0 s" in row and "20.0 s" in row
     assert f"{stopped} has no report" in printed and "Not counted in all runs: the viewer." in printed
-    monkeypatch.setattr(CONSOLE, "width", 50)
+    monkeypatch.setenv("COLUMNS", "50")
     Costs(runs=(tmp_path,))()
     rows = [line for line in capsys.readouterr().out.splitlines() if "RGB phase" in line]
     assert ["10.0 s" in row for row in rows] == [True, False], "a narrow console shows one table after the other"

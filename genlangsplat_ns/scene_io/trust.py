@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -29,8 +30,11 @@ PYTHON = "tag:yaml.org,2002:python/"
 PLAIN = ("none", "bool", "str", "unicode", "bytes", "int", "long", "float", "complex", "list", "tuple", "dict")
 """Tags of values that run nothing."""
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 100_000
 """A larger config.yml is none; real ones have some 20 kB."""
+
+MAX_DEPTH = 100
+"""Deeper ones are none either: the time of PyYAML grows with the square of the depth."""
 
 SHOWN = 3
 
@@ -91,12 +95,26 @@ def foreign_names(text: str) -> list[str]:
         GenLangSplatError: The text is no YAML.
     """
     try:
-        tags = [getattr(event, "tag", None) for event in yaml.parse(text, Loader=yaml.SafeLoader)]
+        tags = list(_tags(text))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise GenLangSplatError(f"The config.yml is no YAML ({reason}). Give the file that ns-train wrote.") from error
     named = dict.fromkeys(tag.removeprefix(PYTHON) for tag in tags if tag is not None and tag.startswith(PYTHON))
     return [name.partition(":")[2] or name for name in named if not _is_usual(name)]
+
+
+def _tags(text: str) -> Iterator[str | None]:
+    """Yields the tags in a YAML text, in its order.
+
+    Raises:
+        ValueError: Its lists and tables are too deep in each other.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it has more than {MAX_DEPTH} lists in each other")
+        yield getattr(event, "tag", None)
 
 
 def _is_usual(tag: str) -> bool:

@@ -106,7 +106,11 @@ def test_reading_a_config_warns_of_what_it_runs_once(
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"a: [", "is no YAML"), (b"[" * 20_000, "is no YAML"), (b"\xff\xfe\xfa", "cannot be read")],
+    [
+        (b"a: [", "is no YAML"),
+        (b"[" * 20_000, "more than 100 lists in each other"),
+        (b"\xff\xfe\xfa", "cannot be read"),
+    ],
 )
 def test_a_file_that_is_no_yaml_is_reported(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "config.yml").write_bytes(content)

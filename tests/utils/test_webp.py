@@ -14,7 +14,7 @@ from PIL import Image
 
 from genlangsplat_ns.utils.webp import HEADER_BYTES, webp_size
 
-SIDES = st.integers(1, 700)
+SIDES = st.integers(1, 200)
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "lossy": {"mode": "RGB"},

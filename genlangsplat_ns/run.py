@@ -64,6 +64,14 @@ def open_run(
     hook, shown = sys.excepthook, is_shown()
     try:
         _, pipeline, checkpoint, _ = eval_setup(config_path, test_mode="test", update_config_callback=adjust)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # An error of a disk while torch reads the checkpoint does not name it.
+        raise GenLangSplatError(
+            f"A file of {config_path.parent} cannot be read ({error.strerror or error}). Check the disk, then run the "
+            "same command again."
+        ) from error
     finally:
         # Loading a run installs an exception hook for nerfstudio's commands, which scripts must not inherit.
         sys.excepthook = hook

@@ -6,7 +6,9 @@ written by a version without scene memory, which fitted an autoencoder to the sc
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ import pytest
 import torch
 import yaml
 from nerfstudio.scripts.eval import ComputePSNR
+from nerfstudio.utils import eval_utils
 from safetensors.torch import load_file
 
 from genlangsplat_ns.cli import main
+from genlangsplat_ns.errors import GenLangSplatError
 from genlangsplat_ns.language.query import TextQuery
 from genlangsplat_ns.run import open_run
 from tests.end_to_end.conftest import make_trainer
@@ -73,6 +77,18 @@ def test_the_query_command_works(config_path: Path, tmp_path: Path, monkeypatch:
     main()
     answers = json.loads((tmp_path / "answers" / "query.json").read_text())["results"]
     assert [answer["text"] for answer in answers] == [TEXT, TEXT]
+
+
+@pytest.mark.parametrize("kind", ["lift"])
+def test_an_error_of_the_disk_names_the_run(config_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch does not name the checkpoint that it reads."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(eval_utils, "eval_setup", fail)
+    with pytest.raises(GenLangSplatError, match=rf"{config_path.parent} cannot be read \(Input/output error\)\. Check"):
+        open_run(config_path)
 
 
 def test_training_resumes(config_path: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ depth. The IMU data after the frames is ignored.
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.photographs import reading_picture, rgb_pixels
+from genlangsplat_ns.utils.photographs import FREE_PIXELS, PIXELS_PER_BYTE, open_picture, reading_picture, rgb_pixels
 
 VERSION = 4
 
@@ -107,8 +108,12 @@ class SensFile:
 
     def _decode(self, data: bytes) -> Image.Image:
         if self.color_compression == "raw":
+            needed = 3 * math.prod(self.color_size)
+            if len(data) != needed:
+                raise ValueError(f"it has {len(data):,} bytes, expected {needed:,}")
             return Image.frombytes("RGB", self.color_size, data)
-        picture = Image.open(io.BytesIO(data), formats=[self.color_compression])
+        most_pixels = max(FREE_PIXELS, PIXELS_PER_BYTE * len(data))
+        picture = open_picture(io.BytesIO(data), most_pixels, (self.color_compression,))
         if picture.size != self.color_size:
             (width, height), expected = picture.size, self.color_size
             raise ValueError(f"it has {width}x{height} pixels, expected {expected[0]}x{expected[1]} from the header")

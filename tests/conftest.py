@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 
 from genlangsplat_ns.scene_io.installed_methods import installed_methods_only
-from genlangsplat_ns.utils.console import hide
+from genlangsplat_ns.utils.console import CONSOLE, hide
 from genlangsplat_ns.utils.ray import START_PATIENTLY
 
 with installed_methods_only():
     import nerfstudio.configs.method_configs  # noqa: F401 - every later import is fast
+
+# xdist sets this variable in its workers, which fixes the width of every console that is made then.
+os.environ.pop("COLUMNS", None)
+CONSOLE._width = None
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

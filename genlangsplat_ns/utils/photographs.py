@@ -67,8 +67,8 @@ def open_photograph(path: Path) -> Image.Image:
     return open_picture(path, max(FREE_PIXELS, PIXELS_PER_BYTE * path.stat().st_size))
 
 
-def open_picture(file: Path | BytesIO, most_pixels: int) -> Image.Image:
-    """Opens a picture of at most so many pixels.
+def open_picture(file: Path | BytesIO, most_pixels: int, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """Opens a picture of at most so many pixels, in any of Pillow's formats or in one of these.
 
     Pillow takes memory for the whole picture when it opens a WebP file, so the size is first read without it.
 
@@ -79,7 +79,7 @@ def open_picture(file: Path | BytesIO, most_pixels: int) -> Image.Image:
     size = webp_size(file)
     if size is not None:
         _check_pixels(size, most_pixels)
-    picture = Image.open(file)
+    picture = Image.open(file, formats=formats)
     try:
         _check_pixels(picture.size, most_pixels)
     except ValueError:

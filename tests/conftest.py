@@ -20,7 +20,7 @@ with installed_methods_only():
 
 # xdist sets this variable in its workers, which fixes the width of every console that is made then.
 os.environ.pop("COLUMNS", None)
-CONSOLE._width = None
+CONSOLE.width = None  # type: ignore[assignment]  # None is the width of the terminal.
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from genlangsplat_ns.errors import GenLangSplatError
-from genlangsplat_ns.utils.photographs import FREE_PIXELS, PIXELS_PER_BYTE, open_picture, reading_picture, rgb_pixels
+from genlangsplat_ns.utils.photographs import most_pixels_in, open_picture, reading_picture, rgb_pixels
 
 VERSION = 4
 
@@ -112,8 +112,7 @@ class SensFile:
             if len(data) != needed:
                 raise ValueError(f"it has {len(data):,} bytes, expected {needed:,}")
             return Image.frombytes("RGB", self.color_size, data)
-        most_pixels = max(FREE_PIXELS, PIXELS_PER_BYTE * len(data))
-        picture = open_picture(io.BytesIO(data), most_pixels, (self.color_compression,))
+        picture = open_picture(io.BytesIO(data), most_pixels_in(len(data)), (self.color_compression,))
         if picture.size != self.color_size:
             (width, height), expected = picture.size, self.color_size
             raise ValueError(f"it has {width}x{height} pixels, expected {expected[0]}x{expected[1]} from the header")

@@ -24,8 +24,8 @@ from genlangsplat_ns.evaluation.label_files import (
 from genlangsplat_ns.evaluation.labels import LabeledMask, LabeledObject, Mask, Polygon, ViewLabels
 from genlangsplat_ns.utils.photographs import (
     FREE_PIXELS,
-    PIXELS_PER_BYTE,
     eight_bit,
+    most_pixels_in,
     open_photograph,
     open_picture,
     reading_picture,
@@ -77,7 +77,7 @@ def _image_size(document: Any, path: Path) -> tuple[int, int]:
     if all(document.get(key) is None for key in keys):
         encoded = document.get("imageData")
         if isinstance(encoded, str):
-            with _picture(encoded, '"imageData"', PIXELS_PER_BYTE * len(encoded)) as picture:
+            with _picture(encoded, '"imageData"', most_pixels_in(len(encoded))) as picture:
                 return picture.size
         if (beside := picture_of(path)) is not None:
             with reading_picture(str(beside), "Replace it."), open_photograph(beside) as picture:
@@ -108,7 +108,7 @@ def _mask(encoded: Any, points: list[Any], width: int, height: int, place: str) 
         raise _wrong_count("mask", len(corners), place)
     if not isinstance(encoded, str):
         raise GenLangSplatError(f"The mask of {place} is missing; expected a PNG in base64. Export it again.")
-    with _picture(encoded, f"The mask of {place}", (width + 1) * (height + 1)) as picture:
+    with _picture(encoded, f"The mask of {place}", max(FREE_PIXELS, (width + 1) * (height + 1))) as picture:
         if picture.width > width + 1 or picture.height > height + 1:
             raise GenLangSplatError(
                 f"The mask of {place} has {picture.width}x{picture.height} pixels, but the image has {width}x{height}. "
@@ -125,13 +125,13 @@ def _mask(encoded: Any, points: list[Any], width: int, height: int, place: str) 
 
 
 def _picture(encoded: str, place: str, most_pixels: int) -> Image.Image:
-    """Reads an image in base64 that may have so many pixels, or as many as any image."""
+    """Reads an image in base64 that may have so many pixels."""
     try:
         content = base64.b64decode(encoded, validate=True)
     except ValueError as error:
         raise GenLangSplatError(f"{place} is not base64 ({error}). Repair the file.") from error
     with reading_picture(place, "Repair the file."):
-        picture = open_picture(io.BytesIO(content), max(FREE_PIXELS, most_pixels))
+        picture = open_picture(io.BytesIO(content), most_pixels)
         picture.load()
         return picture
 

@@ -1,4 +1,4 @@
-"""Imports nerfstudio's list of methods in half the time, without the methods that it could install."""
+"""Imports nerfstudio's list of methods faster, without the methods that it could install."""
 
 from __future__ import annotations
 

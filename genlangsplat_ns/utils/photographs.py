@@ -57,6 +57,11 @@ PIXELS_PER_BYTE = 1000
 """The most pixels per byte of the file of a larger photograph: five times as many as the plainest JPEG has."""
 
 
+def most_pixels_in(num_bytes: int) -> int:
+    """Returns the most pixels that a photograph in a file of this size can have."""
+    return max(FREE_PIXELS, PIXELS_PER_BYTE * num_bytes)
+
+
 def open_photograph(path: Path) -> Image.Image:
     """Opens a photograph that does not fill the memory from a small, damaged or made-up file.
 
@@ -64,7 +69,7 @@ def open_photograph(path: Path) -> Image.Image:
         ValueError: It has more pixels than a photograph in a file of its size can have.
         OSError: It cannot be opened.
     """
-    return open_picture(path, max(FREE_PIXELS, PIXELS_PER_BYTE * path.stat().st_size))
+    return open_picture(path, most_pixels_in(path.stat().st_size))
 
 
 def open_picture(file: Path | BytesIO, most_pixels: int, formats: tuple[str, ...] | None = None) -> Image.Image:

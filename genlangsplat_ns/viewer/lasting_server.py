@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 from viser import ClientHandle, ViserServer
 
@@ -33,17 +33,15 @@ def return_free_memory(server: ViserServer) -> None:
     nerfstudio draws for every client in a thread of its own, and glibc would keep what such a thread frees: hundreds
     of megabytes after dozens of clients.
     """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is None:
+        # Other C libraries keep less, and have no such function.
+        return
 
-    def trim(client: ClientHandle) -> None:
-        _trim()(0)
+    def return_all(client: ClientHandle) -> None:
+        trim(0)
 
-    server.on_client_disconnect(trim)
-
-
-@cache
-def _trim() -> Callable[[int], object]:
-    """glibc's function that returns free memory; other C libraries have none, and keep less."""
-    return getattr(ctypes.CDLL(None), "malloc_trim", lambda padding: 0)
+    server.on_client_disconnect(return_all)
 
 
 def answer_after_errors(server: ViserServer) -> None:

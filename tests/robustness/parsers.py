@@ -162,7 +162,7 @@ PARSERS = (
     Parser("costs of a run", seeds.run_cost_files, lambda path: RunCosts.resume(path.parent, 99), 1),
     Parser("config.yml", seeds.config_files, _config, 0.5),
     Parser("records of from-photos", seeds.preparation_files, _recorded, 1),
-    # Programs that take a tenth of a second.
+    # ffmpeg runs three times for each input.
     *([Parser("videos", picture_seeds.videos, _video, 0.05)] if shutil.which("ffmpeg") else []),
 )
 """All readers; that of videos needs ffmpeg."""

@@ -46,7 +46,12 @@ def reasons_for_distrust(config_path: Path) -> list[str]:
         GenLangSplatError: The file cannot be read or is no YAML.
     """
     owners = [_owner_problem(path) for path in (config_path.resolve().parent, config_path)]
-    foreign = foreign_names(read_text(config_path))
+    text = read_text(config_path)
+    try:
+        foreign = foreign_names(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise GenLangSplatError(f"{config_path} is no YAML ({reason}). Give the file that ns-train wrote.") from error
     reasons = [next((owner for owner in owners if owner is not None), None)]
     if foreign:
         more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
@@ -69,17 +74,17 @@ def require_trusted(config_path: Path) -> None:
 
 
 def warn_of_distrust(config_path: Path) -> None:
-    """Logs why a run should not be opened; once for each run."""
+    """Logs why a run should not be opened; once for each run.
+
+    Raises:
+        GenLangSplatError: Its config.yml cannot be read or is no YAML.
+    """
     _warn(config_path.resolve())
 
 
 @cache
 def _warn(config_path: Path) -> None:
-    try:
-        reasons = reasons_for_distrust(config_path)
-    except GenLangSplatError:
-        # Whoever reads it next reports it.
-        return
+    reasons = reasons_for_distrust(config_path)
     if reasons:
         LOGGER.warning(
             "Opening %s may run code of others: %s. Open only runs of people you trust; gen-langsplat ... --safe "
@@ -92,13 +97,9 @@ def foreign_names(text: str) -> list[str]:
     """Returns the Python objects in a YAML text that no run of nerfstudio has, without creating any.
 
     Raises:
-        GenLangSplatError: The text is no YAML.
+        yaml.YAMLError, ValueError: The text is no YAML, or its lists and tables are too deep in each other.
     """
-    try:
-        tags = list(_tags(text))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise GenLangSplatError(f"The config.yml is no YAML ({reason}). Give the file that ns-train wrote.") from error
+    tags = list(_tags(text))
     named = dict.fromkeys(tag.removeprefix(PYTHON) for tag in tags if tag is not None and tag.startswith(PYTHON))
     return [name.partition(":")[2] or name for name in named if not _is_usual(name)]
 
